@@ -1,0 +1,41 @@
+# Everything runs in .venv, made from requirements.lock.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# which demo surfaces: brick by default; e.g. make demo CATEGORIES=brick,grass,gravel
+CATEGORIES ?=
+
+.PHONY: demo test lint lock venv
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# train, evaluate and report on the demo surfaces
+demo: venv
+	@test -d data || $(BIN)/ndpnet demo-data data
+ifeq ($(CATEGORIES),)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+else
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc exp run --set-param 'ndpnet/params.yaml:categories=[$(CATEGORIES)]'
+endif
+	@for table in build/*/evaluation/table.txt; do echo; cat $$table; echo "report: $$(dirname $$table)/report.html"; done
+
+test: venv
+	$(BIN)/python -m pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# resolve the bounds of pyproject.toml anew, in an empty environment
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --upgrade setuptools
+	build/lock/bin/pip install --quiet '.[dev]'
+	(head -1 requirements.lock; build/lock/bin/pip freeze --all --exclude ndpnet --exclude pip) > requirements.lock.new
+	mv requirements.lock.new requirements.lock

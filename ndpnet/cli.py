@@ -1,0 +1,207 @@
+"""The command line: one verb per step, and those for people. The only place that prints."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ndpnet import __version__
+
+EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
+
+FolderPath = click.Path(path_type=Path)
+
+
+class OneLineErrors(click.Group):
+    """Turns what a user can cause into one line and exit code 1; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, RuntimeError) as error:
+            if ctx.params.get("debug"):
+                raise
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Surface defect inspection learnt from good pictures alone (NDP-Net)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.captureWarnings(True)
+
+
+def with_params(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options that choose parameters; it receives them as `params`."""
+
+    def wrapped(
+        params_path: Path | None, profile: str | None, overrides: tuple[str, ...], dry_run: bool, **kwargs: Any
+    ) -> Any:
+        from ndpnet.config import PARAMS_PATH, load_params
+
+        params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
+        if dry_run:
+            import yaml
+
+            arguments = {name: str(value) for name, value in kwargs.items() if value is not None}
+            plan = {"step": click.get_current_context().info_name, "arguments": arguments}
+            return click.echo(yaml.safe_dump(plan | {"params": params.model_dump(mode="json")}, sort_keys=False))
+        return command(params=params, **kwargs)
+
+    wrapped.__doc__ = command.__doc__
+    options = [
+        click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
+        click.option("--profile", help="Profile laid over it: demo, paper, line."),
+        click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in train.batch_size=4."),
+        click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop."),
+    ]
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    wrapped.__name__ = command.__name__
+    return wrapped
+
+
+def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A required path option."""
+    return click.option(name, type=FolderPath, required=True, help=text)
+
+
+WORK_DIR = click.option(
+    "--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where checkpoints live."
+)
+
+
+@main.command("demo-data")
+@click.argument("out", type=FolderPath)
+def demo_data(out: Path) -> None:
+    """Write the demo surfaces (brick, grass, gravel) under OUT."""
+    from ndpnet.data.demo import make_demo_data
+
+    for category, counts in make_demo_data(out).items():
+        click.echo(f"{category}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+@main.command("prepare")
+@folder_option("--data", "Folder with one folder per category.")
+@click.option("--category", required=True, help="Which of them.")
+@folder_option("--out", "Prepared folder to write.")
+@with_params
+def prepare(data: Path, category: str, out: Path, params: Any) -> None:
+    """Decode one category into arrays with a manifest and a split."""
+    from ndpnet import steps
+
+    _echo(steps.prepare(data, category, out, params))
+
+
+@main.command("synthesize")
+@folder_option("--out", "Bank folder to write.")
+@with_params
+def synthesize(out: Path, params: Any) -> None:
+    """Make the bank of artificial defects."""
+    from ndpnet import steps
+
+    _echo(steps.synthesize(out, params))
+
+
+@main.command("train-phase1")
+@folder_option("--prepared", "Prepared folder.")
+@folder_option("--bank", "Bank folder.")
+@folder_option("--out", "Folder to write weights and history to.")
+@WORK_DIR
+@with_params
+def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: Path, params: Any) -> None:
+    """Train encoder and decoder; resumes where it was killed."""
+    from ndpnet import steps
+
+    _echo(steps.train_phase1(prepared, bank, out, params, work_dir))
+
+
+@main.command("train-phase2")
+@folder_option("--prepared", "Prepared folder.")
+@folder_option("--bank", "Bank folder.")
+@folder_option("--phase1", "Output of train-phase1.")
+@folder_option("--out", "Model package to write.")
+@WORK_DIR
+@with_params
+def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: Path, params: Any) -> None:
+    """Train attention, decoder and segmentation, fit the threshold, write the model package."""
+    from ndpnet import steps
+
+    _echo(steps.train_phase2(prepared, bank, phase1, out, params, work_dir))
+
+
+@main.command("evaluate")
+@folder_option("--prepared", "Prepared folder with test images.")
+@folder_option("--model", "Model package.")
+@folder_option("--out", "Folder to write metrics and report to.")
+@with_params
+def evaluate(prepared: Path, model: Path, out: Path, params: Any) -> None:
+    """Judge the test images; write metrics, predictions, overlays and the HTML report."""
+    from ndpnet import steps
+
+    steps.evaluate(prepared, model, out, params, _run_identity())
+    click.echo((out / "table.txt").read_text())
+    click.echo(f"report: {out / 'report.html'}")
+
+
+@main.command("calibrate")
+@click.argument("model", type=FolderPath)
+@click.argument("good_images", type=FolderPath)
+@folder_option("--out", "Model package to write.")
+@click.option("--group-pattern", default="", help="Regex on file names: what was photographed together.")
+@click.option("--false-alarm-rate", type=float, help="Target rate; that of the model if left out.")
+def calibrate(model: Path, good_images: Path, out: Path, group_pattern: str, false_alarm_rate: float | None) -> None:
+    """Refit the threshold of MODEL on GOOD_IMAGES, as a new package: another lamp or camera needs no training."""
+    from ndpnet.inference.calibration import calibrate as refit
+
+    record = refit(model, good_images, out, group_pattern=group_pattern, target_rate=false_alarm_rate)
+    click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
+
+
+@main.command("inspect")
+@click.argument("target", metavar="IMAGE_OR_FOLDER", type=FolderPath)
+@folder_option("--model", "Model package.")
+@folder_option("--out", "Folder for predictions.csv, predictions.jsonl and overlays/.")
+@click.option("--threshold", type=float, help="Instead of the model's own.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--overlays/--no-overlays", default=True, show_default=True, help="Write a picture per image.")
+def inspect(target: Path, model: Path, out: Path, threshold: float | None, device: str, overlays: bool) -> None:
+    """Inspect images of any size. Exit code 0: all good, 3: some defective, 1: an error or an unreadable file."""
+    from ndpnet.inference.folder import inspect_folder
+    from ndpnet.inference.inspector import Inspector
+
+    inspector = Inspector.load(model, device=device, threshold=threshold)
+    result = inspect_folder(inspector, target, out, with_overlays=overlays)
+    click.echo(
+        f"{result.num_good} good, {result.num_defective} defective, {result.num_failed} unreadable "
+        f"(threshold {inspector.threshold:.4f}); results in {out}"
+    )
+    if result.num_failed:
+        sys.exit(EXIT_ERROR)
+    sys.exit(EXIT_DEFECTIVE if result.num_defective else EXIT_GOOD)
+
+
+def _echo(metrics: dict[str, Any]) -> None:
+    for name, value in metrics.items():
+        click.echo(f"{name}: {value}")
+
+
+def _run_identity() -> dict[str, str]:
+    """Commit and machine of this run, for the report; nothing where git cannot tell."""
+    import platform
+
+    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    identity = {"ndpnet": __version__, "machine": machine}
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return identity
+    return identity | {"git commit": commit}

@@ -1,0 +1,224 @@
+"""Typed, frozen, validated view of params.yaml; an unknown key is an error with the nearest name."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PARAMS_PATH = Path(__file__).with_name("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A block of parameters: no default here (they stand in params.yaml), no unknown key, no change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """What `prepare` does with pictures."""
+
+    mode: Literal["resize"]
+    image_size: Annotated[int, Field(ge=64, multiple_of=64)]
+    group_pattern: str
+    calibration_fraction: Annotated[float, Field(ge=0, lt=1)]
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)]
+
+
+class SynthesisConfig(Section):
+    """The defect bank and how it is composed with surfaces."""
+
+    sources: str
+    num_sources: Positive
+    num_masks: Positive
+    patch_size: Annotated[int, Field(ge=64, multiple_of=64)]
+    line_share: Fraction
+    plain_share: Fraction
+    beta_min: Fraction
+    beta_max: Fraction
+    edge_softness: Fraction
+    surface_symmetries: bool
+    surface_jitter: Fraction
+
+    @model_validator(mode="after")
+    def _beta_is_a_range(self) -> "SynthesisConfig":
+        if self.beta_min > self.beta_max:
+            raise ValueError(f"beta_min {self.beta_min} is above beta_max {self.beta_max}")
+        return self
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    base_width: Annotated[int, Field(ge=4, multiple_of=4)]
+    softmax_scale: Annotated[float, Field(gt=0)]
+    patch_sizes: tuple[Literal[1, 2, 4], ...]
+    ffm_channels: Positive
+    ffm_kernel: Literal[1, 3, 5, 7]
+    norm: Literal["batch", "group"]
+    reference: Literal["first", "medoid"]
+    num_references: Positive
+
+
+class LossConfig(Section):
+    """Weights of the loss terms (Eq. 12-17)."""
+
+    perceptual_weights: str
+    reconstruction_weight: NotNegative
+    perceptual_weight: NotNegative
+    defect_perception_weight: NotNegative
+    feature_repair_weight: NotNegative
+    segmentation_weight: NotNegative
+    focal_gamma: NotNegative
+    focal_alpha: Fraction
+
+
+class PhaseConfig(Section):
+    """One training phase."""
+
+    epochs: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    defect_free_share: Fraction
+
+
+class TrainConfig(Section):
+    """Optimisation."""
+
+    batch_size: Positive
+    precision: Literal["32-true", "bf16-mixed"]
+    weight_decay: NotNegative
+    schedule: Literal["constant", "cosine"]
+    gradient_clip: NotNegative
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    num_validations: Annotated[int, Field(ge=0)]
+    phase1: PhaseConfig
+    phase2: PhaseConfig
+
+
+class EvaluationConfig(Section):
+    """Metrics, threshold and report."""
+
+    target_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)]
+    num_bootstrap: Positive
+    num_cases: Positive
+
+
+class RuntimeConfig(Section):
+    """How a step runs on this machine: no part of a model's identity."""
+
+    accelerator: Literal["auto", "cpu", "cuda"]
+    devices: Positive
+    deterministic: bool
+    checkpoint_seconds: NotNegative
+    log_seconds: NotNegative
+
+
+class Params(Section):
+    """All parameters, resolved: profile and overrides already applied."""
+
+    profile: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    categories: tuple[str, ...]
+    data: DataConfig
+    synthesis: SynthesisConfig
+    model: ModelConfig
+    losses: LossConfig
+    train: TrainConfig
+    evaluation: EvaluationConfig
+    runtime: RuntimeConfig
+
+    @model_validator(mode="after")
+    def _patches_fit_images(self) -> "Params":
+        if self.synthesis.patch_size > self.data.image_size:
+            raise ValueError(
+                f"synthesis.patch_size {self.synthesis.patch_size} is above data.image_size {self.data.image_size}"
+            )
+        return self
+
+    def to_json(self) -> str:
+        """One line of JSON with every resolved value: how parameters travel between processes."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Params:
+    """Read a params file, lay a profile and `key.path=value` overrides over it. ValueError in one line."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no parameter file {path} (leave --params out for the built-in one)")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is not a table of parameters (start from {PARAMS_PATH})")
+    profiles = values.pop("profiles", {}) or {}
+    values["profile"] = profile or values.get("profile")
+    _lay_over(values, _pick_profile(profiles, values["profile"]))
+    for override in overrides:
+        _set(values, override)
+    return parse_params(values)
+
+
+def parse_params(params: "Params | str | dict[str, Any]") -> Params:
+    """Validate resolved parameters given as Params, JSON text or a dict. ValueError in one line."""
+    if isinstance(params, Params):
+        return params
+    try:
+        return Params.model_validate_json(params) if isinstance(params, str) else Params.model_validate(params)
+    except ValidationError as error:
+        raise ValueError("; ".join(_explain(each) for each in error.errors())) from error
+
+
+def _pick_profile(profiles: dict[str, Any], name: str | None) -> dict[str, Any]:
+    if name not in profiles:
+        raise ValueError(f"unknown profile {name!r}{_did_you_mean(str(name), profiles)}")
+    return profiles[name] or {}
+
+
+def _lay_over(values: dict[str, Any], overrides: dict[str, Any]) -> None:
+    for key, value in overrides.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _lay_over(values[key], value)
+        else:
+            values[key] = value
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Apply one `a.b.c=value`, the value read as YAML."""
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ValueError(f"parameter {override!r} has no value (write name=value, as in train.phase1.epochs=5)")
+    *parents, last = key.strip().split(".")
+    section = values
+    for parent in parents:
+        if not isinstance(section.get(parent), dict):
+            raise ValueError(f"unknown parameter {key!r}{_did_you_mean(parent, section)}")
+        section = section[parent]
+    if last not in section:
+        raise ValueError(f"unknown parameter {key!r}{_did_you_mean(last, section)}")
+    section[last] = yaml.safe_load(text)
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        section: Any = Params
+        for part in error["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        return f"unknown parameter {name!r}{_did_you_mean(str(error['loc'][-1]), section.model_fields)}"
+    if error["type"] == "missing":
+        return f"parameter {name!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"parameter {name!r}: {message}, not {error['input']!r}" if name else message
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(str(each) for each in known)})"

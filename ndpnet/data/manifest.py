@@ -1,0 +1,62 @@
+"""The identity of one category's data: every file with its hash, group, split and defect type."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ndpnet.files import hash_of, write_json
+
+SPLITS = ("train", "validation", "calibration", "test")
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One picture; `path` and `mask_path` are posix paths relative to the category's folder, sizes in pixels."""
+
+    path: str
+    sha256: str
+    group: str
+    split: str
+    defect_type: str
+    width: int
+    height: int
+    mask_path: str | None
+    mask_sha256: str | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All pictures of one category, in the order of their paths."""
+
+    category: str
+    files: tuple[FileRecord, ...]
+
+    def records(self, split: str) -> list[FileRecord]:
+        """Return one split's files, in the order of the rows of its prepared array."""
+        if split not in SPLITS:
+            raise ValueError(f"no split {split!r} (one of {', '.join(SPLITS)})")
+        return [record for record in self.files if record.split == split]
+
+    @property
+    def data_hash(self) -> str:
+        """The sha256 over the sorted paths with the content hashes of pictures and masks."""
+        return hash_of(sorted([r.path, r.sha256, r.mask_path or "", r.mask_sha256 or ""] for r in self.files))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON; equal manifests give equal bytes."""
+        write_json(path, {"category": self.category, "files": [asdict(record) for record in self.files]})
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Read what `save` wrote; ValueError names the file and what is wrong with it."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            manifest = cls(content["category"], tuple(FileRecord(**record) for record in content["files"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            detail = " ".join(str(error).split())
+            raise ValueError(f"cannot read the manifest {path}: {detail} (run `ndpnet prepare` again)") from error
+        unknown = sorted({record.split for record in manifest.files} - set(SPLITS))
+        if unknown:
+            raise ValueError(f"the manifest {path} names the split {unknown[0]!r} (run `ndpnet prepare` again)")
+        return manifest

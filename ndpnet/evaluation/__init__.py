@@ -1,0 +1,1 @@
+"""Evaluation: metrics, threshold, ablation, report."""

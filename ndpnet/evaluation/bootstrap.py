@@ -1,0 +1,184 @@
+"""Percentile intervals from resampled units, stratified by label; exact for images, on a threshold grid for pixels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ndpnet.evaluation.metrics import MAX_FPR, PixelRanking, check_maps, check_scores, partial_area, rank_pixels
+
+Bounds = tuple[float, float]
+# weights (D, N) of the images in D draws -> values (D,), NaN = undefined
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+CHUNK_CELLS = 4_000_000  # of weights held at once, 32 MB
+GRID_SIZE = 256
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    groups: Sequence[str],
+    labels: np.ndarray,
+    *,
+    num_draws: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Bounds | None:
+    """Percentile interval of `statistic` over draws of whole groups with replacement. groups, labels: (N,).
+
+    Groups with good images only, with defective ones only and with both are drawn apart: a class never vanishes.
+    Draws in which the statistic is undefined are left out; None when it is in all of them.
+    """
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CHUNK_CELLS // max(len(groups), 1))
+    values = []
+    for start in range(0, num_draws, chunk):
+        weights = draw_weights(groups, labels, num_draws=min(chunk, num_draws - start), rng=rng)
+        values.append(statistic(weights))
+    defined = np.concatenate(values)
+    defined = defined[np.isfinite(defined)]
+    if defined.size == 0:
+        return None
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def draw_weights(groups: Sequence[str], labels: np.ndarray, *, num_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each image occurs in each draw. groups, labels: (N,) -> (num_draws, N) float64."""
+    _, unit = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    labels = np.asarray(labels, dtype=bool)
+    has_defective = np.bincount(unit, weights=labels) > 0
+    has_good = np.bincount(unit, weights=~labels) > 0
+    stratum = has_defective * 2 + has_good
+    counts = np.zeros((num_draws, stratum.size))
+    for kind in np.unique(stratum):
+        members = np.flatnonzero(stratum == kind)
+        share = np.full(members.size, 1.0 / members.size)
+        counts[:, members] = rng.multinomial(members.size, share, size=num_draws)
+    return counts[:, unit]
+
+
+def auroc_statistic(scores: np.ndarray, labels: np.ndarray) -> Statistic:
+    """Weighted image ROCAUC, ties count one half. scores, labels: (N,)."""
+    scores, labels = check_scores(scores, labels)
+    order = np.argsort(scores, kind="stable")
+    tie_starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
+    is_defective = labels[order]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        ordered = weights[:, order]
+        defective = np.add.reduceat(ordered * is_defective, tie_starts, axis=1)  # (D, tie groups)
+        good = np.add.reduceat(ordered * ~is_defective, tie_starts, axis=1)
+        below = np.cumsum(good, axis=1) - 0.5 * good
+        return _divide((defective * below).sum(axis=1), defective.sum(axis=1) * good.sum(axis=1))
+
+    return statistic
+
+
+def precision_statistic(calls: np.ndarray, labels: np.ndarray) -> Statistic:
+    """Weighted TP / (TP + FP). calls, labels: (N,) bool."""
+    return _ratio_statistic(calls & labels, calls)
+
+
+def f1_statistic(calls: np.ndarray, labels: np.ndarray) -> Statistic:
+    """Weighted 2TP / (2TP + FP + FN). calls, labels: (N,) bool."""
+    return _ratio_statistic(2.0 * (calls & labels), 1.0 * calls + labels)
+
+
+def clopper_pearson(hits: int, trials: int, *, confidence: float = 0.95) -> Bounds:
+    """Exact binomial interval of a rate, hits out of trials > 0: quantiles of two beta distributions."""
+    tail = (1 - confidence) / 2
+    low = float(stats.beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0
+    return low, high
+
+
+@dataclass(frozen=True)
+class PixelTable:
+    """Per image, what exceeds each of T descending thresholds: all a resampled pixel metric needs. (N, T) and (N,)."""
+
+    good_above: np.ndarray
+    num_good: np.ndarray
+    defect_above: np.ndarray
+    num_defect: np.ndarray
+    overlap_above: np.ndarray  # sum over the image's regions of the share of the region above the threshold
+    num_regions: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "PixelTable":
+        """The same table for some of the images. rows: indices or a bool mask (N,)."""
+        return PixelTable(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def pixel_table(maps: np.ndarray, masks: np.ndarray, *, grid_size: int = GRID_SIZE) -> PixelTable | None:
+    """Count once, on a grid of 2 * grid_size thresholds, what every draw needs. maps, masks: (N, H, W).
+
+    The interval's only approximation: the curve between two grid thresholds is taken as straight. None if a class is
+    missing.
+    """
+    maps, masks = check_maps(maps, masks)
+    ranking = rank_pixels(maps, masks)
+    if ranking is None:
+        return None
+    thresholds = _grid(ranking, grid_size)
+    size = (len(maps), thresholds.size + 1)
+    cell = ranking.image_index * size[1] + np.searchsorted(thresholds, ranking.positives, side="right")
+    defect = np.bincount(cell, minlength=size[0] * size[1]).reshape(size)
+    overlap = np.bincount(cell, weights=ranking.region_share, minlength=defect.size).reshape(size)
+    defect_above, overlap_above = _above(defect), _above(overlap)
+    all_above = np.stack([pixels.size - np.searchsorted(np.sort(pixels, axis=None), thresholds) for pixels in maps])
+    num_defect = masks.sum(axis=(1, 2))
+    num_good = maps[0].size - num_defect
+    good_above = all_above[:, ::-1] - defect_above
+    return PixelTable(good_above, num_good, defect_above, num_defect, overlap_above, ranking.regions_per_image)
+
+
+def pixel_auroc_statistic(table: PixelTable) -> Statistic:
+    """Weighted pixel ROCAUC from the table."""
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        fpr = _weighted_share(weights, table.good_above, table.num_good)
+        return partial_area(fpr, _weighted_share(weights, table.defect_above, table.num_defect))
+
+    return statistic
+
+
+def pro_statistic(table: PixelTable, max_fpr: float = MAX_FPR) -> Statistic:
+    """Weighted PRO area up to max_fpr from the table."""
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        fpr = _weighted_share(weights, table.good_above, table.num_good)
+        return partial_area(fpr, _weighted_share(weights, table.overlap_above, table.num_regions), max_fpr)
+
+    return statistic
+
+
+def _grid(ranking: PixelRanking, grid_size: int) -> np.ndarray:
+    """Ascending thresholds at even steps of the overlap and at quadratic steps of the FPR, fine where PRO is steep."""
+    levels = np.linspace(0.0, 1.0, grid_size)
+    last = ranking.negatives.size - 1
+    by_fpr = ranking.negatives[np.rint(last * (1.0 - levels**2)).astype(np.int64)]
+    order = np.argsort(ranking.positives)
+    reached = np.cumsum(ranking.region_share[order])
+    picks = np.searchsorted(reached, levels * reached[-1]).clip(max=order.size - 1)
+    return np.unique(np.concatenate([by_fpr, ranking.positives[order[picks]]]))
+
+
+def _above(histogram: np.ndarray) -> np.ndarray:
+    """Sums over the cells from each threshold up, thresholds descending. (N, T+1) -> (N, T)."""
+    return np.cumsum(histogram[:, :0:-1], axis=1, dtype=np.float64)
+
+
+def _weighted_share(weights: np.ndarray, above: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Share above each threshold in each draw, from 0 to 1. weights: (D, N), above: (N, T) -> (D, T+2)."""
+    share = _divide(weights @ above, (weights @ totals)[:, None])
+    return np.pad(share, ((0, 0), (1, 1)), constant_values=((0, 0), (0.0, 1.0)))
+
+
+def _ratio_statistic(part: np.ndarray, whole: np.ndarray) -> Statistic:
+    return lambda weights: _divide(weights @ part.astype(np.float64), weights @ whole.astype(np.float64))
+
+
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Part / whole, NaN where whole is 0."""
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)

@@ -1,0 +1,207 @@
+"""Charts of the report as inline SVG: the same data gives the same bytes, and the page's colours apply."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from scipy import ndimage
+
+# Colours are CSS variables of the page (dark mode, print); matplotlib draws with stand-ins replaced afterwards.
+INK, MUTED, GRID, GOOD, DEFECTIVE, MARK = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+SERIES = ("#070701", "#070702", "#070703", "#070704", "#070705", "#070706")
+CSS_COLOURS = {
+    INK: "var(--ink, #1d2430)",
+    MUTED: "var(--muted, #5b6675)",
+    GRID: "var(--line, #dde2e8)",
+    GOOD: "var(--good, #2b6cb0)",
+    DEFECTIVE: "var(--defective, #c2571a)",
+    MARK: "var(--mark, #b42318)",
+    SERIES[0]: "var(--ink, #1d2430)",
+    SERIES[1]: "var(--good, #2b6cb0)",
+    SERIES[2]: "var(--defective, #c2571a)",
+    SERIES[3]: "var(--series-3, #3b8f6a)",
+    SERIES[4]: "var(--series-4, #8a5fb0)",
+    SERIES[5]: "var(--series-5, #a08a2c)",
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 8.0,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+MAX_POINTS = 400
+NOT_LOSSES = {"step", "epoch", "lr", "seconds", "images_per_second", "grad_norm"}
+VALIDATION_PREFIX = "validation/"
+
+Curve = tuple[np.ndarray, np.ndarray]
+History = Sequence[Mapping[str, float]]
+
+
+def roc_chart(curve: Curve, *, operating_point: tuple[float, float] | None) -> str:
+    """Share of defects found against the false-alarm rate; (fpr, tpr), each (P,), and the threshold's point -> SVG."""
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = _figure(width=4.8, height=3.5)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.text(0.62, 0.55, "guessing", color=MUTED, rotation=33)
+        axes.plot(*_thin(curve), color=GOOD, clip_on=False, zorder=3)
+        if operating_point is not None:
+            axes.plot(*operating_point, "o", color=MARK, markersize=5, clip_on=False, zorder=4)
+            axes.annotate("at the threshold", operating_point, (10, -12), textcoords="offset points", color=MARK)
+        _percent_axes(axes, x_label="good images flagged", y_label="defective images flagged")
+        return _svg(figure, name="roc")
+
+
+def pro_chart(curve: Curve, *, max_fpr: float = 0.3) -> str:
+    """Mean share of each defect covered against the sound area marked; (fpr, overlap), each (P,) -> SVG."""
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = _figure(width=4.8, height=3.5)
+        fpr, pro = _thin(curve)
+        axes.fill_between(fpr, pro, where=fpr <= max_fpr, color=GOOD, alpha=0.15, linewidth=0)
+        axes.plot(fpr[fpr <= max_fpr], pro[fpr <= max_fpr], color=GOOD, clip_on=False, zorder=3)
+        _percent_axes(axes, x_label="sound surface marked", y_label="mean share of a defect covered")
+        axes.set_xlim(0, max_fpr)
+        return _svg(figure, name="pro")
+
+
+def score_chart(scores: np.ndarray, labels: np.ndarray, *, threshold: float | None) -> str:
+    """Histograms of the scores of good and defective images, with the threshold; float (N,), bool (N,) -> SVG."""
+    with matplotlib.rc_context(STYLE):
+        figure, rows = _figure(width=9.2, height=3.4, rows=2)
+        bins = score_bins(scores, threshold=threshold)
+        for axes, is_defective, name, colour in zip(
+            rows, (False, True), ("good", "defective"), (GOOD, DEFECTIVE), strict=True
+        ):
+            chosen = scores[labels == is_defective]
+            axes.hist(chosen, bins=bins, color=colour, alpha=0.85)
+            axes.text(0.995, 0.9, f"{len(chosen)} {name}", transform=axes.transAxes, ha="right", va="top", color=colour)
+            axes.set_ylim(0, max(axes.get_ylim()[1], 1.0))
+            axes.set_ylabel("images")
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            if threshold is not None:
+                axes.axvline(threshold, color=MARK, linewidth=1.4)
+        if threshold is not None:
+            rows[0].annotate(
+                f"threshold {threshold:.4g}", (threshold, 1), (4, 2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", color=MARK,
+            )  # fmt: skip
+        rows[0].tick_params(labelbottom=False)
+        rows[1].set_xlabel("score of the image (higher: more defective)")
+        return _svg(figure, name="scores")
+
+
+def score_bins(scores: np.ndarray, *, threshold: float | None, num_bins: int = 50) -> np.ndarray:
+    """Bin edges over all scores, the threshold one of them: no bar straddles it. (N,) -> (num_bins + 1 to 3,)."""
+    if threshold is None:
+        return np.histogram_bin_edges(scores, bins=num_bins)
+    low, high = min(scores.min(initial=threshold), threshold), max(scores.max(initial=threshold), threshold)
+    width = (high - low) / num_bins or 1.0
+    # bins include their left edge, and a score equal to the threshold belongs below it
+    edge = np.nextafter(threshold, math.inf)
+    below, above = max(1, math.ceil((edge - low) / width)), max(1, math.ceil((high - edge) / width))
+    return edge + width * np.arange(-below, above + 1)
+
+
+def loss_chart(history: History, *, name: str) -> str:
+    """Smoothed losses on a log axis, validation figures below if any; rows {"step", term: value} -> SVG."""
+    losses, validation = loss_series(history)
+    with matplotlib.rc_context(STYLE):
+        num_rows = 2 if validation else 1
+        figure, rows = _figure(width=4.8, height=1.9 + 1.5 * num_rows, rows=num_rows, tall_first=True)
+        for colour, (term, (steps, values)) in zip(SERIES, losses.items(), strict=False):
+            width = 2.0 if term == "loss" else 1.2
+            rows[0].plot(*_thin((steps, values)), color=colour, alpha=0.18, linewidth=0.7)
+            rows[0].plot(*_thin((steps, smooth(values))), color=colour, linewidth=width, label=term.replace("_", " "))
+        rows[0].set_yscale("log")
+        rows[0].yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
+        rows[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        rows[0].yaxis.set_minor_formatter(NullFormatter())
+        rows[0].set_ylabel("loss (log scale)")
+        rows[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1.2, columnspacing=1.2)
+        for colour, (term, (steps, values)) in zip(SERIES[1:], validation.items(), strict=False):
+            label = term.removeprefix(VALIDATION_PREFIX).replace("_", " ")
+            rows[1].plot(steps, values, color=colour, marker="o", markersize=2.5, label=label)
+        if validation:
+            rows[1].set_ylabel("validation")
+            rows[1].legend(loc="best", handlelength=1.2)
+        rows[-1].set_xlabel("training step")
+        return _svg(figure, name=name)
+
+
+def loss_series(history: History) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """Split a history into losses (positive values) and validation figures, "loss" first; term -> (steps, values)."""
+    terms = dict.fromkeys(["loss"] + [term for row in history for term in row])
+    curves = {term: _series(history, term) for term in terms if term not in NOT_LOSSES}
+    losses = {term: curve for term, curve in curves.items() if not term.startswith(VALIDATION_PREFIX)}
+    positive = {term: (steps[values > 0], values[values > 0]) for term, (steps, values) in losses.items()}
+    return (
+        {term: curve for term, curve in positive.items() if len(curve[0])},
+        {term: curve for term, curve in curves.items() if term not in losses and len(curve[0])},
+    )
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Gaussian mean of the logarithms (the axis is one) over about a fiftieth of the run; positive (P,) -> (P,)."""
+    return np.exp(ndimage.gaussian_filter1d(np.log(values), sigma=max(len(values) / 50, 0.5), mode="nearest"))
+
+
+def _series(history: History, term: str) -> Curve:
+    points = [(row["step"], row[term]) for row in history if row.get(term) is not None and np.isfinite(row[term])]
+    steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    return steps, values
+
+
+def _thin(curve: Curve) -> Curve:
+    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_POINTS)).round().astype(int))
+    return x[kept], y[kept]
+
+
+def _figure(*, width: float, height: float, rows: int = 1, tall_first: bool = False) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    ratios = [2.2] + [1.0] * (rows - 1) if tall_first else [1.0] * rows
+    axes = figure.subplots(rows, 1, sharex=rows > 1, squeeze=False, height_ratios=ratios)
+    return figure, list(axes[:, 0])
+
+
+def _percent_axes(axes: Axes, *, x_label: str, y_label: str) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+
+
+def _svg(figure: Figure, *, name: str) -> str:
+    buffer = io.StringIO()
+    # no date, no creator: the bytes depend on the data only, and no foreign address stands in the file
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    text = buffer.getvalue()
+    root, body = text[text.index("<svg") :].split(">", 1)
+    root = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", root)  # the page sets the size
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|font-family: [^;]*; ", "", body, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", f"{root}>{body}")  # ids must differ in one page
+    for stand_in, css_colour in CSS_COLOURS.items():
+        text = text.replace(stand_in, css_colour)
+    return text.strip()

@@ -1,0 +1,199 @@
+"""Exact detection and localisation metrics: every distinct score is a threshold, and ties are never broken."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+MAX_FPR = 0.3  # the limit of PRO in MVTec's definition
+MAX_POINTS = 500
+EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
+
+Curve = tuple[np.ndarray, np.ndarray]  # (x, y), each (P,) and non-decreasing
+Confusion = dict[str, int]
+
+
+@dataclass(frozen=True)
+class PixelRanking:
+    """Pixels of a test set, sorted once. negatives: (G,) ascending; the other arrays: one entry per defect pixel."""
+
+    negatives: np.ndarray
+    positives: np.ndarray
+    region_share: np.ndarray  # 1 / pixels of the pixel's own region, so that each region sums to 1
+    image_index: np.ndarray
+    regions_per_image: np.ndarray  # (N,)
+
+
+def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> PixelRanking | None:
+    """Sort the good pixels, find the 8-connected defect regions. maps, masks: (N, H, W); None if a class is missing."""
+    maps, masks = check_maps(maps, masks)
+    negatives = maps[~masks]
+    if negatives.size in (0, maps.size):
+        return None
+    negatives.sort()
+    shares, regions_per_image = label_regions(masks)
+    return PixelRanking(negatives, maps[masks], shares, np.nonzero(masks)[0], regions_per_image)
+
+
+def label_regions(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per defect pixel, as in `masks[masks]`, 1 / size of its region (P,); regions per image (N,). masks: (N, H, W)."""
+    shares, num_regions = [np.empty(0)], np.zeros(len(masks), dtype=np.int64)
+    for index in np.flatnonzero(masks.any(axis=(1, 2))):
+        labels, num_regions[index] = ndimage.label(masks[index], structure=EIGHT_CONNECTED)
+        of_pixel = labels[masks[index]]
+        shares.append(1.0 / np.bincount(of_pixel)[of_pixel])
+    return np.concatenate(shares), num_regions
+
+
+def image_auroc(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """ROC area over images, ties count half. scores, labels: (N,) -> [0, 1]; None if a class is missing."""
+    curve = _image_roc(scores, labels)
+    return None if curve is None else float(partial_area(*curve))
+
+
+def pixel_auroc(maps: np.ndarray, masks: np.ndarray) -> float | None:
+    """Area under the ROC curve over all pixels. maps, masks: (N, H, W) -> [0, 1]; None if a class is missing."""
+    maps, masks = check_maps(maps, masks)
+    return image_auroc(maps.ravel(), masks.ravel())
+
+
+def pro_auc(maps: np.ndarray, masks: np.ndarray, max_fpr: float = MAX_FPR) -> float | None:
+    """Area under the per-region overlap up to max_fpr, divided by it. maps, masks: (N, H, W) -> [0, 1] or None."""
+    ranking = rank_pixels(maps, masks)
+    return None if ranking is None else float(partial_area(*_pro_vertices(ranking), max_fpr))
+
+
+def pixel_metrics(maps: np.ndarray, masks: np.ndarray, max_fpr: float = MAX_FPR) -> tuple[float, float] | None:
+    """(pixel_auroc, pro_auc) from one sort. maps, masks: (N, H, W); None if a class is missing."""
+    ranking = rank_pixels(maps, masks)
+    if ranking is None:
+        return None
+    auroc = partial_area(*_vertices(ranking.negatives, ranking.positives))
+    return float(auroc), float(partial_area(*_pro_vertices(ranking), max_fpr))
+
+
+def roc_curve_points(scores: np.ndarray, labels: np.ndarray, max_points: int = MAX_POINTS) -> Curve | None:
+    """ROC curve to plot, over images or pixels. scores, labels: (N,) -> (fpr, tpr); None if a class is missing."""
+    curve = _image_roc(scores, labels)
+    return None if curve is None else thin_curve(*curve, max_points)
+
+
+def pro_curve(
+    maps: np.ndarray, masks: np.ndarray, max_fpr: float = MAX_FPR, max_points: int = MAX_POINTS
+) -> Curve | None:
+    """Per-region overlap to plot, to max_fpr. maps, masks: (N, H, W) -> (fpr, overlap); None if a class is missing."""
+    ranking = rank_pixels(maps, masks)
+    if ranking is None:
+        return None
+    fpr, overlap = _pro_vertices(ranking)
+    is_inside = fpr <= max_fpr
+    at_limit = np.interp(max_fpr, fpr, overlap)
+    return thin_curve(np.append(fpr[is_inside], max_fpr), np.append(overlap[is_inside], at_limit), max_points)
+
+
+def thin_curve(x: np.ndarray, y: np.ndarray, max_points: int = MAX_POINTS) -> Curve:
+    """At most max_points vertices, evenly spread along the curve, both endpoints kept. x, y: (P,) non-decreasing."""
+    if x.size <= max_points:
+        return x, y
+    length = (x - x[0]) / max(x[-1] - x[0], 1e-12) + (y - y[0]) / max(y[-1] - y[0], 1e-12)
+    picks = np.searchsorted(length, np.linspace(0.0, length[-1], max_points - 1))
+    keep = np.unique(np.append(np.clip(picks, 0, x.size - 1), [0, x.size - 1]))
+    return x[keep], y[keep]
+
+
+def partial_area(x: np.ndarray, y: np.ndarray, max_x: float = 1.0) -> np.ndarray:
+    """Trapezoid area under (x, y) from 0 to max_x, divided by max_x. x, y: (..., P), x non-decreasing -> (...)."""
+    if not 0.0 < max_x <= 1.0:
+        raise ValueError(f"max_fpr is {max_x}: choose a limit above 0 and at most 1")
+    left, right = np.minimum(x[..., :-1], max_x), np.minimum(x[..., 1:], max_x)
+    step = x[..., 1:] - x[..., :-1]
+    slope = np.divide(y[..., 1:] - y[..., :-1], step, out=np.zeros_like(step), where=step > 0)
+    width = right - left
+    return (width * (y[..., :-1] + 0.5 * slope * width)).sum(axis=-1) / max_x
+
+
+def confusion(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Confusion:
+    """Counts of right and wrong calls; defective means score > threshold. scores, labels: (N,)."""
+    scores, labels = check_scores(scores, labels)
+    calls = scores > threshold
+    return {
+        "true_positive": int((calls & labels).sum()),
+        "false_positive": int((calls & ~labels).sum()),
+        "true_negative": int((~calls & ~labels).sum()),
+        "false_negative": int((~calls & labels).sum()),
+    }
+
+
+def precision(counts: Confusion) -> float | None:
+    """Share of the images called defective that are; None when none was called so."""
+    return _ratio(counts["true_positive"], counts["true_positive"] + counts["false_positive"])
+
+
+def recall(counts: Confusion) -> float | None:
+    """Share of the defective images that were called so; None when there are none."""
+    return _ratio(counts["true_positive"], counts["true_positive"] + counts["false_negative"])
+
+
+def f1(counts: Confusion) -> float | None:
+    """2TP / (2TP + FP + FN), so 0 when every defect is missed; None when there are no defective images."""
+    if recall(counts) is None:
+        return None
+    doubled = 2 * counts["true_positive"]
+    return _ratio(doubled, doubled + counts["false_positive"] + counts["false_negative"])
+
+
+def false_alarm_rate(counts: Confusion) -> float | None:
+    """Share of the good images called defective; None when there are none."""
+    return _ratio(counts["false_positive"], counts["false_positive"] + counts["true_negative"])
+
+
+def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays (N,) of finite scores and bool labels; ValueError otherwise."""
+    scores, labels = np.asarray(scores), np.asarray(labels).astype(bool)
+    if scores.shape != labels.shape or scores.ndim != 1:
+        raise ValueError(f"scores {scores.shape} and labels {labels.shape} differ in shape: give one label per score")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores contain NaN or infinity: the model diverged, train it again")
+    return scores, labels
+
+
+def check_maps(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays (N, H, W) of finite scores and bool masks; ValueError otherwise."""
+    maps, masks = np.asarray(maps), np.asarray(masks).astype(bool)
+    if maps.shape != masks.shape or maps.ndim != 3:
+        raise ValueError(f"anomaly maps {maps.shape} and masks {masks.shape} differ: both must be (N, H, W)")
+    if not np.isfinite(maps).all():
+        raise ValueError("anomaly maps contain NaN or infinity: the model diverged, train it again")
+    return maps, masks
+
+
+def _image_roc(scores: np.ndarray, labels: np.ndarray) -> Curve | None:
+    scores, labels = check_scores(scores, labels)
+    if labels.all() or not labels.any():
+        return None
+    return _vertices(np.sort(scores[~labels]), scores[labels])
+
+
+def _pro_vertices(ranking: PixelRanking) -> Curve:
+    return _vertices(ranking.negatives, ranking.positives, ranking.region_share)
+
+
+def _vertices(negatives: np.ndarray, positives: np.ndarray, weights: np.ndarray | None = None) -> Curve:
+    """All corners of the curve: it is flat between two distinct positive scores, so only those need evaluating.
+
+    negatives: (G,) ascending; positives, weights: (P,) -> x = share of negatives, y = weighted share of positives.
+    """
+    values, group = np.unique(positives, return_inverse=True)
+    mass = np.bincount(group, weights=weights)[::-1]
+    reached = np.cumsum(mass, dtype=np.float64)
+    reached /= reached[-1]
+    num_above = negatives.size - np.searchsorted(negatives, values, side="right")[::-1]
+    num_at_or_above = negatives.size - np.searchsorted(negatives, values, side="left")[::-1]
+    # within one tie group negatives and positives are reached together: a straight line from `above` to `at or above`
+    x = np.stack([num_above, num_at_or_above], axis=1).ravel() / negatives.size
+    y = np.stack([np.append(0.0, reached[:-1]), reached], axis=1).ravel()
+    return np.concatenate([[0.0], x, [1.0]]), np.concatenate([[0.0], y, [1.0]])
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,320 @@
+"""The report for people: one HTML file, readable offline, that says what the figures mean and how far to trust them."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from ndpnet import files
+from ndpnet.evaluation import charts
+
+MAX_CASE_BYTES = 170_000  # as base64, 24 cases stay below 6 MB
+MAX_CASE_WIDTH = 1400
+MAX_CASE_PIXELS = 700_000
+JPEG_STEPS = ((1.0, 88), (1.0, 78), (1.0, 66), (1.0, 52), (0.7, 52), (0.5, 52))  # (side, quality), until it fits
+CONFIDENCE = 0.95
+LEVEL_WORDS = {"ok": "Yes", "care": "With care", "bad": "No"}
+METRICS = {
+    "image_auroc": ("Image AUROC", "share of the pairs (one defective, one good image) ranked in the right order"),
+    "pixel_auroc": ("Pixel AUROC", "the same for pairs of one defective and one sound pixel"),
+    "pro_auc": ("PRO", "how completely each defect is marked, a small one counting as much as a large one"),
+    "recall": ("Defects found", "share of the defective images that the threshold flags"),
+    "precision": ("Alarms that are right", "share of the flagged images that are defective, in this test set's mix"),
+    "f1": ("F1", "balance of the two shares above"),
+    "false_alarm_rate": ("False alarms", "share of the good images that the threshold flags"),
+}  # fmt: skip
+
+Summary = Mapping[str, Any]
+Interval = Mapping[str, float] | None
+
+
+def write_report(
+    out_path: Path,
+    *,
+    summary: Summary,
+    curves: Mapping[str, charts.Curve | None],
+    scores: np.ndarray,
+    labels: np.ndarray,
+    threshold: Mapping[str, Any] | None,
+    history: Mapping[str, charts.History],
+    panels: Sequence[Mapping[str, Any]],
+    identity: Mapping[str, str],
+    warnings: Sequence[str],
+) -> None:
+    """Write the report as one HTML file. scores: (N,), labels: bool (N,), panels: {title, score, verdict, png}."""
+    html = _template().render(
+        summary=summary,
+        metrics=METRICS,
+        lead=lead_sentence(summary),
+        answers=answers(summary, threshold, warnings),
+        threshold=threshold,
+        charts=draw_charts(summary, curves, scores, labels, threshold, history),
+        types=_types_worst_first(summary["by_defect_type"]),
+        cases=[{**panel, **embed_image(panel["png"])} for panel in panels],
+        identity=identity,
+        warnings=warnings,
+    )
+    files.write_text(out_path, html)
+
+
+def verdict_of(score: float, is_defective: bool, threshold: float | None) -> str:
+    """Name a case: missed, false alarm, found or passed; without a threshold: defective or good."""
+    if threshold is None:
+        return "defective" if is_defective else "good"
+    if score > threshold:
+        return "found" if is_defective else "false alarm"
+    return "missed" if is_defective else "passed"
+
+
+def order_cases(scores: np.ndarray, labels: np.ndarray, threshold: float | None, limit: int) -> list[int]:
+    """Indices worth showing: misses (lowest score first), false alarms (highest first), then the closest correct ones.
+
+    scores: (N,), labels: bool (N,). Some of each kind, as far as `limit` allows; without a threshold, defective
+    images from the lowest score up, then good ones from the highest down.
+    """
+    kinds: dict[str, list[int]] = {
+        kind: [] for kind in ("missed", "false alarm", "found", "passed", "defective", "good")
+    }
+    for index in _urgent_first(scores, labels, threshold):
+        kinds[verdict_of(scores[index], labels[index], threshold)].append(index)
+    present = [kind for kind in kinds.values() if kind]
+    share = max(1, limit // 6) if threshold is not None else limit // 2
+    reserved = {index for kind in present for index in kind[:share]}
+    correct = sorted(kinds["found"] + kinds["passed"], key=lambda index: abs(scores[index] - threshold))
+    ordered = kinds["missed"] + kinds["false alarm"] + correct + kinds["defective"] + kinds["good"]
+    chosen = set(sorted(ordered, key=lambda index: index not in reserved)[:limit])
+    return [index for index in ordered if index in chosen]
+
+
+def percent(interval: Interval, *, with_interval: bool = True) -> str:
+    """Format a rate: "89.1 % (79.3–94.2)", or "n/a" where it is not known."""
+    if interval is None or not math.isfinite(interval["value"]):
+        return "n/a"
+    value = f"{100 * interval['value']:.1f} %"
+    low, high = interval.get("low", math.nan), interval.get("high", math.nan)
+    if not with_interval or not (math.isfinite(low) and math.isfinite(high)):
+        return value
+    return f"{value} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def upper_limit_of_none(total: int) -> float:
+    """Largest rate that zero events among `total` leave possible at 95 % confidence: 1 - 0.05^(1/n)."""
+    return 1.0 - (1.0 - CONFIDENCE) ** (1.0 / total)
+
+
+def lead_sentence(summary: Summary) -> str:
+    """Say the result in one plain sentence."""
+    confusion = summary["confusion"]
+    if confusion is None:
+        if summary["image_auroc"] is None:
+            return "No threshold is set and no ranking could be measured: this test set does not say whether it works."
+        ranking = percent(summary["image_auroc"], with_interval=False)
+        return (
+            f"No threshold is set, so no image was judged; {ranking} of the pairs (defective, good) are ranked right."
+        )
+    found, false = confusion["true_positive"], confusion["false_positive"]
+    recall = percent(summary["recall"], with_interval=False)
+    false_alarms = percent(summary["false_alarm_rate"], with_interval=False)
+    return (
+        f"The model flagged {found} of {summary['num_defective']} defective images ({recall}) and, "
+        f"by mistake, {false} of {summary['num_good']} good ones ({false_alarms})."
+    )
+
+
+def answers(summary: Summary, threshold: Mapping[str, Any] | None, warnings: Sequence[str]) -> list[dict[str, Any]]:
+    """Answer the first screen's three questions; each {question, answer, level, rate, details}."""
+    doubts = reasons_for_doubt(summary, threshold, warnings)
+    level = "bad" if any(is_grave for is_grave, _ in doubts) else "care" if doubts else "ok"
+    trust = {
+        "question": "Can these numbers be trusted?",
+        "answer": LEVEL_WORDS[level],
+        "level": level,
+        "rate": None,
+        "details": [reason for _, reason in doubts] or ["Enough good images set the threshold and tested it."],
+    }
+    if threshold is not None and _is_promise_kept(summary, threshold):
+        trust["details"].append("The false-alarm rate seen agrees with the rate promised.")
+    return [_detection_answer(summary), _false_alarm_answer(summary, threshold), trust]
+
+
+def reasons_for_doubt(
+    summary: Summary, threshold: Mapping[str, Any] | None, warnings: Sequence[str]
+) -> list[tuple[bool, str]]:
+    """List why the figures deserve care, as (is it grave, sentence); empty when nothing speaks against them."""
+    doubts = []
+    if summary["num_good"] == 0:
+        doubts.append((True, "No good image in the test set: the false-alarm rate was not checked."))
+    if summary["num_defective"] == 0:
+        doubts.append((True, "No defective image in the test set: whether defects are found was not checked."))
+    if threshold is None:
+        doubts.append((True, "No threshold was calibrated: no false-alarm rate is promised."))
+    else:
+        doubts += _doubts_about_promise(summary, threshold)
+    if warnings:
+        doubts.append((False, "1 warning above." if len(warnings) == 1 else f"{len(warnings)} warnings above."))
+    return doubts
+
+
+def draw_charts(
+    summary: Summary,
+    curves: Mapping[str, charts.Curve | None],
+    scores: np.ndarray,
+    labels: np.ndarray,
+    threshold: Mapping[str, Any] | None,
+    history: Mapping[str, charts.History],
+) -> dict[str, Markup | None]:
+    """Draw every chart that has data; name -> SVG, None for the others."""
+    recall, false_alarms = summary["recall"], summary["false_alarm_rate"]
+    point = (false_alarms["value"], recall["value"]) if recall and false_alarms else None
+    value = None if threshold is None else float(threshold["value"])
+    roc, pro = curves.get("roc"), curves.get("pro")
+    drawn = {
+        "roc": charts.roc_chart(roc, operating_point=point) if roc is not None else None,
+        "pro": charts.pro_chart(pro) if pro is not None else None,
+        "scores": charts.score_chart(np.asarray(scores), np.asarray(labels, dtype=bool), threshold=value),
+    }
+    for phase in ("phase1", "phase2"):
+        drawn[phase] = charts.loss_chart(history[phase], name=phase) if history.get(phase) else None
+    return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}  # our own SVG: not escaped
+
+
+def embed_image(png: bytes) -> dict[str, Any]:
+    """Turn a picture into a data URI of about MAX_CASE_BYTES at most, PNG or JPEG; {uri, width, height}."""
+    with Image.open(io.BytesIO(png)) as opened:
+        picture = opened.convert("RGB")
+    scale = min(1.0, MAX_CASE_WIDTH / picture.width, math.sqrt(MAX_CASE_PIXELS / (picture.width * picture.height)))
+    if scale == 1.0 and len(png) <= MAX_CASE_BYTES // 2:
+        return _data_uri("png", png, picture.size)
+    for shrink, quality in JPEG_STEPS:
+        size = tuple(max(1, round(side * scale * shrink)) for side in picture.size)
+        jpeg = _jpeg(picture.resize(size, Image.Resampling.LANCZOS), quality)
+        if len(jpeg) <= MAX_CASE_BYTES:
+            break
+    return _data_uri("jpeg", jpeg, size)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["rate"] = _rate
+    source = resources.files("ndpnet.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def _detection_answer(summary: Summary) -> dict[str, Any]:
+    confusion, auroc = summary["confusion"], summary["image_auroc"]
+    answer = {"question": "Does it find defects?", "answer": "n/a", "level": "plain", "rate": None, "details": []}
+    if confusion is not None and summary["num_defective"]:
+        missed = confusion["false_negative"]
+        answer["answer"] = f"{confusion['true_positive']} of {summary['num_defective']} found"
+        answer["rate"] = summary["recall"]
+        answer["details"] = [f"{missed} missed." if missed else _none_seen("None missed", summary["num_defective"])]
+    elif auroc is not None:
+        answer["answer"] = f"{percent(auroc, with_interval=False)} ranked right"
+        answer["rate"] = auroc
+        answer["details"] = ["Without a threshold only the order of the scores can be judged."]
+    else:
+        answer["details"] = ["Not measured: it takes both good and defective test images."]
+    if auroc is not None and auroc["low"] <= 0.5:
+        answer["level"] = "bad"
+        answer["details"].append("Image AUROC may be 50 %: no better than guessing.")
+    return answer
+
+
+def _false_alarm_answer(summary: Summary, threshold: Mapping[str, Any] | None) -> dict[str, Any]:
+    confusion, good = summary["confusion"], summary["num_good"]
+    answer = {"question": "At which false-alarm rate?", "answer": "n/a", "level": "plain", "rate": None, "details": []}
+    promised = None if threshold is None else threshold["guaranteed_rate"]
+    if confusion is not None and good:
+        false = confusion["false_positive"]
+        answer["answer"] = f"{false} of {good} good images"
+        answer["rate"] = summary["false_alarm_rate"]
+        answer["scale"] = _round_scale([promised, *(answer["rate"] or {}).values()])
+        answer["details"] = [] if false else [_none_seen("None seen", good)]
+    else:
+        answer["details"] = [
+            "Not measured: no threshold." if confusion is None else "Not measured: no good test image."
+        ]
+    if threshold is not None and promised is not None:
+        answer["mark"] = promised
+        answer["details"].append(f"Promised: at most {_rate(promised)} on average (red mark).")
+        answer["level"] = "bad" if _is_promise_broken(summary, threshold) else answer["level"]
+    return answer
+
+
+def _is_promise_broken(summary: Summary, threshold: Mapping[str, Any]) -> bool:
+    seen, promised = summary["false_alarm_rate"], threshold["guaranteed_rate"]
+    return seen is not None and promised is not None and seen["low"] > promised
+
+
+def _is_promise_kept(summary: Summary, threshold: Mapping[str, Any]) -> bool:
+    is_known = summary["false_alarm_rate"] is not None and threshold["guaranteed_rate"] is not None
+    return is_known and not _is_promise_broken(summary, threshold)
+
+
+def _round_scale(rates: Sequence[float | None]) -> float:
+    widest = 1.25 * max((rate for rate in rates if rate is not None and math.isfinite(rate)), default=1.0)
+    return next((end for end in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if end >= widest), 1.0)
+
+
+def _none_seen(words: str, total: int) -> str:
+    return f"{words} among {total}; the true rate may still be up to {_rate(upper_limit_of_none(total))}."
+
+
+def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> list[tuple[bool, str]]:
+    good, target = summary["num_good"], threshold["target_rate"]
+    doubts = []
+    if threshold["guaranteed_rate"] is None:
+        doubts.append((True, "Nothing was calibrated: the threshold promises no false-alarm rate."))
+    elif threshold["num_units"] < threshold["units_needed"]:
+        units = f"Only {threshold['num_units']} independent good units set the threshold"
+        doubts.append((False, f"{units}; {threshold['units_needed']} are needed to promise {_rate(target)}."))
+    if _is_promise_broken(summary, threshold):
+        finding = "More false alarms than promised, beyond chance: the test images differ from the calibration images"
+        doubts.append((True, f"{finding} (light, camera, material?). Find out why first."))
+    needed = math.ceil(math.log(1.0 - CONFIDENCE) / math.log1p(-target))
+    if 0 < good < needed:
+        doubts.append((False, f"Only {good} good test images: to confirm {_rate(target)} takes at least {needed}."))
+    return doubts
+
+
+def _rate(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _types_worst_first(by_type: Mapping[str, Summary]) -> list[tuple[str, Summary]]:
+    def badness(item: tuple[str, Summary]) -> tuple[float, str]:
+        known = item[1]["recall"] or item[1]["image_auroc"]
+        return (known["value"] if known else math.inf, item[0])
+
+    return sorted(by_type.items(), key=badness)
+
+
+def _urgent_first(scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> list[int]:
+    # the most wrong of each kind: defective images by rising score, good ones by falling score
+    return sorted(range(len(scores)), key=lambda index: (scores[index] if labels[index] else -scores[index], index))
+
+
+def _data_uri(kind: str, data: bytes, size: tuple[int, int]) -> dict[str, Any]:
+    uri = f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
+    return {"uri": uri, "width": size[0], "height": size[1]}
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=quality, subsampling=0)  # 4:4:4 keeps thin contours
+    return buffer.getvalue()

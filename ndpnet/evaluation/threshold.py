@@ -1,0 +1,75 @@
+"""The decision threshold: hierarchical split conformal (Lee, Barber, Willett 2023), one false-alarm rate guaranteed."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+MAX_DENOMINATOR = 10**12  # reads the float 0.01 as the 1/100 that was meant
+MIN_RATE = 1e-6
+
+
+def fit_threshold(scores: np.ndarray, groups: Sequence[str], *, target_rate: float = 0.01) -> dict[str, Any]:
+    """Threshold record: P(new good image of a new unit scores > value) <= guaranteed_rate. scores, groups: (N,).
+
+    Each image of unit k weighs 1/((K+1) N_k) and infinity 1/(K+1); the value is the (1 - target_rate) quantile. With
+    one image per unit it is the ceil((n+1)(1-target_rate))-th smallest score. ValueError: no or non-finite scores.
+    """
+    scores = _check(scores, groups, target_rate)
+    rate = Fraction(target_rate).limit_denominator(MAX_DENOMINATOR)
+    num_units = len(set(groups))
+    # the quantile is infinite when infinity's own weight 1/(K+1) exceeds the rate: the maximum then guarantees 1/(K+1)
+    is_enough = rate * (num_units + 1) >= 1
+    value = _conformal_quantile(scores, groups, rate * (num_units + 1) - 1) if is_enough else float(scores.max())
+    record = {
+        "value": value,
+        "target_rate": float(target_rate),
+        "guaranteed_rate": float(target_rate) if is_enough else 1.0 / (num_units + 1),
+        "num_units": num_units,
+        "num_images": int(scores.size),
+        "units_needed": math.ceil(1 / rate) - 1,
+    }
+    return {**record, "statement": _statement(record)}
+
+
+def _conformal_quantile(scores: np.ndarray, groups: Sequence[str], budget: Fraction) -> float:
+    """Smallest score above which images weigh at most `budget`, each 1/N_k; in fractions, so exact at the boundary."""
+    unit_sizes = Counter(groups)
+    spent = Fraction(0)
+    for index in np.argsort(-scores, kind="stable"):
+        spent += Fraction(1, unit_sizes[groups[index]])
+        if spent > budget:
+            return float(scores[index])
+    raise AssertionError("all units together weigh more than any budget of a rate below 1")
+
+
+def _check(scores: np.ndarray, groups: Sequence[str], target_rate: float) -> np.ndarray:
+    scores = np.asarray(scores, dtype=np.float64)
+    if not MIN_RATE <= target_rate < 1.0:
+        raise ValueError(f"target_rate is {target_rate}: choose one from {MIN_RATE} to below 1, e.g. 0.01")
+    if scores.size == 0:
+        raise ValueError("no calibration scores (set data.calibration_fraction above 0 and prepare again)")
+    if scores.shape != (len(groups),):
+        raise ValueError(f"{scores.shape} calibration scores for {len(groups)} groups: give one group per score")
+    if not np.isfinite(scores).all():
+        raise ValueError("calibration scores contain NaN or infinity: the model diverged, train it again")
+    return scores
+
+
+def _statement(record: dict[str, Any]) -> str:
+    num_units, target = record["num_units"], _percent(record["target_rate"])
+    units = f"{num_units} independent calibration unit{'s' if num_units > 1 else ''}"
+    if num_units < record["units_needed"]:
+        best, needed = _percent(record["guaranteed_rate"]), record["units_needed"]
+        return f"No guarantee for {target}: {units} can guarantee {best} at best; {needed} would do."
+    return (
+        f"At most {target} false alarms on new good images, fitted on {units} "
+        "(marginal over calibration draws, while the line stays as it was)."
+    )
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f} %" if rate >= 0.01 else f"{100 * rate:.2g} %"

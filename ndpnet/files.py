@@ -1,0 +1,97 @@
+"""Files and folders that appear complete or not at all, and the hashes that name their content."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as 64 hex digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_of(obj: Any) -> str:
+    """Return the sha256 of a JSON value in canonical form: sorted keys, no spaces, ASCII; NaN is a ValueError."""
+    canonical = json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write a JSON value atomically: sorted keys, indent 2, ends in a newline; NaN is a ValueError."""
+    write_text(path, json.dumps(obj, sort_keys=True, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file atomically (temporary name in its folder, fsync, replace); parents are created."""
+    path = Path(path)
+    partial = _partial_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_and_replace(partial, path, text)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _write_and_replace(partial: Path, path: Path, text: str) -> None:
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(out_dir: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `out_dir` that replaces it on success; on failure `out_dir` stays untouched."""
+    out_dir = Path(out_dir).absolute()
+    partial_dir = _partial_name(out_dir)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise ValueError(f"cannot write folder {out_dir}: a file has this name (remove it or choose another one)")
+    try:
+        out_dir.parent.mkdir(parents=True, exist_ok=True)
+        partial_dir.mkdir()
+    except OSError as error:
+        raise _unwritable(out_dir, error) from error
+    try:
+        yield partial_dir
+        _replace_folder(partial_dir, out_dir)
+    finally:
+        shutil.rmtree(partial_dir, ignore_errors=True)
+
+
+def _replace_folder(new_dir: Path, out_dir: Path) -> None:
+    # rename cannot replace a folder that has files: the old one steps aside, and comes back if the new one fails
+    old_dir = _partial_name(out_dir)
+    try:
+        if out_dir.exists():
+            out_dir.rename(old_dir)
+        new_dir.rename(out_dir)
+    except OSError as error:
+        if old_dir.exists():
+            old_dir.rename(out_dir)
+        raise _unwritable(out_dir, error) from error
+    shutil.rmtree(old_dir, ignore_errors=True)
+
+
+def _partial_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+
+
+def _unwritable(path: Path, error: OSError) -> ValueError:
+    reason = error.strerror or type(error).__name__
+    return ValueError(f"cannot write {path}: {reason} (choose a folder you can write to)")

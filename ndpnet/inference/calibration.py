@@ -1,0 +1,81 @@
+"""Fitting the decision threshold of a model package from good images that it was not trained on."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ndpnet.config import Params
+from ndpnet.data.images import fit_image, read_image
+from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.data.prepared import PreparedData
+from ndpnet.data.split import group_of
+from ndpnet.evaluation.threshold import fit_threshold
+from ndpnet.files import atomic_folder, hash_of, sha256_of
+from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.package import CONFIG, ModelPackage, read_package, write_config
+
+logger = logging.getLogger(__name__)
+
+
+def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) -> dict[str, Any] | None:
+    """Fit the threshold of the package in `folder` on the calibration split. -> its record; None without images."""
+    records = prepared.records("calibration")
+    if not records:
+        logger.warning("no calibration image: the model gets no threshold (raise data.calibration_fraction)")
+        return None
+    inspector = Inspector.load(folder)
+    images = prepared.images("calibration")
+    scores = [inspector.predict(image).score for image in tqdm(images, "calibrate", disable=None)]
+    hashes = [record.sha256 for record in records]
+    return _set_threshold(folder, scores, [r.group for r in records], hashes, params.evaluation.target_false_alarm_rate)
+
+
+def calibrate(
+    model: Path, good_images: Path, out: Path, *, group_pattern: str = "", target_rate: float | None = None
+) -> dict[str, Any]:
+    """Copy a package and refit its threshold on a folder of good images. -> the threshold record.
+
+    ValueError: no images, an unreadable one, or one that the model was trained on.
+    """
+    package = read_package(model)
+    if target_rate is None:
+        target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
+    paths = sorted(path for path in Path(good_images).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise ValueError(f"no images under {good_images} (name a folder of defect-free pictures)")
+    hashes = [sha256_of(path) for path in paths]
+    _refuse_training_images(package, paths, hashes)
+    names = [path.relative_to(good_images).as_posix() for path in paths]
+    groups = [group_of(name, group_pattern) for name in names]
+    inspector = Inspector.load(model)
+    scores = []
+    for path in tqdm(paths, "calibrate", disable=None):
+        image = fit_image(read_image(path), inspector.image_size, name=str(path))
+        scores.append(inspector.predict(image).score)
+    with atomic_folder(out) as folder:
+        for file in package.folder.iterdir():
+            shutil.copyfile(file, folder / file.name)
+        return _set_threshold(folder, scores, groups, hashes, target_rate)
+
+
+def _refuse_training_images(package: ModelPackage, paths: Sequence[Path], hashes: Sequence[str]) -> None:
+    trained = {record.sha256 for record in package.manifest().files if record.split == "train"}
+    for path, sha256 in zip(paths, hashes, strict=True):
+        if sha256 in trained:
+            raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
+
+
+def _set_threshold(
+    folder: Path, scores: Sequence[float], groups: Sequence[str], hashes: Sequence[str], target_rate: float
+) -> dict[str, Any]:
+    record = fit_threshold(np.asarray(scores), groups, target_rate=target_rate)
+    record["data_hash"] = hash_of(sorted(hashes))
+    config = json.loads((folder / CONFIG).read_text())
+    write_config(folder, config | {"threshold": record})
+    return record

@@ -1,0 +1,182 @@
+"""Pictures of a verdict: heat map over the image, contours against the truth, side-by-side panels."""
+
+import io
+import os
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+DETECTED_COLOUR = (230, 20, 60)  # red and blue: told apart with any kind of colour vision, on light and dark surfaces
+TRUTH_COLOUR = (0, 194, 255)
+HEAT_COLOURS = "inferno"  # perceptually uniform, readable in grey print
+MAX_OPACITY = 0.65
+MIN_TILE_WIDTH = 224  # labels need this much room
+GAP = 8
+INK, PAPER = (29, 36, 48), (255, 255, 255)
+
+
+def heat_level(
+    anomaly_map: np.ndarray, *, threshold: float | None, vmin: float | None = None, vmax: float | None = None
+) -> np.ndarray:
+    """Position on the colour scale: vmin 0, threshold 0.5, vmax 1. (H, W) -> (H, W) in [0, 1]."""
+    stops = scale_stops(threshold=threshold, vmin=vmin, vmax=vmax)
+    return np.interp(anomaly_map, stops, np.linspace(0.0, 1.0, len(stops)))
+
+
+def scale_stops(*, threshold: float | None, vmin: float | None = None, vmax: float | None = None) -> list[float]:
+    """Ends of the colour scale and the threshold between; a limit on its wrong side yields to 0 or 2x threshold."""
+    if threshold is None:
+        low = 0.0 if vmin is None else float(vmin)
+        if vmax is None or vmax <= low:
+            raise ValueError(f"no colour scale: vmax is {vmax} and there is no threshold (pass vmax above {low:g})")
+        return [low, float(vmax)]
+    half = abs(threshold) or 1.0
+    low = vmin if vmin is not None and vmin < threshold else threshold - half
+    high = vmax if vmax is not None and vmax > threshold else threshold + half
+    return [float(low), float(threshold), float(high)]
+
+
+def overlay(
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    *,
+    threshold: float | None,
+    truth: np.ndarray | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+) -> np.ndarray:
+    """Image under a heat map, with contours of map > threshold and truth. (H, W, 3), (H, W) -> uint8 (H, W, 3)."""
+    _check_shapes(image, anomaly_map=anomaly_map, truth=truth)
+    level = heat_level(anomaly_map, threshold=threshold, vmin=vmin, vmax=vmax)
+    opacity = (MAX_OPACITY * level)[..., None]  # transparent where nothing was found: the surface stays visible
+    blended = np.rint(image * (1.0 - opacity) + _heat_colours(level) * opacity).astype(np.uint8)
+    return draw_contours(blended, anomaly_map, threshold=threshold, truth=truth)
+
+
+def draw_contours(
+    image: np.ndarray, anomaly_map: np.ndarray, *, threshold: float | None, truth: np.ndarray | None = None
+) -> np.ndarray:
+    """Contours just outside map > threshold and truth on a copy of the image. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
+    _check_shapes(image, anomaly_map=anomaly_map, truth=truth)
+    drawn = image.copy()
+    thickness = max(1, round(min(image.shape[:2]) / 160))
+    if truth is not None:
+        # thicker and below: still visible where both contours coincide
+        drawn[outline(np.asarray(truth) > 0, thickness=thickness + (thickness + 1) // 2)] = TRUTH_COLOUR
+    if threshold is not None:
+        drawn[outline(anomaly_map > threshold, thickness=thickness)] = DETECTED_COLOUR
+    return drawn
+
+
+def outline(mask: np.ndarray, *, thickness: int) -> np.ndarray:
+    """Ring around the regions, closed along the image's border. bool (H, W), pixels -> bool (H, W)."""
+    grown = ndimage.binary_dilation(mask, structure=np.ones((3, 3)), iterations=thickness)
+    frame = np.ones(mask.shape, dtype=bool)
+    frame[thickness:-thickness, thickness:-thickness] = False
+    return (grown & ~mask) | (mask & frame)  # outside the region, so that a thin crack is not painted over
+
+
+def panel(
+    image: np.ndarray,
+    reconstruction: np.ndarray,
+    anomaly_map: np.ndarray,
+    *,
+    threshold: float | None,
+    vmax: float | None,
+    truth: np.ndarray | None = None,
+    caption: str = "",
+) -> np.ndarray:
+    """Input | reconstruction | anomaly map | contours, labelled. uint8 (H, W, 3) x 2, (H, W) -> uint8 (H', W', 3)."""
+    _check_shapes(image, anomaly_map=anomaly_map, truth=truth, reconstruction=reconstruction[..., 0])
+    heat = _heat_colours(heat_level(anomaly_map, threshold=threshold, vmax=vmax))
+    tiles = {
+        "input": image,
+        "reconstruction": reconstruction,
+        "anomaly map": heat,
+        "detection": draw_contours(image, anomaly_map, threshold=threshold, truth=truth),
+    }
+    zoom = -(-MIN_TILE_WIDTH // image.shape[1])
+    zoomed = {label: tile.repeat(zoom, axis=0).repeat(zoom, axis=1) for label, tile in tiles.items()}
+    legend = [(DETECTED_COLOUR, "detected")] if threshold is not None else []
+    legend += [(TRUTH_COLOUR, "true defect")] if truth is not None else []
+    return _compose(zoomed, stops=scale_stops(threshold=threshold, vmax=vmax), legend=legend, caption=caption)
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """PNG file of a picture or mask. uint8 (H, W, 3) | uint8 (H, W) | bool (H, W) -> bytes."""
+    pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"cannot write {pixels.dtype} pixels as PNG (scale them to uint8 first)")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """Write a picture or mask as PNG, all or nothing. uint8 (H, W, 3) | uint8 (H, W) | bool (H, W)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(encode_png(array))
+    os.replace(partial, path)
+
+
+def _check_shapes(image: np.ndarray, **planes: np.ndarray | None) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image is {image.dtype} {image.shape} (pass uint8 (H, W, 3))")
+    for name, plane in planes.items():
+        if plane is not None and plane.shape != image.shape[:2]:
+            raise ValueError(f"{name} is {plane.shape}, the image {image.shape[:2]} (resize one to the other)")
+
+
+def _heat_colours(level: np.ndarray) -> np.ndarray:
+    return matplotlib.colormaps[HEAT_COLOURS](level, bytes=True)[..., :3]  # (H, W) -> uint8 (H, W, 3)
+
+
+def _compose(
+    tiles: dict[str, np.ndarray], *, stops: list[float], legend: list[tuple[tuple[int, int, int], str]], caption: str
+) -> np.ndarray:
+    height, width, _ = next(iter(tiles.values())).shape
+    text_size = max(12, width // 20)
+    row = round(1.6 * text_size)
+    top = row * (2 if caption else 1)
+    canvas = Image.new("RGB", ((width + GAP) * len(tiles) - GAP, top + height + row), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.font = ImageFont.load_default(size=text_size)
+    if caption:
+        draw.text((0, 0), caption, fill=INK)
+    for index, (label, tile) in enumerate(tiles.items()):
+        left = index * (width + GAP)
+        draw.text((left, top - row), label, fill=INK)
+        canvas.paste(Image.fromarray(tile), (left, top))
+    foot = top + height + row // 6
+    _draw_colour_bar(canvas, draw, (2 * (width + GAP), foot), width=width, row=row, stops=stops)
+    _draw_legend(draw, (3 * (width + GAP), foot), row=row, legend=legend)
+    return np.asarray(canvas)
+
+
+def _draw_colour_bar(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], *, width: int, row: int, stops: list[float]
+) -> None:
+    left, top = corner
+    thickness = max(4, row // 5)
+    bar = np.broadcast_to(_heat_colours(np.linspace(0.0, 1.0, width)), (thickness, width, 3))
+    canvas.paste(Image.fromarray(np.ascontiguousarray(bar)), (left, top))
+    for position, stop in zip(np.linspace(0.0, 1.0, len(stops)), stops, strict=True):
+        label = f"threshold {stop:.3g}" if position == 0.5 else f"{stop:.3g}"
+        anchor = "la" if position == 0.0 else "ra" if position == 1.0 else "ma"
+        draw.text((left + position * (width - 1), top + thickness), label, fill=INK, anchor=anchor)
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], *, row: int, legend: list[tuple[tuple[int, int, int], str]]
+) -> None:
+    left, top = corner
+    side, middle = row // 2, top + row // 3
+    for colour, label in legend:
+        draw.rectangle((left, middle - side // 4, left + side, middle + side // 4), fill=colour)
+        draw.text((left + side + 4, middle), label, fill=INK, anchor="lm")
+        left += side + 4 + round(draw.textlength(label)) + side

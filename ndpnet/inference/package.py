@@ -1,0 +1,145 @@
+"""The model package: all that a prediction needs, in one folder, without pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ndpnet.config import ModelConfig, Params
+from ndpnet.data.images import read_image
+from ndpnet.data.manifest import Manifest
+from ndpnet.data.prepared import PreparedData
+from ndpnet.files import sha256_of, write_json
+from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash
+from ndpnet.model import NDPNet
+from ndpnet.synthesis.compose import to_unit
+
+FORMAT_VERSION = 1
+WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A package that was read and checked."""
+
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def threshold(self) -> dict[str, Any] | None:
+        """The threshold record; None where there was no calibration image."""
+        return self.config["threshold"]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the network's input in pixels."""
+        return self.config["params"]["data"]["image_size"]
+
+    def load_network(self, device: torch.device) -> NDPNet:
+        """The trained network in eval mode with its reference set."""
+        network = make_network(ModelConfig.model_validate(self.config["params"]["model"]))
+        network.load_state_dict(load_file(self.folder / WEIGHTS))
+        network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        network.set_reference(to_unit(torch.from_numpy(self.references())).to(device))
+        return network
+
+    def manifest(self) -> Manifest:
+        """The good images the model was trained, watched and calibrated on."""
+        return Manifest.load(self.folder / MANIFEST)
+
+    def references(self) -> np.ndarray:
+        """The reference images. -> uint8 (R, S, S, 3)."""
+        strip = read_image(self.folder / REFERENCE)
+        return strip.reshape(-1, strip.shape[1], *strip.shape[1:]).copy()
+
+
+def make_network(model: ModelConfig) -> NDPNet:
+    """An untrained network of the given shape."""
+    return NDPNet(**model.model_dump(exclude={"reference", "num_references"}))
+
+
+def write_weights(network: NDPNet, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:
+    """Save the state of a network, or of its parts named by `prefixes`, as safetensors."""
+    state = network.state_dict()
+    kept = {name: value for name, value in state.items() if not prefixes or name.startswith(prefixes)}
+    save_file({name: value.detach().cpu().contiguous() for name, value in kept.items()}, path)
+
+
+def write_references(references: np.ndarray, path: Path) -> None:
+    """Save reference images as one PNG, one below the other. references: uint8 (R, S, S, 3)."""
+    Image.fromarray(references.reshape(-1, *references.shape[2:])).save(path)
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Finish a package: `config` plus format version and the hashes of the files beside it."""
+    files = {name: sha256_of(folder / name) for name in (WEIGHTS, REFERENCE, MANIFEST)}
+    write_json(folder / CONFIG, config | {"format_version": FORMAT_VERSION, "files": files})
+
+
+def read_package(folder: Path) -> ModelPackage:
+    """Open a package. ValueError in one line: not a package, of another version, or with a damaged file."""
+    folder = Path(folder)
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"no model package in {folder} (it has no {CONFIG}; run `ndpnet train-phase2`)")
+    try:
+        config = json.loads(path.read_text())
+        version, files = config["format_version"], config["files"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r} (copy the package again)") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} has package format {version}, this ndpnet reads {FORMAT_VERSION} "
+            f"(retrain, or install the ndpnet that wrote it)"
+        )
+    for name, expected in files.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} is missing (copy the package again)")
+        if sha256_of(folder / name) != expected:
+            raise ValueError(f"{folder / name} is damaged: not the hash in {CONFIG} (copy the package again)")
+    return ModelPackage(folder, config)
+
+
+def read_weights(path: Path, network: NDPNet) -> None:
+    """Load some parts of a network, names and shapes checked. ValueError: the file is unreadable or does not fit."""
+    try:
+        state = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"cannot read weights from {path}: {error} (run `ndpnet train-phase1` again)") from error
+    try:
+        result = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{path} was trained with other model parameters (run `ndpnet train-phase1` again)") from error
+    if result.unexpected_keys:
+        raise ValueError(f"{path} holds unknown weights {result.unexpected_keys[0]} (run `ndpnet train-phase1` again)")
+
+
+def write_training(
+    folder: Path, network: NDPNet, prepared: PreparedData, reference_indices: list[int], params: Params
+) -> None:
+    """Write everything of a package but its threshold."""
+    records = prepared.records("train")
+    write_weights(network, folder / WEIGHTS)
+    write_references(np.array(prepared.images("train")[reference_indices]), folder / REFERENCE)
+    kept = tuple(record for record in prepared.manifest.files if record.split != "test")
+    manifest = Manifest(prepared.manifest.category, kept)
+    manifest.save(folder / MANIFEST)
+    config = {
+        "category": manifest.category,
+        "params": identity_params(params),
+        "references": [records[index].path for index in reference_indices],
+        "lineage": {
+            "training_data_hash": manifest.data_hash,
+            "params_hash": params_hash(params),
+            "code_hash": code_hash(),
+            "versions": library_versions(),
+        },
+        "threshold": None,
+    }
+    write_config(folder, config)

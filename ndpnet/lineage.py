@@ -1,0 +1,43 @@
+"""What a result was made with: hashes of code and parameters, content only."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from ndpnet.config import Params
+from ndpnet.files import hash_of, sha256_of
+
+PACKAGE_DIR = Path(__file__).parent
+# a change here changes what a training step computes
+TRAINING_CODE = ("config.py", "losses.py", "perceptual.py", "model", "synthesis", "training", "inference/package.py")
+
+
+def code_hash() -> str:
+    """Hash of the sources that decide what training computes."""
+    paths: list[Path] = []
+    for name in TRAINING_CODE:
+        path = PACKAGE_DIR / name
+        paths += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return hash_of([[path.relative_to(PACKAGE_DIR).as_posix(), sha256_of(path)] for path in paths])
+
+
+def params_hash(params: Params) -> str:
+    """Hash of the parameters that decide what is computed: all but `runtime` and `categories`."""
+    return hash_of(identity_params(params))
+
+
+def identity_params(params: Params) -> dict[str, object]:
+    """The parameters that belong to a model's identity, as plain values."""
+    return params.model_dump(mode="json", exclude={"runtime", "categories"})
+
+
+def folder_hash(folder: Path, names: tuple[str, ...]) -> str:
+    """Hash of the named files of a step's output. ValueError names a missing one."""
+    missing = [name for name in names if not (Path(folder) / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} has no {missing[0]} (run the step that makes it again)")
+    return hash_of([[name, sha256_of(Path(folder) / name)] for name in names])
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide a model's numbers."""
+    return {name: version(name) for name in ("torch", "numpy", "pillow", "lightning-fabric")}

@@ -1,0 +1,113 @@
+"""Reference-based attention: repair features with those of a defect-free image (RBFRM, FFM, RBAM; Eq. 3-8)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def to_patches(feats: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Cut into non-overlapping K x K patches (Eq. 3). feats: (B, C, H, W) -> (B, N, C*K*K), N = H/K * W/K."""
+    B, C, H, W = feats.shape
+    K = patch_size
+    assert H % K == W % K == 0, f"{H}x{W} features are no multiple of the patch size {K}"
+    patches = feats.reshape(B, C, H // K, K, W // K, K)  # (B, C, H, W) -> (B, C, H/K, K, W/K, K)
+    patches = patches.permute(0, 2, 4, 1, 3, 5)  # -> (B, H/K, W/K, C, K, K)
+    return patches.reshape(B, (H // K) * (W // K), C * K * K)  # -> (B, N, C*K*K)
+
+
+def from_patches(patches: torch.Tensor, patch_size: int, height: int, width: int) -> torch.Tensor:
+    """Fold patches back, the inverse of `to_patches`. patches: (B, N, C*K*K) -> (B, C, height, width)."""
+    B, _, D = patches.shape
+    K = patch_size
+    C = D // (K * K)
+    feats = patches.reshape(B, height // K, width // K, C, K, K)  # (B, N, C*K*K) -> (B, H/K, W/K, C, K, K)
+    feats = feats.permute(0, 3, 1, 4, 2, 5)  # -> (B, C, H/K, K, W/K, K)
+    return feats.reshape(B, C, height, width)
+
+
+class ReferenceRepair(nn.Module):
+    """RBFRM for one patch size: every patch becomes a weighted sum of reference patches (Eq. 3-5).
+
+    Keys and values come from `set_reference` and never change afterwards: F_ref is fixed once phase 1 is over.
+    """
+
+    def __init__(self, *, patch_size: int, softmax_scale: float = 1.0) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.softmax_scale = softmax_scale
+        # not in the state dict: they are a function of the reference image and the encoder
+        self.register_buffer("keys", torch.empty(0), persistent=False)
+        self.register_buffer("values", torch.empty(0), persistent=False)
+
+    def set_reference(self, reference_feats: torch.Tensor) -> None:
+        """Take the patches of the reference features. reference_feats: (R, C, h, w), R reference images."""
+        patches = to_patches(reference_feats.float(), self.patch_size)
+        self.values = patches.flatten(0, 1)  # (R, N, D) -> (R*N, D)
+        self.keys = F.normalize(self.values, dim=-1)
+
+    def forward(self, feats: torch.Tensor) -> torch.Tensor:
+        """Repaired features F_repK. feats: (B, C, H, W) -> (B, C, H, W)."""
+        assert self.keys.numel(), "set_reference comes before the first forward"
+        H, W = feats.shape[-2:]
+        # fp32: the cosine underflows in half precision
+        with torch.autocast(feats.device.type, enabled=False):
+            queries = F.normalize(to_patches(feats.float(), self.patch_size), dim=-1)
+            weights = torch.softmax(self.softmax_scale * (queries @ self.keys.T), dim=-1)  # (B, N, R*N) (Eq. 4)
+            repaired = weights @ self.values  # (B, N, D) (Eq. 5)
+        return from_patches(repaired, self.patch_size, H, W)
+
+
+class FeatureFusion(nn.Module):
+    """FFM: a softmax across the branches F, F_rep2, F_rep4, at every position and channel (Eq. 6-8)."""
+
+    def __init__(
+        self, *, num_channels: int, num_branches: int, hidden_channels: int = 64, kernel_size: int = 5
+    ) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.squeeze = nn.Conv2d(num_channels, hidden_channels, kernel_size, padding=padding)
+        self.branch_logits = nn.ModuleList(
+            nn.Conv2d(hidden_channels, num_channels, kernel_size, padding=padding) for _ in range(num_branches)
+        )
+
+    def forward(self, branches: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Fused features F_out. branches: num_branches x (B, C, H, W) -> (B, C, H, W)."""
+        united = torch.stack(tuple(branches), dim=1)  # (B, branches, C, H, W)
+        hidden = self.squeeze(united.sum(dim=1))  # F_U (Eq. 6)
+        logits = torch.stack([branch(hidden) for branch in self.branch_logits], dim=1)
+        return (torch.softmax(logits, dim=1) * united).sum(dim=1)  # (Eq. 7-8)
+
+
+class ReferenceAttention(nn.Module):
+    """RBAM: RBFRM for every patch size, then FFM over the features and their repairs."""
+
+    def __init__(
+        self,
+        *,
+        num_channels: int,
+        patch_sizes: Sequence[int] = (2, 4),
+        softmax_scale: float = 1.0,
+        ffm_channels: int = 64,
+        ffm_kernel: int = 5,
+    ) -> None:
+        super().__init__()
+        self.repairs = nn.ModuleList(
+            ReferenceRepair(patch_size=size, softmax_scale=softmax_scale) for size in patch_sizes
+        )
+        self.fusion = FeatureFusion(
+            num_channels=num_channels,
+            num_branches=1 + len(patch_sizes),
+            hidden_channels=ffm_channels,
+            kernel_size=ffm_kernel,
+        )
+
+    def set_reference(self, reference_feats: torch.Tensor) -> None:
+        """Fix the reference patches. reference_feats: (R, C, h, w)."""
+        for repair in self.repairs:
+            repair.set_reference(reference_feats)
+
+    def forward(self, feats: torch.Tensor) -> torch.Tensor:
+        """Repaired and fused features F_out. feats: (B, C, H, W) -> (B, C, H, W)."""
+        return self.fusion([feats, *(repair(feats) for repair in self.repairs)])

@@ -1,0 +1,106 @@
+"""NDP-Net: encoder, reference attention, decoder and multi-scale segmentation as one network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ndpnet.model.attention import ReferenceAttention
+from ndpnet.model.decoder import Decoder
+from ndpnet.model.encoder import Encoder, layer_channels
+from ndpnet.model.segmentation import NUM_SCALES, MultiScaleSegmentation, blend_scales, filter_map
+
+FIRST_REPAIRED = 2  # index of layer 3, the first one that RBAM repairs
+SIZE_MULTIPLE = 64  # layer 5 has stride 16, its patches are 4x4
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """Everything phase 2 computes from one image."""
+
+    repaired: list[torch.Tensor]  # F_out of layers 3-5
+    reconstruction: torch.Tensor  # (B, 3, H, W) in [0, 1]
+    logits: list[torch.Tensor]  # of AM_1..AM_3
+
+
+class NDPNet(nn.Module):
+    """The whole network (Section III of the paper). `set_reference` comes before the first forward."""
+
+    def __init__(
+        self,
+        *,
+        base_width: int = 64,
+        softmax_scale: float = 1.0,
+        patch_sizes: Sequence[int] = (2, 4),
+        ffm_channels: int = 64,
+        ffm_kernel: int = 5,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(base_width=base_width, norm=norm)
+        self.decoder = Decoder(base_width=base_width, norm=norm)
+        self.attention = nn.ModuleList(
+            ReferenceAttention(
+                num_channels=channels,
+                patch_sizes=patch_sizes,
+                softmax_scale=softmax_scale,
+                ffm_channels=ffm_channels,
+                ffm_kernel=ffm_kernel,
+            )
+            for channels in layer_channels(base_width)[FIRST_REPAIRED:]
+        )
+        self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm)
+        self.is_encoder_frozen = False
+
+    def freeze_encoder(self) -> None:
+        """No gradient and no new BatchNorm statistics in the encoder from here on, whatever `.train()` says."""
+        self.is_encoder_frozen = True
+        self.encoder.requires_grad_(False)
+        self.encoder.eval()
+
+    def train(self, mode: bool = True) -> "NDPNet":
+        """As `nn.Module.train`, but a frozen encoder stays in eval mode."""
+        super().train(mode)
+        if self.is_encoder_frozen:
+            self.encoder.eval()
+        return self
+
+    @torch.no_grad()
+    def set_reference(self, reference: torch.Tensor) -> None:
+        """Fix F_ref from the reference image(s). reference: (R, 3, H, W) in [0, 1], any size."""
+        was_training = self.encoder.training
+        self.encoder.eval()
+        features = self.encoder(pad_to_multiple(reference))
+        self.encoder.train(was_training)
+        for attention, feats in zip(self.attention, features[FIRST_REPAIRED:], strict=True):
+            attention.set_reference(feats)
+
+    def rebuild(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Phase 1's reconstruction: the decoder on untouched features. features: layers 1-5 -> (B, 3, H, W)."""
+        return self.decoder(features[FIRST_REPAIRED:])
+
+    def forward(self, image: torch.Tensor, features: Sequence[torch.Tensor] | None = None) -> NetworkOutput:
+        """Phase 2's pass (Eq. 3-10). image: (B, 3, H, W), sides multiples of 64; `features`: its encoding, if known."""
+        if features is None:
+            features = self.encoder(image)
+        pairs = zip(self.attention, features[FIRST_REPAIRED:], strict=True)
+        repaired = [attention(feats) for attention, feats in pairs]
+        reconstruction = self.decoder(repaired)
+        rebuilt = self.encoder(reconstruction, num_layers=NUM_SCALES)
+        return NetworkOutput(repaired, reconstruction, self.segmentation(features, rebuilt))
+
+    def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Filtered anomaly map AM_final and reconstruction of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
+        H, W = image.shape[-2:]
+        output = self(pad_to_multiple(image))
+        anomaly_map = blend_scales(output.logits)[..., :H, :W]
+        return filter_map(anomaly_map), output.reconstruction[..., :H, :W]
+
+
+def pad_to_multiple(image: torch.Tensor, multiple: int = SIZE_MULTIPLE) -> torch.Tensor:
+    """Pad right and bottom by reflection. (B, C, H, W) -> (B, C, ceil(H/m)*m, ceil(W/m)*m). H, W > m/2."""
+    H, W = image.shape[-2:]
+    right, bottom = -W % multiple, -H % multiple
+    return F.pad(image, (0, right, 0, bottom), mode="reflect") if right or bottom else image

@@ -1,0 +1,52 @@
+"""Multi-scale defect segmentation (MSDSM): what differs between input and reconstruction, at three scales (Eq. 10)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ndpnet.model.encoder import layer_channels
+from ndpnet.model.layers import conv_block
+
+NUM_SCALES = 3
+SCALE_WEIGHTS = (0.2, 0.2, 0.6)
+FILTER_SIZE = 5
+
+
+class MultiScaleSegmentation(nn.Module):
+    """Three sub-networks DSM_i, each one conv block and a 1x1 convolution to one logit."""
+
+    def __init__(self, *, base_width: int, norm: str = "batch") -> None:
+        super().__init__()
+        channels = layer_channels(base_width)[:NUM_SCALES]
+        self.heads = nn.ModuleList(
+            nn.Sequential(conv_block(2 * width, width, norm), nn.Conv2d(width, 1, 1)) for width in channels
+        )
+
+    def forward(
+        self, input_features: Sequence[torch.Tensor], reconstruction_features: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Logits of AM_1..AM_3. Both: layers 1-3, (B, C_i, H/2^(i-1), ...) -> [(B, 1, H/2^(i-1), W/2^(i-1))]."""
+        pairs = zip(self.heads, input_features[:NUM_SCALES], reconstruction_features[:NUM_SCALES], strict=True)
+        return [head(torch.cat([seen, rebuilt], dim=1)) for head, seen, rebuilt in pairs]
+
+
+def blend_scales(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """AM_final = 0.2 AM_1 + 0.2 up(AM_2) + 0.6 up(AM_3). logits: [(B, 1, H/2^(i-1), ...)] -> (B, 1, H, W) in [0, 1]."""
+    size = logits[0].shape[-2:]
+    maps = [torch.sigmoid(logit.float()) for logit in logits]
+    blended = SCALE_WEIGHTS[0] * maps[0]
+    for weight, anomaly_map in zip(SCALE_WEIGHTS[1:], maps[1:], strict=True):
+        upsampled = F.interpolate(anomaly_map, size=size, mode="bilinear", align_corners=False)
+        blended = blended + weight * upsampled
+    return blended
+
+
+def filter_map(anomaly_map: torch.Tensor) -> torch.Tensor:
+    """5x5 mean, then 5x5 median, borders replicated. (B, 1, H, W) -> (B, 1, H, W)."""
+    B, _, H, W = anomaly_map.shape
+    pad = (FILTER_SIZE // 2,) * 4
+    mean = F.avg_pool2d(F.pad(anomaly_map, pad, mode="replicate"), FILTER_SIZE, stride=1)
+    windows = F.unfold(F.pad(mean, pad, mode="replicate"), FILTER_SIZE)  # (B, 25, H*W)
+    return windows.median(dim=1).values.reshape(B, 1, H, W)

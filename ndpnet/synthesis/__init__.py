@@ -1,0 +1,1 @@
+"""Artificial defects: Perlin masks filled with natural images (Eq. 1)."""

@@ -1,0 +1,131 @@
+"""The defect bank: masks and natural-image sources, made once, drawn from in every training step."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ndpnet.data.images import read_image
+from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.files import atomic_folder, write_json
+from ndpnet.synthesis.perlin import blob_masks, line_masks
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+CHUNK = 64
+MIN_MASK_PIXELS = 8
+# the colour photographs that scikit-image and scikit-learn carry in their wheels
+SKIMAGE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "color.png", "hubble_deep_field.jpg", "ihc.png")
+SKIMAGE_PHOTOS += ("motorcycle_left.png", "retina.jpg", "rocket.jpg")
+SKLEARN_PHOTOS = ("china.jpg", "flower.jpg")
+
+
+class DefectBank:
+    """Packed masks and source pictures of one patch size, read from a folder that `make_bank` wrote."""
+
+    def __init__(self, masks: np.ndarray, sources: np.ndarray) -> None:
+        self.masks = masks  # uint8 (M, P, P/8), eight pixels a byte, first pixel in the highest bit
+        self.sources = sources  # uint8 (S, P, P, 3)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of masks and sources in pixels."""
+        return self.masks.shape[1]
+
+    @classmethod
+    def load(cls, bank_dir: Path) -> "DefectBank":
+        """Open a bank without reading it whole. ValueError if the folder holds none."""
+        bank_dir = Path(bank_dir)
+        if not (bank_dir / "bank.json").is_file():
+            raise ValueError(f"no defect bank in {bank_dir} (run `ndpnet synthesize`)")
+        masks, sources = (np.load(bank_dir / f"{name}.npy", mmap_mode="r") for name in ("masks", "sources"))
+        return cls(masks, sources)
+
+
+def make_bank(
+    out_dir: Path,
+    *,
+    patch_size: int,
+    num_masks: int,
+    line_share: float,
+    sources: str,
+    num_sources: int,
+    seed: int,
+) -> dict[str, int]:
+    """Write a bank: `num_masks` masks (a share of thin lines) and `num_sources` crops of natural images."""
+    photos = list_sources(sources)
+    num_lines = round(num_masks * line_share)
+    with atomic_folder(out_dir) as folder:
+        masks = np.concatenate(
+            [
+                _packed_masks(blob_masks, num_masks - num_lines, patch_size, np.random.default_rng([seed, 0])),
+                _packed_masks(line_masks, num_lines, patch_size, np.random.default_rng([seed, 1])),
+            ]
+        )
+        np.save(folder / "masks.npy", masks)
+        np.save(folder / "sources.npy", _source_crops(photos, num_sources, patch_size, seed))
+        counts = {"num_masks": num_masks, "num_line_masks": num_lines, "num_sources": num_sources}
+        counts |= {"num_photos": len(photos), "patch_size": patch_size, "format_version": FORMAT_VERSION}
+        write_json(folder / "bank.json", counts)
+    return counts
+
+
+def list_sources(sources: str) -> list[Path]:
+    """Natural pictures under the folder `sources`; of the installed libraries if it is empty. ValueError if none."""
+    if not sources:
+        return _library_photos()
+    folder = Path(sources)
+    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not photos:
+        raise ValueError(f'no images under synthesis.sources = {folder} (name a folder of natural pictures, or "")')
+    return photos
+
+
+def _library_photos() -> list[Path]:
+    import skimage
+    import sklearn
+
+    skimage_dir = Path(skimage.__file__).parent / "data"
+    sklearn_dir = Path(sklearn.__file__).parent / "datasets" / "images"
+    return [skimage_dir / name for name in SKIMAGE_PHOTOS] + [sklearn_dir / name for name in SKLEARN_PHOTOS]
+
+
+def _packed_masks(
+    make: Callable[[np.random.Generator, int, int], torch.Tensor],
+    num_masks: int,
+    patch_size: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The first `num_masks` masks that `make` gives with at least a few pixels. -> uint8 (num_masks, P, P/8)."""
+    packed = np.empty((num_masks, patch_size, patch_size // 8), dtype=np.uint8)
+    filled = 0
+    while filled < num_masks:
+        masks = make(rng, CHUNK, patch_size)
+        masks = masks[masks.sum(dim=(1, 2)) >= MIN_MASK_PIXELS].numpy()[: num_masks - filled]
+        packed[filled : filled + len(masks)] = np.packbits(masks, axis=-1)
+        filled += len(masks)
+    return packed
+
+
+def _source_crops(photos: list[Path], num_sources: int, patch_size: int, seed: int) -> np.ndarray:
+    """Random square crops, every photo as often as any other. -> uint8 (num_sources, P, P, 3)."""
+    crops = np.empty((num_sources, patch_size, patch_size, 3), dtype=np.uint8)
+    for photo_index, path in enumerate(photos[:num_sources]):
+        image = read_image(path)
+        for index in range(photo_index, num_sources, len(photos)):
+            rng = np.random.default_rng([seed, 2, index])
+            crops[index] = _random_crop(image, patch_size, rng)
+    return crops
+
+
+def _random_crop(image: np.ndarray, patch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """A square of 40 to 100 % of the short side, resized. image: (H, W, 3) -> (P, P, 3)."""
+    height, width = image.shape[:2]
+    side = int(min(height, width) * rng.uniform(0.4, 1.0))
+    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    crop = Image.fromarray(image[top : top + side, left : left + side])
+    return np.asarray(crop.resize((patch_size, patch_size), Image.Resampling.BILINEAR))

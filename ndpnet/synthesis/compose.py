@@ -1,0 +1,179 @@
+"""Artificially defective images (Eq. 1), composed on the training device, every draw a function of its address."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ndpnet.synthesis.bank import DefectBank
+
+
+@dataclass(frozen=True)
+class Batch:
+    """clean, defective: (B, 3, P, P) in [0, 1]; mask: (B, 1, P, P), 1 = defect."""
+
+    clean: torch.Tensor
+    defective: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How defects are composed; the defaults of `params.yaml` document each."""
+
+    defect_free_share: float
+    beta_min: float
+    beta_max: float
+    plain_share: float
+    edge_softness: float
+    surface_symmetries: bool
+    surface_jitter: float
+
+
+@dataclass
+class SampleDraw:
+    """The random numbers of one sample."""
+
+    image: int
+    top: float
+    left: float
+    surface_symmetry: int
+    surface_gain: float
+    mask: int
+    mask_symmetry: int
+    source: int
+    source_symmetry: int
+    source_gain: float
+    source_bias: float
+    plain_level: float
+    is_plain: bool
+    is_grey: bool
+    beta: float
+    softness: float
+    is_defect_free: bool
+
+
+class DefectComposer:
+    """Batches of (clean, defective, mask) from prepared images and a bank, both kept on one device.
+
+    images: uint8 (N, S, S, 3), S >= the bank's patch size; larger ones are cropped at random.
+    """
+
+    def __init__(
+        self, images: np.ndarray, bank: DefectBank, recipe: Recipe, *, seed: int, phase: int, device: torch.device
+    ) -> None:
+        assert min(images.shape[1:3]) >= bank.patch_size
+        self.images = _to_device(images, device)
+        self.masks = _to_device(bank.masks, device)
+        self.sources = _to_device(bank.sources, device)
+        self.recipe, self.seed, self.phase, self.device = recipe, seed, phase, device
+        self.patch_size = bank.patch_size
+        self.bit_shifts = torch.arange(7, -1, -1, device=device, dtype=torch.uint8)
+        self.is_grey_surface = bool((images[:64, ..., 0] == images[:64, ..., 2]).all())
+        self.epoch, self.order = -1, np.empty(0, dtype=int)  # the shuffled epoch in use
+
+    def batch(self, step: int, batch_size: int, *, rank: int = 0, num_ranks: int = 1) -> Batch:
+        """This process's share of the global batch of a step; `batch_size` is global."""
+        samples = range(rank, batch_size, num_ranks)
+        return self.compose([self.draw(step, batch_size, sample) for sample in samples])
+
+    def draw(self, step: int, batch_size: int, sample: int) -> SampleDraw:
+        """The random numbers of one sample: a function of (seed, phase, step, sample) alone."""
+        rng = np.random.default_rng([self.seed, self.phase, step, sample])
+        recipe = self.recipe
+        return SampleDraw(
+            image=self._image_index(step * batch_size + sample),
+            top=rng.random(),
+            left=rng.random(),
+            surface_symmetry=int(rng.integers(8)) if recipe.surface_symmetries else 0,
+            surface_gain=1 + recipe.surface_jitter * rng.uniform(-1, 1),
+            mask=int(rng.integers(len(self.masks))),
+            mask_symmetry=int(rng.integers(8)),
+            source=int(rng.integers(len(self.sources))),
+            source_symmetry=int(rng.integers(8)),
+            source_gain=rng.uniform(0.6, 1.4),
+            source_bias=rng.uniform(-0.2, 0.2),
+            plain_level=rng.random(),
+            is_plain=rng.random() < recipe.plain_share,
+            is_grey=self.is_grey_surface or rng.random() < 0.1,
+            beta=rng.uniform(recipe.beta_min, recipe.beta_max),
+            softness=rng.uniform(0, recipe.edge_softness),
+            is_defect_free=rng.random() < recipe.defect_free_share,
+        )
+
+    def _image_index(self, position: int) -> int:
+        """Image at a position of the endless stream of shuffled epochs."""
+        epoch, index = divmod(position, len(self.images))
+        if self.epoch != epoch:
+            self.epoch = epoch
+            self.order = np.random.default_rng([self.seed, self.phase, epoch]).permutation(len(self.images))
+        return int(self.order[index])
+
+    def compose(self, draws: list[SampleDraw]) -> Batch:
+        """Carry out the draws (Eq. 1 with beta). -> Batch of len(draws) samples."""
+
+        def column(name: str) -> torch.Tensor:
+            values = torch.tensor([getattr(draw, name) for draw in draws], dtype=torch.float32, device=self.device)
+            return values.view(-1, 1, 1, 1)
+
+        clean = self._surfaces(draws, column("surface_gain"))
+        mask = self._masks(draws) * (1 - column("is_defect_free"))
+        natural = self._naturals(draws)
+        natural = (natural * column("source_gain") + column("source_bias")).clamp(0, 1)
+        natural = torch.lerp(natural, natural.mean(dim=1, keepdim=True).expand_as(natural), column("is_grey"))
+        natural = torch.lerp(natural, column("plain_level").expand_as(natural), column("is_plain"))
+        alpha = soften(mask, column("softness")) if self.recipe.edge_softness else mask
+        filling = torch.lerp(natural, clean, column("beta"))
+        return Batch(clean, blend(clean, filling, alpha), mask)
+
+    def _surfaces(self, draws: list[SampleDraw], gain: torch.Tensor) -> torch.Tensor:
+        P = self.patch_size
+        free_rows, free_columns = self.images.shape[1] - P + 1, self.images.shape[2] - P + 1
+        crops = []
+        for draw in draws:
+            top, left = int(draw.top * free_rows), int(draw.left * free_columns)
+            crops.append(self.images[draw.image, top : top + P, left : left + P])
+        images = to_unit(torch.stack(crops))
+        if self.recipe.surface_symmetries:
+            images = apply_symmetries(images, [draw.surface_symmetry for draw in draws])
+        return (images * gain).clamp(0, 1) if self.recipe.surface_jitter else images
+
+    def _masks(self, draws: list[SampleDraw]) -> torch.Tensor:
+        packed = self.masks[[draw.mask for draw in draws]]  # (B, P, P/8)
+        bits = (packed[..., None] >> self.bit_shifts) & 1  # (B, P, P/8, 8)
+        masks = bits.flatten(2)[:, None].float()  # -> (B, 1, P, P)
+        return apply_symmetries(masks, [draw.mask_symmetry for draw in draws])
+
+    def _naturals(self, draws: list[SampleDraw]) -> torch.Tensor:
+        sources = to_unit(self.sources[[draw.source for draw in draws]])
+        return apply_symmetries(sources, [draw.source_symmetry for draw in draws])
+
+
+def blend(clean: torch.Tensor, filling: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """I_ad = I_o (1 - I_m) + filling I_m (Eq. 1). clean, filling: (B, 3, H, W), mask: (B, 1, H, W) -> (B, 3, H, W)."""
+    return clean * (1 - mask) + filling * mask
+
+
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def apply_symmetries(images: torch.Tensor, symmetries: list[int]) -> torch.Tensor:
+    """One of the square's 8 symmetries per image: bit 0 mirrors, 1 flips, 2 transposes. (B, C, S, S) -> same."""
+    code = torch.tensor(symmetries, device=images.device).view(-1, 1, 1, 1)
+    images = torch.where(code & 1 > 0, images.flip(3), images)
+    images = torch.where(code & 2 > 0, images.flip(2), images)
+    return torch.where(code & 4 > 0, images.transpose(2, 3), images)
+
+
+def soften(mask: torch.Tensor, softness: torch.Tensor) -> torch.Tensor:
+    """Blend a mask with its 3x3 mean: a lens never shows a hard edge. mask: (B, 1, H, W), softness: (B, 1, 1, 1)."""
+    blurred = F.avg_pool2d(mask, 3, stride=1, padding=1, count_include_pad=False)
+    return torch.lerp(mask, blurred, softness)
+
+
+def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    # a read-only memory map is copied once: torch refuses to share memory it must not write
+    return torch.from_numpy(np.array(array)).to(device)

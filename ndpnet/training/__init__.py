@@ -1,0 +1,1 @@
+"""The two training phases and the loop that runs them."""

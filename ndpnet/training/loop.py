@@ -1,0 +1,199 @@
+"""How the steps of a phase are run: devices, optimiser, checkpoints, history. What a step computes is the phase's."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ndpnet.config import Params, PhaseConfig
+from ndpnet.model import NDPNet
+from ndpnet.synthesis.compose import DefectComposer
+from ndpnet.training.checkpoint import Checkpoint
+from ndpnet.training.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+FLUSH_STEPS = 16  # losses stay on the device that long
+LAST_RATE = 0.01  # of the cosine schedule
+
+Validate = Callable[[NDPNet], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """Everything that decides what a phase computes, besides the data."""
+
+    title: str
+    params: Params
+    phase: PhaseConfig
+    num_images: int
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole phase."""
+        return max(1, math.ceil(self.phase.epochs * self.num_images / self.params.train.batch_size))
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, ...: constant, or half a cosine down to 1 %."""
+        if self.params.train.schedule == "constant":
+            return self.phase.learning_rate
+        fraction = step / max(1, self.num_steps - 1)
+        return self.phase.learning_rate * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * fraction)) / 2)
+
+    def is_validation_due(self, step: int) -> bool:
+        """Whether the synthetic validation set is looked at once `step` steps are done."""
+        count = self.params.train.num_validations
+        return count > 0 and (step * count) // self.num_steps > ((step - 1) * count) // self.num_steps
+
+
+class Trainer:
+    """One phase on this process's devices; resumes from its checkpoint, bit for bit."""
+
+    def __init__(
+        self, fabric: Fabric, task: nn.Module, composer: DefectComposer, plan: PhasePlan, checkpoint: Checkpoint
+    ) -> None:
+        self.fabric, self.composer, self.plan, self.checkpoint = fabric, composer, plan, checkpoint
+        self.network: NDPNet = task.network
+        train = plan.params.train
+        parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=plan.phase.learning_rate, weight_decay=train.weight_decay)
+        task = task.to(memory_format=torch.channels_last)
+        self.task, self.optimizer = fabric.setup(task, optimizer)
+        self.average = _averaged(self.network, train.ema_decay)
+        self.step = 0
+        self.pending: list[tuple[float, dict[str, torch.Tensor]]] = []
+        self._resume()
+
+    def run(self, validate: Validate | None) -> dict[str, float]:
+        """Take all remaining steps. -> the last losses, seconds and images/s. RuntimeError on a non-finite loss."""
+        runtime = self.plan.params.runtime
+        progress = Progress(
+            self.plan.title,
+            num_steps=self.plan.num_steps,
+            first_step=self.step,
+            batch_size=self.plan.params.train.batch_size,
+            log_seconds=runtime.log_seconds,
+        )
+        saved = time.monotonic()
+        while self.step < self.plan.num_steps:
+            self.run_step()
+            is_validation = self.plan.is_validation_due(self.step)
+            is_save = time.monotonic() - saved >= runtime.checkpoint_seconds or self.step == self.plan.num_steps
+            if is_validation or is_save or len(self.pending) >= FLUSH_STEPS:
+                progress.update(self.step, self.flush())
+            if is_validation and validate is not None:
+                self._validate(validate)
+            if is_save:
+                self.save()
+                saved = time.monotonic()
+        return progress.close()
+
+    def run_step(self) -> None:
+        """Compose a batch, step the optimiser, remember the losses."""
+        learning_rate = self._set_learning_rate()
+        self.task.train()
+        terms = self.task(self._batch())
+        self.fabric.backward(terms["loss"])
+        self._clip_gradients()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+        self.pending.append((learning_rate, {name: term.detach() for name, term in terms.items()}))
+
+    def flush(self) -> float:
+        """Write pending losses to the history. -> the last. RuntimeError names step and terms of a non-finite one."""
+        rows = []
+        first = self.step - len(self.pending) + 1
+        for step, (learning_rate, terms) in enumerate(self.pending, start=first):
+            values = {name: term.item() for name, term in terms.items()}
+            if not all(math.isfinite(value) for value in values.values()):
+                raise RuntimeError(
+                    f"{self.plan.title}: non-finite loss at step {step}: {values} (lower the learning rate; "
+                    f"the last checkpoint is in {self.checkpoint.folder})"
+                )
+            rows.append({"step": step, "lr": learning_rate} | values)
+        self.pending.clear()
+        if self.fabric.is_global_zero:
+            self.checkpoint.append_history(rows)
+        return rows[-1]["loss"] if rows else math.nan
+
+    def final_network(self) -> NDPNet:
+        """The network to keep: averaged weights where averaging is on."""
+        return self.average.module if self.average is not None else self.network
+
+    def save(self) -> None:
+        """Checkpoint everything that the next step depends on."""
+        if not self.fabric.is_global_zero:
+            return
+        state: dict[str, Any] = {"step": self.step, "network": self.network.state_dict()}
+        state["optimizer"] = self.optimizer.state_dict()
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        self.checkpoint.save(state)
+
+    def _resume(self) -> None:
+        state = self.checkpoint.load()
+        if state is None:
+            return
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        logger.info("%s: resumed after step %d of %d", self.plan.title, self.step, self.plan.num_steps)
+
+    def _batch(self) -> Any:
+        batch_size = self.plan.params.train.batch_size
+        fabric = self.fabric
+        return self.composer.batch(self.step, batch_size, rank=fabric.global_rank, num_ranks=fabric.world_size)
+
+    def _set_learning_rate(self) -> float:
+        learning_rate = self.plan.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        return learning_rate
+
+    def _clip_gradients(self) -> None:
+        largest = self.plan.params.train.gradient_clip
+        if largest:
+            self.fabric.clip_gradients(self.task, self.optimizer, max_norm=largest, error_if_nonfinite=False)
+
+    def _validate(self, validate: Validate) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        scores = validate(self.final_network())
+        self.checkpoint.append_history([{"step": self.step} | {f"validation/{name}": scores[name] for name in scores}])
+
+
+def make_fabric(params: Params) -> Fabric:
+    """Devices and precision as the parameters ask for. ValueError in one line if they are not there."""
+    runtime = params.runtime
+    torch.use_deterministic_algorithms(runtime.deterministic)
+    if runtime.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("runtime.accelerator is cuda, but no CUDA device is visible (use auto or cpu)")
+    strategy = "auto" if runtime.devices == 1 else "ddp_spawn"
+    return Fabric(
+        accelerator=runtime.accelerator, devices=runtime.devices, precision=params.train.precision, strategy=strategy
+    )
+
+
+def _averaged(network: NDPNet, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def history_of(path: Path) -> list[dict[str, float]]:
+    """Rows of a history.jsonl."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]

@@ -1,0 +1,44 @@
+"""What one step of phase 1 computes: encoder and decoder learn to rebuild and to perceive (Eq. 12-14)."""
+
+import torch
+from torch import nn
+
+from ndpnet.config import LossConfig
+from ndpnet.losses import defect_perception_loss, perceptual_loss, reconstruction_loss
+from ndpnet.model import NDPNet
+from ndpnet.perceptual import VGGFeatures
+from ndpnet.synthesis.compose import Batch
+
+
+class Phase1(nn.Module):
+    """Maps a batch to its loss terms; trains encoder and decoder, leaves the rest alone."""
+
+    def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
+        super().__init__()
+        self.network, self.vgg, self.losses = network, vgg, losses
+        network.attention.requires_grad_(False)
+        network.segmentation.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Loss terms and their weighted sum `loss` (Eq. 14), scalars."""
+        # one pass over [I_o; I_ad]: separate ones would have other BatchNorm statistics
+        features = self.network.encoder(torch.cat([batch.clean, batch.defective]))
+        clean, defective = zip(*(feats.chunk(2) for feats in features), strict=True)
+        reconstruction = self.network.rebuild(clean)
+        terms = {
+            "reconstruction": reconstruction_loss(reconstruction, batch.clean),
+            "defect_perception": defect_perception_loss(clean, defective, batch.mask),
+        }
+        loss = self.losses.reconstruction_weight * terms["reconstruction"]
+        loss = loss + self.losses.defect_perception_weight * terms["defect_perception"]
+        if self.vgg is not None:
+            terms["perceptual"] = vgg_distance(self.vgg, reconstruction, batch.clean)
+            loss = loss + self.losses.perceptual_weight * terms["perceptual"]
+        return {"loss": loss} | terms
+
+
+def vgg_distance(vgg: VGGFeatures, reconstruction: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Perceptual loss of a reconstruction; the target's maps need no gradient. (B, 3, H, W) twice -> scalar."""
+    with torch.no_grad():
+        target_maps = vgg(clean)
+    return perceptual_loss(vgg(reconstruction), target_maps)

@@ -1,0 +1,108 @@
+"""Both phases from prepared folder and bank to weights: put parts together, resume, hand the network back."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ndpnet.config import Params, PhaseConfig
+from ndpnet.data.prepared import PreparedData
+from ndpnet.inference.package import make_network, read_weights
+from ndpnet.model import NDPNet
+from ndpnet.perceptual import VGGFeatures, load_vgg
+from ndpnet.synthesis.bank import DefectBank
+from ndpnet.synthesis.compose import DefectComposer, Recipe, to_unit
+from ndpnet.training.checkpoint import Checkpoint
+from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
+from ndpnet.training.phase1 import Phase1
+from ndpnet.training.phase2 import Phase2
+from ndpnet.training.reference import choose_references
+from ndpnet.training.validation import SyntheticValidation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PhaseInputs:
+    """What a phase trains on."""
+
+    prepared: PreparedData
+    bank: DefectBank
+    params: Params
+    work_dir: Path  # its checkpoint folder
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """A trained network on the CPU, its references (phase 2), and how fast it went."""
+
+    network: NDPNet
+    reference_indices: list[int]
+    speed: dict[str, float]
+
+
+def recipe_of(params: Params, phase: PhaseConfig) -> Recipe:
+    """How defects are composed in a phase."""
+    kept = params.synthesis.model_dump(exclude={"sources", "num_sources", "num_masks", "patch_size", "line_share"})
+    return Recipe(defect_free_share=phase.defect_free_share, **kept)
+
+
+def train_encoder(inputs: PhaseInputs) -> PhaseResult:
+    """Phase 1: encoder and decoder (Eq. 12-14)."""
+    torch.manual_seed(inputs.params.seed)
+    network = make_network(inputs.params.model)
+    vgg = load_vgg(inputs.params.losses.perceptual_weights)
+    return _run(inputs, 1, network, vgg, [])
+
+
+def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
+    """Phase 2: attention, decoder and segmentation behind the frozen encoder of phase 1 (Eq. 15-17)."""
+    params = inputs.params
+    torch.manual_seed(params.seed)
+    network = make_network(params.model)
+    read_weights(encoder_weights, network)
+    images = inputs.prepared.images("train")
+    chosen = choose_references(images, network, method=params.model.reference, count=params.model.num_references)
+    network.set_reference(to_unit(torch.from_numpy(np.array(images[chosen]))))
+    vgg = load_vgg(params.losses.perceptual_weights)
+    return _run(inputs, 2, network, vgg, chosen)
+
+
+def _run(
+    inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None, references: list[int]
+) -> PhaseResult:
+    """Train on as many processes as `runtime.devices` says; the result comes from the first."""
+    fabric = make_fabric(inputs.params)
+    if inputs.params.runtime.devices == 1:
+        network, speed = _train(fabric, inputs, number, network, vgg)
+        return PhaseResult(network, references, speed)
+    network, speed = fabric.launch(_train, inputs, number, network, vgg)
+    return PhaseResult(network, references, speed)
+
+
+def _train(
+    fabric: Any, inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None
+) -> tuple[NDPNet, dict[str, float]]:
+    params = inputs.params
+    phase = params.train.phase1 if number == 1 else params.train.phase2
+    images = inputs.prepared.images("train")
+    recipe = recipe_of(params, phase)
+    composer = DefectComposer(images, inputs.bank, recipe, seed=params.seed, phase=number, device=fabric.device)
+    task = (Phase1 if number == 1 else Phase2)(network, vgg, params.losses)
+    plan = PhasePlan(f"phase {number}", params, phase, len(images))
+    trainer = Trainer(fabric, task, composer, plan, Checkpoint(inputs.work_dir))
+    speed = trainer.run(_validation(inputs, number, recipe, fabric.device))
+    return trainer.final_network().cpu().eval(), speed
+
+
+def _validation(inputs: PhaseInputs, number: int, recipe: Recipe, device: torch.device) -> Any:
+    """The phase's look at the synthetic validation set; None where no image is held out for it."""
+    images = inputs.prepared.images("validation")
+    if not len(images):
+        logger.info("no validation image: the training is not watched on held-out images")
+        return None
+    validation = SyntheticValidation(images, inputs.bank, recipe, seed=inputs.params.seed, device=device)
+    return validation.phase1 if number == 1 else validation.phase2

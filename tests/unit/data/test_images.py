@@ -1,0 +1,149 @@
+"""Decoding pictures of every mode, and fitting them."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ndpnet.data.images import fit_image, fit_mask, read_image, read_mask
+
+
+def png_16_bit(levels: list[list[int]], colour_type: int = 0) -> bytes:
+    """Write a 16-bit PNG by hand; rows of samples."""
+    num_channels = {0: 1, 2: 3}[colour_type]
+    header = struct.pack(">IIBBBBB", len(levels[0]) // num_channels, len(levels), 16, colour_type, 0, 0, 0)
+    lines = b"".join(b"\0" + struct.pack(f">{len(row)}H", *row) for row in levels)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")):
+        content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return content
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_16_bit_grey_is_scaled_by_257() -> None:
+    # 128/257 = 0.498 -> 0, 129/257 = 0.502 -> 1, 32768/257 = 127.5019 -> 128, 65406/257 = 254.498 -> 254
+    image = read_image(png_16_bit([[0, 128, 129], [32768, 65406, 65535]]))
+    assert image.dtype == np.uint8
+    assert image.shape == (2, 3, 3)
+    assert image[:, :, 0].tolist() == [[0, 0, 1], [128, 254, 255]]
+    assert (image == image[:, :, :1]).all()
+
+
+def test_16_bit_colour_and_big_endian_tiff() -> None:
+    assert read_image(png_16_bit([[0x1234, 0xABCD, 0xFFFF]], colour_type=2)).tolist() == [[[0x12, 0xAB, 0xFF]]]
+    levels = Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16))
+    assert read_image(encoded(levels, "TIFF"))[0, :, 0].tolist() == [0, 1, 255]
+
+
+def test_palette_with_transparency_gives_its_colours(recwarn: pytest.WarningsRecorder) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    content = encoded(image, "PNG", transparency=bytes([0, 128]))
+    assert read_image(content).tolist() == [[[10, 20, 30], [200, 100, 50]]]
+    assert not recwarn.list
+
+
+def test_alpha_is_dropped_not_blended() -> None:
+    colour = Image.fromarray(np.array([[[9, 8, 7, 0], [1, 2, 3, 255]]], dtype=np.uint8))
+    assert read_image(encoded(colour, "PNG")).tolist() == [[[9, 8, 7], [1, 2, 3]]]
+    assert read_image(encoded(Image.new("LA", (1, 1), (77, 0)), "PNG")).tolist() == [[[77, 77, 77]]]
+
+
+def test_cmyk_jpeg_and_bilevel() -> None:
+    # C = M = 0, Y = K = 0 is white; full K is black
+    white, black = Image.new("CMYK", (16, 16), (0, 0, 0, 0)), Image.new("CMYK", (16, 16), (0, 0, 0, 255))
+    assert read_image(encoded(white, "JPEG")).min() >= 253
+    assert read_image(encoded(black, "JPEG")).max() <= 2
+    assert read_image(encoded(Image.new("1", (1, 1), 1), "PNG")).tolist() == [[[255, 255, 255]]]
+
+
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
+    pixels = np.zeros((1, 3, 3), dtype=np.uint8)
+    pixels[0, :, 0] = [10, 20, 30]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    path = tmp_path / "turned.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    assert read_image(path)[:, :, 0].tolist() == [[10], [20], [30]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
+def test_truncated_is_named(tmp_path: Path, kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise), kind)
+    path = tmp_path / "bad.img"
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"^cannot read .*bad\.img: .*\(replace or remove it\)$") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_png_says_so() -> None:
+    content = encoded(Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)), "PNG", compress_level=0)
+    with pytest.raises(ValueError, match=r"^cannot read a/b\.png: truncated image \(replace or remove it\)$"):
+        read_image(content[:3000], name="a/b.png")
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read x.png: not a picture in PNG"):
+        read_image(b"hello", name="x.png")
+    with pytest.raises(ValueError, match=r"cannot read .*none\.png: no such file \(check the path\)"):
+        read_image(tmp_path / "none.png")
+    float_tiff = encoded(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF")
+    with pytest.raises(ValueError, match="32-bit pixels have no fixed range"):
+        read_image(float_tiff)
+
+
+def test_more_than_400_megapixels_is_refused_before_decoding() -> None:
+    header = struct.pack(">IIBBBBB", 20_000, 20_001, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    with pytest.raises(ValueError, match="more than 400 megapixels"), pytest.warns(Image.DecompressionBombWarning):
+        read_image(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 4) + b"IDAT" + bytes(8), name="huge.png")
+
+
+def test_mask_is_whatever_is_not_zero() -> None:
+    assert read_mask(png_16_bit([[0, 1, 65535]])).tolist() == [[False, True, True]]
+    colour = Image.fromarray(np.array([[[0, 0, 1, 255], [0, 0, 0, 255]]], dtype=np.uint8))
+    assert read_mask(encoded(colour, "PNG")).tolist() == [[True, False]]
+    assert read_mask(encoded(Image.new("1", (2, 1), 1), "PNG")).tolist() == [[True, True]]
+
+
+def test_fit_image_keeps_what_fits_and_averages_the_rest() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert fit_image(image, 64) is image
+    stripes = np.zeros((128, 256, 3), dtype=np.uint8)
+    stripes[:, ::2] = 200  # every other column: antialiasing gives their mean
+    fitted = fit_image(stripes, 64)
+    assert fitted.shape == (64, 64, 3)
+    assert np.abs(fitted[:, 2:-2].astype(int) - 100).max() <= 8
+    with pytest.raises(ValueError, match="a.png has 100x63 pixels, a side below 64"):
+        fit_image(np.zeros((63, 100, 3), dtype=np.uint8), 64, name="a.png")
+
+
+def test_fit_mask_takes_half_the_area_and_loses_no_defect() -> None:
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[0, 0:2] = True  # half of its 2x2 cell: stays
+    mask[4, 4] = True  # a quarter of its cell: goes
+    assert np.argwhere(fit_mask(mask, 4)).tolist() == [[0, 0]]
+    mask[0, 0:2] = False
+    assert np.argwhere(fit_mask(mask, 4)).tolist() == [[2, 2]]
+    assert fit_mask(mask, 8) is mask
+    assert not fit_mask(np.zeros((8, 8), dtype=bool), 4).any()
+
+
+def test_every_single_pixel_survives_fitting() -> None:
+    for row in range(0, 100, 7):
+        for column in range(0, 75, 5):
+            mask = np.zeros((100, 75), dtype=bool)
+            mask[row, column] = True
+            assert fit_mask(mask, 32).sum() == 1

@@ -1,0 +1,64 @@
+"""The MVTec layout: what is found, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from ndpnet.data.layouts import FoundImage, scan_mvtec
+
+
+def touch(category_dir: Path, *paths: str) -> None:
+    for path in paths:
+        (category_dir / path).parent.mkdir(parents=True, exist_ok=True)
+        (category_dir / path).write_bytes(b"")
+
+
+def test_finds_all_in_path_order_with_their_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "train/good/10.PNG", "train/good/2.jpeg", "train/good/._2.jpeg", "train/good/notes.txt")
+    touch(tmp_path, "test/good/0.webp", "test/cut/0.tif", "test/cut/1.bmp")
+    touch(tmp_path, "ground_truth/cut/0_mask.png", "ground_truth/cut/1.png", "ground_truth/cut/.DS_Store")
+    assert scan_mvtec(tmp_path) == [
+        FoundImage("test/cut/0.tif", True, "cut", "ground_truth/cut/0_mask.png"),
+        FoundImage("test/cut/1.bmp", True, "cut", "ground_truth/cut/1.png"),
+        FoundImage("test/good/0.webp", True, "good", None),
+        FoundImage("train/good/10.PNG", False, "good", None),
+        FoundImage("train/good/2.jpeg", False, "good", None),
+    ]
+
+
+def test_training_only_and_masks_missing_altogether_are_allowed(tmp_path: Path) -> None:
+    touch(tmp_path, "train/good/0.png")
+    assert [image.path for image in scan_mvtec(tmp_path)] == ["train/good/0.png"]
+    touch(tmp_path, "test/cut/0.png")
+    assert scan_mvtec(tmp_path)[0] == FoundImage("test/cut/0.png", True, "cut", None)
+
+
+@pytest.mark.parametrize(
+    "paths, message",
+    [
+        ((), r"no folder .*train/good \(put"),
+        (("train/good/notes.txt",), r"no images under .*train/good \(run"),
+        (("train/good/0.png", "train/cut/0.png"), r"images under .*train/cut, but only train/good"),
+        (("train/good/0.png", "train/good/day1/1.png"), r"folder .*day1 lies among the images"),
+        (("train/good/0.png", "ground_truth/cut/0_mask.png"), r"mask .*cut/0_mask.png has no image under test"),
+        (
+            ("train/good/0.png", "test/cut/0.png", "test/cut/1.png", "ground_truth/cut/0_mask.png"),
+            r"image .*test/cut/1.png has no mask, but others have \(add ground_truth/cut/1_mask.png\)",
+        ),
+        (
+            ("train/good/0.png", "test/cut/0.png", "ground_truth/cut/0_mask.png", "ground_truth/cut/0.png"),
+            r"two masks for one image: .*ground_truth/cut/0.png and ground_truth/cut/0_mask.png",
+        ),
+        (("train/good/0.png", "test/good/0.png", "ground_truth/good/0.png"), r"mask .* of a good image"),
+    ],
+)
+def test_bad_folders_are_named(tmp_path: Path, paths: tuple[str, ...], message: str) -> None:
+    touch(tmp_path, *paths)
+    with pytest.raises(ValueError, match=message) as caught:
+        scan_mvtec(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_category_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no folder .*/brik \(run `dvc pull`, or check"):
+        scan_mvtec(tmp_path / "brik")

@@ -1,0 +1,44 @@
+"""The manifest: stable bytes, and a hash that follows the content."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ndpnet.data.manifest import FileRecord, Manifest
+
+GOOD = FileRecord("train/good/0.png", "aa", "g0", "train", "good", 64, 80, None, None)
+CRACK = FileRecord("test/crack/0.png", "bb", "g1", "test", "crack", 64, 80, "ground_truth/crack/0_mask.png", "cc")
+
+
+def test_saved_manifest_is_read_back_equal_and_byte_stable(tmp_path: Path) -> None:
+    manifest = Manifest("tile", (CRACK, GOOD))
+    manifest.save(tmp_path / "a.json")
+    loaded = Manifest.load(tmp_path / "a.json")
+    loaded.save(tmp_path / "b.json")
+    assert loaded == manifest
+    assert loaded.data_hash == manifest.data_hash
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert loaded.records("train") == [GOOD]
+    assert loaded.records("calibration") == []
+
+
+def test_data_hash_follows_content_not_order_or_split() -> None:
+    base = Manifest("tile", (CRACK, GOOD)).data_hash
+    assert Manifest("tile", (GOOD, CRACK)).data_hash == base
+    assert Manifest("tile", (CRACK, dataclasses.replace(GOOD, split="calibration"))).data_hash == base
+    assert Manifest("tile", (CRACK, dataclasses.replace(GOOD, sha256="ab"))).data_hash != base
+    assert Manifest("tile", (dataclasses.replace(CRACK, mask_sha256="cd"), GOOD)).data_hash != base
+
+
+def test_broken_manifests_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    for content in ("", "[1]", '{"category": "a"}', '{"category": "a", "files": [{"path": "x"}]}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"^cannot read the manifest .*\(run `ndpnet prepare` again\)$"):
+            Manifest.load(path)
+    Manifest("a", (dataclasses.replace(GOOD, split="tset"),)).save(path)
+    with pytest.raises(ValueError, match="names the split 'tset'"):
+        Manifest.load(path)
+    with pytest.raises(ValueError, match="no split 'tests'"):
+        Manifest("a", ()).records("tests")

@@ -1,0 +1,200 @@
+"""prepare: from files to arrays, on real small pictures."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ndpnet.data.prepared import PreparedData, prepare
+from ndpnet.data.split import assign_split
+
+SETTINGS: dict[str, Any] = {
+    "image_size": 64,
+    "group_pattern": r"^(p\d+)_",
+    "calibration_fraction": 0.2,
+    "validation_fraction": 0.1,
+}
+FRACTIONS = {name: SETTINGS[name] for name in ("calibration_fraction", "validation_fraction")}
+
+
+def write_noise(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def write_mask(path: Path, box: tuple[int, int, int, int] | None = (8, 24, 8, 24), size: int = 64) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros((size, size), dtype=np.uint8)
+    if box:
+        mask[box[0] : box[1], box[2] : box[3]] = 255
+    Image.fromarray(mask).save(path)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """20 groups of two training pictures, one good and two defective test pictures."""
+    category_dir = tmp_path / "data" / "tile"
+    for part in range(20):
+        for shot in range(2):
+            write_noise(category_dir / f"train/good/p{part}_{shot}.png", 10 * part + shot)
+    write_noise(category_dir / "test/good/p90_0.png", 900)
+    for number in range(2):
+        write_noise(category_dir / f"test/cut/p9{number}_1.png", 910 + number)
+        write_mask(category_dir / f"ground_truth/cut/p9{number}_1_mask.png")
+    return tmp_path / "data"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
+    counts = prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    data = PreparedData.load(tmp_path / "out")
+    splits = [assign_split(f"p{part}", **FRACTIONS) for part in range(20)]
+    for split in ("train", "validation", "calibration"):
+        assert len(data.records(split)) == counts[f"num_{split}"] == 2 * splits.count(split)
+        for row, record in enumerate(data.records(split)):
+            assert record.split == assign_split(record.group, **FRACTIONS)
+            part, shot = record.path.removeprefix("train/good/p").removesuffix(".png").split("_")
+            pixels = np.random.default_rng(10 * int(part) + int(shot)).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            np.testing.assert_array_equal(data.images(split)[row], pixels)
+    assert isinstance(data.images("train"), np.memmap)
+    assert data.image_size == 64
+    assert counts["num_calibration_groups"] == splits.count("calibration")
+    assert (counts["num_test"], counts["num_test_good"], counts["num_test_defective"]) == (3, 1, 2)
+    assert counts["data_hash"] == data.manifest.data_hash
+
+
+def test_masks_are_zero_for_good_pictures(data_dir: Path, tmp_path: Path) -> None:
+    assert prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)["has_masks"]
+    data = PreparedData.load(tmp_path / "out")
+    masks = data.masks()
+    areas = {record.path: int(mask.sum()) for record, mask in zip(data.records("test"), masks, strict=True)}
+    assert areas == {"test/cut/p90_1.png": 256, "test/cut/p91_1.png": 256, "test/good/p90_0.png": 0}
+    assert masks.dtype == np.uint8
+    assert masks[0, 8:24, 8:24].min() == 1
+
+
+def test_two_runs_give_the_same_bytes(data_dir: Path, tmp_path: Path) -> None:
+    prepare(data_dir, "tile", tmp_path / "a", **SETTINGS)
+    prepare(data_dir, "tile", tmp_path / "b", **SETTINGS)
+    first = contents(tmp_path / "a")
+    assert first == contents(tmp_path / "b")
+    arrays = {"train.npy", "validation.npy", "calibration.npy", "test.npy", "masks.npy"}
+    assert set(first) == arrays | {"manifest.json", "prepared.json"}
+
+
+def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> None:
+    write_noise(data_dir / "tile/train/good/p0_9.png", 1, (96, 128))
+    prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    data = PreparedData.load(tmp_path / "out")
+    record = next(record for record in data.manifest.files if record.path.endswith("p0_9.png"))
+    assert (record.width, record.height) == (128, 96)
+    assert data.images(record.split).shape[1:] == (64, 64, 3)
+
+
+def test_adding_pictures_moves_none(data_dir: Path, tmp_path: Path) -> None:
+    prepare(data_dir, "tile", tmp_path / "a", **SETTINGS)
+    for part in range(20, 30):
+        write_noise(data_dir / f"tile/train/good/p{part}_0.png", 10 * part)
+    prepare(data_dir, "tile", tmp_path / "b", **SETTINGS)
+    before, after = ({r.path: r.split for r in PreparedData.load(tmp_path / run).manifest.files} for run in "ab")
+    assert len(after) == len(before) + 10
+    assert {path: after[path] for path in before} == before
+
+
+def test_training_only_has_empty_test_arrays(tmp_path: Path) -> None:
+    for number in range(3):
+        write_noise(tmp_path / f"data/tile/train/good/p{number}_0.png", number)
+    none_held_out = {"calibration_fraction": 0, "validation_fraction": 0}
+    counts = prepare(tmp_path / "data", "tile", tmp_path / "out", **{**SETTINGS, **none_held_out})
+    data = PreparedData.load(tmp_path / "out")
+    assert (counts["num_train"], counts["has_masks"], data.masks()) == (3, False, None)
+    assert data.images("test").shape == data.images("calibration").shape == (0, 64, 64, 3)
+    assert not (tmp_path / "out/masks.npy").exists()
+
+
+def test_the_same_picture_in_train_and_test_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    leaked = data_dir / "tile/test/good/p99_0.png"
+    leaked.write_bytes((data_dir / "tile/train/good/p3_1.png").read_bytes())
+    with pytest.raises(ValueError, match=r"train/good/p3_1\.png and test/good/p99_0\.png \(remove one\)"):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_duplicates_and_shared_groups_are_warned_of_once(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = (data_dir / "tile/train/good/p3_1.png").read_bytes()
+    for number in (7, 8):
+        (data_dir / f"tile/train/good/p3_{number}.png").write_bytes(content)
+    write_noise(data_dir / "tile/test/good/p5_9.png", 77)
+    with caplog.at_level(logging.WARNING):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 groups are in train and in test, first p5: test depends on train",
+        "2 pictures of train/good occur twice, first train/good/p3_1.png = train/good/p3_7.png: remove them",
+    ]
+
+
+def test_failure_names_the_file_and_leaves_the_old_folder(data_dir: Path, tmp_path: Path) -> None:
+    out_dir = tmp_path / "out"
+    prepare(data_dir, "tile", out_dir, **SETTINGS)
+    before = contents(out_dir)
+    bad = data_dir / "tile/train/good/p7_1.png"
+    bad.write_bytes(bad.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"cannot read .*tile/train/good/p7_1\.png: truncated image"):
+        prepare(data_dir, "tile", out_dir, **SETTINGS)
+    assert contents(out_dir) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_masks_of_another_size_or_without_defect_are_refused(data_dir: Path, tmp_path: Path) -> None:
+    mask_path = data_dir / "tile/ground_truth/cut/p91_1_mask.png"
+    write_mask(mask_path, size=32)
+    with pytest.raises(ValueError, match=r"p91_1_mask\.png has 32x32 pixels, its image 64x64"):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    write_mask(mask_path, box=None)
+    with pytest.raises(ValueError, match=r"p91_1_mask\.png is empty"):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+
+
+def test_nothing_left_to_train_on_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    for path in (data_dir / "tile/train/good").iterdir():
+        path.rename(path.with_name("x" + path.name))
+    one_group = {**SETTINGS, "group_pattern": "^x", "calibration_fraction": 0.9}
+    assert assign_split("x", calibration_fraction=0.9, validation_fraction=0.05) == "calibration"
+    for path in (data_dir / "tile/test").rglob("*.png"):
+        path.unlink()
+    for path in (data_dir / "tile/ground_truth").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no image is left to train on: calibration takes 40 of train/good"):
+        prepare(data_dir, "tile", tmp_path / "out", **{**one_group, "validation_fraction": 0.05})
+
+
+def test_unknown_mode_and_small_pictures_are_refused(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no data mode 'crop' \(one of resize\)"):
+        prepare(data_dir, "tile", tmp_path / "out", mode="crop", **SETTINGS)
+    write_noise(data_dir / "tile/train/good/p1_5.png", 5, (63, 64))
+    with pytest.raises(ValueError, match=r"p1_5\.png has 64x63 pixels, a side below 64"):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+
+
+def test_load_refuses_what_prepare_did_not_write(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no prepared data in .*nowhere \(run `ndpnet prepare`\)"):
+        PreparedData.load(tmp_path / "nowhere")
+    out_dir = tmp_path / "out"
+    prepare(data_dir, "tile", out_dir, **SETTINGS)
+    (out_dir / "test.npy").write_bytes((out_dir / "train.npy").read_bytes())
+    with pytest.raises(ValueError, match=r"test\.npy has \d+ rows, its manifest 3"):
+        PreparedData.load(out_dir).images("test")
+    (out_dir / "prepared.json").write_text(json.dumps({"format_version": 0}))
+    with pytest.raises(ValueError, match=r"has format 0, not 1 \(run `ndpnet prepare` again\)"):
+        PreparedData.load(out_dir)

@@ -1,0 +1,291 @@
+"""The report: complete, self-contained, escaped, deterministic, and honest where something is missing."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ndpnet.evaluation import charts, report
+from ndpnet.inference.overlay import encode_png
+
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would see: tags, addresses, text; checks that tags are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name.split(":")[-1] in {"src", "href", "srcset"}]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"style", "title"}:
+            self.text += data
+
+
+def rate(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+def threshold_record(**changes: Any) -> dict[str, Any]:
+    record = {"value": 0.5, "target_rate": 0.01, "guaranteed_rate": 0.01, "num_units": 120, "num_images": 240}
+    return {**record, "units_needed": 99, "statement": "At most 1.0 % of good parts are flagged.", **changes}
+
+
+def full_summary(**changes: Any) -> dict[str, Any]:
+    unknown = {"image_auroc": None, "pixel_auroc": None, "pro_auc": None}
+    by_type = {
+        "crack": {"count": 30, "recall": rate(0.9, 0.8, 0.98), **unknown},
+        "pore <b>": {"count": 10, "recall": rate(0.7, 0.4, 0.9), **unknown},
+    }
+    return {
+        "category": "wood", "num_good": 400, "num_defective": 40, "has_masks": True,
+        "image_auroc": rate(0.9876, 0.97, 0.995), "pixel_auroc": rate(0.95, 0.94, 0.96), "pro_auc": rate(0.9, 0.8, 1.0),
+        "f1": rate(0.88, 0.8, 0.9), "precision": rate(0.92, 0.85, 0.97), "recall": rate(0.85, 0.735, 0.95),
+        "false_alarm_rate": rate(0.0075, 0.0, 0.0175),
+        "confusion": {"true_positive": 34, "false_positive": 3, "true_negative": 397, "false_negative": 6},
+        "by_defect_type": by_type, "threshold": threshold_record(), "notes": ["a note & more"], **changes,
+    }  # fmt: skip
+
+
+def empty_summary() -> dict[str, Any]:
+    nothing = dict.fromkeys([*report.METRICS, "confusion", "threshold"])
+    return full_summary(**nothing, num_good=0, has_masks=False, by_defect_type={}, notes=["no good test image"])
+
+
+def scores_and_labels() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.beta(2, 8, 400), rng.beta(7, 3, 40)]), np.arange(440) >= 400
+
+
+def noise_png(seed: int, height: int = 300, width: int = 1048) -> bytes:
+    return encode_png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def history(num_steps: int = 200) -> list[dict[str, float]]:
+    rows = [
+        {"step": step, "loss": 2.0 / (1 + step), "focal_term": 1.0 / (1 + step), "lr": 1e-4}
+        for step in range(num_steps)
+    ]
+    return [*rows, {"step": 100, "validation/image_auroc": 0.8}, {"step": 199, "validation/image_auroc": 0.9}]
+
+
+def write(out_path: Path, **changes: Any) -> str:
+    scores, labels = scores_and_labels()
+    ramp = np.linspace(0, 1, 1000)
+    given = {
+        "summary": full_summary(), "curves": {"roc": (ramp, ramp**0.1), "pro": (0.3 * ramp, ramp**0.2)},
+        "scores": scores, "labels": labels, "threshold": threshold_record(),
+        "history": {"phase1": history(), "phase2": history()},
+        "panels": [{"title": "a <i>&\"'.png", "score": 0.25, "verdict": "missed", "png": noise_png(0, 40, 60)}],
+        "identity": {"commit": "abc123", "reference image": "good/<1>.png"}, "warnings": ["No perceptual loss: <none>"],
+    }  # fmt: skip
+    report.write_report(out_path, **{**given, **changes})
+    return out_path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write(tmp_path_factory.mktemp("report") / "report.html")
+
+
+def test_page_is_well_formed_and_reaches_nothing_outside(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    assert page.tags.count("svg") == 5
+    assert {"script", "link", "iframe", "object"}.isdisjoint(page.tags)
+    assert len(page.ids) == len(set(page.ids))
+    assert page.addresses
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert not re.search(r"https?://|//\w+\.\w|@import|\burl\((?!#)", re.sub(r"base64,[\w+/=]+", "", html))
+    assert {address[1:] for address in page.addresses if address[0] == "#"} <= set(page.ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(page.ids)
+
+
+def test_figures_stand_with_one_decimal_and_their_interval(html: str) -> None:
+    text = Page(html).text
+    for figure in [
+        "98.8 % (97.0–99.5)",
+        "85.0 % (73.5–95.0)",
+        "0.8 % (0.0–1.8)",
+        "34 of 40 found",
+        "3 of 400 good images",
+    ]:
+        assert figure in text
+    assert "The model flagged 34 of 40 defective images (85.0 %) and, by mistake, 3 of 400 good ones (0.8 %)." in text
+    assert "At most 1.0 % of good parts are flagged." in text
+    assert text.index("pore <b>") < text.index("crack")  # the harder type first
+    assert "abc123" in text
+    assert "a note & more" in text
+
+
+def test_special_characters_are_escaped(html: str) -> None:
+    assert "a <i>&\"'.png" in Page(html).text
+    assert "a <i>" not in html
+    assert "good/<1>.png" in Page(html).text
+    assert "<none>" not in html
+    assert 'alt="a &lt;i&gt;&amp;&#34;&#39;.png: missed"' in html
+
+
+def test_warnings_come_before_the_answers(html: str) -> None:
+    text = Page(html).text
+    assert text.index("No perceptual loss: <none>") < text.index("Does it find defects?")
+    assert "With care" in text
+    assert "1 warning above." in text
+
+
+def test_same_input_gives_the_same_bytes(html: str, tmp_path: Path) -> None:
+    assert write(tmp_path / "again.html") == html
+
+
+def test_nothing_known_still_gives_a_report(tmp_path: Path) -> None:
+    nothing = {"curves": {"roc": None, "pro": None}, "history": {}, "panels": [], "identity": {}, "warnings": []}
+    for scores, labels in [(np.ones(3), np.ones(3, dtype=bool)), (np.zeros(0), np.zeros(0, dtype=bool))]:
+        given = {**nothing, "summary": empty_summary(), "threshold": None, "scores": scores, "labels": labels}
+        page = Page(write(tmp_path / "empty.html", **given))
+        assert page.tags.count("svg") == 1
+        assert page.tags.count("img") == 0
+        assert page.text.count("n/a") >= len(report.METRICS) + 2
+        assert "no good test image" in page.text
+        assert "No threshold was calibrated: no false-alarm rate is promised." in page.text
+
+
+def trust(summary: dict[str, Any], threshold: dict[str, Any] | None, warnings: list[str]) -> tuple[str, str]:
+    answer = report.answers(summary, threshold, warnings)[2]
+    return answer["answer"], " ".join(answer["details"])
+
+
+def test_trust_follows_from_promise_and_counts() -> None:
+    assert trust(full_summary(), threshold_record(), [])[0] == "Yes"
+    assert trust(full_summary(), threshold_record(), ["w"])[0] == "With care"
+    answer, details = trust(full_summary(), threshold_record(num_units=30, guaranteed_rate=1 / 31), [])
+    assert answer == "With care"
+    assert "Only 30 independent good units set the threshold; 99 are needed" in details
+    answer, details = trust(full_summary(num_good=298), threshold_record(), [])
+    assert answer == "With care"
+    assert "at least 299" in details
+    assert trust(full_summary(num_good=299), threshold_record(), [])[0] == "Yes"
+    answer, details = trust(full_summary(false_alarm_rate=rate(0.05, 0.02, 0.08)), threshold_record(), [])
+    assert answer == "No"
+    assert "beyond chance" in details
+    assert "agrees" not in details
+    assert trust(full_summary(), threshold_record(guaranteed_rate=None), [])[0] == "No"
+
+
+def test_no_event_seen_is_not_reported_as_impossible() -> None:
+    assert report.upper_limit_of_none(299) == pytest.approx(0.00997, abs=1e-5)  # 1 - 0.05^(1/299)
+    confusion = {"true_positive": 40, "false_positive": 0, "true_negative": 400, "false_negative": 0}
+    zero, one = rate(0.0, 0.0, 0.0), rate(1.0, 1.0, 1.0)
+    summary = full_summary(confusion=confusion, false_alarm_rate=zero, recall=one)
+    found, alarms, _ = report.answers(summary, threshold_record(), [])
+    assert found["details"] == ["None missed among 40; the true rate may still be up to 7.2 %."]
+    assert alarms["details"][0] == "None seen among 400; the true rate may still be up to 0.7 %."
+
+
+def test_guessing_is_said() -> None:
+    answer = report.answers(full_summary(image_auroc=rate(0.55, 0.48, 0.62)), threshold_record(), [])[0]
+    assert answer["level"] == "bad"
+    assert "no better than guessing" in answer["details"][-1]
+
+
+def test_percent() -> None:
+    assert report.percent(rate(0.8906, 0.79321, 0.942)) == "89.1 % (79.3–94.2)"
+    assert report.percent(rate(1.0, np.nan, np.nan)) == "100.0 %"
+    assert report.percent(None) == report.percent(rate(np.nan, 0, 1)) == "n/a"
+
+
+def test_cases_in_order_of_urgency_by_hand() -> None:
+    scores = np.array([0.875, 0.2, 0.4, 0.6, 0.125, 0.8, 0.7, 0.4375, 0.5625])
+    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1], dtype=bool)
+    # misses 1, 2; false alarms 5, 6; correct by distance to 0.5: 8 and 7 (0.0625), 3 (0.1), 0 and 4 (0.375)
+    assert report.order_cases(scores, labels, 0.5, 9) == [1, 2, 5, 6, 8, 7, 3, 0, 4]
+    assert report.order_cases(scores, labels, 0.5, 4) == [1, 5, 8, 7]  # one of each kind
+    assert report.order_cases(scores, labels, 0.5, 2) == [1, 5]
+    assert report.order_cases(scores, labels, 0.5, 0) == []
+    assert report.order_cases(scores, labels, None, 4) == [1, 2, 5, 6]
+
+
+def test_many_misses_leave_room_for_the_other_kinds() -> None:
+    scores, labels = np.linspace(0, 1, 101), np.ones(101, dtype=bool)
+    labels[[10, 99]] = False
+    ordered = report.order_cases(scores, labels, 0.95, 24)
+    verdicts = [report.verdict_of(scores[index], labels[index], 0.95) for index in ordered]
+    assert [verdicts.count(kind) for kind in ("missed", "false alarm", "found", "passed")] == [18, 1, 4, 1]
+    assert ordered[:3] == [0, 1, 2]
+
+
+def test_verdict_at_the_threshold_is_passed() -> None:
+    assert report.verdict_of(0.5, False, 0.5) == "passed"
+    assert report.verdict_of(0.5, True, 0.5) == "missed"
+    assert report.verdict_of(0.51, False, 0.5) == "false alarm"
+    assert report.verdict_of(0.51, True, 0.5) == "found"
+    assert report.verdict_of(0.51, True, None) == "defective"
+
+
+def test_24_cases_of_pure_noise_stay_below_6_megabytes(html: str) -> None:
+    for height, width in [(300, 1048), (600, 2400)]:
+        uri = report.embed_image(noise_png(3, height, width))["uri"]  # noise: the worst there is for JPEG
+        assert len(html) + 24 * len(uri) < 6_000_000
+
+
+def test_small_picture_is_embedded_untouched_and_large_one_keeps_its_look() -> None:
+    small = encode_png(np.full((20, 30, 3), 7, dtype=np.uint8))
+    assert base64.b64decode(report.embed_image(small)["uri"].split(",")[1]) == small
+    ramp = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[None, :, None], (600, 3000, 3))
+    decoded = base64.b64decode(report.embed_image(encode_png(np.ascontiguousarray(ramp)))["uri"].split(",")[1])
+    with Image.open(io.BytesIO(decoded)) as picture:
+        assert picture.size == (1400, 280)
+        assert picture.getpixel((700, 140)) == pytest.approx((128, 128, 128), abs=3)
+
+
+def test_threshold_is_an_edge_between_bars() -> None:
+    scores = np.random.default_rng(0).random(100)
+    edges = charts.score_bins(scores, threshold=0.37)
+    assert np.abs(edges - 0.37).min() < 1e-12
+    assert edges[0] <= scores.min()
+    assert edges[-1] >= scores.max()
+    assert np.histogram(scores, bins=edges)[0].sum() == 100
+    saturated = np.array([1.0, 1.0, 0.5])  # a score equal to the threshold is passed: left of the line
+    edges = charts.score_bins(saturated, threshold=1.0)
+    counts, _ = np.histogram(saturated, bins=edges)
+    assert counts[edges[1:] > 1.001].sum() == 0
+    assert counts.sum() == 3
+    assert charts.score_bins(np.array([0.37]), threshold=0.37) == pytest.approx([-0.63, 0.37, 1.37])
+
+
+def test_losses_and_validation_are_told_apart() -> None:
+    rows = [*history(4), {"step": 5, "loss": float("nan"), "focal_term": 0.0, "lr": 1e-4}]
+    losses, validation = charts.loss_series(rows)
+    assert list(losses) == ["loss", "focal_term"]
+    assert list(validation) == ["validation/image_auroc"]
+    np.testing.assert_allclose(losses["loss"][1], [2.0, 1.0, 2 / 3, 0.5])
+    assert losses["focal_term"][0].tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(charts.smooth(np.full(50, 0.3)), 0.3)
+    assert charts.smooth(np.tile([1.0, 100.0], 200))[150:250] == pytest.approx(np.full(100, 10.0), rel=1e-2)

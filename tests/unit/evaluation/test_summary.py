@@ -1,0 +1,215 @@
+"""The summary against the metrics it is made of, and what it says when something is missing."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from ndpnet.evaluation import bootstrap, metrics
+from ndpnet.evaluation.summary import format_table, summarise
+from ndpnet.evaluation.threshold import fit_threshold
+
+KEYS = ["category", "num_good", "num_defective", "has_masks", "image_auroc", "pixel_auroc", "pro_auc", "f1"]
+KEYS += ["precision", "recall", "false_alarm_rate", "confusion", "by_defect_type", "threshold", "notes"]
+INTERVALS = ["image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "false_alarm_rate"]
+
+
+def demo_set(seed: int = 0) -> dict:
+    """24 test images: 10 good, 8 with a cut (clear), 6 with a stain (faint)."""
+    rng = np.random.default_rng(seed)
+    types = ["good"] * 10 + ["cut"] * 8 + ["stain"] * 6
+    masks = np.zeros((24, 32, 32), dtype=np.uint8)
+    masks[10:18, 4:9, 3:20] = 1
+    masks[18:, 20:24, 20:24] = 1
+    maps = rng.random(masks.shape).astype(np.float32)
+    maps[10:18] += 0.8 * masks[10:18]
+    maps[18:] += 0.15 * masks[18:]
+    threshold = fit_threshold(0.99 + 0.02 * rng.random(120), [str(index) for index in range(120)], target_rate=0.05)
+    return {
+        "category": "leather",
+        "records_groups": [f"image{index}" for index in range(24)],
+        "defect_types": types,
+        "scores": maps.max(axis=(1, 2)).astype(np.float64),
+        "threshold": threshold,
+        "maps": maps,
+        "masks": masks,
+        "num_draws": 200,
+    }
+
+
+def rows_of(data: dict, *types: str) -> np.ndarray:
+    return np.isin(data["defect_types"], types)
+
+
+def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
+    data = demo_set()
+    summary = summarise(**data)
+    labels = ~rows_of(data, "good")
+    assert list(summary) == KEYS
+    assert (summary["num_good"], summary["num_defective"], summary["has_masks"]) == (10, 14, True)
+    assert summary["image_auroc"]["value"] == metrics.image_auroc(data["scores"], labels)
+    assert summary["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"], data["masks"])
+    assert summary["pro_auc"]["value"] == metrics.pro_auc(data["maps"], data["masks"])
+    counts = metrics.confusion(data["scores"], labels, data["threshold"]["value"])
+    assert summary["confusion"] == counts
+    for name in ("f1", "precision", "recall", "false_alarm_rate"):
+        assert summary[name]["value"] == pytest.approx(getattr(metrics, name)(counts), abs=1e-12)
+    for name in INTERVALS:
+        interval = summary[name]
+        assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
+    assert 0.002 < summary["pixel_auroc"]["high"] - summary["pixel_auroc"]["low"] < 0.5
+    assert summary["threshold"] == data["threshold"]
+    assert summary["notes"] == []
+
+
+def test_each_defect_type_is_held_against_all_good_images() -> None:
+    data = demo_set()
+    by_type = summarise(**data)["by_defect_type"]
+    assert list(by_type) == ["cut", "stain"]
+    for name, entry in by_type.items():
+        rows = rows_of(data, "good", name)
+        assert entry["count"] == rows.sum() - 10
+        labels = ~rows_of(data, "good")[rows]
+        assert entry["image_auroc"]["value"] == metrics.image_auroc(data["scores"][rows], labels)
+        assert entry["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"][rows], data["masks"][rows])
+        assert entry["pro_auc"]["value"] == metrics.pro_auc(data["maps"][rows], data["masks"][rows])
+        calls = data["scores"][rows_of(data, name)] > data["threshold"]["value"]
+        assert entry["recall"]["value"] == calls.mean()
+    assert by_type["cut"]["pro_auc"]["low"] > by_type["stain"]["pro_auc"]["high"]
+
+
+def test_rates_have_clopper_pearson_intervals() -> None:
+    data = demo_set()
+    summary = summarise(**data)
+    counts = summary["confusion"]
+    recall, alarms = summary["recall"], summary["false_alarm_rate"]
+    assert (recall["low"], recall["high"]) == bootstrap.clopper_pearson(counts["true_positive"], 14)
+    assert (alarms["low"], alarms["high"]) == bootstrap.clopper_pearson(counts["false_positive"], 10)
+    cut = summary["by_defect_type"]["cut"]["recall"]
+    assert cut == {"value": 1.0, "low": pytest.approx(0.025 ** (1 / 8)), "high": 1.0}
+
+
+def test_images_sharing_groups_widen_the_intervals_of_rates() -> None:
+    rng = np.random.default_rng(0)
+    bad_parts = rng.random(12) < 0.5
+    scores = np.concatenate([np.zeros(20), np.repeat(1.0 * bad_parts, 10)])
+    arguments = {
+        "category": "parts",
+        "defect_types": ["good"] * 20 + ["dent"] * 120,
+        "scores": scores,
+        "threshold": {**demo_set()["threshold"], "value": 0.5},
+    }
+    alone = summarise(records_groups=[str(index) for index in range(140)], **arguments)["recall"]
+    grouped = summarise(records_groups=[str(index // 10) for index in range(140)], **arguments)["recall"]
+    assert alone["value"] == grouped["value"]
+    assert grouped["high"] - grouped["low"] > 2 * (alone["high"] - alone["low"])
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    data = demo_set()
+    first = json.dumps(summarise(**data))
+    assert json.dumps(summarise(**data)) == first
+    assert json.dumps(summarise(**data, seed=1)) != first
+
+
+def test_no_good_test_images() -> None:
+    data = demo_set()
+    keep = ~rows_of(data, "good")
+    data |= {
+        name: np.asarray(data[name])[keep] for name in ("records_groups", "defect_types", "scores", "maps", "masks")
+    }
+    summary = summarise(**data)
+    for name in ("image_auroc", "precision", "f1", "false_alarm_rate"):
+        assert summary[name] is None
+    assert summary["recall"]["value"] == summary["confusion"]["true_positive"] / 14
+    assert summary["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"], data["masks"])
+    assert summary["by_defect_type"]["cut"]["image_auroc"] is None
+    assert summary["notes"] == [
+        "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a.",
+    ]
+    assert "n/a" in format_table(summary)
+
+
+def test_good_images_only() -> None:
+    data = demo_set()
+    keep = rows_of(data, "good")
+    data |= {
+        name: np.asarray(data[name])[keep] for name in ("records_groups", "defect_types", "scores", "maps", "masks")
+    }
+    summary = summarise(**data)
+    assert [name for name in INTERVALS if summary[name] is not None] == ["false_alarm_rate"]
+    assert summary["by_defect_type"] == {}
+    assert summary["notes"][0].startswith("No defective test images")
+    assert "leather: 10 good and 0 defective" in format_table(summary)
+
+
+def test_no_masks_no_maps_and_no_threshold() -> None:
+    data = demo_set() | {"masks": None, "threshold": None}
+    summary = summarise(**data)
+    assert [name for name in INTERVALS if summary[name] is not None] == ["image_auroc"]
+    assert (summary["has_masks"], summary["confusion"], summary["threshold"]) == (False, None, None)
+    assert summary["by_defect_type"]["cut"]["recall"] is None
+    assert len(summary["notes"]) == 2
+    assert summary["notes"][0] == "No masks: image metrics only."
+    assert summary["notes"][1].startswith("No threshold")
+    without_maps = summarise(**(demo_set() | {"maps": None}))
+    assert without_maps["pro_auc"] is None
+    assert without_maps["notes"] == ["No anomaly maps: image metrics only."]
+
+
+def test_a_defective_image_without_a_mask_is_left_out_of_the_pixel_metrics() -> None:
+    data = demo_set()
+    data["masks"][10:12] = 0
+    keep = np.ones(24, dtype=bool)
+    keep[10:12] = False
+    summary = summarise(**data)
+    assert summary["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"][keep], data["masks"][keep])
+    assert summary["by_defect_type"]["cut"]["count"] == 8
+    assert "2 defective images have an empty mask" in summary["notes"][0]
+    data["masks"][:] = 0
+    assert summarise(**data)["pixel_auroc"] is None
+
+
+def test_few_units_and_a_perfect_score_are_pointed_out() -> None:
+    data = demo_set() | {"records_groups": ["scan1"] * 5 + ["scan2"] * 5 + [f"scan{index}" for index in range(3, 17)]}
+    data["scores"] = np.arange(24.0)
+    summary = summarise(**data)
+    assert summary["image_auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert any("2 < 5 independent units" in note for note in summary["notes"])
+    assert any("Image ROCAUC is 100 %" in note for note in summary["notes"])
+
+
+def test_pixel_intervals_of_a_single_unit_collapse_on_the_exact_value() -> None:
+    data = demo_set()
+    data["maps"] = np.random.default_rng(3).standard_normal((24, 32, 32)).astype(np.float32) + data["masks"]
+    summary = summarise(**(data | {"records_groups": ["scan"] * 24}))
+    for name in ("pixel_auroc", "pro_auc"):
+        interval = summary[name]
+        assert interval["low"] == pytest.approx(interval["value"], abs=1e-12)
+        assert interval["high"] == pytest.approx(interval["value"], abs=1e-12)
+
+
+def test_the_table_shows_what_the_summary_holds() -> None:
+    summary = summarise(**demo_set())
+    lines = format_table(summary).splitlines()
+    assert lines[0] == "leather: 10 good and 14 defective test images"
+    pro = summary["pro_auc"]
+    row = next(line for line in lines if line.startswith("PROAUC"))
+    shown = [float(number) for number in re.findall(r"[\d.]+", row)]
+    assert shown == pytest.approx([100 * pro[key] for key in ("value", "low", "high")], abs=0.051)
+    assert any(re.match(r"stain +6 ", line) for line in lines)
+    assert lines[-1].endswith(summary["threshold"]["statement"])
+    assert max(len(line) for line in lines[:-1]) <= 120
+
+
+def test_bad_input_is_refused() -> None:
+    data = demo_set()
+    with pytest.raises(ValueError, match="23 defect types, 24 scores: give one of each"):
+        summarise(**(data | {"defect_types": data["defect_types"][:-1]}))
+    with pytest.raises(ValueError, match="23 anomaly maps for 24 test images"):
+        summarise(**(data | {"maps": data["maps"][:-1], "masks": data["masks"][:-1]}))
+    with pytest.raises(ValueError, match="at least one image"):
+        summarise(category="x", records_groups=[], defect_types=[], scores=np.empty(0), threshold=None)
+    with pytest.raises(ValueError, match="num_draws is 0"):
+        summarise(**(data | {"num_draws": 0}))

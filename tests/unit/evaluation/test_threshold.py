@@ -1,0 +1,147 @@
+"""The conformal threshold: its exact rank, its boundary, and its guarantee by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ndpnet.evaluation.threshold import fit_threshold
+
+
+def singletons(count: int) -> list[str]:
+    return [f"part{index}" for index in range(count)]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 5))
+def test_singletons_give_the_kth_smallest(num_scores: int, per_mille: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).integers(0, 60, num_scores) / 8  # with ties
+    record = fit_threshold(scores, singletons(num_scores), target_rate=per_mille / 1000)
+    rank = -(-(num_scores + 1) * (1000 - per_mille) // 1000)  # ceil((n+1)(1-rate)) in integers
+    if rank > num_scores:
+        assert record["value"] == scores.max()
+        assert record["guaranteed_rate"] == pytest.approx(1 / (num_scores + 1), abs=1e-15)
+    else:
+        assert record["value"] == np.sort(scores)[rank - 1]
+        assert record["guaranteed_rate"] == per_mille / 1000
+
+
+def test_the_boundary_of_one_percent() -> None:
+    def fit(count: int) -> tuple[float, float]:
+        record = fit_threshold(np.arange(1.0, count + 1), singletons(count), target_rate=0.01)
+        return record["value"], record["guaranteed_rate"]
+
+    assert fit(98) == (98.0, 1 / 99)
+    assert fit(99) == (99.0, 0.01)
+    assert fit(100) == (100.0, 0.01)  # ceil(101 * 0.99) = 100
+    assert fit(198) == (198.0, 0.01)  # ceil(199 * 0.99) = 198
+    assert fit(199) == (198.0, 0.01)  # 200 * 0.99 = 198 exactly, where floats would round up
+    assert fit(299) == (297.0, 0.01)
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.01, 99), (0.05, 19), (0.001, 999), (0.3, 3), (1 / 3, 2), (0.5, 1)])
+def test_units_needed_is_the_least_that_reaches_the_rate(rate: float, needed: int) -> None:
+    record = fit_threshold(np.arange(float(needed)), singletons(needed), target_rate=rate)
+    assert record["units_needed"] == needed
+    assert record["guaranteed_rate"] == rate
+    if needed > 1:
+        too_few = fit_threshold(np.arange(needed - 1.0), singletons(needed - 1), target_rate=rate)
+        assert too_few["guaranteed_rate"] == pytest.approx(1 / needed)
+
+
+def test_weights_of_unequal_units_by_hand() -> None:
+    # three units: {1, 2}, {3, 4, 5, 6}, {7}; rate 1/2, so images above may weigh 4/2 - 1 = 1 unit
+    scores = np.array([1.0, 2, 3, 4, 5, 6, 7])
+    groups = ["a", "a", "b", "b", "b", "b", "c"]
+    assert fit_threshold(scores, groups, target_rate=0.5)["value"] == 6.0  # above 6: 1. Above 5: 1 1/4
+    assert fit_threshold(scores, groups, target_rate=0.49)["value"] == 7.0  # above 6: 1 > 0.96
+    assert fit_threshold(scores, groups, target_rate=0.57)["value"] == 5.0  # budget 1.28: above 5: 1.25, above 4: 1.5
+    record = fit_threshold(scores, groups, target_rate=0.2)
+    assert (record["value"], record["guaranteed_rate"]) == (7.0, 0.25)
+    assert (record["num_units"], record["num_images"], record["units_needed"]) == (3, 7, 4)
+
+
+def test_thirds_add_up_exactly() -> None:
+    # 3 * (1/3) must be one whole unit: budget 4 * 0.5 - 1 = 1, and the unit of three sits on top
+    scores, groups = np.array([0.0, 1, 7, 8, 9]), ["a", "b", "c", "c", "c"]
+    assert fit_threshold(scores, groups, target_rate=0.5)["value"] == 1.0
+
+
+def test_order_and_duplicated_images_of_a_unit_do_not_matter() -> None:
+    rng = np.random.default_rng(2)
+    scores, groups = rng.random(150), singletons(150)
+    record = fit_threshold(scores, groups, target_rate=0.05)
+    order = rng.permutation(450) % 150
+    again = fit_threshold(scores[order], [groups[index] for index in order], target_rate=0.05)
+    assert again["value"] == record["value"]
+    assert again["num_units"] == record["num_units"] == 150
+
+
+@pytest.mark.parametrize(("count", "rate"), [(3, 0.1), (9, 0.1), (19, 0.05), (30, 0.05), (60, 0.25)])
+def test_false_alarms_of_singletons_by_simulation(count: int, rate: float) -> None:
+    rng, groups = np.random.default_rng(count), singletons(count)
+    draws = rng.random((3000, count))
+    records = [fit_threshold(scores, groups, target_rate=rate) for scores in draws]
+    # scores are uniform: the chance that a new one exceeds the threshold is 1 - threshold
+    misses = 1 - np.array([record["value"] for record in records])
+    noise = 4 * misses.std() / math.sqrt(len(draws))
+    guaranteed = records[0]["guaranteed_rate"]
+    assert guaranteed == max(rate, 1 / (count + 1))
+    assert misses.mean() <= guaranteed + noise
+    # not wastefully careful either: within 1/(n+1) of the rate
+    assert misses.mean() >= guaranteed - 1 / (count + 1) - noise
+
+
+def draw_unit(rng: np.random.Generator) -> np.ndarray:
+    """Dependent images of one unit: a common level, and the worst units have the fewest images."""
+    level = rng.standard_normal()
+    return level + 0.3 * rng.standard_normal(1 if level > 1 else rng.integers(5, 25))
+
+
+@pytest.mark.parametrize(("num_units", "rate"), [(4, 0.1), (19, 0.1), (40, 0.2)])
+def test_false_alarms_of_dependent_images_by_simulation(num_units: int, rate: float) -> None:
+    rng = np.random.default_rng(num_units)
+    new_images = np.sort([rng.choice(draw_unit(rng)) for _ in range(20_000)])
+    misses, pooled_misses = [], []
+    for _ in range(600):
+        units = [draw_unit(rng) for _ in range(num_units)]
+        scores = np.concatenate(units)
+        groups = [str(index) for index, unit in enumerate(units) for _ in unit]
+        record = fit_threshold(scores, groups, target_rate=rate)
+        pooled = fit_threshold(scores, singletons(scores.size), target_rate=rate)
+        misses.append(1 - np.searchsorted(new_images, record["value"], side="right") / new_images.size)
+        pooled_misses.append(1 - np.searchsorted(new_images, pooled["value"], side="right") / new_images.size)
+    noise = 4 * np.std(misses) / math.sqrt(600) + 4 * math.sqrt(rate / new_images.size)
+    guaranteed = record["guaranteed_rate"]
+    assert guaranteed == max(rate, 1 / (num_units + 1))
+    assert guaranteed - 2 / (num_units + 1) - noise <= np.mean(misses) <= guaranteed + noise
+    if num_units > 10:  # taking the images as independent breaks the promise: the simulation can tell
+        assert np.mean(pooled_misses) > rate + noise
+
+
+def test_statements() -> None:
+    enough = fit_threshold(np.arange(120.0), singletons(120))
+    assert enough["statement"] == (
+        "At most 1.0 % false alarms on new good images, fitted on 120 independent calibration units "
+        "(marginal over calibration draws, while the line stays as it was)."
+    )
+    few = fit_threshold(np.arange(6.0), ["a", "a", "a", "b", "b", "b"])
+    assert few["statement"] == (
+        "No guarantee for 1.0 %: 2 independent calibration units can guarantee 33.3 % at best; 99 would do."
+    )
+    one = fit_threshold(np.arange(6.0), ["a"] * 6, target_rate=0.001)
+    assert one["statement"].startswith("No guarantee for 0.1 %: 1 independent calibration unit can guarantee 50.0 %")
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no calibration scores \(set data.calibration_fraction"):
+        fit_threshold(np.empty(0), [])
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        fit_threshold(np.array([1.0, np.inf]), ["a", "b"])
+    with pytest.raises(ValueError, match="one group per score"):
+        fit_threshold(np.arange(3.0), ["a", "b"])
+    for rate in (0.0, 1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="target_rate is"):
+            fit_threshold(np.arange(3.0), singletons(3), target_rate=rate)

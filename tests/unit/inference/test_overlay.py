@@ -1,0 +1,117 @@
+"""Overlays: known colours at known pixels, contours just outside the regions, one scale for a whole set."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from ndpnet.inference import overlay as pictures
+
+GREY = np.full((64, 64, 3), 100, dtype=np.uint8)
+
+
+def square_map(*, level: float, base: float = 0.0) -> np.ndarray:
+    anomaly_map = np.full((64, 64), base, dtype=np.float32)
+    anomaly_map[20:30, 40:50] = level
+    return anomaly_map
+
+
+def blended(level: float) -> np.ndarray:
+    colour = np.array(matplotlib.colormaps["inferno"](level, bytes=True)[:3], dtype=np.float64)
+    opacity = pictures.MAX_OPACITY * level
+    return np.rint(100 * (1 - opacity) + colour * opacity)
+
+
+@pytest.mark.parametrize(("value", "level"), [(0.0, 0.0), (0.2, 0.25), (0.4, 0.5), (0.6, 0.75), (0.8, 1.0), (3.0, 1.0)])
+def test_heat_has_the_threshold_in_the_middle_of_the_colours(value: float, level: float) -> None:
+    assert pictures.heat_level(np.array([[value]]), threshold=0.4) == pytest.approx(level)
+    picture = pictures.overlay(GREY, np.full((64, 64), value), threshold=0.4)
+    assert picture.dtype == np.uint8
+    assert picture.shape == (64, 64, 3)
+    np.testing.assert_allclose(picture[32, 32], blended(level), atol=1)
+
+
+def test_threshold_keeps_its_colour_whatever_the_ends_of_the_scale() -> None:
+    for vmin, vmax in [(0.0, 1.0), (0.3, 5.0), (None, 0.9)]:
+        assert pictures.heat_level(np.array([[0.4]]), threshold=0.4, vmin=vmin, vmax=vmax) == pytest.approx(0.5)
+    assert pictures.scale_stops(threshold=0.4, vmax=0.1) == [0.0, 0.4, 0.8]  # no image of the set reaches the threshold
+    assert pictures.scale_stops(threshold=0.0) == [-1.0, 0.0, 1.0]
+
+
+def test_without_threshold_the_scale_needs_its_end() -> None:
+    assert pictures.heat_level(np.array([[0.5]]), threshold=None, vmax=2.0) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="pass vmax above 0"):
+        pictures.overlay(GREY, square_map(level=1.0), threshold=None)
+
+
+def test_contour_runs_just_outside_the_detected_region() -> None:
+    drawn = pictures.draw_contours(GREY, square_map(level=0.9), threshold=0.5)
+    is_red = (drawn == pictures.DETECTED_COLOUR).all(axis=2)
+    expected = np.zeros((64, 64), dtype=bool)
+    expected[19:31, 39:51] = True
+    expected[20:30, 40:50] = False
+    np.testing.assert_array_equal(is_red, expected)
+    np.testing.assert_array_equal(drawn[~expected], GREY[~expected])
+
+
+def test_value_equal_to_the_threshold_is_not_detected() -> None:
+    level = 0.5
+    np.testing.assert_array_equal(pictures.draw_contours(GREY, square_map(level=level), threshold=level), GREY)
+
+
+def test_both_contours_stay_visible_where_they_coincide() -> None:
+    anomaly_map = square_map(level=0.9)
+    drawn = pictures.overlay(GREY, anomaly_map, threshold=0.5, truth=anomaly_map > 0.5)
+    assert tuple(drawn[19, 45]) == pictures.DETECTED_COLOUR
+    assert tuple(drawn[18, 45]) == pictures.TRUTH_COLOUR
+    assert tuple(drawn[17, 45]) == (100, 100, 100)
+
+
+def test_outline_is_closed_along_the_border() -> None:
+    everything = np.ones((8, 8), dtype=bool)
+    assert pictures.outline(everything, thickness=1).sum() == 28  # the frame of 8 x 8
+    assert not pictures.outline(~everything, thickness=1).any()
+
+
+def test_input_is_left_alone_and_wrong_shapes_are_named() -> None:
+    image = GREY.copy()
+    pictures.overlay(image, square_map(level=0.9), threshold=0.5, truth=np.ones((64, 64)))
+    np.testing.assert_array_equal(image, GREY)
+    with pytest.raises(ValueError, match=r"anomaly_map is \(32, 32\), the image \(64, 64\)"):
+        pictures.overlay(GREY, np.zeros((32, 32)), threshold=0.5)
+    with pytest.raises(ValueError, match=r"image is float64 .* \(pass uint8 \(H, W, 3\)\)"):
+        pictures.overlay(GREY / 255, np.zeros((64, 64)), threshold=0.5)
+
+
+def test_panel_holds_the_four_pictures_side_by_side() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    anomaly_map = np.full((256, 256), 0.5)
+    panel = pictures.panel(image, 255 - image, anomaly_map, threshold=0.5, vmax=1.0, truth=np.zeros((256, 256)))
+    assert panel.shape == (256 + 2 * 19, 4 * 256 + 3 * 8, 3)  # a row of 19 pixels for text above, another below
+    np.testing.assert_array_equal(panel[19:275, :256], image)
+    np.testing.assert_array_equal(panel[19:275, 264:520], 255 - image)
+    assert (panel[19:275, 528:784] == matplotlib.colormaps["inferno"](0.5, bytes=True)[:3]).all()
+    np.testing.assert_array_equal(panel[19:275, 792:], image)  # nothing is above the threshold
+    captioned = pictures.panel(image, image, anomaly_map, threshold=0.5, vmax=1.0, caption="crack/017.png")
+    assert captioned.shape[0] == panel.shape[0] + 19
+    assert captioned[:19].min() < 128
+
+
+def test_small_tiles_are_enlarged_for_the_labels() -> None:
+    panel = pictures.panel(GREY, GREY, square_map(level=0.9), threshold=None, vmax=1.0)
+    assert panel.shape[1] == 4 * 256 + 3 * 8
+    assert tuple(panel[100, 100]) == (100, 100, 100)
+
+
+def test_png_round_trip(tmp_path: Path) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    pictures.write_png(tmp_path / "overlays" / "a.png", picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "overlays" / "a.png")), picture)
+    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["a.png"]
+    mask = np.asarray(Image.open(io.BytesIO(pictures.encode_png(picture[..., 0] > 9))))
+    np.testing.assert_array_equal(mask, np.where(picture[..., 0] > 9, 255, 0))
+    with pytest.raises(ValueError, match="scale them to uint8"):
+        pictures.encode_png(np.zeros((4, 4)))
