@@ -67,18 +67,17 @@ def summarise(
     every = np.ones(test.types.size, dtype=bool)
     labels = test.labels
     has_threshold = test.threshold is not None
+    intervals = {"image_auroc": _image_auroc(test, every), **_pixel_metrics(test, every), **_decision_metrics(test)}
     return {
         "category": category,
         "num_good": int((~labels).sum()),
         "num_defective": int(labels.sum()),
         "has_masks": masks is not None,
-        "image_auroc": _image_auroc(test, every),
-        **_pixel_metrics(test, every),
-        **_decision_metrics(test),
+        **intervals,
         "confusion": metrics.confusion(test.scores, labels, test.threshold) if has_threshold else None,
         "by_defect_type": {str(name): _of_type(test, name) for name in np.unique(test.types[labels])},
         "threshold": threshold,
-        "notes": _notes(test, has_masks=masks is not None),
+        "notes": _notes(test, intervals, has_masks=masks is not None),
     }
 
 
@@ -194,7 +193,7 @@ def _interval(value: float | None, bounds: bootstrap.Bounds | None, *, shift: fl
     return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
 
 
-def _notes(test: ScoredImages, *, has_masks: bool) -> list[str]:
+def _notes(test: ScoredImages, intervals: dict[str, Interval | None], *, has_masks: bool) -> list[str]:
     labels = test.labels
     candidates = [
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
@@ -202,32 +201,35 @@ def _notes(test: ScoredImages, *, has_masks: bool) -> list[str]:
         (not has_masks, "No masks: image metrics only."),
         (has_masks and test.maps is None, "No anomaly maps: image metrics only."),
         (test.threshold is None, "No threshold: F1, precision, recall and the false-alarm rate are n/a."),
-        *_interval_notes(test),
+        *_interval_notes(test, intervals),
     ]
     return [sentence for applies, sentence in candidates if applies]
 
 
-def _interval_notes(test: ScoredImages) -> list[tuple[bool, str]]:
+def _interval_notes(test: ScoredImages, intervals: dict[str, Interval | None]) -> list[tuple[bool, str]]:
     labels = test.labels
     num_unmasked = int((~test.has_truth).sum()) if test.masks is not None and test.maps is not None else 0
     num_units = [np.unique(test.groups[of_class]).size for of_class in (labels, ~labels) if of_class.any()]
-    is_perfect = metrics.image_auroc(test.scores, labels) == 1.0
+    perfect = [name for name, interval in intervals.items() if interval is not None and interval["low"] == 1.0]
     return [
         (num_unmasked > 0, f"{num_unmasked} defective images have an empty mask: left out of the pixel metrics."),
         (
             min(num_units) < MIN_UNITS,
             f"A class has {min(num_units)} < {MIN_UNITS} independent units: its intervals are too narrow.",
         ),
-        (is_perfect, "Image ROCAUC is 100 % in every resample: its interval has no width, the uncertainty remains."),
+        (
+            len(perfect) > 0,
+            f"100 % in every resample: {', '.join(perfect)}. An interval without width is no certainty.",
+        ),
     ]
 
 
 def _type_lines(by_defect_type: dict[str, dict[str, Any]]) -> list[str]:
     width = max(len("defect type"), *(len(name) for name in by_defect_type)) + 2
-    heads = "".join(f"{head:<21}" for head in ("image ROCAUC", "pixel ROCAUC", "PROAUC", "recall"))
+    heads = "".join(f"{head:<23}" for head in ("image ROCAUC", "pixel ROCAUC", "PROAUC", "recall"))
     lines = [f"{'defect type':<{width}}{'images':>6}   {heads}".rstrip()]
     for name, entry in by_defect_type.items():
-        cells = "".join(f"{_cell(entry[key]):<21}" for key in ("image_auroc", "pixel_auroc", "pro_auc", "recall"))
+        cells = "".join(f"{_cell(entry[key]):<23}" for key in ("image_auroc", "pixel_auroc", "pro_auc", "recall"))
         lines.append(f"{name:<{width}}{entry['count']:>6}  {cells}".rstrip())
     return lines
 

@@ -60,6 +60,7 @@ class Inspector:
     @classmethod
     def load(cls, path: Path, *, device: str = "cpu", threshold: float | None = None) -> "Inspector":
         """Open a model package; `threshold` replaces the package's. ValueError if it cannot be read."""
+        torch.set_flush_denormal(True)  # as in training: fast, and the same bits in whatever process
         package = read_package(path)
         if threshold is None and package.threshold is not None:
             threshold = package.threshold["value"]

@@ -60,7 +60,8 @@ def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
         assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
     assert 0.002 < summary["pixel_auroc"]["high"] - summary["pixel_auroc"]["low"] < 0.5
     assert summary["threshold"] == data["threshold"]
-    assert summary["notes"] == []
+    assert summary["notes"] == ["100 % in every resample: precision. An interval without width is no certainty."]
+    assert summarise(**(data | {"threshold": None}))["notes"][1:] == []
 
 
 def test_each_defect_type_is_held_against_all_good_images() -> None:
@@ -155,7 +156,7 @@ def test_no_masks_no_maps_and_no_threshold() -> None:
     assert summary["notes"][1].startswith("No threshold")
     without_maps = summarise(**(demo_set() | {"maps": None}))
     assert without_maps["pro_auc"] is None
-    assert without_maps["notes"] == ["No anomaly maps: image metrics only."]
+    assert without_maps["notes"][0] == "No anomaly maps: image metrics only."
 
 
 def test_a_defective_image_without_a_mask_is_left_out_of_the_pixel_metrics() -> None:
@@ -174,10 +175,11 @@ def test_a_defective_image_without_a_mask_is_left_out_of_the_pixel_metrics() -> 
 def test_few_units_and_a_perfect_score_are_pointed_out() -> None:
     data = demo_set() | {"records_groups": ["scan1"] * 5 + ["scan2"] * 5 + [f"scan{index}" for index in range(3, 17)]}
     data["scores"] = np.arange(24.0)
+    data["threshold"] |= {"value": 12.5}
     summary = summarise(**data)
     assert summary["image_auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert any("2 < 5 independent units" in note for note in summary["notes"])
-    assert any("Image ROCAUC is 100 %" in note for note in summary["notes"])
+    assert any("100 % in every resample: image_auroc, precision." in note for note in summary["notes"])
 
 
 def test_pixel_intervals_of_a_single_unit_collapse_on_the_exact_value() -> None:
@@ -199,8 +201,9 @@ def test_the_table_shows_what_the_summary_holds() -> None:
     shown = [float(number) for number in re.findall(r"[\d.]+", row)]
     assert shown == pytest.approx([100 * pro[key] for key in ("value", "low", "high")], abs=0.051)
     assert any(re.match(r"stain +6 ", line) for line in lines)
-    assert lines[-1].endswith(summary["threshold"]["statement"])
-    assert max(len(line) for line in lines[:-1]) <= 120
+    assert lines[-2].endswith(summary["threshold"]["statement"])
+    assert lines[-1] == f"note: {summary['notes'][0]}"
+    assert max(len(line) for line in lines[:-2]) <= 120
 
 
 def test_bad_input_is_refused() -> None:
