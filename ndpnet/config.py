@@ -19,7 +19,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """A block of parameters: no default here (they stand in params.yaml), no unknown key, no change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -41,6 +41,7 @@ class SynthesisConfig(Section):
     patch_size: Annotated[int, Field(ge=64, multiple_of=64)]
     line_share: Fraction
     plain_share: Fraction
+    plain_contrast: Fraction
     beta_min: Fraction
     beta_max: Fraction
     edge_softness: Fraction
@@ -50,7 +51,7 @@ class SynthesisConfig(Section):
     @model_validator(mode="after")
     def _beta_is_a_range(self) -> "SynthesisConfig":
         if self.beta_min > self.beta_max:
-            raise ValueError(f"beta_min {self.beta_min} is above beta_max {self.beta_max}")
+            raise ValueError(f"synthesis.beta_min {self.beta_min} is above synthesis.beta_max {self.beta_max}")
         return self
 
 
@@ -196,6 +197,8 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not separator:
         raise ValueError(f"parameter {override!r} has no value (write name=value, as in train.phase1.epochs=5)")
     *parents, last = key.strip().split(".")
+    if not parents and last == "profile":
+        raise ValueError("profile is no single parameter (choose it with --profile, or in the parameter file)")
     section = values
     for parent in parents:
         if not isinstance(section.get(parent), dict):
@@ -203,7 +206,10 @@ def _set(values: dict[str, Any], override: str) -> None:
         section = section[parent]
     if last not in section:
         raise ValueError(f"unknown parameter {key!r}{_did_you_mean(last, section)}")
-    section[last] = yaml.safe_load(text)
+    try:
+        section[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"parameter {key!r}: {text!r} is not valid YAML (close quotes and brackets)") from error
 
 
 def _explain(error: Any) -> str:
@@ -216,7 +222,9 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"parameter {name!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"parameter {name!r}: {message}, not {error['input']!r}" if name else message
+    if error["type"] == "value_error" or not name:  # a check over several parameters names them itself
+        return message
+    return f"parameter {name!r}: {message}, not {error['input']!r}"
 
 
 def _did_you_mean(name: str, known: Any) -> str:

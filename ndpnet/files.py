@@ -1,5 +1,7 @@
 """Files and folders that appear complete or not at all, and the hashes that name their content."""
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -55,23 +57,50 @@ def _write_and_replace(partial: Path, path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def atomic_folder(out_dir: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `out_dir` that replaces it on success; on failure `out_dir` stays untouched."""
-    out_dir = Path(out_dir).absolute()
-    partial_dir = _partial_name(out_dir)
+def check_output(out_dir: Path, *, marker: str) -> None:
+    """Refuse an output folder that cannot be written, or whose content is not an earlier output with a `marker` file.
+
+    Steps that take hours ask this first. ValueError names the folder and the mend.
+    """
+    out_dir = Path(out_dir).resolve()
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f"cannot write folder {out_dir}: a file has this name (remove it or choose another one)")
+    try:
+        if out_dir.exists() and not (out_dir / marker).exists() and any(out_dir.iterdir()):
+            raise ValueError(
+                f"will not replace folder {out_dir}: it has other content and no {marker} (choose a new or empty one)"
+            )
+        probe_dir = _partial_name(next(path for path in (out_dir, *out_dir.parents) if path.parent.exists()))
+        probe_dir.mkdir()
+        probe_dir.rmdir()
+    except OSError as error:
+        raise _unwritable(out_dir, error) from error
+
+
+@contextmanager
+def atomic_folder(out_dir: Path, *, marker: str) -> Iterator[Path]:
+    """Yield a temporary sibling of `out_dir` that replaces it on success; on failure `out_dir` stays untouched.
+
+    `marker` is a file that every such output has: a folder with other content is not replaced (`check_output`).
+    """
+    out_dir = Path(out_dir).resolve()
+    check_output(out_dir, marker=marker)
+    partial_dir = _partial_name(out_dir)
     try:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         partial_dir.mkdir()
     except OSError as error:
         raise _unwritable(out_dir, error) from error
+    in_use = _try_lock(partial_dir)
     try:
         yield partial_dir
+        assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
         _replace_folder(partial_dir, out_dir)
+        _remove_abandoned(out_dir)
     finally:
         shutil.rmtree(partial_dir, ignore_errors=True)
+        if in_use is not None:
+            os.close(in_use)
 
 
 def _replace_folder(new_dir: Path, out_dir: Path) -> None:
@@ -86,6 +115,29 @@ def _replace_folder(new_dir: Path, out_dir: Path) -> None:
             old_dir.rename(out_dir)
         raise _unwritable(out_dir, error) from error
     shutil.rmtree(old_dir, ignore_errors=True)
+
+
+def _remove_abandoned(out_dir: Path) -> None:
+    """Remove what killed processes left of this output: the folders that no living process has locked."""
+    for folder in out_dir.parent.glob(f".{glob.escape(out_dir.name)}.*.partial"):
+        lock = _try_lock(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder until its descriptor is closed or the process ends. -> None if another process has it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # in use, or a file system without locks: then nothing is ever taken for abandoned
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _partial_name(path: Path) -> Path:

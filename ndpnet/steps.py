@@ -1,19 +1,20 @@
 """The steps of the pipeline: each a function of paths and parameters that writes one folder and returns its metrics."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ndpnet.config import Params, parse_params
-from ndpnet.files import atomic_folder, hash_of, write_json
+from ndpnet.files import atomic_folder, check_output, hash_of, write_json
 from ndpnet.lineage import code_hash, folder_hash, identity_params
 
 logger = logging.getLogger(__name__)
 
 PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
 BANK_FILES = ("bank.json", "masks.npy", "sources.npy")
-PHASE1_WEIGHTS = "weights.safetensors"
+PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
 
 ParamsLike = Params | str
 
@@ -45,16 +46,21 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
 def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: Path) -> dict[str, float]:
     """Train encoder and decoder (Eq. 12-14); resumes from `work_dir`. -> last losses, seconds, images/s."""
     from ndpnet.inference.package import write_weights
+    from ndpnet.training.checkpoint import only_process
     from ndpnet.training.run import train_encoder
 
     params = parse_params(params)
+    check_output(out, marker=PHASE1)
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES)])
     inputs = _phase_inputs("phase1", prepared, bank, params, work_dir, inputs_hash)
-    result = train_encoder(inputs)
-    with atomic_folder(out) as folder:
-        write_weights(result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder."))
-        write_json(folder / "phase1.json", {"params": identity_params(params), "inputs": inputs_hash})
-        return _finish(inputs.work_dir, folder, "history.jsonl", result.speed)
+    with only_process(inputs.work_dir):
+        result = train_encoder(inputs)
+        with atomic_folder(out, marker=PHASE1) as folder:
+            write_weights(result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder."))
+            write_json(folder / PHASE1, {"params": identity_params(params), "inputs": inputs_hash})
+            losses = _keep_history(inputs.work_dir, folder / HISTORY)
+        shutil.rmtree(inputs.work_dir)
+    return losses | result.speed
 
 
 def train_phase2(
@@ -65,20 +71,24 @@ def train_phase2(
     Resumes from `work_dir`. -> last losses, seconds, images/s, threshold.
     """
     from ndpnet.inference.calibration import calibrate_on_prepared
-    from ndpnet.inference.package import write_training
+    from ndpnet.inference.package import REFERENCE, write_training
+    from ndpnet.training.checkpoint import only_process
     from ndpnet.training.run import train_detector
 
     params = parse_params(params)
-    phase1_hash = folder_hash(phase1, (PHASE1_WEIGHTS,))
+    check_output(out, marker=REFERENCE)
+    phase1_hash = folder_hash(phase1, (PHASE1_WEIGHTS, HISTORY))
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES), phase1_hash])
     inputs = _phase_inputs("phase2", prepared, bank, params, work_dir, inputs_hash)
-    result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
-    with atomic_folder(out) as folder:
-        shutil.copyfile(Path(phase1) / "history.jsonl", folder / "history_phase1.jsonl")
-        write_training(folder, result.network, inputs.prepared, result.reference_indices, params)
-        threshold = calibrate_on_prepared(folder, inputs.prepared, params)
-        metrics = _finish(inputs.work_dir, folder, "history_phase2.jsonl", result.speed)
-    return metrics | ({"threshold": threshold["value"]} if threshold else {})
+    with only_process(inputs.work_dir):
+        result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
+        with atomic_folder(out, marker=REFERENCE) as folder:
+            shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
+            write_training(folder, result.network, inputs.prepared, result.reference_indices, params)
+            threshold = calibrate_on_prepared(folder, inputs.prepared, params)
+            losses = _keep_history(inputs.work_dir, folder / "history_phase2.jsonl")
+        shutil.rmtree(inputs.work_dir)
+    return losses | result.speed | ({"threshold": threshold["value"]} if threshold else {})
 
 
 def evaluate(
@@ -96,16 +106,29 @@ def _phase_inputs(name: str, prepared: Path, bank: Path, params: Params, work_di
     from ndpnet.synthesis.bank import DefectBank
     from ndpnet.training.run import PhaseInputs
 
+    prepared_data, defect_bank = PreparedData.load(prepared), DefectBank.load(bank)
+    _check_made_with(prepared, prepared_data.settings, params, "prepare", "data")
+    sizes = {"num_masks": len(defect_bank.masks), "num_sources": len(defect_bank.sources)}
+    _check_made_with(bank, sizes | {"patch_size": defect_bank.patch_size}, params, "synthesize", "synthesis")
     key = hash_of([name, inputs_hash, identity_params(params), params.runtime.devices, code_hash()])
     folder = Path(work_dir) / f"{name}-{key[:16]}"
-    return PhaseInputs(PreparedData.load(prepared), DefectBank.load(bank), params, folder)
+    return PhaseInputs(prepared_data, defect_bank, params, folder)
 
 
-def _finish(work_dir: Path, folder: Path, history_name: str, speed: dict[str, float]) -> dict[str, float]:
-    """Move the history into the step's folder, drop its checkpoints. -> last losses and speed."""
+def _check_made_with(folder: Path, made_with: dict[str, Any], params: Params, verb: str, section: str) -> None:
+    """Refuse an input made with other parameters than the model would claim."""
+    wanted = getattr(params, section).model_dump()
+    for name in sorted(made_with.keys() & wanted.keys()):
+        if made_with[name] != wanted[name]:
+            raise ValueError(
+                f"{folder} was made with {section}.{name} {made_with[name]!r}, not {wanted[name]!r} "
+                f"(run `ndpnet {verb}` again, or pass -P '{section}.{name}={json.dumps(made_with[name])}')"
+            )
+
+
+def _keep_history(work_dir: Path, path: Path) -> dict[str, float]:
+    """Copy a phase's history into its output. -> the last losses."""
     from ndpnet.training.loop import history_of
 
-    shutil.copyfile(work_dir / "history.jsonl", folder / history_name)
-    losses = [row for row in history_of(folder / history_name) if "loss" in row][-1]
-    shutil.rmtree(work_dir)
-    return losses | speed
+    shutil.copyfile(work_dir / HISTORY, path)
+    return [row for row in history_of(path) if "loss" in row][-1]

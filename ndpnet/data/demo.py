@@ -33,17 +33,19 @@ DEMO_CATEGORIES = tuple(PIXELS_SHA256)
 
 
 def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
-    """Write the categories in MVTec's layout, the same bytes on every machine; return counts per category."""
+    """Write the categories in MVTec's layout, the same bytes on every machine; return counts per category.
+
+    Earlier demo categories are replaced, whatever else is in `out_dir` stays.
+    """
     photographs = {category: _photograph(category) for category in DEMO_CATEGORIES}
     counts = {}
-    with atomic_folder(out_dir) as partial_dir:
-        for number, (category, photograph) in enumerate(photographs.items()):
-            draws = Draws(number)
-            category_dir = partial_dir / category
-            num_train = _write_train(category_dir, photograph, draws)
-            num_good = _write_test_good(category_dir, photograph, draws)
-            num_defective = _write_defective(category_dir, photograph, draws)
-            counts[category] = {"train_good": num_train, "test_good": num_good, "test_defective": num_defective}
+    for number, (category, photograph) in enumerate(photographs.items()):
+        draws = Draws(number)
+        with atomic_folder(Path(out_dir) / category, marker=f"train/good/{category}_r1c2_00.png") as category_dir:
+            num_train = _write_train(category_dir, category, photograph, draws)
+            num_good = _write_test_good(category_dir, category, photograph, draws)
+            num_defective = _write_defective(category_dir, category, photograph, draws)
+        counts[category] = {"train_good": num_train, "test_good": num_good, "test_defective": num_defective}
     return counts
 
 
@@ -113,28 +115,28 @@ def _write_png(path: Path, image: np.ndarray) -> None:
     path.write_bytes(encode_png(image))
 
 
-def _write_train(category_dir: Path, photograph: np.ndarray, draws: Draws) -> int:
+def _write_train(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
     windows = choose_train_windows(draws)
     for number, (block, top, left) in enumerate(windows):
-        name = f"{category_dir.name}_{block}_{number % WINDOWS_PER_BLOCK:02d}.png"
+        name = f"{category}_{block}_{number % WINDOWS_PER_BLOCK:02d}.png"
         _write_png(category_dir / "train" / "good" / name, _cut(photograph, top, left))
     return len(windows)
 
 
-def _write_test_good(category_dir: Path, photograph: np.ndarray, draws: Draws) -> int:
+def _write_test_good(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
     windows = choose_test_windows(draws, NUM_TEST_GOOD)
     for number, (block, top, left) in enumerate(windows):
-        name = f"{category_dir.name}_{block}_{number:02d}.png"
+        name = f"{category}_{block}_{number:02d}.png"
         _write_png(category_dir / "test" / "good" / name, _cut(photograph, top, left))
     return len(windows)
 
 
-def _write_defective(category_dir: Path, photograph: np.ndarray, draws: Draws) -> int:
+def _write_defective(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
     for kind in RENDERERS:
         for number, (block, top, left) in enumerate(choose_test_windows(draws, NUM_PER_DEFECT)):
             surface = _cut(photograph, top, left)
             image, mask = draw_defect(surface, kind, hardness=number / (NUM_PER_DEFECT - 1), draws=draws)
-            stem = f"{category_dir.name}_{block}_{number:02d}"
+            stem = f"{category}_{block}_{number:02d}"
             _write_png(category_dir / "test" / kind / f"{stem}.png", image)
             _write_png(category_dir / "ground_truth" / kind / f"{stem}_mask.png", mask)
     return len(RENDERERS) * NUM_PER_DEFECT

@@ -19,6 +19,7 @@ from ndpnet.data.split import assign_split, check_fractions, group_of
 from ndpnet.files import atomic_folder, write_json
 
 FORMAT_VERSION = 1
+SETTINGS = "prepared.json"
 MODES = ("resize",)
 
 logger = logging.getLogger(__name__)
@@ -55,13 +56,13 @@ def prepare(
     check_fractions(**fractions)
     category_dir = Path(data_dir) / category
     jobs = _plan(scan_mvtec(category_dir), group_pattern, fractions)
-    with atomic_folder(out_dir) as partial_dir:
+    with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
         records = _decode_all(category_dir, jobs, partial_dir, image_size)
         _check_content(category_dir, records)
         manifest = Manifest(category, tuple(records))
         manifest.save(partial_dir / "manifest.json")
         settings = {"image_size": image_size, "mode": mode, "group_pattern": group_pattern, **fractions}
-        write_json(partial_dir / "prepared.json", {"format_version": FORMAT_VERSION, **settings})
+        write_json(partial_dir / SETTINGS, {"format_version": FORMAT_VERSION, **settings})
     return _counts(manifest)
 
 
@@ -208,7 +209,7 @@ class PreparedData:
         """Open what `prepare` wrote; ValueError if there is none, or one of another format."""
         folder = Path(folder)
         try:
-            settings = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"no prepared data in {folder} (run `ndpnet prepare`)") from error
         version = settings.get("format_version")

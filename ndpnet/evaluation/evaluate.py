@@ -17,7 +17,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import metrics
 from ndpnet.evaluation.report import order_cases, verdict_of, write_report
 from ndpnet.evaluation.summary import format_table, summarise
-from ndpnet.files import atomic_folder, write_json, write_text
+from ndpnet.files import atomic_folder, check_output, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.overlay import encode_png, panel
 from ndpnet.inference.package import ModelPackage
@@ -25,6 +25,7 @@ from ndpnet.training.loop import history_of
 
 logger = logging.getLogger(__name__)
 
+CURVES = "curves.json"
 SCALE_QUANTILE = 0.999  # of all test scores: top of the colour scale
 
 
@@ -46,6 +47,7 @@ def evaluate_package(
     prepared_dir: Path, model_dir: Path, out_dir: Path, params: Params, run_identity: dict[str, str]
 ) -> dict[str, Any]:
     """Write metrics.json, curves.json, predictions.csv, table.txt, report.html and overlays/. -> the metrics."""
+    check_output(out_dir, marker=CURVES)
     prepared = PreparedData.load(prepared_dir)
     inspector = Inspector.load(model_dir)
     package = inspector.package
@@ -63,13 +65,13 @@ def evaluate_package(
         num_draws=params.evaluation.num_bootstrap,
     )
     summary["notes"] += _notes(prepared)
-    with atomic_folder(out_dir) as folder:
+    with atomic_folder(out_dir, marker=CURVES) as folder:
         write_json(folder / "metrics.json", summary)
         write_json(folder / "timing.json", {"seconds_per_image": judged.seconds_per_image})
         write_text(folder / "table.txt", format_table(summary) + "\n")
         _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
         curves = _curves(judged)
-        write_json(folder / "curves.json", {name: _as_lists(curve) for name, curve in curves.items()})
+        write_json(folder / CURVES, {name: _as_lists(curve) for name, curve in curves.items()})
         panels = _write_cases(folder / "overlays", judged, inspector.threshold, params.evaluation.num_cases)
         write_report(
             folder / "report.html",

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from ndpnet.config import Params
 from ndpnet.data.images import fit_image, read_image
-from ndpnet.data.layouts import IMAGE_SUFFIXES
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.split import group_of
 from ndpnet.evaluation.threshold import fit_threshold
-from ndpnet.files import atomic_folder, hash_of, sha256_of
+from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of
+from ndpnet.inference.folder import list_images
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.package import CONFIG, ModelPackage, read_package, write_config
+from ndpnet.inference.package import CONFIG, REFERENCE, ModelPackage, read_package, write_config
 
 logger = logging.getLogger(__name__)
 
@@ -46,19 +46,18 @@ def calibrate(
     package = read_package(model)
     if target_rate is None:
         target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
-    paths = sorted(path for path in Path(good_images).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise ValueError(f"no images under {good_images} (name a folder of defect-free pictures)")
+    check_output(out, marker=REFERENCE)
+    root, paths = list_images(good_images)
     hashes = [sha256_of(path) for path in paths]
     _refuse_training_images(package, paths, hashes)
-    names = [path.relative_to(good_images).as_posix() for path in paths]
+    names = [path.relative_to(root).as_posix() for path in paths]
     groups = [group_of(name, group_pattern) for name in names]
     inspector = Inspector.load(model)
     scores = []
     for path in tqdm(paths, "calibrate", disable=None):
         image = fit_image(read_image(path), inspector.image_size, name=str(path))
         scores.append(inspector.predict(image).score)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, marker=REFERENCE) as folder:
         for file in package.folder.iterdir():
             shutil.copyfile(file, folder / file.name)
         return _set_threshold(folder, scores, groups, hashes, target_rate)

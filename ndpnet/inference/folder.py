@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +12,13 @@ from tqdm import tqdm
 
 from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.files import atomic_folder, check_output
 from ndpnet.inference.inspector import Inspector, Verdict
 from ndpnet.inference.overlay import overlay, write_png
 
 logger = logging.getLogger(__name__)
 
+LINES = "predictions.jsonl"
 COLUMNS = ("path", "verdict", "score", "threshold", "num_regions", "width", "height", "error")
 
 
@@ -30,14 +31,17 @@ class FolderResult:
     num_failed: int
 
 
-def list_images(target: Path) -> tuple[Path, list[Path]]:
-    """The root and the images of a file or folder. ValueError if there is none."""
+def list_images(target: Path, *, besides: Path | None = None) -> tuple[Path, list[Path]]:
+    """The root and the images of a file or folder, without hidden ones and those under `besides`. ValueError: none."""
     target = Path(target)
     if target.is_file():
         return target.parent, [target]
     if not target.is_dir():
         raise ValueError(f"no file or folder {target} (check the path)")
     paths = sorted(path for path in target.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(target).parts)]
+    if besides is not None:
+        paths = [path for path in paths if not path.resolve().is_relative_to(besides.resolve())]
     if not paths:
         raise ValueError(f"no images under {target} (known endings: {', '.join(IMAGE_SUFFIXES)})")
     return target, paths
@@ -46,15 +50,16 @@ def list_images(target: Path) -> tuple[Path, list[Path]]:
 def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_overlays: bool = True) -> FolderResult:
     """Inspect a file or every image below a folder; write predictions.csv, predictions.jsonl, overlays/.
 
-    A file that cannot be read is logged by name and counted; the others go on. Earlier results are replaced at the end.
+    A file that cannot be read is logged by name and counted; the others go on. Earlier results are replaced, whole, at
+    the end, and are no input even if they lie under `target`.
     """
     if inspector.threshold is None:
         raise ValueError("the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --threshold)")
-    root, paths = list_images(target)
-    out_dir = Path(out_dir)
+    check_output(out_dir, marker=LINES)
+    root, paths = list_images(target, besides=Path(out_dir))
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        rows = list(_stream(inspector, root, paths, out_dir, with_overlays))
+        with atomic_folder(out_dir, marker=LINES) as folder:
+            rows = list(_stream(inspector, root, paths, folder, with_overlays))
     except OSError as error:
         raise ValueError(f"cannot write to {out_dir}: {error.strerror or error} (choose another --out)") from error
     verdicts = [row["verdict"] for row in rows]
@@ -64,10 +69,9 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
 def _stream(
     inspector: Inspector, root: Path, paths: list[Path], out_dir: Path, with_overlays: bool
 ) -> Iterator[dict[str, Any]]:
-    """Write each row as soon as it is known, to temporary names that become the results when all is done."""
-    csv_path, lines_path = out_dir / "predictions.csv", out_dir / "predictions.jsonl"
-    partial_csv, partial_lines = (path.with_name(path.name + ".partial") for path in (csv_path, lines_path))
-    with partial_csv.open("w", newline="") as table, partial_lines.open("w") as lines:
+    """Write each row as soon as it is known."""
+    any_name = {"mode": "w", "encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+    with (out_dir / "predictions.csv").open(**any_name) as table, (out_dir / LINES).open(**any_name) as lines:
         writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for path in tqdm(paths, "inspect", unit="image", disable=None):
@@ -76,8 +80,6 @@ def _stream(
             writer.writerow(row)
             lines.write(json.dumps(row, sort_keys=True) + "\n")
             yield row
-    os.replace(partial_csv, csv_path)
-    os.replace(partial_lines, lines_path)
 
 
 def _inspect_one(inspector: Inspector, path: Path, name: str, overlay_path: Path | None) -> dict[str, Any]:

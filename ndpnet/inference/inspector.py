@@ -64,7 +64,7 @@ class Inspector:
         package = read_package(path)
         if threshold is None and package.threshold is not None:
             threshold = package.threshold["value"]
-        target = torch.device(device)
+        target = _device(device)
         network = package.load_network(target)
         inspector = cls(network, image_size=package.image_size, threshold=threshold, device=target)
         inspector.package = package
@@ -83,7 +83,7 @@ class Inspector:
     def inspect(self, image: Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
         """Verdict on a file, its bytes, or an RGB array uint8 (H, W, 3). ValueError names it if it cannot be read."""
         name = name or (str(image) if isinstance(image, Path) else "the image")
-        pixels = image if isinstance(image, np.ndarray) else read_image(image, name=name)
+        pixels = _checked(image, name) if isinstance(image, np.ndarray) else read_image(image, name=name)
         prediction = self.predict(fit_image(pixels, self.image_size, name=name))
         height, width = pixels.shape[:2]
         anomaly_map = _resize(prediction.anomaly_map, width, height, Image.Resampling.BILINEAR)
@@ -92,8 +92,8 @@ class Inspector:
             return Verdict(prediction.score, None, None, anomaly_map, empty, (), prediction.reconstruction)
         # at network resolution, so that a defective image always has a region
         above = prediction.anomaly_map > self.threshold
-        mask = _resize(above.astype(np.float32), width, height, Image.Resampling.NEAREST) > 0
-        regions = find_regions(above, prediction.anomaly_map, scale=(height / above.shape[0], width / above.shape[1]))
+        mask = np.ascontiguousarray(scale_mask(scale_mask(above, height).T, width).T)
+        regions = find_regions(above, prediction.anomaly_map, size=(height, width))
         return Verdict(
             score=prediction.score,
             threshold=self.threshold,
@@ -105,18 +105,44 @@ class Inspector:
         )
 
 
-def find_regions(above: np.ndarray, anomaly_map: np.ndarray, *, scale: tuple[float, float]) -> tuple[Region, ...]:
-    """8-connected regions, highest score first. above, anomaly_map: (H, W), scale: (y, x) to image pixels."""
+def find_regions(above: np.ndarray, anomaly_map: np.ndarray, *, size: tuple[int, int]) -> tuple[Region, ...]:
+    """8-connected regions, highest score first; boxes hold every pixel they touch. (H, W) twice, size: the image's."""
     labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
+    (height, width), (H, W) = size, above.shape
     regions = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == label
-        left, top = round(columns.start * scale[1]), round(rows.start * scale[0])
-        right, bottom = round(columns.stop * scale[1]), round(rows.stop * scale[0])
-        area = max(1, round(int(inside.sum()) * scale[0] * scale[1]))
+        left, top = columns.start * width // W, rows.start * height // H
+        right, bottom = -(-columns.stop * width // W), -(-rows.stop * height // H)  # rounded up
+        area = max(1, round(int(inside.sum()) * height * width / (H * W)))
         score = float(anomaly_map[rows, columns][inside].max())
-        regions.append(Region(left, top, max(1, right - left), max(1, bottom - top), area, score))
+        regions.append(Region(left, top, right - left, bottom - top, area, score))
     return tuple(sorted(regions, key=lambda region: -region.score))
+
+
+def scale_mask(mask: np.ndarray, num_rows: int) -> np.ndarray:
+    """Scale the rows: nearest when there will be more, any of several when fewer. bool (H, W) -> (num_rows, W)."""
+    H = len(mask)
+    if num_rows >= H:
+        return mask[(2 * np.arange(num_rows) + 1) * H // (2 * num_rows)]
+    # a resize would lose regions between its samples: defective, and nothing to show
+    return np.logical_or.reduceat(mask, np.arange(num_rows) * H // num_rows, axis=0)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"no device {name!r} (use cpu or cuda)") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name} was asked for, but no CUDA device is visible (use cpu)")
+    return device
+
+
+def _checked(image: np.ndarray, name: str) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"{name} is {image.dtype} {image.shape} (pass uint8 (H, W, 3), or the file)")
+    return image
 
 
 def _resize(values: np.ndarray, width: int, height: int, method: Image.Resampling) -> np.ndarray:

@@ -22,6 +22,8 @@ from ndpnet.synthesis.compose import to_unit
 
 FORMAT_VERSION = 1
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
+HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
+ENTRIES = ("category", "files", "lineage", "params", "references", "threshold")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def write_references(references: np.ndarray, path: Path) -> None:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Finish a package: `config` plus format version and the hashes of the files beside it."""
-    files = {name: sha256_of(folder / name) for name in (WEIGHTS, REFERENCE, MANIFEST)}
+    files = {name: sha256_of(folder / name) for name in HASHED_FILES}
     write_json(folder / CONFIG, config | {"format_version": FORMAT_VERSION, "files": files})
 
 
@@ -89,21 +91,30 @@ def read_package(folder: Path) -> ModelPackage:
     if not path.is_file():
         raise ValueError(f"no model package in {folder} (it has no {CONFIG}; run `ndpnet train-phase2`)")
     try:
-        config = json.loads(path.read_text())
-        version, files = config["format_version"], config["files"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        version = config["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r} (copy the package again)") from error
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{folder} has package format {version}, this ndpnet reads {FORMAT_VERSION} "
             f"(retrain, or install the ndpnet that wrote it)"
         )
-    for name, expected in files.items():
+    _check_entries(path, config)
+    for name, expected in config["files"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing (copy the package again)")
         if sha256_of(folder / name) != expected:
             raise ValueError(f"{folder / name} is damaged: not the hash in {CONFIG} (copy the package again)")
     return ModelPackage(folder, config)
+
+
+def _check_entries(path: Path, config: dict[str, Any]) -> None:
+    missing = [name for name in ENTRIES if name not in config]
+    if missing:
+        raise ValueError(f"{path} is damaged: it has no entry {missing[0]} (copy the package again)")
+    if sorted(config["files"]) != sorted(HASHED_FILES):
+        raise ValueError(f"{path} is damaged: its files are not {', '.join(HASHED_FILES)} (copy the package again)")
 
 
 def read_weights(path: Path, network: NDPNet) -> None:

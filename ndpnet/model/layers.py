@@ -1,14 +1,16 @@
 """The one building block that encoder, decoder and segmentation heads share."""
 
+import math
+
 from torch import nn
 
 
 def make_norm(norm: str, num_channels: int) -> nn.Module:
-    """Normalisation layer: `batch`, or `group` (8 groups) where every process must see the same statistics."""
+    """Normalisation layer: `batch`, or `group` (up to 8 groups) where every process must see the same statistics."""
     if norm == "batch":
         return nn.BatchNorm2d(num_channels)
     assert norm == "group", norm
-    return nn.GroupNorm(min(8, num_channels), num_channels)
+    return nn.GroupNorm(math.gcd(8, num_channels), num_channels)
 
 
 def conv_block(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:

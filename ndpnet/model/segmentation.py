@@ -49,4 +49,20 @@ def filter_map(anomaly_map: torch.Tensor) -> torch.Tensor:
     pad = (FILTER_SIZE // 2,) * 4
     mean = F.avg_pool2d(F.pad(anomaly_map, pad, mode="replicate"), FILTER_SIZE, stride=1)
     windows = F.unfold(F.pad(mean, pad, mode="replicate"), FILTER_SIZE)  # (B, 25, H*W)
-    return windows.median(dim=1).values.reshape(B, 1, H, W)
+    return median_of(list(windows.unbind(1))).reshape(B, 1, H, W)
+
+
+def median_of(values: list[torch.Tensor]) -> torch.Tensor:
+    """Elementwise median of an odd number of tensors, by minima and maxima alone (forgetful selection).
+
+    `torch.median` is slower on a CPU and refuses deterministic mode on a GPU.
+    """
+    kept, waiting = values[: len(values) // 2 + 2], values[len(values) // 2 + 2 :]
+    while len(kept) > 1:
+        for index in range(1, len(kept)):  # the smallest goes to the front
+            kept[0], kept[index] = torch.minimum(kept[0], kept[index]), torch.maximum(kept[0], kept[index])
+        for index in range(1, len(kept) - 1):  # the largest of the others to the end
+            kept[index], kept[-1] = torch.minimum(kept[index], kept[-1]), torch.maximum(kept[index], kept[-1])
+        kept = kept[1:-1] + waiting[:1]  # neither of the two can be the median
+        waiting = waiting[1:]
+    return kept[0]

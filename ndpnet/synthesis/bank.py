@@ -16,6 +16,7 @@ from ndpnet.synthesis.perlin import blob_masks, line_masks
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+COUNTS = "bank.json"
 CHUNK = 64
 MIN_MASK_PIXELS = 8
 # the colour photographs that scikit-image and scikit-learn carry in their wheels
@@ -40,7 +41,7 @@ class DefectBank:
     def load(cls, bank_dir: Path) -> "DefectBank":
         """Open a bank without reading it whole. ValueError if the folder holds none."""
         bank_dir = Path(bank_dir)
-        if not (bank_dir / "bank.json").is_file():
+        if not (bank_dir / COUNTS).is_file():
             raise ValueError(f"no defect bank in {bank_dir} (run `ndpnet synthesize`)")
         masks, sources = (np.load(bank_dir / f"{name}.npy", mmap_mode="r") for name in ("masks", "sources"))
         return cls(masks, sources)
@@ -59,7 +60,7 @@ def make_bank(
     """Write a bank: `num_masks` masks (a share of thin lines) and `num_sources` crops of natural images."""
     photos = list_sources(sources)
     num_lines = round(num_masks * line_share)
-    with atomic_folder(out_dir) as folder:
+    with atomic_folder(out_dir, marker=COUNTS) as folder:
         masks = np.concatenate(
             [
                 _packed_masks(blob_masks, num_masks - num_lines, patch_size, np.random.default_rng([seed, 0])),
@@ -70,7 +71,7 @@ def make_bank(
         np.save(folder / "sources.npy", _source_crops(photos, num_sources, patch_size, seed))
         counts = {"num_masks": num_masks, "num_line_masks": num_lines, "num_sources": num_sources}
         counts |= {"num_photos": len(photos), "patch_size": patch_size, "format_version": FORMAT_VERSION}
-        write_json(folder / "bank.json", counts)
+        write_json(folder / COUNTS, counts)
     return counts
 
 

@@ -1,6 +1,7 @@
 """Artificially defective images (Eq. 1), composed on the training device, every draw a function of its address."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from ndpnet.synthesis.bank import DefectBank
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """clean, defective: (B, 3, P, P) in [0, 1]; mask: (B, 1, P, P), 1 = defect."""
 
     clean: torch.Tensor
@@ -26,6 +26,7 @@ class Recipe:
     beta_min: float
     beta_max: float
     plain_share: float
+    plain_contrast: float
     edge_softness: float
     surface_symmetries: bool
     surface_jitter: float
@@ -46,8 +47,9 @@ class SampleDraw:
     source_symmetry: int
     source_gain: float
     source_bias: float
-    plain_level: float
+    plain_contrast: float
     is_plain: bool
+    is_dark: bool
     is_grey: bool
     beta: float
     softness: float
@@ -63,7 +65,11 @@ class DefectComposer:
     def __init__(
         self, images: np.ndarray, bank: DefectBank, recipe: Recipe, *, seed: int, phase: int, device: torch.device
     ) -> None:
-        assert min(images.shape[1:3]) >= bank.patch_size
+        if min(images.shape[1:3]) < bank.patch_size:
+            raise ValueError(
+                f"images of {min(images.shape[1:3])} px are smaller than the defect bank's patches of "
+                f"{bank.patch_size} px (prepare and synthesize with the same parameters)"
+            )
         self.images = _to_device(images, device)
         self.masks = _to_device(bank.masks, device)
         self.sources = _to_device(bank.sources, device)
@@ -94,8 +100,9 @@ class DefectComposer:
             source_symmetry=int(rng.integers(8)),
             source_gain=rng.uniform(0.6, 1.4),
             source_bias=rng.uniform(-0.2, 0.2),
-            plain_level=rng.random(),
+            plain_contrast=rng.uniform(recipe.plain_contrast, 1),
             is_plain=rng.random() < recipe.plain_share,
+            is_dark=rng.random() < 0.5,
             is_grey=self.is_grey_surface or rng.random() < 0.1,
             beta=rng.uniform(recipe.beta_min, recipe.beta_max),
             softness=rng.uniform(0, recipe.edge_softness),
@@ -122,7 +129,8 @@ class DefectComposer:
         natural = self._naturals(draws)
         natural = (natural * column("source_gain") + column("source_bias")).clamp(0, 1)
         natural = torch.lerp(natural, natural.mean(dim=1, keepdim=True).expand_as(natural), column("is_grey"))
-        natural = torch.lerp(natural, column("plain_level").expand_as(natural), column("is_plain"))
+        plain = plain_level(clean, column("plain_contrast"), column("is_dark"))
+        natural = torch.lerp(natural, plain.expand_as(natural), column("is_plain"))
         alpha = soften(mask, column("softness")) if self.recipe.edge_softness else mask
         filling = torch.lerp(natural, clean, column("beta"))
         return Batch(clean, blend(clean, filling, alpha), mask)
@@ -153,6 +161,12 @@ class DefectComposer:
 def blend(clean: torch.Tensor, filling: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """I_ad = I_o (1 - I_m) + filling I_m (Eq. 1). clean, filling: (B, 3, H, W), mask: (B, 1, H, W) -> (B, 3, H, W)."""
     return clean * (1 - mask) + filling * mask
+
+
+def plain_level(clean: torch.Tensor, contrast: torch.Tensor, is_dark: torch.Tensor) -> torch.Tensor:
+    """A grey per image: its mean moved by `contrast` of the way to black or white. (B, 3, H, W) -> (B, 1, 1, 1)."""
+    mean = clean.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(mean, 1 - is_dark, contrast)
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,20 @@
 """Checkpoints: written whole or not at all, found again by the hash of what is being trained."""
 
+import fcntl
 import json
+import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+
+logger = logging.getLogger(__name__)
+
+LOCK_SECONDS = 10.0  # a step that DVC left behind needs a moment to end
 
 
 class Checkpoint:
@@ -27,20 +36,20 @@ class Checkpoint:
         os.replace(unfinished, self.state_path)
 
     def load(self) -> dict[str, Any] | None:
-        """The latest state, None if there is none; the history is cut back to it."""
+        """The latest state, None if there is none. ValueError if it cannot be read."""
         if not self.state_path.is_file():
-            self.history_path.unlink(missing_ok=True)
             return None
-        state = torch.load(self.state_path, map_location="cpu", weights_only=True)
-        self._cut_history(state["step"])
-        return state
+        try:
+            return torch.load(self.state_path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever damaged bytes make the reader raise
+            raise ValueError(f"{self.state_path} is damaged (remove {self.folder}: the phase starts over)") from error
 
     def append_history(self, rows: list[dict[str, float]]) -> None:
         """Add rows, each with its `step`: the number of steps done, from 1."""
         with self.history_path.open("a") as file:
             file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
 
-    def _cut_history(self, last_step: int) -> None:
+    def cut_history(self, last_step: int) -> None:
         """Drop rows after `last_step`, and a line that a kill left half written."""
         if not self.history_path.is_file():
             return
@@ -49,3 +58,48 @@ class Checkpoint:
         unfinished = self.history_path.with_suffix(".tmp")
         unfinished.write_text("".join(kept))
         os.replace(unfinished, self.history_path)
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Keep a work folder for this process; a killed one leaves it free. ValueError if another one trains in it."""
+    lock_path = Path(folder).with_name(f"{Path(folder).name}.lock")
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _wait_for(lock_path)
+    except OSError as error:
+        raise ValueError(f"cannot write {lock_path}: {error.strerror} (choose another work folder)") from error
+    try:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+    finally:
+        lock_path.unlink(missing_ok=True)
+        lock.close()
+
+
+def _wait_for(lock_path: Path) -> IO[str]:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        lock = lock_path.open("a+")
+        if _try_lock(lock, lock_path):
+            return lock
+        lock.seek(0)
+        owner = lock.read()
+        lock.close()
+        if time.monotonic() > deadline:
+            raise ValueError(f"process {owner} is training with {lock_path} (wait for it, or end it: kill {owner})")
+        time.sleep(0.1)
+
+
+def _try_lock(lock: IO[str], lock_path: Path) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some network file systems have no locks
+        logger.warning("no lock on %s (%s): see that one process alone trains there", lock_path, error.strerror)
+        return True
+    # its last holder may have removed it meanwhile: then the next one would lock another file
+    return lock_path.exists() and os.path.samestat(os.fstat(lock.fileno()), lock_path.stat())

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1
-        self.pending.append((learning_rate, {name: term.detach() for name, term in terms.items()}))
+        self.pending.append((learning_rate, self._mean_over_ranks(terms)))
 
     def flush(self) -> float:
         """Write pending losses to the history. -> the last. RuntimeError names step and terms of a non-finite one."""
@@ -137,6 +138,11 @@ class Trainer:
         if not self.fabric.is_global_zero:
             return
         state: dict[str, Any] = {"step": self.step, "network": self.network.state_dict()}
+        # a finite loss may leave a gradient that is not: its weights must not replace the last good ones
+        if not all(values.isfinite().all() for values in state["network"].values()):
+            raise RuntimeError(
+                f"{self.plan.title}: non-finite weights after step {self.step} (lower the learning rate)"
+            )
         state["optimizer"] = self.optimizer.state_dict()
         if self.average is not None:
             state["average"] = self.average.state_dict()
@@ -144,6 +150,8 @@ class Trainer:
 
     def _resume(self) -> None:
         state = self.checkpoint.load()
+        if self.fabric.is_global_zero:
+            self.checkpoint.cut_history(state["step"] if state else 0)
         if state is None:
             return
         self.step = state["step"]
@@ -157,6 +165,11 @@ class Trainer:
         batch_size = self.plan.params.train.batch_size
         fabric = self.fabric
         return self.composer.batch(self.step, batch_size, rank=fabric.global_rank, num_ranks=fabric.world_size)
+
+    def _mean_over_ranks(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        terms = {name: term.detach() for name, term in terms.items()}
+        # in every step, not in flush: processes flush by their own clocks
+        return self.fabric.all_reduce(terms, reduce_op="mean") if self.fabric.world_size > 1 else terms
 
     def _set_learning_rate(self) -> float:
         learning_rate = self.plan.learning_rate(self.step)
@@ -179,6 +192,8 @@ class Trainer:
 def make_fabric(params: Params) -> Fabric:
     """Devices and precision as the parameters ask for. ValueError in one line if they are not there."""
     runtime = params.runtime
+    if runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first use
     torch.use_deterministic_algorithms(runtime.deterministic)
     torch.set_flush_denormal(True)  # denormal gradients make a CPU step three times as long
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():

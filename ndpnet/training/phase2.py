@@ -18,6 +18,7 @@ class Phase2(nn.Module):
     def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
         super().__init__()
         self.network, self.vgg, self.losses = network, vgg, losses
+        network.requires_grad_(True)  # phase 1 froze parts of a network it had
         network.freeze_encoder()
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:

@@ -2,27 +2,30 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from ndpnet.config import Params, PhaseConfig
 from ndpnet.data.prepared import PreparedData
-from ndpnet.inference.package import make_network, read_weights
+from ndpnet.inference.package import make_network, read_weights, write_weights
 from ndpnet.model import NDPNet
 from ndpnet.perceptual import VGGFeatures, load_vgg
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe, to_unit
 from ndpnet.training.checkpoint import Checkpoint
-from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
+from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
 from ndpnet.training.reference import choose_references
 from ndpnet.training.validation import SyntheticValidation
 
 logger = logging.getLogger(__name__)
+
+FINAL_WEIGHTS = "final.safetensors"
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,18 @@ def _run(
     inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None, references: list[int]
 ) -> PhaseResult:
     """Train on as many processes as `runtime.devices` says; the result comes from the first."""
-    fabric = make_fabric(inputs.params)
-    if inputs.params.runtime.devices == 1:
-        network, speed = _train(fabric, inputs, number, network, vgg)
-        return PhaseResult(network, references, speed)
-    network, speed = fabric.launch(_train, inputs, number, network, vgg)
-    return PhaseResult(network, references, speed)
+    # the network is an argument of its own: Fabric gives every process its copy of arguments alone
+    train = partial(_train, inputs=inputs, number=number, vgg=vgg)
+    speed = make_fabric(inputs.params).launch(train, network)
+    # by way of a file: a process that has ended cannot hand over its memory
+    read_weights(inputs.work_dir / FINAL_WEIGHTS, network)
+    return PhaseResult(network.cpu().eval(), references, speed)
 
 
 def _train(
-    fabric: Any, inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None
-) -> tuple[NDPNet, dict[str, float]]:
+    fabric: Fabric, network: NDPNet, inputs: PhaseInputs, number: int, vgg: VGGFeatures | None
+) -> dict[str, float]:
+    """Run one phase in this process; the first one writes the network to keep. -> the speed."""
     params = inputs.params
     phase = params.train.phase1 if number == 1 else params.train.phase2
     images = inputs.prepared.images("train")
@@ -95,10 +99,12 @@ def _train(
     plan = PhasePlan(f"phase {number}", params, phase, len(images))
     trainer = Trainer(fabric, task, composer, plan, Checkpoint(inputs.work_dir))
     speed = trainer.run(_validation(inputs, number, recipe, fabric.device))
-    return trainer.final_network().cpu().eval(), speed
+    if fabric.is_global_zero:
+        write_weights(trainer.final_network(), inputs.work_dir / FINAL_WEIGHTS)
+    return speed
 
 
-def _validation(inputs: PhaseInputs, number: int, recipe: Recipe, device: torch.device) -> Any:
+def _validation(inputs: PhaseInputs, number: int, recipe: Recipe, device: torch.device) -> Validate | None:
     """The phase's look at the synthetic validation set; None where no image is held out for it."""
     images = inputs.prepared.images("validation")
     if not len(images):

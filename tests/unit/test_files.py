@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.files import atomic_folder, hash_of, sha256_of, write_json, write_text
+from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of, write_json, write_text
 
 
 def test_hashes_are_the_known_ones(tmp_path: Path) -> None:
@@ -33,30 +33,86 @@ def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     out = tmp_path / "file" / "out"
     with pytest.raises(ValueError, match=r"cannot write .*file/out: .* \(choose a folder you can write to\)$"):
         write_text(out, "x")
-    with pytest.raises(ValueError, match=r"cannot write .*file/out: .* \(choose a folder"), atomic_folder(out):
-        pass
-    with pytest.raises(ValueError, match=r"/file: a file has this name"), atomic_folder(tmp_path / "file"):
-        pass
+    for refused, message in ((out, r"cannot write .*file/out: .* \(choose a folder"), (out.parent, "a file has this")):
+        with pytest.raises(ValueError, match=message), atomic_folder(refused, marker="made"):
+            pass
+    assert [child.name for child in tmp_path.iterdir()] == ["file"]
 
 
 def test_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     out_dir = tmp_path / "deep" / "out"
-    with atomic_folder(out_dir) as partial_dir:
+    with atomic_folder(out_dir, marker="made") as partial_dir:
+        (partial_dir / "made").write_text("1")
         (partial_dir / "old").write_text("1")
         assert partial_dir.parent == out_dir.parent
         assert not out_dir.exists()
-    with atomic_folder(out_dir) as partial_dir:
-        (partial_dir / "new").write_text("2")
-    assert [child.name for child in out_dir.iterdir()] == ["new"]
+    with atomic_folder(out_dir, marker="made") as partial_dir:
+        (partial_dir / "made").write_text("2")
+    assert [child.name for child in out_dir.iterdir()] == ["made"]
+    assert (out_dir / "made").read_text() == "2"
     assert [child.name for child in out_dir.parent.iterdir()] == ["out"]
 
 
 def test_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     out_dir = tmp_path / "out"
     out_dir.mkdir()
-    (out_dir / "old").write_text("1")
-    with pytest.raises(RuntimeError, match="halfway"), atomic_folder(out_dir) as partial_dir:
-        (partial_dir / "new").write_text("2")
-        raise RuntimeError("halfway")
-    assert (out_dir / "old").read_text() == "1"
+    (out_dir / "made").write_text("1")
+
+    def write_half() -> None:
+        with atomic_folder(out_dir, marker="made") as partial_dir:
+            (partial_dir / "made").write_text("2")
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        write_half()
+    assert (out_dir / "made").read_text() == "1"
+    assert [child.name for child in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "mother.png").write_bytes(b"dear")
+    monkeypatch.chdir(pictures)
+    for out_dir in (pictures, Path(), tmp_path / "pictures" / "..", Path("..")):
+        with pytest.raises(ValueError, match=r"^will not replace folder /.* no made \(choose a new or empty one\)$"):
+            check_output(out_dir, marker="made")
+        with pytest.raises(ValueError, match="will not replace"), atomic_folder(out_dir, marker="made"):
+            pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["pictures", "mother.png"]
+
+
+def test_an_empty_folder_or_a_link_to_one_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    with atomic_folder(tmp_path / "out", marker="made") as partial_dir:
+        (partial_dir / "made").write_text("1")
+    assert (tmp_path / "disk" / "made").read_text() == "1"
+    assert (tmp_path / "out").is_symlink()
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["disk", "out"]
+
+
+def test_checking_an_output_leaves_nothing(tmp_path: Path) -> None:
+    check_output(tmp_path / "out", marker="made")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checking_makes_no_parents_either(tmp_path: Path) -> None:
+    check_output(tmp_path / "a" / "b" / "out", marker="made")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    out_dir = tmp_path / "out"
+    abandoned_dir = tmp_path / ".out.0123456789ab.partial"
+    abandoned_dir.mkdir()
+    (abandoned_dir / "half").write_bytes(b"x")
+    with atomic_folder(out_dir, marker="made") as living_dir:
+        (living_dir / "made").write_text("first")
+        with atomic_folder(out_dir, marker="made") as partial_dir:
+            (partial_dir / "made").write_text("second")
+        assert not abandoned_dir.exists()
+        assert (out_dir / "made").read_text() == "second"
+        assert (living_dir / "made").read_text() == "first"
+    assert (out_dir / "made").read_text() == "first"
     assert [child.name for child in tmp_path.iterdir()] == ["out"]

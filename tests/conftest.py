@@ -1,0 +1,43 @@
+"""A small category and everything the steps make of it, once per session."""
+
+import os
+from pathlib import Path
+
+import pytest
+from samples import CATEGORY, Pipeline, write_category, write_params
+
+from ndpnet.config import load_params
+
+
+def pytest_configure() -> None:
+    """Before torch is imported, here and in child processes: bits depend on the number of threads."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with one small category."""
+    from skimage.data import brick
+
+    data_dir = tmp_path_factory.mktemp("pictures") / "data"
+    write_category(data_dir / CATEGORY, brick())
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def pipeline(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Every step up to a trained package, run once in this process. Read it, do not write into it."""
+    from ndpnet import steps
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    params_path = write_params(folder / "params.yaml")
+    params = load_params(params_path)
+    made = Pipeline(
+        data_dir, params_path, params, folder / "prepared", folder / "bank", folder / "phase1", folder / "model", {}
+    )
+    inputs = (made.prepared_dir, made.bank_dir)
+    made.metrics["prepare"] = steps.prepare(data_dir, CATEGORY, made.prepared_dir, params)
+    made.metrics["synthesize"] = steps.synthesize(made.bank_dir, params)
+    made.metrics["train_phase1"] = steps.train_phase1(*inputs, made.phase1_dir, params, folder / "work")
+    made.metrics["train_phase2"] = steps.train_phase2(*inputs, made.phase1_dir, made.model_dir, params, folder / "work")
+    return made

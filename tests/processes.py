@@ -1,0 +1,69 @@
+"""Real processes for the tests: the command line in a child of a server that has torch loaded already."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+TIME_LIMIT = 240.0  # seconds, for any one process
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["ndpnet.cli", "ndpnet.steps", "ndpnet.training.run", "ndpnet.evaluation.evaluate", "ndpnet.inference.calibration"]
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a process ended, and what it printed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error_lines(self) -> list[str]:
+        """Standard error without the log's lines."""
+        is_log = [line[2:3] == line[5:6] == ":" and line[:2].isdigit() for line in self.stderr.splitlines()]
+        return [line for line, skip in zip(self.stderr.splitlines(), is_log, strict=True) if not skip]
+
+
+def start_cli(arguments: Sequence[object], log_path: Path) -> BaseProcess:
+    """Start `ndpnet ARGUMENTS`; it prints to LOG_PATH.out and LOG_PATH.err."""
+    process = SERVER.Process(target=_call_main, args=([str(each) for each in arguments], str(log_path)))
+    process.start()
+    return process
+
+
+def run_cli(arguments: Sequence[object], log_path: Path) -> Finished:
+    """Run `ndpnet ARGUMENTS` to its end."""
+    process = start_cli(arguments, log_path)
+    process.join(TIME_LIMIT)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return Finished(process.exitcode, *(Path(f"{log_path}.{end}").read_text() for end in ("out", "err")))
+
+
+def kill_when(process: BaseProcess, is_time: Callable[[], bool]) -> bool:
+    """SIGKILL a process as soon as `is_time`. -> False if it ended by itself before."""
+    deadline = time.monotonic() + TIME_LIMIT
+    while process.is_alive() and not is_time():
+        assert time.monotonic() < deadline, "it is never time to kill"
+        time.sleep(0.0005)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def _call_main(arguments: list[str], log_path: str) -> None:
+    for descriptor, end in ((1, "out"), (2, "err")):
+        file = os.open(f"{log_path}.{end}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, descriptor)
+    from ndpnet.cli import main
+
+    main(arguments, prog_name="ndpnet")

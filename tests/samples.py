@@ -1,0 +1,94 @@
+"""A small surface with defects and the smallest parameters that every step takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from ndpnet.config import PARAMS_PATH, Params
+
+CATEGORY = "wall"
+SIZE = 64  # of the network's input
+# by the hashes of their names p00 ... p05 train, p08, p11 and p17 calibrate, p23 validates
+GROUPS, NUM_PER_GROUP = ("p00", "p01", "p02", "p03", "p04", "p05", "p08", "p11", "p17", "p23"), 2
+NUM_STEPS = 12  # of each phase
+TINY: dict[str, Any] = {
+    "categories": [CATEGORY],
+    "data": {"image_size": SIZE, "group_pattern": "_(p\\d+)_"},
+    "synthesis": {"num_sources": 16, "num_masks": 64, "patch_size": SIZE},
+    "model": {"base_width": 4, "ffm_channels": 4},
+    "train": {"batch_size": 4, "num_validations": 2, "phase1": {"epochs": 4}, "phase2": {"epochs": 4}},
+    "evaluation": {"num_bootstrap": 20, "num_cases": 6},
+    "runtime": {"accelerator": "cpu", "checkpoint_seconds": 0, "log_seconds": 0},
+    "profiles": {"demo": {}},
+}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Folders that the steps wrote, from pictures to a model package."""
+
+    data_dir: Path  # with one folder, CATEGORY
+    params_path: Path
+    params: Params
+    prepared_dir: Path
+    bank_dir: Path
+    phase1_dir: Path
+    model_dir: Path
+    metrics: dict[str, dict[str, Any]]  # what each step returned
+
+    @property
+    def inputs(self) -> list[str]:
+        """The options that name the inputs of training."""
+        return ["--prepared", str(self.prepared_dir), "--bank", str(self.bank_dir)]
+
+
+def lay_over(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Values with nested changes."""
+    merged = dict(values)
+    for name, change in changes.items():
+        both_nested = isinstance(change, dict) and isinstance(values.get(name), dict) and name != "profiles"
+        merged[name] = lay_over(values[name], change) if both_nested else change
+    return merged
+
+
+def write_params(path: Path, **changes: Any) -> Path:
+    """Write a parameter file: the built-in one with TINY and `changes` laid over it."""
+    values = lay_over(lay_over(yaml.safe_load(PARAMS_PATH.read_text()), TINY), changes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 (H, W) or (H, W, 3), or a bool mask."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels).save(path)
+
+
+def write_category(category_dir: Path, photograph: np.ndarray) -> None:
+    """Write a category in MVTec's layout: 64 px training crops, larger test crops, two types of drawn defects."""
+    rng = np.random.default_rng(0)
+
+    def crop(height: int, width: int) -> np.ndarray:
+        top, left = rng.integers(0, 512 - height), rng.integers(0, 512 - width)
+        return photograph[top : top + height, left : left + width].copy()
+
+    for group in GROUPS:
+        for shot in range(NUM_PER_GROUP):
+            write_picture(category_dir / f"train/good/wall_{group}_{shot}.png", crop(SIZE, SIZE))
+    for number in range(6):
+        write_picture(category_dir / f"test/good/wall_p{90 + number}_0.png", crop(96, 80))
+    for number in range(6):
+        defect_type = ("hole", "scratch")[number % 2]
+        image, mask = crop(80, 96), np.zeros((80, 96), dtype=bool)
+        if defect_type == "hole":
+            mask[30:50, 20 + number : 44 + number] = True
+        else:
+            mask[10:70, 60 - number : 64 - number] = True
+        image[mask] = 250
+        write_picture(category_dir / f"test/{defect_type}/wall_p{80 + number}_1.png", image)
+        write_picture(category_dir / f"ground_truth/{defect_type}/wall_p{80 + number}_1_mask.png", mask)

@@ -1,0 +1,230 @@
+"""The steps as functions of folders and parameters: what they write, refuse and leave alone."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import CATEGORY, NUM_STEPS, Pipeline
+
+from ndpnet import steps
+from ndpnet.config import load_params
+from ndpnet.data.prepared import PreparedData
+from ndpnet.training.loop import history_of
+
+PACKAGE_FILES = ["config.json", "history_phase1.jsonl", "history_phase2.jsonl", "manifest.json", "reference.png"]
+PACKAGE_FILES += ["weights.safetensors"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir())
+
+
+def test_every_step_writes_its_folder_and_nothing_beside(pipeline: Pipeline) -> None:
+    assert names(pipeline.model_dir.parent) == ["bank", "model", "params.yaml", "phase1", "prepared", "work"]
+    assert names(pipeline.model_dir) == PACKAGE_FILES
+    assert names(pipeline.phase1_dir) == ["history.jsonl", "phase1.json", "weights.safetensors"]
+    assert names(pipeline.bank_dir) == ["bank.json", "masks.npy", "sources.npy"]
+    assert names(pipeline.model_dir.parent / "work") == []  # a finished step removes its checkpoints
+
+
+def test_what_the_steps_return(pipeline: Pipeline) -> None:
+    counts = pipeline.metrics["prepare"]
+    assert [counts[f"num_{split}"] for split in ("train", "validation", "calibration", "test")] == [12, 2, 6, 12]
+    assert pipeline.metrics["synthesize"]["num_masks"] == 64
+    for name, phase_dir in (("train_phase1", "history.jsonl"), ("train_phase2", "history_phase2.jsonl")):
+        folder = pipeline.phase1_dir if name == "train_phase1" else pipeline.model_dir
+        last = [row for row in history_of(folder / phase_dir) if "loss" in row][-1]
+        assert last["step"] == NUM_STEPS
+        assert pipeline.metrics[name]["loss"] == last["loss"]
+        assert pipeline.metrics[name]["images_per_second"] > 0
+    threshold = json.loads((pipeline.model_dir / "config.json").read_text())["threshold"]
+    assert pipeline.metrics["train_phase2"]["threshold"] == threshold["value"]
+
+
+def test_the_history_has_every_step_once_and_the_validations(pipeline: Pipeline) -> None:
+    for path, extra in (
+        (pipeline.phase1_dir / "history.jsonl", {"defect_perception"}),
+        (pipeline.model_dir / "history_phase2.jsonl", {"feature_repair", "segmentation"}),
+    ):
+        rows = history_of(path)
+        losses = [row for row in rows if "loss" in row]
+        assert [row["step"] for row in losses] == list(range(1, NUM_STEPS + 1))
+        assert all(set(row) == {"step", "lr", "loss", "reconstruction"} | extra for row in losses)
+        assert [row["step"] for row in rows if "validation/reconstruction" in row] == [NUM_STEPS // 2, NUM_STEPS]
+    assert (pipeline.model_dir / "history_phase1.jsonl").read_bytes() == (
+        pipeline.phase1_dir / "history.jsonl"
+    ).read_bytes()
+
+
+def test_training_again_gives_the_same_bytes_for_every_file(pipeline: Pipeline, tmp_path: Path) -> None:
+    inputs = (pipeline.prepared_dir, pipeline.bank_dir)
+    steps.train_phase1(*inputs, tmp_path / "phase1", pipeline.params, tmp_path / "work")
+    assert contents(tmp_path / "phase1") == contents(pipeline.phase1_dir)
+    # parameters as JSON text, as they cross process borders
+    as_text = pipeline.params.to_json()
+    steps.train_phase2(*inputs, tmp_path / "phase1", tmp_path / "model", as_text, tmp_path / "work")
+    assert contents(tmp_path / "model") == contents(pipeline.model_dir)
+
+
+def test_another_seed_gives_other_weights(pipeline: Pipeline, tmp_path: Path) -> None:
+    other = load_params(pipeline.params_path, overrides=["seed=1"])
+    steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, tmp_path / "phase1", other, tmp_path / "work")
+    weights = [(folder / "weights.safetensors").read_bytes() for folder in (tmp_path / "phase1", pipeline.phase1_dir)]
+    assert weights[0] != weights[1]
+    assert len(weights[0]) == len(weights[1])
+
+
+def test_prepare_and_synthesize_again_give_the_same_bytes(pipeline: Pipeline, tmp_path: Path) -> None:
+    steps.prepare(pipeline.data_dir, CATEGORY, tmp_path / "prepared", pipeline.params)
+    steps.synthesize(tmp_path / "bank", pipeline.params)
+    assert contents(tmp_path / "prepared") == contents(pipeline.prepared_dir)
+    assert contents(tmp_path / "bank") == contents(pipeline.bank_dir)
+
+
+def test_the_package_holds_nothing_of_the_test_set(pipeline: Pipeline) -> None:
+    prepared = PreparedData.load(pipeline.prepared_dir)
+    manifest = json.loads((pipeline.model_dir / "manifest.json").read_text())
+    assert {record["split"] for record in manifest["files"]} == {"train", "validation", "calibration"}
+    assert len(manifest["files"]) == 20
+    known = {record["sha256"] for record in manifest["files"]}
+    assert not known & {record.sha256 for record in prepared.records("test")}
+
+
+def damaged_copy(folder: Path, out_dir: Path, name: str) -> Path:
+    """Copy a folder, one file of it as a copy that broke off would leave it."""
+    shutil.copytree(folder, out_dir)
+    (out_dir / name).write_bytes((folder / name).read_bytes()[:200])
+    return out_dir
+
+
+def earlier_output(out_dir: Path, marker: str) -> Path:
+    out_dir.mkdir()
+    (out_dir / marker).write_text("earlier")
+    return out_dir
+
+
+def test_a_failing_phase1_leaves_its_earlier_output(pipeline: Pipeline, tmp_path: Path) -> None:
+    out_dir = earlier_output(tmp_path / "phase1", "phase1.json")
+    prepared_dir = damaged_copy(pipeline.prepared_dir, tmp_path / "prepared", "train.npy")
+    with pytest.raises(ValueError, match=r"prepared/train\.npy.*run `ndpnet prepare` again"):
+        steps.train_phase1(prepared_dir, pipeline.bank_dir, out_dir, pipeline.params, tmp_path / "work")
+    assert contents(out_dir) == {"phase1.json": b"earlier"}
+    assert names(tmp_path) == ["phase1", "prepared", "work"]
+    assert names(tmp_path / "work") == []
+
+
+def test_a_failure_after_training_costs_neither_the_earlier_output_nor_the_training(
+    pipeline: Pipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out_dir = earlier_output(tmp_path / "model", "reference.png")
+    prepared_dir = damaged_copy(pipeline.prepared_dir, tmp_path / "prepared", "calibration.npy")
+    others = (pipeline.bank_dir, pipeline.phase1_dir, out_dir, pipeline.params, tmp_path / "work")
+    with pytest.raises(ValueError, match=r"prepared/calibration\.npy.*run `ndpnet prepare` again"):
+        steps.train_phase2(prepared_dir, *others)
+    assert contents(out_dir) == {"reference.png": b"earlier"}
+    assert names(tmp_path) == ["model", "prepared", "work"]
+    with caplog.at_level(logging.INFO):
+        steps.train_phase2(pipeline.prepared_dir, *others)
+    assert f"phase 2: resumed after step {NUM_STEPS} of {NUM_STEPS}" in caplog.messages
+    assert contents(out_dir) == contents(pipeline.model_dir)
+    assert names(tmp_path / "work") == []
+
+
+def test_a_failing_evaluation_leaves_its_earlier_output(pipeline: Pipeline, tmp_path: Path) -> None:
+    out_dir = earlier_output(tmp_path / "evaluation", "curves.json")
+    model_dir = damaged_copy(pipeline.model_dir, tmp_path / "model", "history_phase1.jsonl")
+    with pytest.raises(ValueError, match="delimiter"):
+        steps.evaluate(pipeline.prepared_dir, model_dir, out_dir, pipeline.params)
+    assert contents(out_dir) == {"curves.json": b"earlier"}
+    assert names(tmp_path) == ["evaluation", "model"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.image_size=128", r"made with data\.image_size 64, not 128 .*pass -P 'data\.image_size=64'"),
+        ('data.group_pattern="_(x)"', r"""made with data\.group_pattern .*'data\.group_pattern="_\(p\\\\d\+\)_"'"""),
+        ("synthesis.num_masks=32", r"bank was made with synthesis\.num_masks 64, not 32 \(run `ndpnet synthesize`"),
+    ],
+)
+def test_inputs_made_with_other_parameters_are_refused(
+    pipeline: Pipeline, tmp_path: Path, override: str, message: str
+) -> None:
+    params = load_params(pipeline.params_path, overrides=[override])
+    with pytest.raises(ValueError, match=message):
+        steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, tmp_path / "out", params, tmp_path / "work")
+    assert names(tmp_path) == []
+
+
+def test_an_output_in_the_way_is_refused_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "mother.png").write_bytes(b"dear")
+    for verb, inputs in (("train_phase1", 2), ("train_phase2", 3)):
+        paths = (pipeline.prepared_dir, pipeline.bank_dir, pipeline.phase1_dir)[:inputs]
+        with pytest.raises(ValueError, match="will not replace folder"):
+            getattr(steps, verb)(*paths, tmp_path / "pictures", pipeline.params, tmp_path / "work")
+    assert contents(tmp_path) == {"pictures/mother.png": b"dear"}
+
+
+def test_phase1_of_another_network_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    wider = load_params(pipeline.params_path, overrides=["model.base_width=8"])
+    inputs = (pipeline.prepared_dir, pipeline.bank_dir, pipeline.phase1_dir)
+    with pytest.raises(ValueError, match=r"other model parameters \(run `ndpnet train-phase1` again\)$"):
+        steps.train_phase2(*inputs, tmp_path / "model", wider, tmp_path / "work")
+    assert not (tmp_path / "model").exists()
+
+
+def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) -> None:
+    metrics = steps.evaluate(
+        pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {"commit": "abcdef"}
+    )
+    written = contents(tmp_path / "evaluation")
+    tables = {"metrics.json", "curves.json", "timing.json", "table.txt", "predictions.csv", "report.html"}
+    assert {name for name in written if not name.startswith("overlays/")} == tables
+    assert len(written) - len(tables) == 6  # evaluation.num_cases
+    assert json.loads(written["metrics.json"]) == metrics
+    assert (metrics["num_good"], metrics["num_defective"], metrics["has_masks"]) == (6, 6, True)
+    assert sum(metrics["confusion"].values()) == 12
+    assert b"abcdef" in written["report.html"]
+    again = steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
+    assert again == metrics
+    assert names(tmp_path) == ["evaluation"]
+
+
+def test_evaluate_refuses_a_test_image_that_the_model_has_seen(pipeline: Pipeline, tmp_path: Path) -> None:
+    prepared_dir = shutil.copytree(pipeline.prepared_dir, tmp_path / "prepared")
+    manifest = json.loads((prepared_dir / "manifest.json").read_text())
+    seen = next(record for record in manifest["files"] if record["split"] == "calibration")
+    moved = next(record for record in manifest["files"] if record["split"] == "test")
+    moved["sha256"] = seen["sha256"]
+    (prepared_dir / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"{moved['path']} is a test image, .* seen it as {seen['path']}"):
+        steps.evaluate(prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
+    assert names(tmp_path) == ["prepared"]
+
+
+def test_without_calibration_images_there_is_a_package_without_threshold(pipeline: Pipeline, tmp_path: Path) -> None:
+    as_in_the_paper = ["data.calibration_fraction=0", "data.validation_fraction=0"]
+    params = load_params(pipeline.params_path, overrides=[*as_in_the_paper, "train.num_validations=2"])
+    prepared_dir, work_dir = tmp_path / "prepared", tmp_path / "work"
+    assert steps.prepare(pipeline.data_dir, CATEGORY, prepared_dir, params)["num_train"] == 20
+    steps.train_phase1(prepared_dir, pipeline.bank_dir, tmp_path / "phase1", params, work_dir)
+    metrics = steps.train_phase2(
+        prepared_dir, pipeline.bank_dir, tmp_path / "phase1", tmp_path / "model", params, work_dir
+    )
+    assert "threshold" not in metrics
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["threshold"] is None
+    judged = steps.evaluate(prepared_dir, tmp_path / "model", tmp_path / "evaluation", params)
+    assert judged["image_auroc"]["value"] > 0
+    assert judged["threshold"] is judged["f1"] is judged["recall"] is judged["confusion"] is None
+    assert any("No threshold" in note for note in judged["notes"])
+    rows = (tmp_path / "evaluation" / "predictions.csv").read_text().splitlines()[1:]
+    assert {tuple(row.split(",")[4:]) for row in rows} == {("", "good"), ("", "defective")}
+    assert np.isfinite([float(row.split(",")[3]) for row in rows]).all()

@@ -1,0 +1,160 @@
+"""RBFRM, FFM and RBAM against loops over patches and positions."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from ndpnet.model.attention import FeatureFusion, ReferenceAttention, ReferenceRepair, from_patches, to_patches
+
+
+def random_feats(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def patches_of(image: np.ndarray, size: int) -> list[tuple[int, int, np.ndarray]]:
+    """Top, left and pixels of every K x K patch of (C, H, W)."""
+    corners = itertools.product(range(0, image.shape[1], size), range(0, image.shape[2], size))
+    return [(top, left, image[:, top : top + size, left : left + size]) for top, left in corners]
+
+
+def transcribed_repair(feats: np.ndarray, references: np.ndarray, size: int, scale: float) -> np.ndarray:
+    """Eq. 3-5, one patch at a time. feats: (B, C, H, W), references: (R, C, h, w)."""
+    known = [patch for reference in references for *_, patch in patches_of(reference, size)]
+    repaired = np.zeros_like(feats)
+    for image, out in zip(feats, repaired, strict=True):
+        for top, left, patch in patches_of(image, size):
+            norms = [np.linalg.norm(patch) * np.linalg.norm(other) for other in known]
+            cosines = np.array([np.sum(patch * other) for other in known]) / norms
+            weights = np.exp(scale * cosines) / np.exp(scale * cosines).sum()
+            mixed = sum(weight * other for weight, other in zip(weights, known, strict=True))
+            out[:, top : top + size, left : left + size] = mixed
+    return repaired
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_patches_are_cut_in_reading_order_and_fold_back(size: int) -> None:
+    feats = random_feats(2, 3, 8, 12)
+    patches = to_patches(feats, size)
+    assert patches.shape == (2, 96 // size**2, 3 * size**2)
+    for image in range(2):
+        expected = np.stack([patch.ravel() for *_, patch in patches_of(feats[image].numpy(), size)])
+        np.testing.assert_array_equal(patches[image].numpy(), expected)
+    assert torch.equal(from_patches(patches, size, 8, 12), feats)
+    channels_last = feats.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(to_patches(channels_last, size), patches)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize(("scale", "num_references"), [(1.0, 1), (10.0, 1), (3.0, 2)])
+def test_repair_is_eq_3_to_5(size: int, scale: float, num_references: int) -> None:
+    repair = ReferenceRepair(patch_size=size, softmax_scale=scale)
+    feats = random_feats(2, 3, 8, 4)
+    references = random_feats(num_references, 3, 4, 12, seed=1)  # another size than the input
+    repair.set_reference(references)
+    expected = transcribed_repair(feats.double().numpy(), references.double().numpy(), size, scale)
+    np.testing.assert_allclose(repair(feats).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_reference_itself_comes_back_at_a_large_scale(size: int) -> None:
+    feats = random_feats(1, 4, 16, 16)
+    repair = ReferenceRepair(patch_size=size, softmax_scale=500.0)
+    order = torch.randperm(256 // size**2, generator=torch.Generator().manual_seed(3))
+    shuffled = from_patches(to_patches(feats, size)[:, order], size, 16, 16)
+    for reference in (feats, shuffled, torch.cat([random_feats(1, 4, 16, 16, seed=7), feats])):
+        repair.set_reference(reference)
+        torch.testing.assert_close(repair(feats), feats, atol=1e-4, rtol=0)
+
+
+def test_a_defect_is_replaced_by_the_nearest_reference_patch() -> None:
+    reference = torch.zeros(1, 2, 4, 4)
+    reference[:, 0, :, :2], reference[:, 1, :, 2:] = 1.0, 5.0
+    feats = reference.clone()
+    feats[0, :, 0, 0] = torch.tensor([9.0, -2.0])  # inside a patch that still resembles the left half
+    repair = ReferenceRepair(patch_size=2, softmax_scale=200.0)
+    repair.set_reference(reference)
+    torch.testing.assert_close(repair(feats), reference, atol=1e-4, rtol=0)
+
+
+def test_zero_features_mix_all_reference_patches_alike() -> None:
+    reference = random_feats(1, 2, 4, 4)
+    repair = ReferenceRepair(patch_size=2)
+    repair.set_reference(reference)
+    mean = to_patches(reference, 2).mean(dim=1, keepdim=True).expand(1, 4, -1)
+    torch.testing.assert_close(repair(torch.zeros(1, 2, 4, 4)), from_patches(mean, 2, 4, 4), atol=1e-6, rtol=0)
+
+
+def test_the_cosine_is_computed_in_fp32_under_autocast() -> None:
+    repair = ReferenceRepair(patch_size=2, softmax_scale=10.0)
+    repair.set_reference(random_feats(1, 3, 8, 8, seed=1))
+    feats = random_feats(1, 3, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(repair(feats), repair(feats.clone()))
+        low = repair(feats)
+    assert low.dtype == torch.float32
+    assert torch.equal(low, repair(feats))
+
+
+def test_fusion_is_eq_6_to_8() -> None:
+    torch.manual_seed(0)
+    fusion = FeatureFusion(num_channels=3, num_branches=3, hidden_channels=4, kernel_size=5)
+    branches = [random_feats(2, 3, 6, 6, seed=seed) for seed in range(3)]
+    with torch.no_grad():
+        out = fusion(branches)
+        united = branches[0] + branches[1] + branches[2]
+        hidden = fusion.squeeze(united)
+        logits = np.stack([conv(hidden).numpy() for conv in fusion.branch_logits])
+    expected = np.zeros((2, 3, 6, 6))
+    for position in np.ndindex(2, 3, 6, 6):
+        exponentials = np.exp([logits[(branch, *position)] for branch in range(3)])
+        weights = exponentials / exponentials.sum()
+        expected[position] = sum(weight * each[position].item() for weight, each in zip(weights, branches, strict=True))
+    np.testing.assert_allclose(out.numpy(), expected, atol=1e-5)
+    assert hidden.shape == (2, 4, 6, 6)
+    assert [tuple(conv.weight.shape) for conv in (fusion.squeeze, *fusion.branch_logits)] == [
+        (4, 3, 5, 5),
+        *[(3, 4, 5, 5)] * 3,
+    ]
+
+
+def test_fused_features_stay_between_the_branches() -> None:
+    torch.manual_seed(1)
+    fusion = FeatureFusion(num_channels=2, num_branches=3, hidden_channels=4)
+    branches = [random_feats(1, 2, 8, 8, seed=seed) for seed in range(3)]
+    out, stacked = fusion(branches), torch.stack(branches)
+    assert (out <= stacked.amax(dim=0) + 1e-5).all()
+    assert (out >= stacked.amin(dim=0) - 1e-5).all()
+
+
+def test_attention_fuses_features_and_both_repairs() -> None:
+    torch.manual_seed(2)
+    attention = ReferenceAttention(num_channels=6, ffm_channels=8)
+    feats, reference = random_feats(2, 6, 8, 12), random_feats(1, 6, 4, 8, seed=1)
+    attention.set_reference(reference)
+    repaired = [
+        torch.from_numpy(transcribed_repair(feats.numpy(), reference.numpy(), size, 1.0)).float() for size in (2, 4)
+    ]
+    torch.testing.assert_close(attention(feats), attention.fusion([feats, *repaired]), atol=1e-4, rtol=0)
+    # Eq. 7 in the paper's sizes: five-by-five convolutions to 64 channels
+    paper = ReferenceAttention(num_channels=8)
+    assert tuple(paper.fusion.squeeze.weight.shape) == (64, 8, 5, 5)
+    assert [repair.patch_size for repair in paper.repairs] == [2, 4]
+
+
+def test_the_reference_is_no_part_of_the_weights() -> None:
+    attention = ReferenceAttention(num_channels=4, ffm_channels=4)
+    before = set(attention.state_dict())
+    attention.set_reference(random_feats(1, 4, 8, 8))
+    assert set(attention.state_dict()) == before
+    assert all(name.startswith("fusion.") for name in before)
+    assert [tuple(repair.values.shape) for repair in attention.repairs] == [(16, 16), (4, 64)]
+    assert attention.to(torch.float64).repairs[0].keys.dtype == torch.float64
+
+
+def test_no_reference_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="set_reference comes before"):
+        ReferenceRepair(patch_size=2)(torch.zeros(1, 2, 4, 4))
+    with pytest.raises(AssertionError, match="6x4 features are no multiple of the patch size 4"):
+        to_patches(torch.zeros(1, 1, 6, 4), 4)

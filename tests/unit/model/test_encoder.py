@@ -1,0 +1,91 @@
+"""Encoder, decoder and their block: sizes, widths and what reaches what."""
+
+import pytest
+import torch
+from torch import nn
+
+from ndpnet.model.decoder import Decoder, upsample
+from ndpnet.model.encoder import Encoder, layer_channels
+from ndpnet.model.layers import conv_block, make_norm
+
+
+def random_image(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def rescaled(network: nn.Module) -> nn.Module:
+    """Weights with which activations keep their size: the default ones let an untrained network fade out."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network.eval()
+
+
+def test_widths_are_those_of_the_method() -> None:
+    assert layer_channels(64) == (64, 128, 256, 512, 512)
+    convs = [layer for layer in Encoder(base_width=8).modules() if isinstance(layer, nn.Conv2d)]
+    widths = [(conv.in_channels, conv.out_channels) for conv in convs]
+    assert widths == [(3, 8), (8, 8), (8, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 64)]
+    assert {conv.kernel_size for conv in convs} == {(3, 3)}
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_layer_one_has_full_resolution_and_each_next_one_half(norm: str) -> None:
+    encoder = Encoder(base_width=4, norm=norm)
+    features = encoder(random_image(2, 3, 64, 128))
+    expected = [(2, 4, 64, 128), (2, 8, 32, 64), (2, 16, 16, 32), (2, 32, 8, 16), (2, 32, 4, 8)]
+    assert [tuple(feats.shape) for feats in features] == expected
+    assert all((feats >= 0).all() for feats in features)
+
+
+def test_three_layers_are_the_first_three_of_five() -> None:
+    encoder = rescaled(Encoder(base_width=4))
+    image = random_image(1, 3, 64, 64)
+    features = encoder(image)
+    for feats, same in zip(encoder(image, num_layers=3), features[:3], strict=True):
+        assert torch.equal(feats, same)
+
+
+def test_a_block_is_two_conv_norm_relu() -> None:
+    block = conv_block(3, 8, "batch")
+    assert [type(layer) for layer in block] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2
+    assert (block[0].in_channels, block[3].in_channels) == (3, 8)
+
+
+@pytest.mark.parametrize(("num_channels", "num_groups"), [(4, 4), (8, 8), (12, 4), (20, 4), (64, 8)])
+def test_groups_divide_the_channels(num_channels: int, num_groups: int) -> None:
+    norm = make_norm("group", num_channels)
+    assert norm.num_groups == num_groups
+    assert norm(torch.ones(1, num_channels, 2, 2)).shape == (1, num_channels, 2, 2)
+
+
+def test_upsampling_is_bilinear_between_pixel_centres() -> None:
+    feats = torch.tensor([[[[0.0, 4.0]]]])
+    expected = torch.tensor([[[[0.0, 1.0, 3.0, 4.0], [0.0, 1.0, 3.0, 4.0]]]])
+    torch.testing.assert_close(upsample(feats), expected)
+
+
+def test_the_decoder_gives_an_image_from_layers_three_to_five() -> None:
+    torch.manual_seed(0)
+    decoder = rescaled(Decoder(base_width=4))
+    features = rescaled(Encoder(base_width=4))(random_image(2, 3, 64, 128))[2:]
+    image = decoder(features)
+    assert image.shape == (2, 3, 64, 128)
+    assert image.min() > 0
+    assert image.max() < 1
+    for index in range(3):  # each of the three matters
+        changed = [feats + 1 if other == index else feats for other, feats in enumerate(features)]
+        assert (decoder(changed) - image).abs().max() > 0.01
+
+
+def test_the_decoder_is_a_chain_of_blocks_and_concatenations() -> None:
+    torch.manual_seed(0)
+    decoder = rescaled(Decoder(base_width=4))
+    feats3, feats4, feats5 = random_image(1, 16, 16, 16), random_image(1, 32, 8, 8), random_image(1, 32, 4, 4)
+    x = decoder.block4(torch.cat([upsample(feats5), feats4], dim=1))
+    assert x.shape == (1, 32, 8, 8)
+    x = decoder.block3(torch.cat([upsample(x), feats3], dim=1))
+    assert x.shape == (1, 16, 16, 16)
+    x = decoder.block1(upsample(decoder.block2(upsample(x))))
+    assert x.shape == (1, 4, 64, 64)
+    torch.testing.assert_close(decoder([feats3, feats4, feats5]), torch.sigmoid(decoder.to_image(x)))

@@ -1,0 +1,148 @@
+"""The whole network: any size, a frozen encoder that stays frozen, and a reference that is fixed."""
+
+import pytest
+import torch
+from torch import nn
+
+from ndpnet.model import NDPNet
+from ndpnet.model.network import pad_to_multiple
+from ndpnet.model.segmentation import blend_scales, filter_map
+
+
+def random_image(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_network(**settings: object) -> NDPNet:
+    torch.manual_seed(0)
+    network = NDPNet(**{"base_width": 4, "ffm_channels": 4, **settings}).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # the default weights let an untrained network fade out
+            nn.init.kaiming_normal_(module.weight)
+    network.set_reference(random_image(1, 3, 64, 64, seed=1))
+    return network
+
+
+@pytest.fixture(scope="module")
+def network() -> NDPNet:
+    return make_network()
+
+
+@pytest.mark.parametrize("size", [(65, 130), (128, 192), (200, 70), (64, 64), (33, 40)])
+@torch.no_grad()
+def test_prediction_has_the_size_of_the_image(network: NDPNet, size: tuple[int, int]) -> None:
+    anomaly_map, reconstruction = network.predict(random_image(2, 3, *size))
+    assert anomaly_map.shape == (2, 1, *size)
+    assert reconstruction.shape == (2, 3, *size)
+    assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 1
+    assert 0 < reconstruction.min() <= reconstruction.max() < 1
+
+
+@torch.no_grad()
+def test_padding_is_cropped_before_the_filters(network: NDPNet) -> None:
+    image = random_image(1, 3, 65, 130)
+    padded = pad_to_multiple(image)
+    assert padded.shape == (1, 3, 128, 192)
+    assert torch.equal(padded[..., 65:, :], padded[..., 1:64, :].flip(2))  # mirrored about the last row
+    assert torch.equal(padded[..., 130:], padded[..., 67:129].flip(3))
+    output = network(padded)
+    anomaly_map, reconstruction = network.predict(image)
+    assert torch.equal(anomaly_map, filter_map(blend_scales(output.logits)[..., :65, :130]))
+    assert torch.equal(reconstruction, output.reconstruction[..., :65, :130])
+    assert pad_to_multiple(image[..., :64, :128]).shape == (1, 3, 64, 128)
+
+
+@torch.no_grad()
+def test_shapes_of_everything_phase_two_computes(network: NDPNet) -> None:
+    output = network(random_image(2, 3, 64, 128))
+    assert [tuple(each.shape) for each in output.repaired] == [(2, 16, 16, 32), (2, 32, 8, 16), (2, 32, 4, 8)]
+    assert output.reconstruction.shape == (2, 3, 64, 128)
+    assert [tuple(each.shape) for each in output.logits] == [(2, 1, 64, 128), (2, 1, 32, 64), (2, 1, 16, 32)]
+
+
+@torch.no_grad()
+def test_forward_is_attention_decoder_and_a_second_encoding(network: NDPNet) -> None:
+    image = random_image(2, 3, 64, 64)
+    features = network.encoder(image)
+    repaired = [attention(feats) for attention, feats in zip(network.attention, features[2:], strict=True)]
+    reconstruction = network.decoder(repaired)
+    logits = network.segmentation(features[:3], network.encoder(reconstruction)[:3])
+    for output in (network(image), network(image, features=features)):
+        torch.testing.assert_close(output.reconstruction, reconstruction)
+        for each, same in zip(output.logits, logits, strict=True):
+            torch.testing.assert_close(each, same)
+    # phase 1 goes around the attention
+    torch.testing.assert_close(network.rebuild(features), network.decoder(features[2:]))
+
+
+@torch.no_grad()
+def test_layers_one_and_two_do_not_reach_the_reconstruction(network: NDPNet) -> None:
+    image = random_image(1, 3, 64, 64)
+    features = network.encoder(image)
+    blind = [torch.zeros_like(features[0]), torch.zeros_like(features[1]), *features[2:]]
+    assert torch.equal(network(image, features=blind).reconstruction, network(image).reconstruction)
+    assert network(image).reconstruction.std() > 0.01
+    assert torch.equal(network.rebuild(blind), network.rebuild(features))
+
+
+@torch.no_grad()
+def test_references_of_any_size_and_number() -> None:
+    network, image = make_network(), random_image(1, 3, 64, 64)
+    one = network(image).reconstruction
+    network.set_reference(random_image(1, 3, 70, 129, seed=2))  # padded to 128 x 192: layer 5 has 8 x 12 positions
+    assert [tuple(repair.values.shape) for repair in network.attention[2].repairs] == [(24, 128), (6, 512)]
+    assert (network(image).reconstruction - one).abs().max() > 0.01
+    network.set_reference(random_image(3, 3, 64, 64, seed=3))
+    assert [tuple(repair.values.shape) for repair in network.attention[2].repairs] == [(12, 128), (3, 512)]
+    # twice the same picture weighs every patch alike: nothing changes
+    network.set_reference(random_image(1, 3, 64, 64, seed=1).expand(2, -1, -1, -1))
+    torch.testing.assert_close(network(image).reconstruction, one)
+
+
+def test_the_reference_leaves_modes_and_statistics_alone() -> None:
+    network = make_network().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.set_reference(random_image(1, 3, 64, 64, seed=5))
+    assert network.encoder.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    in_eval = network.eval().encoder(random_image(1, 3, 64, 64, seed=5))[4]
+    torch.testing.assert_close(network.attention[2].repairs[0].values.sum(), in_eval.sum())
+
+
+def test_a_frozen_encoder_stays_frozen_through_train() -> None:
+    network = make_network()
+    network.freeze_encoder()
+    for _ in range(2):
+        network.train()
+        assert not any(module.training for module in network.encoder.modules())
+        assert network.decoder.training
+        assert network.segmentation.training
+    assert not any(parameter.requires_grad for parameter in network.encoder.parameters())
+    before = {name: value.clone() for name, value in network.encoder.state_dict().items()}
+    network(random_image(2, 3, 64, 64)).reconstruction.mean().backward()
+    assert all(torch.equal(before[name], value) for name, value in network.encoder.state_dict().items())
+
+
+def test_not_frozen_it_trains() -> None:
+    network = make_network().train()
+    assert network.encoder.training
+    before = network.encoder.layers[0][1].running_mean.clone()
+    network.encoder(random_image(2, 3, 64, 64))
+    assert not torch.equal(network.encoder.layers[0][1].running_mean, before)
+
+
+@torch.no_grad()
+def test_images_of_a_batch_do_not_mix(network: NDPNet) -> None:
+    images = random_image(3, 3, 64, 64)
+    together = network.predict(images)[0]
+    for index in range(3):
+        torch.testing.assert_close(network.predict(images[index : index + 1])[0][0], together[index])
+
+
+@torch.no_grad()
+def test_patch_sizes_and_kernel_are_choices() -> None:
+    network = make_network(patch_sizes=(), ffm_kernel=3, norm="group", base_width=12)
+    assert network.predict(random_image(1, 3, 64, 64))[0].shape == (1, 1, 64, 64)
+    features = network.encoder(random_image(1, 3, 64, 64))
+    # no repair: the softmax of one branch is 1, the features pass
+    torch.testing.assert_close(network.attention[0](features[2]), features[2])

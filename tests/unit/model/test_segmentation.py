@@ -1,0 +1,79 @@
+"""MSDSM's heads, the blend of three scales, and the two filters."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, filter_map
+
+
+def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
+    """Interpolate (h, w) between pixel centres, borders replicated, one pixel at a time."""
+    height, width = values.shape
+    out = np.zeros((height * factor, width * factor))
+    for row, column in np.ndindex(*out.shape):
+        y = min(max((row + 0.5) / factor - 0.5, 0), height - 1)
+        x = min(max((column + 0.5) / factor - 0.5, 0), width - 1)
+        top, left = min(int(y), height - 2), min(int(x), width - 2)
+        dy, dx = y - top, x - left
+        corners = values[top : top + 2, left : left + 2]
+        out[row, column] = np.array([1 - dy, dy]) @ corners @ np.array([1 - dx, dx])
+    return out
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def test_heads_see_input_and_reconstruction_of_their_layer() -> None:
+    torch.manual_seed(0)
+    segmentation = MultiScaleSegmentation(base_width=4).eval()
+    seen = [random_tensor(2, width, size, size, seed=size) for width, size in ((4, 16), (8, 8), (16, 4))]
+    rebuilt = [random_tensor(*feats.shape, seed=9) for feats in seen]
+    logits = segmentation(seen, rebuilt)
+    assert [tuple(each.shape) for each in logits] == [(2, 1, 16, 16), (2, 1, 8, 8), (2, 1, 4, 4)]
+    for head, logit, first, second in zip(segmentation.heads, logits, seen, rebuilt, strict=True):
+        torch.testing.assert_close(logit, head(torch.cat([first, second], dim=1)))
+    # further layers than three are not looked at
+    assert torch.equal(segmentation([*seen, seen[0], seen[0]], rebuilt)[2], logits[2])
+
+
+def test_constant_maps_blend_with_the_weights() -> None:
+    logits = [
+        torch.full((1, 1, 16 // factor, 24 // factor), value) for factor, value in ((1, -1.0), (2, 0.5), (4, 2.0))
+    ]
+    expected = 0.2 * sigmoid(-1.0) + 0.2 * sigmoid(0.5) + 0.6 * sigmoid(2.0)
+    torch.testing.assert_close(blend_scales(logits), torch.full((1, 1, 16, 24), expected))
+
+
+def test_maps_are_upsampled_bilinearly_after_the_sigmoid() -> None:
+    logits = [4 * random_tensor(1, 1, 16 // factor, 8 // factor, seed=factor) - 2 for factor in (1, 2, 4)]
+    maps = [1 / (1 + np.exp(-each[0, 0].double().numpy())) for each in logits]
+    expected = 0.2 * maps[0] + 0.2 * bilinear(maps[1], 2) + 0.6 * bilinear(maps[2], 4)
+    np.testing.assert_allclose(blend_scales(logits)[0, 0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (16, 23), (5, 5)])
+def test_filters_are_a_mean_and_a_median_with_nearest_borders(shape: tuple[int, int]) -> None:
+    anomaly_map = random_tensor(2, 1, *shape, seed=shape[0])
+    filtered = filter_map(anomaly_map)
+    assert filtered.shape == anomaly_map.shape
+    for image in range(2):
+        mean = ndimage.uniform_filter(anomaly_map[image, 0].double().numpy(), 5, mode="nearest")
+        expected = ndimage.median_filter(mean, 5, mode="nearest")
+        np.testing.assert_allclose(filtered[image, 0].numpy(), expected, atol=1e-6)
+
+
+def test_a_lone_pixel_is_filtered_away_and_a_block_stays() -> None:
+    anomaly_map = torch.zeros(1, 1, 32, 32)
+    anomaly_map[0, 0, 16, 16] = 1
+    assert filter_map(anomaly_map).max() <= 1 / 25 + 1e-6
+    anomaly_map[0, 0, 8:24, 8:24] = 1
+    assert filter_map(anomaly_map)[0, 0, 16, 16] == pytest.approx(1, abs=1e-6)

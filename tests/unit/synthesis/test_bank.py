@@ -1,0 +1,112 @@
+"""The defect bank: counts, sizes, and the same bytes for the same seed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ndpnet.files import sha256_of
+from ndpnet.synthesis.bank import DefectBank, list_sources, make_bank
+
+FILES = ("masks.npy", "sources.npy", "bank.json")
+
+
+@pytest.fixture(scope="module")
+def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures, each of one colour with a gradient."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "deeper").mkdir()
+    for index, name in enumerate(("a.png", "b.JPG", "deeper/c.png")):
+        pixels = np.zeros((90, 120, 3), dtype=np.uint8)
+        pixels[..., index] = 200
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def build(out_dir: Path, sources: Path | str, **changes: Any) -> dict[str, int]:
+    settings = {"patch_size": 64, "num_masks": 40, "line_share": 0.25, "num_sources": 7, "seed": 3}
+    return make_bank(out_dir, sources=str(sources), **(settings | changes))
+
+
+def digests(folder: Path) -> list[str]:
+    return [sha256_of(folder / name) for name in FILES]
+
+
+def test_counts_and_sizes(tmp_path: Path, photo_dir: Path) -> None:
+    counts = build(tmp_path / "bank", photo_dir)
+    expected = {"num_masks": 40, "num_line_masks": 10, "num_sources": 7, "num_photos": 3, "patch_size": 64}
+    assert counts == expected | {"format_version": 1}
+    assert json.loads((tmp_path / "bank/bank.json").read_text()) == counts
+    bank = DefectBank.load(tmp_path / "bank")
+    assert bank.patch_size == 64
+    assert (bank.masks.shape, bank.masks.dtype) == ((40, 64, 8), np.uint8)
+    assert (bank.sources.shape, bank.sources.dtype) == ((7, 64, 64, 3), np.uint8)
+    assert sorted(path.name for path in (tmp_path / "bank").iterdir()) == sorted(FILES)
+
+
+def test_no_mask_is_empty_and_areas_are_plausible(tmp_path: Path, photo_dir: Path) -> None:
+    build(tmp_path / "bank", photo_dir, num_masks=200, line_share=0.5)
+    masks = np.unpackbits(DefectBank.load(tmp_path / "bank").masks, axis=-1)
+    areas = masks.sum(axis=(1, 2))
+    assert areas.min() >= 8
+    blobs, lines = areas[:100] / 64**2, areas[100:] / 64**2
+    assert 0.04 < blobs.mean() < 0.2
+    assert 0.01 < lines.mean() < 0.12
+    assert len(np.unique(masks, axis=0)) == 200
+
+
+def test_sources_are_crops_of_every_photo_in_turn(tmp_path: Path, photo_dir: Path) -> None:
+    build(tmp_path / "bank", photo_dir)
+    sources = DefectBank.load(tmp_path / "bank").sources
+    brightest = sources.mean(axis=(1, 2)).argmax(axis=1)
+    assert brightest.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert sources.max(axis=(1, 2, 3)).min() > 180
+
+
+def test_the_seed_decides_every_byte(tmp_path: Path, photo_dir: Path) -> None:
+    for name, seed in (("first", 3), ("second", 3), ("other", 4), ("large", 2**63 - 1)):
+        build(tmp_path / name, photo_dir, seed=seed)
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+    masks = {name: sha256_of(tmp_path / name / "masks.npy") for name in ("first", "other", "large")}
+    assert len(set(masks.values())) == 3
+
+
+def test_a_larger_bank_begins_with_the_smaller_one(tmp_path: Path, photo_dir: Path) -> None:
+    build(tmp_path / "small", photo_dir, line_share=0.0)
+    build(tmp_path / "large", photo_dir, line_share=0.0, num_masks=90, num_sources=9)
+    small, large = DefectBank.load(tmp_path / "small"), DefectBank.load(tmp_path / "large")
+    assert np.array_equal(small.masks, large.masks[:40])
+    assert np.array_equal(small.sources, large.sources[:7])
+
+
+@pytest.mark.parametrize(("line_share", "num_lines"), [(0.0, 0), (1.0, 40)])
+def test_shares_of_none_and_all(tmp_path: Path, photo_dir: Path, line_share: float, num_lines: int) -> None:
+    assert build(tmp_path / "bank", photo_dir, line_share=line_share)["num_line_masks"] == num_lines
+    assert len(DefectBank.load(tmp_path / "bank").masks) == 40
+
+
+def test_the_installed_libraries_bring_photographs(tmp_path: Path) -> None:
+    photos = list_sources("")
+    assert len(photos) == 11
+    assert [path.name for path in photos if not path.is_file()] == []
+    build(tmp_path / "bank", "", num_sources=2, num_masks=1)
+    assert DefectBank.load(tmp_path / "bank").sources.std() > 20
+
+
+def test_pictures_are_found_in_deeper_folders(photo_dir: Path) -> None:
+    names = [path.relative_to(photo_dir).as_posix() for path in list_sources(str(photo_dir))]
+    assert names == ["a.png", "b.JPG", "deeper/c.png"]
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^no images under synthesis.sources = .* \(name a folder of natural pictures"
+    ):
+        build(tmp_path / "bank", tmp_path)
+    assert not (tmp_path / "bank").exists()
+    with pytest.raises(ValueError, match=r"^no defect bank in .*bank \(run `ndpnet synthesize`\)$"):
+        DefectBank.load(tmp_path / "bank")

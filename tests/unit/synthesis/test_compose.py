@@ -1,0 +1,279 @@
+"""Eq. 1 pixel by pixel, and draws that are a function of their address."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from ndpnet.synthesis.bank import DefectBank
+from ndpnet.synthesis.compose import (
+    Batch,
+    DefectComposer,
+    Recipe,
+    SampleDraw,
+    apply_symmetries,
+    blend,
+    soften,
+    to_unit,
+)
+
+PAPER = Recipe(
+    defect_free_share=0.0,
+    beta_min=0.0,
+    beta_max=0.0,
+    plain_share=0.0,
+    plain_contrast=0.0,
+    edge_softness=0.0,
+    surface_symmetries=False,
+    surface_jitter=0.0,
+)
+SIZE = 64
+
+
+def make_bank() -> DefectBank:
+    rng = np.random.default_rng(0)
+    masks = np.zeros((6, SIZE, SIZE), dtype=np.uint8)
+    for index, mask in enumerate(masks):
+        mask[5 + index : 20 + 3 * index, 8 : 40 - 2 * index] = 1
+    return DefectBank(np.packbits(masks, axis=-1), rng.integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8))
+
+
+def make_images(count: int = 10, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def make_composer(images: np.ndarray | None = None, *, seed: int = 0, phase: int = 1, **recipe: Any) -> DefectComposer:
+    chosen = dataclasses.replace(PAPER, **recipe)
+    surfaces = make_images() if images is None else images
+    return DefectComposer(surfaces, make_bank(), chosen, seed=seed, phase=phase, device=torch.device("cpu"))
+
+
+def plain_draw(**changes: Any) -> SampleDraw:
+    """A draw that changes nothing: no symmetry, no colour change, Eq. 1."""
+    draw = SampleDraw(
+        image=0,
+        top=0.0,
+        left=0.0,
+        surface_symmetry=0,
+        surface_gain=1.0,
+        mask=0,
+        mask_symmetry=0,
+        source=0,
+        source_symmetry=0,
+        source_gain=1.0,
+        source_bias=0.0,
+        plain_contrast=0.5,
+        is_plain=False,
+        is_dark=False,
+        is_grey=False,
+        beta=0.0,
+        softness=0.0,
+        is_defect_free=False,
+    )
+    return dataclasses.replace(draw, **changes)
+
+
+def parts(composer: DefectComposer, draw: SampleDraw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Surface, natural image (3, P, P) and mask (P, P) that a plain draw names, as float64."""
+    bank = make_bank()
+    surface = composer.images[draw.image, :SIZE, :SIZE].numpy().transpose(2, 0, 1) / 255
+    natural = bank.sources[draw.source].transpose(2, 0, 1) / 255
+    return surface, natural, np.unpackbits(bank.masks[draw.mask], axis=-1).astype(float)
+
+
+def assert_same(first: Batch, second: Batch) -> None:
+    for name in ("clean", "defective", "mask"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+
+
+def test_equation_one() -> None:
+    composer = make_composer()
+    draws = [plain_draw(image=2, mask=3, source=1), plain_draw(image=7, mask=0, source=4)]
+    batch = composer.compose(draws)
+    assert batch.clean.shape == batch.defective.shape == (2, 3, SIZE, SIZE)
+    assert batch.mask.shape == (2, 1, SIZE, SIZE)
+    for index, draw in enumerate(draws):
+        surface, natural, mask = parts(composer, draw)
+        np.testing.assert_array_equal(batch.mask[index, 0].numpy(), mask)
+        np.testing.assert_allclose(batch.clean[index].numpy(), surface, atol=1e-7)
+        np.testing.assert_allclose(batch.defective[index].numpy(), surface * (1 - mask) + natural * mask, atol=1e-7)
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.8, 1.0])
+def test_beta_lets_the_surface_shine_through(beta: float) -> None:
+    composer = make_composer(beta_max=1.0)
+    draw = plain_draw(image=1, mask=2, source=3, beta=beta)
+    surface, natural, mask = parts(composer, draw)
+    expected = surface * (1 - mask) + ((1 - beta) * natural + beta * surface) * mask
+    np.testing.assert_allclose(composer.compose([draw]).defective[0].numpy(), expected, atol=1e-6)
+
+
+def test_colour_changes_of_the_filling() -> None:
+    composer = make_composer(plain_share=1.0)
+    _, natural, mask = parts(composer, plain_draw())
+    inside = mask > 0
+
+    def filling(**changes: Any) -> np.ndarray:
+        return composer.compose([plain_draw(**changes)]).defective[0].numpy()[:, inside]
+
+    photometric = np.clip(1.3 * natural - 0.1, 0, 1)[:, inside]
+    np.testing.assert_allclose(filling(source_gain=1.3, source_bias=-0.1), photometric, atol=1e-6)
+    grey = np.broadcast_to(natural.mean(axis=0), natural.shape)[:, inside]
+    np.testing.assert_allclose(filling(is_grey=True), grey, atol=1e-6)
+
+
+def test_a_plain_filling_keeps_its_distance_from_the_surface() -> None:
+    composer = make_composer(plain_share=1.0, plain_contrast=0.15)
+    surface, _, mask = parts(composer, plain_draw())
+    mean = surface.mean()
+    for is_dark, level in ((False, mean + 0.3 * (1 - mean)), (True, mean - 0.3 * mean)):
+        batch = composer.compose([plain_draw(is_plain=True, is_dark=is_dark, plain_contrast=0.3)])
+        np.testing.assert_allclose(batch.defective[0].numpy()[:, mask > 0], level, atol=1e-6)
+    draws = [composer.draw(0, 300, sample) for sample in range(300)]
+    assert 0.15 <= min(draw.plain_contrast for draw in draws) < 0.2
+    assert max(draw.plain_contrast for draw in draws) > 0.95
+    assert np.mean([draw.is_dark for draw in draws]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_soft_edges_blend_the_mask_with_its_mean() -> None:
+    composer = make_composer(edge_softness=1.0)
+    draw = plain_draw(softness=0.6, is_plain=True, plain_contrast=1.0)
+    surface, _, mask = parts(composer, draw)
+    alpha = 0.4 * mask + 0.6 * ndimage.uniform_filter(mask, 3)
+    batch = composer.compose([draw])
+    np.testing.assert_allclose(batch.defective[0].numpy(), surface * (1 - alpha) + alpha, atol=1e-6)
+    np.testing.assert_array_equal(batch.mask[0, 0].numpy(), mask)  # the truth stays hard
+    full = torch.ones(1, 1, 8, 8)
+    torch.testing.assert_close(soften(full, torch.ones(1, 1, 1, 1)), full)  # no darkening at the border
+
+
+def test_outside_the_mask_nothing_changes() -> None:
+    composer = make_composer(beta_max=0.8, plain_share=0.5, surface_jitter=0.1, surface_symmetries=True)
+    batch = composer.batch(0, 16)
+    outside = (batch.mask == 0).expand_as(batch.clean)
+    assert torch.equal(batch.defective[outside], batch.clean[outside])
+    assert 0 < batch.mask.mean() < 0.5
+    assert (batch.defective[~outside] != batch.clean[~outside]).float().mean() > 0.9
+    for image in (batch.clean, batch.defective):
+        assert 0 <= image.min() <= image.max() <= 1
+    assert batch.mask.unique().tolist() == [0, 1]
+
+
+def test_blend_and_units_by_hand() -> None:
+    mask = torch.tensor([[[[0.0, 0.25, 1.0]]]])
+    out = blend(torch.full((1, 3, 1, 3), 0.2), torch.full((1, 3, 1, 3), 0.6), mask)
+    torch.testing.assert_close(out, torch.tensor([0.2, 0.3, 0.6]).expand(1, 3, 1, 3))
+    pixels = torch.tensor([[[[0, 51, 255], [102, 0, 0]]]], dtype=torch.uint8)
+    expected = torch.tensor([[[[0, 0.4]], [[0.2, 0]], [[1.0, 0]]]])
+    torch.testing.assert_close(to_unit(pixels), expected)
+
+
+def test_the_eight_symmetries_are_distinct_and_those_of_the_square() -> None:
+    image = torch.arange(2 * 25.0).view(1, 2, 5, 5)
+    turned = apply_symmetries(image.expand(8, -1, -1, -1), list(range(8)))
+    array = image[0].numpy()
+    rotations = [np.rot90(array, k, axes=(1, 2)) for k in range(4)]
+    expected = {each.tobytes() for rotation in rotations for each in (rotation, rotation[:, :, ::-1])}
+    assert len(expected) == 8
+    assert {each.numpy().tobytes() for each in turned} == expected
+    assert torch.equal(turned[0], image[0])
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (1.0, 64, 64), (0.3, 8, 32)])
+def test_share_of_defect_free_samples(share: float, low: int, high: int) -> None:
+    batch = make_composer(defect_free_share=share).batch(0, 64)
+    is_clean = batch.mask.amax(dim=(1, 2, 3)) == 0
+    assert low <= is_clean.sum() <= high
+    assert torch.equal(batch.defective[is_clean], batch.clean[is_clean])
+
+
+def test_draws_are_a_function_of_their_address() -> None:
+    settings = {"beta_max": 0.8, "plain_share": 0.5, "edge_softness": 1.0, "surface_jitter": 0.1}
+    first, second = make_composer(**settings), make_composer(**settings)
+    for step in (5, 0, 17):  # another history of calls
+        second.batch(step, 8)
+    for step in (3, 40):
+        assert_same(first.batch(step, 8), second.batch(step, 8))
+    draw = first.draw(3, 8, 2)
+    others = [first.draw(4, 8, 2), first.draw(3, 8, 3)]
+    others += [make_composer(seed=1, **settings).draw(3, 8, 2), make_composer(phase=2, **settings).draw(3, 8, 2)]
+    assert len({each.top for each in (draw, *others)}) == 5
+    assert len({each.source_gain for each in (draw, *others)}) == 5
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_ranks_share_the_batch_of_one_process(num_ranks: int) -> None:
+    settings = {"defect_free_share": 0.3, "plain_share": 0.5, "edge_softness": 1.0, "surface_jitter": 0.1}
+    whole = make_composer(**settings).batch(6, 8)
+    for rank in range(num_ranks):
+        part = make_composer(**settings).batch(6, 8, rank=rank, num_ranks=num_ranks)
+        assert len(part.clean) == 8 // num_ranks
+        chosen = slice(rank, None, num_ranks)
+        assert_same(part, Batch(whole.clean[chosen], whole.defective[chosen], whole.mask[chosen]))
+
+
+def test_every_epoch_visits_every_image_once() -> None:
+    composer = make_composer()  # ten images, batches of four: epochs begin within a batch
+    visited = [composer.draw(step, 4, sample).image for step in range(15) for sample in range(4)]
+    epochs = [visited[start : start + 10] for start in range(0, 60, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+
+
+def test_crops_are_random_and_stay_inside() -> None:
+    size = 96
+    rows, columns = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
+    ramp = np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)[None]
+    composer = make_composer(ramp)
+    batch = composer.batch(0, 64)
+    corners = (batch.clean[:, :2, 0, 0] * 255).round().long()
+    assert corners.min() >= 0
+    assert corners.max() <= size - SIZE
+    assert len(corners.unique(dim=0)) > 40
+    assert (corners.amax(dim=0) > 25).all()
+    for corner, clean in zip(corners.tolist(), batch.clean, strict=True):
+        crop = ramp[0, corner[0] : corner[0] + SIZE, corner[1] : corner[1] + SIZE]
+        np.testing.assert_allclose(clean.numpy().transpose(1, 2, 0), crop / 255, atol=1e-6)
+    last = composer.compose([plain_draw(top=1 - 1e-12, left=1 - 1e-12)]).clean[0, :2, -1, -1]
+    assert (last * 255).round().tolist() == [size - 1, size - 1]
+
+
+def test_surface_augmentation_changes_clean_and_defective_alike() -> None:
+    composer = make_composer(surface_symmetries=True, surface_jitter=0.1)
+    draw = plain_draw(surface_symmetry=1, surface_gain=1.05)
+    batch = composer.compose([draw])
+    surface = composer.images[0].numpy().transpose(2, 0, 1)[:, :, ::-1] / 255
+    np.testing.assert_allclose(batch.clean[0].numpy(), np.clip(1.05 * surface, 0, 1), atol=1e-6)
+    draws = [composer.draw(0, 200, sample) for sample in range(200)]
+    assert {each.surface_symmetry for each in draws} == set(range(8))
+    assert all(0.9 <= each.surface_gain <= 1.1 for each in draws)
+
+
+def test_grey_surfaces_get_grey_defects() -> None:
+    grey = np.repeat(make_images()[..., :1], 3, axis=-1)
+    batch = make_composer(grey).batch(0, 16)
+    assert torch.allclose(batch.defective[:, 0], batch.defective[:, 2], atol=1e-6)
+    coloured = make_composer().batch(0, 16)
+    inside = coloured.mask[:, 0] > 0
+    assert (coloured.defective[:, 0] - coloured.defective[:, 2]).abs()[inside].mean() > 0.1
+
+
+def test_shares_and_ranges_of_the_recipe() -> None:
+    composer = make_composer(plain_share=0.5, beta_min=0.2, beta_max=0.8, edge_softness=0.7)
+    draws = [composer.draw(step, 1, 0) for step in range(600)]
+    betas = [draw.beta for draw in draws]
+    assert 0.2 <= min(betas) < 0.25
+    assert 0.75 < max(betas) <= 0.8
+    assert max(draw.softness for draw in draws) <= 0.7
+    assert np.mean([draw.is_plain for draw in draws]) == pytest.approx(0.5, abs=0.08)
+    assert {draw.mask for draw in draws} == set(range(6))
+    assert {draw.source for draw in draws} == set(range(5))
+    assert {draw.mask_symmetry for draw in draws} == {draw.source_symmetry for draw in draws} == set(range(8))
+
+
+def test_a_bank_larger_than_the_images_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^images of 48 px are smaller than the defect bank's patches of 64 px \("):
+        make_composer(make_images(size=48))

@@ -1,0 +1,220 @@
+"""Parameters: one file, typed, with errors in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ndpnet.config import PARAMS_PATH, Params, load_params, parse_params
+
+# METHOD, in params.yaml's terms
+PAPER = {
+    "data": {"image_size": 256, "calibration_fraction": 0.0, "validation_fraction": 0.0},
+    "synthesis": {
+        "patch_size": 256,
+        "line_share": 0.0,
+        "plain_share": 0.0,
+        "beta_min": 0.0,
+        "beta_max": 0.0,
+        "edge_softness": 0.0,
+        "surface_symmetries": False,
+        "surface_jitter": 0.0,
+    },
+    "model": {
+        "base_width": 64,
+        "softmax_scale": 1.0,
+        "patch_sizes": (2, 4),
+        "ffm_channels": 64,
+        "ffm_kernel": 5,
+        "norm": "batch",
+        "num_references": 1,
+    },
+    "losses": {
+        "perceptual_weights": "torchvision",
+        "reconstruction_weight": 100.0,
+        "perceptual_weight": 1.0,
+        "defect_perception_weight": 1.0,
+        "feature_repair_weight": 1.0,
+        "segmentation_weight": 1.0,
+        "focal_gamma": 2.0,
+        "focal_alpha": 0.25,
+    },
+    "train": {
+        "batch_size": 8,
+        "precision": "32-true",
+        "weight_decay": 1e-5,
+        "schedule": "constant",
+        "gradient_clip": 0.0,
+        "ema_decay": 0.0,
+        "phase1": {"epochs": 400, "learning_rate": 1e-4, "defect_free_share": 0.0},
+        "phase2": {"epochs": 200, "learning_rate": 1e-4, "defect_free_share": 0.3},
+    },
+}
+
+
+def key_paths(values: dict[str, Any], prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in values.items():
+        found |= key_paths(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return found
+
+
+def field_paths(section: type[BaseModel], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
+        found |= field_paths(kind, f"{prefix}{name}.") if is_section else {prefix + name}
+    return found
+
+
+def one_line_error(*overrides: str, **settings: Any) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        load_params(overrides=overrides, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_file_has_every_parameter_and_no_other() -> None:
+    values = yaml.safe_load(PARAMS_PATH.read_text())
+    profiles = values.pop("profiles")
+    assert key_paths(values) == field_paths(Params)
+    for name, laid_over in profiles.items():
+        assert key_paths(laid_over) <= field_paths(Params), name
+        assert load_params(profile=name).profile == name
+
+
+def test_the_paper_profile_is_the_paper() -> None:
+    resolved = load_params(profile="paper").model_dump()
+    for section, expected in PAPER.items():
+        assert {name: resolved[section][name] for name in expected} == expected
+
+
+def test_demo_is_the_default() -> None:
+    params = load_params()
+    assert params.profile == "demo"
+    assert params.model.base_width < load_params(profile="paper").model.base_width
+    assert params == load_params(profile="demo")
+
+
+def test_a_profile_lies_under_the_overrides() -> None:
+    params = load_params(profile="paper", overrides=["train.phase1.epochs=5", "seed=7", "model.patch_sizes=[2]"])
+    assert (params.train.phase1.epochs, params.train.phase2.epochs) == (5, 200)
+    assert (params.seed, params.model.patch_sizes, params.model.base_width) == (7, (2,), 64)
+    assert load_params(overrides=["train.phase1.learning_rate=1e-3"]).train.phase1.learning_rate == 0.001
+    assert load_params(overrides=["synthesis.sources=a=b"]).synthesis.sources == "a=b"
+    assert load_params(overrides=['data.group_pattern=""']).data.group_pattern == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.phase1.epoch=3", "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
+        ("trian.batch_size=3", "unknown parameter 'trian.batch_size' (did you mean 'train'?)"),
+        ("sed=3", "unknown parameter 'sed' (did you mean 'seed'?)"),
+        ("seed.value=3", "unknown parameter 'seed.value' (did you mean 'seed'?)"),
+        ("train.phase1.xyz=3", "(known: epochs, learning_rate, defect_free_share)"),
+        ("train.phase1={epoch: 3}", "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
+        ("seed", "parameter 'seed' has no value (write name=value, as in train.phase1.epochs=5)"),
+        ("model.patch_sizes=[2,", "parameter 'model.patch_sizes': '[2,' is not valid YAML"),
+        ("profile=paper", "profile is no single parameter (choose it with --profile"),
+    ],
+)
+def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> None:
+    assert message in one_line_error(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.batch_size=eight", "'train.batch_size': Input should be a valid integer"),
+        ("train.batch_size=8.5", "got a number with a fractional part, not 8.5"),
+        ("train.batch_size=0", "'train.batch_size': Input should be greater than or equal to 1, not 0"),
+        ("train.phase1=3", "'train.phase1': Input should be a valid dictionary"),
+        ("train.phase1.epochs=0", "greater than 0, not 0"),
+        ("train.phase1.epochs=.inf", "finite number"),
+        ("train.phase1.epochs=.nan", "parameter 'train.phase1.epochs': "),
+        ("train.ema_decay=1", "less than 1, not 1"),
+        ("losses.focal_alpha=1.5", "less than or equal to 1, not 1.5"),
+        ("losses.perceptual_weight=-1", "greater than or equal to 0, not -1"),
+        ("model.norm=layer", "Input should be 'batch' or 'group', not 'layer'"),
+        ("model.patch_sizes=[2, 3]", "'model.patch_sizes.1': Input should be 1, 2 or 4, not 3"),
+        ("model.base_width=6", "multiple of 4, not 6"),
+        ("data.image_size=100", "multiple of 64, not 100"),
+        ("seed=-1", "greater than or equal to 0, not -1"),
+        ("seed=9223372036854775808", "not 9223372036854775808"),
+        ("synthesis.surface_symmetries=perhaps", "valid boolean"),
+    ],
+)
+def test_wrong_values_are_named_with_the_mend(override: str, message: str) -> None:
+    assert message in one_line_error(override)
+
+
+def test_checks_over_several_parameters() -> None:
+    message = one_line_error("synthesis.beta_min=0.9", "synthesis.beta_max=0.8")
+    assert message == "synthesis.beta_min 0.9 is above synthesis.beta_max 0.8"
+    message = one_line_error("synthesis.patch_size=256", "data.image_size=128")
+    assert message == "synthesis.patch_size 256 is above data.image_size 128"
+
+
+def test_several_errors_share_the_line() -> None:
+    message = one_line_error("train.batch_size=0", "model.base_width=5")
+    assert "'train.batch_size'" in message
+    assert "'model.base_width'" in message
+
+
+def test_an_unknown_profile_is_met_with_the_nearest() -> None:
+    assert one_line_error(profile="papr") == "unknown profile 'papr' (did you mean 'paper'?)"
+    assert "(known: demo, paper, line)" in one_line_error(profile="xyz123")
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    assert one_line_error(path=path).startswith(f"no parameter file {path}")
+    path.write_text("seed: [1\nmodel: {")
+    assert one_line_error(path=path).startswith(f"{path} is not valid YAML: ")
+    path.write_text("- a list")
+    assert "is not a table of parameters" in one_line_error(path=path)
+    values = yaml.safe_load(PARAMS_PATH.read_text())
+    del values["model"]["norm"]
+    values["profiles"]["demo"] = {"trian": {"batch_size": 1}}
+    path.write_text(yaml.safe_dump(values))
+    message = one_line_error(path=path)
+    assert "parameter 'model.norm' is missing" in message
+    assert "unknown parameter 'trian' (did you mean 'train'?)" in message
+
+
+def test_json_keeps_integers_and_a_large_seed() -> None:
+    params = load_params(profile="paper", overrides=[f"seed={2**63 - 1}"])
+    text = params.to_json()
+    assert "\n" not in text
+    assert parse_params(text) == params
+    plain = json.loads(text)
+    assert plain["seed"] == 9223372036854775807
+    assert plain["train"]["batch_size"] == 8
+    assert isinstance(plain["train"]["batch_size"], int)
+    assert isinstance(plain["model"]["patch_sizes"][0], int)
+    assert parse_params(params) is params
+    assert parse_params(plain) == params
+    assert parse_params(text).to_json() == text
+
+
+def test_json_is_validated_too() -> None:
+    values = json.loads(load_params().to_json())
+    values["model"]["with"] = 3
+    with pytest.raises(ValueError, match=r"unknown parameter 'model.with'"):
+        parse_params(json.dumps(values))
+    with pytest.raises(ValueError, match=r"^Invalid JSON"):
+        parse_params("{")
+
+
+def test_parameters_are_frozen() -> None:
+    params = load_params()
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.batch_size = 9
+    with pytest.raises(ValidationError, match="frozen"):
+        params.seed = 9

@@ -1,0 +1,146 @@
+"""The VGG maps against torchvision's own layers."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.vgg import make_layers
+from torchvision.transforms.functional import normalize
+
+from ndpnet.perceptual import load_vgg
+
+RELU_INDICES = (1, 3, 6, 8, 11)
+
+
+@pytest.fixture(scope="module")
+def features() -> nn.Sequential:
+    """torchvision's vgg16().features up to relu3_1, with random weights."""
+    torch.manual_seed(0)
+    return make_layers([64, 64, "M", 128, 128, "M", 256]).eval()
+
+
+@pytest.fixture(scope="module")
+def state_path(features: nn.Sequential, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "vgg16.pth"
+    torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, path)
+    return path
+
+
+def relu_maps(features: nn.Sequential, image: torch.Tensor) -> list[torch.Tensor]:
+    maps = []
+    for index, layer in enumerate(features):
+        image = layer(image)
+        if index in RELU_INDICES:
+            maps.append(image.clone())
+    return maps
+
+
+def random_image(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_state_dict_gives_torchvision_maps(features: nn.Sequential, state_path: Path) -> None:
+    image = random_image(2, 3, 20, 24)
+    with torch.no_grad():
+        expected = relu_maps(features, normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    maps = load_vgg(str(state_path))(image)
+    assert [tuple(each.shape) for each in maps] == [
+        (2, 64, 20, 24),
+        (2, 64, 20, 24),
+        (2, 128, 10, 12),
+        (2, 128, 10, 12),
+        (2, 256, 5, 6),
+    ]
+    for each, target in zip(maps, expected, strict=True):
+        torch.testing.assert_close(each, target, atol=1e-5, rtol=1e-4)
+
+
+def test_the_extractor_is_frozen_but_passes_gradients(state_path: Path) -> None:
+    vgg = load_vgg(str(state_path)).train()
+    assert list(vgg.parameters()) == []
+    image = random_image(1, 3, 16, 16).requires_grad_()
+    vgg(image)[-1].sum().backward()
+    assert image.grad.abs().sum() > 0
+    assert not any(buffer.requires_grad for buffer in vgg.buffers())
+
+
+def test_an_npz_has_its_own_preprocessing(features: nn.Sequential, tmp_path: Path) -> None:
+    path = tmp_path / "vgg.npz"
+    swap = np.flip(np.eye(3, dtype=np.float32), axis=0)[..., None, None] * 255  # RGB in [0, 1] -> BGR in 0..255
+    mean = np.array([103.9, 116.8, 123.7], dtype=np.float32)
+    arrays = {"preprocess_weight": swap, "preprocess_bias": -mean}
+    convs = [layer for layer in features if isinstance(layer, nn.Conv2d)]
+    for name, conv in zip(("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"), convs, strict=True):
+        arrays |= {f"{name}.weight": conv.weight.detach().numpy(), f"{name}.bias": conv.bias.detach().numpy()}
+    np.savez(path, **arrays)
+    image = random_image(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = relu_maps(features, image.flip(1) * 255 - torch.from_numpy(mean).view(1, 3, 1, 1))
+    for each, target in zip(load_vgg(str(path))(image), expected, strict=True):
+        torch.testing.assert_close(each, target, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.skipif("NDPNET_REAL_DATA" not in os.environ, reason="NDPNET_REAL_DATA names no folder")
+def test_published_weights_see_natural_images_at_unit_scale() -> None:
+    path = Path(os.environ["NDPNET_REAL_DATA"]) / "weights" / "vgg19_normalised_conv1_1_to_conv3_1.npz"
+    vgg = load_vgg(str(path))
+    with np.load(path) as arrays:
+        first = F.conv2d(
+            random_image(1, 3, 32, 32).flip(1) * 255 + torch.from_numpy(arrays["preprocess_bias"]).view(1, 3, 1, 1),
+            torch.from_numpy(arrays["conv1_1.weight"]),
+            torch.from_numpy(arrays["conv1_1.bias"]),
+            padding=1,
+        )
+    torch.testing.assert_close(vgg(random_image(1, 3, 32, 32))[0], F.relu(first), atol=1e-4, rtol=1e-4)
+    from PIL import Image
+    from skimage import data
+
+    photo = Image.fromarray(data.astronaut()).resize((128, 128))
+    with torch.no_grad():
+        maps = vgg(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255)
+    # the weights are normalised to a mean activation of one over photographs
+    assert all(0.3 < each.mean() < 3 for each in maps)
+
+
+@pytest.mark.parametrize("name", ["vgg.pth", "vgg.npz"])
+def test_an_unreadable_file_is_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"not a weight file\n" * 10)
+    with pytest.raises(
+        ValueError, match=rf"^cannot read VGG weights from .*{name}: .*expected torchvision's"
+    ) as caught:
+        load_vgg(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_the_layers_is_one_line(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "short.pth")
+    np.savez(tmp_path / "short.npz", preprocess_weight=np.zeros(3))
+    for name, missing in (("short.pth", "features.0.bias"), ("short.npz", "conv1_1.weight")):
+        with pytest.raises(ValueError, match=rf"cannot read VGG weights from .*{name}: KeyError.*{missing}"):
+            load_vgg(str(tmp_path / name))
+
+
+def test_pickled_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"path": tmp_path}, tmp_path / "object.pth")
+    with pytest.raises(ValueError, match="cannot read VGG weights"):
+        load_vgg(str(tmp_path / "object.pth"))
+
+
+def test_a_missing_file_names_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^no file .*/none\.pth for losses.perceptual_weights \(a \.pth or \.npz file"
+    ):
+        load_vgg(str(tmp_path / "none.pth"))
+
+
+def test_none_is_none_and_warns(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert load_vgg("none") is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no perceptual loss" in caplog.text

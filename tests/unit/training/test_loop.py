@@ -1,0 +1,228 @@
+"""The loop: schedule, averaging, clipping, resuming bit for bit, stopping at a loss that is no number."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from samples import NUM_STEPS, Pipeline
+
+from ndpnet import steps
+from ndpnet.config import Params, load_params
+from ndpnet.data.prepared import PreparedData
+from ndpnet.inference.package import make_network, read_weights
+from ndpnet.synthesis.bank import DefectBank
+from ndpnet.synthesis.compose import DefectComposer, to_unit
+from ndpnet.training.checkpoint import Checkpoint
+from ndpnet.training.loop import PhasePlan, Trainer, history_of, make_fabric
+from ndpnet.training.phase1 import Phase1
+from ndpnet.training.phase2 import Phase2
+from ndpnet.training.run import recipe_of
+
+
+def plan_of(pipeline: Pipeline, *overrides: str, num_images: int = 12) -> PhasePlan:
+    params = load_params(pipeline.params_path, overrides=overrides)
+    return PhasePlan("phase 1", params, params.train.phase1, num_images)
+
+
+def make_trainer(pipeline: Pipeline, work_dir: Path, *overrides: str, phase: int = 1) -> Trainer:
+    """A trainer as the steps make it, from the shared prepared folder and bank."""
+    params = load_params(pipeline.params_path, overrides=overrides)
+    fabric = make_fabric(params)
+    torch.manual_seed(params.seed)
+    network = make_network(params.model)
+    images = PreparedData.load(pipeline.prepared_dir).images("train")
+    settings = params.train.phase1 if phase == 1 else params.train.phase2
+    if phase == 2:
+        read_weights(pipeline.phase1_dir / "weights.safetensors", network)
+        network.set_reference(to_unit(torch.from_numpy(images[:1].copy())))
+    task = (Phase1 if phase == 1 else Phase2)(network, None, params.losses)
+    composer = DefectComposer(
+        images,
+        DefectBank.load(pipeline.bank_dir),
+        recipe_of(params, settings),
+        seed=params.seed,
+        phase=phase,
+        device=fabric.device,
+    )
+    plan = PhasePlan(f"phase {phase}", params, settings, len(images))
+    return Trainer(fabric, task, composer, plan, Checkpoint(work_dir))
+
+
+def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.final_network().state_dict().items()}
+
+
+def assert_same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert different == []
+
+
+def test_the_cosine_schedule_ends_at_one_percent(pipeline: Pipeline) -> None:
+    plan = plan_of(pipeline, "train.phase1.epochs=5", "train.batch_size=6", "train.phase1.learning_rate=0.002")
+    assert plan.num_steps == 10
+    assert plan.learning_rate(0) == 0.002
+    assert plan.learning_rate(9) == pytest.approx(2e-5, rel=1e-12)
+    assert plan.learning_rate(3) == pytest.approx(0.002 * (0.01 + 0.99 * 0.75), rel=1e-12)  # cos(pi/3) = 1/2
+    rates = [plan.learning_rate(step) for step in range(10)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_the_constant_schedule_is_constant(pipeline: Pipeline) -> None:
+    plan = plan_of(pipeline, "train.schedule=constant", "train.phase1.learning_rate=1e-4")
+    assert {plan.learning_rate(step) for step in range(plan.num_steps)} == {1e-4}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "num_images", "num_steps"), [(4, 4, 12, 12), (1, 8, 12, 2), (0.01, 8, 12, 1), (1, 8, 1, 1)]
+)
+def test_the_number_of_steps(
+    pipeline: Pipeline, epochs: float, batch_size: int, num_images: int, num_steps: int
+) -> None:
+    overrides = (f"train.phase1.epochs={epochs}", f"train.batch_size={batch_size}")
+    assert plan_of(pipeline, *overrides, num_images=num_images).num_steps == num_steps
+
+
+@pytest.mark.parametrize(
+    ("count", "steps_due"), [(0, []), (1, [12]), (2, [6, 12]), (5, [3, 5, 8, 10, 12]), (12, list(range(1, 13)))]
+)
+def test_validations_are_spread_and_the_last_step_has_one(pipeline: Pipeline, count: int, steps_due: list[int]) -> None:
+    plan = plan_of(pipeline, f"train.num_validations={count}")
+    assert [step for step in range(1, plan.num_steps + 1) if plan.is_validation_due(step)] == steps_due
+
+
+def test_the_rate_of_every_step_is_in_the_history(pipeline: Pipeline) -> None:
+    plan = plan_of(pipeline)
+    rows = [row for row in history_of(pipeline.phase1_dir / "history.jsonl") if "loss" in row]
+    assert [row["lr"] for row in rows] == [plan.learning_rate(step) for step in range(NUM_STEPS)]
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def uninterrupted(
+    pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[int, dict[str, torch.Tensor], bytes]:
+    """Number, weights and history of a phase that ran in one go, with one checkpoint at its end."""
+    work_dir = tmp_path_factory.mktemp("uninterrupted")
+    trainer = make_trainer(pipeline, work_dir, "runtime.checkpoint_seconds=1000", phase=request.param)
+    trainer.run(None)
+    return request.param, weights_of(trainer), (work_dir / "history.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("num_done", [1, 7, 12])
+def test_a_resumed_phase_ends_bit_for_bit_as_an_uninterrupted_one(
+    pipeline: Pipeline, tmp_path: Path, uninterrupted: tuple[int, dict[str, torch.Tensor], bytes], num_done: int
+) -> None:
+    phase, weights, history = uninterrupted
+    first = make_trainer(pipeline, tmp_path, phase=phase)
+    for _ in range(num_done):
+        first.run_step()
+    first.flush()
+    first.save()
+    if num_done < NUM_STEPS:
+        first.run_step()  # lost, as by a kill before the next checkpoint
+        first.flush()
+    second = make_trainer(pipeline, tmp_path, phase=phase)
+    assert second.step == num_done
+    second.run(None)  # with a checkpoint after every step
+    assert_same_bits(weights_of(second), weights)
+    assert (tmp_path / "history.jsonl").read_bytes() == history
+
+
+def test_the_network_to_keep_is_the_moving_average(pipeline: Pipeline, tmp_path: Path) -> None:
+    trainer = make_trainer(pipeline, tmp_path, "train.ema_decay=0.75")
+    expected: dict[str, torch.Tensor] = {}
+    for _ in range(5):
+        trainer.run_step()
+        for name, value in trainer.network.state_dict().items():
+            if value.is_floating_point():
+                # the first step's weights start the average
+                expected[name] = 0.75 * expected.get(name, value.double()) + 0.25 * value.double()
+    kept = trainer.final_network().state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(kept[name].double(), value, rtol=1e-5, atol=1e-7)
+    moved = "encoder.layers.0.1.running_mean"  # statistics of BatchNorm are averaged too
+    assert not torch.equal(kept[moved], trainer.network.state_dict()[moved])
+
+
+def test_without_averaging_the_last_weights_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
+    trainer = make_trainer(pipeline, tmp_path, "train.ema_decay=0")
+    trainer.run_step()
+    assert trainer.final_network() is trainer.network
+
+
+def gradient_norms(trainer: Trainer, num_steps: int) -> list[float]:
+    """Norms of the gradients that the optimiser gets to see."""
+    norms: list[float] = []
+
+    def measure(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [each.grad for group in optimizer.param_groups for each in group["params"]]
+        squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
+        norms.append(math.sqrt(sum(square.item() for square in squares)))
+
+    trainer.optimizer.optimizer.register_step_pre_hook(measure)
+    for _ in range(num_steps):
+        trainer.run_step()
+    return norms
+
+
+def test_gradients_are_clipped_to_the_given_norm(pipeline: Pipeline, tmp_path: Path) -> None:
+    free = gradient_norms(make_trainer(pipeline, tmp_path / "free", "train.gradient_clip=0"), 3)
+    limit = free[0] / 3
+    clipped = gradient_norms(make_trainer(pipeline, tmp_path / "clipped", f"train.gradient_clip={limit}"), 3)
+    assert clipped[0] == pytest.approx(limit, rel=1e-4)
+    assert max(clipped) <= limit * (1 + 1e-4)
+    loose = gradient_norms(make_trainer(pipeline, tmp_path / "loose", f"train.gradient_clip={10 * max(free)}"), 3)
+    assert loose == free
+
+
+@pytest.mark.parametrize("phase", [1, 2])
+def test_a_loss_that_is_no_number_stops_and_leaves_the_last_finite_checkpoint(
+    pipeline: Pipeline, tmp_path: Path, phase: int
+) -> None:
+    trainer = make_trainer(pipeline, tmp_path, phase=phase)
+    for _ in range(3):
+        trainer.run_step()
+    trainer.flush()
+    trainer.save()
+    before = (tmp_path / "state.pt").read_bytes()
+    with torch.no_grad():
+        trainer.network.decoder.to_image.bias.fill_(math.nan)
+    with pytest.raises(RuntimeError, match=rf"^phase {phase}: non-finite loss at step 4: .*'reconstruction': nan") as e:
+        trainer.run(None)
+    assert str(tmp_path) in str(e.value)
+    assert (tmp_path / "state.pt").read_bytes() == before
+    assert [row["step"] for row in history_of(tmp_path / "history.jsonl")] == [1, 2, 3]
+
+
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(pipeline: Pipeline, tmp_path: Path) -> None:
+    trainer = make_trainer(pipeline, tmp_path)
+    trainer.run_step()
+    trainer.flush()
+    trainer.save()
+    before = (tmp_path / "state.pt").read_bytes()
+    with torch.no_grad():
+        trainer.network.encoder.layers[4][0].weight[0, 0, 0, 0] = math.inf
+    with pytest.raises(RuntimeError, match=r"^phase 1: non-finite weights after step 1 \(lower the learning rate\)$"):
+        trainer.save()
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_a_diverging_training_writes_no_output(pipeline: Pipeline, tmp_path: Path) -> None:
+    params = load_params(pipeline.params_path, overrides=["train.phase1.learning_rate=1e30"])
+    with pytest.raises(RuntimeError, match=r"phase 1: non-finite (loss at|weights after) step \d+"):
+        steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, tmp_path / "out", params, tmp_path / "work")
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    (work_dir,) = (tmp_path / "work").iterdir()
+    if (work_dir / "state.pt").exists():
+        state = Checkpoint(work_dir).load()
+        assert all(value.isfinite().all() for value in state["network"].values())
+
+
+def test_a_missing_gpu_is_one_line(pipeline: Pipeline) -> None:
+    params: Params = load_params(pipeline.params_path, overrides=["runtime.accelerator=cuda"])
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ValueError, match=r"no CUDA device is visible \(use auto or cpu\)$"):
+        make_fabric(params)
