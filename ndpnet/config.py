@@ -80,6 +80,12 @@ class LossConfig(Section):
     focal_gamma: NotNegative
     focal_alpha: Fraction
 
+    @model_validator(mode="after")
+    def _focal_has_a_gradient(self) -> "LossConfig":
+        if 0 < self.focal_gamma < 1:
+            raise ValueError(f"losses.focal_gamma {self.focal_gamma} has no finite gradient at 0 (use 0, or 1 up)")
+        return self
+
 
 class PhaseConfig(Section):
     """One training phase."""
@@ -134,6 +140,14 @@ class Params(Section):
     train: TrainConfig
     evaluation: EvaluationConfig
     runtime: RuntimeConfig
+
+    @model_validator(mode="after")
+    def _batch_is_shared_evenly(self) -> "Params":
+        if self.train.batch_size % self.runtime.devices:
+            raise ValueError(
+                f"train.batch_size {self.train.batch_size} is no multiple of runtime.devices {self.runtime.devices}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patches_fit_images(self) -> "Params":

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 CONV_NAMES = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
 CONV_INDICES = (0, 2, 5, 7, 10)  # of torchvision's vgg16().features
 POOL_BEFORE = (False, False, True, False, True)
+SHAPES = ((3, 3, 1, 1), (64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3))
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -24,7 +25,10 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, convolutions: ConvWeights, preprocess: tuple[torch.Tensor, torch.Tensor]) -> None:
         super().__init__()
-        for name, (weight, bias) in zip(("preprocess", *CONV_NAMES), [preprocess, *convolutions], strict=True):
+        parts = zip(("preprocess", *CONV_NAMES), [preprocess, *convolutions], SHAPES, strict=True)
+        for name, (weight, bias), shape in parts:
+            if weight.shape != shape or bias.shape != shape[:1]:
+                raise ValueError(f"{name} is {tuple(weight.shape)} instead of {shape}")
             self.register_buffer(f"{name}_weight", weight)
             self.register_buffer(f"{name}_bias", bias)
 

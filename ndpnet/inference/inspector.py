@@ -90,8 +90,8 @@ class Inspector:
         if self.threshold is None:
             empty = np.zeros((height, width), dtype=bool)
             return Verdict(prediction.score, None, None, anomaly_map, empty, (), prediction.reconstruction)
-        # at network resolution, so that a defective image always has a region
-        above = prediction.anomaly_map > self.threshold
+        # at network resolution and in double precision, as the score: a defective image always has a region
+        above = prediction.anomaly_map.astype(np.float64) > self.threshold
         mask = np.ascontiguousarray(scale_mask(scale_mask(above, height).T, width).T)
         regions = find_regions(above, prediction.anomaly_map, size=(height, width))
         return Verdict(

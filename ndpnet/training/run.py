@@ -55,15 +55,17 @@ def recipe_of(params: Params, phase: PhaseConfig) -> Recipe:
 
 def train_encoder(inputs: PhaseInputs) -> PhaseResult:
     """Phase 1: encoder and decoder (Eq. 12-14)."""
+    fabric = make_fabric(inputs.params)  # first: it decides how this process computes
     torch.manual_seed(inputs.params.seed)
     network = make_network(inputs.params.model)
     vgg = load_vgg(inputs.params.losses.perceptual_weights)
-    return _run(inputs, 1, network, vgg, [])
+    return _run(fabric, inputs, 1, network, vgg, [])
 
 
 def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     """Phase 2: attention, decoder and segmentation behind the frozen encoder of phase 1 (Eq. 15-17)."""
     params = inputs.params
+    fabric = make_fabric(params)  # first: it decides how this process computes
     torch.manual_seed(params.seed)
     network = make_network(params.model)
     read_weights(encoder_weights, network)
@@ -71,16 +73,16 @@ def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     chosen = choose_references(images, network, method=params.model.reference, count=params.model.num_references)
     network.set_reference(to_unit(torch.from_numpy(np.array(images[chosen]))))
     vgg = load_vgg(params.losses.perceptual_weights)
-    return _run(inputs, 2, network, vgg, chosen)
+    return _run(fabric, inputs, 2, network, vgg, chosen)
 
 
 def _run(
-    inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None, references: list[int]
+    fabric: Fabric, inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None, references: list[int]
 ) -> PhaseResult:
     """Train on as many processes as `runtime.devices` says; the result comes from the first."""
     # the network is an argument of its own: Fabric gives every process its copy of arguments alone
     train = partial(_train, inputs=inputs, number=number, vgg=vgg)
-    speed = make_fabric(inputs.params).launch(train, network)
+    speed = fabric.launch(train, network)
     # by way of a file: a process that has ended cannot hand over its memory
     read_weights(inputs.work_dir / FINAL_WEIGHTS, network)
     return PhaseResult(network.cpu().eval(), references, speed)
@@ -90,6 +92,7 @@ def _train(
     fabric: Fabric, network: NDPNet, inputs: PhaseInputs, number: int, vgg: VGGFeatures | None
 ) -> dict[str, float]:
     """Run one phase in this process; the first one writes the network to keep. -> the speed."""
+    torch.set_flush_denormal(True)  # of each process: Fabric hands on its other settings, not this one
     params = inputs.params
     phase = params.train.phase1 if number == 1 else params.train.phase2
     images = inputs.prepared.images("train")

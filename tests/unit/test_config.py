@@ -218,3 +218,12 @@ def test_parameters_are_frozen() -> None:
         params.train.batch_size = 9
     with pytest.raises(ValidationError, match="frozen"):
         params.seed = 9
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [("runtime.devices=3", "train.batch_size 8 is no multiple of runtime.devices"), ("losses.focal_gamma=0.5", "0.5")],
+)
+def test_values_that_cannot_train_are_refused(override: str, fragment: str) -> None:
+    with pytest.raises(ValueError, match=fragment):
+        load_params(overrides=[override])

@@ -79,6 +79,15 @@ def test_perception_loss_by_hand() -> None:
     assert loss.item() == pytest.approx((0.5**2) / 4, rel=1e-5)
 
 
+def test_channels_are_averaged_before_the_normalisation() -> None:
+    # distances as small as the epsilon of N tell a mean from a sum: 1e-6 / (1e-6 + 1e-6)
+    mask = torch.tensor([[[[1.0, 0.0]]]])
+    defective = torch.zeros(1, 4, 1, 2)
+    defective[0, :, 0, 0] = 1e-3
+    loss = defect_perception_loss([torch.zeros(1, 4, 1, 2)], [defective], mask)
+    assert loss.item() == pytest.approx((0.5 - 1) ** 2 / 2, rel=1e-4)
+
+
 def test_perception_loss_of_defect_free_images_is_zero_with_a_finite_gradient() -> None:
     defective = torch.zeros(2, 3, 4, 4, requires_grad=True)
     loss = defect_perception_loss([torch.zeros(2, 3, 4, 4)], [defective], torch.zeros(2, 1, 8, 8))

@@ -144,3 +144,11 @@ def test_none_is_none_and_warns(caplog: pytest.LogCaptureFixture) -> None:
         assert load_vgg("none") is None
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no perceptual loss" in caplog.text
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vgg.pth"
+    names = [f"features.{index}.{part}" for index in (0, 2, 5, 7, 10) for part in ("weight", "bias")]
+    torch.save({name: torch.zeros(4, 3, 3, 3) if name.endswith("weight") else torch.zeros(4) for name in names}, path)
+    with pytest.raises(ValueError, match=r"conv1_1 is \(4, 3, 3, 3\) instead of \(64, 3, 3, 3\)"):
+        load_vgg(str(path))

@@ -95,7 +95,7 @@ def test_truncated_png_says_so() -> None:
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot read x.png: not a picture in PNG"):
+    with pytest.raises(ValueError, match=r"cannot read x\.png: not a picture in PNG"):
         read_image(b"hello", name="x.png")
     with pytest.raises(ValueError, match=r"cannot read .*none\.png: no such file \(check the path\)"):
         read_image(tmp_path / "none.png")
@@ -126,7 +126,7 @@ def test_fit_image_keeps_what_fits_and_averages_the_rest() -> None:
     fitted = fit_image(stripes, 64)
     assert fitted.shape == (64, 64, 3)
     assert np.abs(fitted[:, 2:-2].astype(int) - 100).max() <= 8
-    with pytest.raises(ValueError, match="a.png has 100x63 pixels, a side below 64"):
+    with pytest.raises(ValueError, match=r"a\.png has 100x63 pixels, a side below 64"):
         fit_image(np.zeros((63, 100, 3), dtype=np.uint8), 64, name="a.png")
 
 

@@ -34,7 +34,7 @@ def test_training_only_and_masks_missing_altogether_are_allowed(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "paths, message",
+    ("paths", "message"),
     [
         ((), r"no folder .*train/good \(put"),
         (("train/good/notes.txt",), r"no images under .*train/good \(run"),

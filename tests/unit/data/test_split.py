@@ -32,7 +32,7 @@ def test_raising_a_fraction_only_moves_groups_into_it() -> None:
     assert few < more
 
 
-@pytest.mark.parametrize("calibration, validation", [(-0.1, 0.1), (0.5, 0.5), (0.2, -0.1), (float("nan"), 0.1)])
+@pytest.mark.parametrize(("calibration", "validation"), [(-0.1, 0.1), (0.5, 0.5), (0.2, -0.1), (float("nan"), 0.1)])
 def test_bad_fractions_are_refused(calibration: float, validation: float) -> None:
     with pytest.raises(ValueError, match="leave no share to train on"):
         assign_split("a", calibration_fraction=calibration, validation_fraction=validation)

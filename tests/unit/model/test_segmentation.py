@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, filter_map
+from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, filter_map, median_of
 
 
 def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -69,6 +69,13 @@ def test_filters_are_a_mean_and_a_median_with_nearest_borders(shape: tuple[int, 
         mean = ndimage.uniform_filter(anomaly_map[image, 0].double().numpy(), 5, mode="nearest")
         expected = ndimage.median_filter(mean, 5, mode="nearest")
         np.testing.assert_allclose(filtered[image, 0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 25])
+def test_the_median_is_exact(count: int) -> None:
+    values = random_tensor(count, 40, 50, seed=count)
+    values[:, :20] = (values[:, :20] * 4).floor()  # ties
+    assert torch.equal(median_of(list(values)), values.median(dim=0).values)
 
 
 def test_a_lone_pixel_is_filtered_away_and_a_block_stays() -> None:

@@ -1,0 +1,142 @@
+"""A threshold from good pictures: which are refused, what changes in the package, what it promises."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from samples import Pipeline
+
+from ndpnet.data.prepared import PreparedData
+from ndpnet.files import hash_of, sha256_of
+from ndpnet.inference import Inspector
+from ndpnet.inference.calibration import calibrate
+
+
+@pytest.fixture
+def good_dir(tmp_path: Path) -> Path:
+    """Twelve good pictures of four parts that no model has seen, of another size."""
+    from skimage.data import brick
+
+    good_dir = tmp_path / "good"
+    good_dir.mkdir()
+    for number in range(12):
+        crop = brick()[number * 30 : number * 30 + 90, 200:300]
+        Image.fromarray(crop).save(good_dir / f"wall_n{number // 3}_{number}.png")
+    return good_dir
+
+
+def config_of(folder: Path) -> dict:
+    return json.loads((folder / "config.json").read_text())
+
+
+def test_training_fits_the_threshold_on_the_calibration_images(pipeline: Pipeline) -> None:
+    prepared = PreparedData.load(pipeline.prepared_dir)
+    inspector = Inspector.load(pipeline.model_dir)
+    scores = [inspector.predict(image).score for image in prepared.images("calibration")]
+    record = config_of(pipeline.model_dir)["threshold"]
+    assert record["value"] == max(scores)  # 3 units are far from the 99 that 1 % needs
+    assert (record["num_images"], record["num_units"], record["units_needed"]) == (6, 3, 99)
+    assert record["guaranteed_rate"] == 0.25
+    assert record["statement"] == (
+        "No guarantee for 1.0 %: 3 independent calibration units can guarantee 25.0 % at best; 99 would do."
+    )
+    assert record["data_hash"] == hash_of(sorted(each.sha256 for each in prepared.records("calibration")))
+
+
+def test_a_new_package_differs_in_the_threshold_alone(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
+    before, after = config_of(pipeline.model_dir), config_of(tmp_path / "new")
+    assert after.pop("threshold") == record
+    assert before.pop("threshold") != record
+    assert after == before
+    names = sorted(path.name for path in pipeline.model_dir.iterdir())
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
+    for name in set(names) - {"config.json"}:
+        assert (tmp_path / "new" / name).read_bytes() == (pipeline.model_dir / name).read_bytes()
+    inspector = Inspector.load(tmp_path / "new")
+    scores = [inspector.inspect(path).score for path in sorted(good_dir.iterdir())]
+    assert inspector.threshold == record["value"] == max(scores)
+    assert record["data_hash"] == hash_of(sorted(sha256_of(path) for path in good_dir.iterdir()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "new"]
+
+
+def test_groups_and_the_target_rate_decide_what_is_promised(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    single = calibrate(pipeline.model_dir, good_dir, tmp_path / "single", target_rate=0.1)
+    assert (single["num_units"], single["guaranteed_rate"], single["units_needed"]) == (12, 0.1, 9)
+    assert single["statement"].startswith("At most 10.0 % false alarms on new good images, fitted on 12 independent")
+    grouped = calibrate(pipeline.model_dir, good_dir, tmp_path / "grouped", group_pattern=r"_(n\d)_", target_rate=0.1)
+    assert (grouped["num_units"], grouped["num_images"], grouped["guaranteed_rate"]) == (4, 12, 0.2)
+    assert grouped["statement"].startswith("No guarantee for 10.0 %: 4 independent calibration units can guarantee 20")
+    # the 12th smallest of 12 is what ceil(13 * 0.9) asks for; half the time the 7th would do
+    half = calibrate(pipeline.model_dir, good_dir, tmp_path / "half", target_rate=0.5)
+    inspector = Inspector.load(pipeline.model_dir)
+    scores = sorted(inspector.inspect(path).score for path in good_dir.iterdir())
+    assert single["value"] == scores[11]
+    assert half["value"] == scores[6]
+
+
+def test_calibrating_in_place_and_again_gives_the_same_bytes(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path
+) -> None:
+    model_dir = shutil.copytree(pipeline.model_dir, tmp_path / "model")
+    calibrate(model_dir, good_dir, model_dir)
+    first = (model_dir / "config.json").read_bytes()
+    assert first != (pipeline.model_dir / "config.json").read_bytes()
+    calibrate(model_dir, good_dir, model_dir)
+    assert (model_dir / "config.json").read_bytes() == first
+
+
+def test_training_images_are_refused_whatever_their_name(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    trained = pipeline.data_dir / "wall/train/good/wall_p00_0.png"
+    shutil.copy(trained, good_dir / "harmless.png")
+    message = r"good/harmless\.png is one of the model's training images \(calibrate on pictures it has never seen\)$"
+    with pytest.raises(ValueError, match=message):
+        calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good"]
+
+
+def test_images_the_model_was_only_calibrated_on_are_welcome(pipeline: Pipeline, tmp_path: Path) -> None:
+    good_dir = tmp_path / "good"
+    good_dir.mkdir()
+    for shot in range(2):
+        for group in ("p08", "p11", "p17"):
+            shutil.copy(pipeline.data_dir / f"wall/train/good/wall_{group}_{shot}.png", good_dir)
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern=r"_(p\d+)_")
+    assert record == config_of(pipeline.model_dir)["threshold"]
+    assert (tmp_path / "new/config.json").read_bytes() == (pipeline.model_dir / "config.json").read_bytes()
+
+
+def test_bad_folders_are_one_line_and_leave_nothing(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    shutil.copy(good_dir / "wall_n0_0.png", tmp_path / "broken")
+    (tmp_path / "broken" / "x.png").write_bytes((good_dir / "wall_n0_0.png").read_bytes()[:500])
+    for name, message in {
+        "none": "no file or folder .*none",
+        "empty": "no images under .*empty",
+        "broken": r"cannot read .*broken/x\.png",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            calibrate(pipeline.model_dir, tmp_path / name, tmp_path / "new")
+    for options, message in (
+        ({"group_pattern": "(lamp)"}, "finds no group in wall_n0_0.png"),
+        ({"group_pattern": "("}, "is no regular expression"),
+        ({"target_rate": 0.0}, "target_rate is 0.0: choose one"),
+        ({"target_rate": 1.5}, "target_rate is 1.5: choose one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            calibrate(pipeline.model_dir, good_dir, tmp_path / "new", **options)
+    with pytest.raises(ValueError, match="will not replace folder"):
+        calibrate(pipeline.model_dir, good_dir, good_dir)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "empty", "good"]
+    assert len(list(good_dir.iterdir())) == 12
+
+
+def test_scores_are_those_of_the_inspector_not_of_the_raw_size(pipeline: Pipeline, good_dir: Path) -> None:
+    inspector = Inspector.load(pipeline.model_dir)
+    scores = np.array([inspector.inspect(path).score for path in sorted(good_dir.iterdir())])
+    assert len(np.unique(scores)) == 12
+    assert ((scores > 0) & (scores < 1)).all()

@@ -1,0 +1,147 @@
+"""Inspecting folders: what is counted and written, what goes on after an unreadable file, what is replaced."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from samples import Pipeline
+
+from ndpnet.inference import Inspector
+from ndpnet.inference.folder import FolderResult, inspect_folder, list_images
+
+
+@pytest.fixture(scope="module")
+def scores(pipeline: Pipeline) -> dict[str, float]:
+    """Score by path of the test pictures."""
+    inspector = Inspector.load(pipeline.model_dir)
+    root = pipeline.data_dir / "wall/test"
+    return {path.relative_to(root).as_posix(): inspector.inspect(path).score for path in sorted(root.rglob("*.png"))}
+
+
+@pytest.fixture(scope="module")
+def inspector(pipeline: Pipeline, scores: dict[str, float]) -> Inspector:
+    """One that finds four of the twelve test pictures defective."""
+    return Inspector.load(pipeline.model_dir, threshold=sorted(scores.values())[7])
+
+
+@pytest.fixture
+def pictures(pipeline: Pipeline, tmp_path: Path) -> Path:
+    return shutil.copytree(pipeline.data_dir / "wall/test", tmp_path / "pictures")
+
+
+def read_csv(folder: Path) -> list[dict[str, str]]:
+    with (folder / "predictions.csv").open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def read_lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_every_picture_gets_a_row_a_line_and_an_overlay(
+    inspector: Inspector, pictures: Path, tmp_path: Path, scores: dict[str, float]
+) -> None:
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0)
+    rows, lines = read_csv(tmp_path / "out"), read_lines(tmp_path / "out")
+    assert {row["path"]: float(row["score"]) for row in rows} == scores
+    assert [row["path"] for row in rows] == [line["path"] for line in lines] == sorted(scores)
+    for row, line in zip(rows, lines, strict=True):
+        is_defective = scores[row["path"]] > inspector.threshold
+        assert row["verdict"] == line["verdict"] == ("defective" if is_defective else "good")
+        assert float(row["threshold"]) == inspector.threshold
+        assert int(row["num_regions"]) == len(line["regions"])
+        assert bool(line["regions"]) == is_defective
+        height, width = (96, 80) if row["path"].startswith("good/") else (80, 96)
+        assert (int(row["height"]), int(row["width"])) == (height, width)
+        picture = np.asarray(Image.open(tmp_path / "out/overlays" / f"{row['path']}.png"))
+        assert picture.shape == (height, width, 3)
+        original = np.asarray(Image.open(pictures / row["path"]).convert("RGB"))
+        assert (picture != original).any()
+    wanted = [f"overlays/{path}.png" for path in scores]
+    assert names(tmp_path / "out") == sorted([*wanted, "predictions.csv", "predictions.jsonl"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]
+
+
+def test_a_single_file(inspector: Inspector, pictures: Path, tmp_path: Path, scores: dict[str, float]) -> None:
+    result = inspect_folder(inspector, pictures / "hole/wall_p80_1.png", tmp_path / "out", with_overlays=False)
+    assert result.num_good + result.num_defective == 1
+    (row,) = read_csv(tmp_path / "out")
+    assert (row["path"], float(row["score"])) == ("wall_p80_1.png", scores["hole/wall_p80_1.png"])
+    assert names(tmp_path / "out") == ["predictions.csv", "predictions.jsonl"]
+
+
+def test_unreadable_files_are_named_and_the_others_go_on(
+    inspector: Inspector, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (pictures / "a_text.png").write_text("hello")
+    whole = (pictures / "good/wall_p90_0.png").read_bytes()
+    (pictures / "good/half.png").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(np.zeros((20, 200), dtype=np.uint8)).save(pictures / "z_small.PNG")
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 3)
+    failed = [row for row in read_csv(tmp_path / "out") if row["verdict"] == "error"]
+    assert [row["path"] for row in failed] == ["a_text.png", "good/half.png", "z_small.PNG"]
+    assert all(row["path"] in row["error"] and row["score"] == "" for row in failed)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        row["error"] for row in failed
+    ]
+    assert len(list((tmp_path / "out/overlays").rglob("*.png"))) == 12
+
+
+def test_a_second_run_replaces_all_of_the_first(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
+    inspect_folder(inspector, pictures, tmp_path / "out")
+    shutil.rmtree(pictures / "good")
+    inspect_folder(inspector, pictures, tmp_path / "out")
+    assert len(read_csv(tmp_path / "out")) == len(read_lines(tmp_path / "out")) == 6
+    assert not (tmp_path / "out/overlays/good").exists()
+    assert len(names(tmp_path / "out")) == 8
+
+
+def test_results_among_the_pictures_are_not_inspected(inspector: Inspector, pictures: Path) -> None:
+    for _ in range(2):
+        assert inspect_folder(inspector, pictures, pictures / "verdicts") == FolderResult(8, 4, 0)
+    with pytest.raises(ValueError, match="will not replace folder"):
+        inspect_folder(inspector, pictures, pictures)
+    assert (pictures / "good/wall_p90_0.png").exists()
+
+
+def test_hidden_files_are_no_pictures(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "._wall_p90_0.png").write_bytes(b"\0\5\x16\7")  # what macOS leaves on memory sticks
+    (pictures / ".thumbnails").mkdir()
+    shutil.copy(pictures / "good/wall_p90_0.png", pictures / ".thumbnails")
+    (pictures / "folder.png").mkdir()
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0)
+
+
+def test_a_failure_leaves_earlier_results(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
+    inspect_folder(inspector, pictures, tmp_path / "out", with_overlays=False)
+    before = (tmp_path / "out/predictions.csv").read_bytes()
+    with pytest.raises(ValueError, match="no images under"):
+        inspect_folder(inspector, tmp_path / "out", tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot write .*file/out"):
+        inspect_folder(inspector, pictures, tmp_path / "file" / "out")
+    assert (tmp_path / "out/predictions.csv").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "out", "pictures"]
+
+
+def test_without_a_threshold_the_user_learns_what_to_do(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
+    without = Inspector(inspector.network, image_size=64, threshold=None, device=inspector.device)
+    with pytest.raises(ValueError, match=r"no threshold \(run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --thresh"):
+        inspect_folder(without, pictures, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_listing_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^no file or folder .*none \(check the path\)$"):
+        list_images(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"^no images under .* \(known endings: \.png, "):
+        list_images(tmp_path)

@@ -1,0 +1,208 @@
+"""From a picture of any size and mode to a verdict; the same bits as the evaluation."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from samples import Pipeline
+
+from ndpnet import steps
+from ndpnet.inference import Inspector
+from ndpnet.inference.inspector import find_regions, scale_mask
+from ndpnet.inference.package import read_package
+
+
+@pytest.fixture(scope="module")
+def inspector(pipeline: Pipeline) -> Inspector:
+    return Inspector.load(pipeline.model_dir)
+
+
+@pytest.fixture(scope="module")
+def scratch(pipeline: Pipeline) -> np.ndarray:
+    """A defective picture. -> uint8 (80, 96), grey."""
+    return np.asarray(Image.open(pipeline.data_dir / "wall/test/scratch/wall_p81_1.png"))
+
+
+def with_threshold(inspector: Inspector, threshold: float | None) -> Inspector:
+    return Inspector(inspector.network, image_size=inspector.image_size, threshold=threshold, device=inspector.device)
+
+
+def level_between(values: np.ndarray, share: float) -> float:
+    """A number that about `share` of the values exceed, and that none equals."""
+    ordered = np.unique(values)
+    index = round((1 - share) * (len(ordered) - 1))
+    return float(ordered[index] + ordered[min(index + 1, len(ordered) - 1)]) / 2
+
+
+def test_a_raw_file_scores_bit_for_bit_as_in_the_evaluation(
+    pipeline: Pipeline, inspector: Inspector, tmp_path: Path
+) -> None:
+    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
+    with (tmp_path / "evaluation" / "predictions.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == 12
+    for row in rows:
+        path = pipeline.data_dir / "wall" / row["path"]
+        verdict = inspector.inspect(path)
+        assert repr(verdict.score) == row["score"]
+        assert repr(verdict.threshold) == row["threshold"]
+        assert verdict.is_defective == (row["verdict"] in ("found", "false alarm"))
+    assert len({row["score"] for row in rows}) == 12
+
+
+def test_a_file_its_bytes_and_its_pixels_are_the_same(pipeline: Pipeline, inspector: Inspector) -> None:
+    path = pipeline.data_dir / "wall/test/hole/wall_p80_1.png"
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    verdicts = [inspector.inspect(image) for image in (path, path.read_bytes(), pixels, str(path))]
+    assert len({verdict.score for verdict in verdicts}) == 1
+    for verdict in verdicts[1:]:
+        np.testing.assert_array_equal(verdict.anomaly_map, verdicts[0].anomaly_map)
+
+
+def test_colour_mode_and_depth_change_nothing(inspector: Inspector, scratch: np.ndarray, tmp_path: Path) -> None:
+    grey = Image.fromarray(scratch)
+    pictures = {
+        "grey": grey,
+        "rgb": grey.convert("RGB"),
+        "palette": grey.convert("P"),
+        "grey_alpha": grey.convert("LA"),
+        "sixteen": Image.fromarray(scratch.astype(np.uint16) * 257),
+    }
+    rgba = grey.convert("RGBA")
+    rgba.putalpha(100)
+    pictures["rgba"] = rgba
+    scores = {}
+    for name, picture in pictures.items():
+        picture.save(tmp_path / f"{name}.png")
+        scores[name] = inspector.inspect(tmp_path / f"{name}.png").score
+    assert set(scores.values()) == {inspector.inspect(np.repeat(scratch[..., None], 3, axis=2)).score}
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 300), (451, 97), (1000, 70), (128, 128), (65, 66)])
+def test_any_size_gives_maps_of_that_size(inspector: Inspector, height: int, width: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    verdict = with_threshold(inspector, 0.0).inspect(image)
+    assert verdict.anomaly_map.shape == verdict.mask.shape == (height, width)
+    assert verdict.anomaly_map.dtype == np.float32
+    assert verdict.mask.dtype == bool
+    assert verdict.mask.all()
+    (region,) = verdict.regions
+    assert (region.left, region.top, region.width, region.height) == (0, 0, width, height)
+    assert region.area == height * width
+    assert region.score == verdict.score
+    assert verdict.reconstruction.shape == (64, 64, 3)
+    assert verdict.reconstruction.dtype == np.uint8
+
+
+@pytest.mark.parametrize("network_size", [64, 128, 192])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (80, 96), (64, 250), (200, 131)])
+def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: int, height: int, width: int) -> None:
+    """Also where the picture is smaller than the network's input, and a pixel of the map has none of its own."""
+    image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    larger = Inspector(inspector.network, image_size=network_size, threshold=None, device=inspector.device)
+    without = larger.inspect(image)
+    assert without.is_defective is None
+    assert without.threshold is None
+    assert not without.mask.any()
+    assert without.regions == ()
+    just_below = float(np.nextafter(without.score, 0))
+    map_values = larger.predict(np.asarray(Image.fromarray(image).resize((network_size,) * 2))).anomaly_map
+    for threshold in (0.0, level_between(map_values, 0.3), level_between(map_values, 0.01), just_below):
+        verdict = with_threshold(larger, threshold).inspect(image)
+        assert verdict.is_defective
+        assert verdict.regions[0].score == verdict.score == without.score
+        assert [region.score for region in verdict.regions] == sorted(
+            (region.score for region in verdict.regions), reverse=True
+        )
+        boxes = np.zeros((height, width), dtype=bool)
+        for region in verdict.regions:
+            assert 0 <= region.left < region.left + region.width <= width
+            assert 0 <= region.top < region.top + region.height <= height
+            assert region.area >= 1
+            box = (slice(region.top, region.top + region.height), slice(region.left, region.left + region.width))
+            assert verdict.mask[box].any()
+            boxes[box] = True
+        assert not (verdict.mask & ~boxes).any()
+    for threshold in (without.score, 1.0):  # defective means above, not at
+        verdict = with_threshold(larger, threshold).inspect(image)
+        assert verdict.is_defective is False
+        assert not verdict.mask.any()
+        assert verdict.regions == ()
+
+
+def test_boxes_and_areas_are_in_pixels_of_the_picture() -> None:
+    above = np.zeros((8, 8), dtype=bool)
+    above[2:4, 1:3] = True
+    above[4, 3] = True  # touches by its corner: the same region
+    above[7, 7] = True
+    scores = np.where(above, 0.5, 0.0)
+    scores[7, 7] = 0.75
+    first, second = find_regions(above, scores, size=(16, 24))
+    assert (first.left, first.top, first.width, first.height, first.area, first.score) == (21, 14, 3, 2, 6, 0.75)
+    assert (second.left, second.top, second.width, second.height, second.area) == (3, 4, 9, 6, 30)
+    small = find_regions(above, scores, size=(4, 4))
+    assert [(region.left, region.top, region.width, region.height, region.area) for region in small] == [
+        (3, 3, 1, 1, 1),
+        (0, 1, 2, 2, 1),
+    ]
+    assert find_regions(np.zeros((8, 8), dtype=bool), scores, size=(16, 16)) == ()
+
+
+@pytest.mark.parametrize("num_rows", [8, 9, 11, 16, 40])
+def test_an_enlarged_mask_takes_the_nearest_pixel(num_rows: int) -> None:
+    mask = np.random.default_rng(1).random((8, 5)) > 0.5
+    expected = np.asarray(Image.fromarray(mask).resize((5, num_rows), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(scale_mask(mask, num_rows), expected)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 5, 7])
+def test_a_reduced_mask_loses_no_pixel(num_rows: int) -> None:
+    for row in range(8):
+        mask = np.zeros((8, 3), dtype=bool)
+        mask[row, 1] = True
+        scaled = scale_mask(mask, num_rows)
+        assert scaled.shape == (num_rows, 3)
+        assert scaled.sum() == 1
+        assert scaled[row * num_rows // 8 : -(-(row + 1) * num_rows // 8), 1].any()
+
+
+def test_the_threshold_is_the_packages_or_the_one_given(pipeline: Pipeline, inspector: Inspector) -> None:
+    assert inspector.threshold == read_package(pipeline.model_dir).threshold["value"]
+    assert Inspector.load(pipeline.model_dir, threshold=0.25).threshold == 0.25
+    assert Inspector.load(pipeline.model_dir, threshold=0.0).threshold == 0.0
+
+
+def test_a_batch_of_pictures_never_changes_a_score(pipeline: Pipeline, inspector: Inspector) -> None:
+    paths = sorted((pipeline.data_dir / "wall/test").rglob("*.png"))
+    forwards = [inspector.inspect(path).score for path in paths]
+    backwards = [inspector.inspect(path).score for path in reversed(paths)]
+    assert forwards == backwards[::-1]
+
+
+def test_what_cannot_be_inspected_is_named_in_one_line(inspector: Inspector, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    Image.fromarray(np.zeros((63, 200), dtype=np.uint8)).save(tmp_path / "small.png")
+    refused = {
+        r"cannot read .*text\.png: not a picture": tmp_path / "text.png",
+        r"cannot read .*none\.png: no such file": tmp_path / "none.png",
+        r"small\.png has 200x63 pixels, a side below 64": tmp_path / "small.png",
+        r"^the image is uint8 \(80, 96\) \(pass uint8 \(H, W, 3\), or the file\)$": np.zeros((80, 96), np.uint8),
+        r"^the image is float64 \(80, 96, 3\)": np.zeros((80, 96, 3)),
+    }
+    for message, image in refused.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            inspector.inspect(image)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"^camera 7 has 200x63 pixels"):
+        inspector.inspect((tmp_path / "small.png").read_bytes(), name="camera 7")
+
+
+def test_a_device_that_is_not_there_is_one_line(pipeline: Pipeline) -> None:
+    with pytest.raises(ValueError, match=r"^no device 'gpu' \(use cpu or cuda\)$"):
+        Inspector.load(pipeline.model_dir, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"^device cuda was asked for, but no CUDA device is visible"):
+            Inspector.load(pipeline.model_dir, device="cuda")

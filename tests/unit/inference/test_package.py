@@ -1,0 +1,143 @@
+"""The model package: read back equal in another process, refused in one line when anything is wrong with it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from processes import run_cli
+from safetensors.torch import load_file
+from samples import Pipeline
+
+from ndpnet.data.prepared import PreparedData
+from ndpnet.inference import Inspector
+from ndpnet.inference.package import read_package, read_weights
+from ndpnet.model import NDPNet
+
+
+@pytest.fixture
+def copy_dir(pipeline: Pipeline, tmp_path: Path) -> Path:
+    """A package to damage."""
+    return shutil.copytree(pipeline.model_dir, tmp_path / "model")
+
+
+def edit_config(folder: Path, change: Callable[[dict], object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_what_a_package_tells(pipeline: Pipeline) -> None:
+    package = read_package(pipeline.model_dir)
+    prepared = PreparedData.load(pipeline.prepared_dir)
+    assert package.image_size == 64
+    assert package.threshold["num_images"] == 6
+    assert package.threshold["num_units"] == 3
+    assert "runtime" not in package.config["params"]
+    assert set(package.config["lineage"]) == {"training_data_hash", "params_hash", "code_hash", "versions"}
+    (reference,) = package.config["references"]
+    row = [record.path for record in prepared.records("train")].index(reference)
+    np.testing.assert_array_equal(package.references(), prepared.images("train")[row : row + 1])
+
+
+def test_the_network_is_loaded_frozen_in_eval_mode(pipeline: Pipeline) -> None:
+    network = read_package(pipeline.model_dir).load_network(torch.device("cpu"))
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    state = load_file(pipeline.model_dir / "weights.safetensors")
+    assert state.keys() == network.state_dict().keys()
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_several_references_come_back(pipeline: Pipeline, copy_dir: Path) -> None:
+    from ndpnet.inference.package import write_references
+
+    references = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    write_references(references, copy_dir / "reference.png")
+    np.testing.assert_array_equal(type(read_package(pipeline.model_dir))(copy_dir, {}).references(), references)
+
+
+def test_a_new_process_gives_the_same_scores(pipeline: Pipeline, tmp_path: Path) -> None:
+    pictures = pipeline.data_dir / "wall" / "test"
+    inspector = Inspector.load(pipeline.model_dir)
+    expected = {
+        path.relative_to(pictures).as_posix(): inspector.inspect(path).score for path in pictures.rglob("*.png")
+    }
+    moved_dir = shutil.copytree(pipeline.model_dir, tmp_path / "elsewhere" / "model")
+    run_cli(["inspect", pictures, "--model", moved_dir, "--out", tmp_path / "verdicts"], tmp_path / "log")
+    lines = (tmp_path / "verdicts" / "predictions.jsonl").read_text().splitlines()
+    assert {row["path"]: row["score"] for row in map(json.loads, lines)} == expected
+    assert len(expected) == 12
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "reference.png", "manifest.json"])
+def test_a_damaged_or_missing_file_is_named(copy_dir: Path, name: str) -> None:
+    content = bytearray((copy_dir / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy_dir / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"model/{name} is damaged: not the hash in config\.json \(copy the pack"):
+        read_package(copy_dir)
+    (copy_dir / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=rf"model/{name} is damaged"):
+        read_package(copy_dir)
+    (copy_dir / name).unlink()
+    with pytest.raises(ValueError, match=rf"model/{name} is missing \(copy the package again\)$"):
+        read_package(copy_dir)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '"text"', "\x80"])
+def test_a_damaged_config_is_one_line(copy_dir: Path, content: str) -> None:
+    (copy_dir / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"config\.json is damaged: .*\(copy the package again\)$") as caught:
+        read_package(copy_dir)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_config_is_one_line(copy_dir: Path) -> None:
+    whole = (copy_dir / "config.json").read_text()
+    for length in (1, len(whole) // 2, len(whole) - 2):
+        (copy_dir / "config.json").write_text(whole[:length])
+        with pytest.raises(ValueError, match=r"config\.json is damaged: .*\(copy the package again\)$"):
+            read_package(copy_dir)
+
+
+@pytest.mark.parametrize("name", ["params", "threshold", "files", "lineage", "category", "references"])
+def test_a_config_without_an_entry_is_one_line(copy_dir: Path, name: str) -> None:
+    edit_config(copy_dir, lambda config: config.pop(name))
+    with pytest.raises(
+        ValueError, match=rf"config\.json is damaged: it has no entry {name} \(copy the package again\)"
+    ):
+        read_package(copy_dir)
+
+
+def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None:
+    edit_config(copy_dir, lambda config: config["files"].pop("weights.safetensors"))
+    with pytest.raises(ValueError, match=r"config\.json is damaged: its files are not weights\.safetensors, "):
+        read_package(copy_dir)
+
+
+def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
+    # a later format may well have other entries
+    (copy_dir / "config.json").write_text('{"format_version": 7}')
+    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 1 \(retrain, or install"):
+        read_package(copy_dir)
+
+
+def test_what_is_no_package_is_one_line(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ValueError, match=r"^no model package in .* \(it has no config\.json; run `ndpnet train-"):
+            read_package(folder)
+
+
+def test_weights_of_phase1_that_cannot_be_read_are_one_line(tmp_path: Path, pipeline: Pipeline) -> None:
+    network = NDPNet(base_width=4, ffm_channels=4)
+    (tmp_path / "half").write_bytes((pipeline.phase1_dir / "weights.safetensors").read_bytes()[:1000])
+    for path in (tmp_path / "half", tmp_path / "none"):
+        with pytest.raises(ValueError, match=r"^cannot read weights from .* \(run `ndpnet train-phase1` again\)$"):
+            read_weights(path, network)
+    before = network.encoder.layers[0][0].weight.clone()
+    read_weights(pipeline.phase1_dir / "weights.safetensors", network)
+    assert not torch.equal(network.encoder.layers[0][0].weight, before)

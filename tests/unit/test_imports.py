@@ -1,0 +1,73 @@
+"""What importing costs, and what the library must never import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ndpnet
+
+PACKAGE_DIR = Path(ndpnet.__file__).parent
+SOURCES = sorted(PACKAGE_DIR.rglob("*.py"))
+ADAPTERS = {"components", "pipelines", "kfp"}  # they import the library, not the other way round
+ONLY_IMPORTERS = {"mlflow": {"tracking.py", "serving_model.py"}, "boto3": {"storage.py"}, "dvc": {"storage.py"}}
+SLOW = {"torch", "torchvision", "lightning_fabric", "mlflow", "kfp", "sklearn", "scipy", "matplotlib", "skimage"}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Top-level names of everything a file imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} has a relative import"
+            assert all(alias.name != "*" for alias in node.names), f"{path}:{node.lineno} imports *"
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_the_walk_sees_the_whole_library() -> None:
+    assert len(SOURCES) > 40
+    assert {"torch", "lightning_fabric", "ndpnet"} <= imported_modules(PACKAGE_DIR / "training" / "loop.py")
+    assert "git" not in imported_modules(PACKAGE_DIR / "cli.py")
+    assert "yaml" in imported_modules(PACKAGE_DIR / "cli.py")  # inside a function
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE_DIR).as_posix())
+def test_no_file_imports_an_adapter_or_a_service_of_another_file(path: Path) -> None:
+    modules = imported_modules(path)
+    assert not modules & ADAPTERS
+    for module, importers in ONLY_IMPORTERS.items():
+        assert module not in modules or path.name in importers
+
+
+@pytest.mark.parametrize("module", ["ndpnet", "ndpnet.cli", "ndpnet.config", "ndpnet.inference"])
+def test_importing_loads_nothing_slow(module: str) -> None:
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=PACKAGE_DIR.parent
+    ).stdout.split()
+    assert "ndpnet" in loaded
+    assert not SLOW & set(loaded)
+
+
+def test_help_loads_nothing_slow_either() -> None:
+    code = (
+        "import sys\nfrom ndpnet.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print('LOADED', *{name.partition('.')[0] for name in sys.modules})"
+    )
+    for arguments in ([], ["--help"], ["train-phase1", "--help"], ["prepare", "--data", "x"]):
+        output = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            cwd=PACKAGE_DIR.parent,
+        ).stdout
+        loaded = output.split("LOADED")[1].split()
+        assert "click" in loaded
+        assert not (SLOW | {"numpy", "pydantic"}) & set(loaded)
