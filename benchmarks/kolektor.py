@@ -64,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
 def shared_inputs(out: Path, data: Path, params: Params) -> tuple[Path, Path]:
     """Prepared folder and bank, made once for all variants with the same settings."""
     prepared = out / f"prepared-{hash_of(params.data.model_dump(mode='json'))[:8]}"
-    made_of = params.synthesis.model_dump(include={"sources", "num_sources", "num_masks", "patch_size", "line_share"})
+    made_of = params.synthesis.model_dump(include=steps.BANK_PARAMETERS)
     bank = out / f"bank-{hash_of(made_of)[:8]}"
     if not prepared.is_dir():
         steps.prepare(data, "kolektor", prepared, params)

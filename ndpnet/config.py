@@ -40,6 +40,9 @@ class SynthesisConfig(Section):
     num_masks: Positive
     patch_size: Annotated[int, Field(ge=64, multiple_of=64)]
     line_share: Fraction
+    line_width_min: Annotated[float, Field(gt=0)]
+    line_width_max: Annotated[float, Field(gt=0)]
+    line_max_log2_grid: Annotated[int, Field(ge=0, le=5)]
     plain_share: Fraction
     plain_contrast: Fraction
     beta_min: Fraction
@@ -49,7 +52,11 @@ class SynthesisConfig(Section):
     surface_jitter: Fraction
 
     @model_validator(mode="after")
-    def _beta_is_a_range(self) -> "SynthesisConfig":
+    def _ranges_are_ranges(self) -> "SynthesisConfig":
+        if self.line_width_min > self.line_width_max:
+            raise ValueError(
+                f"synthesis.line_width_min {self.line_width_min} is above line_width_max {self.line_width_max}"
+            )
         if self.beta_min > self.beta_max:
             raise ValueError(f"synthesis.beta_min {self.beta_min} is above synthesis.beta_max {self.beta_max}")
         return self

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ndpnet.config import Params
 from ndpnet.files import hash_of, sha256_of
@@ -21,13 +22,22 @@ def code_hash() -> str:
 
 
 def params_hash(params: Params) -> str:
-    """Hash of the parameters that decide what is computed: all but `runtime` and `categories`."""
+    """Hash of the parameters that decide what is computed."""
     return hash_of(identity_params(params))
 
 
-def identity_params(params: Params) -> dict[str, object]:
-    """The parameters that belong to a model's identity, as plain values."""
-    return params.model_dump(mode="json", exclude={"runtime", "categories"})
+def identity_params(params: Params) -> dict[str, Any]:
+    """The parameters that belong to a model's identity: a file counts by its content, not by where it lies."""
+    elsewhere = {
+        "runtime": True,
+        "categories": True,
+        "synthesis": {"sources"},
+    }  # the bank's hash stands for its sources
+    values = params.model_dump(mode="json", exclude=elsewhere)
+    weights = Path(params.losses.perceptual_weights)
+    if weights.is_file():
+        values["losses"]["perceptual_weights"] = f"sha256:{sha256_of(weights)}"
+    return values
 
 
 def folder_hash(folder: Path, names: tuple[str, ...]) -> str:

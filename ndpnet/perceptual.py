@@ -25,10 +25,7 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, convolutions: ConvWeights, preprocess: tuple[torch.Tensor, torch.Tensor]) -> None:
         super().__init__()
-        parts = zip(("preprocess", *CONV_NAMES), [preprocess, *convolutions], SHAPES, strict=True)
-        for name, (weight, bias), shape in parts:
-            if weight.shape != shape or bias.shape != shape[:1]:
-                raise ValueError(f"{name} is {tuple(weight.shape)} instead of {shape}")
+        for name, (weight, bias) in zip(("preprocess", *CONV_NAMES), [preprocess, *convolutions], strict=True):
             self.register_buffer(f"{name}_weight", weight)
             self.register_buffer(f"{name}_bias", bias)
 
@@ -54,13 +51,21 @@ def load_vgg(weights: str) -> VGGFeatures | None:
     if not path.is_file():
         raise ValueError(f"no file {path} for losses.perceptual_weights (a .pth or .npz file, `torchvision` or `none`)")
     try:
-        if path.suffix == ".npz":
-            return _from_npz(path)
-        return _from_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        is_npz = path.suffix == ".npz"
+        vgg = _from_npz(path) if is_npz else _from_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        _check_shapes(vgg)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(
             f"cannot read VGG weights from {path}: {error!r} (expected torchvision's vgg16 state dict or an .npz)"
         ) from error
+    return vgg
+
+
+def _check_shapes(vgg: VGGFeatures) -> None:
+    for name, shape in zip(("preprocess", *CONV_NAMES), SHAPES, strict=True):
+        weight = getattr(vgg, f"{name}_weight")
+        if weight.shape != shape:
+            raise ValueError(f"{name} is {tuple(weight.shape)} instead of {shape}")
 
 
 def _download_vgg16() -> dict[str, torch.Tensor]:

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
 BANK_FILES = ("bank.json", "masks.npy", "sources.npy")
+BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources"}
+BANK_PARAMETERS |= {"line_share", "line_width_min", "line_width_max", "line_max_log2_grid"}
 PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
 
 ParamsLike = Params | str
@@ -31,16 +33,7 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
     from ndpnet.synthesis.bank import make_bank
 
     params = parse_params(params)
-    settings = params.synthesis
-    return make_bank(
-        out,
-        patch_size=settings.patch_size,
-        num_masks=settings.num_masks,
-        line_share=settings.line_share,
-        sources=settings.sources,
-        num_sources=settings.num_sources,
-        seed=params.seed,
-    )
+    return make_bank(out, seed=params.seed, **params.synthesis.model_dump(include=BANK_PARAMETERS))
 
 
 def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: Path) -> dict[str, float]:
@@ -77,14 +70,18 @@ def train_phase2(
 
     params = parse_params(params)
     check_output(out, marker=REFERENCE)
-    phase1_hash = folder_hash(phase1, (PHASE1_WEIGHTS, HISTORY))
-    inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES), phase1_hash])
+    inputs_of_model = {
+        "bank_hash": folder_hash(bank, BANK_FILES),
+        "phase1_hash": folder_hash(phase1, (PHASE1, PHASE1_WEIGHTS, HISTORY)),  # its own parameters, too
+    }
+    inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
     inputs = _phase_inputs("phase2", prepared, bank, params, work_dir, inputs_hash)
     with only_process(inputs.work_dir):
         result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
         with atomic_folder(out, marker=REFERENCE) as folder:
             shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
-            write_training(folder, result.network, inputs.prepared, result.reference_indices, params)
+            references = result.reference_indices
+            write_training(folder, result.network, inputs.prepared, references, params, inputs_of_model)
             threshold = calibrate_on_prepared(folder, inputs.prepared, params)
             losses = _keep_history(inputs.work_dir, folder / "history_phase2.jsonl")
         shutil.rmtree(inputs.work_dir)

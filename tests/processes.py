@@ -49,6 +49,12 @@ def run_cli(arguments: Sequence[object], log_path: Path) -> Finished:
     return Finished(process.exitcode, *(Path(f"{log_path}.{end}").read_text() for end in ("out", "err")))
 
 
+def paths_below(folder: Path) -> list[str]:
+    """Everything under a folder but the log of `run_cli`."""
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(path for path in paths if path not in ("log.out", "log.err"))
+
+
 def kill_when(process: BaseProcess, is_time: Callable[[], bool]) -> bool:
     """SIGKILL a process as soon as `is_time`. -> False if it ended by itself before."""
     deadline = time.monotonic() + TIME_LIMIT

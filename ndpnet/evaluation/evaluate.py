@@ -192,6 +192,8 @@ def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[
         "training data hash": lineage["training_data_hash"],
         "parameters hash": lineage["params_hash"],
         "training code hash": lineage["code_hash"],
+        "defect bank hash": lineage["bank_hash"],
+        "phase 1 hash": lineage["phase1_hash"],
         "reference image": ", ".join(package.config["references"]),
         "libraries": versions,
         **run_identity,

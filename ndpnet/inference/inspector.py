@@ -11,6 +11,7 @@ from scipy import ndimage
 from ndpnet.data.images import fit_image, read_image
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.model import NDPNet
+from ndpnet.model.denormals import denormals_flushed
 from ndpnet.synthesis.compose import to_unit
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
@@ -58,9 +59,9 @@ class Inspector:
         self.package: ModelPackage | None = None
 
     @classmethod
+    @denormals_flushed()
     def load(cls, path: Path, *, device: str = "cpu", threshold: float | None = None) -> "Inspector":
         """Open a model package; `threshold` replaces the package's. ValueError if it cannot be read."""
-        torch.set_flush_denormal(True)  # as in training: fast, and the same bits in whatever process
         package = read_package(path)
         if threshold is None and package.threshold is not None:
             threshold = package.threshold["value"]
@@ -71,6 +72,7 @@ class Inspector:
         return inspector
 
     @torch.inference_mode()
+    @denormals_flushed()  # as in training: fast, and the same bits in whatever process
     def predict(self, image: np.ndarray) -> Prediction:
         """Score and map at network resolution. image: uint8 (S, S, 3)."""
         # always alone: the bits of a convolution may depend on the batch it is part of

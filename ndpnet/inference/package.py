@@ -132,9 +132,14 @@ def read_weights(path: Path, network: NDPNet) -> None:
 
 
 def write_training(
-    folder: Path, network: NDPNet, prepared: PreparedData, reference_indices: list[int], params: Params
+    folder: Path,
+    network: NDPNet,
+    prepared: PreparedData,
+    reference_indices: list[int],
+    params: Params,
+    inputs: dict[str, str],
 ) -> None:
-    """Write everything of a package but its threshold."""
+    """Write everything of a package but its threshold; `inputs` are the hashes of what else it was made of."""
     records = prepared.records("train")
     write_weights(network, folder / WEIGHTS)
     write_references(np.array(prepared.images("train")[reference_indices]), folder / REFERENCE)
@@ -150,6 +155,7 @@ def write_training(
             "params_hash": params_hash(params),
             "code_hash": code_hash(),
             "versions": library_versions(),
+            **inputs,
         },
         "threshold": None,
     }

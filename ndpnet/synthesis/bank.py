@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,9 @@ def make_bank(
     patch_size: int,
     num_masks: int,
     line_share: float,
+    line_width_min: float,
+    line_width_max: float,
+    line_max_log2_grid: int,
     sources: str,
     num_sources: int,
     seed: int,
@@ -60,11 +64,14 @@ def make_bank(
     """Write a bank: `num_masks` masks (a share of thin lines) and `num_sources` crops of natural images."""
     photos = list_sources(sources)
     num_lines = round(num_masks * line_share)
+    make_lines = partial(
+        line_masks, min_width=line_width_min, max_width=line_width_max, max_log2_grid=line_max_log2_grid
+    )
     with atomic_folder(out_dir, marker=COUNTS) as folder:
         masks = np.concatenate(
             [
                 _packed_masks(blob_masks, num_masks - num_lines, patch_size, np.random.default_rng([seed, 0])),
-                _packed_masks(line_masks, num_lines, patch_size, np.random.default_rng([seed, 1])),
+                _packed_masks(make_lines, num_lines, patch_size, np.random.default_rng([seed, 1])),
             ]
         )
         np.save(folder / "masks.npy", masks)

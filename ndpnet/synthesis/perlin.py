@@ -8,7 +8,6 @@ import torch
 
 MAX_LOG2_GRID = 5
 NOISE_THRESHOLD = 0.5
-MAX_LINE_WIDTH = 4.0  # pixels
 # cells that a rotated unit square can touch at the finest grid, and the lattice points around them
 LATTICE_SIZE = math.ceil(math.sqrt(2) * 2**MAX_LOG2_GRID) + 3
 
@@ -71,15 +70,23 @@ def blob_masks(rng: np.random.Generator, batch_size: int, size: int) -> torch.Te
     return perlin_noise(draw_noise(rng, batch_size), size) > NOISE_THRESHOLD
 
 
-def line_masks(rng: np.random.Generator, batch_size: int, size: int) -> torch.Tensor:
-    """Thin curved lines, 1 to 4 pixels wide: zero lines of one noise, cut by another. -> bool (B, size, size).
+def line_masks(
+    rng: np.random.Generator,
+    batch_size: int,
+    size: int,
+    *,
+    min_width: float = 1.0,
+    max_width: float = 4.0,
+    max_log2_grid: int = 3,
+) -> torch.Tensor:
+    """Thin curved lines: zero lines of one noise, cut by another. Widths in pixels. -> bool (B, size, size).
 
-    Not in the paper, whose blobs hold nothing like a crack or a scratch.
+    A coarser grid gives fewer, longer lines. Not in the paper, whose blobs hold nothing like a crack or a scratch.
     """
-    noise = perlin_noise(draw_noise(rng, batch_size, max_log2_grid=3), size)
+    noise = perlin_noise(draw_noise(rng, batch_size, max_log2_grid), size)
     slope_y, slope_x = torch.gradient(noise, dim=(1, 2))
     distance = noise.abs() / (slope_x.square() + slope_y.square()).sqrt().clamp(min=1e-6)  # pixels, to first order
-    width = torch.from_numpy(rng.uniform(1.0, MAX_LINE_WIDTH, (batch_size, 1, 1)).astype(np.float32))
+    width = torch.from_numpy(rng.uniform(min_width, max_width, (batch_size, 1, 1)).astype(np.float32))
     window = perlin_noise(draw_noise(rng, batch_size, max_log2_grid=2), size)
     cut = torch.from_numpy(rng.uniform(0.0, 0.4, (batch_size, 1, 1)).astype(np.float32))
     return (distance < width / 2) & (window > cut)

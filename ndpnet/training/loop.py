@@ -195,7 +195,6 @@ def make_fabric(params: Params) -> Fabric:
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first use
     torch.use_deterministic_algorithms(runtime.deterministic)
-    torch.set_flush_denormal(True)  # denormal gradients make a CPU step three times as long
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("runtime.accelerator is cuda, but no CUDA device is visible (use auto or cpu)")
     strategy = "auto" if runtime.devices == 1 else "ddp_spawn"

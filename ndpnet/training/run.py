@@ -1,7 +1,7 @@
 """Both phases from prepared folder and bank to weights: put parts together, resume, hand the network back."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ndpnet.config import Params, PhaseConfig
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.package import make_network, read_weights, write_weights
 from ndpnet.model import NDPNet
+from ndpnet.model.denormals import denormals_flushed
 from ndpnet.perceptual import VGGFeatures, load_vgg
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe, to_unit
@@ -49,10 +50,11 @@ class PhaseResult:
 
 def recipe_of(params: Params, phase: PhaseConfig) -> Recipe:
     """How defects are composed in a phase."""
-    kept = params.synthesis.model_dump(exclude={"sources", "num_sources", "num_masks", "patch_size", "line_share"})
+    kept = params.synthesis.model_dump(include={field.name for field in fields(Recipe)})
     return Recipe(defect_free_share=phase.defect_free_share, **kept)
 
 
+@denormals_flushed()
 def train_encoder(inputs: PhaseInputs) -> PhaseResult:
     """Phase 1: encoder and decoder (Eq. 12-14)."""
     fabric = make_fabric(inputs.params)  # first: it decides how this process computes
@@ -62,6 +64,7 @@ def train_encoder(inputs: PhaseInputs) -> PhaseResult:
     return _run(fabric, inputs, 1, network, vgg, [])
 
 
+@denormals_flushed()
 def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     """Phase 2: attention, decoder and segmentation behind the frozen encoder of phase 1 (Eq. 15-17)."""
     params = inputs.params
@@ -88,11 +91,11 @@ def _run(
     return PhaseResult(network.cpu().eval(), references, speed)
 
 
+@denormals_flushed()  # here too: Fabric may have started another process
 def _train(
     fabric: Fabric, network: NDPNet, inputs: PhaseInputs, number: int, vgg: VGGFeatures | None
 ) -> dict[str, float]:
     """Run one phase in this process; the first one writes the network to keep. -> the speed."""
-    torch.set_flush_denormal(True)  # of each process: Fabric hands on its other settings, not this one
     params = inputs.params
     phase = params.train.phase1 if number == 1 else params.train.phase2
     images = inputs.prepared.images("train")

@@ -210,6 +210,7 @@ def test_evaluate_refuses_a_test_image_that_the_model_has_seen(pipeline: Pipelin
     assert names(tmp_path) == ["prepared"]
 
 
+@pytest.mark.slow
 def test_without_calibration_images_there_is_a_package_without_threshold(pipeline: Pipeline, tmp_path: Path) -> None:
     as_in_the_paper = ["data.calibration_fraction=0", "data.validation_fraction=0"]
     params = load_params(pipeline.params_path, overrides=[*as_in_the_paper, "train.num_validations=2"])

@@ -37,7 +37,8 @@ def test_what_a_package_tells(pipeline: Pipeline) -> None:
     assert package.threshold["num_images"] == 6
     assert package.threshold["num_units"] == 3
     assert "runtime" not in package.config["params"]
-    assert set(package.config["lineage"]) == {"training_data_hash", "params_hash", "code_hash", "versions"}
+    hashes = {"training_data_hash", "params_hash", "code_hash", "bank_hash", "phase1_hash"}
+    assert set(package.config["lineage"]) == hashes | {"versions"}
     (reference,) = package.config["references"]
     row = [record.path for record in prepared.records("train")].index(reference)
     np.testing.assert_array_equal(package.references(), prepared.images("train")[row : row + 1])

@@ -29,6 +29,7 @@ def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(out_dir: Path, sources: Path | str, **changes: Any) -> dict[str, int]:
     settings = {"patch_size": 64, "num_masks": 40, "line_share": 0.25, "num_sources": 7, "seed": 3}
+    settings |= {"line_width_min": 1.0, "line_width_max": 4.0, "line_max_log2_grid": 3}
     return make_bank(out_dir, sources=str(sources), **(settings | changes))
 
 

@@ -1,0 +1,114 @@
+"""The command line as a process: what it prints, its exit codes, its dry run."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import Finished, paths_below, run_cli
+from samples import CATEGORY, Pipeline
+
+import ndpnet
+
+
+@pytest.fixture
+def run(pipeline: Pipeline, tmp_path: Path) -> Callable[..., Finished]:
+    """Run a verb with the tiny parameters where it takes parameters."""
+
+    def run_verb(verb: str, *arguments: object) -> Finished:
+        takes_params = verb not in ("inspect", "calibrate", "demo-data")
+        options = ["--params", pipeline.params_path] if takes_params and "--params" not in arguments else []
+        return run_cli([verb, *arguments, *options], tmp_path / "log")
+
+    return run_verb
+
+
+@pytest.mark.slow
+def test_every_verb_from_pictures_to_verdicts(run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    inputs = ("--prepared", made / "prepared", "--bank", made / "bank")
+    work = ("--work-dir", made / "work")
+    for command in (
+        ("prepare", "--data", pipeline.data_dir, "--category", CATEGORY, "--out", made / "prepared"),
+        ("synthesize", "--out", made / "bank"),
+        ("train-phase1", *inputs, "--out", made / "phase1", *work),
+        ("train-phase2", *inputs, "--phase1", made / "phase1", "--out", made / "model", *work),
+        ("evaluate", "--prepared", made / "prepared", "--model", made / "model", "--out", made / "evaluation"),
+    ):
+        finished = run(*command)
+        assert finished.exit_code == 0, finished.stderr
+        assert finished.error_lines == [], command
+    assert (made / "evaluation/table.txt").read_text().strip() in finished.stdout
+    assert f"report: {made / 'evaluation/report.html'}" in finished.stdout
+    # the same numbers as the functions gave in another process
+    for name in ("weights.safetensors", "config.json"):
+        assert (made / "model" / name).read_bytes() == (pipeline.model_dir / name).read_bytes()
+    assert sorted(path.name for path in made.iterdir()) == [
+        "bank", "evaluation", "model", "phase1", "prepared", "work",
+    ]  # fmt: skip
+
+
+def test_the_exit_code_of_inspect_is_its_verdict(
+    run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path
+) -> None:
+    pictures = shutil.copytree(pipeline.data_dir / CATEGORY / "test/good", tmp_path / "pictures")
+    options = ("--model", pipeline.model_dir, "--out", tmp_path / "out")
+    good = run("inspect", pictures, *options, "--threshold", 0.999)
+    assert (good.exit_code, good.error_lines) == (0, [])
+    assert good.stdout.startswith("6 good, 0 defective, 0 unreadable (threshold 0.9990)")
+    defective = run("inspect", pictures, *options, "--threshold", 0.0)
+    assert (defective.exit_code, defective.error_lines) == (3, [])
+    assert defective.stdout.startswith("0 good, 6 defective, 0 unreadable")
+    (pictures / "broken.png").write_bytes(b"not a picture")
+    for threshold, counts in ((0.999, "6 good, 0 defective, 1"), (0.0, "0 good, 6 defective, 1")):
+        failed = run("inspect", pictures, *options, "--threshold", threshold)
+        assert failed.exit_code == 1
+        assert failed.stdout.startswith(f"{counts} unreadable")
+        assert "broken.png" in failed.stderr
+        assert "Traceback" not in failed.stderr
+    one_file = run("inspect", pictures / "wall_p90_0.png", *options, "--no-overlays")
+    assert one_file.exit_code in (0, 3)
+    assert paths_below(tmp_path / "out") == ["predictions.csv", "predictions.jsonl"]
+
+
+def test_calibrate_prints_the_promise(run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path) -> None:
+    good_dir = pipeline.data_dir / CATEGORY / "test/good"
+    finished = run("calibrate", pipeline.model_dir, good_dir, "--out", tmp_path / "new", "--false-alarm-rate", 0.2)
+    assert (finished.exit_code, finished.error_lines) == (0, [])
+    record = json.loads((tmp_path / "new/config.json").read_text())["threshold"]
+    assert finished.stdout == f"threshold {record['value']:.4f} from 6 images\n{record['statement']}\n"
+    assert "At most 20.0 % false alarms" in finished.stdout
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(run: Callable[..., Finished], tmp_path: Path) -> None:
+    finished = run("synthesize", "--out", tmp_path / "bank", "-P", "synthesis.num_masks=32", "--dry-run")
+    assert finished.exit_code == 0
+    assert "step: synthesize" in finished.stdout
+    assert "num_masks: 32" in finished.stdout
+    assert paths_below(tmp_path) == []
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = ["inspect", tmp_path / "none", "--model", tmp_path / "none", "--out", tmp_path / "out"]
+    finished = run_cli(["--debug", *command], tmp_path / "log")
+    assert finished.exit_code == 1
+    assert "Traceback" in finished.stderr
+
+
+@pytest.mark.slow
+def test_the_command_line_of_a_fresh_interpreter(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Not a child of a server: imports, threads and exit are those of a user's shell."""
+    command = ["inspect", pipeline.data_dir / CATEGORY / "test", "--model", pipeline.model_dir, "--threshold", "0"]
+    finished = subprocess.run(
+        [sys.executable, "-c", "from ndpnet.cli import main; main()", *command, "--out", tmp_path / "out"],
+        cwd=Path(ndpnet.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert finished.returncode == 3, finished.stderr
+    assert finished.stdout.startswith("0 good, 12 defective, 0 unreadable")

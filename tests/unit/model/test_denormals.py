@@ -1,0 +1,54 @@
+"""Denormal numbers count as zero while the network computes, and only then."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from samples import Pipeline
+
+from ndpnet import steps
+from ndpnet.inference import Inspector
+from ndpnet.model.denormals import denormals_flushed
+
+
+def is_flushed() -> bool:
+    """Whether a denormal float32 is taken for zero."""
+    return (torch.tensor([1e-40]) * 1).item() == 0.0
+
+
+@pytest.fixture(autouse=True)
+def not_flushed() -> None:
+    torch.set_flush_denormal(False)
+
+
+def test_the_mode_is_given_back() -> None:
+    with denormals_flushed():
+        assert is_flushed()
+        with denormals_flushed():
+            assert is_flushed()
+        assert is_flushed()
+    assert not is_flushed()
+    with pytest.raises(RuntimeError), denormals_flushed():
+        raise RuntimeError
+    assert not is_flushed()
+
+
+def test_a_callers_own_choice_stays() -> None:
+    torch.set_flush_denormal(True)
+    with denormals_flushed():
+        assert is_flushed()
+    assert is_flushed()
+    torch.set_flush_denormal(False)
+
+
+def test_the_network_computes_with_it_and_nobody_else(pipeline: Pipeline, tmp_path: Path) -> None:
+    inspector = Inspector.load(pipeline.model_dir)
+    assert not is_flushed()
+    seen = []
+    handle = inspector.network.register_forward_pre_hook(lambda *_: seen.append(is_flushed()))
+    inspector.predict(np.zeros((64, 64, 3), dtype=np.uint8))
+    handle.remove()
+    steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, tmp_path / "out", pipeline.params, tmp_path / "work")
+    assert seen == [True]
+    assert not is_flushed()
