@@ -2,10 +2,12 @@
 
 import hashlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from ndpnet.data.demo import (
@@ -148,3 +150,16 @@ def test_png_is_read_back_equal(shape: tuple[int, int]) -> None:
     with Image.open(io.BytesIO(encode_png(grey > 99))) as image:
         assert image.mode == "1"
         np.testing.assert_array_equal(np.asarray(image), grey > 99)
+
+
+def test_the_surfaces_are_those_that_data_dvc_pins(tmp_path: Path) -> None:
+    make_demo_data(tmp_path / "data")
+    paths = sorted((tmp_path / "data").rglob("*.png"))
+    entries = [
+        {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(tmp_path / "data").as_posix()}
+        for path in paths
+    ]
+    entries.sort(key=lambda entry: entry["relpath"])
+    tree_hash = hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()  # as DVC hashes a folder
+    pinned = yaml.safe_load((Path(__file__).parents[3] / "data.dvc").read_text())["outs"][0]
+    assert (pinned["md5"], pinned["nfiles"]) == (f"{tree_hash}.dir", len(paths))
