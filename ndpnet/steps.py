@@ -72,7 +72,7 @@ def train_phase2(
     check_output(out, marker=REFERENCE)
     inputs_of_model = {
         "bank_hash": folder_hash(bank, BANK_FILES),
-        "phase1_hash": folder_hash(phase1, (PHASE1, PHASE1_WEIGHTS, HISTORY)),  # its own parameters, too
+        "phase1_hash": folder_hash(phase1, (PHASE1_WEIGHTS, HISTORY, PHASE1)),  # its own parameters, too
     }
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
     inputs = _phase_inputs("phase2", prepared, bank, params, work_dir, inputs_hash)
