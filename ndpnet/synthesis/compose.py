@@ -189,5 +189,6 @@ def soften(mask: torch.Tensor, softness: torch.Tensor) -> torch.Tensor:
 
 
 def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    # a read-only memory map is copied once: torch refuses to share memory it must not write
-    return torch.from_numpy(np.array(array)).to(device)
+    # mapped copy-on-write: torch takes it as it is, and pictures beyond the memory's size can be trained on
+    is_mapped = isinstance(array, np.memmap) and array.flags.writeable
+    return torch.from_numpy(array if is_mapped else np.array(array)).to(device)

@@ -1,6 +1,7 @@
 """Eq. 1 pixel by pixel, and draws that are a function of their address."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,3 +278,16 @@ def test_shares_and_ranges_of_the_recipe() -> None:
 def test_a_bank_larger_than_the_images_is_named() -> None:
     with pytest.raises(ValueError, match=r"^images of 48 px are smaller than the defect bank's patches of 64 px \("):
         make_composer(make_images(size=48))
+
+
+def test_mapped_pictures_are_used_where_they_lie(tmp_path: Path) -> None:
+    images = make_images()
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="c")
+    composer = make_composer(mapped, surface_jitter=0.1)
+    assert composer.images.data_ptr() == mapped.ctypes.data
+    for of_map, of_array in zip(
+        composer.batch(3, 4), make_composer(images, surface_jitter=0.1).batch(3, 4), strict=True
+    ):
+        assert torch.equal(of_map, of_array)
+    assert (np.load(tmp_path / "images.npy") == images).all()
