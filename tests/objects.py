@@ -1,0 +1,51 @@
+"""Objects to upload for the tests, and what became of them on the disk."""
+
+import hashlib
+import random
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+from servers import S3Server
+
+from ndpnet.storage.keys import STATE_NAME
+from ndpnet.storage.s3 import Retries
+
+MB = 1 << 20
+TIME_LIMIT = 60.0
+IMPATIENT = Retries(num_attempts=3, first_wait=0.1, longest_wait=0.2, connect_timeout=2, read_timeout=3)
+PATIENT = Retries(num_attempts=40, first_wait=0.2, longest_wait=0.5, connect_timeout=2, read_timeout=5)
+
+
+def noise(num_bytes: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(num_bytes)
+
+
+def put(server: S3Server, bucket: str, key: str, content: bytes) -> None:
+    """One request: an ETag that is the md5."""
+    server.client().put_object(Bucket=bucket, Key=key, Body=content)
+
+
+def put_in_parts(server: S3Server, bucket: str, key: str, content: bytes) -> None:
+    """Parts of 8 MiB: an ETag of their md5s."""
+    server.client().upload_fileobj(BytesIO(content), bucket, key)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def final_names(folder: Path) -> set[str]:
+    return {name for name in contents(folder) if not name.startswith(STATE_NAME)}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIME_LIMIT
+    while not is_so():
+        assert time.monotonic() < deadline, "it never happens"
+        time.sleep(0.01)
