@@ -1,6 +1,8 @@
 """Reading pictures and masks of any kind, and fitting them to the network's size."""
 
+import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,16 @@ MAX_PIXELS = 400_000_000
 MIN_SIDE = 64
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What decoding a picture tells: pixels, the spread of its levels, and a hash of what is seen."""
+
+    width: int
+    height: int
+    spread: float  # standard deviation in grey levels of 256, of the channel that varies most
+    pixels_sha256: bytes  # equal for two files that show the same pixels, whatever their format and metadata
+
+
 def read_image(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
     """Decode a picture of any mode, upright by EXIF (the first page of several). -> uint8 (H, W, 3).
 
@@ -18,14 +30,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
     keeps the high byte.
     """
     name = _name_of(source, name)
-    image = _load_upright(source, name)
-    if image.mode.startswith("I;16"):
-        levels = np.asarray(image).astype(np.uint32)
-        grey = ((levels + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"cannot read {name}: 32-bit pixels have no fixed range (save it with 8 or 16 bits)")
-    return np.array(_to_rgb(image, name), dtype=np.uint8)
+    return _to_array(_load_upright(source, name), name)
 
 
 def read_mask(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
@@ -35,6 +40,41 @@ def read_mask(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return np.asarray(image) != 0
     return np.asarray(_to_rgb(image, name)).any(axis=2)
+
+
+def num_pixels(path: Path, *, name: str) -> int:
+    """Return a picture's pixels by its header, without decoding it; ValueError names the file."""
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as in _load_upright
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception as error:  # as in _load_upright
+        raise ValueError(f"cannot read {name}: {_reason(error)}") from error
+
+
+def describe_image(source: Path | bytes, *, name: str | None = None) -> ImageFacts:
+    """Decode a picture once, as `read_image` does, for its facts; ValueError names the file."""
+    name = _name_of(source, name)
+    image = _load_upright(source, name)
+    if image.mode not in ("L", "RGB"):  # what most pictures are needs no second copy
+        seen = Image.fromarray(_to_array(image, name))
+        levels = np.asarray(image) if image.mode.startswith("I;16") else np.asarray(seen)
+    else:
+        seen, levels = image, np.asarray(image)
+    is_grey = levels.ndim == 3 and all((row == row[:, :1]).all() for row in levels)  # row by row: stops early
+    if is_grey:
+        levels = levels[:, :, 0]  # (H, W, 3) -> (H, W): grey saved as colour is the same picture
+    digest = hashlib.sha256(f"{levels.dtype} {levels.shape} ".encode())
+    digest.update(np.ascontiguousarray(levels))
+    return ImageFacts(image.width, image.height, _spread(seen), digest.digest())
+
+
+def _spread(image: Image.Image) -> float:
+    """Standard deviation of the channel that varies most, from its histogram: no float copy of the picture."""
+    histogram = np.array(image.histogram(), dtype=np.float64).reshape(-1, 256)  # (channels, 256)
+    shares = histogram / histogram.sum(axis=1, keepdims=True)
+    means = shares @ np.arange(256)
+    return float(np.sqrt((shares * (np.arange(256) - means[:, None]) ** 2).sum(axis=1)).max())
 
 
 def fit_image(image: np.ndarray, size: int, *, name: str = "the image") -> np.ndarray:
@@ -93,6 +133,17 @@ def _reason(error: Exception) -> str:
         return "truncated image (replace or remove it)"
     detail = " ".join(str(error).split()) or type(error).__name__
     return f"damaged image, {detail} (replace or remove it)"
+
+
+def _to_array(image: Image.Image, name: str) -> np.ndarray:
+    """Return an upright picture of any mode as `read_image` does. -> uint8 (H, W, 3)."""
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(image).astype(np.uint32)
+        grey = ((levels + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"cannot read {name}: 32-bit pixels have no fixed range (save it with 8 or 16 bits)")
+    return np.array(_to_rgb(image, name), dtype=np.uint8)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.data.images import fit_image, fit_mask, read_image, read_mask
+from ndpnet.data.images import describe_image, fit_image, fit_mask, num_pixels, read_image, read_mask
 
 
 def png_16_bit(levels: list[list[int]], colour_type: int = 0) -> bytes:
@@ -147,3 +147,48 @@ def test_every_single_pixel_survives_fitting() -> None:
             mask = np.zeros((100, 75), dtype=bool)
             mask[row, column] = True
             assert fit_mask(mask, 32).sum() == 1
+
+
+def test_number_of_pixels_needs_the_header_only(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    Image.new("L", (64, 65)).save(path)
+    assert num_pixels(path, name="x") == 64 * 65
+    content = path.read_bytes().replace(struct.pack(">II", 64, 65), struct.pack(">II", 20_000, 15_000))
+    crc = zlib.crc32(content[12:29])
+    path.write_bytes(content[:29] + struct.pack(">I", crc) + content[33:])
+    assert num_pixels(path, name="x") == 300_000_000
+    path.write_bytes(b"x")
+    with pytest.raises(ValueError, match="cannot read x: not a picture"):
+        num_pixels(path, name="x")
+
+
+def test_facts_of_a_picture(tmp_path: Path) -> None:
+    pixels = np.zeros((64, 80), dtype=np.uint8)
+    pixels[:, 40:] = 10
+    facts = describe_image(encoded(Image.fromarray(pixels), "PNG"))
+    assert (facts.width, facts.height) == (80, 64)
+    assert facts.spread == pytest.approx(5)
+    coloured = np.stack([pixels * 0, pixels, pixels * 3], axis=2)
+    assert describe_image(encoded(Image.fromarray(coloured), "PNG")).spread == pytest.approx(15)
+    flat = describe_image(encoded(Image.new("RGB", (64, 64), (9, 8, 7)), "PNG"))
+    assert flat.spread == 0
+
+
+def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 70), dtype=np.uint8)
+    grey = Image.fromarray(noise)
+    hashes = {
+        describe_image(encoded(image, kind)).pixels_sha256
+        for image, kind in ((grey, "PNG"), (grey, "BMP"), (grey, "TIFF"), (grey.convert("RGB"), "PNG"))
+    }
+    assert len(hashes) == 1
+    others = [
+        grey.transpose(Image.Transpose.ROTATE_90),
+        Image.fromarray(noise ^ 1),
+        Image.fromarray(noise.reshape(70, 64)),
+    ]
+    others.append(Image.fromarray(np.stack([noise, noise, noise ^ 1], axis=2)))
+    others += [Image.fromarray(noise.astype(np.uint16)), Image.fromarray(noise.astype(np.uint16) * 257)]
+    for image in others:
+        hashes.add(describe_image(encoded(image, "PNG")).pixels_sha256)
+    assert len(hashes) == 1 + len(others)

@@ -1,0 +1,211 @@
+"""Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
+
+import errno
+import hashlib
+import logging
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ndpnet.data.images import read_mask
+from ndpnet.data.importing.archives import MAX_BYTES, MAX_FILES
+from ndpnet.data.importing.placing import Placed, Placer
+from ndpnet.data.importing.report import REPORT, ImportReport, build_report
+from ndpnet.data.importing.sources import find_categories
+from ndpnet.data.importing.sources.plan import ROI, CategoryPlan, SourceImage
+from ndpnet.data.importing.staging import OpenedSource, opened_source
+from ndpnet.data.manifest import GOOD
+from ndpnet.data.split import group_of
+from ndpnet.files import atomic_folder, write_json
+
+TEST_GOOD_SHARE = 0.2
+BATCH = 512  # pictures under way: with all of them the queue alone would fill the memory
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How pictures are chosen and split; see `import_source`."""
+
+    layout: str
+    test_good_share: float = TEST_GOOD_SHARE
+    train_limit: int | None = None
+    group_pattern: str = ""
+
+
+def import_source(
+    layout: str,
+    source: str | Path,
+    out: Path,
+    *,
+    categories: Sequence[str] = (),
+    test_good_share: float = TEST_GOOD_SHARE,
+    train_limit: int | None = None,
+    group_pattern: str = "",
+    max_bytes: int = MAX_BYTES,
+    max_files: int = MAX_FILES,
+    endpoint_url: str | None = None,
+) -> list[ImportReport]:
+    """Import a folder, an archive or s3://... into `out`, or into one folder below it for each of several categories.
+
+    Each category appears complete or not at all. Where the publisher has no test set, `test_good_share` of the good
+    groups (by the hash of their names; `group_pattern` as in data.group_pattern) goes to test/good. `train_limit`
+    keeps the first pictures by name. ValueError names what is wrong and the mend.
+    """
+    if not 0 <= test_good_share < 1:
+        raise ValueError(f"test_good_share {test_good_share} is not a share (at least 0, below 1)")
+    if train_limit is not None and train_limit < 1:
+        raise ValueError(f"train_limit {train_limit} leaves nothing to train on (at least 1)")
+    options = ImportOptions(layout, test_good_share, train_limit, group_pattern)
+    limits = {"max_bytes": max_bytes, "max_files": max_files}
+    with (
+        _clear_when_full(Path(out)),
+        opened_source(str(source), Path(out), endpoint_url=endpoint_url, **limits) as opened,
+    ):
+        plans = _chosen(find_categories(layout, opened.root, opened.name), categories, str(source))
+        outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
+        return [
+            _import_category(plan, opened, category_out, options)
+            for plan, category_out in zip(plans, outs, strict=True)
+        ]
+
+
+@contextmanager
+def _clear_when_full(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ValueError(f"no space left to write {out} (free some, and run the same command again)") from error
+        raise
+
+
+def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -> list[CategoryPlan]:
+    names = [plan.name for plan in plans]
+    for category in categories:
+        if category not in names:
+            raise ValueError(f"no category {category!r} in {source} (there are: {', '.join(names)})")
+    return [plan for plan in plans if not categories or plan.name in categories]
+
+
+def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: ImportOptions) -> ImportReport:
+    if not plan.images:
+        raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
+    pattern = options.group_pattern or plan.group_pattern
+
+    def is_test_good(image: SourceImage) -> bool:
+        return is_test_group(group_of(image.name, pattern), options.test_good_share)
+
+    with atomic_folder(out, marker=REPORT) as folder:
+        placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
+        placed = _in_threads(placer.place, plan.images, plan.name)
+        kept = [picture for picture in placed if picture.facts is not None]
+        _check_names(kept)
+        kept, duplicates = _without_duplicates(kept)
+        kept, left_out = _limit(kept, options.train_limit)
+        for picture in [picture for picture, _ in duplicates] + left_out:
+            (folder / picture.path).unlink()
+        if not any(picture.split == "train" for picture in kept):
+            raise ValueError(f"no good picture of {plan.folder} is left to train on ({_why_none(placed, duplicates)})")
+        if plan.roi_path:
+            read_mask(opened.root / plan.roi_path)
+            placer.copy_file(plan.roi_path, ROI)
+        report = build_report(
+            plan,
+            options=vars(options) | {"group_pattern": pattern},
+            source=opened.name,
+            placed=placed,
+            kept=kept,
+            duplicates=duplicates,
+            num_left_out=len(left_out),
+        )
+        write_json(folder / REPORT, report.content)
+    return report
+
+
+def is_test_group(group: str, share: float) -> bool:
+    """Whether a good group is tested on: by the hash of its name, so that added pictures move none.
+
+    Another hash than that of `assign_split`, or the tested groups would be those that calibrate.
+    """
+    digest = hashlib.sha256(b"test good\0" + group.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+def _in_threads(place: Callable[[SourceImage], Placed], images: Iterable[SourceImage], title: str) -> list[Placed]:
+    """Place pictures; the first error in their order is the one that is raised."""
+    pending = iter(sorted(images, key=lambda image: image.path))
+    placed: list[Placed] = []
+    with (
+        ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
+        tqdm(desc=title, unit="file", total=len(list(images)), disable=None) as bar,
+    ):
+        while batch := list(islice(pending, BATCH)):
+            for picture in pool.map(place, batch):
+                placed.append(picture)
+                bar.update()
+    return placed
+
+
+def _check_names(placed: list[Placed]) -> None:
+    """Refuse two files that a file system which ignores case takes for one."""
+    found: dict[str, Placed] = {}
+    for picture in placed:
+        key = unicodedata.normalize("NFC", picture.path).casefold()
+        other = found.setdefault(key, picture)
+        if other is not picture:
+            both = f"{other.image.path} and {picture.image.path}"
+            raise ValueError(f"{both} would both become {picture.path}, but for case (rename one)")
+
+
+def _without_duplicates(placed: list[Placed]) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
+    """Drop what is trained on twice. -> (kept, [(dropped, its first)]); ValueError for what is trained and tested on.
+
+    The same picture is one with the same pixels: files may differ in their metadata or compression.
+    """
+    first: dict[bytes, Placed] = {}
+    kept, duplicates, leaks = [], [], []
+    for picture in sorted(placed, key=lambda picture: (picture.split != "train", picture.path)):
+        assert picture.facts is not None
+        other = first.setdefault(picture.facts.pixels_sha256, picture)
+        if other is picture:
+            kept.append(picture)
+        elif other.split == picture.split == "train" or (_is_ours_to_split(other) and _is_ours_to_split(picture)):
+            duplicates.append((picture, other))
+        elif other.split == "train":
+            leaks.append((other, picture))
+        else:
+            kept.append(picture)
+    if leaks:
+        trained, tested = leaks[0]
+        raise ValueError(
+            f"{len(leaks)} pictures are in train and in test, first {trained.image.path} = {tested.image.path} "
+            "(remove them from one: what was trained on cannot be tested on)"
+        )
+    return kept, duplicates
+
+
+def _is_ours_to_split(picture: Placed) -> bool:
+    return not picture.image.split and picture.defect_type == GOOD
+
+
+def _limit(placed: list[Placed], train_limit: int | None) -> tuple[list[Placed], list[Placed]]:
+    """Keep the first pictures of train by name. -> (kept, left out)."""
+    train = sorted((picture for picture in placed if picture.split == "train"), key=lambda picture: picture.path)
+    left_out = train[train_limit:] if train_limit is not None else []
+    dropped = {picture.path for picture in left_out}
+    return [picture for picture in placed if picture.path not in dropped], left_out
+
+
+def _why_none(placed: list[Placed], duplicates: list[tuple[Placed, Placed]]) -> str:
+    rejected = [picture for picture in placed if picture.reason]
+    reason = f", first {rejected[0].image.path}: {rejected[0].reason}" if rejected else ""
+    return f"{len(rejected)} unreadable{reason}; lower --test-good-share if there are very few"

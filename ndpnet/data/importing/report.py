@@ -1,0 +1,132 @@
+"""What an import says about itself: import.json, and the lines for the terminal."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ndpnet.data.importing.placing import Placed
+from ndpnet.data.importing.published import count_found, differences, recognise
+from ndpnet.data.importing.sources.plan import CategoryPlan
+from ndpnet.data.manifest import GOOD
+from ndpnet.files import hash_of
+
+REPORT = "import.json"
+FORMAT_VERSION = 1
+MIN_SPREAD = 1.0  # grey levels of 256: below, a picture is nearly constant
+NUM_NAMES = 3  # on the terminal; the file has all
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """The content of import.json, the same bytes for the same source and options."""
+
+    content: dict[str, Any]
+
+    @property
+    def category(self) -> str:
+        """The category's name in its source."""
+        return self.content["category"]
+
+    def lines(self) -> list[str]:
+        """Return it in short, for the terminal."""
+        content = self.content
+        counts = content["counts"]
+        test = ", ".join(f"{count} {kind}" for kind, count in counts["test"].items()) or "none"
+        lines = [f"{_printable(self.category)}: train {counts['train'].get(GOOD, 0)} good; test {test}"]
+        if published := content["published"]:
+            verdict = "; ".join(published["differences"]) or "as many pictures as published"
+            lines.append(f"  {published['data_set']}: {verdict}")
+        if content["licence"]:
+            lines.append(f"  licence: {content['licence']}")
+        if content["num_left_out"]:
+            lines.append(f"  {content['num_left_out']} good ones left out by the limit on train")
+        lines += _listed("unreadable, not imported", [f"{e['file']}: {e['reason']}" for e in content["rejected"]])
+        same = [f"{entry['file']} = {entry['same_as']}" for entry in content["duplicates"]]
+        lines += _listed("duplicates, not imported", same)
+        same = [f"{entry['file']} = {entry['same_as']}" for entry in content["test_duplicates"]]
+        lines += _listed("twice in test, imported", same)
+        lines += _listed("near-empty, imported", content["near_empty"])
+        return lines + _listed("other files, ignored", content["ignored"])
+
+
+def build_report(
+    plan: CategoryPlan,
+    *,
+    options: Mapping[str, Any],
+    source: str,
+    placed: list[Placed],
+    kept: list[Placed],
+    duplicates: list[tuple[Placed, Placed]],
+    num_left_out: int,
+) -> ImportReport:
+    """Sum up an import; no time and no absolute path are in it."""
+    readable = [picture for picture in placed if picture.facts is not None]
+    found = count_found([(picture.image.split, picture.defect_type != GOOD) for picture in readable])
+    defect_types = {picture.defect_type for picture in readable if picture.defect_type != GOOD}
+    published = recognise(options["layout"], plan.name, plan.variant, defect_types)
+    has_own_split = all(picture.image.split for picture in placed)
+    return ImportReport(
+        {
+            "format_version": FORMAT_VERSION,
+            "layout": options["layout"],
+            "source": source,
+            "category": plan.name,
+            "counts": _counts(kept),
+            "data_hash": _data_hash(kept),
+            "found": found,
+            "published": published
+            and {
+                "data_set": published.data_set,
+                "counts": dict(published.counts),
+                "differences": differences(published, found),
+            },
+            "licence": published.licence if published else None,
+            "test_good_share": None if has_own_split else options["test_good_share"],
+            "group_pattern": None if has_own_split else options["group_pattern"],
+            "train_limit": options["train_limit"],
+            "num_left_out": num_left_out,
+            "rejected": [{"file": p.image.path, "reason": p.reason} for p in placed if p.reason],
+            "duplicates": [{"file": p.image.path, "same_as": first.image.path} for p, first in duplicates],
+            "test_duplicates": _test_duplicates(kept),
+            "near_empty": [p.image.path for p in kept if p.facts is not None and p.facts.spread < MIN_SPREAD],
+            "ignored": sorted(plan.ignored),
+        }
+    )
+
+
+def _counts(kept: list[Placed]) -> dict[str, dict[str, int]]:
+    """Count by split and type, the good ones first."""
+    counts = Counter((picture.split, picture.defect_type) for picture in kept)
+    in_order = sorted(counts, key=lambda key: (key[1] != GOOD, key[1]))
+    return {split: {kind: counts[of, kind] for of, kind in in_order if of == split} for split in ("train", "test")}
+
+
+def _data_hash(kept: list[Placed]) -> str:
+    """The hash that `Manifest.data_hash` gives for these files."""
+    return hash_of(sorted([p.path, p.sha256, p.mask_path or "", p.mask_sha256 or ""] for p in kept))
+
+
+def _test_duplicates(kept: list[Placed]) -> list[dict[str, str]]:
+    """List pictures that are tested on twice: a publisher's test set stays as it is."""
+    first: dict[bytes, Placed] = {}
+    same = []
+    for picture in kept:
+        assert picture.facts is not None
+        other = first.setdefault(picture.facts.pixels_sha256, picture)
+        if other is not picture:
+            same.append({"file": picture.image.path, "same_as": other.image.path})
+    return same
+
+
+def _listed(title: str, entries: list[str]) -> list[str]:
+    if not entries:
+        return []
+    more = f", and {len(entries) - NUM_NAMES} more in {REPORT}" if len(entries) > NUM_NAMES else ""
+    return [f"  {len(entries)} {title}: {', '.join(_printable(entry) for entry in entries[:NUM_NAMES])}{more}"]
+
+
+def _printable(text: str) -> str:
+    """Make a file's name safe for any terminal."""
+    readable = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "?" for letter in readable)

@@ -1,0 +1,71 @@
+"""The MVTec AD layout and its relatives: BTAD calls good pictures ok, converted VisA has one type, bad."""
+
+from pathlib import Path, PurePosixPath
+
+from ndpnet.data.importing.sources.plan import (
+    ROI,
+    CategoryPlan,
+    Reader,
+    SourceImage,
+    category_name,
+    check_masks,
+    join,
+    search_folders,
+)
+from ndpnet.data.manifest import GOOD
+
+GOOD_NAMES = ("good", "ok")
+
+
+def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
+    """Return the categories: folders with train/good (or train/ok), up to three levels down."""
+    found = search_folders(Reader(root), _is_category, depth=3)
+    if not found:
+        raise ValueError(f"no category in MVTec's layout in {root}: no train/good up to three levels down")
+    return [_read_category(Reader(root), path, category_name(path, name)) for path in found]
+
+
+def _is_category(reader: Reader, path: str) -> bool:
+    train = reader.child(path, "train")
+    return train is not None and reader.child(train, *GOOD_NAMES) is not None
+
+
+def _read_category(reader: Reader, path: str, name: str) -> CategoryPlan:
+    masks = _find_masks(reader, path)
+    images = _read_train(reader, path)
+    test = reader.child(path, "test")
+    for defect_type, folder in _types(reader, test).items():
+        for picture in reader.pictures(folder):
+            mask = masks.get(defect_type, {}).pop(PurePosixPath(picture).stem, None)
+            images.append(SourceImage(picture, PurePosixPath(picture).name, defect_type, "test", mask))
+    check_masks(reader, images, {f"{kind}/{stem}": mask for kind, of in masks.items() for stem, mask in of.items()})
+    return CategoryPlan(name, reader.root / path, images, "", reader.optional_file(path, ROI), reader.ignored)
+
+
+def _read_train(reader: Reader, path: str) -> list[SourceImage]:
+    train = reader.child(path, "train")
+    assert train is not None
+    images = []
+    for defect_type, folder in _types(reader, train).items():
+        if defect_type == GOOD:
+            pictures = reader.pictures(folder)
+            images += [SourceImage(picture, PurePosixPath(picture).name, GOOD, "train") for picture in pictures]
+        elif reader.has_pictures(folder):
+            misplaced = reader.root / folder
+            raise ValueError(f"pictures under {misplaced}, but only good ones are trained on (move them under test)")
+    return images
+
+
+def _find_masks(reader: Reader, path: str) -> dict[str, dict[str, str]]:
+    """Return the masks by type of defect and stem; those of good pictures, too: they must turn out empty."""
+    truth = reader.child(path, "ground_truth")
+    return {kind: reader.masks(folder) for kind, folder in _types(reader, truth).items()}
+
+
+def _types(reader: Reader, path: str | None) -> dict[str, str]:
+    """Return the folders below test or ground_truth by type of defect."""
+    if path is None:
+        return {}
+    reader.child(path, *GOOD_NAMES)  # refuses good beside ok
+    names = reader.folders(path)
+    return {GOOD if name.casefold() in GOOD_NAMES else name: join(path, name) for name in names}

@@ -1,0 +1,139 @@
+"""What a layout's reader gives: the pictures of a category, and how to look into folders."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ndpnet.data.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES
+from ndpnet.data.manifest import GOOD
+
+LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
+ROI = "roi.png"
+
+Ellipse = tuple[float, float, float, float, float]  # half axes, angle in radians counter-clockwise, centre x and y
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One picture where it is; paths are posix, relative to the source's folder."""
+
+    path: str
+    name: str  # of the file in the imported category
+    defect_type: str
+    split: str = ""  # the publisher's, "train" or "test"; "" if there is none
+    mask_path: str | None = None
+    ellipses: tuple[Ellipse, ...] = ()
+    is_label: bool = False  # the mask tells whether there is a defect: an empty one means good
+
+
+@dataclass(frozen=True)
+class CategoryPlan:
+    """One category: its pictures, and what lies beside them."""
+
+    name: str
+    folder: Path
+    images: list[SourceImage]
+    variant: str = ""  # of the layout, where it has several
+    roi_path: str | None = None
+    ignored: list[str] = field(default_factory=list)  # files among the pictures that are none
+    group_pattern: str = ""  # what was photographed together, by the layout's file names
+
+
+class Reader:
+    """Looks into the folders of one source; paths are posix, relative to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.ignored: list[str] = []
+
+    def folders(self, path: str = "") -> list[str]:
+        """Return the names of the folders in a folder; hidden ones are not data."""
+        return [entry.name for entry in self._entries(path) if entry.is_dir()]
+
+    def child(self, path: str, *names: str) -> str | None:
+        """Return the path of the folder in `path` with one of these names, whatever their case."""
+        found = [name for name in self.folders(path) if name.casefold() in names]
+        if len(found) > 1:
+            raise ValueError(f"{self.root / path} has both {found[0]}/ and {found[1]}/ (keep one)")
+        return join(path, found[0]) if found else None
+
+    def pictures(self, path: str, *, is_deep: bool = False, skip: tuple[str, ...] = ()) -> Iterator[str]:
+        """Yield the paths of a folder's pictures by name; other files are noted as ignored, but for those in `skip`."""
+        for entry in self._entries(path):
+            inner = join(path, entry.name)
+            if entry.name.casefold() in skip:
+                continue
+            if entry.is_dir():
+                if not is_deep:
+                    raise ValueError(f"folder {self.root / inner} lies among the pictures (move its pictures up)")
+                yield from self.pictures(inner, is_deep=True)
+            elif entry.is_file() and entry.name.lower().endswith(IMAGE_SUFFIXES):
+                yield inner
+            else:
+                self.ignored.append(inner)
+
+    def has_pictures(self, path: str) -> bool:
+        """Whether a picture lies directly in a folder."""
+        return any(entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file() for entry in self._entries(path))
+
+    def masks(self, path: str, *, ending: str = "_mask", skip: tuple[str, ...] = ()) -> dict[str, str]:
+        """Return a folder's masks by the stem of their pictures; ValueError for a lossy or a second one."""
+        found: dict[str, str] = {}
+        for mask in self.pictures(path, skip=skip):
+            if not mask.lower().endswith(MASK_SUFFIXES):
+                raise ValueError(f"mask {self.root / mask} has a lossy format (draw it anew as PNG)")
+            stem = PurePosixPath(mask).stem.removesuffix(ending)
+            if stem in found:
+                raise ValueError(f"two masks for one picture: {self.root / found[stem]} and {mask} (remove one)")
+            found[stem] = mask
+        return found
+
+    def optional_file(self, path: str, name: str) -> str | None:
+        """Return the path of a file if it is there."""
+        inner = join(path, name)
+        return inner if (self.root / inner).is_file() else None
+
+    def _entries(self, path: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.root / path) as entries:
+                found = [entry for entry in entries if not _is_litter(entry.name)]
+        except OSError as error:
+            raise ValueError(f"cannot read folder {self.root / path}: {error.strerror} (check the path)") from error
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def search_folders(reader: Reader, is_wanted: Callable[[Reader, str], bool], *, depth: int) -> list[str]:
+    """Return the wanted folders at most `depth` below the source; none within another."""
+    found: list[str] = []
+    level = [""]
+    for _ in range(depth + 1):
+        wanted = [path for path in level if is_wanted(reader, path)]
+        found += wanted
+        level = [join(path, name) for path in level if path not in wanted for name in reader.folders(path)]
+    return found
+
+
+def category_name(path: str, default: str) -> str:
+    """Return the last part of a category's path, or the source's own name."""
+    return PurePosixPath(path).name or default
+
+
+def check_masks(reader: Reader, images: list[SourceImage], unclaimed: dict[str, str]) -> None:
+    """Refuse a mask without picture, and a defective picture without mask where others have one."""
+    if unclaimed:
+        orphan = reader.root / min(unclaimed.values())
+        raise ValueError(f"mask {orphan} has no picture (remove the mask or add the picture)")
+    if any(image.mask_path for image in images):
+        for image in images:
+            if image.defect_type != GOOD and image.mask_path is None:
+                raise ValueError(f"picture {reader.root / image.path} has no mask, but others have (add its mask)")
+
+
+def join(path: str, name: str) -> str:
+    """Return a path below the source; "" is the source itself."""
+    return f"{path}/{name}" if path else name
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in LITTER

@@ -1,0 +1,132 @@
+"""Small made-up data sets in the layouts that publishers use, as folders and as archives."""
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = 64
+
+
+def picture(number: int, size: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
+    """Noise that is a function of the number. -> uint8 (H, W)."""
+    return np.random.default_rng(number).integers(0, 256, size, dtype=np.uint8)
+
+
+def mask(size: tuple[int, int] = (SIZE, SIZE), *, is_empty: bool = False) -> np.ndarray:
+    """A square in the middle, or nothing. -> uint8 (H, W)."""
+    pixels = np.zeros(size, dtype=np.uint8)
+    pixels[20:40, 20:40] = 0 if is_empty else 255
+    return pixels
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    """Write a picture in the format of its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def names_in(folder: Path) -> list[str]:
+    """Everything directly in a folder, hidden or not, by name."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def mvtec(folder: Path, *, num_train: int = 6, first: int = 0) -> Path:
+    """Two types of defects with masks, a readme and a licence beside."""
+    for number in range(num_train):
+        save(folder / f"train/good/{number:03d}.png", picture(first + number))
+    for number in range(3):
+        save(folder / f"test/good/{number:03d}.png", picture(first + 10_000 + number))
+        for shift, kind in enumerate(("cut", "hole")):
+            save(folder / f"test/{kind}/{number:03d}.png", picture(first + 20_000 + 10 * shift + number))
+            save(folder / f"ground_truth/{kind}/{number:03d}_mask.png", mask())
+    (folder / "license.txt").write_text("terms")
+    return folder
+
+
+def btad(folder: Path) -> Path:
+    """Good pictures are called ok, masks by the stem of their pictures, bitmaps."""
+    for number in range(4):
+        save(folder / f"train/ok/{number:04d}.bmp", picture(number))
+    for number in range(2):
+        save(folder / f"test/ok/{number:04d}.bmp", picture(10 + number))
+        save(folder / f"test/ko/{number:04d}.bmp", picture(20 + number))
+        save(folder / f"ground_truth/ko/{number:04d}.png", mask())
+        save(folder / f"ground_truth/ok/{number:04d}.png", mask(is_empty=True))
+    return folder
+
+
+def dagm_halves(folder: Path, *, num_good: int = 5, first: int = 0) -> Path:
+    """ClassN/Train and Test with the same file names, defects in both, and Labels.txt."""
+    for half, offset in (("Train", 0), ("Test", 500)):
+        rows = ["1"]
+        for number in range(1, num_good + 3):
+            is_defective = number > num_good
+            label = f"{number:04d}_label.PNG" if is_defective else "0"
+            save(folder / half / f"{number:04d}.PNG", picture(first + offset + number))
+            if is_defective:
+                save(folder / half / "Label" / label, mask())
+            rows.append(f"{number:04d}\t{int(is_defective)}\t{number:04d}.PNG\t0\t{label}")
+        (folder / half / "Label/Labels.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def dagm_pair(parent: Path, name: str = "Class1", *, num_good: int = 20) -> Path:
+    """ClassN and ClassN_def with ellipses, as the competition gave them out."""
+    for number in range(1, num_good + 1):
+        save(parent / name / f"{number}.png", picture(number))
+    rows = []
+    for number in (1, 2, 3):
+        save(parent / f"{name}_def/{number}.png", picture(1000 + number))
+        rows.append(f"{number}\t20.0\t5.0\t{np.pi / 4:.6f}\t33.0\t31.0")
+    (parent / f"{name}_def/labels.txt").write_text("\r\n".join(rows) + "\r\n")
+    return parent
+
+
+def kolektor(folder: Path, *, num_items: int = 10) -> Path:
+    """kosNN/PartM.jpg with a label each; the last part of an item has a defect."""
+    for item in range(1, num_items + 1):
+        for part in range(3):
+            path = folder / f"kos{item:02d}/Part{part}"
+            save(path.with_suffix(".jpg"), picture(10 * item + part, (80, SIZE)))
+            save(Path(f"{path}_label.bmp"), mask((80, SIZE), is_empty=part < 2))
+    return folder
+
+
+def kolektor2(folder: Path) -> Path:
+    """train and test, with NNNNN_GT.png for every picture."""
+    for split, first in (("train", 10000), ("test", 20000)):
+        for number in range(first, first + 4):
+            save(folder / f"{split}/{number}.png", picture(number))
+            save(folder / f"{split}/{number}_GT.png", mask(is_empty=number - first < 3))
+    return folder
+
+
+def pack_tar(path: Path, folder: Path, *, prefix: str = "") -> Path:
+    """Pack a folder's content; the name's ending chooses the compression."""
+    mode = {".xz": "w:xz", ".gz": "w:gz", ".bz2": "w:bz2"}.get(path.suffix, "w")
+    with tarfile.open(path, mode) as tar:
+        tar.add(folder, prefix or ".")
+    return path
+
+
+def pack_zip(path: Path, folder: Path, *, prefix: str = "") -> Path:
+    """Pack a folder's content as a zip."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                packed.write(file, f"{prefix}{file.relative_to(folder).as_posix()}")
+    return path
+
+
+def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    """Write a tar of hand-made members."""
+    with tarfile.open(path, "w") as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path

@@ -1,0 +1,244 @@
+"""`ndpnet import` as a user runs it: archives, S3, mistakes, and kills in the middle."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import data_sets
+import pytest
+from data_sets import names_in
+from processes import TIME_LIMIT, kill_when, paths_below, run_cli, start_cli
+from servers import S3Server
+
+from ndpnet.data.prepared import PreparedData, prepare
+
+PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def num_pictures(folder: Path) -> int:
+    """PNG files below a folder that another process writes to and removes."""
+    return sum(name.endswith(".png") for _, _, names in os.walk(folder) for name in names)
+
+
+def test_archives_become_data_that_prepare_takes(tmp_path: Path) -> None:
+    data_sets.mvtec(tmp_path / "source/mvtec_anomaly_detection/carpet", num_train=12)
+    data_sets.mvtec(tmp_path / "source/mvtec_anomaly_detection/wood", num_train=12, first=100_000)
+    mvtec = data_sets.pack_tar(tmp_path / "mvtec.tar.xz", tmp_path / "source")
+    kolektor = data_sets.pack_zip(tmp_path / "KolektorSDD.zip", data_sets.kolektor(tmp_path / "kolektor", num_items=20))
+    imports = {
+        "carpet": ["mvtec", mvtec, "--category", "carpet"],
+        "kos": ["kolektor", kolektor, "--test-good-share", "0.3"],
+    }
+    for name, arguments in imports.items():
+        finished = run_cli(["import", *arguments, "--out", tmp_path / "data" / name], tmp_path / "log")
+        assert finished.exit_code == 0, finished.stderr
+        assert f"next: dvc add {tmp_path / 'data'}" in finished.stdout
+        assert f"ndpnet prepare --data {tmp_path / 'data'} --category {name}" in finished.stdout
+        assert "CC BY-NC-SA 4.0: not for commercial use" in finished.stdout
+        assert "published" in finished.stdout
+    assert "-P 'data.group_pattern=^(kos\\d+)'" in finished.stdout
+    assert names_in(tmp_path / "data") == ["carpet", "kos"]
+    prepare(tmp_path / "data", "carpet", tmp_path / "prepared", **PREPARE)
+    assert len(PreparedData.load(tmp_path / "prepared").records("test")) == 9
+    pattern = PREPARE | {"group_pattern": r"^(kos\d+)"}
+    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", **pattern)
+    assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
+    assert counts["num_calibration"] > 0
+
+
+def test_several_categories_are_listed_one_by_one(tmp_path: Path) -> None:
+    for number, name in enumerate(("tile", "wood")):
+        data_sets.mvtec(tmp_path / "all" / name, first=100_000 * number)
+    (tmp_path / "all/wood/train/good/bad.png").write_bytes(b"x")
+    finished = run_cli(["import", "mvtec", tmp_path / "all", "--out", tmp_path / "data"], tmp_path / "log")
+    lines = finished.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == ["tile", "wood", "next"]
+    assert "  1 unreadable, not imported: wood/train/good/bad.png: not a picture" in finished.stdout
+    assert f"next: dvc add {tmp_path / 'data'}" in finished.stdout
+
+
+def leaking(folder: Path) -> list[object]:
+    source = data_sets.mvtec(folder / "wall")
+    shutil.copy(source / "train/good/000.png", source / "test/good/000.png")
+    return ["mvtec", source]
+
+
+def escaping(folder: Path) -> list[object]:
+    member = data_sets.tarfile.TarInfo("../../evil.png")
+    return ["mvtec", data_sets.tar_of(folder / "x.tar", (member, b"evil"))]
+
+
+def truncated(folder: Path) -> list[object]:
+    path = data_sets.pack_tar(folder / "x.tar.gz", data_sets.mvtec(folder / "wall"))
+    path.write_bytes(path.read_bytes()[:-2000])
+    return ["mvtec", path]
+
+
+def expanding(folder: Path) -> list[object]:
+    path = data_sets.pack_zip(folder / "x.zip", data_sets.mvtec(folder / "wall"))
+    return ["mvtec", path, "--max-bytes", "20000"]
+
+
+def unknown_category(folder: Path) -> list[object]:
+    return ["mvtec", data_sets.mvtec(folder / "all/wall").parent, "--category", "wal"]
+
+
+def other_layout(folder: Path) -> list[object]:
+    return ["kolektor", data_sets.mvtec(folder / "wall")]
+
+
+def orphan_mask(folder: Path) -> list[object]:
+    source = data_sets.mvtec(folder / "wall")
+    (source / "test/cut/001.png").unlink()
+    return ["mvtec", source]
+
+
+def missing(folder: Path) -> list[object]:
+    return ["folder", folder / "none"]
+
+
+def no_such_group(folder: Path) -> list[object]:
+    data_sets.save(folder / "a/good/x.png", data_sets.picture(1))
+    return ["folder", folder / "a", "--group-pattern", r"_(p\d+)"]
+
+
+def over_a_thesis(folder: Path) -> list[object]:
+    (folder / "out").mkdir()
+    (folder / "out/thesis.txt").write_text("mine")
+    return ["mvtec", data_sets.mvtec(folder / "wall")]
+
+
+def no_bucket_name(folder: Path) -> list[object]:
+    return ["mvtec", "s3://user:secret@x/y"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (leaking, "1 pictures are in train and in test, first train/good/000.png = test/good/000.png (remove"),
+        (escaping, "x.tar is refused: '../../evil.png' points outside the archive's folder"),
+        (truncated, "x.tar.gz is damaged or no archive: "),
+        (expanding, "x.zip expands to more than 20000 bytes (raise --max-bytes)"),
+        (unknown_category, "no category 'wal' in {folder}/all (there are: wall)"),
+        (other_layout, "no Kolektor data in {folder}/wall: neither kosNN folders nor train with NNNNN_GT.png"),
+        (orphan_mask, "ground_truth/cut/001_mask.png has no picture (remove the mask or add the picture)"),
+        (missing, "no folder or archive {folder}/none (check the path)"),
+        (no_such_group, "finds no group in x.png (mend the pattern or rename the file)"),
+        (over_a_thesis, "will not replace folder {folder}/out: it has other content and no import.json (choose"),
+        (no_bucket_name, "is no address on S3"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, mistake: object, message: str) -> None:
+    arguments = mistake(tmp_path)
+    before = paths_below(tmp_path)
+    finished = run_cli(["import", *arguments, "--out", tmp_path / "out"], tmp_path / "log")
+    assert finished.exit_code == 1, finished.stderr
+    assert finished.stdout == ""
+    (line,) = [line for line in finished.error_lines if not line.startswith("unpack")]
+    assert line.startswith("Error: ")
+    assert message.format(folder=tmp_path) in line
+    after = paths_below(tmp_path)
+    if mistake is not no_bucket_name:
+        assert after == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_killed_import_leaves_the_old_one_and_the_next_cleans_up(tmp_path: Path, kind: str) -> None:
+    old = data_sets.mvtec(tmp_path / "old", num_train=5)
+    new = data_sets.mvtec(tmp_path / "new", num_train=600)
+    source = data_sets.pack_tar(tmp_path / "new.tar.gz", new) if kind == "archive" else new
+    data_dir = tmp_path / "data"
+    assert run_cli(["import", "mvtec", old, "--out", data_dir / "wall"], tmp_path / "log").exit_code == 0
+    first = below(data_dir / "wall")
+    import_new = ["import", "mvtec", source, "--out", data_dir / "wall"]
+    moments = [0, 1, 200, 500] if kind == "folder" else [0, 1, 300]
+    for num_files in moments:
+
+        def is_time(num_files: int = num_files) -> bool:
+            partial = list(data_dir.glob(".wall.*.partial"))
+            return bool(partial) and sum(num_pictures(path) for path in partial) >= num_files
+
+        assert kill_when(start_cli(import_new, tmp_path / "log"), is_time)
+        assert below(data_dir / "wall") == first
+    finished = run_cli(import_new, tmp_path / "log")
+    assert finished.exit_code == 0, finished.stderr
+    assert names_in(data_dir) == ["wall"]
+    assert run_cli(["import", "mvtec", source, "--out", tmp_path / "other/wall"], tmp_path / "log").exit_code == 0
+    assert below(data_dir / "wall") == below(tmp_path / "other/wall")
+
+
+def start_on_s3(s3: S3Server, arguments: list[object], log_path: Path) -> subprocess.Popen[bytes]:
+    """Start `ndpnet ARGUMENTS` with the server's keys."""
+    environment = os.environ | s3.environment()
+    command = [Path(sys.executable).with_name("ndpnet"), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=log_path.open("wb"), stderr=subprocess.STDOUT, env=environment)
+
+
+def upload(s3: S3Server, folder: Path, bucket: str, prefix: str) -> None:
+    client = s3.client()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
+
+
+@pytest.mark.slow
+def test_from_s3_even_when_killed(tmp_path: Path, s3: S3Server) -> None:
+    bucket = s3.make_bucket()
+    upload(s3, data_sets.mvtec(tmp_path / "wall", num_train=150), bucket, "sets/wall ü/")
+    import_it = ["import", "mvtec", f"s3://{bucket}/sets/wall ü", "--out", tmp_path / "data/wall"]
+    process = start_on_s3(s3, import_it, tmp_path / "log")
+
+    def num_downloaded() -> int:
+        return sum(num_pictures(path / "download") for path in tmp_path.glob("data/.wall.*.partial"))
+
+    deadline = time.monotonic() + TIME_LIMIT
+    while process.poll() is None and num_downloaded() < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.wait(TIME_LIMIT)
+    kept = num_downloaded()
+    assert 20 <= kept < 150
+    assert not (tmp_path / "data/wall").exists()
+    # deleted in the bucket between the two attempts: no part of what is imported
+    downloaded = next(tmp_path.glob("data/.wall.*.partial/download"))
+    gone = min(path.relative_to(downloaded).as_posix() for path in downloaded.glob("train/good/*.png"))
+    s3.client().delete_object(Bucket=bucket, Key=f"sets/wall ü/{gone}")
+    (tmp_path / "wall" / gone).unlink()
+    assert start_on_s3(s3, import_it, tmp_path / "log").wait(TIME_LIMIT) == 0, (tmp_path / "log").read_text()
+    assert names_in(tmp_path / "data") == ["wall"]
+    expected = below(tmp_path / "wall")
+    del expected["license.txt"]
+    imported = below(tmp_path / "data/wall")
+    assert json.loads(imported.pop("import.json"))["source"] == "wall ü"
+    assert imported == expected
+
+
+@pytest.mark.slow
+def test_an_archive_on_s3_stays_downloaded_until_it_is_imported(tmp_path: Path, s3: S3Server) -> None:
+    bucket = s3.make_bucket()
+    archive = data_sets.pack_tar(tmp_path / "wall.tar.xz", data_sets.mvtec(tmp_path / "wall"))
+    s3.client().upload_file(str(archive), bucket, "x/wall.tar.xz")
+    import_it = ["import", "mvtec", f"s3://{bucket}/x/wall.tar.xz", "--out", tmp_path / "data/wall"]
+    assert start_on_s3(s3, [*import_it, "--max-files", "3"], tmp_path / "log").wait(TIME_LIMIT) == 1
+    (staging,) = (tmp_path / "data").iterdir()
+    assert (staging / "download/wall.tar.xz").read_bytes() == archive.read_bytes()
+    assert not (staging / "unpacked").exists()
+    assert start_on_s3(s3, import_it, tmp_path / "log").wait(TIME_LIMIT) == 0, (tmp_path / "log").read_text()
+    assert names_in(tmp_path / "data") == ["wall"]
+    assert len(below(tmp_path / "data/wall")) == 22
+    missing = ["import", "mvtec", f"s3://{bucket}/nothing", "--out", tmp_path / "no/wall"]
+    assert start_on_s3(s3, missing, tmp_path / "log").wait(TIME_LIMIT) == 1
+    assert "Error: " in (tmp_path / "log").read_text()
+    assert s3.secret_key not in (tmp_path / "log").read_text()

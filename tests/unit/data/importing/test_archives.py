@@ -1,0 +1,229 @@
+"""Archives: what is unpacked is what was packed, and nothing hostile or damaged gets through."""
+
+import contextlib
+import gzip
+import io
+import stat
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from data_sets import pack_tar, pack_zip, tar_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ndpnet.data.importing.archives import archive_stem, is_archive, unpack
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def packed_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "packed"
+    for name, content in (("a.png", b"a" * 5000), ("b/ü ß.png", b""), ("b/c/d.png", b"d" * 512)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def out_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def named(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
+def test_unpacks_what_was_packed(packed_dir: Path, tmp_path: Path, ending: str) -> None:
+    pack = pack_zip if ending == "zip" else pack_tar
+    archive = pack(tmp_path / f"x.{ending}", packed_dir)
+    unpack(archive, out_dir(tmp_path))
+    assert contents(tmp_path / "out") == contents(packed_dir)
+
+
+def test_the_content_decides_not_the_name(packed_dir: Path, tmp_path: Path) -> None:
+    archive = pack_tar(tmp_path / "x.tar.xz", packed_dir).rename(tmp_path / "x.zip")
+    unpack(archive, out_dir(tmp_path))
+    assert contents(tmp_path / "out") == contents(packed_dir)
+
+
+def test_names_of_archives() -> None:
+    assert is_archive(Path("a/Carpet.TAR.XZ"))
+    assert not is_archive(Path("a/carpet.png"))
+    assert archive_stem("carpet.tar.xz") == "carpet"
+    assert archive_stem("v1.2.zip") == "v1.2"
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (named("/etc/passwd"), "points outside"),
+        (named("a/../../x.png"), "points outside"),
+        (named(".."), "points outside"),
+        (named("..\\x.png"), "points outside"),
+        (named("C:\\x.png"), "points outside"),
+        (named("c:x.png"), "points outside"),
+        (named("\\\\server\\x.png"), "points outside"),
+        (named("a\nb.png"), "is no file name"),
+        (named("x.png", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+        (named("x.png", tarfile.SYMTYPE, "y.png"), "is a link"),
+        (named("x.png", tarfile.LNKTYPE, "y.png"), "is a link"),
+        (named("x.png", tarfile.CHRTYPE), "neither a file nor a folder"),
+        (named("x.png", tarfile.BLKTYPE), "neither a file nor a folder"),
+        (named("x.png", tarfile.FIFOTYPE), "neither a file nor a folder"),
+    ],
+    ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else None,
+)
+def test_a_hostile_member_of_a_tar_is_refused_by_name(tmp_path: Path, member: tarfile.TarInfo, message: str) -> None:
+    archive = tar_of(tmp_path / "x.tar", (named("good.png"), b"good"), (member, b""))
+    with pytest.raises(ValueError, match=message) as caught:
+        unpack(archive, out_dir(tmp_path))
+    assert repr(member.name) in str(caught.value)
+    assert contents(tmp_path).keys() == {"x.tar", "out/good.png"}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [
+        ("../x.png", 0, "points outside"),
+        ("/x.png", 0, "points outside"),
+        ("D:/x.png", 0, "points outside"),
+        ("x.png", stat.S_IFLNK | 0o777, "is a link"),
+        ("x.png", stat.S_IFIFO, "neither a file nor a folder"),
+    ],
+)
+def test_a_hostile_member_of_a_zip_is_refused_by_name(tmp_path: Path, name: str, mode: int, message: str) -> None:
+    member = zipfile.ZipInfo(name)
+    member.external_attr = mode << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr(member, "/etc/passwd")
+    with pytest.raises(ValueError, match=message):
+        unpack(tmp_path / "x.zip", out_dir(tmp_path))
+    assert contents(tmp_path).keys() == {"x.zip"}
+
+
+@pytest.mark.parametrize(
+    "names", [("a.png", "a.png"), ("a.png", "A.PNG"), ("a", "a/b.png"), ("a/b.png", "A"), ("\u00e9", "e\u0301")]
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_that_some_system_takes_for_one_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    tar_of(tmp_path / "x.tar", *((named(name), b"x") for name in names))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        for name in names:
+            packed.writestr(name, "x")
+    for number, archive in enumerate(("x.tar", "x.zip")):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(ValueError, match=r"differs? (in case|from another name)"):
+            unpack(tmp_path / archive, tmp_path / str(number))
+
+
+def test_folders_may_come_twice_and_after_their_files(tmp_path: Path) -> None:
+    folder = named("a", tarfile.DIRTYPE)
+    tar_of(tmp_path / "x.tar", (named("a/b.png"), b"b"), (folder, b""), (folder, b""), (named("a/c.png"), b"c"))
+    assert unpack(tmp_path / "x.tar", out_dir(tmp_path)) == 4
+    assert contents(tmp_path / "out") == {"a/b.png": b"b", "a/c.png": b"c"}
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
+def test_a_bomb_stops_at_the_limit(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    (folder / "zeros").write_bytes(bytes(20_000_000))
+    archive = (pack_zip if ending == "zip" else pack_tar)(tmp_path / f"x.{ending}", folder)
+    with pytest.raises(ValueError, match="expands to more than 3000000 bytes"):
+        unpack(archive, out_dir(tmp_path), max_bytes=3_000_000)
+    assert sum(len(content) for content in contents(tmp_path / "out").values()) <= 3_000_000
+
+
+@pytest.mark.parametrize("ending", ["tar", "zip"])
+def test_too_many_members(packed_dir: Path, tmp_path: Path, ending: str) -> None:
+    archive = (pack_zip if ending == "zip" else pack_tar)(tmp_path / f"x.{ending}", packed_dir)
+    with pytest.raises(ValueError, match="more than 2 members"):
+        unpack(archive, out_dir(tmp_path), max_files=2)
+
+
+def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("zeros", bytes(1_000_000))
+    content = (tmp_path / "x.zip").read_bytes()
+    (tmp_path / "x.zip").write_bytes(content.replace(struct.pack("<I", 1_000_000), struct.pack("<I", 1000)))
+    with pytest.raises(ValueError, match="is damaged"):
+        unpack(tmp_path / "x.zip", out_dir(tmp_path))
+    assert sum(len(content) for content in contents(tmp_path / "out").values()) <= 1000
+
+
+def test_a_header_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    header = named("pax", tarfile.XHDTYPE)
+    header.size = 4 << 30
+    with gzip.open(tmp_path / "x.tar.gz", "wb", 1) as stream:
+        stream.write(header.tobuf())
+        stream.write(bytes(1 << 20))
+    with pytest.raises(ValueError, match="a header of 4294967296 bytes"):
+        unpack(tmp_path / "x.tar.gz", out_dir(tmp_path))
+
+
+def test_an_encrypted_zip_is_refused(packed_dir: Path, tmp_path: Path) -> None:
+    content = bytearray(pack_zip(tmp_path / "x.zip", packed_dir).read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(ValueError, match="is encrypted"):
+        unpack(tmp_path / "x.zip", out_dir(tmp_path))
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_an_archive_cut_anywhere_is_an_error(tmp_path: Path, ending: str, share: float) -> None:
+    folder = tmp_path / "packed"
+    if not folder.exists():
+        folder.mkdir()
+        for number in range(6):
+            (folder / f"{number}.png").write_bytes(bytes([number]) * 700 * number)
+    whole = tmp_path / f"x.{ending}"
+    content = (pack_zip if ending == "zip" else pack_tar)(whole, folder).read_bytes()
+    # a plain tar ends in zeros that say nothing: cut there, it is still whole
+    end = len(content.rstrip(b"\0")) if ending == "tar" else len(content)
+    whole.write_bytes(content[: int(end * share)])
+    out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+    out.mkdir()
+    with pytest.raises(ValueError, match=r"is damaged or no archive: .+ \(fetch it again\)"):
+        unpack(whole, out)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.integers(0, 5000), value=st.integers(0, 255))
+def test_a_damaged_byte_never_writes_outside(tmp_path: Path, position: int, value: int) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name in ("a/b.png", "c.png"):
+            member = named(name)
+            member.size = 600
+            tar.addfile(member, io.BytesIO(b"x" * 600))
+    content = bytearray(stream.getvalue())
+    content[position] = value
+    folder = tmp_path / f"t{len(list(tmp_path.iterdir()))}"
+    (folder / "out").mkdir(parents=True)
+    (folder / "x.tar").write_bytes(content)
+    with contextlib.suppress(ValueError):  # or it is a header that does not matter
+        unpack(folder / "x.tar", folder / "out")
+    assert [path.name for path in folder.iterdir() if path.name not in ("out", "x.tar")] == []
+
+
+def test_no_archive_at_all(tmp_path: Path) -> None:
+    for content in (b"", b"hello", b"PK", bytes(600), b"\x1f\x8b" + bytes(50)):
+        (tmp_path / "x.tar").write_bytes(content)
+        if content == bytes(600):  # zeros alone are an empty tar
+            assert unpack(tmp_path / "x.tar", out_dir(tmp_path)) == 0
+            continue
+        with pytest.raises(ValueError, match="is damaged or no archive"):
+            unpack(tmp_path / "x.tar", out_dir(tmp_path))

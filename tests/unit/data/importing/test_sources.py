@@ -1,0 +1,245 @@
+"""The layouts: which pictures are found where, and what is refused."""
+
+import math
+from pathlib import Path
+
+import data_sets
+import pytest
+
+from ndpnet.data.importing.published import BTAD, MVTEC_AD, count_found, differences, recognise
+from ndpnet.data.importing.sources import find_categories
+from ndpnet.data.importing.sources.plan import SourceImage
+
+
+def found(layout: str, folder: Path) -> dict[str, list[SourceImage]]:
+    return {plan.name: plan.images for plan in find_categories(layout, folder, "mine")}
+
+
+def by_place(images: list[SourceImage]) -> dict[str, list[str]]:
+    places: dict[str, list[str]] = {}
+    for image in images:
+        places.setdefault(f"{image.split}/{image.defect_type}", []).append(image.name)
+    return {place: sorted(names) for place, names in places.items()}
+
+
+@pytest.mark.parametrize("parents", ["", "carpet", "mvtec_anomaly_detection/carpet", "a/b/carpet"])
+def test_mvtec_is_found_up_to_three_levels_down(tmp_path: Path, parents: str) -> None:
+    data_sets.mvtec(tmp_path / parents)
+    (tmp_path / "readme.txt").write_text("hello")
+    ((name, images),) = found("mvtec", tmp_path).items()
+    assert name == ("carpet" if parents else "mine")
+    assert {place: len(names) for place, names in by_place(images).items()} == {
+        "train/good": 6,
+        "test/good": 3,
+        "test/cut": 3,
+        "test/hole": 3,
+    }
+    masks = {image.path: image.mask_path for image in images if image.mask_path}
+    below = f"{parents}/" if parents else ""
+    assert masks[f"{below}test/cut/001.png"] == f"{below}ground_truth/cut/001_mask.png"
+    assert len(masks) == 6
+
+
+def test_btad_names_become_those_of_mvtec(tmp_path: Path) -> None:
+    data_sets.btad(tmp_path / "BTech_Dataset_transformed/01")
+    data_sets.btad(tmp_path / "BTech_Dataset_transformed/03")
+    categories = found("mvtec", tmp_path)
+    assert list(categories) == ["01", "03"]
+    assert by_place(categories["01"]).keys() == {"train/good", "test/good", "test/ko"}
+    defective = next(image for image in categories["03"] if image.defect_type == "ko")
+    assert defective.mask_path == "BTech_Dataset_transformed/03/ground_truth/ko/0000.png"
+
+
+def test_dagm_halves_keep_equal_names_apart(tmp_path: Path) -> None:
+    data_sets.dagm_halves(tmp_path / "DAGM_KaggleUpload/Class1")
+    data_sets.dagm_halves(tmp_path / "DAGM_KaggleUpload/Class10")
+    categories = found("dagm", tmp_path)
+    assert list(categories) == ["Class1", "Class10"]
+    places = by_place(categories["Class1"])
+    assert places["train/good"] == [f"train_000{number}.PNG" for number in range(1, 6)]
+    assert places["test/good"] == [f"test_000{number}.PNG" for number in range(1, 6)]
+    assert places["train/defect"] == ["train_0006.PNG", "train_0007.PNG"]  # tested on all the same: see placing
+    assert places["test/defect"] == ["test_0006.PNG", "test_0007.PNG"]
+
+
+def test_dagm_labels_that_contradict_the_masks_are_an_error(tmp_path: Path) -> None:
+    label_dir = data_sets.dagm_halves(tmp_path / "Class1") / "Train/Label"
+    (label_dir / "0007_label.PNG").unlink()
+    with pytest.raises(ValueError, match=r"labels.txt and the masks of .*Class1/Train/0007.PNG disagree"):
+        found("dagm", tmp_path)
+    data_sets.save(label_dir / "0099_label.PNG", data_sets.mask())
+    data_sets.save(label_dir / "0007_label.PNG", data_sets.mask())
+    with pytest.raises(ValueError, match=r"0099_label.PNG has no picture"):
+        found("dagm", tmp_path)
+
+
+def test_dagm_pair_reads_ellipses_in_radians_and_degrees(tmp_path: Path) -> None:
+    data_sets.dagm_pair(tmp_path)
+    (images,) = found("dagm", tmp_path).values()
+    assert by_place(images) == {
+        "/good": sorted(f"{number}.png" for number in range(1, 21)),
+        "/defect": ["1.png", "2.png", "3.png"],
+    }
+    (ellipse,) = next(image.ellipses for image in images if image.defect_type == "defect")
+    assert ellipse == pytest.approx((20, 5, math.pi / 4, 32, 30), abs=1e-5)  # MATLAB counts pixels from 1
+    labels = tmp_path / "Class1_def/labels.txt"
+    labels.write_text("1 20 5 45 33 31\n1 3 3 0 9 9\n2 20 5 10 33 31\n3 20 5 5 33 31\n")
+    ellipses = next(image.ellipses for image in found("dagm", tmp_path)["Class1"] if image.ellipses)
+    assert [ellipse[2] for ellipse in ellipses] == pytest.approx([math.pi / 4, 0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("1 20 5 1 33 31\n2 20 5 1 33 31\n", r"no ellipse for .*Class1_def/3.png"),
+        ("1 9 5 1 3 3\n2 9 5 1 3 3\n3 9 5 1 3 3\n4 9 5 1 3 3\n", r"labels.txt lists picture 4, which is not there"),
+        ("1 20 5 1 33\n", r"no ellipse in '20 5 1 33'"),
+        ("1 20 0 1 33 31\n", r"no ellipse in '20 0 1 33 31'"),
+        ("1 20 5 nan 33 31\n", r"no ellipse in '20 5 nan 33 31'"),
+        (None, r"no .*Class1_def/labels.txt \(unpack the whole"),
+    ],
+)
+def test_dagm_pair_with_other_labels_is_an_error(tmp_path: Path, labels: str | None, message: str) -> None:
+    path = data_sets.dagm_pair(tmp_path) / "Class1_def/labels.txt"
+    path.write_text(labels) if labels else path.unlink()
+    with pytest.raises(ValueError, match=message):
+        found("dagm", tmp_path)
+
+
+def test_kolektor_items_become_part_of_the_names(tmp_path: Path) -> None:
+    data_sets.kolektor(tmp_path)
+    (plan,) = find_categories("kolektor", tmp_path, "KolektorSDD")
+    assert (plan.name, plan.variant, plan.group_pattern) == ("KolektorSDD", "KolektorSDD", r"^(kos\d+)")
+    assert len(plan.images) == 30
+    image = plan.images[4]
+    assert (image.path, image.name) == ("kos02/Part1.jpg", "kos02_Part1.jpg")
+    assert image.mask_path == "kos02/Part1_label.bmp"
+    assert image.is_label
+
+
+def test_kolektor2_keeps_the_publishers_split(tmp_path: Path) -> None:
+    data_sets.kolektor2(tmp_path / "KolektorSDD2")
+    (tmp_path / "KolektorSDD2/split_weakly_0.pyb").write_bytes(b"x")
+    (plan,) = find_categories("kolektor", tmp_path, "x")
+    assert (plan.name, plan.variant) == ("KolektorSDD2", "KolektorSDD2")
+    assert [image.split for image in plan.images].count("train") == 4
+    assert plan.images[0].mask_path == "KolektorSDD2/test/20000_GT.png"
+
+
+def test_kolektor_without_a_label_or_without_a_picture_is_an_error(tmp_path: Path) -> None:
+    data_sets.kolektor(tmp_path)
+    (tmp_path / "kos03/Part1_label.bmp").unlink()
+    with pytest.raises(ValueError, match=r"kos03/Part1.jpg has no label"):
+        found("kolektor", tmp_path)
+    (tmp_path / "kos03/Part1.jpg").unlink()
+    (tmp_path / "kos04/Part1.jpg").unlink()
+    with pytest.raises(ValueError, match=r"kos04/Part1_label.bmp has no picture"):
+        found("kolektor", tmp_path)
+
+
+def own(folder: Path) -> Path:
+    """good/ with a folder inside, defective/ with and without a type, masks/."""
+    for number, name in enumerate(("good/1.png", "good/2.jpg", "good/monday/1.png")):
+        data_sets.save(folder / name, data_sets.picture(number))
+    for number, name in enumerate(("defective/7.png", "defective/crack/8.png", "defective/crack/9.png")):
+        data_sets.save(folder / name, data_sets.picture(10 + number))
+    for name in ("masks/7.png", "masks/8_mask.png", "masks/crack/9.png"):
+        data_sets.save(folder / name, data_sets.mask())
+    return folder
+
+
+def test_own_pictures(tmp_path: Path) -> None:
+    (images,) = found("folder", own(tmp_path)).values()
+    assert by_place(images) == {
+        "/good": ["1.png", "2.jpg", "monday_1.png"],
+        "/defective": ["7.png"],
+        "/crack": ["8.png", "9.png"],
+    }
+    assert {image.name: image.mask_path for image in images if image.mask_path} == {
+        "7.png": "masks/7.png",
+        "8.png": "masks/8_mask.png",
+        "9.png": "masks/crack/9.png",
+    }
+
+
+@pytest.mark.parametrize("below", ["", "scans", "good"])
+def test_scans_may_lie_just_so(tmp_path: Path, below: str) -> None:
+    for number in range(3):
+        data_sets.save(tmp_path / below / f"scan {number}.tif", data_sets.picture(number, (70 + number, 90)))
+    data_sets.save(tmp_path / "roi.png", data_sets.mask())
+    (plan,) = find_categories("ppts", tmp_path, "paper")
+    assert by_place(plan.images) == {"/good": [f"scan {number}.tif" for number in range(3)]}
+    assert plan.roi_path == "roi.png"
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ("mvtec", "no train/good"),
+        ("dagm", "neither ClassN/Train"),
+        ("kolektor", "neither kosNN"),
+        ("folder", "no folder good/"),
+        ("ppts", "no folder good/"),
+        ("mvtek", "no layout 'mvtek' "),
+    ],
+)
+def test_a_folder_of_another_layout_is_an_error(tmp_path: Path, layout: str, message: str) -> None:
+    (tmp_path / "something").mkdir()
+    with pytest.raises(ValueError, match=message):
+        found(layout, tmp_path)
+
+
+def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
+    def broken(message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            found("mvtec", tmp_path)
+
+    data_sets.mvtec(tmp_path / "a/wood")
+    data_sets.mvtec(tmp_path / "b/Wood")
+    broken("two categories have the name '[Ww]ood'")
+    (tmp_path / "b").rename(tmp_path / ".hidden")
+    orphan = data_sets.save(tmp_path / "a/wood/ground_truth/cut/9_mask.png", data_sets.mask())
+    broken(r"9_mask.png has no picture")
+    orphan.rename(orphan.with_name("001.png"))
+    broken(r"two masks for one picture: .*001.png and .*001_mask.png")
+    (orphan.with_name("001.png")).rename(orphan.with_name("x.jpg"))
+    broken(r"x.jpg has a lossy format")
+    (orphan.with_name("x.jpg")).unlink()
+    (orphan.with_name("001_mask.png")).unlink()
+    broken(r"test/cut/001.png has no mask, but others have")
+    data_sets.save(orphan.with_name("001_mask.png"), data_sets.mask())
+    data_sets.save(tmp_path / "a/wood/test/ok/1.png", data_sets.picture(9))
+    broken(r"has both good/ and ok/")
+    (tmp_path / "a/wood/test/ok/1.png").unlink()
+    (tmp_path / "a/wood/test/ok").rmdir()
+    data_sets.save(tmp_path / "a/wood/train/cut/1.png", data_sets.picture(9))
+    broken(r"pictures under .*train/cut, but only good ones")
+    (tmp_path / "a/wood/train/cut").rename(tmp_path / "a/wood/train/good/cut")
+    broken(r"good/cut lies among the pictures")
+
+
+def test_published_tables_add_up_to_what_is_published() -> None:
+    assert [sum(row[column] for row in MVTEC_AD.values()) for column in range(3)] == [3629, 467, 1258]
+    assert sum(len(row[3].split()) for row in MVTEC_AD.values()) == 73
+    assert [sum(row[column] for row in BTAD.values()) for column in range(3)] == [1799, 451, 290]
+
+
+def test_a_data_set_is_recognised_by_name_and_types() -> None:
+    carpet = recognise("mvtec", "carpet", "", {"cut", "hole"})
+    assert carpet is not None
+    assert (carpet.data_set, carpet.counts["test defective"]) == ("MVTec AD", 89)
+    assert recognise("mvtec", "carpet", "", {"burn"}) is None
+    assert recognise("mvtec", "carpet", "", set()) is None
+    assert recognise("folder", "carpet", "", {"cut"}) is None
+    assert recognise("mvtec", "02", "", {"ko"}).data_set == "BTAD"
+    assert recognise("dagm", "Class7", "halves", {"defect"}).counts == {"pictures": 2300, "defective": 300}
+    assert recognise("dagm", "class6", "pair", {"defect"}).counts == {"pictures": 1150, "defective": 150}
+    assert recognise("dagm", "Class11", "pair", {"defect"}) is None
+
+
+def test_a_difference_is_a_clear_line() -> None:
+    published = recognise("dagm", "Class1", "halves", set())
+    assert differences(published, count_found([("train", False)] * 1000 + [("test", True)] * 150)) == []
+    assert differences(published, count_found([("train", False)] * 999 + [("test", True)] * 150)) == [
+        "pictures: 1149 here, 1150 published"
+    ]
