@@ -67,7 +67,7 @@ def shared_inputs(out: Path, data: Path, params: Params) -> tuple[Path, Path]:
     made_of = params.synthesis.model_dump(include=steps.BANK_PARAMETERS)
     bank = out / f"bank-{hash_of(made_of)[:8]}"
     if not prepared.is_dir():
-        steps.prepare(data, "kolektor", prepared, params)
+        steps.prepare(data, "kolektor", prepared, params, allow_unpinned=True)
     if not bank.is_dir():
         steps.synthesize(bank, params)
     return prepared, bank

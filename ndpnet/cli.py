@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ndpnet import __version__
+from ndpnet.cli_data import data_group, import_command, version_data_command
 
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
 
@@ -42,6 +43,10 @@ def main(debug: bool) -> None:
     logging.captureWarnings(True)
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+for command in (import_command, data_group, version_data_command):
+    main.add_command(command)
 
 
 def _end_with_parent() -> None:
@@ -106,12 +111,13 @@ def demo_data(out: Path) -> None:
 @folder_option("--data", "Folder with one folder per category.")
 @click.option("--category", required=True, help="Which of them.")
 @folder_option("--out", "Prepared folder to write.")
+@click.option("--allow-unpinned", is_flag=True, help="Take pictures that are not the pinned ones; bars promotion.")
 @with_params
-def prepare(data: Path, category: str, out: Path, params: Any) -> None:
+def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
     """Decode one category into arrays with a manifest and a split."""
     from ndpnet import steps
 
-    _echo(steps.prepare(data, category, out, params))
+    _echo(steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned))
 
 
 @main.command("synthesize")
@@ -171,11 +177,20 @@ def evaluate(prepared: Path, model: Path, out: Path, params: Any) -> None:
 @folder_option("--out", "Model package to write.")
 @click.option("--group-pattern", default="", help="Regex on file names: what was photographed together.")
 @click.option("--false-alarm-rate", type=float, help="Target rate; that of the model if left out.")
-def calibrate(model: Path, good_images: Path, out: Path, group_pattern: str, false_alarm_rate: float | None) -> None:
+@click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
+def calibrate(
+    model: Path,
+    good_images: Path,
+    out: Path,
+    group_pattern: str,
+    false_alarm_rate: float | None,
+    roi_path: Path | None,
+) -> None:
     """Refit the threshold of MODEL on GOOD_IMAGES, as a new package: another lamp or camera needs no training."""
     from ndpnet.inference.calibration import calibrate as refit
 
-    record = refit(model, good_images, out, group_pattern=group_pattern, target_rate=false_alarm_rate)
+    options = {"group_pattern": group_pattern, "target_rate": false_alarm_rate, "roi_path": roi_path}
+    record = refit(model, good_images, out, **options)
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
 
 

@@ -21,11 +21,45 @@ PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history
 ParamsLike = Params | str
 
 
-def prepare(data_dir: Path, category: str, out: Path, params: ParamsLike) -> dict[str, Any]:
-    """Decode one category into arrays and a manifest. -> counts and the data hash. ValueError names what is wrong."""
-    from ndpnet.data import prepared
+def version_data(
+    out: Path,
+    *,
+    url: str | None = None,
+    revision: str | None = None,
+    path: str = "data",
+    prefix: str | None = None,
+    manifest: str | Path | None = None,
+    endpoint_url: str | None = None,
+) -> dict[str, Any]:
+    """Write exactly the data that a git revision's `path`.dvc pins, or that a manifest lists under an S3 prefix.
 
-    return prepared.prepare(data_dir, category, out, **parse_params(params).data.model_dump())
+    Every file is verified by its hash, and a version.json says so. -> revision, hashes, counts.
+    """
+    from ndpnet.data.versions.fetching import fetch_version
+
+    wanted = {"url": url, "revision": revision, "path": path, "prefix": prefix, "manifest": manifest}
+    return fetch_version(out, **wanted, endpoint_url=endpoint_url)
+
+
+def prepare(
+    data_dir: Path, category: str, out: Path, params: ParamsLike, *, allow_unpinned: bool = False
+) -> dict[str, Any]:
+    """Decode one category into arrays and a manifest. -> counts and the data hash. ValueError names what is wrong.
+
+    Pictures that are not exactly the pinned ones are refused, or with `allow_unpinned` recorded as such.
+    """
+    from ndpnet.data import prepared
+    from ndpnet.data.versions.version import check_pinned
+
+    is_pinned = True
+    try:
+        check_pinned(data_dir, category)
+    except ValueError as error:
+        if not allow_unpinned:
+            raise
+        is_pinned = False
+        logger.warning("unpinned data, its models cannot be promoted: %s", error)
+    return prepared.prepare(data_dir, category, out, **parse_params(params).data.model_dump(), is_pinned=is_pinned)
 
 
 def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """A small category and everything the steps make of it, once per session."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from samples import CATEGORY, Pipeline, write_category, write_params
+from servers import S3Server
 
 from ndpnet.config import load_params
 
@@ -36,8 +38,28 @@ def pipeline(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
         data_dir, params_path, params, folder / "prepared", folder / "bank", folder / "phase1", folder / "model", {}
     )
     inputs = (made.prepared_dir, made.bank_dir)
-    made.metrics["prepare"] = steps.prepare(data_dir, CATEGORY, made.prepared_dir, params)
+    made.metrics["prepare"] = steps.prepare(data_dir, CATEGORY, made.prepared_dir, params, allow_unpinned=True)
     made.metrics["synthesize"] = steps.synthesize(made.bank_dir, params)
     made.metrics["train_phase1"] = steps.train_phase1(*inputs, made.phase1_dir, params, folder / "work")
     made.metrics["train_phase2"] = steps.train_phase2(*inputs, made.phase1_dir, made.model_dir, params, folder / "work")
     return made
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server for all tests of the session: make a bucket of your own, do not kill it."""
+    yield from _running(S3Server(tmp_path_factory.mktemp("s3")))
+
+
+@pytest.fixture
+def private_s3(tmp_path: Path) -> Iterator[S3Server]:
+    """A running S3 server for one test, which may kill it."""
+    yield from _running(S3Server(tmp_path / "private s3"))
+
+
+def _running(server: S3Server) -> Iterator[S3Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

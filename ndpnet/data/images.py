@@ -88,16 +88,20 @@ def fit_image(image: np.ndarray, size: int, *, name: str = "the image") -> np.nd
 
 
 def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Resize: defective where half the area is; a defect that would vanish keeps every pixel it touches.
+    """Scale a mask to the network's size, as `scale_plane`. bool (H, W) -> bool (size, size)."""
+    return scale_plane(mask, (size, size))
 
-    bool (H, W) -> bool (size, size)
+
+def scale_plane(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale a mask to (width, height): true where half the area is; what would vanish keeps every pixel it touches.
+
+    bool (H, W) -> bool (height, width)
     """
-    if mask.shape == (size, size):
-        return mask
-    area = Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BOX)
-    share = np.asarray(area)  # (size, size), share of defective pixels
-    half = share >= 0.5 - 1e-6  # the weights are rounded: exactly a half may come out as 0.49999997
-    return half if half.any() else share > 0
+    if plane.shape == (size[1], size[0]):
+        return plane
+    area = np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BOX))
+    half = area >= 0.5 - 1e-6  # the weights are rounded: exactly a half may come out as 0.49999997
+    return half if half.any() else area > 0
 
 
 def _name_of(source: Path | bytes, name: str | None) -> str:
@@ -115,7 +119,8 @@ def _load_upright(source: Path | bytes, name: str) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
-            return ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
+            return image
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make PIL's decoders raise a dozen of types
@@ -147,6 +152,8 @@ def _to_array(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     has_hidden_alpha = "transparency" in image.info or image.mode in ("La", "RGBa", "PA")
     try:
         # by way of RGBA: PIL warns, or keeps the premultiplied colours, when alpha is dropped at once

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ndpnet.files import hash_of, write_json
 
@@ -12,7 +13,10 @@ GOOD = "good"
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One picture; `path` and `mask_path` are posix paths relative to the category's folder, sizes in pixels."""
+    """One picture; `path` and `mask_path` are posix paths relative to the category's folder, sizes in pixels.
+
+    `tiles`: (left, top) of its training tiles, in pixels of the scaled scan; none where whole pictures are trained on.
+    """
 
     path: str
     sha256: str
@@ -23,6 +27,7 @@ class FileRecord:
     height: int
     mask_path: str | None
     mask_sha256: str | None
+    tiles: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Manifest:
     files: tuple[FileRecord, ...]
 
     def records(self, split: str) -> list[FileRecord]:
-        """Return one split's files, in the order of the rows of its prepared array."""
+        """Return one split's files, in the order of its prepared pictures."""
         if split not in SPLITS:
             raise ValueError(f"no split {split!r} (one of {', '.join(SPLITS)})")
         return [record for record in self.files if record.split == split]
@@ -52,7 +57,7 @@ class Manifest:
         """Read what `save` wrote; ValueError names the file and what is wrong with it."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            manifest = cls(content["category"], tuple(FileRecord(**record) for record in content["files"]))
+            manifest = cls(content["category"], tuple(_record(**fields) for fields in content["files"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             detail = " ".join(str(error).split())
             raise ValueError(f"cannot read the manifest {path}: {detail} (run `ndpnet prepare` again)") from error
@@ -60,3 +65,7 @@ class Manifest:
         if unknown:
             raise ValueError(f"the manifest {path} names the split {unknown[0]!r} (run `ndpnet prepare` again)")
         return manifest
+
+
+def _record(*, tiles: list[list[int]], **fields: Any) -> FileRecord:
+    return FileRecord(**fields, tiles=tuple((left, top) for left, top in tiles))

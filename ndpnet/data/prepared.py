@@ -1,38 +1,28 @@
 """One category as decoded arrays: writing the prepared folder, and reading it."""
 
-import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ndpnet.data.images import fit_image, fit_mask, read_image, read_mask
+from ndpnet.data.arrays import Views
+from ndpnet.data.decoding import TILED_SPLITS, Job, TileRule, decode_resized, decode_scans, scan_shapes
 from ndpnet.data.layouts import FoundImage, scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
+from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
 from ndpnet.data.split import assign_split, check_fractions, group_of
-from ndpnet.files import atomic_folder, write_json
+from ndpnet.data.tiling import Tiling
+from ndpnet.files import atomic_folder, sha256_of, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SETTINGS = "prepared.json"
-MODES = ("resize",)
+MODES = ("resize", "tile")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A picture and its place: row `row` of the array of its split."""
-
-    found: FoundImage
-    group: str
-    split: str
-    row: int
 
 
 def prepare(
@@ -40,8 +30,14 @@ def prepare(
     category: str,
     out_dir: Path,
     *,
+    is_pinned: bool = False,
     image_size: int,
     mode: str = "resize",
+    scale: float = 1.0,
+    tile_stride: int = 64,
+    tile_margin: int = 0,
+    tile_min_contrast: float = 0.0,
+    tile_overlap: int = 64,
     group_pattern: str,
     calibration_fraction: float,
     validation_fraction: float,
@@ -52,26 +48,41 @@ def prepare(
     """
     if mode not in MODES:
         raise ValueError(f"no data mode {mode!r} (one of {', '.join(MODES)})")
+    if mode == "tile":
+        Tiling(image_size, tile_overlap, scale)  # refuses what inspection would
     fractions = {"calibration_fraction": calibration_fraction, "validation_fraction": validation_fraction}
     check_fractions(**fractions)
+    settings = {"image_size": image_size, "mode": mode, "scale": scale, "group_pattern": group_pattern, **fractions}
+    settings |= {"tile_stride": tile_stride, "tile_margin": tile_margin, "tile_min_contrast": tile_min_contrast}
+    # tile_overlap is of no use before inspection; it stands here so that a change of it reaches the model
+    settings |= {"tile_overlap": tile_overlap, "is_pinned": is_pinned, "format_version": FORMAT_VERSION}
     category_dir = Path(data_dir) / category
     jobs = _plan(scan_mvtec(category_dir), group_pattern, fractions)
+    roi = find_roi(category_dir)
     with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
-        records = _decode_all(category_dir, jobs, partial_dir, image_size)
+        counts: dict[str, Any] = {}
+        if mode == "tile":
+            rule = TileRule(image_size, tile_stride, tile_margin, tile_min_contrast, scale)
+            records, num_rejected = decode_scans(category_dir, jobs, partial_dir, rule=rule, roi=roi)
+            counts = _count_tiles(records, num_rejected)
+        else:
+            records = decode_resized(category_dir, jobs, partial_dir, image_size=image_size, roi=roi)
         _check_content(category_dir, records)
         manifest = Manifest(category, tuple(records))
         manifest.save(partial_dir / "manifest.json")
-        settings = {"image_size": image_size, "mode": mode, "group_pattern": group_pattern, **fractions}
-        write_json(partial_dir / SETTINGS, {"format_version": FORMAT_VERSION, **settings})
-    return _counts(manifest)
+        if roi is not None:
+            write_roi(partial_dir / ROI, roi)
+        roi_sha256 = None if roi is None else sha256_of(partial_dir / ROI)
+        write_json(partial_dir / SETTINGS, settings | {"roi_sha256": roi_sha256})
+    return _counts(manifest) | counts | {"has_roi": roi is not None}
 
 
-def _plan(found: list[FoundImage], group_pattern: str, fractions: dict[str, float]) -> list[_Job]:
+def _plan(found: list[FoundImage], group_pattern: str, fractions: dict[str, float]) -> list[Job]:
     jobs, num_rows = [], dict.fromkeys(SPLITS, 0)
     for image in found:
         group = group_of(image.path, group_pattern)
         split = "test" if image.is_test else assign_split(group, **fractions)
-        jobs.append(_Job(image, group, split, num_rows[split]))
+        jobs.append(Job(image, group, split, num_rows[split]))
         num_rows[split] += 1
     if not num_rows["train"]:
         raise ValueError(
@@ -82,7 +93,7 @@ def _plan(found: list[FoundImage], group_pattern: str, fractions: dict[str, floa
     return jobs
 
 
-def _warn_of_groups(jobs: list[_Job], fractions: dict[str, float]) -> None:
+def _warn_of_groups(jobs: list[Job], fractions: dict[str, float]) -> None:
     groups = {split: {job.group for job in jobs if job.split == split} for split in SPLITS}
     shared = groups["test"] & (groups["train"] | groups["validation"] | groups["calibration"])
     if shared:
@@ -90,80 +101,6 @@ def _warn_of_groups(jobs: list[_Job], fractions: dict[str, float]) -> None:
     for split in ("validation", "calibration"):
         if fractions[f"{split}_fraction"] > 0 and not groups[split]:
             logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)
-
-
-def _decode_all(category_dir: Path, jobs: list[_Job], out_dir: Path, image_size: int) -> list[FileRecord]:
-    """Fill {split}.npy, and masks.npy where there are masks; rows are written in place, so memory stays small."""
-    size = (image_size, image_size)
-    arrays = {}
-    for split in SPLITS:
-        num_images = sum(job.split == split for job in jobs)
-        arrays[split] = _new_array(out_dir / f"{split}.npy", (num_images, *size, 3))
-    if any(job.found.mask_path for job in jobs):
-        arrays["masks"] = _new_array(out_dir / "masks.npy", (len(arrays["test"]), *size))
-
-    def decode(job: _Job) -> FileRecord:
-        return _decode(category_dir, job, arrays, image_size)
-
-    records = _map_in_threads(decode, jobs)
-    for array in arrays.values():
-        array.flush()
-    return records
-
-
-def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-
-
-def _map_in_threads(decode: Callable[[_Job], FileRecord], jobs: Iterable[_Job]) -> list[FileRecord]:
-    # threads: PIL and hashlib release the GIL; few: each may hold a picture of hundreds of megapixels
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(decode, jobs))
-
-
-def _decode(category_dir: Path, job: _Job, arrays: dict[str, np.memmap], image_size: int) -> FileRecord:
-    """Hash and decode one picture, and its mask, into its row."""
-    found = job.found
-    name = str(category_dir / found.path)
-    content = _read_bytes(category_dir / found.path)
-    image = read_image(content, name=name)
-    arrays[job.split][job.row] = fit_image(image, image_size, name=name)
-    height, width = image.shape[:2]
-    mask_sha256 = None
-    if found.mask_path:
-        mask_content = _read_bytes(category_dir / found.mask_path)
-        mask_sha256 = hashlib.sha256(mask_content).hexdigest()
-        mask = _checked_mask(mask_content, str(category_dir / found.mask_path), (height, width))
-        arrays["masks"][job.row] = fit_mask(mask, image_size)
-    return FileRecord(
-        path=found.path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        group=job.group,
-        split=job.split,
-        defect_type=found.defect_type,
-        width=width,
-        height=height,
-        mask_path=found.mask_path,
-        mask_sha256=mask_sha256,
-    )
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror} (check the file and its permissions)") from error
-
-
-def _checked_mask(content: bytes, name: str, size: tuple[int, int]) -> np.ndarray:
-    mask = read_mask(content, name=name)
-    if mask.shape != size:
-        (mask_height, mask_width), (height, width) = mask.shape, size
-        sizes = f"{mask_width}x{mask_height} pixels, its image {width}x{height}"
-        raise ValueError(f"mask {name} has {sizes} (draw it at the image's size)")
-    if not mask.any():
-        raise ValueError(f"mask {name} is empty (mark the defect, or move its image to test/good)")
-    return mask
 
 
 def _check_content(category_dir: Path, records: list[FileRecord]) -> None:
@@ -179,6 +116,20 @@ def _check_content(category_dir: Path, records: list[FileRecord]) -> None:
             raise ValueError(f"the same picture is in train and in test of {category_dir}: {both} (remove one)")
     if duplicates:
         logger.warning("%d pictures of train/good occur twice, first %s: remove them", len(duplicates), duplicates[0])
+
+
+def _count_tiles(records: list[FileRecord], num_rejected: int) -> dict[str, int]:
+    """Count the training tiles; ValueError if none is left."""
+    counts = {
+        f"num_{split}_tiles": sum(len(record.tiles) for record in records if record.split == split)
+        for split in TILED_SPLITS
+    }
+    if not counts["num_train_tiles"]:
+        raise ValueError(
+            f"no training tile is left: {num_rejected} were rejected as background or ignored (lower "
+            f"data.tile_min_contrast, or look at {ROI})"
+        )
+    return {**counts, "num_rejected_tiles": num_rejected}
 
 
 def _counts(manifest: Manifest) -> dict[str, Any]:
@@ -219,29 +170,71 @@ class PreparedData:
 
     @property
     def image_size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Side of the network's input in pixels."""
         return self.settings["image_size"]
 
-    def images(self, split: str) -> np.memmap:
-        """Return one split's pictures, row i being `records(split)[i]`. -> uint8 (N, S, S, 3)."""
-        return self._open(f"{split}.npy", len(self.records(split)))
-
-    def masks(self) -> np.memmap | None:
-        """Return the test masks, zeros for good pictures, or None if the set has none. -> uint8 0/1 (N_test, S, S)."""
-        if not any(record.mask_path for record in self.records("test")):
+    @property
+    def tiling(self) -> Tiling | None:
+        """How scans are cut at inspection; None in `resize` mode."""
+        if self.settings["mode"] != "tile":
             return None
-        return self._open("masks.npy", len(self.records("test")))
+        return Tiling(self.image_size, self.settings["tile_overlap"], self.settings["scale"])
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether these are exactly the pinned pictures."""
+        return self.settings["is_pinned"]
+
+    def images(self, split: str) -> np.ndarray | Views:
+        """Return one split's pictures. -> uint8 (N, S, S, 3); in `tile` mode calibration and test are whole scans,
+        N views (H, W, 3), and train and validation their tiles.
+        """
+        records, side = self.records(split), self.image_size
+        if self.tiling is None or split in TILED_SPLITS:
+            num_rows = len(records) if self.tiling is None else sum(len(record.tiles) for record in records)
+            return self._open(f"{split}.npy", (num_rows, side, side, 3))
+        shapes = [(*size, 3) for size in scan_shapes(records, self.tiling.scale)]
+        return self._open_views(f"{split}.npy", shapes)
+
+    def masks(self) -> np.ndarray | Views | None:
+        """Return the test masks, zeros for good pictures, or None if the set has none.
+
+        -> uint8 0/1 (N_test, S, S); in `tile` mode N_test views (H, W).
+        """
+        records = self.records("test")
+        if not any(record.mask_path for record in records):
+            return None
+        if self.tiling is None:
+            return self._open("masks.npy", (len(records), self.image_size, self.image_size))
+        return self._open_views("masks.npy", scan_shapes(records, self.tiling.scale))
+
+    def roi(self) -> np.ndarray | None:
+        """Return the region of interest as it was drawn, or None. -> bool (H, W)."""
+        return read_roi(self.folder / ROI)
 
     def records(self, split: str) -> list[FileRecord]:
-        """Return one split's files, in the order of its rows."""
+        """Return one split's files, in the order of its pictures, or of the scans that its tiles are cut from."""
         return self.manifest.records(split)
 
-    def _open(self, file_name: str, num_rows: int) -> np.memmap:
+    def row_names(self, split: str) -> list[str]:
+        """Return where each picture of `images(split)` is from: a path, of a tile with its left and top."""
+        if self.tiling is None or split not in TILED_SPLITS:
+            return [record.path for record in self.records(split)]
+        return [f"{record.path} ({left}, {top})" for record in self.records(split) for left, top in record.tiles]
+
+    def _open_views(self, file_name: str, shapes: Sequence[tuple[int, ...]]) -> Views:
+        views = Views(np.empty(0, np.uint8), shapes)
+        return Views(self._open(file_name, (views.starts[-1],)), shapes)
+
+    def _open(self, file_name: str, shape: tuple[int, ...]) -> np.memmap:
         path = self.folder / file_name
         try:
-            array = np.load(path, mmap_mode="r")
+            # copy-on-write: torch takes no read-only array, and would have to copy it into memory
+            array = np.load(path, mmap_mode="c")
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot read {path} (run `ndpnet prepare` again)") from error
-        if len(array) != num_rows:
-            raise ValueError(f"{path} has {len(array)} rows, its manifest {num_rows} (run `ndpnet prepare` again)")
+        if len(array) != shape[0]:
+            raise ValueError(f"{path} has {len(array)} rows, its manifest {shape[0]} (run `ndpnet prepare` again)")
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(f"{path} holds {array.dtype} {array.shape}, not {shape} (run `ndpnet prepare` again)")
         return array

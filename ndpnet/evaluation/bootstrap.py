@@ -6,7 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ndpnet.evaluation.metrics import MAX_FPR, PixelRanking, check_maps, check_scores, partial_area, rank_pixels
+from ndpnet.evaluation.metrics import (
+    MAX_FPR,
+    PixelRanking,
+    Planes,
+    check_maps,
+    check_scores,
+    inside,
+    partial_area,
+    rank_pixels,
+)
 
 Bounds = tuple[float, float]
 # weights (D, N) of the images in D draws -> values (D,), NaN = undefined
@@ -110,14 +119,16 @@ class PixelTable:
         return PixelTable(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def pixel_table(maps: np.ndarray, masks: np.ndarray, *, grid_size: int = GRID_SIZE) -> PixelTable | None:
+def pixel_table(
+    maps: Planes, masks: Planes, *, grid_size: int = GRID_SIZE, roi: np.ndarray | None = None
+) -> PixelTable | None:
     """Count once, on a grid of 2 * grid_size thresholds, what every draw needs. maps, masks: (N, H, W).
 
     The interval's only approximation: the curve between two grid thresholds is taken as straight. None if a class is
     missing.
     """
-    maps, masks = check_maps(maps, masks)
-    ranking = rank_pixels(maps, masks)
+    maps, masks = check_maps(maps, masks, roi)
+    ranking = rank_pixels(maps, masks, roi)
     if ranking is None:
         return None
     thresholds = _grid(ranking, grid_size)
@@ -126,9 +137,10 @@ def pixel_table(maps: np.ndarray, masks: np.ndarray, *, grid_size: int = GRID_SI
     defect = np.bincount(cell, minlength=size[0] * size[1]).reshape(size)
     overlap = np.bincount(cell, weights=ranking.region_share, minlength=defect.size).reshape(size)
     defect_above, overlap_above = _above(defect), _above(overlap)
-    all_above = np.stack([pixels.size - np.searchsorted(np.sort(pixels, axis=None), thresholds) for pixels in maps])
-    num_defect = masks.sum(axis=(1, 2))
-    num_good = maps[0].size - num_defect
+    counted = [each if roi is None else each[roi] for each in maps]
+    all_above = np.stack([pixels.size - np.searchsorted(np.sort(pixels, axis=None), thresholds) for pixels in counted])
+    num_defect = np.array([np.count_nonzero(inside(mask, roi)) for mask in masks])
+    num_good = np.array([pixels.size for pixels in counted]) - num_defect
     good_above = all_above[:, ::-1] - defect_above
     return PixelTable(good_above, num_good, defect_above, num_defect, overlap_above, ranking.regions_per_image)
 

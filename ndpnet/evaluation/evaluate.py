@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,17 @@ from ndpnet.config import Params
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import metrics
-from ndpnet.evaluation.report import order_cases, verdict_of, write_report
+from ndpnet.evaluation.cases import write_cases
+from ndpnet.evaluation.report import verdict_of, write_report
 from ndpnet.evaluation.summary import format_table, summarise
 from ndpnet.files import atomic_folder, check_output, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
-from ndpnet.inference.overlay import encode_png, panel
 from ndpnet.inference.package import ModelPackage
 from ndpnet.training.loop import history_of
 
 logger = logging.getLogger(__name__)
 
 CURVES = "curves.json"
-SCALE_QUANTILE = 0.999  # of all test scores: top of the colour scale
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class Judged:
     """The test images and what the model says of them, row by row."""
 
     records: list[FileRecord]
-    images: np.ndarray  # uint8 (N, S, S, 3)
-    masks: np.ndarray | None  # uint8 (N, S, S)
-    maps: np.ndarray  # float32 (N, S, S)
-    reconstructions: np.ndarray  # uint8 (N, S, S, 3)
+    images: Sequence[np.ndarray]  # uint8 (N, S, S, 3), or N scans (H, W, 3)
+    masks: metrics.Planes | None  # uint8 (N, S, S), or N times (H, W)
+    maps: metrics.Planes  # float32 (N, S, S), or N times (H, W)
+    reconstructions: np.ndarray | None  # uint8 (N, S, S, 3); None of scans
     scores: np.ndarray  # float64 (N,)
     labels: np.ndarray  # bool (N,)
+    roi: np.ndarray | None  # bool (S, S) or (H, W): pixels outside do not count
+    num_left_out: int  # further test images, whose whole defect lies outside
     seconds_per_image: float
 
 
@@ -61,10 +63,11 @@ def evaluate_package(
         threshold=package.threshold,
         maps=judged.maps,
         masks=judged.masks,
+        roi=judged.roi,
         seed=params.seed,
         num_draws=params.evaluation.num_bootstrap,
     )
-    summary["notes"] += _notes(prepared)
+    summary["notes"] += _notes(prepared, package, judged.num_left_out)
     with atomic_folder(out_dir, marker=CURVES) as folder:
         write_json(folder / "metrics.json", summary)
         write_json(folder / "timing.json", {"seconds_per_image": judged.seconds_per_image})
@@ -72,7 +75,7 @@ def evaluate_package(
         _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
         curves = _curves(judged)
         write_json(folder / CURVES, {name: _as_lists(curve) for name, curve in curves.items()})
-        panels = _write_cases(folder / "overlays", judged, inspector.threshold, params.evaluation.num_cases)
+        panels = write_cases(folder / "overlays", judged, inspector, params.evaluation.num_cases)
         write_report(
             folder / "report.html",
             summary=summary,
@@ -95,6 +98,13 @@ def _check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
             f"{prepared.folder} is prepared at {prepared.image_size} px, the model takes {package.image_size} "
             f"(run `ndpnet prepare -P data.image_size={package.image_size}`)"
         )
+    made, wanted = prepared.settings, package.config["params"]["data"]
+    for name in ("mode", "scale") if package.tiling is not None else ("mode",):
+        if made[name] != wanted[name]:
+            raise ValueError(
+                f"{prepared.folder} is prepared with data.{name} {made[name]}, the model takes {wanted[name]} "
+                f"(run `ndpnet prepare -P data.{name}={wanted[name]}`)"
+            )
     if not prepared.records("test"):
         raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
     trained = {record.sha256: record.path for record in package.manifest().files}
@@ -106,26 +116,47 @@ def _check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
 
 
 def _judge(prepared: PreparedData, inspector: Inspector) -> Judged:
-    images, records = prepared.images("test"), prepared.records("test")
+    images, records, masks = prepared.images("test"), prepared.records("test"), prepared.masks()
     predictions: list[Prediction] = []
     started = time.monotonic()
-    for image in tqdm(images, "evaluate", disable=None):
-        predictions.append(inspector.predict(image))
+    for image, record in zip(tqdm(images, "evaluate", disable=None), records, strict=True):
+        predictions.append(inspector.predict(image, name=record.path))
     seconds = time.monotonic() - started
+    is_counted = _is_counted(records, masks, inspector.fitted_roi)
+    if not is_counted.all():
+        images, masks = metrics.take_planes(images, is_counted), metrics.take_planes(masks, is_counted)
+        records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
+        predictions = [each for each, counts in zip(predictions, is_counted, strict=True) if counts]
+    maps = [prediction.anomaly_map for prediction in predictions]
+    is_scan = inspector.tiling is not None
     return Judged(
         records=records,
         images=images,
-        masks=prepared.masks(),
-        maps=np.stack([prediction.anomaly_map for prediction in predictions]),
-        reconstructions=np.stack([prediction.reconstruction for prediction in predictions]),
+        masks=masks,
+        maps=maps if is_scan else np.stack(maps),
+        reconstructions=None if is_scan else np.stack([prediction.reconstruction for prediction in predictions]),
         scores=np.array([prediction.score for prediction in predictions]),
         labels=np.array([record.defect_type != GOOD for record in records]),
-        seconds_per_image=seconds / len(images),
+        roi=inspector.fitted_roi,
+        num_left_out=int((~is_counted).sum()),
+        seconds_per_image=seconds / len(is_counted),
     )
 
 
+def _is_counted(records: list[FileRecord], masks: metrics.Planes | None, roi: np.ndarray | None) -> np.ndarray:
+    """Which test images are judged: not those whose whole defect is ignored. -> bool (N,). ValueError: none is left."""
+    is_counted = np.ones(len(records), dtype=bool)
+    if masks is None or roi is None:
+        return is_counted
+    for index, (record, mask) in enumerate(zip(records, masks, strict=True)):
+        is_counted[index] = record.defect_type == GOOD or bool((np.asarray(mask, dtype=bool) & roi).any())
+    if not is_counted.any():
+        raise ValueError("every defect of the test images lies outside the region of interest (look at the region)")
+    return is_counted
+
+
 def _curves(judged: Judged) -> dict[str, Any]:
-    pro = metrics.pro_curve(judged.maps, judged.masks) if judged.masks is not None else None
+    pro = metrics.pro_curve(judged.maps, judged.masks, roi=judged.roi) if judged.masks is not None else None
     return {"roc": metrics.roc_curve_points(judged.scores, judged.labels), "pro": pro}
 
 
@@ -144,41 +175,27 @@ def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> N
     write_text(path, text.getvalue())
 
 
-def _write_cases(folder: Path, judged: Judged, threshold: float | None, limit: int) -> list[dict[str, Any]]:
-    """One panel per case under overlays/, worst first. -> what the report shows of them."""
-    folder.mkdir()
-    top = float(np.quantile(judged.scores, SCALE_QUANTILE))
-    panels = []
-    for rank, index in enumerate(order_cases(judged.scores, judged.labels, threshold, limit)):
-        record, score = judged.records[index], float(judged.scores[index])
-        verdict = verdict_of(score, bool(judged.labels[index]), threshold)
-        picture = panel(
-            np.asarray(judged.images[index]),
-            judged.reconstructions[index],
-            judged.maps[index],
-            threshold=threshold,
-            vmax=top if top > 0 else 1.0,
-            truth=None if judged.masks is None else judged.masks[index],
-            caption=f"{record.path}: {verdict}, score {score:.3f}",
-        )
-        png = encode_png(picture)
-        (folder / f"{rank:03d}_{verdict.replace(' ', '-')}_{Path(record.path).stem}.png").write_bytes(png)
-        panels.append({"title": record.path, "score": score, "verdict": verdict, "png": png})
-    return panels
-
-
 def _histories(package: ModelPackage) -> dict[str, list[dict[str, float]]]:
     paths = {phase: package.folder / f"history_{phase}.jsonl" for phase in ("phase1", "phase2")}
     return {phase: history_of(path) if path.is_file() else [] for phase, path in paths.items()}
 
 
-def _notes(prepared: PreparedData) -> list[str]:
+def _notes(prepared: PreparedData, package: ModelPackage, num_left_out: int) -> list[str]:
     """What the reader must know of the test set beyond its numbers."""
     seen = {r.group for r in prepared.manifest.files if r.split != "test"}
-    shared = {r.group for r in prepared.records("test")} & seen
-    if not shared:
-        return []
-    return [f"{len(shared)} groups of the test set also have training or calibration images: it is not independent."]
+    num_shared = len({r.group for r in prepared.records("test")} & seen)
+    of_model, of_data = package.roi(), prepared.roi()
+    # arrays and None compare alike
+    is_other_roi = not np.array_equal(np.asarray(of_model), np.asarray(of_data))
+    candidates = [
+        (num_shared, f"{num_shared} groups of the test set also have training or calibration images: it is not "
+        "independent."),
+        (num_left_out, f"{num_left_out} defective images have their whole defect outside the region of interest: "
+        "left out."),
+        (of_model is not None, "Pixels outside the region of interest do not count."),
+        (is_other_roi, "The model's region of interest is not that of the data: the model's counts."),
+    ]  # fmt: skip
+    return [sentence for applies, sentence in candidates if applies]
 
 
 def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[str, str]) -> dict[str, str]:
@@ -190,6 +207,7 @@ def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[
         "seed": str(params["seed"]),
         "test data hash": prepared.manifest.data_hash,
         "training data hash": lineage["training_data_hash"],
+        "training data": "as pinned" if lineage["is_data_pinned"] else "not pinned",
         "parameters hash": lineage["params_hash"],
         "training code hash": lineage["code_hash"],
         "defect bank hash": lineage["bank_hash"],

@@ -1,5 +1,10 @@
-"""Exact detection and localisation metrics: every distinct score is a threshold, and ties are never broken."""
+"""Exact detection and localisation metrics: every distinct score is a threshold, and ties are never broken.
 
+Maps and masks are (N, H, W), or N arrays (H, W) of any mix of sizes; pixels outside a region of interest, bool (H, W)
+and the same for every image, do not count at all.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +16,7 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 Curve = tuple[np.ndarray, np.ndarray]  # (x, y), each (P,) and non-decreasing
 Confusion = dict[str, int]
+Planes = np.ndarray | Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -24,21 +30,40 @@ class PixelRanking:
     regions_per_image: np.ndarray  # (N,)
 
 
-def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> PixelRanking | None:
+def rank_pixels(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> PixelRanking | None:
     """Sort the good pixels, find the 8-connected defect regions. maps, masks: (N, H, W); None if a class is missing."""
-    maps, masks = check_maps(maps, masks)
-    negatives = maps[~masks]
-    if negatives.size in (0, maps.size):
+    maps, masks = check_maps(maps, masks, roi)
+    negatives = select_pixels(maps, [inside(~mask, roi) for mask in masks])
+    defects = [inside(mask, roi) for mask in masks]
+    positives = select_pixels(maps, defects)
+    if negatives.size == 0 or positives.size == 0:
         return None
     negatives.sort()
-    shares, regions_per_image = label_regions(masks)
-    return PixelRanking(negatives, maps[masks], shares, np.nonzero(masks)[0], regions_per_image)
+    shares, regions_per_image = label_regions(defects)
+    image_index = np.repeat(np.arange(len(defects)), [np.count_nonzero(defect) for defect in defects])
+    return PixelRanking(negatives, positives, shares, image_index, regions_per_image)
 
 
-def label_regions(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def inside(mask: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
+    """What of a mask lies in the region of interest. bool (H, W)."""
+    return mask if roi is None else mask & roi
+
+
+def select_pixels(maps: Planes, chosen: Planes) -> np.ndarray:
+    """The chosen pixels of all maps in one array, image by image. maps: (N, H, W), chosen: bool -> (P,)."""
+    counts = [np.count_nonzero(each) for each in chosen]
+    pixels = np.empty(sum(counts), dtype=maps[0].dtype if len(maps) else np.float64)
+    start = 0
+    for anomaly_map, each, count in zip(maps, chosen, counts, strict=True):
+        pixels[start : start + count] = anomaly_map[each]
+        start += count
+    return pixels
+
+
+def label_regions(masks: Planes) -> tuple[np.ndarray, np.ndarray]:
     """Per defect pixel, as in `masks[masks]`, 1 / size of its region (P,); regions per image (N,). masks: (N, H, W)."""
     shares, num_regions = [np.empty(0)], np.zeros(len(masks), dtype=np.int64)
-    for index in np.flatnonzero(masks.any(axis=(1, 2))):
+    for index in (index for index, mask in enumerate(masks) if mask.any()):
         labels, num_regions[index] = ndimage.label(masks[index], structure=EIGHT_CONNECTED)
         of_pixel = labels[masks[index]]
         shares.append(1.0 / np.bincount(of_pixel)[of_pixel])
@@ -51,21 +76,24 @@ def image_auroc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     return None if curve is None else float(partial_area(*curve))
 
 
-def pixel_auroc(maps: np.ndarray, masks: np.ndarray) -> float | None:
+def pixel_auroc(maps: Planes, masks: Planes, *, roi: np.ndarray | None = None) -> float | None:
     """Area under the ROC curve over all pixels. maps, masks: (N, H, W) -> [0, 1]; None if a class is missing."""
-    maps, masks = check_maps(maps, masks)
-    return image_auroc(maps.ravel(), masks.ravel())
+    maps, masks = check_maps(maps, masks, roi)
+    counted = [np.ones(mask.shape, dtype=bool) if roi is None else roi for mask in masks]
+    return image_auroc(select_pixels(maps, counted), select_pixels(masks, counted))
 
 
-def pro_auc(maps: np.ndarray, masks: np.ndarray, max_fpr: float = MAX_FPR) -> float | None:
+def pro_auc(maps: Planes, masks: Planes, max_fpr: float = MAX_FPR, *, roi: np.ndarray | None = None) -> float | None:
     """Area under the per-region overlap up to max_fpr, divided by it. maps, masks: (N, H, W) -> [0, 1] or None."""
-    ranking = rank_pixels(maps, masks)
+    ranking = rank_pixels(maps, masks, roi)
     return None if ranking is None else float(partial_area(*_pro_vertices(ranking), max_fpr))
 
 
-def pixel_metrics(maps: np.ndarray, masks: np.ndarray, max_fpr: float = MAX_FPR) -> tuple[float, float] | None:
+def pixel_metrics(
+    maps: Planes, masks: Planes, max_fpr: float = MAX_FPR, *, roi: np.ndarray | None = None
+) -> tuple[float, float] | None:
     """(pixel_auroc, pro_auc) from one sort. maps, masks: (N, H, W); None if a class is missing."""
-    ranking = rank_pixels(maps, masks)
+    ranking = rank_pixels(maps, masks, roi)
     if ranking is None:
         return None
     auroc = partial_area(*_vertices(ranking.negatives, ranking.positives))
@@ -79,10 +107,15 @@ def roc_curve_points(scores: np.ndarray, labels: np.ndarray, max_points: int = M
 
 
 def pro_curve(
-    maps: np.ndarray, masks: np.ndarray, max_fpr: float = MAX_FPR, max_points: int = MAX_POINTS
+    maps: Planes,
+    masks: Planes,
+    max_fpr: float = MAX_FPR,
+    max_points: int = MAX_POINTS,
+    *,
+    roi: np.ndarray | None = None,
 ) -> Curve | None:
     """Per-region overlap to plot, to max_fpr. maps, masks: (N, H, W) -> (fpr, overlap); None if a class is missing."""
-    ranking = rank_pixels(maps, masks)
+    ranking = rank_pixels(maps, masks, roi)
     if ranking is None:
         return None
     fpr, overlap = _pro_vertices(ranking)
@@ -157,14 +190,27 @@ def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
     return scores, labels
 
 
-def check_maps(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays (N, H, W) of finite scores and bool masks; ValueError otherwise."""
-    maps, masks = np.asarray(maps), np.asarray(masks).astype(bool)
-    if maps.shape != masks.shape or maps.ndim != 3:
-        raise ValueError(f"anomaly maps {maps.shape} and masks {masks.shape} differ: both must be (N, H, W)")
-    if not np.isfinite(maps).all():
+def check_maps(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> tuple[Planes, Planes]:
+    """N planes (H, W) of finite scores and as many bool masks, arrays if they came as arrays; ValueError otherwise."""
+    if isinstance(maps, np.ndarray):
+        masks = np.asarray(masks).astype(bool)
+        if maps.shape != masks.shape or maps.ndim != 3:
+            raise ValueError(f"anomaly maps {maps.shape} and masks {masks.shape} differ: both must be (N, H, W)")
+    else:
+        maps, masks = [np.asarray(each) for each in maps], [np.asarray(mask).astype(bool) for mask in masks]
+        sizes = [each.shape for each in maps], [mask.shape for mask in masks]
+        if sizes[0] != sizes[1] or any(len(shape) != 2 for shape in sizes[0]):
+            raise ValueError(f"anomaly maps {sizes[0]} and masks {sizes[1]} differ: both must be N times (H, W)")
+    if roi is not None and any(mask.shape != roi.shape for mask in masks):
+        raise ValueError(f"a region of interest {roi.shape} for other sizes of maps: all must be of its size")
+    if not all(np.isfinite(each).all() for each in maps):
         raise ValueError("anomaly maps contain NaN or infinity: the model diverged, train it again")
     return maps, masks
+
+
+def take_planes(planes: Planes, rows: np.ndarray) -> Planes:
+    """Some of the planes. rows: bool (N,)."""
+    return planes[rows] if isinstance(planes, np.ndarray) else [planes[index] for index in np.flatnonzero(rows)]
 
 
 def _image_roc(scores: np.ndarray, labels: np.ndarray) -> Curve | None:

@@ -23,8 +23,9 @@ class ScoredImages:
     groups: np.ndarray
     types: np.ndarray
     scores: np.ndarray
-    maps: np.ndarray | None
-    masks: np.ndarray | None
+    maps: metrics.Planes | None
+    masks: metrics.Planes | None
+    roi: np.ndarray | None
     has_truth: np.ndarray  # (N,) bool: the pixels of this image count
     table: bootstrap.PixelTable | None
     threshold: float | None
@@ -53,17 +54,19 @@ def summarise(
     defect_types: Sequence[str],
     scores: np.ndarray,
     threshold: dict[str, Any] | None,
-    maps: np.ndarray | None = None,
-    masks: np.ndarray | None = None,
+    maps: metrics.Planes | None = None,
+    masks: metrics.Planes | None = None,
+    roi: np.ndarray | None = None,
     seed: int = 0,
     num_draws: int = 1000,
 ) -> dict[str, Any]:
     """The contents of metrics.json. groups, types ("good" = defect-free), scores: (N,); maps, masks: (N, H, W).
 
-    Intervals are 95 % bootstraps over groups; recall and false_alarm_rate have Clopper-Pearson ones, which take images
-    as independent, widened to the bootstrap's where images share groups. n/a is None, with the reason in "notes".
+    Maps and masks may be of any mix of sizes; only pixels inside `roi`, bool (H, W), count. Intervals are 95 %
+    bootstraps over groups; recall and false_alarm_rate have Clopper-Pearson ones, which take images as independent,
+    widened to the bootstrap's where images share groups. n/a is None, with the reason in "notes".
     """
-    test = _test_set(records_groups, defect_types, scores, threshold, maps, masks, seed, num_draws)
+    test = _test_set(records_groups, defect_types, scores, threshold, maps, masks, roi, seed, num_draws)
     every = np.ones(test.types.size, dtype=bool)
     labels = test.labels
     has_threshold = test.threshold is not None
@@ -100,8 +103,9 @@ def _test_set(
     types: Sequence[str],
     scores: np.ndarray,
     threshold: dict[str, Any] | None,
-    maps: np.ndarray | None,
-    masks: np.ndarray | None,
+    maps: metrics.Planes | None,
+    masks: metrics.Planes | None,
+    roi: np.ndarray | None,
     seed: int,
     num_draws: int,
 ) -> ScoredImages:
@@ -114,13 +118,15 @@ def _test_set(
     scores, labels = metrics.check_scores(scores, types != GOOD)
     has_truth, table = np.zeros(types.size, dtype=bool), None
     if maps is not None and masks is not None:
-        maps, masks = metrics.check_maps(maps, masks)
+        maps, masks = metrics.check_maps(maps, masks, roi)
         if len(maps) != types.size:
             raise ValueError(f"{len(maps)} anomaly maps for {types.size} test images: give one map per image")
-        has_truth = ~labels | masks.any(axis=(1, 2))
-        table = bootstrap.pixel_table(maps[has_truth], masks[has_truth]) if has_truth.any() else None
+        has_truth = ~labels | np.array([metrics.inside(mask, roi).any() for mask in masks])
+        if has_truth.any():
+            counted = (metrics.take_planes(planes, has_truth) for planes in (maps, masks))
+            table = bootstrap.pixel_table(*counted, roi=roi)
     value = None if threshold is None else float(threshold["value"])
-    return ScoredImages(groups, types, scores, maps, masks, has_truth, table, value, seed, num_draws)
+    return ScoredImages(groups, types, scores, maps, masks, roi, has_truth, table, value, seed, num_draws)
 
 
 def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
@@ -133,7 +139,10 @@ def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
 
 def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval | None]:
     rows = rows & test.has_truth
-    values = metrics.pixel_metrics(test.maps[rows], test.masks[rows]) if test.table is not None else None
+    values = None
+    if test.table is not None:
+        counted = (metrics.take_planes(planes, rows) for planes in (test.maps, test.masks))
+        values = metrics.pixel_metrics(*counted, roi=test.roi)
     if values is None:
         return {"pixel_auroc": None, "pro_auc": None}
     table = test.table.take(rows[test.has_truth])

@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet.config import Params
-from ndpnet.data.images import fit_image, read_image
+from ndpnet.data.images import read_image
 from ndpnet.data.prepared import PreparedData
+from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.evaluation.threshold import fit_threshold
 from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of
@@ -31,17 +32,27 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
         return None
     inspector = Inspector.load(folder)
     images = prepared.images("calibration")
-    scores = [inspector.predict(image).score for image in tqdm(images, "calibrate", disable=None)]
+    scores = [
+        inspector.predict(image, name=record.path).score
+        for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
+    ]
     hashes = [record.sha256 for record in records]
     return _set_threshold(folder, scores, [r.group for r in records], hashes, params.evaluation.target_false_alarm_rate)
 
 
 def calibrate(
-    model: Path, good_images: Path, out: Path, *, group_pattern: str = "", target_rate: float | None = None
+    model: Path,
+    good_images: Path,
+    out: Path,
+    *,
+    group_pattern: str = "",
+    target_rate: float | None = None,
+    roi_path: Path | None = None,
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold on a folder of good images. -> the threshold record.
 
-    ValueError: no images, an unreadable one, or one that the model was trained on.
+    `roi_path`: a picture, white where the new package inspects. ValueError: no images, an unreadable one, one that
+    the model was trained on, or that the region does not fit.
     """
     package = read_package(model)
     if target_rate is None:
@@ -52,15 +63,27 @@ def calibrate(
     _refuse_training_images(package, paths, hashes)
     names = [path.relative_to(root).as_posix() for path in paths]
     groups = [group_of(name, group_pattern) for name in names]
-    inspector = Inspector.load(model)
+    roi = _new_roi(roi_path)
+    inspector = Inspector.load(model, roi=roi)
     scores = []
     for path in tqdm(paths, "calibrate", disable=None):
-        image = fit_image(read_image(path), inspector.image_size, name=str(path))
-        scores.append(inspector.predict(image).score)
+        pixels = read_image(path)
+        if roi is not None:
+            mode = "resize" if inspector.tiling is None else "tile"
+            check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
+        scores.append(inspector.predict(inspector.fit(pixels, name=str(path)), name=str(path)).score)
     with atomic_folder(out, marker=REFERENCE) as folder:
         for file in package.folder.iterdir():
             shutil.copyfile(file, folder / file.name)
+        if roi is not None:
+            write_roi(folder / ROI, roi)
         return _set_threshold(folder, scores, groups, hashes, target_rate)
+
+
+def _new_roi(path: Path | None) -> np.ndarray | None:
+    if path is not None and not Path(path).is_file():
+        raise ValueError(f"no file {path} (check the path of the region of interest)")
+    return None if path is None else read_roi(path)
 
 
 def _refuse_training_images(package: ModelPackage, paths: Sequence[Path], hashes: Sequence[str]) -> None:

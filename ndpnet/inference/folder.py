@@ -8,17 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
 from ndpnet.files import atomic_folder, check_output
 from ndpnet.inference.inspector import Inspector, Verdict
-from ndpnet.inference.overlay import overlay, write_png
+from ndpnet.inference.overlay import overlay, shrink, write_png
 
 logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
+MAX_OVERLAY_SIDE = 2048  # pixels, of a scan's overlay: one of 8000x8000 would take gigabytes to draw
 COLUMNS = ("path", "verdict", "score", "threshold", "num_regions", "width", "height", "error")
 
 
@@ -90,8 +92,15 @@ def _inspect_one(inspector: Inspector, path: Path, name: str, overlay_path: Path
         logger.error("%s", error)
         return {"path": name, "verdict": "error", "error": str(error)}
     if overlay_path is not None:
-        write_png(overlay_path, overlay(image, verdict.anomaly_map, threshold=verdict.threshold))
+        write_png(overlay_path, _draw(image, verdict, is_scan=inspector.tiling is not None))
     return {"path": name, "height": image.shape[0], "width": image.shape[1], **_as_row(verdict)}
+
+
+def _draw(image: np.ndarray, verdict: Verdict, *, is_scan: bool) -> np.ndarray:
+    anomaly_map, roi = verdict.anomaly_map, verdict.roi
+    if is_scan:
+        image, anomaly_map, roi = shrink(image, anomaly_map, roi, max_side=MAX_OVERLAY_SIDE)
+    return overlay(image, anomaly_map, threshold=verdict.threshold, roi=roi)
 
 
 def _as_row(verdict: Verdict) -> dict[str, Any]:

@@ -6,27 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scipy import ndimage
 
-from ndpnet.data.images import fit_image, read_image
+from ndpnet.data.images import fit_image, read_image, scale_plane
+from ndpnet.data.roi import check_roi_fits
+from ndpnet.data.tiling import Tiling, scale_scan, scaled_size
 from ndpnet.inference.package import ModelPackage, read_package
+from ndpnet.inference.regions import Region, find_regions, scale_mask
+from ndpnet.inference.scanning import predict_scan
 from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.synthesis.compose import to_unit
-
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
-
-
-@dataclass(frozen=True)
-class Region:
-    """A connected defect in pixels of the inspected image: box (left, top, width, height), area, highest score."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-    area: int
-    score: float
 
 
 @dataclass(frozen=True)
@@ -39,96 +28,138 @@ class Verdict:
     anomaly_map: np.ndarray = field(repr=False)  # float32 (H, W) in [0, 1]
     mask: np.ndarray = field(repr=False)  # bool (H, W)
     regions: tuple[Region, ...]
-    reconstruction: np.ndarray = field(repr=False)  # uint8 (S, S, 3)
+    reconstruction: np.ndarray | None = field(repr=False)  # uint8 (S, S, 3); None of a scan
+    roi: np.ndarray | None = field(repr=False, default=None)  # bool (H, W), False = ignored; None: all is inspected
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The network's answer at its own resolution S x S."""
+    """The network's answer at its own resolution: S x S, or in `tile` mode that of the scaled scan."""
 
     score: float
-    anomaly_map: np.ndarray  # float32 (S, S)
-    reconstruction: np.ndarray  # uint8 (S, S, 3)
+    anomaly_map: np.ndarray  # float32 (S, S), 0 outside the region of interest
+    reconstruction: np.ndarray | None  # uint8 (S, S, 3); None of a scan: `Inspector.rebuild` makes that of a part
 
 
 class Inspector:
-    """A loaded model package that inspects one image at a time."""
+    """A loaded model package that inspects one image at a time; with `tiling`, scans of any size.
 
-    def __init__(self, network: NDPNet, *, image_size: int, threshold: float | None, device: torch.device) -> None:
+    roi: bool (H, W) as it was drawn. Outside it the anomaly map is 0, whoever asks: no score, verdict or region.
+    """
+
+    def __init__(
+        self,
+        network: NDPNet,
+        *,
+        image_size: int,
+        threshold: float | None,
+        device: torch.device,
+        tiling: Tiling | None = None,
+        roi: np.ndarray | None = None,
+    ) -> None:
         self.network, self.image_size, self.threshold, self.device = network, image_size, threshold, device
+        self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, image_size, tiling)
         self.package: ModelPackage | None = None
 
     @classmethod
     @denormals_flushed()
-    def load(cls, path: Path, *, device: str = "cpu", threshold: float | None = None) -> "Inspector":
-        """Open a model package; `threshold` replaces the package's. ValueError if it cannot be read."""
+    def load(
+        cls, path: Path, *, device: str = "cpu", threshold: float | None = None, roi: np.ndarray | None = None
+    ) -> "Inspector":
+        """Open a model package; `threshold` and `roi` replace the package's. ValueError if it cannot be read."""
         package = read_package(path)
         if threshold is None and package.threshold is not None:
             threshold = package.threshold["value"]
         target = _device(device)
-        network = package.load_network(target)
-        inspector = cls(network, image_size=package.image_size, threshold=threshold, device=target)
+        inspector = cls(
+            package.load_network(target),
+            image_size=package.image_size,
+            threshold=threshold,
+            device=target,
+            tiling=package.tiling,
+            roi=package.roi() if roi is None else roi,
+        )
         inspector.package = package
         return inspector
 
+    def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
+        """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3) -> uint8 (S, S, 3), or the scaled scan."""
+        if self.tiling is None:
+            return fit_image(pixels, self.image_size, name=name)
+        if self.roi is not None:
+            check_roi_fits(self.roi, pixels.shape[1], pixels.shape[0], mode="tile", name=name)
+        return scale_scan(pixels, self.tiling.scale, name=name)
+
     @torch.inference_mode()
     @denormals_flushed()  # as in training: fast, and the same bits in whatever process
-    def predict(self, image: np.ndarray) -> Prediction:
-        """Score and map at network resolution. image: uint8 (S, S, 3)."""
+    def predict(self, image: np.ndarray, *, name: str = "the image") -> Prediction:
+        """Score and map at network resolution. image: what `fit` returns."""
+        if self.tiling is None:
+            anomaly_map, rebuilt = self._predict_image(image)
+        else:
+            anomaly_map, rebuilt = predict_scan(self.network, image, self.tiling, self.device)
+        if self.fitted_roi is not None:
+            if self.fitted_roi.shape != anomaly_map.shape:
+                sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.fitted_roi)]
+                raise ValueError(f"{name} has {sizes[0]} pixels, the model's region of interest {sizes[1]}")
+            anomaly_map[~self.fitted_roi] = 0
+        return Prediction(float(anomaly_map.max()), anomaly_map, rebuilt)
+
+    def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # always alone: the bits of a convolution may depend on the batch it is part of
         batch = to_unit(torch.from_numpy(np.array(image)[None]).to(self.device))
         anomaly_map, reconstruction = self.network.predict(batch.contiguous(memory_format=torch.channels_last))
-        anomaly_map = anomaly_map[0, 0].cpu().numpy()
         rebuilt = (reconstruction[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        return Prediction(float(anomaly_map.max()), anomaly_map, rebuilt)
+        return anomaly_map[0, 0].cpu().numpy(), rebuilt
+
+    @torch.inference_mode()
+    @denormals_flushed()
+    def rebuild(self, scan: np.ndarray) -> np.ndarray:
+        """Reconstruction of a part of a scan. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
+        return predict_scan(self.network, scan, self.tiling, self.device, with_reconstruction=True)[1]
 
     def inspect(self, image: Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
         """Verdict on a file, its bytes, or an RGB array uint8 (H, W, 3). ValueError names it if it cannot be read."""
         name = name or (str(image) if isinstance(image, Path) else "the image")
         pixels = _checked(image, name) if isinstance(image, np.ndarray) else read_image(image, name=name)
-        prediction = self.predict(fit_image(pixels, self.image_size, name=name))
+        prediction = self.predict(self.fit(pixels, name=name), name=name)
         height, width = pixels.shape[:2]
-        anomaly_map = _resize(prediction.anomaly_map, width, height, Image.Resampling.BILINEAR)
+        roi = None if self.fitted_roi is None else _scale(self.fitted_roi, height, width)
+        anomaly_map = _resize(prediction.anomaly_map, width, height)
+        if roi is not None:
+            anomaly_map[~roi] = 0  # interpolation reaches over the region's edge
+        verdict = {"anomaly_map": anomaly_map, "reconstruction": prediction.reconstruction, "roi": roi}
         if self.threshold is None:
             empty = np.zeros((height, width), dtype=bool)
-            return Verdict(prediction.score, None, None, anomaly_map, empty, (), prediction.reconstruction)
+            return Verdict(prediction.score, None, None, mask=empty, regions=(), **verdict)
         # at network resolution and in double precision, as the score: a defective image always has a region
-        above = prediction.anomaly_map.astype(np.float64) > self.threshold
-        mask = np.ascontiguousarray(scale_mask(scale_mask(above, height).T, width).T)
-        regions = find_regions(above, prediction.anomaly_map, size=(height, width))
+        above = prediction.anomaly_map > np.float64(self.threshold)
+        if self.fitted_roi is not None:
+            above &= self.fitted_roi  # whatever the threshold
         return Verdict(
             score=prediction.score,
             threshold=self.threshold,
             is_defective=prediction.score > self.threshold,
-            anomaly_map=anomaly_map,
-            mask=mask,
-            regions=regions,
-            reconstruction=prediction.reconstruction,
+            mask=_scale(above, height, width),
+            regions=find_regions(above, prediction.anomaly_map, size=(height, width)),
+            **verdict,
         )
 
 
-def find_regions(above: np.ndarray, anomaly_map: np.ndarray, *, size: tuple[int, int]) -> tuple[Region, ...]:
-    """8-connected regions, highest score first; boxes hold every pixel they touch. (H, W) twice, size: the image's."""
-    labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
-    (height, width), (H, W) = size, above.shape
-    regions = []
-    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        inside = labels[rows, columns] == label
-        left, top = columns.start * width // W, rows.start * height // H
-        right, bottom = -(-columns.stop * width // W), -(-rows.stop * height // H)  # rounded up
-        area = max(1, round(int(inside.sum()) * height * width / (H * W)))
-        score = float(anomaly_map[rows, columns][inside].max())
-        regions.append(Region(left, top, right - left, bottom - top, area, score))
-    return tuple(sorted(regions, key=lambda region: -region.score))
+def _fit_roi(roi: np.ndarray | None, image_size: int, tiling: Tiling | None) -> np.ndarray | None:
+    """The region at network resolution. -> bool (S, S), or at the scaled scans' size."""
+    if roi is None:
+        return None
+    if tiling is None:
+        return scale_plane(roi, (image_size, image_size))
+    return scale_plane(roi, scaled_size(roi.shape[1], roi.shape[0], tiling.scale))
 
 
-def scale_mask(mask: np.ndarray, num_rows: int) -> np.ndarray:
-    """Scale the rows: nearest when there will be more, any of several when fewer. bool (H, W) -> (num_rows, W)."""
-    H = len(mask)
-    if num_rows >= H:
-        return mask[(2 * np.arange(num_rows) + 1) * H // (2 * num_rows)]
-    # a resize would lose regions between its samples: defective, and nothing to show
-    return np.logical_or.reduceat(mask, np.arange(num_rows) * H // num_rows, axis=0)
+def _scale(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`scale_mask` on both axes. bool (H, W) -> (height, width)."""
+    if mask.shape == (height, width):
+        return mask
+    return np.ascontiguousarray(scale_mask(scale_mask(mask, height).T, width).T)
 
 
 def _device(name: str) -> torch.device:
@@ -147,5 +178,8 @@ def _checked(image: np.ndarray, name: str) -> np.ndarray:
     return image
 
 
-def _resize(values: np.ndarray, width: int, height: int, method: Image.Resampling) -> np.ndarray:
-    return np.asarray(Image.fromarray(values).resize((width, height), method))
+def _resize(values: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bilinear; itself if it fits. float32 (H, W) -> float32 (height, width)."""
+    if values.shape == (height, width):
+        return values
+    return np.array(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))

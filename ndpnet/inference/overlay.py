@@ -13,6 +13,7 @@ DETECTED_COLOUR = (230, 20, 60)  # red and blue: told apart with any kind of col
 TRUTH_COLOUR = (0, 194, 255)
 HEAT_COLOURS = "inferno"  # perceptually uniform, readable in grey print
 MAX_OPACITY = 0.65
+IGNORED_BRIGHTNESS = 0.35  # of what lies outside the region of interest
 MIN_TILE_WIDTH = 224  # labels need this much room
 GAP = 8
 INK, PAPER = (29, 36, 48), (255, 255, 255)
@@ -47,13 +48,48 @@ def overlay(
     truth: np.ndarray | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    roi: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Image under a heat map, with contours of map > threshold and truth. (H, W, 3), (H, W) -> uint8 (H, W, 3)."""
-    _check_shapes(image, anomaly_map=anomaly_map, truth=truth)
+    """Image under a heat map, with contours of map > threshold and truth, dimmed outside `roi`.
+
+    (H, W, 3), (H, W) -> uint8 (H, W, 3)
+    """
+    _check_shapes(image, anomaly_map=anomaly_map, truth=truth, roi=roi)
+    image = dim_ignored(image, roi)
     level = heat_level(anomaly_map, threshold=threshold, vmin=vmin, vmax=vmax)
+    if roi is not None:
+        level = np.where(roi, level, 0.0)  # nothing is said of what is ignored, whatever the scale
     opacity = (MAX_OPACITY * level)[..., None]  # transparent where nothing was found: the surface stays visible
     blended = np.rint(image * (1.0 - opacity) + _heat_colours(level) * opacity).astype(np.uint8)
     return draw_contours(blended, anomaly_map, threshold=threshold, truth=truth)
+
+
+def dim_ignored(image: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
+    """The image, darker outside the region of interest; itself without one. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
+    if roi is None:
+        return image
+    dark = np.rint(image * IGNORED_BRIGHTNESS).astype(np.uint8)
+    return np.where(roi[..., None], image, dark)
+
+
+def shrink(
+    image: np.ndarray, anomaly_map: np.ndarray, *planes: np.ndarray | None, max_side: int
+) -> tuple[np.ndarray | None, ...]:
+    """A scan at a size to look at, everything reduced by one whole factor: means of the image, maxima of the map.
+
+    (H, W, 3), (H, W), bool (H, W) ... -> the same at sides of at most `max_side`
+    """
+    factor = -(-max(image.shape[:2]) // max_side)
+    if factor == 1:
+        return image, anomaly_map, *planes
+    small = np.asarray(Image.fromarray(image).reduce(factor))
+    return small, *(None if plane is None else _block_maxima(plane, factor) for plane in (anomaly_map, *planes))
+
+
+def _block_maxima(plane: np.ndarray, factor: int) -> np.ndarray:
+    height, width = plane.shape
+    by_rows = np.maximum.reduceat(plane, np.arange(0, height, factor), axis=0)
+    return np.maximum.reduceat(by_rows, np.arange(0, width, factor), axis=1)
 
 
 def draw_contours(
@@ -87,16 +123,17 @@ def panel(
     threshold: float | None,
     vmax: float | None,
     truth: np.ndarray | None = None,
+    roi: np.ndarray | None = None,
     caption: str = "",
 ) -> np.ndarray:
     """Input | reconstruction | anomaly map | contours, labelled. uint8 (H, W, 3) x 2, (H, W) -> uint8 (H', W', 3)."""
-    _check_shapes(image, anomaly_map=anomaly_map, truth=truth, reconstruction=reconstruction[..., 0])
+    _check_shapes(image, anomaly_map=anomaly_map, truth=truth, roi=roi, reconstruction=reconstruction[..., 0])
     heat = _heat_colours(heat_level(anomaly_map, threshold=threshold, vmax=vmax))
     tiles = {
         "input": image,
         "reconstruction": reconstruction,
         "anomaly map": heat,
-        "detection": draw_contours(image, anomaly_map, threshold=threshold, truth=truth),
+        "detection": draw_contours(dim_ignored(image, roi), anomaly_map, threshold=threshold, truth=truth),
     }
     zoom = -(-MIN_TILE_WIDTH // image.shape[1])
     zoomed = {label: tile.repeat(zoom, axis=0).repeat(zoom, axis=1) for label, tile in tiles.items()}

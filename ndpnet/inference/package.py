@@ -15,12 +15,14 @@ from ndpnet.config import ModelConfig, Params
 from ndpnet.data.images import read_image
 from ndpnet.data.manifest import Manifest
 from ndpnet.data.prepared import PreparedData
+from ndpnet.data.roi import ROI, read_roi, write_roi
+from ndpnet.data.tiling import Tiling
 from ndpnet.files import sha256_of, write_json
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 ENTRIES = ("category", "files", "lineage", "params", "references", "threshold")
@@ -42,6 +44,16 @@ class ModelPackage:
     def image_size(self) -> int:
         """Side of the network's input in pixels."""
         return self.config["params"]["data"]["image_size"]
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How scans are cut; None of a model that sees whole pictures."""
+        data = self.config["params"]["data"]
+        return Tiling(data["image_size"], data["tile_overlap"], data["scale"]) if data["mode"] == "tile" else None
+
+    def roi(self) -> np.ndarray | None:
+        """The region of interest as it was drawn; None: all is inspected. -> bool (H, W)."""
+        return read_roi(self.folder / ROI)
 
     def load_network(self, device: torch.device) -> NDPNet:
         """The trained network in eval mode with its reference set."""
@@ -80,7 +92,8 @@ def write_references(references: np.ndarray, path: Path) -> None:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Finish a package: `config` plus format version and the hashes of the files beside it."""
-    files = {name: sha256_of(folder / name) for name in HASHED_FILES}
+    names = (*HASHED_FILES, ROI) if (folder / ROI).exists() else HASHED_FILES
+    files = {name: sha256_of(folder / name) for name in names}
     write_json(folder / CONFIG, config | {"format_version": FORMAT_VERSION, "files": files})
 
 
@@ -113,8 +126,12 @@ def _check_entries(path: Path, config: dict[str, Any]) -> None:
     missing = [name for name in ENTRIES if name not in config]
     if missing:
         raise ValueError(f"{path} is damaged: it has no entry {missing[0]} (copy the package again)")
-    if sorted(config["files"]) != sorted(HASHED_FILES):
+    if sorted(set(config["files"]) - {ROI}) != sorted(HASHED_FILES):
         raise ValueError(f"{path} is damaged: its files are not {', '.join(HASHED_FILES)} (copy the package again)")
+    if ROI not in config["files"] and (path.parent / ROI).exists():
+        raise ValueError(
+            f"{path.parent / ROI} is no part of this model (remove it; `ndpnet calibrate --roi` makes one)"
+        )
 
 
 def read_weights(path: Path, network: NDPNet) -> None:
@@ -140,18 +157,22 @@ def write_training(
     inputs: dict[str, str],
 ) -> None:
     """Write everything of a package but its threshold; `inputs` are the hashes of what else it was made of."""
-    records = prepared.records("train")
+    names = prepared.row_names("train")
     write_weights(network, folder / WEIGHTS)
     write_references(np.array(prepared.images("train")[reference_indices]), folder / REFERENCE)
+    roi = prepared.roi()
+    if roi is not None:
+        write_roi(folder / ROI, roi)
     kept = tuple(record for record in prepared.manifest.files if record.split != "test")
     manifest = Manifest(prepared.manifest.category, kept)
     manifest.save(folder / MANIFEST)
     config = {
         "category": manifest.category,
         "params": identity_params(params),
-        "references": [records[index].path for index in reference_indices],
+        "references": [names[index] for index in reference_indices],
         "lineage": {
             "training_data_hash": manifest.data_hash,
+            "is_data_pinned": prepared.is_pinned,
             "params_hash": params_hash(params),
             "code_hash": code_hash(),
             "versions": library_versions(),

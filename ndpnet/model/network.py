@@ -93,10 +93,14 @@ class NDPNet(nn.Module):
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Filtered anomaly map AM_final and reconstruction of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
+        anomaly_map, reconstruction = self.predict_raw(image)
+        return filter_map(anomaly_map), reconstruction
+
+    def predict_raw(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `predict`, the map before its filters: what maps of tiles are blended from."""
         H, W = image.shape[-2:]
         output = self(pad_to_multiple(image))
-        anomaly_map = blend_scales(output.logits)[..., :H, :W]
-        return filter_map(anomaly_map), output.reconstruction[..., :H, :W]
+        return blend_scales(output.logits)[..., :H, :W], output.reconstruction[..., :H, :W]
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: int = SIZE_MULTIPLE) -> torch.Tensor:

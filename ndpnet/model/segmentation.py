@@ -12,6 +12,7 @@ from ndpnet.model.layers import conv_block
 NUM_SCALES = 3
 SCALE_WEIGHTS = (0.2, 0.2, 0.6)
 FILTER_SIZE = 5
+FILTER_REACH = 2 * (FILTER_SIZE // 2)  # pixels around it that a filtered pixel depends on
 
 
 class MultiScaleSegmentation(nn.Module):

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import Finished, paths_below, run_cli
-from samples import CATEGORY, Pipeline
+from samples import CATEGORY, Pipeline, write_picture
 
 import ndpnet
 
@@ -31,8 +32,9 @@ def test_every_verb_from_pictures_to_verdicts(run: Callable[..., Finished], pipe
     made = tmp_path / "made"
     inputs = ("--prepared", made / "prepared", "--bank", made / "bank")
     work = ("--work-dir", made / "work")
+    pictures = ("--data", pipeline.data_dir, "--category", CATEGORY)
     for command in (
-        ("prepare", "--data", pipeline.data_dir, "--category", CATEGORY, "--out", made / "prepared"),
+        ("prepare", *pictures, "--out", made / "prepared", "--allow-unpinned"),
         ("synthesize", "--out", made / "bank"),
         ("train-phase1", *inputs, "--out", made / "phase1", *work),
         ("train-phase2", *inputs, "--phase1", made / "phase1", "--out", made / "model", *work),
@@ -81,6 +83,22 @@ def test_calibrate_prints_the_promise(run: Callable[..., Finished], pipeline: Pi
     record = json.loads((tmp_path / "new/config.json").read_text())["threshold"]
     assert finished.stdout == f"threshold {record['value']:.4f} from 6 images\n{record['statement']}\n"
     assert "At most 20.0 % false alarms" in finished.stdout
+
+
+def test_calibrate_for_another_camera_takes_its_region(
+    run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path
+) -> None:
+    region = np.zeros((80, 96), dtype=bool)
+    region[:40] = True
+    write_picture(tmp_path / "roi.png", region)
+    good_dir = pipeline.data_dir / CATEGORY / "test/scratch"  # 80 x 96 pixels
+    finished = run("calibrate", pipeline.model_dir, good_dir, "--out", tmp_path / "new", "--roi", tmp_path / "roi.png")
+    assert (finished.exit_code, finished.error_lines) == (0, [])
+    run("inspect", good_dir, "--model", tmp_path / "new", "--out", tmp_path / "out", "--threshold", 0.0)
+    rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    lowest = [region["top"] + region["height"] for row in rows for region in row["regions"]]
+    assert lowest
+    assert max(lowest) <= 40
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing(run: Callable[..., Finished], tmp_path: Path) -> None:

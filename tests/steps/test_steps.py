@@ -82,7 +82,7 @@ def test_another_seed_gives_other_weights(pipeline: Pipeline, tmp_path: Path) ->
 
 
 def test_prepare_and_synthesize_again_give_the_same_bytes(pipeline: Pipeline, tmp_path: Path) -> None:
-    steps.prepare(pipeline.data_dir, CATEGORY, tmp_path / "prepared", pipeline.params)
+    steps.prepare(pipeline.data_dir, CATEGORY, tmp_path / "prepared", pipeline.params, allow_unpinned=True)
     steps.synthesize(tmp_path / "bank", pipeline.params)
     assert contents(tmp_path / "prepared") == contents(pipeline.prepared_dir)
     assert contents(tmp_path / "bank") == contents(pipeline.bank_dir)
@@ -215,7 +215,7 @@ def test_without_calibration_images_there_is_a_package_without_threshold(pipelin
     as_in_the_paper = ["data.calibration_fraction=0", "data.validation_fraction=0"]
     params = load_params(pipeline.params_path, overrides=[*as_in_the_paper, "train.num_validations=2"])
     prepared_dir, work_dir = tmp_path / "prepared", tmp_path / "work"
-    assert steps.prepare(pipeline.data_dir, CATEGORY, prepared_dir, params)["num_train"] == 20
+    assert steps.prepare(pipeline.data_dir, CATEGORY, prepared_dir, params, allow_unpinned=True)["num_train"] == 20
     steps.train_phase1(prepared_dir, pipeline.bank_dir, tmp_path / "phase1", params, work_dir)
     metrics = steps.train_phase2(
         prepared_dir, pipeline.bank_dir, tmp_path / "phase1", tmp_path / "model", params, work_dir

@@ -145,6 +145,13 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
         ("model.patch_sizes=[2, 3]", "'model.patch_sizes.1': Input should be 1, 2 or 4, not 3"),
         ("model.base_width=6", "multiple of 4, not 6"),
         ("data.image_size=100", "multiple of 64, not 100"),
+        ("data.mode=crop", "Input should be 'resize' or 'tile', not 'crop'"),
+        ("data.scale=0", "'data.scale': Input should be greater than 0, not 0"),
+        ("data.scale=1.5", "less than or equal to 1, not 1.5"),
+        ("data.tile_stride=0", "greater than or equal to 1, not 0"),
+        ("data.tile_margin=-1", "greater than or equal to 0, not -1"),
+        ("data.tile_overlap=0", "greater than or equal to 64, not 0"),
+        ("data.tile_overlap=100", "multiple of 64, not 100"),
         ("seed=-1", "greater than or equal to 0, not -1"),
         ("seed=9223372036854775808", "not 9223372036854775808"),
         ("synthesis.surface_symmetries=perhaps", "valid boolean"),
@@ -159,6 +166,9 @@ def test_checks_over_several_parameters() -> None:
     assert message == "synthesis.beta_min 0.9 is above synthesis.beta_max 0.8"
     message = one_line_error("synthesis.patch_size=256", "data.image_size=128")
     assert message == "synthesis.patch_size 256 is above data.image_size 128"
+    message = one_line_error("data.mode=tile", "data.tile_overlap=128")
+    assert message.startswith("data.tile_overlap 128 is not below data.image_size 128, the tile's side (use 64")
+    assert load_params(overrides=["data.tile_overlap=128"]).data.mode == "resize"  # where it means nothing
 
 
 def test_several_errors_share_the_line() -> None:

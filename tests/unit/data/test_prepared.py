@@ -180,7 +180,7 @@ def test_nothing_left_to_train_on_is_refused(data_dir: Path, tmp_path: Path) -> 
 
 
 def test_unknown_mode_and_small_pictures_are_refused(data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no data mode 'crop' \(one of resize\)"):
+    with pytest.raises(ValueError, match=r"no data mode 'crop' \(one of resize, tile\)"):
         prepare(data_dir, "tile", tmp_path / "out", mode="crop", **SETTINGS)
     write_noise(data_dir / "tile/train/good/p1_5.png", 5, (63, 64))
     with pytest.raises(ValueError, match=r"p1_5\.png has 64x63 pixels, a side below 64"):
@@ -196,5 +196,5 @@ def test_load_refuses_what_prepare_did_not_write(data_dir: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=r"test\.npy has \d+ rows, its manifest 3"):
         PreparedData.load(out_dir).images("test")
     (out_dir / "prepared.json").write_text(json.dumps({"format_version": 0}))
-    with pytest.raises(ValueError, match=r"has format 0, not 1 \(run `ndpnet prepare` again\)"):
+    with pytest.raises(ValueError, match=r"has format 0, not 2 \(run `ndpnet prepare` again\)"):
         PreparedData.load(out_dir)

@@ -140,3 +140,40 @@ def test_scores_are_those_of_the_inspector_not_of_the_raw_size(pipeline: Pipelin
     scores = np.array([inspector.inspect(path).score for path in sorted(good_dir.iterdir())])
     assert len(np.unique(scores)) == 12
     assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_a_new_region_of_interest_goes_into_the_new_package_alone(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path
+) -> None:
+    drawn = np.zeros((45, 50), dtype=np.uint8)
+    drawn[:, 25:] = 255
+    Image.fromarray(drawn).save(tmp_path / "camera 2.bmp")
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", roi_path=tmp_path / "camera 2.bmp")
+    inspector = Inspector.load(tmp_path / "new")
+    np.testing.assert_array_equal(inspector.roi, drawn > 0)
+    verdicts = [inspector.inspect(path) for path in sorted(good_dir.iterdir())]
+    assert record["value"] == max(verdict.score for verdict in verdicts)
+    assert all((verdict.anomaly_map[:, :49] == 0).all() for verdict in verdicts)
+    assert Inspector.load(pipeline.model_dir).roi is None
+    everywhere = calibrate(pipeline.model_dir, good_dir, tmp_path / "everywhere")
+    assert everywhere["value"] >= record["value"]
+    # it stays when the threshold is fitted again, and can be replaced
+    again = calibrate(tmp_path / "new", good_dir, tmp_path / "again")
+    assert again == record
+    np.testing.assert_array_equal(Inspector.load(tmp_path / "again").roi, drawn > 0)
+    Image.fromarray(255 - drawn).save(tmp_path / "other.png")
+    calibrate(tmp_path / "new", good_dir, tmp_path / "other", roi_path=tmp_path / "other.png")
+    np.testing.assert_array_equal(Inspector.load(tmp_path / "other").roi, drawn == 0)
+
+
+def test_a_region_that_cannot_be_used_leaves_no_package(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    Image.new("L", (45, 50)).save(tmp_path / "black.png")
+    Image.new("L", (30, 90), 255).save(tmp_path / "tall.png")
+    for name, message in {
+        "none.png": r"^no file .*none\.png \(check the path of the region of interest\)$",
+        "black.png": r"black\.png is all black",
+        "tall.png": r"wall_n0_0\.png has 100x90 pixels, the region of interest 30x90, of another aspect",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            calibrate(pipeline.model_dir, good_dir, tmp_path / "new", roi_path=tmp_path / name)
+        assert not (tmp_path / "new").exists()

@@ -11,7 +11,6 @@ from samples import Pipeline
 
 from ndpnet import steps
 from ndpnet.inference import Inspector
-from ndpnet.inference.inspector import find_regions, scale_mask
 from ndpnet.inference.package import read_package
 
 
@@ -133,42 +132,6 @@ def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: 
         assert verdict.regions == ()
 
 
-def test_boxes_and_areas_are_in_pixels_of_the_picture() -> None:
-    above = np.zeros((8, 8), dtype=bool)
-    above[2:4, 1:3] = True
-    above[4, 3] = True  # touches by its corner: the same region
-    above[7, 7] = True
-    scores = np.where(above, 0.5, 0.0)
-    scores[7, 7] = 0.75
-    first, second = find_regions(above, scores, size=(16, 24))
-    assert (first.left, first.top, first.width, first.height, first.area, first.score) == (21, 14, 3, 2, 6, 0.75)
-    assert (second.left, second.top, second.width, second.height, second.area) == (3, 4, 9, 6, 30)
-    small = find_regions(above, scores, size=(4, 4))
-    assert [(region.left, region.top, region.width, region.height, region.area) for region in small] == [
-        (3, 3, 1, 1, 1),
-        (0, 1, 2, 2, 1),
-    ]
-    assert find_regions(np.zeros((8, 8), dtype=bool), scores, size=(16, 16)) == ()
-
-
-@pytest.mark.parametrize("num_rows", [8, 9, 11, 16, 40])
-def test_an_enlarged_mask_takes_the_nearest_pixel(num_rows: int) -> None:
-    mask = np.random.default_rng(1).random((8, 5)) > 0.5
-    expected = np.asarray(Image.fromarray(mask).resize((5, num_rows), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(scale_mask(mask, num_rows), expected)
-
-
-@pytest.mark.parametrize("num_rows", [1, 2, 3, 5, 7])
-def test_a_reduced_mask_loses_no_pixel(num_rows: int) -> None:
-    for row in range(8):
-        mask = np.zeros((8, 3), dtype=bool)
-        mask[row, 1] = True
-        scaled = scale_mask(mask, num_rows)
-        assert scaled.shape == (num_rows, 3)
-        assert scaled.sum() == 1
-        assert scaled[row * num_rows // 8 : -(-(row + 1) * num_rows // 8), 1].any()
-
-
 def test_the_threshold_is_the_packages_or_the_one_given(pipeline: Pipeline, inspector: Inspector) -> None:
     assert inspector.threshold == read_package(pipeline.model_dir).threshold["value"]
     assert Inspector.load(pipeline.model_dir, threshold=0.25).threshold == 0.25
@@ -206,3 +169,26 @@ def test_a_device_that_is_not_there_is_one_line(pipeline: Pipeline) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"^device cuda was asked for, but no CUDA device is visible"):
             Inspector.load(pipeline.model_dir, device="cuda")
+
+
+def test_a_region_of_interest_scales_with_the_picture(inspector: Inspector) -> None:
+    """Drawn at one size, obeyed at any; what is left scores as before."""
+    roi = np.zeros((40, 60), dtype=bool)
+    roi[:, 30:] = True
+    image = np.random.default_rng(3).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    everywhere = with_threshold(inspector, 0.0).inspect(image)
+    partly = Inspector(inspector.network, image_size=64, threshold=0.0, device=inspector.device, roi=roi)
+    map_inside = partly.predict(np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)))
+    assert (map_inside.anomaly_map[:, :32] == 0).all()
+    verdict = partly.inspect(image)
+    assert verdict.score == map_inside.anomaly_map[:, 32:].max() <= everywhere.score
+    expected = np.zeros((80, 120), dtype=bool)
+    expected[:, 60:] = True
+    np.testing.assert_array_equal(verdict.roi, expected)
+    np.testing.assert_array_equal(verdict.mask, expected)
+    assert (verdict.anomaly_map[:, :60] == 0).all()
+    assert (verdict.anomaly_map[:, 60:] > 0).all()
+    assert [(region.left, region.width) for region in verdict.regions] == [(60, 60)]
+    larger = partly.inspect(np.asarray(Image.fromarray(image).resize((300, 200))))
+    np.testing.assert_array_equal(larger.roi, np.arange(300)[None].repeat(200, axis=0) >= 150)
+    assert (larger.anomaly_map[:, :150] == 0).all()

@@ -115,3 +115,33 @@ def test_png_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, np.where(picture[..., 0] > 9, 255, 0))
     with pytest.raises(ValueError, match="scale them to uint8"):
         pictures.encode_png(np.zeros((4, 4)))
+
+
+def test_the_ignored_area_is_dimmed_and_the_rest_as_it_was() -> None:
+    roi = np.zeros((64, 64), dtype=bool)
+    roi[:, 32:] = True
+    anomaly_map = square_map(level=0.9)
+    plain = pictures.overlay(GREY, anomaly_map, threshold=0.5)
+    dimmed = pictures.overlay(GREY, anomaly_map, threshold=0.5, roi=roi)
+    np.testing.assert_array_equal(dimmed[:, 32:], plain[:, 32:])
+    assert (dimmed[:, :32] == 35).all()
+    assert pictures.dim_ignored(GREY, None) is GREY
+    panel = pictures.panel(GREY, GREY, anomaly_map, threshold=0.5, vmax=1.0, roi=roi)
+    assert (panel == 35).all(axis=2).sum() == 16 * 64 * 32  # in one of the four pictures, at four times the size
+    with pytest.raises(ValueError, match=r"roi is \(32, 32\), the image \(64, 64\)"):
+        pictures.overlay(GREY, anomaly_map, threshold=0.5, roi=np.ones((32, 32), dtype=bool))
+
+
+def test_a_shrunk_scan_keeps_its_hot_pixels() -> None:
+    image = np.full((300, 201, 3), 90, dtype=np.uint8)
+    anomaly_map, roi = np.zeros((300, 201), dtype=np.float32), np.zeros((300, 201), dtype=bool)
+    anomaly_map[299, 200], roi[0, 0] = 0.7, True
+    small, small_map, small_roi, none = pictures.shrink(image, anomaly_map, roi, None, max_side=100)
+    assert small.shape == (100, 67, 3)
+    assert small_map.shape == small_roi.shape == (100, 67)
+    assert (small == 90).all()
+    assert small_map[99, 66] == np.float32(0.7)
+    assert np.count_nonzero(small_map) == 1
+    assert np.argwhere(small_roi).tolist() == [[0, 0]]
+    assert none is None
+    assert pictures.shrink(image, anomaly_map, max_side=300)[0] is image

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from samples import Pipeline
 
 from ndpnet.data.prepared import PreparedData
+from ndpnet.data.roi import write_roi
 from ndpnet.inference import Inspector
-from ndpnet.inference.package import read_package, read_weights
+from ndpnet.inference.package import read_package, read_weights, write_config
 from ndpnet.model import NDPNet
 
 
@@ -38,7 +39,10 @@ def test_what_a_package_tells(pipeline: Pipeline) -> None:
     assert package.threshold["num_units"] == 3
     assert "runtime" not in package.config["params"]
     hashes = {"training_data_hash", "params_hash", "code_hash", "bank_hash", "phase1_hash"}
-    assert set(package.config["lineage"]) == hashes | {"versions"}
+    assert set(package.config["lineage"]) == hashes | {"versions", "is_data_pinned"}
+    assert package.config["lineage"]["is_data_pinned"] is False
+    assert package.tiling is None
+    assert package.roi() is None
     (reference,) = package.config["references"]
     row = [record.path for record in prepared.records("train")].index(reference)
     np.testing.assert_array_equal(package.references(), prepared.images("train")[row : row + 1])
@@ -123,7 +127,7 @@ def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None
 def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
     # a later format may well have other entries
     (copy_dir / "config.json").write_text('{"format_version": 7}')
-    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 1 \(retrain, or install"):
+    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 2 \(retrain, or install"):
         read_package(copy_dir)
 
 
@@ -142,3 +146,22 @@ def test_weights_of_phase1_that_cannot_be_read_are_one_line(tmp_path: Path, pipe
     before = network.encoder.layers[0][0].weight.clone()
     read_weights(pipeline.phase1_dir / "weights.safetensors", network)
     assert not torch.equal(network.encoder.layers[0][0].weight, before)
+
+
+def test_a_region_of_interest_is_checked_like_any_file(copy_dir: Path) -> None:
+    roi = np.zeros((20, 20), dtype=bool)
+    roi[5:] = True
+    write_roi(copy_dir / "roi.png", roi)
+    with pytest.raises(
+        ValueError, match=r"model/roi\.png is no part of this model \(remove it; `ndpnet calibrate --roi`"
+    ):
+        read_package(copy_dir)
+    write_config(copy_dir, json.loads((copy_dir / "config.json").read_text()))
+    np.testing.assert_array_equal(read_package(copy_dir).roi(), roi)
+    np.testing.assert_array_equal(Inspector.load(copy_dir).roi, roi)
+    write_roi(copy_dir / "roi.png", ~roi)
+    with pytest.raises(ValueError, match=r"model/roi\.png is damaged: not the hash in config\.json"):
+        read_package(copy_dir)
+    (copy_dir / "roi.png").unlink()
+    with pytest.raises(ValueError, match=r"model/roi\.png is missing"):
+        read_package(copy_dir)

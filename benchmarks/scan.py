@@ -1,0 +1,165 @@
+"""What a large scan costs: memory above the loaded model and ms per megapixel, and what tiling changes in the map.
+
+    python benchmarks/scan.py [--model DIR] [--size 2000x2600 ...] [--side 256] [--overlap 64] [--width 16]
+
+Every size runs in a process of its own on one thread. Without --model the network is an untrained one of base width
+--width: as fast, and as large, as a trained one. The picture is scikit-image's gravel, tiled by reflection. Memory is
+the peak of the resident set above what it is once the model is loaded and has inspected one tile; beside it stand the
+bytes of the picture and its map, which no way of inspection can do without. The last line compares the maps of tiles
+with the map of one pass over the whole picture of 1024x1024 pixels; it says something of a trained --model alone.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MEBIBYTE = 1 << 20
+UNTILED_SIDE = 1024
+
+
+def main() -> None:
+    """Measure each size in a child process, print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a model package in tile mode")
+    parser.add_argument("--size", action="append", help="HEIGHTxWIDTH in pixels")
+    parser.add_argument("--side", type=int, default=256, help="of a tile, where there is no --model")
+    parser.add_argument("--overlap", type=int, default=64)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--child", choices=("measure", "compare"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child == "measure":
+        return print(json.dumps(measure(arguments)))
+    if arguments.child == "compare":
+        return print(json.dumps(compare(arguments)))
+    for size in arguments.size or ["2000x2600", "8000x8000"]:
+        row = run_child("measure", "--size", size)
+        print(
+            f"{size}: {row['seconds']:.1f} s, {row['processor_seconds']:.1f} s of the processor, which is "
+            f"{row['ms_per_megapixel']:.0f} ms per megapixel; "
+            f"peak {row['peak_mib']:.0f} MiB above the model, picture + map {row['needed_mib']:.0f} MiB, "
+            f"all else {row['peak_mib'] - row['needed_mib']:.0f} MiB",
+            flush=True,
+        )
+    row = run_child("compare")
+    print(
+        f"tiles against one pass over {UNTILED_SIDE}x{UNTILED_SIDE}: mean difference {row['mean']:.2g}, largest "
+        f"{row['largest']:.2g}, where the map spreads by {row['spread']:.2g} (standard deviation); scores "
+        f"{row['tiled_score']:.5f} and {row['untiled_score']:.5f}; mean jump across tile borders "
+        f"{row['seam']:.3f} times that elsewhere"
+    )
+    return None
+
+
+def run_child(what: str, *options: str) -> dict[str, float]:
+    """Run this file again with the options it was given, on one thread. -> what the child printed."""
+    given = sys.argv[1:]
+    command = [sys.executable, __file__, *given, "--child", what, *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        sys.exit(finished.stderr)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds and peak memory of inspecting one picture."""
+    inspector = load(arguments)
+    height, width = (int(side) for side in arguments.size[-1].split("x"))
+    side = inspector.image_size
+    inspector.inspect(picture(side, 4 * side))  # libraries allocate their buffers on first use
+    before = resident_mib()
+    scan = picture(height, width)
+    started, started_processor = time.perf_counter(), time.process_time()
+    verdict = inspector.inspect(scan)
+    seconds, processor_seconds = time.perf_counter() - started, time.process_time() - started_processor
+    needed = (scan.nbytes + verdict.anomaly_map.nbytes) / MEBIBYTE
+    return {
+        "seconds": seconds,
+        "processor_seconds": processor_seconds,  # other work on the machine does not count
+        "ms_per_megapixel": 1e9 * processor_seconds / (height * width),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before,
+        "needed_mib": needed,
+    }
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, float]:
+    """The map of tiles against that of one pass over the whole picture, and its jumps at the tiles' borders."""
+    import numpy as np
+
+    from ndpnet.inference import Inspector
+
+    inspector = load(arguments)
+    scan = picture(UNTILED_SIDE, UNTILED_SIDE)
+    tiled = inspector.predict(scan)
+    whole = Inspector(inspector.network, image_size=UNTILED_SIDE, threshold=None, device=inspector.device)
+    untiled = whole.predict(scan)
+    difference = np.abs(tiled.anomaly_map - untiled.anomaly_map)
+    return {
+        "mean": float(difference.mean()),
+        "largest": float(difference.max()),
+        "spread": float(untiled.anomaly_map.std()),
+        "tiled_score": tiled.score,
+        "untiled_score": untiled.score,
+        "seam": seam_ratio(tiled.anomaly_map, inspector.tiling),
+    }
+
+
+def seam_ratio(anomaly_map: "np.ndarray", tiling: "Tiling") -> float:  # noqa: F821
+    """Mean jump between neighbouring columns at tile borders over that between all others. (H, W)."""
+    import numpy as np
+
+    width = anomaly_map.shape[1]
+    offsets = tiling.offsets(width)
+    borders = {edge for offset in offsets for edge in (offset, offset + tiling.side) if 0 < edge < width}
+    jumps = np.abs(np.diff(anomaly_map, axis=1)).mean(axis=0)
+    is_border = np.isin(np.arange(1, width), sorted(borders))
+    return float(jumps[is_border].mean() / jumps[~is_border].mean())
+
+
+def load(arguments: argparse.Namespace) -> "Inspector":  # noqa: F821
+    """The inspector of --model, or of an untrained package of the wanted size."""
+    import torch
+
+    from ndpnet.data.tiling import Tiling
+    from ndpnet.inference import Inspector
+    from ndpnet.model import NDPNet
+    from ndpnet.synthesis.compose import to_unit
+
+    if arguments.model:
+        return Inspector.load(arguments.model)
+    torch.manual_seed(0)
+    network = NDPNet(base_width=arguments.width, ffm_channels=16).eval().requires_grad_(False)
+    network = network.to(memory_format=torch.channels_last)
+    network.set_reference(to_unit(torch.from_numpy(picture(arguments.side, arguments.side)[None])))
+    tiling = Tiling(arguments.side, arguments.overlap)
+    return Inspector(network, image_size=arguments.side, threshold=None, device=torch.device("cpu"), tiling=tiling)
+
+
+def picture(height: int, width: int) -> "np.ndarray":  # noqa: F821
+    """The photograph, reflected as far as it takes. -> uint8 (height, width, 3)."""
+    import numpy as np
+    from skimage.data import gravel
+
+    from ndpnet.data.tiling import reflected
+
+    photograph = gravel()
+    scan = np.empty((height, width, 3), dtype=np.uint8)
+    columns = reflected(0, width, photograph.shape[1])
+    for row, source in enumerate(reflected(0, height, photograph.shape[0])):  # no second copy of the picture
+        scan[row] = photograph[source, columns, None]
+    return scan
+
+
+def resident_mib() -> float:
+    """Resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MEBIBYTE
+
+
+if __name__ == "__main__":
+    main()

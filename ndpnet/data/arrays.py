@@ -1,0 +1,98 @@
+"""uint8 arrays on disk: reserved before they are written, appended to, and read as pictures of any mix of sizes."""
+
+import math
+import os
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+
+def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A mapped array of zeros whose blocks are reserved. ValueError: the disk is full."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with path.open("r+b") as stream:
+                # a page written to a hole of a full disk would kill the process (SIGBUS)
+                os.posix_fallocate(stream.fileno(), 0, max(1, path.stat().st_size))
+    except OSError as error:
+        raise _no_room(path, math.prod(shape), error) from error
+    return array
+
+
+class ArrayAppender:
+    """Writes an array row by row, where the number of rows is known at the end only. A context manager."""
+
+    def __init__(self, path: Path, row_shape: tuple[int, ...] = ()) -> None:
+        self.path, self.row_shape, self.num_values = path, row_shape, 0
+        try:
+            self.stream = path.open("wb")
+            self._write_header()
+        except OSError as error:
+            raise _no_room(path, 0, error) from error
+        self.data_start = self.stream.tell()
+
+    def append(self, values: np.ndarray) -> None:
+        """Add one row or several. uint8, of any shape that holds whole rows."""
+        try:
+            self.stream.write(np.ascontiguousarray(values).data)
+        except OSError as error:
+            raise _no_room(self.path, self.num_values + values.size, error) from error
+        self.num_values += values.size
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows were added."""
+        return self.num_values // math.prod(self.row_shape)
+
+    def __enter__(self) -> "ArrayAppender":
+        return self
+
+    def __exit__(self, error_type: type | None, *_: object) -> None:
+        try:
+            if error_type is None:
+                self.stream.seek(0)
+                self._write_header()
+                assert self.stream.tell() == self.data_start, "the header's room was fixed before the rows"
+            self.stream.close()
+        except OSError as error:
+            if error_type is None:
+                raise _no_room(self.path, self.num_values, error) from error
+
+    def _write_header(self) -> None:
+        shape = (self.num_rows, *self.row_shape)
+        # numpy leaves room in the header for the first axis to grow
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.stream, header)
+
+
+class Views(Sequence[np.ndarray]):
+    """Pictures of any mix of sizes that lie one behind the other in a flat array."""
+
+    def __init__(self, flat: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> None:
+        self.flat, self.shapes = flat, list(shapes)
+        self.starts = [0, *accumulate(math.prod(shape) for shape in self.shapes)]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
+        """One picture without a copy, or a list of them."""
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        index = range(len(self))[index]  # negative ones count from the end, others end an iteration
+        return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.shapes[index])
+
+
+def _no_room(path: Path, num_bytes: int, error: OSError) -> ValueError:
+    reason = error.strerror or type(error).__name__
+    return ValueError(
+        f"cannot write {path.name} of {num_bytes / 1e6:.1f} MB: {reason} (free some space, or choose another folder)"
+    )

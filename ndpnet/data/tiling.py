@@ -1,0 +1,92 @@
+"""Scans that are larger than the network's input: scaling, training tiles, the tile grid of inspection."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ndpnet.data.images import MIN_SIDE
+
+GRID = 64  # offsets are multiples of it: layer 5 and its patches lie alike in every tile
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a scan is inspected: scaled by `scale`, then in tiles of side x side that overlap, all in pixels."""
+
+    side: int
+    overlap: int
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        is_grid = self.side % GRID == 0 and self.overlap % GRID == 0
+        if not (is_grid and GRID <= self.overlap < self.side and 0 < self.scale <= 1):
+            raise ValueError(
+                f"no tiling with side {self.side}, overlap {self.overlap} and scale {self.scale} "
+                f"(multiples of {GRID}, the overlap below the side, the scale in (0, 1])"
+            )
+
+    def offsets(self, length: int) -> list[int]:
+        """First pixels of the tiles along an axis of `length` pixels, multiples of 64; the last tile may overhang."""
+        last = -(-max(0, length - self.side) // GRID) * GRID
+        return [*range(0, last, self.side - self.overlap), last]
+
+    def weights(self, length: int) -> np.ndarray:
+        """Weight of each tile's pixels along an axis, smooth, summing to 1 at every pixel. -> float32 (tiles, side)."""
+        offsets = self.offsets(length)
+        rise = np.sin(np.pi / 2 * np.minimum((np.arange(self.side) + 0.5) / self.overlap, 1.0)) ** 2
+        window = rise * rise[::-1]
+        total = np.zeros(offsets[-1] + self.side)
+        for offset in offsets:
+            total[offset : offset + self.side] += window
+        return np.stack([window / total[offset : offset + self.side] for offset in offsets]).astype(np.float32)
+
+
+def cut_tile(scan: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
+    """A tile, what lies beyond the scan's right and lower end reflected. (H, W, C) -> (side, side, C)."""
+    height, width = scan.shape[:2]
+    if top + side <= height and left + side <= width:
+        return scan[top : top + side, left : left + side]
+    return scan[reflected(top, side, height)][:, reflected(left, side, width)]
+
+
+def reflected(start: int, count: int, length: int) -> np.ndarray:
+    """Indices start ... start + count - 1 into an axis that goes on as its mirror image, however short. -> (count,)."""
+    period = max(1, 2 * (length - 1))
+    index = np.arange(start, start + count) % period
+    return np.where(index < length, index, period - index)
+
+
+def scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
+    """Size of a scan after scaling. -> (width, height)."""
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def scale_scan(scan: np.ndarray, scale: float, *, name: str = "the image") -> np.ndarray:
+    """Scale with antialiased bilinear weights. uint8 (H, W, 3) -> uint8 (H', W', 3). ValueError: smaller than 64."""
+    size = scaled_size(scan.shape[1], scan.shape[0], scale)
+    if min(size) < MIN_SIDE:
+        raise ValueError(
+            f"{name} has {size[0]}x{size[1]} pixels at scale {scale:g}, a side below {MIN_SIDE} (use larger pictures)"
+        )
+    if size == (scan.shape[1], scan.shape[0]):
+        return scan
+    return np.array(Image.fromarray(scan).resize(size, Image.Resampling.BILINEAR))
+
+
+def training_origins(width: int, height: int, *, side: int, stride: int, margin: int) -> list[tuple[int, int]]:
+    """(left, top) of the training tiles of a scan: every `stride` pixels and along the far margins, row by row."""
+    columns, rows = (_training_offsets(length, side, stride, margin) for length in (width, height))
+    return [(left, top) for top in rows for left in columns]
+
+
+def _training_offsets(length: int, side: int, stride: int, margin: int) -> list[int]:
+    last = length - margin - side
+    if last < margin:
+        return []
+    return [*range(margin, last, stride), last]  # the last one to the margin, so that no strip is left unseen
+
+
+def contrast(tile: np.ndarray) -> float:
+    """Standard deviation of the grey levels, 0 to 127.5. uint8 (S, S, 3)."""
+    return float(tile.mean(axis=2).std())

@@ -1,0 +1,152 @@
+"""Exactly one version of the data in a folder: from a git revision's DVC remote, or from S3 with a manifest."""
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from ndpnet.data.versions.version import VERSION, Version, find_damage, version_of_files
+from ndpnet.files import atomic_folder, check_output, sha256_of
+from ndpnet.storage.pins import PinnedRevision, redact
+
+logger = logging.getLogger(__name__)
+
+
+def fetch_version(
+    out_dir: Path,
+    *,
+    url: str | None,
+    revision: str | None,
+    path: str,
+    prefix: str | None,
+    manifest: str | Path | None,
+    endpoint_url: str | None,
+) -> dict[str, Any]:
+    """Write one version's files and its version.json under `out_dir`. -> its identity.
+
+    A folder that holds this version already is verified and kept. What was fetched before a failure is kept beside
+    it for the next try. ValueError names what is wrong, without credentials.
+    """
+    if (url is None) == (prefix is None):
+        raise ValueError("either a git repository or an S3 prefix names the data (pass --url or --prefix)")
+    if prefix is not None and manifest is None:
+        raise ValueError(f"no manifest says which files of {prefix} to take (pass --manifest version.json)")
+    out_dir = Path(out_dir).resolve()
+    check_output(out_dir, marker=VERSION)
+    if url is not None:
+        return _fetch_revision(out_dir, url, revision, _checked_path(url, path), endpoint_url)
+    return _fetch_prefix(out_dir, prefix, _read_manifest(manifest, endpoint_url), endpoint_url)
+
+
+def _checked_path(url: str, path: str) -> str:
+    if "://" in url and not urlsplit(url).path.strip("/"):
+        raise ValueError(f"the git URL {redact(url, url)} names no repository (complete it)")
+    if ".." in PurePosixPath(path).parts or not path.strip("/."):
+        raise ValueError(f"path {path!r} lies outside the repository (name the pinned folder, as data)")
+    return path.strip("/")
+
+
+def _fetch_revision(
+    out_dir: Path, url: str, revision: str | None, path: str, endpoint_url: str | None
+) -> dict[str, Any]:
+    with PinnedRevision.open(url, revision, path, endpoint_url=endpoint_url) as pinned:
+        logger.info("%s of %s is commit %s", revision or "HEAD", redact(url, url), pinned.commit)
+        there = _intact_version(out_dir)
+        if there is not None and there.pinned_hash == pinned.hash:
+            kept = Version(there.files, pinned.commit, pinned.hash)
+            if kept != there:  # another commit that pins the same data
+                kept.save(out_dir / VERSION)
+            return _kept(out_dir, kept)
+        with _staging_folder(out_dir) as staging_dir:
+            pinned.bring(staging_dir)
+            version = version_of_files(staging_dir, pinned.files, revision=pinned.commit, pinned_hash=pinned.hash)
+            _move_into_place(staging_dir, out_dir, version)
+    return version.identity()
+
+
+def _fetch_prefix(out_dir: Path, prefix: str, version: Version, endpoint_url: str | None) -> dict[str, Any]:
+    from ndpnet.storage.s3 import download
+
+    there = _intact_version(out_dir)
+    if there == version:
+        return _kept(out_dir, version)
+    with _staging_folder(out_dir) as staging_dir:
+        download(prefix, staging_dir, endpoint_url=endpoint_url)
+        _check_download(staging_dir, prefix, version)
+        _move_into_place(staging_dir, out_dir, version)
+    return version.identity()
+
+
+def _read_manifest(source: str | Path, endpoint_url: str | None) -> Version:
+    if not str(source).startswith("s3://"):
+        return Version.load(Path(source))
+    from ndpnet.storage.s3 import read_object
+
+    return Version.load(read_object(str(source), endpoint_url=endpoint_url), name=str(source))
+
+
+def _check_download(folder: Path, prefix: str, version: Version) -> None:
+    """Compare each file of the version with what came; damaged ones are removed, so that they are asked for again."""
+    for file in version.files:
+        target = folder / file.path
+        if not target.is_file():
+            raise ValueError(f"{prefix} has no {file.path}, which the manifest names (upload it, or mend the prefix)")
+        if target.stat().st_size != file.size or sha256_of(target) != file.sha256:
+            target.unlink()
+            raise ValueError(
+                f"{file.path} of {prefix} is another than in the manifest: not its sha256 (upload the manifest's "
+                "version, or make a new manifest)"
+            )
+
+
+def _intact_version(out_dir: Path) -> Version | None:
+    """The version that a folder holds, if every file is as its version.json says."""
+    if not (out_dir / VERSION).is_file():
+        return None
+    try:
+        version = Version.load(out_dir / VERSION)
+    except ValueError:
+        return None
+    damage = find_damage(out_dir, version)
+    if damage:
+        logger.warning("%s is no longer what its %s says, it is fetched again: %s", out_dir, VERSION, damage)
+        return None
+    return version
+
+
+def _kept(out_dir: Path, version: Version) -> dict[str, Any]:
+    logger.info("%s holds this version already: verified and kept", out_dir)
+    return version.identity()
+
+
+@contextmanager
+def _staging_folder(out_dir: Path) -> Iterator[Path]:
+    """A sibling that collects files, for one process at a time; it stays after a failure and goes after success."""
+    staging_dir = out_dir.with_name(f".{out_dir.name}.fetching")
+    staging_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(staging_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not staging_dir.is_dir() or not os.path.samestat(os.fstat(descriptor), staging_dir.stat()):
+            raise BlockingIOError  # the one that had it has just finished
+        yield staging_dir
+        shutil.rmtree(staging_dir)
+    except BlockingIOError as error:
+        raise ValueError(f"another process fetches into {out_dir} (wait for it, or choose another folder)") from error
+    finally:
+        os.close(descriptor)
+
+
+def _move_into_place(staging_dir: Path, out_dir: Path, version: Version) -> None:
+    """Move the version's files, and no others, to their final folder; it appears complete or not at all."""
+    with atomic_folder(out_dir, marker=VERSION) as folder:
+        for parent in {(folder / file.path).parent for file in version.files}:
+            parent.mkdir(parents=True, exist_ok=True)
+        for file in version.files:
+            (staging_dir / file.path).rename(folder / file.path)
+        version.save(folder / VERSION)

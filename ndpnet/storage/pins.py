@@ -1,0 +1,329 @@
+"""What a DVC repository pins of a data folder. The only importer of dvc; it opens no network but where it says so."""
+
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+logger = logging.getLogger(__name__)
+
+SECONDS_FOR_GIT = 20
+CONNECT_SECONDS, READ_SECONDS = 5, 20  # of the question what a remote has; a push or pull has DVC's own
+MAX_REASON = 400  # characters
+NUM_TRANSFERS = 16
+
+Files = dict[str, str]  # posix path relative to the data folder -> md5
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a .dvc file says: the hash of a whole folder, its number of files and of bytes (None: not recorded)."""
+
+    path: Path
+    hash: str
+    num_files: int | None
+    num_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder: its files, the hash DVC would pin (None: no file) and their bytes."""
+
+    files: Files
+    hash: str | None
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class RemoteState:
+    """Where pinned data is kept: no name, no remote; a problem, it could not be asked; else what it lacks."""
+
+    name: str | None = None
+    url: str | None = None
+    problem: str | None = None
+    num_missing: int | None = None
+    is_listed: bool = True  # False: only the list of the files was looked for, their names are not known here
+
+
+class PinnedFolder:
+    """A data folder inside a DVC repository, pinned by the .dvc file beside it, or not yet."""
+
+    def __init__(self, data_dir: Path, repo: Any) -> None:
+        self.data_dir, self._repo = Path(data_dir), repo
+        self.dvc_path = self.data_dir.with_name(f"{self.data_dir.name}.dvc")
+        self._listings: dict[str, Listing] = {}
+
+    @classmethod
+    @contextmanager
+    def open(cls, data_dir: Path) -> Iterator["PinnedFolder | None"]:
+        """Open it for reading, without DVC's locks: `dvc repro` holds them while it runs a step. None: no repository.
+
+        OSError where DVC cannot write its hash cache.
+        """
+        data_dir = Path(os.path.abspath(data_dir))  # noqa: PTH100 - without following links
+        if not any((folder / ".dvc").is_dir() for folder in data_dir.parents):
+            yield None
+            return
+        from dvc.repo import Repo
+
+        has_git = any((folder / ".git").exists() for folder in data_dir.parents)
+        with _one_line("open the DVC repository"):
+            # copied to a machine without its .git it still says what is pinned
+            repo = Repo(str(data_dir.parent), config=None if has_git else {"core": {"no_scm": True}})
+        try:
+            yield cls(data_dir, repo)
+        finally:
+            repo.close()
+
+    def pin(self) -> Pin | None:
+        """What the .dvc file beside the folder says, None without one. ValueError if it pins something else."""
+        if not self.dvc_path.is_file():
+            return None
+        out = self._output()
+        meta = out.meta
+        return Pin(self.dvc_path, out.hash_info.value, meta.nfiles, meta.size)
+
+    def pinned_files(self) -> Files | None:
+        """The pinned files; None if their list is neither in DVC's cache nor that of what lies here."""
+        from dvc_data.hashfile.tree import Tree
+
+        out = self._output()
+        try:
+            return _files_of(Tree.load(out.cache, out.hash_info))
+        except Exception:  # not there, or damaged: DVC and its object store raise their own types
+            here = self.listing()
+            return here.files if here.hash == out.hash_info.value else None
+
+    def listing(self, category: str = "") -> Listing:
+        """Hash what lies in the folder, or in one category of it, by DVC's cache of hashes and its .dvcignore."""
+        if category not in self._listings:
+            self._listings[category] = self._build(category)
+        return self._listings[category]
+
+    def add(self) -> None:
+        """Pin what lies here, as `dvc add` does."""
+        with _one_line(f"pin {self.data_dir.name}/"), _quiet("dvc"):
+            self._repo.add([str(self.data_dir)])
+        self.forget()
+
+    def forget(self) -> None:
+        """Look at the files again: they changed since the last listing."""
+        self._listings.clear()
+
+    def remote_state(self, files: Files | None) -> RemoteState:
+        """Ask the default remote which of the pinned files it has; nothing is downloaded. None: files not known."""
+        name = self._repo.config["core"].get("remote")
+        if not name:
+            return RemoteState()
+        url = redact(str(self._repo.config["remote"].get(name, {}).get("url", "")))
+        out = self._output()
+        wanted = {out.hash_info.value, *(files or {}).values()}
+        try:
+            with _quiet("aiobotocore.credentials"):
+                _be_impatient(self._repo.config["remote"].get(name, {}))
+                store = self._repo.cloud.get_remote_odb(name, "status", hash_name=out.hash_name)
+                _ask_once(store)
+                # not DVC's index of the remote: it believes what was once pushed to be there for ever
+                missing = wanted - set(store.oids_exist(wanted))
+        except Exception as error:  # every kind of storage raises its own types
+            return RemoteState(name, url, problem=_reason(error))
+        num_missing = sum(md5 in missing for md5 in (files or {}).values())
+        if out.hash_info.value in missing:
+            num_missing = max(num_missing, 1)
+        return RemoteState(name, url, num_missing=num_missing, is_listed=files is not None)
+
+    def git_state(self) -> str:
+        """Whether the .dvc file is in git: "committed", "changed", "untracked", "ignored" or "no git"."""
+        status = self._git("status", "--porcelain", "--ignored", "--", self.dvc_path.name)
+        if status is None:
+            return "no git"
+        return {"": "committed", "??": "untracked", "!!": "ignored"}.get(status[:2].strip(), "changed")
+
+    def _git(self, *arguments: str) -> str | None:
+        command = ["git", "-C", str(self.dvc_path.parent), *arguments]
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=SECONDS_FOR_GIT
+            ).stdout.strip("\n")
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    def _output(self) -> Any:
+        with _one_line(f"read {self.dvc_path.name}"):
+            (out,) = self._repo.stage.load_one(str(self.dvc_path)).outs
+        if Path(out.fs_path).name != self.data_dir.name or not out.hash_info:
+            raise ValueError(
+                f"{self.dvc_path.name} pins no {self.data_dir.name}/ (run `dvc add {self.data_dir.name}` again)"
+            )
+        return out
+
+    def _build(self, category: str) -> Listing:
+        from dvc.fs import localfs
+        from dvc_data.hashfile.build import build
+
+        folder = self._repo_path() / category
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return Listing({}, None, 0)
+        with _one_line(f"hash {folder}"):
+            cache, ignore = self._repo.cache.local, self._repo.dvcignore
+            _, meta, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
+        prefix = f"{category}/" if category else ""
+        files = {prefix + path: md5 for path, md5 in _files_of(tree).items()}
+        return Listing(files, tree.hash_info.value, meta.size)
+
+    def _repo_path(self) -> Path:
+        # DVC names files by the real path of its root: its cache of hashes knows them by no other
+        root = Path(self._repo.root_dir)
+        return root / self.data_dir.parent.resolve().relative_to(root) / self.data_dir.name
+
+
+class PinnedRevision:
+    """What a commit of a git repository pins: its full hash, the hash of the folder and the md5 of each file."""
+
+    def __init__(self, commit: str, out: Any, store: Any) -> None:
+        from dvc_data.hashfile.tree import Tree
+
+        self.commit, self.hash = commit, out.hash_info.value
+        self._store, self._hash_name = store, out.hash_name
+        tree = Tree.load(store, out.hash_info)
+        tree.digest()
+        if tree.hash_info.value != self.hash:
+            raise ValueError("the remote's list of the files is damaged: not the pinned hash (push it again)")
+        self.files = _files_of(tree)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, url: str, revision: str | None, path: str, *, endpoint_url: str | None = None
+    ) -> Iterator["PinnedRevision"]:
+        """Read `path`.dvc of a branch, tag or commit, and the list of its files from the DVC remote.
+
+        Credentials come from the environment; those in the URL are never repeated.
+        """
+        from dvc.repo import Repo
+        from dvc.repo.open_repo import clean_repos
+
+        # a local repository would else be read as it lies there, with what is not committed
+        revision = revision or ("HEAD" if Path(url).exists() else None)
+        try:
+            with (
+                _one_line(f"fetch {path} at {revision or 'HEAD'} of {redact(url, url)}", url),
+                Repo.open(url, rev=revision) as repo,
+            ):
+                commit = repo.get_rev()
+                out = _output_of(repo, path, commit)
+                _set_endpoint(repo, endpoint_url)
+                yield cls(commit, out, repo.cloud.get_remote_odb(command="pull", hash_name=out.hash_name))
+        finally:
+            clean_repos()  # the clone's configuration holds the URL
+
+    def bring(self, folder: Path) -> None:
+        """Copy the files from the remote into `folder` and verify each; those that are there already are kept."""
+        from fsspec.callbacks import TqdmCallback
+
+        wanted = {path: md5 for path, md5 in self.files.items() if not self._has(folder, path)}
+        for parent in {(folder / path).parent for path in wanted}:
+            parent.mkdir(parents=True, exist_ok=True)
+        progress = TqdmCallback(tqdm_kwargs={"desc": "fetching", "unit": "file", "disable": None})
+        sources, targets = [self._store.oid_to_path(md5) for md5 in wanted.values()], [folder / path for path in wanted]
+        if wanted:
+            self._store.fs.get(sources, [str(path) for path in targets], callback=progress, batch_size=NUM_TRANSFERS)
+        for path in wanted:
+            if not self._has(folder, path):
+                (folder / path).unlink(missing_ok=True)
+                raise ValueError(f"{path} came with another content than the pinned one (push it to the remote again)")
+
+    def _has(self, folder: Path, path: str) -> bool:
+        from dvc.fs import localfs
+        from dvc_data.hashfile.hash import hash_file
+
+        target = folder / path
+        return target.is_file() and hash_file(str(target), localfs, self._hash_name)[1].value == self.files[path]
+
+
+def redact(text: str, url: str = "") -> str:
+    """Take user names and passwords out of URLs, and those of `url` out of the whole text."""
+    parts = urlsplit(url) if "://" in url else None
+    secrets = {parts.password, parts.username if len(parts.username or "") > 3 else None} if parts else set()
+    for secret in secrets - {None}:
+        for spelling in {secret, unquote(secret)} - {""}:
+            text = text.replace(spelling, "***")
+    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
+
+
+def _output_of(repo: Any, path: str, commit: str) -> Any:
+    dvc_path = repo.fs.join(repo.root_dir, *PurePosixPath(f"{path}.dvc").parts)
+    if not repo.fs.exists(dvc_path):
+        raise ValueError(f"commit {commit} has no {path}.dvc (check the path and the revision)")
+    (out,) = repo.stage.load_one(dvc_path).outs
+    if not (out.hash_info and out.hash_info.isdir):
+        raise ValueError(f"{path}.dvc of commit {commit} pins no folder (run `dvc add` on the data folder)")
+    return out
+
+
+def _set_endpoint(repo: Any, endpoint_url: str | None) -> None:
+    name = repo.config["core"].get("remote")
+    if endpoint_url and name:
+        repo.config["remote"][name]["endpointurl"] = endpoint_url
+
+
+def _files_of(tree: Any) -> Files:
+    files = {"/".join(key): hash_info.value for key, _, hash_info in tree}
+    for path in files:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ValueError(f"the pinned list of files names {path!r}, a path outside the folder (pin the data again)")
+    return files
+
+
+def _be_impatient(remote: dict[str, Any]) -> None:
+    if str(remote.get("url", "")).startswith("s3:"):
+        remote.setdefault("connect_timeout", CONNECT_SECONDS)
+        remote.setdefault("read_timeout", READ_SECONDS)
+
+
+def _ask_once(store: Any) -> None:
+    """Take botocore's and s3fs' many tries from an S3 store: a dead one would answer after minutes."""
+    if "s3" in store.fs.protocol:
+        options = store.fs.fs_args
+        options["config_kwargs"] = {**options.get("config_kwargs", {}), "retries": {"max_attempts": 1}}
+        store.fs.fs.retries = 1
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's advice out of the log, not its warnings."""
+    library_logger = logging.getLogger(name)
+    level = library_logger.level
+    library_logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        library_logger.setLevel(level)
+
+
+@contextmanager
+def _one_line(doing: str, url: str = "") -> Iterator[None]:
+    """Turn what DVC, git and the object stores raise into one ValueError without credentials."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(redact(str(error), url)) from None
+    except Exception as error:  # DVC, scmrepo, fsspec and botocore raise dozens of types
+        logger.debug("%s failed with %s", doing, type(error).__name__)
+        raise ValueError(f"cannot {doing}: {redact(_reason(error), url)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """The message and that of its deepest cause, in one line."""
+    cause = error
+    while cause.__cause__ is not None or cause.__context__ is not None:
+        cause = cause.__cause__ or cause.__context__
+    words = [" ".join(str(each).split()) or type(each).__name__ for each in (error, cause)]
+    text = words[0] if words[1] in words[0] else f"{words[0]}: {words[1]}"
+    return redact(text)[:MAX_REASON]

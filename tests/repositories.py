@@ -1,0 +1,157 @@
+"""Real git and DVC repositories for the tests, small and with local remotes or S3."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from processes import TIME_LIMIT, Finished
+from samples import write_picture
+
+DVC = (sys.executable, "-m", "dvc")
+NDPNET = (sys.executable, "-c", "from ndpnet.cli import main; main()")
+CATEGORIES = ("wall", "tile")
+
+
+class Repository:
+    """A git and DVC repository whose data/ has two small categories, pinned and committed."""
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+        self.folder = Path(folder)
+        self.data_dir = self.folder / "data"
+        nobody = {f"GIT_{role}_{what}": "test@test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            **nobody,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "DVC_NO_ANALYTICS": "1",
+            **(environment or {}),
+        }
+
+    @classmethod
+    def make(cls, folder: Path) -> "Repository":
+        """Make one; copies of its folder are repositories of their own."""
+        from dvc.repo import Repo
+
+        repository = cls(folder)
+        for number, category in enumerate(CATEGORIES):
+            write_small_category(repository.data_dir / category, seed=number)
+        repository.run("git", "init", "--quiet", "--initial-branch=main")
+        Repo.init(str(folder)).close()
+        repository._keep_caches_here()
+        repository.pin()
+        repository.commit("first data")
+        return repository
+
+    def copy(self, folder: Path) -> "Repository":
+        """Copy everything, DVC's cache too."""
+        shutil.copytree(self.folder, folder)
+        copied = Repository(folder, self.environment)
+        copied._keep_caches_here()
+        return copied
+
+    def pin(self) -> None:
+        """Do what `dvc add data` does, in this process."""
+        from dvc.repo import Repo
+
+        with Repo(str(self.folder)) as repo:
+            repo.add([str(self.data_dir)])
+
+    def commit(self, message: str) -> str:
+        """Commit all that changed. -> the commit."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+        return self.run("git", "rev-parse", "HEAD").stdout.strip()
+
+    def set_remote(self, url: str, endpoint_url: str | None = None) -> None:
+        """Write what `dvc remote add -d storage URL` writes."""
+        lines = ["[core]", "    remote = storage", "['remote \"storage\"']", f"    url = {url}"]
+        lines += [f"    endpointurl = {endpoint_url}"] if endpoint_url else []
+        (self.folder / ".dvc/config").write_text("\n".join(lines) + "\n")
+
+    def run(self, *command: object, is_expected_to_fail: bool = False) -> Finished:
+        """Run a command in the repository."""
+        finished = self.start(*command)
+        stdout, stderr = finished.communicate(timeout=TIME_LIMIT)
+        result = Finished(finished.returncode, stdout, stderr)
+        assert is_expected_to_fail == (result.exit_code != 0), result
+        return result
+
+    def start(self, *command: object) -> "subprocess.Popen[str]":
+        """Start a command in the repository."""
+        return subprocess.Popen(
+            [str(each) for each in command],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def status(self, *, exit_code: int = 0) -> dict[str, str]:
+        """Run `ndpnet data status` in a new process. -> its paragraphs by their first word."""
+        finished = self.run(*NDPNET, "data", "status", is_expected_to_fail=exit_code != 0)
+        assert finished.exit_code == exit_code, finished
+        assert finished.error_lines == []
+        return paragraphs(finished.stdout.splitlines())
+
+    def _keep_caches_here(self) -> None:
+        # DVC would leave them in /var/tmp
+        (self.folder / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {self.folder}/.dvc/site\n")
+        (self.folder / ".git/info").mkdir(exist_ok=True)
+        (self.folder / ".git/info/exclude").write_text(".dvc/site\n")
+
+    def lose_data(self) -> None:
+        """Delete data/ and DVC's cache: a fresh clone has neither."""
+        shutil.rmtree(self.data_dir)
+        shutil.rmtree(self.folder / ".dvc/cache")
+
+
+def paragraphs(lines: list[str]) -> dict[str, str]:
+    """Group the lines of a status by the word they begin with."""
+    found: dict[str, str] = {}
+    word = ""
+    for line in lines:
+        word = line.split()[0] if not line.startswith(" ") else word
+        found[word] = f"{found[word]}\n{line.strip()}" if word in found else line.removeprefix(word).strip()
+    return found
+
+
+def write_small_category(category_dir: Path, *, seed: int) -> None:
+    """Write a category in MVTec's layout: noise, 12 good training pictures, 3 good and 2 defective ones to test."""
+    rng = np.random.default_rng(seed)
+    for number in range(12):
+        write_picture(category_dir / f"train/good/p{number:02d}.png", noise(rng))
+    for number in range(3):
+        write_picture(category_dir / f"test/good/t{number}.png", noise(rng))
+    for number in range(2):
+        write_picture(category_dir / f"test/hole/h{number}.png", noise(rng))
+        write_picture(category_dir / f"ground_truth/hole/h{number}_mask.png", hole())
+
+
+def noise(rng: np.random.Generator, *, mean: float = 120.0) -> np.ndarray:
+    """Grey noise; uint8 (64, 64)."""
+    return np.clip(rng.normal(mean, 20.0, (64, 64)), 0, 255).astype(np.uint8)
+
+
+def hole() -> np.ndarray:
+    """A defect's mask; bool (64, 64)."""
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[20:30, 20:30] = True
+    return mask
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def change_pixels(path: Path) -> None:
+    """Replace a picture by another of its size."""
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    Image.fromarray(255 - pixels).save(path)

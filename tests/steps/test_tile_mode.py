@@ -1,0 +1,226 @@
+"""The whole pipeline on scans: tiles to train on, whole scans to judge, with and without a region of interest."""
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from samples import write_params
+from scans import CATEGORY, SIZES, TILE_DATA, seam_ratio, write_scans
+
+from ndpnet import steps
+from ndpnet.config import Params, load_params
+from ndpnet.data.prepared import PreparedData
+from ndpnet.data.tiling import Tiling
+from ndpnet.inference import Inspector
+from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.folder import inspect_folder
+from ndpnet.inference.package import read_package
+from ndpnet.inference.scanning import predict_scan
+
+pytestmark = pytest.mark.slow
+
+SEAM_LIMIT = 1.2
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps made of one category of scans."""
+
+    data_dir: Path
+    params: Params
+    prepared_dir: Path
+    model_dir: Path
+    evaluation_dir: Path
+    counts: dict[str, Any]
+    summary: dict[str, Any]
+
+    def rows(self) -> list[dict[str, str]]:
+        """predictions.csv."""
+        with (self.evaluation_dir / "predictions.csv").open(newline="") as table:
+            return list(csv.DictReader(table))
+
+
+def run_steps(folder: Path, data: dict[str, Any]) -> Run:
+    changes = {"synthesis": {"patch_size": 128}, "train": {"phase1": {"epochs": 1}, "phase2": {"epochs": 1.5}}}
+    params = load_params(write_params(folder / "params.yaml", data=data, **changes))
+    data_dir, (prepared, bank, phase1, model, evaluation) = folder / "data", (folder / name for name in "pbhme")
+    counts = steps.prepare(data_dir, CATEGORY, prepared, params, allow_unpinned=True)
+    steps.synthesize(bank, params)
+    steps.train_phase1(prepared, bank, phase1, params, folder / "work")
+    steps.train_phase2(prepared, bank, phase1, model, params, folder / "work")
+    summary = steps.evaluate(prepared, model, evaluation, params)
+    return Run(data_dir, params, prepared, model, evaluation, counts, summary)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Scans of mixed sizes, scaled a little."""
+    from skimage.data import brick
+
+    folder = tmp_path_factory.mktemp("tiles")
+    write_scans(folder / "data" / CATEGORY, brick())
+    return run_steps(folder, {**TILE_DATA, "scale": 0.995})
+
+
+@pytest.fixture(scope="module")
+def roi_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Scans of one size, their left quarter ignored."""
+    from skimage.data import brick
+
+    folder = tmp_path_factory.mktemp("region")
+    write_scans(folder / "data" / CATEGORY, brick(), sizes=SIZES[:1], roi=True)
+    return run_steps(folder, TILE_DATA)
+
+
+@pytest.mark.parametrize("name", ["run", "roi_run"])
+def test_a_raw_scan_scores_bit_for_bit_as_in_the_evaluation(name: str, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(name)
+    inspector = Inspector.load(run.model_dir)
+    rows = run.rows()
+    assert len(rows) == (7 if name == "run" else 6)
+    for row in rows:
+        verdict = inspector.inspect(run.data_dir / CATEGORY / row["path"])
+        assert repr(verdict.score) == row["score"]
+        assert verdict.is_defective == (row["verdict"] in ("found", "false alarm"))
+    assert len({row["score"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["run", "roi_run"])
+def test_the_threshold_is_that_of_whole_scans(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    run: Run = request.getfixturevalue(name)
+    inspector = Inspector.load(run.model_dir)
+    records = PreparedData.load(run.prepared_dir).records("calibration")
+    paths = [run.data_dir / CATEGORY / record.path for record in records]
+    record = read_package(run.model_dir).threshold
+    assert record["value"] == max(inspector.inspect(path).score for path in paths)
+    assert (record["num_images"], record["num_units"]) == (3, 3)
+    (tmp_path / "good").mkdir()
+    for path in paths:
+        (tmp_path / "good" / path.name).symlink_to(path)
+    again = calibrate(run.model_dir, tmp_path / "good", tmp_path / "new", group_pattern=r"_(p\d+)_")
+    assert again == record
+
+
+def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
+    from ndpnet.evaluation import metrics
+
+    data, inspector = PreparedData.load(run.prepared_dir), Inspector.load(run.model_dir)
+    maps = [inspector.predict(scan).anomaly_map for scan in data.images("test")]
+    pixel, pro = metrics.pixel_metrics(maps, list(data.masks()))
+    assert run.summary["pixel_auroc"]["value"] == pixel
+    assert run.summary["pro_auc"]["value"] == pro
+    assert len({each.shape for each in maps}) == len(SIZES)
+    assert run.counts["num_train_tiles"] == len(data.images("train"))
+    assert (run.evaluation_dir / "report.html").stat().st_size > 10_000
+    assert len(list((run.evaluation_dir / "overlays").iterdir())) == 6
+
+
+def test_the_package_remembers_the_tiling_and_the_pin(run: Run) -> None:
+    package = read_package(run.model_dir)
+    assert package.tiling == Tiling(128, 64, 0.995)
+    assert package.config["lineage"]["is_data_pinned"] is False
+    (reference,) = package.config["references"]
+    row = PreparedData.load(run.prepared_dir).row_names("train").index(reference)
+    np.testing.assert_array_equal(package.references()[0], PreparedData.load(run.prepared_dir).images("train")[row])
+
+
+def test_a_pixel_outside_the_region_changes_no_figure(roi_run: Run) -> None:
+    note = "1 defective images have their whole defect outside the region of interest: left out."
+    assert note in roi_run.summary["notes"]
+    assert (roi_run.summary["num_good"], roi_run.summary["num_defective"]) == (3, 3)
+    from ndpnet.evaluation import metrics
+
+    data, inspector = PreparedData.load(roi_run.prepared_dir), Inspector.load(roi_run.model_dir)
+    left = SIZES[0][1] // 4
+    rows = [row for row, record in enumerate(data.records("test")) if "p83" not in record.path]
+    maps = [inspector.predict(data.images("test")[row]).anomaly_map for row in rows]
+    assert all((each[:, :left] == 0).all() for each in maps)
+    inside = [each[:, left:] for each in maps], [data.masks()[row][:, left:] for row in rows]
+    assert metrics.pixel_metrics(*inside) == tuple(
+        roi_run.summary[name]["value"] for name in ("pixel_auroc", "pro_auc")
+    )
+
+
+def test_overlays_and_rows_of_a_folder_of_scans(roi_run: Run, tmp_path: Path) -> None:
+    inspector = Inspector.load(roi_run.model_dir, threshold=1e-6)
+    result = inspect_folder(inspector, roi_run.data_dir / CATEGORY / "test", tmp_path / "out")
+    assert result.num_defective == 7
+    rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    left = SIZES[0][1] // 4
+    assert all(region["left"] >= left for row in rows for region in row["regions"])
+    overlay = np.asarray(Image.open(tmp_path / "out/overlays/good/slab_p90_0.png.png"))
+    picture = np.asarray(Image.open(roi_run.data_dir / CATEGORY / "test/good/slab_p90_0.png"))
+    assert overlay.shape == (*SIZES[0], 3)
+    far = slice(0, left - 10)  # contours run along the region's edge
+    np.testing.assert_array_equal(overlay[:, far, 0], np.rint(picture[:, far] * 0.35))
+
+
+@pytest.mark.parametrize("change", [{"mode": "resize"}, {"scale": 1.0}])
+def test_data_prepared_in_another_way_are_refused(run: Run, tmp_path: Path, change: dict[str, Any]) -> None:
+    other = load_params(write_params(tmp_path / "p.yaml", data={**TILE_DATA, "scale": 0.995, **change}))
+    steps.prepare(run.data_dir, CATEGORY, tmp_path / "prepared", other, allow_unpinned=True)
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=rf"is prepared with data\.{name} {value}, the model takes .*data\.{name}="):
+        steps.evaluate(tmp_path / "prepared", run.model_dir, tmp_path / "evaluation", run.params)
+
+
+def hard_edged(tiling: Tiling) -> Tiling:
+    """The same grid without blending: every pixel from the first tile that covers it."""
+
+    class HardEdged(Tiling):
+        def weights(self, length: int) -> np.ndarray:
+            offsets = self.offsets(length)
+            ends = [*offsets[1:], offsets[-1] + self.side]
+            kept = [np.arange(offset, offset + self.side) < end for offset, end in zip(offsets, ends, strict=True)]
+            return np.stack(kept).astype(np.float32)
+
+    return HardEdged(tiling.side, tiling.overlap)
+
+
+def seams(inspector: Inspector, scan: np.ndarray, tiling: Tiling) -> list[float]:
+    """`seam_ratio` of columns and of rows, as far as there are tile borders."""
+    anomaly_map, _ = predict_scan(inspector.network, scan, tiling, inspector.device)
+    found = []
+    for plane in (anomaly_map, anomaly_map.T):
+        offsets = tiling.offsets(plane.shape[1])
+        if len(offsets) > 1:
+            found.append(seam_ratio(plane, offsets, tiling.side))
+    return found
+
+
+def test_no_seam_on_photographs(run: Run) -> None:
+    from skimage import data
+
+    inspector = Inspector.load(run.model_dir)
+    blended, hard = [], []
+    for name in ("brick", "grass", "gravel"):
+        photograph = np.repeat(getattr(data, name)()[..., None], 3, axis=2)
+        blended += seams(inspector, photograph, inspector.tiling)
+        hard += seams(inspector, photograph, hard_edged(inspector.tiling))
+    assert max(blended) <= SEAM_LIMIT
+    assert max(hard) > 1.5 * SEAM_LIMIT  # so the measure does see seams
+
+
+def test_no_seam_on_real_scans(run: Run) -> None:
+    """Scans put together again from the overlapping pictures of each part."""
+    if "NDPNET_REAL_DATA" not in os.environ:
+        pytest.skip("NDPNET_REAL_DATA names no folder with real pictures")
+    pictures = Path(os.environ["NDPNET_REAL_DATA"]) / "data/kolektor/train/good"
+    inspector = Inspector.load(run.model_dir)
+    ratios = []
+    for part in ("kos01_Part0", "kos02_Part0", "kos03_Part1", "kos04_Part2"):
+        tops = {int(path.stem.rsplit("_y")[1]): np.asarray(Image.open(path)) for path in pictures.glob(f"{part}_y*")}
+        scan = np.zeros((max(tops) + 250, 250), dtype=np.uint8)
+        for top, picture in sorted(tops.items()):
+            scan[top : top + 250] = picture
+        assert len(tops) > 1
+        assert all((np.diff(sorted(tops)) <= 250).tolist())  # no gap
+        ratios += seams(inspector, np.repeat(scan[..., None], 3, axis=2), inspector.tiling)
+    assert len(ratios) == 8
+    assert np.mean(ratios) <= SEAM_LIMIT

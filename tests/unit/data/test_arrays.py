@@ -1,0 +1,148 @@
+"""Arrays on disk: reserved, appended to, read as pictures of mixed sizes; a full disk is one line."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ndpnet.data.arrays import ArrayAppender, Views, new_array
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB, where this process may mount one."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False, timeout=10
+    )
+    if mounted.returncode:
+        pytest.skip("this process may not mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 9, 10, 1000])
+def test_appended_rows_come_back_from_a_plain_npy_file(tmp_path: Path, num_rows: int) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (num_rows, 4, 5, 3), dtype=np.uint8)
+    with ArrayAppender(tmp_path / "a.npy", (4, 5, 3)) as appender:
+        appender.append(rows[: num_rows // 2])
+        for row in rows[num_rows // 2 :]:
+            appender.append(row[:, ::-1][:, ::-1])  # no contiguous one
+        assert appender.num_rows == num_rows
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), rows)
+
+
+def test_views_are_the_pictures_without_a_copy(tmp_path: Path) -> None:
+    shapes = [(2, 3, 3), (5, 4, 3), (1, 1, 3)]
+    pictures = [np.random.default_rng(seed).integers(0, 256, shape, np.uint8) for seed, shape in enumerate(shapes)]
+    with ArrayAppender(tmp_path / "a.npy") as appender:
+        for picture in pictures:
+            appender.append(picture)
+    flat = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert flat.shape == (6 * 3 + 20 * 3 + 3,)
+    views = Views(flat, shapes)
+    assert len(views) == len(list(views)) == 3
+    for view, picture in zip(views, pictures, strict=True):
+        np.testing.assert_array_equal(view, picture)
+        assert np.shares_memory(view, flat)
+    np.testing.assert_array_equal(views[-1], pictures[2])
+    assert [view.shape for view in views[1:]] == shapes[1:]
+    with pytest.raises(IndexError):
+        views[3]
+
+
+def test_a_new_array_is_zero_and_has_its_blocks(tmp_path: Path) -> None:
+    array = new_array(tmp_path / "a.npy", (100, 64, 64, 3))
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= array.nbytes
+    assert not array.any()
+    array[7] = 9
+    array.flush()
+    assert np.load(tmp_path / "a.npy")[7].min() == 9
+    assert new_array(tmp_path / "empty.npy", (0, 64, 64, 3)).shape == (0, 64, 64, 3)
+
+
+def test_a_full_disk_is_one_line_and_no_signal(small_disk: Path) -> None:
+    """In a process of its own: a mapped write to a full disk would kill it."""
+    code = """
+        import sys
+        from pathlib import Path
+        from ndpnet.data.arrays import ArrayAppender, new_array
+        import numpy as np
+        folder = Path(sys.argv[1])
+        try:
+            new_array(folder / "mapped.npy", (40, 128, 128, 3))[:] = 1
+        except ValueError as error:
+            print(error)
+        (folder / "mapped.npy").unlink()
+        try:
+            with ArrayAppender(folder / "appended.npy", (128, 128, 3)) as appender:
+                for _ in range(40):
+                    appender.append(np.ones((128, 128, 3), np.uint8))
+        except ValueError as error:
+            print(error)
+    """
+    finished = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), small_disk],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished
+    mapped, appended = finished.stdout.splitlines()
+    reason = "No space left on device (free some space, or choose another folder)"
+    assert mapped == f"cannot write mapped.npy of 2.0 MB: {reason}"
+    assert appended.startswith("cannot write appended.npy of ")
+    assert appended.endswith(reason)
+
+
+def test_a_limit_on_file_sizes_is_one_line_too(tmp_path: Path) -> None:
+    """Where no file system can be mounted: what a write beyond the room left gives."""
+    code = """
+        import resource, sys
+        from pathlib import Path
+        from ndpnet.data.arrays import ArrayAppender, new_array
+        import numpy as np
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        for write in (
+            lambda path: new_array(path, (40, 128, 128, 3)),
+            lambda path: ArrayAppender(path).__enter__().append(np.ones(2_000_000, np.uint8)),
+        ):
+            try:
+                write(Path(sys.argv[1]) / "a.npy")
+            except ValueError as error:
+                print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), tmp_path]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    lines = finished.stdout.splitlines()
+    assert len(lines) == 2, finished
+    assert all(line.startswith("cannot write a.npy of 2.0 MB: File too large (free some space") for line in lines)
+
+
+def test_preparing_on_a_full_disk_leaves_the_earlier_result(small_disk: Path, tmp_path: Path) -> None:
+    from ndpnet.data.prepared import prepare
+
+    (tmp_path / "data/a/train/good").mkdir(parents=True)
+    for number in range(3):
+        save_noise(tmp_path / f"data/a/train/good/{number}.png", number)
+    settings = {"group_pattern": "", "calibration_fraction": 0.0, "validation_fraction": 0.0}
+    prepare(tmp_path / "data", "a", small_disk / "out", image_size=128, **settings)
+    before = {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()}
+    for mode in ("resize", "tile"):
+        with pytest.raises(ValueError, match=r"^cannot write train\.npy of .* MB: No space left on device"):
+            prepare(tmp_path / "data", "a", small_disk / "out", image_size=1024, mode=mode, **settings)
+    assert {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()} == before
+    assert [path.name for path in small_disk.iterdir()] == ["out"]
+
+
+def save_noise(path: Path, seed: int) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, compress_level=1)

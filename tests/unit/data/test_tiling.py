@@ -1,0 +1,141 @@
+"""The tile grid: every pixel covered, on multiples of 64, weights that sum to 1 and vanish at the tiles' borders."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ndpnet.data.images import scale_plane
+from ndpnet.data.tiling import (
+    Tiling,
+    contrast,
+    cut_tile,
+    reflected,
+    scale_scan,
+    scaled_size,
+    training_origins,
+)
+
+tilings = st.tuples(st.integers(2, 6), st.integers(1, 5)).filter(lambda each: each[1] < each[0])
+tilings = tilings.map(lambda each: Tiling(64 * each[0], 64 * each[1]))
+
+
+@given(tilings, st.integers(1, 3000))
+def test_every_pixel_is_covered_by_tiles_at_multiples_of_64(tiling: Tiling, length: int) -> None:
+    offsets = tiling.offsets(length)
+    assert offsets[0] == 0
+    assert all(offset % 64 == 0 for offset in offsets)
+    steps = np.diff(offsets)
+    assert (steps > 0).all()
+    assert (steps <= tiling.side - tiling.overlap).all()  # no gap, and nowhere less overlap than asked for
+    assert offsets[-1] + tiling.side >= length
+    assert offsets[-1] == 0 or offsets[-1] + tiling.side - length < 64  # hardly more than the scan
+
+
+@given(tilings, st.integers(1, 3000))
+def test_weights_sum_to_one_and_fade_at_inner_borders(tiling: Tiling, length: int) -> None:
+    offsets, weights = tiling.offsets(length), tiling.weights(length)
+    assert weights.shape == (len(offsets), tiling.side)
+    total = np.zeros(offsets[-1] + tiling.side)
+    for offset, weight in zip(offsets, weights, strict=True):
+        total[offset : offset + tiling.side] += weight
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+    assert (weights >= 0).all()
+    assert (weights[1:, 0] < 0.002).all()
+    assert (weights[:-1, -1] < 0.002).all()
+    assert np.abs(np.diff(weights, axis=1)).max(initial=0) < 0.05  # smooth: the ramp takes 64 pixels or more
+
+
+def test_offsets_by_hand() -> None:
+    assert Tiling(256, 64).offsets(256) == [0]
+    assert Tiling(256, 64).offsets(100) == [0]
+    assert Tiling(256, 64).offsets(257) == [0, 64]
+    assert Tiling(256, 64).offsets(448) == [0, 192]
+    assert Tiling(256, 64).offsets(1000) == [0, 192, 384, 576, 768]
+    assert Tiling(128, 64).offsets(300) == [0, 64, 128, 192]
+    assert Tiling(256, 192).offsets(400) == [0, 64, 128, 192]
+    first, second = Tiling(128, 64).weights(192)
+    np.testing.assert_array_equal(first[:64], 1)
+    np.testing.assert_array_equal(second[64:], 1)
+    assert first[96] == pytest.approx(np.cos(np.pi / 2 * 32.5 / 64) ** 2, abs=1e-6)
+    np.testing.assert_array_equal(Tiling(128, 64).weights(90), np.ones((1, 128)))
+
+
+@given(st.integers(2, 30), st.integers(0, 70), st.integers(1, 80))
+def test_reflection_goes_on_as_long_as_it_takes(length: int, start: int, count: int) -> None:
+    expected = np.pad(np.arange(length), (0, 160), mode="reflect")[start : start + count]
+    np.testing.assert_array_equal(reflected(start, count, length), expected)
+
+
+def test_a_tile_of_a_single_pixel_is_that_pixel() -> None:
+    tile = cut_tile(np.full((1, 1, 3), 7, np.uint8), 0, 0, 64)
+    assert tile.shape == (64, 64, 3)
+    assert (tile == 7).all()
+
+
+def test_tiles_are_cut_where_they_say() -> None:
+    scan = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(cut_tile(scan, 64, 64, 64), scan[64:128, 64:128])
+    padded = np.pad(scan, ((0, 128), (0, 128), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(cut_tile(scan, 64, 128, 128), padded[64:192, 128:256])
+
+
+@pytest.mark.parametrize(
+    "arguments", [(100, 64), (128, 128), (128, 0), (128, 32), (64, 64), (128, 64, 0), (128, 64, 2)]
+)
+def test_tilings_that_cannot_be_are_refused(arguments: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^no tiling with side .*multiples of 64, the overlap below the side"):
+        Tiling(*arguments)
+
+
+def test_training_tiles_by_hand() -> None:
+    grid = {"side": 64, "stride": 64, "margin": 0}
+    assert training_origins(128, 64, **grid) == [(0, 0), (64, 0)]
+    assert training_origins(150, 64, **grid) == [(0, 0), (64, 0), (86, 0)]
+    assert training_origins(64, 64, **grid) == [(0, 0)]
+    assert training_origins(63, 64, **grid) == []
+    assert training_origins(100, 90, side=64, stride=32, margin=10) == [(10, 10), (26, 10), (10, 16), (26, 16)]
+    assert training_origins(83, 90, side=64, stride=32, margin=10) == []
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([64, 128]), st.integers(1, 200), st.integers(0, 100))
+def test_training_tiles_stay_inside_the_margins_and_reach_them(
+    width: int, height: int, side: int, stride: int, margin: int
+) -> None:
+    origins = training_origins(width, height, side=side, stride=stride, margin=margin)
+    assert len(set(origins)) == len(origins)
+    assert (len(origins) > 0) == (min(width, height) >= side + 2 * margin)
+    if origins:
+        lefts, tops = sorted({left for left, _ in origins}), sorted({top for _, top in origins})
+        assert len(origins) == len(lefts) * len(tops)
+        for offsets, length in ((lefts, width), (tops, height)):
+            assert (offsets[0], offsets[-1] + side) == (margin, length - margin)
+            assert max(np.diff(offsets), default=0) <= stride
+
+
+def test_scaling_is_antialiased_and_never_to_less_than_64() -> None:
+    stripes = np.zeros((200, 300, 3), dtype=np.uint8)
+    stripes[:, ::2] = 200
+    scaled = scale_scan(stripes, 0.5)
+    assert scaled.shape == (100, 150, 3)
+    assert abs(scaled[:, 2:-2].astype(int) - 100).max() <= 2  # every second column picked would be 0 or 200
+    assert scale_scan(stripes, 1.0) is stripes
+    assert scaled_size(301, 200, 0.5) == (150, 100)
+    with pytest.raises(ValueError, match=r"^s\.png has 90x60 pixels at scale 0\.3, a side below 64"):
+        scale_scan(stripes, 0.3, name="s.png")
+
+
+def test_a_small_mark_does_not_vanish_when_scaled() -> None:
+    mask = np.zeros((200, 300), dtype=bool)
+    mask[100, 150] = True
+    assert scale_plane(mask, (75, 50)).sum() == 1
+    mask[40:80, 40:120] = True
+    assert scale_plane(mask, (75, 50)).sum() == 200
+    assert scale_plane(mask, (300, 200)) is mask
+
+
+def test_contrast_is_in_grey_levels() -> None:
+    tile = np.zeros((64, 64, 3), dtype=np.uint8)
+    assert contrast(tile) == 0
+    tile[:32] = 255
+    assert contrast(tile) == pytest.approx(127.5)

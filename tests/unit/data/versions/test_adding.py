@@ -1,0 +1,325 @@
+"""A batch joins a category: what is taken, skipped, refused, named and pinned."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from repositories import Repository, contents, hole, noise
+from samples import write_params, write_picture
+
+from ndpnet import steps
+from ndpnet.config import load_params
+from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.manifest import Manifest
+from ndpnet.data.versions.adding import Added, add_batch
+from ndpnet.data.versions.version import check_pinned
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository.make(tmp_path_factory.mktemp("original") / "repository")
+
+
+@pytest.fixture
+def repository(original: Repository, tmp_path: Path) -> Repository:
+    return original.copy(tmp_path / "repository")
+
+
+@pytest.fixture
+def wall(repository: Repository) -> Path:
+    return repository.data_dir / "wall"
+
+
+def write_batch(folder: Path, names: list[str], *, seed: int = 7, mean: float = 120.0) -> Path:
+    rng = np.random.default_rng(seed)
+    for name in names:
+        write_picture(folder / name, noise(rng, mean=mean))
+    return folder
+
+
+def add(repository: Repository, source: Path, **options: object) -> Added:
+    return add_batch(str(source), "wall", repository.data_dir, **options)
+
+
+def refuse(repository: Repository, source: Path, message: str, **options: object) -> None:
+    """Adding fails with the message, and neither the data nor the pin nor anything beside it changes."""
+    before = contents(repository.folder)
+    with pytest.raises(ValueError, match=message):
+        add(repository, source, **options)
+    after = contents(repository.folder)
+    is_caches = re.compile(r"\.dvc/(site|tmp)/")
+    assert {path: after[path] for path in after if not is_caches.match(path)} == {
+        path: before[path] for path in before if not is_caches.match(path)
+    }
+    assert not [path.name for path in repository.folder.iterdir() if "adding" in path.name]
+
+
+def test_new_pictures_are_added_and_pinned(repository: Repository, wall: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["b.png", "a.PNG", "day 2/ä.jpg"])
+    (batch / "readme.txt").write_text("x")
+    (batch / ".hidden.png").write_bytes(b"x")
+    before, pin = contents(wall), (repository.folder / "data.dvc").read_text()
+    added = add(repository, batch)
+    assert (added.num_added, added.num_duplicates, added.renamed) == (3, 0, {})
+    new = {"train/good/b.png": "b.png", "train/good/a.PNG": "a.PNG", "train/good/ä.jpg": "day 2/ä.jpg"}
+    assert contents(wall) == before | {path: (batch / source).read_bytes() for path, source in new.items()}
+    assert (repository.folder / "data.dvc").read_text() != pin
+    check_pinned(repository.data_dir, "wall")
+    assert sorted(path.name for path in repository.folder.iterdir() if "adding" in path.name) == []
+
+
+def test_adding_twice_adds_nothing(repository: Repository, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png", "b.png"])
+    report_path = add(repository, batch).report_path
+    before = contents(repository.data_dir) | {"pin": (repository.folder / "data.dvc").read_bytes()}
+    report = report_path.read_bytes()
+    again = add(repository, batch)
+    assert (again.num_added, again.num_duplicates, again.changes) == (0, 2, None)
+    assert contents(repository.data_dir) | {"pin": (repository.folder / "data.dvc").read_bytes()} == before
+    assert report_path.read_bytes() == report
+
+
+def test_content_that_is_there_or_came_twice_is_skipped(repository: Repository, wall: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png"])
+    shutil.copy(batch / "a.png", batch / "z.png")
+    shutil.copy(wall / "train/good/p04.png", batch / "other name.png")
+    added = add(repository, batch)
+    assert (added.num_added, added.num_duplicates) == (1, 2)
+    assert (wall / "train/good/a.png").is_file()
+    assert not (wall / "train/good/z.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("known", "place"),
+    [
+        ("test/good/t0.png", "train/good"),
+        ("test/hole/h0.png", "train/good"),
+        ("train/good/p00.png", "test/good"),
+        ("train/good/p00.png", "test/scratch"),
+        ("test/good/t0.png", "test/scratch"),
+    ],
+)
+def test_a_picture_of_another_place_is_an_error(
+    repository: Repository, wall: Path, tmp_path: Path, known: str, place: str
+) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png"])
+    shutil.copy(wall / known, batch / "x.png")
+    masks = None
+    if place == "test/scratch":
+        masks = tmp_path / "masks"
+        for name in ("a", "x"):
+            write_picture(masks / f"{name}_mask.png", hole())
+    refuse(repository, batch, rf"nothing was added, 1 pictures.*x\.png is already there as wall/{known}", place=place,
+           masks=masks)  # fmt: skip
+
+
+def test_unreadable_pictures_are_named_and_nothing_is_added(repository: Repository, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png", "b.png", "c.png"])
+    (batch / "b.png").write_bytes((batch / "b.png").read_bytes()[:200])
+    (batch / "broken.png").write_bytes(b"no picture")
+    write_picture(batch / "small.png", np.zeros((63, 70), dtype=np.uint8))
+    (batch / "empty.png").write_bytes(b"")
+    named = r"(?=.*b\.png: truncated)(?=.*broken\.png: not a picture)(?=.*small\.png has 70x63 pixels)(?=.*empty\.png)"
+    refuse(repository, batch, rf"nothing was added: {named}(?!.*a\.png)")
+
+
+def test_taken_names_get_the_contents_hash(repository: Repository, wall: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["p00.png", "P01.PNG", "p02.jpg", "x/new.png", "y/new.png", "z/new.bmp"])
+    before = contents(wall)
+    added = add(repository, batch)
+    assert added.num_added == 6
+    names = {source: Path(target).name for source, target in added.renamed.items()}
+    assert names.keys() == {"p00.png", "P01.PNG", "p02.jpg", "y/new.png", "z/new.bmp"}
+    for source, name in names.items():
+        assert re.fullmatch(rf"{Path(source).stem}_[0-9a-f]{{8}}{Path(source).suffix}", name)
+        assert (wall / "train/good" / name).read_bytes() == (batch / source).read_bytes()
+    assert {path: content for path, content in contents(wall).items() if path in before} == before
+    stems = [path.stem.casefold() for path in (wall / "train/good").iterdir()]
+    assert len(stems) == len(set(stems))
+
+
+def test_the_names_are_a_function_of_the_content(original: Repository, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["p00.png", "x/new.png", "y/new.png"])
+    made = [original.copy(tmp_path / name) for name in ("one", "two")]
+    for repository in made:
+        add(repository, batch)
+    assert contents(made[0].data_dir) == contents(made[1].data_dir)
+    assert (made[0].folder / "data.dvc").read_bytes() == (made[1].folder / "data.dvc").read_bytes()
+
+
+def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["h0.png", "d/q.png"])
+    masks = batch / "masks"
+    write_picture(masks / "h0.png", hole())
+    write_picture(masks / "d/q_mask.bmp", hole())
+    added = add(repository, batch, place="test/hole", masks=Path("masks"))
+    assert added.num_added == 2
+    renamed = Path(added.renamed["h0.png"])
+    found = {image.path: image.mask_path for image in scan_mvtec(wall) if image.defect_type == "hole"}
+    assert found[f"test/hole/{renamed.name}"] == f"ground_truth/hole/{renamed.stem}_mask.png"
+    assert found["test/hole/q.png"] == "ground_truth/hole/q_mask.bmp"
+    check_pinned(repository.data_dir, "wall")
+
+
+def test_masks_that_do_not_fit_are_refused(repository: Repository, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png", "b.png"])
+    masks = tmp_path / "masks"
+    refuse(repository, batch, r"no folder .*masks with masks", place="test/hole", masks=masks)
+    write_picture(masks / "a.png", hole())
+    refuse(repository, batch, r"b\.png has no mask \(add b_mask\.png\)", place="test/hole", masks=masks)
+    write_picture(masks / "b.png", hole()[:60])
+    refuse(repository, batch, r"has 64x60 pixels, its picture 64x64", place="test/hole", masks=masks)
+    write_picture(masks / "b.png", hole() & False)
+    refuse(repository, batch, r"b\.png is empty \(mark the defect", place="test/hole", masks=masks)
+    write_picture(masks / "b.png", hole())
+    write_picture(masks / "c.png", hole())
+    refuse(repository, batch, r"c\.png has no picture", place="test/hole", masks=masks)
+    refuse(repository, batch, r"pass --masks FOLDER", place="test/hole")
+    refuse(repository, batch, r"leave --masks out", place="test/good", masks=masks)
+
+
+def test_a_category_without_masks_takes_none(repository: Repository, wall: Path, tmp_path: Path) -> None:
+    shutil.rmtree(wall / "ground_truth")
+    repository.pin()
+    batch, masks = write_batch(tmp_path / "batch", ["a.png"]), tmp_path / "masks"
+    write_picture(masks / "a.png", hole())
+    refuse(repository, batch, r"the defective pictures of wall have no masks", place="test/hole", masks=masks)
+    assert add(repository, batch, place="test/new type").num_added == 1
+
+
+@pytest.mark.parametrize(
+    "place", ["train", "train/bad", "test/", "test/a/b", "test/..", "test/.x", "ground_truth/hole"]
+)
+def test_places_that_are_none_are_refused(repository: Repository, tmp_path: Path, place: str) -> None:
+    refuse(repository, write_batch(tmp_path / "batch", ["a.png"]), "no place ", place=place)
+
+
+def test_a_category_that_is_none_is_refused(repository: Repository, tmp_path: Path) -> None:
+    batch = str(write_batch(tmp_path / "batch", ["a.png"]))
+    for category in ("wal", "../data/wall", "", "wall/train"):
+        with pytest.raises(ValueError, match=r"no category .* \(there: tile, wall; `ndpnet import` makes a new one"):
+            add_batch(batch, category, repository.data_dir)
+
+
+def test_nothing_to_add_is_said(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refuse(repository, tmp_path / "empty", r"no pictures in .*empty \(known endings: \.png")
+    refuse(repository, tmp_path / "none", r"none \(check the path\)")
+
+
+def test_data_that_already_differs_is_not_pinned_by_the_way(repository: Repository, wall: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png"])
+    (wall / "train/good/p05.png").unlink()
+    refuse(repository, batch, r"1 deleted, first wall/train/good/p05\.png \(run `dvc add data` first")
+    repository.pin()
+    shutil.copy(batch / "a.png", repository.data_dir / "tile/train/good/a.png")
+    refuse(repository, batch, r"1 added, first tile/train/good/a\.png")
+
+
+def test_the_first_pin_pins_all(repository: Repository, tmp_path: Path) -> None:
+    (repository.folder / "data.dvc").unlink()
+    assert add(repository, write_batch(tmp_path / "batch", ["a.png"])).num_added == 1
+    check_pinned(repository.data_dir, "wall")
+    check_pinned(repository.data_dir, "tile")
+
+
+def test_no_repository_no_pin(tmp_path: Path, original: Repository) -> None:
+    shutil.copytree(original.data_dir, tmp_path / "data")
+    with pytest.raises(ValueError, match=r"is in no DVC repository .*`git init && dvc init`"):
+        add_batch(str(write_batch(tmp_path / "batch", ["a.png"])), "wall", tmp_path / "data")
+    assert contents(tmp_path / "data") == contents(original.data_dir)
+
+
+def test_a_pictures_split_never_moves(repository: Repository, tmp_path: Path) -> None:
+    params = load_params(
+        write_params(tmp_path / "params.yaml", data={"group_pattern": "", "calibration_fraction": 0.4})
+    )
+
+    def splits(name: str) -> dict[str, str]:
+        steps.prepare(repository.data_dir, "wall", tmp_path / name, params)
+        return {file.path: file.split for file in Manifest.load(tmp_path / name / "manifest.json").files}
+
+    before = splits("before")
+    assert set(before.values()) == {"train", "calibration", "validation", "test"}
+    add(repository, write_batch(tmp_path / "batch", [f"{number}.png" for number in range(20)]))
+    after = splits("after")
+    assert len(after) == len(before) + 20
+    assert {path: after[path] for path in before} == before
+
+
+def test_what_changed_is_reported(repository: Repository, tmp_path: Path) -> None:
+    names = [f"new<{number}>.png" for number in range(8)]
+    added = add(repository, write_batch(tmp_path / "batch", names, mean=80))
+    changes = added.changes
+    assert changes.counts == (("test/good", 3, 3), ("test/hole", 2, 2), ("train/good", 12, 20))
+    assert (changes.num_old, changes.num_new, changes.compared_with) == (12, 8, "train/good")
+    assert changes.verdict.startswith("The new pictures look different (brightness")
+    assert changes.sentences[0].startswith("Brightness: the new pictures are darker (mean 79.")
+    assert added.report_path == repository.folder / "build/data/wall-changes.html"
+    html = added.report_path.read_text()
+    assert changes.comparisons[0].sentence in html
+    assert "<td>12</td><td>20</td><td>+8</td>" in html
+    assert "http" not in html.replace("http-equiv", "")
+    assert "<script" not in html
+    assert html.count("<svg") == 4
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_and_the_same_command_again(original: Repository, tmp_path: Path) -> None:
+    """SIGKILL when the first file appears, then again: what comes out is what an undisturbed run makes."""
+    names = [f"new{number:02d}.png" for number in range(60)]
+    batch, masks = write_batch(tmp_path / "batch", ["h0.png", *names]), tmp_path / "masks"
+    for name in ("h0.png", *names):
+        write_picture(masks / name, hole())
+    undisturbed, killed = (original.copy(tmp_path / name / "repository") for name in ("undisturbed", "killed"))
+    options = ("--category", "wall", "--as", "test/hole", "--masks", masks)
+    finished = run_cli(["data", "add", batch, *options, "--data", undisturbed.data_dir], tmp_path / "log")
+    assert finished.exit_code == 0, finished.stderr
+    assert finished.stdout.startswith("61 added to wall/test/hole, 0 were there already\n")
+    before = contents(killed.data_dir)
+    num_kills = 0
+    moments = [
+        lambda: any(killed.folder.glob(".data.adding/*_mask")),
+        lambda: any(killed.data_dir.glob("wall/ground_truth/hole/new0*")),
+        lambda: any(killed.data_dir.glob("wall/test/hole/new3*")),
+        (killed.folder / "build/data/wall-changes.html").exists,
+    ]
+    for moment in moments:
+        process = start_cli(["data", "add", batch, *options, "--data", killed.data_dir], tmp_path / "log")
+        num_kills += kill_when(process, moment)
+        now = contents(killed.data_dir)
+        assert before.items() <= now.items()
+        whole = set(contents(undisturbed.data_dir).items())
+        assert set(now.items()) <= whole  # no half file, no other name
+    assert num_kills >= 2
+    finished = run_cli(["data", "add", batch, *options, "--data", killed.data_dir], tmp_path / "log")
+    assert finished.exit_code == 0, finished.stderr
+    assert contents(killed.data_dir) == contents(undisturbed.data_dir)
+    assert (killed.folder / "data.dvc").read_bytes() == (undisturbed.folder / "data.dvc").read_bytes()
+    assert [path.name for path in killed.folder.iterdir() if "adding" in path.name] == []
+    reports = [repository.folder / "build/data/wall-changes.html" for repository in (killed, undisturbed)]
+    assert reports[0].read_bytes() == reports[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_two_at_once_are_one_after_the_other(repository: Repository, tmp_path: Path) -> None:
+    batches = [write_batch(tmp_path / f"batch{seed}", [f"{n}.png" for n in range(30)], seed=seed) for seed in (1, 2)]
+    options = ("--category", "wall", "--data", repository.data_dir)
+    processes = [start_cli(["data", "add", batch, *options], tmp_path / batch.name) for batch in batches]
+    deadline = time.monotonic() + TIME_LIMIT
+    for process in processes:
+        process.join(max(0, deadline - time.monotonic()))
+    codes = sorted(process.exitcode for process in processes)
+    errors = [(tmp_path / f"{batch.name}.err").read_text() for batch in batches]
+    assert codes in ([0, 0], [0, 1])
+    if codes == [0, 1]:
+        assert sum("another process adds to" in error for error in errors) == 1, errors
+    check_pinned(repository.data_dir, "wall")
+    for batch in batches:
+        add(repository, batch)
+    assert len(list((repository.data_dir / "wall/train/good").iterdir())) == 12 + 60
+    check_pinned(repository.data_dir, "wall")

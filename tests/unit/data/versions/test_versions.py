@@ -1,0 +1,294 @@
+"""Pins: is what lies here exactly what is pinned, by DVC or by a version.json."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from repositories import Repository, change_pixels, noise, write_small_category
+from samples import write_params, write_picture
+
+from ndpnet import steps
+from ndpnet.config import load_params
+from ndpnet.data.versions.status import read_status
+from ndpnet.data.versions.version import VERSION, Version, check_pinned, compare, count_pictures, version_of
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository.make(tmp_path_factory.mktemp("original") / "repository")
+
+
+@pytest.fixture
+def repository(original: Repository, tmp_path: Path) -> Repository:
+    return original.copy(tmp_path / "repository")
+
+
+@pytest.fixture
+def versioned_dir(tmp_path: Path) -> Path:
+    """A data folder with a version.json, in no repository."""
+    data_dir = tmp_path / "data"
+    write_small_category(data_dir / "wall", seed=0)
+    write_small_category(data_dir / "tile", seed=1)
+    version_of(data_dir).save(data_dir / VERSION)
+    return data_dir
+
+
+def damage(data_dir: Path, kind: str) -> str:
+    """Change one file of the category wall. -> how the error names it."""
+    folder = data_dir / "wall/train/good"
+    if kind == "changed":
+        change_pixels(folder / "p03.png")
+        return "1 changed, first wall/train/good/p03.png"
+    if kind == "added":
+        shutil.copy(folder / "p00.png", folder / "z.png")
+        return "1 added, first wall/train/good/z.png"
+    if kind == "deleted":
+        (data_dir / "wall/ground_truth/hole/h1_mask.png").unlink()
+        return "1 deleted, first wall/ground_truth/hole/h1_mask.png"
+    (folder / "p00.png").rename(folder / "renamed.png")
+    return "1 added, 1 deleted, first wall/train/good/renamed.png"
+
+
+def test_pinned_data_passes(repository: Repository, versioned_dir: Path) -> None:
+    for data_dir in (repository.data_dir, versioned_dir):
+        for category in ("wall", "tile", "."):
+            check_pinned(data_dir, category)
+
+
+@pytest.mark.parametrize("kind", ["changed", "added", "deleted", "renamed"])
+def test_what_differs_from_dvc_is_refused_for_its_category_alone(repository: Repository, kind: str) -> None:
+    named = damage(repository.data_dir, kind)
+    with pytest.raises(ValueError, match=r"data/wall is not what data\.dvc pins") as refused:
+        check_pinned(repository.data_dir, "wall")
+    message = str(refused.value)
+    assert named in message
+    assert f"run `dvc add {repository.data_dir}` to pin what is here" in message
+    assert f"`dvc checkout {repository.data_dir}.dvc` to get back" in message
+    assert "--allow-unpinned: such a model cannot be promoted" in message
+    check_pinned(repository.data_dir, "tile")
+
+
+@pytest.mark.parametrize("kind", ["changed", "added", "deleted", "renamed"])
+def test_what_differs_from_a_version_is_refused_for_its_category_alone(versioned_dir: Path, kind: str) -> None:
+    named = damage(versioned_dir, kind)
+    with pytest.raises(ValueError, match=r"data/wall is not what version\.json pins") as refused:
+        check_pinned(versioned_dir, "wall")
+    assert named in str(refused.value)
+    assert "run `ndpnet version-data` again" in str(refused.value)
+    check_pinned(versioned_dir, "tile")
+
+
+def test_adding_to_the_pin_is_the_mend(repository: Repository) -> None:
+    damage(repository.data_dir, "changed")
+    repository.pin()
+    check_pinned(repository.data_dir, "wall")
+
+
+def test_nothing_pins_the_data(tmp_path: Path) -> None:
+    write_small_category(tmp_path / "data/wall", seed=0)
+    with pytest.raises(ValueError, match=r"data/ is not pinned \(run `dvc add .*data`, or pass --allow-unpinned: such"):
+        check_pinned(tmp_path / "data", "wall")
+
+
+def test_a_repository_without_a_pin(repository: Repository) -> None:
+    (repository.folder / "data.dvc").unlink()
+    with pytest.raises(ValueError, match="data/ is not pinned"):
+        check_pinned(repository.data_dir, "wall")
+
+
+def test_missing_categories_are_told_apart(repository: Repository) -> None:
+    shutil.rmtree(repository.data_dir / "wall")
+    with pytest.raises(ValueError, match=r"data/wall is not here, but data\.dvc pins it \(run `dvc pull`\)"):
+        check_pinned(repository.data_dir, "wall")
+    with pytest.raises(ValueError, match=r"no folder .*data/carpet \(run `dvc pull`, or check"):
+        check_pinned(repository.data_dir, "carpet")
+    shutil.rmtree(repository.data_dir)
+    with pytest.raises(ValueError, match="data/tile is not here"):
+        check_pinned(repository.data_dir, "tile")
+    with pytest.raises(ValueError, match="lies outside the data folder"):
+        check_pinned(repository.data_dir, "../data/tile")
+
+
+def test_without_dvcs_cache_equal_data_passes_and_other_data_does_not(repository: Repository) -> None:
+    shutil.rmtree(repository.folder / ".dvc/cache")
+    check_pinned(repository.data_dir, "wall")
+    damage(repository.data_dir, "changed")
+    with pytest.raises(ValueError, match="the list of the pinned files is not here to say what differs"):
+        check_pinned(repository.data_dir, "wall")
+
+
+def test_a_damaged_list_of_the_files_is_no_list(repository: Repository) -> None:
+    (listed,) = (repository.folder / ".dvc/cache/files/md5").glob("*/*.dir")
+    listed.chmod(0o644)
+    listed.write_text("[")
+    check_pinned(repository.data_dir, "wall")
+
+
+def test_files_that_dvcignore_names_do_not_count(repository: Repository) -> None:
+    (repository.folder / ".dvcignore").write_text("Thumbs.db\n")
+    (repository.data_dir / "wall/train/good/Thumbs.db").write_bytes(b"x")
+    check_pinned(repository.data_dir, "wall")
+    (repository.data_dir / "wall/train/good/notes.txt").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"1 added, first wall/train/good/notes\.txt"):
+        check_pinned(repository.data_dir, "wall")
+
+
+def test_dvcs_lock_does_not_hinder(repository: Repository) -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(repository.folder)) as repo, repo.lock:
+        check_pinned(repository.data_dir, "wall")
+
+
+def test_unchanged_files_are_not_read_again(repository: Repository) -> None:
+    """A file with the inode, time and size that DVC knows is taken for what it was: a stat, no read."""
+    path = repository.data_dir / "wall/train/good/p00.png"
+    check_pinned(repository.data_dir, "wall")  # a copied repository is hashed once
+    before = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(before.st_size - 1)
+        stream.write(b"?")
+    with pytest.raises(ValueError, match="1 changed"):
+        check_pinned(repository.data_dir, "wall")
+    path.write_bytes((repository.data_dir / "wall/train/good/p01.png").read_bytes()[: before.st_size])
+    repository.pin()
+    check_pinned(repository.data_dir, "wall")
+    known = path.stat()
+    with path.open("r+b") as stream:
+        stream.write(b"?")
+    os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))
+    check_pinned(repository.data_dir, "wall")
+
+
+def test_a_pin_of_something_else_is_refused(repository: Repository) -> None:
+    (repository.folder / "data.dvc").write_text("outs: [{path: data}]\n")
+    with pytest.raises(ValueError, match=r"data\.dvc pins no data/ \(run `dvc add data` again\)"):
+        check_pinned(repository.data_dir, "wall")
+    (repository.folder / "data.dvc").write_text("outs: [")
+    with pytest.raises(ValueError, match=r"cannot read data\.dvc: "):
+        check_pinned(repository.data_dir, "wall")
+
+
+def test_a_version_travels_as_json(versioned_dir: Path, tmp_path: Path) -> None:
+    version = Version.load(versioned_dir / VERSION)
+    assert version == version_of(versioned_dir)  # version.json itself is no data
+    version.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (versioned_dir / VERSION).read_bytes()
+    assert Version.load((versioned_dir / VERSION).read_bytes()) == version
+    identity, counts = version.identity(), {"test/good": 3, "test/hole": 2, "train/good": 12}
+    assert (identity["num_files"], identity["revision"]) == (38, None)
+    assert identity["num_bytes"] == sum(path.stat().st_size for path in versioned_dir.glob("*/**/*.png"))
+    assert identity["categories"] == {category: counts for category in ("tile", "wall")}
+
+
+def test_the_hash_is_that_of_paths_and_contents(versioned_dir: Path) -> None:
+    first = version_of(versioned_dir).data_hash
+    os.utime(versioned_dir / "wall/test/good/t0.png")
+    assert version_of(versioned_dir).data_hash == first
+    good_dir = versioned_dir / "wall/test/good"
+    (good_dir / "t0.png").rename(good_dir / "other.png")
+    renamed = version_of(versioned_dir).data_hash
+    (good_dir / "other.png").rename(good_dir / "t0.png")
+    change_pixels(good_dir / "t0.png")
+    assert len({first, renamed, version_of(versioned_dir).data_hash}) == 3
+
+
+@pytest.mark.parametrize("path", ["../x.png", "/etc/passwd", "wall/../../x", "wall//x.png", "", "./x"])
+def test_a_manifest_that_leaves_its_folder_is_refused(versioned_dir: Path, path: str) -> None:
+    content = json.loads((versioned_dir / VERSION).read_text())
+    content["files"] = [{"path": path, "sha256": "0" * 64, "size": 1}]
+    (versioned_dir / VERSION).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"version\.json: .* is no path inside the folder"):
+        Version.load(versioned_dir / VERSION)
+
+
+@pytest.mark.parametrize(
+    "change", [{"data_hash": "0" * 64}, {"format_version": 2}, {"files": []}, {"files": [{"path": "x"}]}]
+)
+def test_a_damaged_manifest_is_refused(versioned_dir: Path, change: dict[str, object]) -> None:
+    content = json.loads((versioned_dir / VERSION).read_text())
+    (versioned_dir / VERSION).write_text(json.dumps(content | change))
+    with pytest.raises(ValueError, match=r"manifest .*version\.json.*\(run `ndpnet data manifest` again\)"):
+        check_pinned(versioned_dir, "wall")
+
+
+def test_odd_names_travel(tmp_path: Path) -> None:
+    for name in ("ä ö.png", "e\u0301.png", "💡.png", "a'b\"c.png", "new\nline.png", os.fsdecode(b"latin\xe9.png")):
+        path = tmp_path / "data/wall/train/good" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.fsencode(name))
+    version_of(tmp_path / "data").save(tmp_path / "data" / VERSION)
+    check_pinned(tmp_path / "data", "wall")
+    assert len(Version.load(tmp_path / "data" / VERSION).files) == 6
+
+
+def test_nothing_to_list(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no files under .*none"):
+        version_of(tmp_path / "none")
+
+
+def test_a_link_to_a_folder_is_refused(versioned_dir: Path) -> None:
+    (versioned_dir / "wall/train/more").symlink_to(versioned_dir / "tile")
+    with pytest.raises(ValueError, match="train/more is a link to a folder"):
+        version_of(versioned_dir)
+
+
+def test_compare_and_count() -> None:
+    difference = compare({"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "1"})
+    assert (difference.added, difference.changed, difference.deleted) == (("d",), ("c",), ("a",))
+    assert not compare({"a": "1"}, {"a": "1"})
+    paths = ["w/train/good/a.png", "w/train/good/.b.png", "w/train/good/c.txt", "w/test/hole/A.JPG", "w/roi.png"]
+    assert count_pictures([*paths, "w/ground_truth/hole/A_mask.png", "readme.txt", "v/import.json"]) == {
+        "w": {"train/good": 1, "test/hole": 1},
+        "v": {},
+    }
+
+
+def test_status_without_a_pin(tmp_path: Path, repository: Repository) -> None:
+    write_small_category(tmp_path / "data/wall", seed=0)
+    status = read_status(tmp_path / "data")
+    assert not status.is_as_pinned
+    assert "git init && dvc init" in status.lines[0]
+    (repository.folder / "data.dvc").unlink()
+    assert read_status(repository.data_dir).lines[0].startswith("pinned   nothing: ")
+    with pytest.raises(ValueError, match=r"no folder .*none and no .*none\.dvc"):
+        read_status(tmp_path / "none")
+
+
+def test_status_with_a_version(versioned_dir: Path) -> None:
+    status = read_status(versioned_dir)
+    assert status.is_as_pinned
+    assert "here     exactly what is pinned" in status.lines
+    damage(versioned_dir, "changed")
+    status = read_status(versioned_dir)
+    assert not status.is_as_pinned
+    assert "here     0 added, 1 changed, 0 deleted" in status.lines
+
+
+def test_status_names_a_few_of_many(repository: Repository) -> None:
+    folder = repository.data_dir / "wall/train/good"
+    for number in range(9):
+        shutil.copy(folder / "p00.png", folder / f"new{number}.png")
+    lines = read_status(repository.data_dir).lines
+    assert "here     9 added, 0 changed, 0 deleted" in lines
+    assert sum("wall/train/good/new" in line for line in lines) == 5
+    assert any(line.strip() == "and 4 more" for line in lines)
+
+
+def test_steps_record_whether_data_was_pinned(repository: Repository, tmp_path: Path) -> None:
+    params = load_params(write_params(tmp_path / "params.yaml", data={"group_pattern": ""}))
+    steps.prepare(repository.data_dir, "wall", tmp_path / "pinned", params)
+    damage(repository.data_dir, "added")
+    with pytest.raises(ValueError, match=r"is not what data\.dvc pins"):
+        steps.prepare(repository.data_dir, "wall", tmp_path / "refused", params)
+    assert not (tmp_path / "refused").exists()
+    (repository.data_dir / "wall/train/good/z.png").unlink()
+    write_picture(repository.data_dir / "wall/train/good/y.png", noise(np.random.default_rng(9)))
+    steps.prepare(repository.data_dir, "wall", tmp_path / "unpinned", params, allow_unpinned=True)
+    recorded = [
+        json.loads((tmp_path / name / "prepared.json").read_text())["is_pinned"] for name in ("pinned", "unpinned")
+    ]
+    assert recorded == [True, False]

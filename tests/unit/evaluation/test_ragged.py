@@ -1,0 +1,123 @@
+"""Maps of mixed sizes and a region of interest: the same figures as the pixels that count give by themselves."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score
+
+from ndpnet.evaluation import bootstrap, metrics
+from ndpnet.evaluation.summary import summarise
+
+SIZES = [(30, 40), (25, 60), (64, 20), (30, 40), (50, 50)]
+
+
+def ragged(seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Maps with ties and masks of two regions, the first image a good one."""
+    rng = np.random.default_rng(seed)
+    maps, masks = [], []
+    for number, size in enumerate(SIZES):
+        mask = np.zeros(size, dtype=np.uint8)
+        if number:
+            mask[3:9, 4 : 10 + number] = 1
+            mask[15:17, 2:14] = 1
+        maps.append((np.round(rng.random(size) + 0.4 * mask, 2)).astype(np.float32))
+        masks.append(mask)
+    return maps, masks
+
+
+def stacked() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    masks = np.zeros((6, 32, 40), dtype=np.uint8)
+    masks[2:, 5:12, 8:30] = 1
+    masks[3:, 20:25, 3:6] = 1
+    return np.round(rng.random(masks.shape) + 0.3 * masks, 2).astype(np.float32), masks
+
+
+def test_a_list_of_equal_sizes_gives_the_bits_of_the_stack() -> None:
+    maps, masks = stacked()
+    as_lists = list(maps), list(masks)
+    assert metrics.pixel_metrics(maps, masks) == metrics.pixel_metrics(*as_lists)
+    assert metrics.pixel_auroc(maps, masks) == metrics.pixel_auroc(*as_lists)
+    assert metrics.pro_auc(maps, masks, 0.1) == metrics.pro_auc(*as_lists, 0.1)
+    for mine, other in zip(metrics.pro_curve(maps, masks), metrics.pro_curve(*as_lists), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    table, other_table = bootstrap.pixel_table(maps, masks), bootstrap.pixel_table(*as_lists)
+    for name in table.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(table, name), getattr(other_table, name))
+
+
+def test_mixed_sizes_count_every_pixel_once() -> None:
+    maps, masks = ragged()
+    pixels = np.concatenate([each.ravel() for each in maps])
+    truth = np.concatenate([mask.ravel() for mask in masks])
+    assert metrics.pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
+    assert metrics.pixel_metrics(maps, masks)[0] == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
+    # padded with pixels that never count as an alarm, the overlap is that of the regions alone, and so is its mean
+    shares = []
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        shares += [float((anomaly_map[labels == label] > 0.8).mean()) for label in range(1, count + 1)]
+    fpr = float((pixels[truth == 0] > 0.8).mean())
+    x, y = metrics.pro_curve(maps, masks, max_fpr=1.0, max_points=10**6)
+    assert np.interp(fpr, x, y) == pytest.approx(np.mean(shares), abs=1e-9)
+    table = bootstrap.pixel_table(maps, masks)
+    np.testing.assert_array_equal(table.num_good + table.num_defect, [height * width for height, width in SIZES])
+
+
+def test_pixels_outside_the_region_do_not_count_as_anything() -> None:
+    maps, masks = stacked()
+    roi = np.zeros(maps.shape[1:], dtype=bool)
+    roi[2:30, 10:36] = True  # cuts one defect, leaves the other out
+    cut = (slice(None), slice(2, 30), slice(10, 36))
+    inside = maps[cut], masks[cut]
+    assert metrics.pixel_metrics(maps, masks, roi=roi) == metrics.pixel_metrics(*inside)
+    assert metrics.pixel_auroc(maps, masks, roi=roi) == metrics.pixel_auroc(*inside)
+    assert metrics.pro_auc(maps, masks, roi=roi) == metrics.pro_auc(*inside)
+    for mine, other in zip(metrics.pro_curve(maps, masks, roi=roi), metrics.pro_curve(*inside), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    table, other = bootstrap.pixel_table(maps, masks, roi=roi), bootstrap.pixel_table(*inside)
+    for name in table.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(table, name), getattr(other, name))
+    # whatever is said outside
+    elsewhere = np.where(roi, maps, 99).astype(np.float32)
+    assert metrics.pixel_metrics(elsewhere, masks, roi=roi) == metrics.pixel_metrics(*inside)
+    assert metrics.pixel_metrics(maps, masks) != metrics.pixel_metrics(*inside)
+
+
+def test_the_summary_of_mixed_sizes_and_of_a_region() -> None:
+    maps, masks = ragged()
+    common = {
+        "category": "slab",
+        "records_groups": ["a", "b", "c", "d", "e"],
+        "defect_types": ["good", "cut", "cut", "cut", "spot"],
+        "threshold": None,
+        "num_draws": 20,
+    }
+    scores = np.array([float(each.max()) for each in maps])
+    summary = summarise(**common, scores=scores, maps=maps, masks=masks)
+    pixel, pro = metrics.pixel_metrics(maps, masks)
+    assert (summary["pixel_auroc"]["value"], summary["pro_auc"]["value"]) == (pixel, pro)
+    of_type = metrics.pixel_metrics([maps[0], maps[4]], [masks[0], masks[4]])
+    assert summary["by_defect_type"]["spot"]["pixel_auroc"]["value"] == of_type[0]
+    same = [0, 3]
+    roi = np.zeros(SIZES[0], dtype=bool)
+    roi[:, :9] = True
+    two = {**common, "records_groups": ["a", "d"], "defect_types": ["good", "cut"]}
+    planes = {"maps": [maps[row] for row in same], "masks": [masks[row] for row in same]}
+    summary = summarise(**two, scores=scores[same], **planes, roi=roi)
+    assert summary["pixel_auroc"]["value"] == metrics.pixel_metrics(**planes, roi=roi)[0]
+    assert summary["notes"] == summarise(**two, scores=scores[same], **planes)["notes"]
+
+
+def test_what_does_not_fit_is_one_line() -> None:
+    maps, masks = ragged()
+    with pytest.raises(ValueError, match=r"differ: both must be N times \(H, W\)"):
+        metrics.pixel_metrics(maps, masks[::-1])
+    with pytest.raises(ValueError, match=r"differ: both must be N times \(H, W\)"):
+        metrics.pixel_metrics(maps, masks[:-1])
+    with pytest.raises(ValueError, match=r"^a region of interest \(30, 40\) for other sizes of maps"):
+        metrics.pixel_metrics(maps, masks, roi=np.ones((30, 40), dtype=bool))
+    maps[1][0, 0] = np.nan
+    with pytest.raises(ValueError, match="contain NaN or infinity"):
+        metrics.pixel_metrics(maps, masks)
+    assert metrics.pixel_metrics(maps[:1], masks[:1]) is None

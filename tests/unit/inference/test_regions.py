@@ -1,0 +1,71 @@
+"""Regions of a map: boxes and areas in pixels of the picture, whole however many bands they cross."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from ndpnet.inference import regions
+from ndpnet.inference.regions import find_regions, scale_mask
+
+
+def test_boxes_and_areas_are_in_pixels_of_the_picture() -> None:
+    above = np.zeros((8, 8), dtype=bool)
+    above[2:4, 1:3] = True
+    above[4, 3] = True  # touches by its corner: the same region
+    above[7, 7] = True
+    scores = np.where(above, 0.5, 0.0)
+    scores[7, 7] = 0.75
+    first, second = find_regions(above, scores, size=(16, 24))
+    assert (first.left, first.top, first.width, first.height, first.area, first.score) == (21, 14, 3, 2, 6, 0.75)
+    assert (second.left, second.top, second.width, second.height, second.area) == (3, 4, 9, 6, 30)
+    small = find_regions(above, scores, size=(4, 4))
+    assert [(region.left, region.top, region.width, region.height, region.area) for region in small] == [
+        (3, 3, 1, 1, 1),
+        (0, 1, 2, 2, 1),
+    ]
+    assert find_regions(np.zeros((8, 8), dtype=bool), scores, size=(16, 16)) == ()
+
+
+@pytest.mark.parametrize("num_rows", [8, 9, 11, 16, 40])
+def test_an_enlarged_mask_takes_the_nearest_pixel(num_rows: int) -> None:
+    mask = np.random.default_rng(1).random((8, 5)) > 0.5
+    expected = np.asarray(Image.fromarray(mask).resize((5, num_rows), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(scale_mask(mask, num_rows), expected)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 5, 7])
+def test_a_reduced_mask_loses_no_pixel(num_rows: int) -> None:
+    for row in range(8):
+        mask = np.zeros((8, 3), dtype=bool)
+        mask[row, 1] = True
+        scaled = scale_mask(mask, num_rows)
+        assert scaled.shape == (num_rows, 3)
+        assert scaled.sum() == 1
+        assert scaled[row * num_rows // 8 : -(-(row + 1) * num_rows // 8), 1].any()
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("band_rows", [1, 2, 7, 50])
+def test_regions_are_the_same_in_bands_of_any_height(
+    monkeypatch: pytest.MonkeyPatch, density: float, band_rows: int
+) -> None:
+    rng = np.random.default_rng(band_rows)
+    scores = rng.random((61, 47), dtype=np.float32)
+    above = scores > 1 - density
+    expected = find_regions(above, scores, size=(122, 94))
+    _, count = ndimage.label(above, structure=np.ones((3, 3)))
+    assert len(expected) == count
+    assert sum(region.area for region in expected) == 4 * above.sum()
+    monkeypatch.setattr(regions, "BAND_ROWS", band_rows)
+    assert find_regions(above, scores, size=(122, 94)) == expected
+
+
+def test_a_ring_that_closes_in_the_last_band_is_one_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    above = np.zeros((12, 9), dtype=bool)
+    above[1:, 1] = above[1:, 7] = above[11, 1:8] = True  # two legs that meet at the very end
+    above[2, 4] = True
+    monkeypatch.setattr(regions, "BAND_ROWS", 3)
+    first, second = sorted(find_regions(above, above.astype(np.float32), size=(12, 9)), key=lambda each: -each.area)
+    assert (first.left, first.top, first.width, first.height, first.area) == (1, 1, 7, 11, 27)
+    assert (second.left, second.top, second.area) == (4, 2, 1)

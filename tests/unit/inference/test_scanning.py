@@ -1,0 +1,155 @@
+"""Scans by overlapping tiles: what a pointwise network says of a picture, tiles must say of its parts."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ndpnet.data.tiling import Tiling
+from ndpnet.inference import Inspector
+from ndpnet.inference.scanning import FILTER_BLOCK, TILES_PER_BATCH, filter_in_place, predict_scan
+from ndpnet.model.segmentation import filter_map
+
+CPU = torch.device("cpu")
+
+
+class Pointwise(nn.Module):
+    """A network whose map and reconstruction depend on each pixel alone; it notes the batches it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch_sizes: list[int] = []
+
+    def predict_raw(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.batch_sizes.append(len(batch))
+        assert batch.shape[2] == batch.shape[3]
+        return batch.mean(dim=1, keepdim=True) ** 2, 1 - batch
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def filtered(raw: np.ndarray) -> np.ndarray:
+    return filter_map(torch.from_numpy(raw)[None, None])[0, 0].numpy()
+
+
+@pytest.mark.parametrize("overlap", [64, 128, 192])
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 700), (64, 90), (1, 1), (257, 255), (449, 5)])
+def test_tiles_of_a_pointwise_network_make_its_map(height: int, width: int, overlap: int) -> None:
+    scan = noise(height, width)
+    anomaly_map, rebuilt = predict_scan(Pointwise(), scan, Tiling(256, overlap), CPU, with_reconstruction=True)
+    raw = (scan.astype(np.float32) / 255).mean(axis=2) ** 2
+    np.testing.assert_allclose(anomaly_map, filtered(raw), atol=1e-6)
+    np.testing.assert_array_equal(rebuilt, 255 - scan)
+    assert anomaly_map.dtype == np.float32
+    assert predict_scan(Pointwise(), scan, Tiling(256, overlap), CPU)[1] is None
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 2), (64, 300), (256, 256), (257, 513), (259, 70), (1030, 600)])
+def test_block_by_block_the_filters_give_the_same_bits(height: int, width: int) -> None:
+    raw = np.random.default_rng(height).random((height, width), dtype=np.float32)
+    expected = filtered(raw)
+    filter_in_place(raw)
+    np.testing.assert_array_equal(raw, expected)
+    assert FILTER_BLOCK == 256  # the sizes above lie about its multiples
+
+
+def test_batches_depend_on_the_size_alone() -> None:
+    network = Pointwise()
+    for seed in (0, 1):
+        predict_scan(network, noise(200, 700, seed), Tiling(128, 64), CPU)
+    half = len(network.batch_sizes) // 2
+    assert network.batch_sizes[:half] == network.batch_sizes[half:]
+    assert network.batch_sizes[:half] == [4, 4, 2, 4, 4, 2, 4, 4, 2]
+    assert TILES_PER_BATCH == 4
+
+
+def test_a_scan_scores_the_same_after_any_other() -> None:
+    from ndpnet.model import NDPNet
+
+    torch.manual_seed(0)
+    network = NDPNet(base_width=4, ffm_channels=4).eval()
+    network.set_reference(torch.rand(1, 3, 128, 128))
+    first, second = noise(150, 300, 1), noise(200, 130, 2)
+
+    def predict(scan: np.ndarray) -> np.ndarray:
+        tiled = Inspector(network, image_size=128, threshold=None, device=CPU, tiling=Tiling(128, 64))
+        return tiled.predict(scan).anomaly_map
+
+    alone = predict(second)
+    predict(first)
+    np.testing.assert_array_equal(predict(second), alone)
+
+
+def scanner(**options: Any) -> Inspector:
+    return Inspector(
+        Pointwise(), image_size=128, device=CPU, **{"threshold": None, "tiling": Tiling(128, 64), **options}
+    )
+
+
+def test_regions_and_maps_are_in_pixels_of_the_original_scan() -> None:
+    scan = np.full((200, 400, 3), 60, dtype=np.uint8)
+    scan[100:140, 240:320] = 255
+    verdict = scanner(threshold=0.5, tiling=Tiling(128, 64, 0.5)).inspect(scan)
+    assert verdict.anomaly_map.shape == verdict.mask.shape == (200, 400)
+    assert verdict.is_defective
+    (region,) = verdict.regions
+    assert abs(region.left - 240) <= 4
+    assert abs(region.top - 100) <= 4
+    assert abs(region.width - 80) <= 8
+    assert abs(region.height - 40) <= 8
+    assert verdict.mask[120, 280]
+    assert not verdict.mask[120, 200]
+    assert verdict.reconstruction is None
+    whole = scanner(threshold=0.5).inspect(scan)
+    np.testing.assert_array_equal(whole.mask, whole.anomaly_map > 0.5)
+    np.testing.assert_allclose(whole.anomaly_map[120, 280], 1, atol=1e-6)
+
+
+def test_a_defect_in_the_last_corner_is_seen() -> None:
+    for height, width in ((129, 321), (64, 64), (300, 300)):
+        scan = np.zeros((height, width, 3), dtype=np.uint8)
+        scan[-9:, -9:] = 255
+        verdict = scanner(threshold=0.5).inspect(scan)
+        (region,) = verdict.regions
+        assert (region.left + region.width, region.top + region.height) == (width, height)
+
+
+def test_outside_the_region_of_interest_nothing_is_found() -> None:
+    scan = np.full((150, 300, 3), 60, dtype=np.uint8)
+    scan[50:80, 40:80] = 255  # left: ignored
+    scan[50:80, 200:220] = 200  # right
+    roi = np.zeros((150, 300), dtype=bool)
+    roi[:, 60:] = True
+    roi[:, 60:100] = False
+    everywhere, inside = scanner(threshold=0.3).inspect(scan), scanner(threshold=0.3, roi=roi).inspect(scan)
+    assert everywhere.score == pytest.approx(1)
+    assert inside.score == pytest.approx((200 / 255) ** 2, abs=1e-5)
+    assert len(everywhere.regions) == 2
+    assert [region.left >= 190 for region in inside.regions] == [True]
+    np.testing.assert_array_equal(inside.anomaly_map, np.where(roi, everywhere.anomaly_map, 0))
+    np.testing.assert_array_equal(inside.roi, roi)
+    assert not (inside.mask & ~roi).any()
+    assert everywhere.roi is None
+    below_zero = scanner(threshold=-1.0, roi=roi).inspect(scan)  # even so
+    assert not (below_zero.mask & ~roi).any()
+
+
+def test_a_scan_of_another_size_than_the_region_is_refused_by_name() -> None:
+    roi = np.ones((150, 300), dtype=bool)
+    with pytest.raises(ValueError, match=r"^camera 2 has 300x151 pixels, the region of interest 300x150 \(draw roi"):
+        scanner(roi=roi).inspect(noise(151, 300), name="camera 2")
+    with pytest.raises(ValueError, match=r"^p\.png has 300x151 pixels, the model's region of interest 300x150$"):
+        scanner(roi=roi).predict(noise(151, 300), name="p.png")
+
+
+def test_a_scaled_region_is_that_of_the_scaled_scan() -> None:
+    roi = np.zeros((200, 400), dtype=bool)
+    roi[:, 200:] = True
+    scan = np.full((200, 400, 3), 255, dtype=np.uint8)
+    verdict = scanner(threshold=0.5, tiling=Tiling(128, 64, 0.5), roi=roi).inspect(scan)
+    np.testing.assert_array_equal(verdict.mask, roi)
+    np.testing.assert_array_equal(verdict.anomaly_map > 0, roi)
