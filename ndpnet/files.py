@@ -1,5 +1,6 @@
 """Files and folders that appear complete or not at all, and the hashes that name their content."""
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -93,7 +94,8 @@ def atomic_folder(out_dir: Path, *, marker: str) -> Iterator[Path]:
         raise _unwritable(out_dir, error) from error
     in_use = _try_lock(partial_dir)
     try:
-        yield partial_dir
+        with naming_full_disk(partial_dir, out_dir):
+            yield partial_dir
         assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
         _replace_folder(partial_dir, out_dir)
         _remove_abandoned(out_dir)
@@ -101,6 +103,30 @@ def atomic_folder(out_dir: Path, *, marker: str) -> Iterator[Path]:
         shutil.rmtree(partial_dir, ignore_errors=True)
         if in_use is not None:
             os.close(in_use)
+
+
+@contextmanager
+def naming_full_disk(folder: Path, what: Path) -> Iterator[None]:
+    """Turn what a library raises because `folder` has no room left into a ValueError that says so of `what`."""
+    try:
+        yield
+    except Exception as error:  # numpy, torch and safetensors each raise their own
+        if isinstance(error, ValueError) or not _is_full(folder):
+            raise
+        raise ValueError(
+            f"cannot write {what}: No space left on device (free some, or choose another folder)"
+        ) from error
+
+
+def _is_full(folder: Path) -> bool:
+    probe = folder / f".{uuid.uuid4().hex[:12]}.probe"
+    try:
+        probe.write_bytes(b"x" * CHUNK_BYTES)
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
 
 
 def _replace_folder(new_dir: Path, out_dir: Path) -> None:

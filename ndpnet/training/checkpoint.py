@@ -12,6 +12,8 @@ from typing import IO, Any
 
 import torch
 
+from ndpnet.files import naming_full_disk
+
 logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 10.0  # a step that DVC left behind needs a moment to end
@@ -29,11 +31,14 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the latest state; a kill at any moment leaves the old one or the new one."""
         unfinished = self.state_path.with_suffix(".tmp")
-        with unfinished.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, self.state_path)
+        try:
+            with naming_full_disk(self.folder, self.state_path), unfinished.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, self.state_path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
         """The latest state, None if there is none. ValueError if it cannot be read."""
@@ -46,7 +51,7 @@ class Checkpoint:
 
     def append_history(self, rows: list[dict[str, float]]) -> None:
         """Add rows, each with its `step`: the number of steps done, from 1."""
-        with self.history_path.open("a") as file:
+        with naming_full_disk(self.folder, self.history_path), self.history_path.open("a") as file:
             file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
 
     def cut_history(self, last_step: int) -> None:

@@ -1,0 +1,64 @@
+"""A disk that is full in the middle of a step: one line that says so, nothing half written, the old output intact."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from processes import paths_below, run_cli
+from samples import CATEGORY, Pipeline
+
+ROOM = 8 << 10  # bytes that are left: less than any step writes
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small disk here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave ROOM bytes."""
+    with (disk / "ballast").open("wb") as stream:
+        stream.write(b"x" * (shutil.disk_usage(disk).free - ROOM))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "verb", ["prepare", "synthesize", "train-phase1", "train-phase2", "evaluate", "calibrate", "inspect"]
+)
+def test_a_full_disk_is_one_line_and_harms_nothing(
+    pipeline: Pipeline, small_disk: Path, tmp_path: Path, verb: str
+) -> None:
+    good_dir = pipeline.data_dir / CATEGORY / "test/good"
+    work = ["--work-dir", small_disk / "work"]
+    arguments = {
+        "prepare": ["--data", pipeline.data_dir, "--category", CATEGORY, "--allow-unpinned"],
+        "synthesize": [],
+        "train-phase1": [*pipeline.inputs, *work],
+        "train-phase2": [*pipeline.inputs, "--phase1", pipeline.phase1_dir, *work],
+        "evaluate": ["--prepared", pipeline.prepared_dir, "--model", pipeline.model_dir],
+        "calibrate": [pipeline.model_dir, good_dir],
+        "inspect": [good_dir, "--model", pipeline.model_dir, "--threshold", 0.5],
+    }
+    params = [] if verb in ("calibrate", "inspect") else ["--params", pipeline.params_path]
+    fill(small_disk)
+    finished = run_cli([verb, *arguments[verb], *params, "--out", small_disk / "out"], tmp_path / "log")
+    assert finished.exit_code == 1, finished.stderr
+    assert len(finished.error_lines) == 1, finished.stderr
+    assert "No space left on device" in finished.error_lines[0]
+    left = [path for path in paths_below(small_disk) if path != "ballast"]
+    assert all(path.split("/")[0] == "work" for path in left), left
+    # with room again the same command ends as it should
+    (small_disk / "ballast").unlink()
+    shutil.rmtree(tmp_path / "disk/work", ignore_errors=True)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    finished = run_cli([verb, *arguments[verb], *params, "--out", small_disk / "out"], tmp_path / "log")
+    assert finished.exit_code in ((0, 3) if verb == "inspect" else (0,)), finished.stderr
