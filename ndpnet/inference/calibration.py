@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ndpnet.config import Params
 from ndpnet.data.images import read_image
+from ndpnet.data.manifest import GOOD, FileRecord, Manifest
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
@@ -19,7 +20,9 @@ from ndpnet.evaluation.threshold import fit_threshold
 from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of
 from ndpnet.inference.folder import list_images
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.package import CONFIG, REFERENCE, ModelPackage, read_package, write_config
+from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, read_package, write_config
+
+NO_MASK = {"mask_path": None, "mask_sha256": None}
 
 logger = logging.getLogger(__name__)
 
@@ -63,21 +66,35 @@ def calibrate(
     _refuse_training_images(package, paths, hashes)
     names = [path.relative_to(root).as_posix() for path in paths]
     groups = [group_of(name, group_pattern) for name in names]
+    records = []
     roi = _new_roi(roi_path)
     inspector = Inspector.load(model, roi=roi)
     scores = []
-    for path in tqdm(paths, "calibrate", disable=None):
+    for index, path in enumerate(tqdm(paths, "calibrate", disable=None)):
         pixels = read_image(path)
+        height, width = pixels.shape[:2]
+        size = {"width": width, "height": height}
+        records.append(FileRecord(names[index], hashes[index], groups[index], "calibration", GOOD, **size, **NO_MASK))
         if roi is not None:
             mode = "resize" if inspector.tiling is None else "tile"
-            check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
+            check_roi_fits(roi, width, height, mode=mode, name=str(path))
         scores.append(inspector.predict(inspector.fit(pixels, name=str(path)), name=str(path)).score)
     with atomic_folder(out, marker=REFERENCE) as folder:
         for file in package.folder.iterdir():
             shutil.copyfile(file, folder / file.name)
         if roi is not None:
             write_roi(folder / ROI, roi)
+        _replace_calibration(folder, package, records)
         return _set_threshold(folder, scores, groups, hashes, target_rate)
+
+
+def _replace_calibration(folder: Path, package: ModelPackage, records: list[FileRecord]) -> None:
+    """Record the new calibration pictures in place of the old ones: they are no test images, and nothing pins them."""
+    manifest = package.manifest()
+    kept = [record for record in manifest.files if record.split != "calibration"]
+    Manifest(manifest.category, (*kept, *records)).save(folder / MANIFEST)
+    config = json.loads((folder / CONFIG).read_text())
+    write_config(folder, config | {"lineage": config["lineage"] | {"is_data_pinned": False}})
 
 
 def _new_roi(path: Path | None) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.files import hash_of, sha256_of
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.package import read_package
 
 
 @pytest.fixture
@@ -46,20 +47,29 @@ def test_training_fits_the_threshold_on_the_calibration_images(pipeline: Pipelin
     assert record["data_hash"] == hash_of(sorted(each.sha256 for each in prepared.records("calibration")))
 
 
-def test_a_new_package_differs_in_the_threshold_alone(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+def test_a_new_package_differs_in_threshold_and_calibration_pictures_alone(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path
+) -> None:
     record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
     before, after = config_of(pipeline.model_dir), config_of(tmp_path / "new")
     assert after.pop("threshold") == record
     assert before.pop("threshold") != record
+    assert after["files"].pop("manifest.json") != before["files"].pop("manifest.json")
+    assert after.pop("lineage") == before.pop("lineage") | {"is_data_pinned": False}
     assert after == before
     names = sorted(path.name for path in pipeline.model_dir.iterdir())
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
-    for name in set(names) - {"config.json"}:
+    for name in set(names) - {"config.json", "manifest.json"}:
         assert (tmp_path / "new" / name).read_bytes() == (pipeline.model_dir / name).read_bytes()
     inspector = Inspector.load(tmp_path / "new")
     scores = [inspector.inspect(path).score for path in sorted(good_dir.iterdir())]
     assert inspector.threshold == record["value"] == max(scores)
-    assert record["data_hash"] == hash_of(sorted(sha256_of(path) for path in good_dir.iterdir()))
+    hashes = sorted(sha256_of(path) for path in good_dir.iterdir())
+    assert record["data_hash"] == hash_of(hashes)
+    old, new = (read_package(folder).manifest() for folder in (pipeline.model_dir, tmp_path / "new"))
+    assert sorted(each.sha256 for each in new.records("calibration")) == hashes  # so that they are no test images
+    for split in ("train", "validation", "test"):
+        assert new.records(split) == old.records(split)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "new"]
 
 
@@ -106,7 +116,8 @@ def test_images_the_model_was_only_calibrated_on_are_welcome(pipeline: Pipeline,
             shutil.copy(pipeline.data_dir / f"wall/train/good/wall_{group}_{shot}.png", good_dir)
     record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern=r"_(p\d+)_")
     assert record == config_of(pipeline.model_dir)["threshold"]
-    assert (tmp_path / "new/config.json").read_bytes() == (pipeline.model_dir / "config.json").read_bytes()
+    old, new = (read_package(folder).manifest() for folder in (pipeline.model_dir, tmp_path / "new"))
+    assert sorted(each.sha256 for each in new.files) == sorted(each.sha256 for each in old.files)
 
 
 def test_bad_folders_are_one_line_and_leave_nothing(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
