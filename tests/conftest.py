@@ -1,6 +1,7 @@
 """A small category and everything the steps make of it, once per session."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from ndpnet.config import load_params
 
 def pytest_configure() -> None:
     """Before torch is imported, here and in child processes: bits depend on the number of threads."""
+    # a job in the background ignores Ctrl-C, and so would every process that the tests start and interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["NDPNET_TRACKING"] = "off"  # but where a test switches it on
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 @pytest.fixture(scope="session")
