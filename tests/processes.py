@@ -34,7 +34,9 @@ class Finished:
 
 def start_cli(arguments: Sequence[object], log_path: Path) -> BaseProcess:
     """Start `ndpnet ARGUMENTS`; it prints to LOG_PATH.out and LOG_PATH.err."""
-    process = SERVER.Process(target=_call_main, args=([str(each) for each in arguments], str(log_path)))
+    process = SERVER.Process(
+        target=_call_main, args=([str(each) for each in arguments], str(log_path), dict(os.environ))
+    )
     process.start()
     return process
 
@@ -66,7 +68,10 @@ def kill_when(process: BaseProcess, is_time: Callable[[], bool]) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
-def _call_main(arguments: list[str], log_path: str) -> None:
+def _call_main(arguments: list[str], log_path: str, environment: dict[str, str]) -> None:
+    # that of the test, which may differ from the one that the server was started in
+    os.environ.clear()
+    os.environ.update(environment)
     for descriptor, end in ((1, "out"), (2, "err")):
         file = os.open(f"{log_path}.{end}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)

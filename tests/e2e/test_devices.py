@@ -28,4 +28,7 @@ def test_two_processes_have_the_loss_curve_of_one(pipeline: Pipeline, tmp_path: 
         rows = history_of(out / "history.jsonl")
         assert [row["step"] for row in rows if "loss" in row] == list(range(1, len(rows)))  # and one validation
         curves.append([row["loss"] for row in rows if "loss" in row])
-    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
+    # Adam makes a difference of rounding grow, on some processors to 0.15 % in 12 steps; without the other half's
+    # gradients it is 7 %
+    np.testing.assert_allclose(curves[1][:4], curves[0][:4], rtol=1e-4)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-2)
