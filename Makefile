@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # which demo surfaces: brick by default; e.g. make demo CATEGORIES=brick,grass,gravel
 CATEGORIES ?=
 
-.PHONY: demo test lint lock venv
+.PHONY: demo test lint lock server venv
 
 venv: $(VENV)/.installed
 
@@ -32,10 +32,14 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# MLflow with PostgreSQL (else sqlite) and an S3 store, on this machine; Ctrl-C ends it
+server: venv
+	$(BIN)/python deploy/server.py
+
 # resolve the bounds of pyproject.toml anew, in an empty environment
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --upgrade setuptools
-	build/lock/bin/pip install --quiet '.[dev]'
+	build/lock/bin/pip install --quiet '.[dev,server]'
 	(head -1 requirements.lock; build/lock/bin/pip freeze --all --exclude ndpnet --exclude pip) > requirements.lock.new
 	mv requirements.lock.new requirements.lock

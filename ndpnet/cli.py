@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import click
 
 from ndpnet import __version__
 from ndpnet.cli_data import data_group, import_command, version_data_command
+from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
+from ndpnet.cli_tracking import tracking_group
 
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
 
@@ -45,7 +48,9 @@ def main(debug: bool) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-for command in (import_command, data_group, version_data_command):
+DATA_VERBS = (import_command, data_group, version_data_command)
+REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group):
     main.add_command(command)
 
 
@@ -92,6 +97,14 @@ def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callab
     return click.option(name, type=FolderPath, required=True, help=text)
 
 
+def tracked(step: str, out: Path, params: Any = None, **about: Any) -> AbstractContextManager[Any]:
+    """The run of a step on the tracking server; nothing where NDPNET_TRACKING is off."""
+    from ndpnet import tracking
+    from ndpnet.cli_registry import run_identity
+
+    return tracking.step_run(step, out=out, params=params, identity=run_identity, **about)
+
+
 WORK_DIR = click.option(
     "--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where checkpoints live."
 )
@@ -117,7 +130,9 @@ def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: 
     """Decode one category into arrays with a manifest and a split."""
     from ndpnet import steps
 
-    _echo(steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned))
+    with tracked("prepare", out, params, category=category, inputs={"data": data / category}) as run:
+        metrics = run.result(steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned))
+    _echo(metrics)
 
 
 @main.command("synthesize")
@@ -127,7 +142,9 @@ def synthesize(out: Path, params: Any) -> None:
     """Make the bank of artificial defects."""
     from ndpnet import steps
 
-    _echo(steps.synthesize(out, params))
+    with tracked("synthesize", out, params) as run:
+        metrics = run.result(steps.synthesize(out, params))
+    _echo(metrics)
 
 
 @main.command("train-phase1")
@@ -140,7 +157,10 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: Path, params: 
     """Train encoder and decoder; resumes where it was killed."""
     from ndpnet import steps
 
-    _echo(steps.train_phase1(prepared, bank, out, params, work_dir))
+    inputs = {"prepared": prepared, "bank": bank}
+    with tracked("train-phase1", out, params, inputs=inputs, work_dir=work_dir) as run:
+        metrics = run.result(steps.train_phase1(prepared, bank, out, params, work_dir))
+    _echo(metrics)
 
 
 @main.command("train-phase2")
@@ -154,7 +174,11 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
     """Train attention, decoder and segmentation, fit the threshold, write the model package."""
     from ndpnet import steps
 
-    _echo(steps.train_phase2(prepared, bank, phase1, out, params, work_dir))
+    inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
+    with tracked("train-phase2", out, params, inputs=inputs, work_dir=work_dir) as run:
+        arguments = (prepared, bank, phase1, out, params, work_dir)
+        metrics = run.result(steps.train_phase2(*arguments, pictures_dir=run.pictures_dir))
+    _echo(metrics)
 
 
 @main.command("evaluate")
@@ -166,7 +190,8 @@ def evaluate(prepared: Path, model: Path, out: Path, params: Any) -> None:
     """Judge the test images; write metrics, predictions, overlays and the HTML report."""
     from ndpnet import steps
 
-    steps.evaluate(prepared, model, out, params, _run_identity())
+    with tracked("evaluate", out, params, inputs={"prepared": prepared, "model": model}) as run:
+        run.result(steps.evaluate(prepared, model, out, params, _run_identity()))
     click.echo((out / "table.txt").read_text())
     click.echo(f"report: {out / 'report.html'}")
 

@@ -134,9 +134,13 @@ def version_data_command(out: Path, **options: Any) -> None:
 
     Credentials come from the environment, as AWS_ACCESS_KEY_ID.
     """
-    from ndpnet import steps
+    from ndpnet import steps, tracking
+    from ndpnet.cli_registry import run_identity
 
-    _echo_identity(steps.version_data(out, **options))
+    source = {name: options[name] for name in ("url", "revision", "path", "prefix", "manifest")}
+    with tracking.step_run("version-data", out=out, identity=run_identity, source=source) as run:
+        identity = run.result(steps.version_data(out, **options))
+    _echo_identity(identity)
 
 
 def _echo_identity(identity: dict[str, Any]) -> None:

@@ -138,6 +138,29 @@ class EvaluationConfig(Section):
     num_cases: Positive
 
 
+Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision"]
+
+
+class PromotionConfig(Section):
+    """What a version must show before it becomes champion."""
+
+    tolerances: Annotated[dict[Metric, NotNegative], Field(min_length=1)]
+    floors: dict[Metric, Fraction]
+    false_alarm_budget: Fraction
+    false_alarm_bound: Literal["point", "upper"]
+    max_type_drop: NotNegative
+    max_latency_ratio: Annotated[float, Field(gt=0)]
+    max_export_difference: NotNegative
+    num_bootstrap: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _floors_are_of_chosen_metrics(self) -> "PromotionConfig":
+        others = sorted(self.floors.keys() - self.tolerances.keys())
+        if others:
+            raise ValueError(f"promotion.floors has {others[0]}, which promotion.tolerances does not choose")
+        return self
+
+
 class RuntimeConfig(Section):
     """How a step runs on this machine: no part of a model's identity."""
 
@@ -160,6 +183,7 @@ class Params(Section):
     losses: LossConfig
     train: TrainConfig
     evaluation: EvaluationConfig
+    promotion: PromotionConfig
     runtime: RuntimeConfig
 
     @model_validator(mode="after")

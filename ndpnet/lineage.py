@@ -31,6 +31,7 @@ def identity_params(params: Params) -> dict[str, Any]:
     elsewhere = {
         "runtime": True,
         "categories": True,
+        "promotion": True,
         "synthesis": {"sources"},
     }  # the bank's hash stands for its sources
     values = params.model_dump(mode="json", exclude=elsewhere)

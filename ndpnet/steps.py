@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ BANK_FILES = ("bank.json", "masks.npy", "sources.npy")
 BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources"}
 BANK_PARAMETERS |= {"line_share", "line_width_min", "line_width_max", "line_max_log2_grid"}
 PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
+REGISTERED = "registered.json"
 
 ParamsLike = Params | str
 
@@ -91,11 +93,19 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work
 
 
 def train_phase2(
-    prepared: Path, bank: Path, phase1: Path, out: Path, params: ParamsLike, work_dir: Path
+    prepared: Path,
+    bank: Path,
+    phase1: Path,
+    out: Path,
+    params: ParamsLike,
+    work_dir: Path,
+    *,
+    pictures_dir: Path | None = None,
 ) -> dict[str, float]:
     """Train attention, decoder and segmentation (Eq. 15-17), fit the threshold, write the model package.
 
-    Resumes from `work_dir`. -> last losses, seconds, images/s, threshold.
+    Resumes from `work_dir`. Pictures of the validation go to `pictures_dir`, if given: they are no part of the model.
+    -> last losses, seconds, images/s, threshold.
     """
     from ndpnet.inference.calibration import calibrate_on_prepared
     from ndpnet.inference.package import REFERENCE, write_training
@@ -110,6 +120,7 @@ def train_phase2(
     }
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
     inputs = _phase_inputs("phase2", prepared, bank, params, work_dir, inputs_hash)
+    inputs = replace(inputs, pictures_dir=pictures_dir)
     with only_process(inputs.work_dir):
         result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
         with atomic_folder(out, marker=REFERENCE) as folder:
@@ -129,6 +140,60 @@ def evaluate(
     from ndpnet.evaluation.evaluate import evaluate_package
 
     return evaluate_package(prepared, model, out, parse_params(params), run_identity or {})
+
+
+def register(
+    model: Path,
+    evaluation: Path,
+    out: Path,
+    *,
+    identity: dict[str, str] | None = None,
+    data_dir: Path | None = None,
+    run_id: str | None = None,
+) -> dict[str, Any]:
+    """Register a package with its evaluation and card in the model registry, once; write registered.json.
+
+    identity: commit, lock, image and run that made it, as tags; data_dir: where an import report names the licence;
+    run_id: a run to log to, instead of one of its own. -> name, version, run_id, model_id, package_hash, tags.
+    """
+    from ndpnet.inference.package import read_package
+    from ndpnet.model_card import read_licence
+    from ndpnet.tracking.client import prepare_environment
+
+    prepare_environment()  # before MLflow is imported
+    from ndpnet.tracking.models import register as register_package
+
+    check_output(out, marker=REGISTERED)
+    category = read_package(model).config["category"]
+    licence = read_licence(Path(data_dir) / category / "import.json") if data_dir else ""
+    record = register_package(model, evaluation, identity=identity or {}, licence=licence, run_id=run_id)
+    with atomic_folder(out, marker=REGISTERED) as folder:
+        write_json(folder / REGISTERED, record)
+    return record
+
+
+def promote(
+    name: str,
+    out: Path | None,
+    params: ParamsLike,
+    *,
+    author: dict[str, str],
+    version: int | None = None,
+    prepared: Path | None = None,
+    champion_prepared: Path | None = None,
+    force_reason: str = "",
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Make a version the champion if it passes the gate, or is forced; write promotion.json. -> its content.
+
+    author: who and when (ISO 8601).
+    """
+    from ndpnet.promotion import promote as promotion
+    from ndpnet.tracking.registry import Author
+
+    wish = promotion.Wish(version, prepared, champion_prepared, force_reason)
+    settings = promotion.settings_of(parse_params(params), device=device)
+    return promotion.promote(name, wish, settings, Author(**author), out)
 
 
 def _phase_inputs(name: str, prepared: Path, bank: Path, params: Params, work_dir: Path, inputs_hash: str) -> Any:

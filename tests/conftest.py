@@ -50,6 +50,14 @@ def pipeline(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
     return made
 
 
+@pytest.fixture(scope="module")
+def tracking_on() -> Iterator[None]:
+    """For a whole file: the registry is there, in this process and in those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("NDPNET_TRACKING")
+        yield
+
+
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A running S3 server for all tests of the session: make a bucket of your own, do not kill it."""

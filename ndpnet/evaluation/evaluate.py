@@ -53,8 +53,8 @@ def evaluate_package(
     prepared = PreparedData.load(prepared_dir)
     inspector = Inspector.load(model_dir)
     package = inspector.package
-    _check_inputs(prepared, package)
-    judged = _judge(prepared, inspector)
+    check_inputs(prepared, package)
+    judged = judge(prepared, inspector)
     summary = summarise(
         category=prepared.manifest.category,
         records_groups=[record.group for record in judged.records],
@@ -91,7 +91,7 @@ def evaluate_package(
     return summary
 
 
-def _check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
+def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
     """Refuse data of another size, without test images, or with a test image that the model was trained on."""
     if prepared.image_size != package.image_size:
         raise ValueError(
@@ -115,7 +115,8 @@ def _check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
             )
 
 
-def _judge(prepared: PreparedData, inspector: Inspector) -> Judged:
+def judge(prepared: PreparedData, inspector: Inspector) -> Judged:
+    """What the model says of every test image."""
     images, records, masks = prepared.images("test"), prepared.records("test"), prepared.masks()
     predictions: list[Prediction] = []
     started = time.monotonic()

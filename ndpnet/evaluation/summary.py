@@ -66,7 +66,7 @@ def summarise(
     bootstraps over groups; recall and false_alarm_rate have Clopper-Pearson ones, which take images as independent,
     widened to the bootstrap's where images share groups. n/a is None, with the reason in "notes".
     """
-    test = _test_set(records_groups, defect_types, scores, threshold, maps, masks, roi, seed, num_draws)
+    test = score_images(records_groups, defect_types, scores, threshold, maps, masks, roi, seed, num_draws)
     every = np.ones(test.types.size, dtype=bool)
     labels = test.labels
     has_threshold = test.threshold is not None
@@ -98,7 +98,7 @@ def format_table(summary: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in summary["notes"])])
 
 
-def _test_set(
+def score_images(
     groups: Sequence[str],
     types: Sequence[str],
     scores: np.ndarray,
@@ -109,6 +109,7 @@ def _test_set(
     seed: int,
     num_draws: int,
 ) -> ScoredImages:
+    """A test set's images with all that metrics and their intervals are computed from; all sequences (N,)."""
     groups, types = np.asarray(groups, dtype=str), np.asarray(types, dtype=str)
     if not groups.size == types.size == np.size(scores) or groups.size == 0:
         sizes = f"{groups.size} groups, {types.size} defect types, {np.size(scores)} scores"

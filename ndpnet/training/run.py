@@ -1,6 +1,7 @@
 """Both phases from prepared folder and bank to weights: put parts together, resume, hand the network back."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ class PhaseInputs:
     bank: DefectBank
     params: Params
     work_dir: Path  # its checkpoint folder
+    pictures_dir: Path | None = None  # for pictures of the validation
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,28 @@ def _train(
     task = (Phase1 if number == 1 else Phase2)(network, vgg, params.losses)
     plan = PhasePlan(f"phase {number}", params, phase, len(images))
     trainer = Trainer(fabric, task, composer, plan, Checkpoint(inputs.work_dir))
-    speed = trainer.run(_validation(inputs, number, recipe, fabric.device))
+    speed = trainer.run(_validation(inputs, number, recipe, fabric.device, step=lambda: trainer.step))
     if fabric.is_global_zero:
         write_weights(trainer.final_network(), inputs.work_dir / FINAL_WEIGHTS)
     return speed
 
 
-def _validation(inputs: PhaseInputs, number: int, recipe: Recipe, device: torch.device) -> Validate | None:
+def _validation(
+    inputs: PhaseInputs, number: int, recipe: Recipe, device: torch.device, *, step: Callable[[], int]
+) -> Validate | None:
     """The phase's look at the synthetic validation set; None where no image is held out for it."""
     images = inputs.prepared.images("validation")
     if not len(images):
         logger.info("no validation image: the training is not watched on held-out images")
         return None
     validation = SyntheticValidation(images, inputs.bank, recipe, seed=inputs.params.seed, device=device)
-    return validation.phase1 if number == 1 else validation.phase2
+    if number == 1:
+        return validation.phase1
+    if inputs.pictures_dir is None:
+        return validation.phase2
+
+    def validate(network: NDPNet) -> dict[str, float]:
+        validation.write_picture(network, inputs.pictures_dir / f"step_{step():06d}.png")
+        return validation.phase2(network)
+
+    return validate

@@ -1,5 +1,8 @@
 """The synthetic validation set: held-out good images with artificial defects, the same in every run."""
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
@@ -12,6 +15,9 @@ from ndpnet.synthesis.compose import Batch, DefectComposer, Recipe
 PHASE_ID = 3  # of its random draws
 MAX_IMAGES = 32
 CHUNK = 8
+NUM_PICTURES = 4
+
+logger = logging.getLogger(__name__)
 
 
 class SyntheticValidation:
@@ -39,6 +45,27 @@ class SyntheticValidation:
         return {name: total / len(self.batches) for name, total in totals.items()}
 
     @torch.no_grad()
+    def write_picture(self, network: NDPNet, path: Path) -> None:
+        """Draw the first artificial defects with their maps, one below the other. A full disk is no reason to stop."""
+        from ndpnet.inference.overlay import panel, write_png
+
+        network.eval()
+        batch = self.batches[0]
+        maps, reconstructions = (each.float().cpu() for each in network.predict(batch.defective))
+        rows = []
+        for index in range(0, min(2 * NUM_PICTURES, len(maps)), 2):  # every second one is free of defects
+            surfaces = (_to_pixels(batch.defective[index]), _to_pixels(reconstructions[index]))
+            truth = (batch.mask[index, 0] > 0).cpu().numpy()
+            rows.append(
+                panel(*surfaces, maps[index, 0].numpy(), threshold=None, vmax=1.0, truth=truth, caption=path.stem)
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(path, np.concatenate(rows))
+        except OSError as error:
+            logger.warning("no picture of the validation: %s", error)
+
+    @torch.no_grad()
     def phase2(self, network: NDPNet) -> dict[str, float]:
         """Image and pixel ROCAUC of the artificial defects, reconstruction error of the repaired images."""
         network.eval()
@@ -48,6 +75,11 @@ class SyntheticValidation:
             maps.append(anomaly_map.float().cpu())
             errors.append(reconstruction_loss(reconstruction, batch.clean).item())
         return _aucs(torch.cat(maps), self.batches) | {"reconstruction": float(np.mean(errors))}
+
+
+def _to_pixels(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    return (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _aucs(maps: torch.Tensor, batches: list[Batch]) -> dict[str, float]:

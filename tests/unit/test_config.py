@@ -58,7 +58,8 @@ PAPER = {
 def key_paths(values: dict[str, Any], prefix: str = "") -> set[str]:
     found = set()
     for key, value in values.items():
-        found |= key_paths(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+        is_section = isinstance(value, dict) and prefix + key not in field_paths(Params)  # a parameter may be a table
+        found |= key_paths(value, f"{prefix}{key}.") if is_section else {prefix + key}
     return found
 
 

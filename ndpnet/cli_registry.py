@@ -1,0 +1,188 @@
+"""Verbs from a run to the champion: register, download, promote and what follows from them."""
+
+import getpass
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+FolderPath = click.Path(path_type=Path)
+
+
+# ---- register, download
+
+
+@click.command("register")
+@click.option("--model", type=FolderPath, required=True, help="Model package.")
+@click.option("--evaluation", type=FolderPath, required=True, help="Output of evaluate of this package.")
+@click.option("--out", type=FolderPath, required=True, help="Folder to write registered.json to.")
+@click.option(
+    "--data", type=FolderPath, default=Path("data"), show_default=True, help="Where import.json names the licence."
+)
+def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:
+    """Register MODEL with its evidence and its card; the same package registers once."""
+    from ndpnet import steps
+
+    record = steps.register(model, evaluation, out, identity=run_identity(), data_dir=data)
+    click.echo(f"{record['name']} version {record['version']}, package {record['package_hash'][:12]}")
+    click.echo(f"next: ndpnet promote {record['name']} --version {record['version']}")
+
+
+@click.command("download")
+@click.argument("name")
+@click.argument("ref", metavar="VERSION_OR_ALIAS")
+@click.option("--out", type=FolderPath, required=True, help="Model package to write.")
+def download(name: str, ref: str, out: Path) -> None:
+    """Write the package of a registered model to a folder, as `inspect --model` takes it: download NAME champion."""
+    from ndpnet.tracking.client import prepare_environment
+
+    prepare_environment()  # before MLflow is imported
+    from ndpnet.tracking.models import download_package
+
+    click.echo(f"{name} {ref}: {download_package(name, ref.removeprefix('@'), out)}")
+
+
+def run_identity() -> dict[str, str]:
+    """Commit, lock file, image and pipeline run of this process, as tags; "unknown" where nothing can tell."""
+    lock_path = Path("requirements.lock")
+    lock_hash = hashlib.sha256(lock_path.read_bytes()).hexdigest() if lock_path.is_file() else "unknown"
+    return {
+        **_git_identity(),
+        "lock_hash": lock_hash,
+        "image_digest": os.environ.get("NDPNET_IMAGE_DIGEST", ""),
+        "kfp_run_id": os.environ.get("NDPNET_KFP_RUN_ID", ""),
+    }
+
+
+def _git_identity() -> dict[str, str]:
+    try:
+        commit = _git("rev-parse", "HEAD")
+        # a new file that is not committed can change a result as much as a changed one
+        is_dirty = bool(_git("status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return {"git_commit": "unknown", "git_dirty": "unknown"}
+    return {"git_commit": commit, "git_dirty": "true" if is_dirty else "false"}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+# ---- promote, rollback, history, reproduce
+
+AS_JSON = click.option("--as-json", is_flag=True, help="Print JSON instead of a table.")
+EXIT_REFUSED, EXIT_DIFFERENT = 3, 1
+
+
+@click.command("promote")
+@click.argument("name")
+@click.option("--version", type=click.IntRange(min=1), help="Which one; the challenger, else the newest, if left out.")
+@click.option("--prepared", type=FolderPath, help="Test set; build/CATEGORY/prepared if it is there.")
+@click.option("--champion-prepared", type=FolderPath, help="The same one as the champion takes it, if of another size.")
+@click.option("--out", type=FolderPath, help="Folder to write promotion.json to.")
+@click.option("--force", is_flag=True, help="Promote whatever the gate says; needs --reason and leaves its mark.")
+@click.option("--reason", default="", help="Why it is forced.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one.")
+@click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in promotion.max_type_drop=0.2.")
+@AS_JSON
+def promote(
+    name: str, force: bool, reason: str, params_path: Path | None, overrides: tuple[str, ...], **wish: Any
+) -> None:
+    """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
+    from ndpnet import steps
+    from ndpnet.config import PARAMS_PATH, load_params
+
+    if force != bool(reason.strip()):
+        raise ValueError("--force and --reason TEXT belong together (say why the gate is not to decide)")
+    _prepare_registry()
+    as_json, version, out = wish.pop("as_json"), wish.pop("version"), wish.pop("out")
+    if wish["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
+        wish["prepared"] = usual
+    params = load_params(params_path or PARAMS_PATH, overrides=overrides)
+    report = steps.promote(name, out, params, version=version, force_reason=reason.strip(), author=_author(), **wish)
+    if as_json:
+        click.echo(json.dumps(report, sort_keys=True, indent=2))
+    else:
+        from ndpnet.promotion.table import format_checks
+
+        click.echo(format_checks(report))
+    sys.exit(EXIT_REFUSED if report["decision"] == "refused" else 0)
+
+
+@click.command("rollback")
+@click.argument("name")
+@click.option("--reason", required=True, help="Why; it stays in the history.")
+def rollback(name: str, reason: str) -> None:
+    """Put the champion before this one back, at once and without judging it."""
+    if not reason.strip():
+        raise ValueError("--reason is empty (say why the champion is withdrawn)")
+    _prepare_registry()
+    from ndpnet.promotion.promote import rollback as go_back
+    from ndpnet.tracking.registry import Author
+
+    old, new = go_back(name, reason.strip(), Author(**_author()))
+    click.echo(f"{name}: champion is version {new} again, no longer {old}")
+
+
+@click.command("history")
+@click.argument("name")
+@AS_JSON
+def history(name: str, as_json: bool) -> None:
+    """Every move of the champion of NAME: who, when, from, to, on which evidence, and why."""
+    _prepare_registry()
+    from ndpnet.promotion.table import format_history, history_as_dict
+    from ndpnet.tracking.registry import Registry
+
+    registry = Registry(name)
+    timeline, aliases = registry.timeline(), registry.aliases()
+    if as_json:
+        click.echo(json.dumps(history_as_dict(name, timeline, aliases), indent=2))
+    else:
+        click.echo(format_history(name, timeline, aliases))
+
+
+@click.command("reproduce")
+@click.argument("name")
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where it is rebuilt.")
+@click.option("--tolerance", type=click.FloatRange(0, 1), help="Of metrics; bit for bit without a GPU if left out.")
+@click.option("--any-lock", is_flag=True, help="Go on with other versions of libraries than the lock file has.")
+@click.option("--keep", is_flag=True, help="Leave the rebuilt tree there.")
+@AS_JSON
+def reproduce(name: str, version: int, as_json: bool, **options: Any) -> None:
+    """Rebuild VERSION of NAME from its commit and its data; compare it with what is registered. Exit code 1: not equal.
+
+    Run it in the repository. Killed, the same command goes on where it was.
+    """
+    _prepare_registry()
+    from ndpnet.promotion.reproduce import DIFFERENT, Options, format_rows_of
+    from ndpnet.promotion.reproduce import reproduce as rebuild
+
+    options = {"is_any_lock": options.pop("any_lock"), "is_kept": options.pop("keep"), **options}
+    result = rebuild(name, version, Options(**options))
+    click.echo(json.dumps(result, indent=2) if as_json else format_rows_of(result))
+    sys.exit(EXIT_DIFFERENT if result["result"] == DIFFERENT else 0)
+
+
+def _prepare_registry() -> None:
+    from ndpnet.tracking.client import prepare_environment
+
+    prepare_environment()  # before MLflow is imported
+
+
+def _author() -> dict[str, str]:
+    """Who calls, and when."""
+    who = os.environ.get("NDPNET_USER") or f"{getpass.getuser()}@{platform.node()}"
+    run_id = os.environ.get("NDPNET_KFP_RUN_ID")
+    return {
+        "who": f"{who} (pipeline run {run_id})" if run_id else who,
+        "when": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }

@@ -1,0 +1,192 @@
+"""The model card: what a person must know of a registered model before trusting it, as Markdown."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ndpnet.data.images import MIN_SIDE
+from ndpnet.data.manifest import GOOD, FileRecord
+from ndpnet.inference.package import ModelPackage
+
+UNKNOWN = "unknown"
+GENERAL_LIMITS = (
+    "It has learnt one surface under one light, lens and distance; after a change of these, calibrate it again.",
+    "It marks what looks unlike its good training images; it does not name the kind of a defect.",
+    f"Pictures with a side below {MIN_SIDE} pixels are refused.",
+)
+NO_PERCEPTUAL_LOSS = "Trained without the perceptual loss that the paper's method has."
+SHORTENED = "\n\n*Shortened: the whole card is `model_card.md` among the model's artifacts.*\n"
+
+Summary = Mapping[str, Any]
+
+
+def write_card(
+    package: ModelPackage,
+    summary: Summary,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    seconds_per_image: float | None = None,
+    machine: str = "",
+    licence: str = "",
+) -> str:
+    """The card of a package. summary: metrics.json of its evaluation; tags: `ndpnet.*`, as on the model's version."""
+    from ndpnet.evaluation.report import METRICS, lead_sentence
+
+    config = package.config
+    return _template().render(
+        name=name,
+        lead=lead_sentence(summary),
+        category=config["category"],
+        package_hash=tags["ndpnet.package_hash"],
+        tags=tags,
+        commit=_commit(tags),
+        params=config["params"],
+        summary=summary,
+        metrics=METRICS,
+        threshold=package.threshold,
+        limits=_limits(package, summary),
+        counts=_counts(package.manifest().files, summary),
+        sizes=_sizes(package.manifest().files),
+        licence=licence or f"{UNKNOWN} (no import report names one: ask whoever gave you the pictures)",
+        milliseconds=None if seconds_per_image is None else 1000 * seconds_per_image,
+        machine=f" ({machine})" if machine else "",
+        lineage=_lineage(config["lineage"], tags),
+        reproducible=_reproducible(tags),
+        reproduce=_reproduce(name, config["category"], tags),
+        parameters=flatten(config["params"]),
+    )
+
+
+def shorten(card: str, limit: int) -> str:
+    """The card's first sections, as many as fit `limit` characters whole, and where the rest is."""
+    if len(card) <= limit:
+        return card
+    first, *sections = re.split(r"(?m)^(?=## )", card)
+    room = limit - len(SHORTENED)
+    kept = first.rstrip() if len(first) <= room else _whole_lines(first, room)
+    for section in sections:
+        if len(kept) + 2 + len(section.rstrip()) > room:
+            break
+        kept += "\n\n" + section.rstrip()
+    return kept + SHORTENED
+
+
+def read_licence(import_report: Path) -> str:
+    """The licence note of an import report; empty without a report or a note. ValueError: it cannot be read."""
+    path = Path(import_report)
+    if not path.is_file():
+        return ""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content.get("licence") or content.get("license") or "")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"cannot read the import report {path}: {error} (run `ndpnet import` again)") from error
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as text by dotted name."""
+    flat: dict[str, str] = {}
+    for key, value in sorted(values.items()):
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _template() -> jinja2.Template:
+    from ndpnet.evaluation.report import percent
+
+    environment = jinja2.Environment(
+        autoescape=False,  # Markdown, not HTML: `finalize` escapes every value
+        finalize=_escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["code"] = lambda text: _Code(text.replace("`", "'"))
+    source = resources.files("ndpnet").joinpath("model_card.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+class _Code(str):
+    """Text inside a fenced block: nothing is escaped there."""
+
+
+def _escape(value: Any) -> str:
+    """A value as plain Markdown text on one line: a defect type may be named `a|b` or `<img>`."""
+    if isinstance(value, _Code):
+        return value
+    text = re.sub(r"[\s\x00-\x1f\x7f]+", " ", str(value))
+    return re.sub(r"([\\`|*\[\]])", r"\\\1", text).replace("<", "&lt;")
+
+
+def _limits(package: ModelPackage, summary: Summary) -> list[str]:
+    from ndpnet.evaluation.report import reasons_for_doubt
+
+    is_plain = package.config["params"]["losses"]["perceptual_weights"] == "none"
+    doubts = [sentence for _, sentence in reasons_for_doubt(summary, package.threshold, [])]
+    own = [NO_PERCEPTUAL_LOSS] if is_plain else []
+    return [*doubts, *summary["notes"], *own, *GENERAL_LIMITS]
+
+
+def _counts(files: tuple[FileRecord, ...], summary: Summary) -> dict[str, tuple[int, int]]:
+    """Good and defective images per split; the package knows those it was made of, the summary the test images."""
+    counts = {}
+    for split in ("train", "validation", "calibration"):
+        is_good = [record.defect_type == GOOD for record in files if record.split == split]
+        counts[split] = (sum(is_good), len(is_good) - sum(is_good))
+    return counts | {"test": (summary["num_good"], summary["num_defective"])}
+
+
+def _sizes(files: tuple[FileRecord, ...]) -> str:
+    sizes = sorted({(record.width, record.height) for record in files})
+    shown = [f"{width}x{height}" for width, height in sizes]
+    return shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]} ({len(shown)} sizes)"
+
+
+def _commit(tags: Mapping[str, str]) -> str:
+    commit = tags.get("ndpnet.git_commit", UNKNOWN)
+    return f"{commit}, with uncommitted changes" if tags.get("ndpnet.git_dirty") == "true" else commit
+
+
+def _lineage(lineage: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, str]:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(lineage["versions"].items()))
+    hashes = {key: str(value) for key, value in sorted(lineage.items()) if key != "versions"}
+    rest = {key.removeprefix("ndpnet."): value for key, value in sorted(tags.items())}
+    return hashes | rest | {"libraries": versions}
+
+
+def _reproducible(tags: Mapping[str, str]) -> str:
+    if tags.get("ndpnet.git_commit", UNKNOWN) == UNKNOWN:
+        return "The commit is unknown: these commands need the sources that made the model."
+    if tags.get("ndpnet.git_dirty") != "false":
+        return "The sources had uncommitted changes: these commands may give another model."
+    if tags.get("ndpnet.is_data_pinned") != "true":
+        return "The data was not pinned: these commands need the same pictures under data/."
+    return "The same weights bit for bit on the same kind of machine with the same lock; on a GPU nearly."
+
+
+def _reproduce(name: str, category: str, tags: Mapping[str, str]) -> str:
+    commit = tags.get("ndpnet.git_commit", "COMMIT")
+    return (
+        f"git checkout {commit}\n"
+        "pip install -r requirements.lock\n"
+        "dvc pull data\n"
+        f"dvc repro {shlex.quote(f'evaluate@{category}')}\n"
+        "# or, compared with what is registered (VERSION: the number in the registry):\n"
+        f"ndpnet reproduce {shlex.quote(name)} VERSION"
+    )
+
+
+def _whole_lines(text: str, limit: int) -> str:
+    return text[:limit].rpartition("\n")[0].rstrip()

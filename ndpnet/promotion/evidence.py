@@ -1,0 +1,249 @@
+"""What is known of a version before it may become champion: both models judged now, by one code, on one test set."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ndpnet.data.prepared import PreparedData
+from ndpnet.evaluation import bootstrap, evaluate, summary
+from ndpnet.evaluation.summary import MAX_PIXEL_DRAWS
+from ndpnet.inference.inspector import Inspector
+from ndpnet.promotion.gate import Compared, Rate, TypeDrop
+
+PIXEL_METRICS = ("pixel_auroc", "pro_auc")
+RANKING_METRICS = ("image_auroc", *PIXEL_METRICS)  # of a defect type: a rate over a handful of images jumps
+NUM_TIMED, NUM_WARM = 20, 2  # pairs of predictions
+MAX_TIMED_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One model's answers on the test set, and the summary of them that `evaluate` writes."""
+
+    test: summary.ScoredImages
+    paths: list[str]
+    summary: dict[str, Any]
+
+    @property
+    def calls(self) -> np.ndarray:
+        """(N,) bool: called defective."""
+        return self.test.scores > self.test.threshold
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of a challenger, alone where there is no champion."""
+
+    test_set: dict[str, Any]
+    num_seen: int
+    num_units: int | None
+    metrics: dict[str, Compared]
+    false_alarms: Rate | None
+    worst_type: TypeDrop | None
+    latency_ratio: float | None
+    milliseconds: dict[str, float]
+    summaries: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A package and the prepared folder that it is judged on; its size or mode may differ from the other model's."""
+
+    package_dir: Path
+    prepared_dir: Path
+
+
+def gather(
+    challenger: Side,
+    champion: Side | None,
+    *,
+    metrics: Sequence[str],
+    num_draws: int,
+    seed: int,
+    device: str = "cpu",
+) -> Evidence:
+    """Judge one or two packages on the same test images. ValueError: folders and packages do not fit each other.
+
+    Test images that one of the models was made with are counted, and then nothing is judged.
+    """
+    sides = [challenger] if champion is None else [challenger, champion]
+    prepared = [PreparedData.load(side.prepared_dir) for side in sides]
+    inspectors = [Inspector.load(side.package_dir, device=device) for side in sides]
+    _check_sides(prepared, inspectors)
+    test_set, num_seen = _describe(prepared), count_seen(prepared[0], inspectors)
+    if num_seen:
+        return Evidence(test_set, num_seen, None, {}, None, None, None, {}, {})
+    judged = [_judge(*side, seed=seed, num_draws=num_draws) for side in zip(prepared, inspectors, strict=True)]
+    _check_rows(judged)
+    seconds = time_both(inspectors, [each.images("test") for each in prepared])
+    first, second = judged[0], judged[1] if champion is not None else None
+    names = ("challenger", "champion")
+    return Evidence(
+        test_set=test_set,
+        num_seen=0,
+        num_units=_num_units(first.test),
+        metrics={name: compare(name, first, second, num_draws=num_draws, seed=seed) for name in metrics},
+        false_alarms=_rate(first.summary["false_alarm_rate"]),
+        worst_type=find_worst_type(first.summary, second.summary, metrics) if second else None,
+        latency_ratio=seconds[0] / seconds[1] if second else None,
+        milliseconds={name: 1000 * value for name, value in zip(names, seconds, strict=False)},
+        summaries={name: judgement.summary for name, judgement in zip(names, judged, strict=False)},
+    )
+
+
+def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
+    """Test images that one of the models was trained, watched or calibrated on."""
+    known = {record.sha256 for inspector in inspectors for record in inspector.package.manifest().files}
+    return sum(record.sha256 in known for record in prepared.records("test"))
+
+
+def compare(metric: str, challenger: Judgement, champion: Judgement | None, *, num_draws: int, seed: int) -> Compared:
+    """A metric of both models, and the lower bound of the 95 % interval of its paired difference.
+
+    Paired: a draw takes the same groups of test images for both, so what is hard for both cancels out.
+    """
+    value = _value(challenger.summary, metric)
+    if champion is None or value is None:
+        return Compared(value)
+    before = _value(champion.summary, metric)
+    if before is None:
+        return Compared(value)
+    rows = _rows(metric, challenger)
+    first, second = _statistic(metric, challenger), _statistic(metric, champion)
+    once = np.ones((1, int(rows.sum())))
+    # the grid's own error, known on the full sample, is taken off the draws
+    shift = (value - before) - float(first(once)[0] - second(once)[0])
+    bounds = bootstrap.bootstrap_interval(
+        lambda weights: first(weights) - second(weights),
+        challenger.test.groups[rows],
+        challenger.test.labels[rows],
+        num_draws=min(num_draws, MAX_PIXEL_DRAWS) if metric in PIXEL_METRICS else num_draws,
+        seed=seed,
+    )
+    return Compared(value, before, None if bounds is None else min(bounds[0] + shift, value - before))
+
+
+def find_worst_type(challenger: dict[str, Any], champion: dict[str, Any], metrics: Sequence[str]) -> TypeDrop | None:
+    """The defect type and the ranking metric, of the chosen ones, that lost most; None if none can be measured."""
+    drops = []
+    for defect_type, before in champion["by_defect_type"].items():
+        for metric in RANKING_METRICS:
+            old, new = before[metric], challenger["by_defect_type"][defect_type][metric]
+            if metric in metrics and old is not None and new is not None:
+                drops.append(TypeDrop(defect_type, metric, old["value"] - new["value"]))
+    return max(drops, key=lambda each: each.drop, default=None)
+
+
+def time_both(inspectors: Sequence[Inspector], images: Sequence[Sequence[np.ndarray]]) -> list[float]:
+    """Median seconds of a prediction by each model, in turn: what else this machine does meets all of them alike."""
+    seconds: list[list[float]] = [[] for _ in inspectors]
+    deadline = time.monotonic() + MAX_TIMED_SECONDS
+    for number in range(NUM_WARM + NUM_TIMED):
+        row = number % len(images[0])
+        order = range(len(inspectors)) if number % 2 else reversed(range(len(inspectors)))
+        for index in order:
+            image = np.asarray(images[index][row])
+            started = time.perf_counter()
+            inspectors[index].predict(image)
+            if number >= NUM_WARM:
+                seconds[index].append(time.perf_counter() - started)
+        if number > NUM_WARM and time.monotonic() > deadline:
+            break
+    return [median(each) for each in seconds]
+
+
+def _judge(prepared: PreparedData, inspector: Inspector, *, seed: int, num_draws: int) -> Judgement:
+    evaluate.check_inputs(prepared, inspector.package)
+    judged = evaluate.judge(prepared, inspector)
+    groups, types = [r.group for r in judged.records], [r.defect_type for r in judged.records]
+    threshold, planes = inspector.package.threshold, (judged.maps, judged.masks)
+    test = summary.score_images(groups, types, judged.scores, threshold, *planes, judged.roi, seed, num_draws)
+    content = summary.summarise(
+        category=prepared.manifest.category,
+        records_groups=groups,
+        defect_types=types,
+        scores=judged.scores,
+        threshold=threshold,
+        maps=judged.maps,
+        masks=judged.masks,
+        roi=judged.roi,
+        seed=seed,
+        num_draws=num_draws,
+    )
+    return Judgement(test, [record.path for record in judged.records], content)
+
+
+def _check_rows(judged: Sequence[Judgement]) -> None:
+    if judged[0].paths != judged[-1].paths:
+        raise ValueError(
+            "the regions of interest of the two models leave out other test images: they cannot be compared (give both "
+            "the same region, or promote with --force --reason)"
+        )
+
+
+def _rows(metric: str, judgement: Judgement) -> np.ndarray:
+    """(N,) bool: the images that a metric counts; a defective one without a mask cannot say where it is defective."""
+    test = judgement.test
+    return test.has_truth if metric in PIXEL_METRICS else np.ones(test.labels.size, dtype=bool)
+
+
+def _statistic(metric: str, judgement: Judgement) -> bootstrap.Statistic:
+    test = judgement.test
+    if metric == "image_auroc":
+        return bootstrap.auroc_statistic(test.scores, test.labels)
+    if metric == "pixel_auroc":
+        return bootstrap.pixel_auroc_statistic(test.table)
+    if metric == "pro_auc":
+        return bootstrap.pro_statistic(test.table)
+    if metric == "f1":
+        return bootstrap.f1_statistic(judgement.calls, test.labels)
+    if metric == "precision":
+        return bootstrap.precision_statistic(judgement.calls, test.labels)
+    # recall is precision with the roles exchanged: calls among the defective, not defective among the calls
+    return bootstrap.precision_statistic(test.labels, judgement.calls)
+
+
+def _value(summary: dict[str, Any], metric: str) -> float | None:
+    return None if summary[metric] is None else summary[metric]["value"]
+
+
+def _rate(interval: dict[str, float] | None) -> Rate | None:
+    return None if interval is None else Rate(interval["value"], interval["low"], interval["high"])
+
+
+def _num_units(test: summary.ScoredImages) -> int:
+    """Groups of the smaller class, of those that the test set has."""
+    classes = [test.labels, ~test.labels]
+    return min(np.unique(test.groups[of_class]).size for of_class in classes if of_class.any())
+
+
+def _check_sides(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> None:
+    """Refuse another category, and two folders that are not the same test images in the same order."""
+    for side, inspector in zip(prepared, inspectors, strict=True):
+        category = inspector.package.config["category"]
+        if side.manifest.category != category:
+            raise ValueError(
+                f"{side.folder} is of the category {side.manifest.category!r}, the model of {category!r} "
+                "(pass the prepared folder of the model's category)"
+            )
+    tests = [[(r.sha256, r.mask_sha256, r.group) for r in side.records("test")] for side in prepared]
+    if tests[0] != tests[-1]:
+        raise ValueError(
+            f"{prepared[0].folder} and {prepared[-1].folder} differ in their test images or groups, so the two models "
+            "cannot be compared (prepare the same data for both)"
+        )
+
+
+def _describe(prepared: Sequence[PreparedData]) -> dict[str, Any]:
+    records, flags = prepared[0].records("test"), [side.settings.get("is_pinned") for side in prepared]
+    return {
+        "data_hash": prepared[0].manifest.data_hash,
+        "num_images": len(records),
+        "num_groups": len({record.group for record in records}),
+        "is_pinned": None if None in flags else all(flags),
+    }

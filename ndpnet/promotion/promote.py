@@ -1,0 +1,218 @@
+"""Promotion, step by step: judge both models, pass the gate, keep the evidence, move the champion; or go back."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ndpnet.config import Params
+from ndpnet.files import write_json
+from ndpnet.inference.package import read_package
+from ndpnet.model_card import shorten
+from ndpnet.promotion import gate
+from ndpnet.promotion.evidence import Evidence, Side, gather
+from ndpnet.promotion.table import format_checks
+from ndpnet.tracking.models import download_package
+from ndpnet.tracking.moves import Timeline
+from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Author, Registry
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+PROMOTED, FORCED, REFUSED, UNCHANGED = "promoted", "forced", "refused", "already champion"
+GATE_TAG, CHECK_TAG = "ndpnet.gate", "ndpnet.check."
+SECTION = "\n\n## Promotion\n\n"  # of the description, after the card
+MAX_DESCRIPTION = 5000  # characters
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to judge: the bounds of the gate, draws and seed of the intervals, where the network runs."""
+
+    bounds: gate.Bounds
+    num_draws: int
+    seed: int
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks for. version: None is the challenger, else the newest; force_reason: to skip the gate."""
+
+    version: int | None = None
+    prepared_dir: Path | None = None
+    champion_prepared_dir: Path | None = None  # where the champion takes pictures of another size
+    force_reason: str = ""
+
+
+def settings_of(params: Params, *, device: str = "cpu") -> Settings:
+    """How `params.promotion` says to judge."""
+    chosen = params.promotion
+    metrics = {
+        name: gate.MetricBound(tolerance, chosen.floors.get(name, 0.0)) for name, tolerance in chosen.tolerances.items()
+    }
+    bounds = gate.Bounds(metrics=metrics, **chosen.model_dump(exclude={"tolerances", "floors", "num_bootstrap"}))
+    return Settings(bounds, chosen.num_bootstrap, params.seed, device)
+
+
+def promote(name: str, wish: Wish, settings: Settings, author: Author, out: Path | None = None) -> dict[str, Any]:
+    """Make a version the champion if it passes the gate. -> the content of promotion.json, as written to `out`.
+
+    It is uploaded, and the version marked with it, before the champion moves. A promotion that was cut short is
+    finished first. ValueError: what was asked for is not there, or somebody was faster.
+    """
+    registry = Registry(name)
+    registry.adopt(author)
+    timeline = registry.settle()
+    version = _choose(registry, timeline, wish.version)
+    if version == timeline.champion:
+        report = _head(registry, version, timeline, author) | {"decision": UNCHANGED, "checks": [], "blocking": []}
+    else:
+        registry.nominate(version)
+        report = _judge(registry, version, timeline, wish, settings, author)
+        run_id = _keep(registry, version, report)
+        if report["decision"] != REFUSED:
+            kind, reason = ("force", wish.force_reason) if report["decision"] == FORCED else ("promote", "")
+            registry.move(
+                kind, version, source=timeline.champion, author=author, reason=reason, run_id=run_id, evidence=report
+            )
+        report |= {"run_id": run_id}
+    if out is not None:
+        write_json(Path(out) / EVIDENCE, report)
+    return report
+
+
+def rollback(name: str, reason: str, author: Author) -> tuple[int, int]:
+    """Put the champion before this one back, at once and without judging it. -> the two versions, old and new.
+
+    ValueError: there is none, or somebody was faster.
+    """
+    registry = Registry(name)
+    registry.adopt(author)
+    timeline = registry.timeline()
+    if timeline.champion is None:
+        raise ValueError(f"{name} has no champion to roll back from (run `ndpnet promote`)")
+    target = registry.previous(timeline)
+    registry.move("rollback", target, source=timeline.champion, author=author, reason=reason)
+    return timeline.champion, target
+
+
+def _choose(registry: Registry, timeline: Timeline, version: int | None) -> int:
+    if version is None:
+        version = registry.aliases().get(CHALLENGER) or registry.newest()
+    return int(registry.version(version).version)
+
+
+def _head(registry: Registry, version: int, timeline: Timeline, author: Author) -> dict[str, Any]:
+    numbers = {"challenger": version, "champion": timeline.champion}
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": registry.name,
+        "who": author.who,
+        "when": author.when,
+        **{role: None if number is None else _identity(registry, number) for role, number in numbers.items()},
+    }
+
+
+def _identity(registry: Registry, number: int) -> dict[str, Any]:
+    tags = registry.version(number).tags
+    named = ("package_hash", "training_data_hash", "params_hash", "code_hash", "git_commit")
+    return {"version": number} | {key: tags.get(f"ndpnet.{key}", "unknown") for key in named}
+
+
+def _judge(
+    registry: Registry, version: int, timeline: Timeline, wish: Wish, settings: Settings, author: Author
+) -> dict[str, Any]:
+    """The content of promotion.json. ValueError, if nothing forces it: a side cannot be judged."""
+    threshold, evidence, problem = None, None, ""
+    with tempfile.TemporaryDirectory(prefix="ndpnet-promote-") as scratch:
+        package_dir = download_package(registry.name, version, Path(scratch) / "challenger")
+        threshold = read_package(package_dir).threshold
+        try:
+            evidence = _measure(registry.name, package_dir, timeline.champion, wish, settings)
+        except ValueError as error:
+            if not wish.force_reason:
+                raise
+            problem = str(error)
+            logger.warning("not judged: %s", problem)
+    tags = registry.version(version).tags
+    checks = gate.decide(_numbers(tags, version, timeline, threshold, evidence), settings.bounds)
+    is_passed = gate.has_passed(checks)
+    return {
+        **_head(registry, version, timeline, author),
+        "decision": FORCED if wish.force_reason else PROMOTED if is_passed else REFUSED,
+        "has_passed": is_passed,
+        "reason": wish.force_reason,
+        "not_judged": problem,
+        "checks": [check.to_dict() for check in checks],
+        "blocking": [check.name for check in checks if check.is_blocking],
+        "bounds": asdict(settings.bounds),
+        "num_draws": settings.num_draws,
+        "seed": settings.seed,
+        "evidence": None if evidence is None else asdict(evidence),
+    }
+
+
+def _measure(name: str, package_dir: Path, champion: int | None, wish: Wish, settings: Settings) -> Evidence:
+    if wish.prepared_dir is None:
+        raise ValueError("no test set to judge on (pass --prepared DIR)")
+    champion_side = None
+    if champion is not None:
+        folder = download_package(name, champion, package_dir.with_name("champion"))
+        champion_side = Side(folder, wish.champion_prepared_dir or wish.prepared_dir)
+    return gather(
+        Side(package_dir, wish.prepared_dir),
+        champion_side,
+        metrics=tuple(settings.bounds.metrics),
+        num_draws=settings.num_draws,
+        seed=settings.seed,
+        device=settings.device,
+    )
+
+
+def _numbers(
+    tags: Mapping[str, str],
+    version: int,
+    timeline: Timeline,
+    threshold: dict[str, Any] | None,
+    evidence: Evidence | None,
+) -> gate.Numbers:
+    is_dirty = _flag(tags, "git_dirty")
+    return gate.Numbers(
+        has_champion=timeline.champion is not None,
+        metrics={} if evidence is None else evidence.metrics,
+        is_training_pinned=_flag(tags, "is_data_pinned"),
+        is_test_pinned=None if evidence is None else evidence.test_set["is_pinned"],
+        is_git_clean=None if is_dirty is None else not is_dirty,
+        is_withdrawn=version in timeline.withdrawn,
+        num_seen=None if evidence is None else evidence.num_seen,
+        num_units=None if evidence is None else evidence.num_units,
+        threshold=None if threshold is None else threshold["value"],
+        false_alarms=None if evidence is None else evidence.false_alarms,
+        worst_type=None if evidence is None else evidence.worst_type,
+        latency_ratio=None if evidence is None else evidence.latency_ratio,
+    )
+
+
+def _flag(tags: Mapping[str, str], key: str) -> bool | None:
+    """A tag as a fact; None where it is missing or says neither."""
+    return {"true": True, "false": False}.get(tags.get(f"ndpnet.{key}", ""))
+
+
+def _keep(registry: Registry, version: int, report: dict[str, Any]) -> str:
+    """Upload promotion.json, mark the version with every check. -> id of the run that holds it"""
+    table = format_checks(report)
+    files = {EVIDENCE: json.dumps(report, sort_keys=True, indent=2) + "\n", "promotion.txt": table + "\n"}
+    tags = {GATE_TAG: report["decision"] if report["decision"] != PROMOTED else "passed"}
+    tags |= {f"{CHECK_TAG}{check['name']}": _as_tag(check) for check in report["checks"]}
+    card = (registry.version(version).description or "").partition(SECTION)[0]
+    section = f"{SECTION}```\n{table}\n```\n"[: MAX_DESCRIPTION // 2]
+    return registry.keep_evidence(version, files, tags, shorten(card, MAX_DESCRIPTION - len(section)) + section)
+
+
+def _as_tag(check: dict[str, Any]) -> str:
+    numbers = [f"{name} {check[name]:.4g}" for name in ("number", "bound") if check[name] is not None]
+    return f"{check['verdict']}: {', '.join(numbers)}".rstrip(": ")

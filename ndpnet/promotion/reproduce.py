@@ -1,0 +1,186 @@
+"""Rebuilding a registered version from its commit and its data, and comparing it with what is registered."""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ndpnet.inference.identity import package_hash
+from ndpnet.inference.package import CONFIG
+from ndpnet.promotion.table import format_rows
+from ndpnet.promotion.worktree import LOCK, Worktree, checked_out, find_differences, lock_hash
+from ndpnet.tracking.models import registered_metrics
+from ndpnet.tracking.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+EQUAL, CLOSE, DIFFERENT = "equal bit for bit", "within tolerance", "different"
+# of a metric in [0, 1]: the order of a GPU's additions is not fixed, and training carries it on
+GPU_TOLERANCE = 0.01
+IDENTITIES = ("training_data_hash", "params_hash", "code_hash")
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was compared. tolerance: how far apart two numbers may be; None where only equal is equal."""
+
+    name: str
+    registered: Any
+    reproduced: Any
+    tolerance: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """EQUAL, CLOSE or DIFFERENT."""
+        if self.registered == self.reproduced:
+            return EQUAL
+        values = (self.registered, self.reproduced)
+        is_close = (
+            self.tolerance is not None
+            and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+            and abs(values[0] - values[1]) <= self.tolerance
+        )
+        return CLOSE if is_close else DIFFERENT
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to reproduce. tolerance: of metrics, 0 for bit for bit; None lets the device decide."""
+
+    work_dir: Path = Path(".work")
+    tolerance: float | None = None
+    is_any_lock: bool = False
+    is_kept: bool = False
+
+
+def reproduce(name: str, version: int | str, options: Options, repository: Path = Path()) -> dict[str, Any]:
+    """Run the pipeline of a version's commit on that commit's data. -> what was compared, and whether it is the same.
+
+    Killed, the same call goes on where it was. ValueError: the version cannot be rebuilt here, and why.
+    """
+    found = Registry(name).version(version)
+    tags = found.tags
+    category, commit = _what_to_build(f"{name} version {found.version}", tags)
+    expected = registered_metrics(name, found.version)
+    folder = options.work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{found.version}"
+    with checked_out(repository, commit, folder, is_kept=options.is_kept) as tree:
+        _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=options.is_any_lock)
+        tree.check_interpreter()
+        _check_params(tree, tags)
+        tree.add_category(category)
+        tree.bring_data()
+        tree.run_pipeline(f"evaluate@{category}")
+        tolerance = _default_tolerance() if options.tolerance is None else options.tolerance
+        rows = compare(tree.folder / "build" / category, tags, expected, tolerance)
+    return {
+        "name": name,
+        "version": int(found.version),
+        "commit": commit,
+        "tolerance": tolerance,
+        "result": conclude(rows),
+        "rows": [asdict(row) | {"verdict": row.verdict} for row in rows],
+    }
+
+
+def compare(built_dir: Path, tags: Mapping[str, str], expected: Mapping[str, Any], tolerance: float) -> list[Row]:
+    """What was built beside what is registered: identities, the package, every metric with its interval."""
+    config = json.loads((built_dir / "model" / CONFIG).read_text(encoding="utf-8"))
+    metrics = json.loads((built_dir / "evaluation/metrics.json").read_text(encoding="utf-8"))
+    rows = [Row(key, tags.get(f"ndpnet.{key}"), config["lineage"].get(key)) for key in IDENTITIES]
+    rows.append(Row("package_hash", tags.get("ndpnet.package_hash"), package_hash(built_dir / "model")))
+    old, new = dict(_leaves(expected)), dict(_leaves(metrics))
+    rows += [Row(key, old.get(key), new.get(key), tolerance or None) for key in sorted(old.keys() | new.keys())]
+    return rows
+
+
+def conclude(rows: list[Row]) -> str:
+    """All equal, or the data, parameters and code equal and the metrics close, or different."""
+    if all(row.verdict == EQUAL for row in rows):
+        return EQUAL
+    is_same_origin = all(row.verdict == EQUAL for row in rows if row.name in IDENTITIES)
+    # the weights cannot be close, only equal: their hash, and what is text, say nothing where the metrics are close
+    measured = [row for row in rows if row.tolerance is not None and not isinstance(row.registered, str)]
+    is_close = bool(measured) and all(row.verdict != DIFFERENT for row in measured)
+    return CLOSE if is_same_origin and is_close else DIFFERENT
+
+
+def format_rows_of(result: Mapping[str, Any]) -> str:
+    """The result as a table: what differs, and the counts of what does not."""
+    rows = [("", "registered", "reproduced", "")]
+    shown = [row for row in result["rows"] if row["verdict"] != EQUAL or row["name"].endswith(("_hash", ".value"))]
+    rows += [(row["name"], _cell(row["registered"]), _cell(row["reproduced"]), row["verdict"]) for row in shown]
+    num_equal = sum(row["verdict"] == EQUAL for row in result["rows"])
+    tolerance = f" (tolerance of metrics: {result['tolerance']:g})" if result["tolerance"] else ""
+    return "\n".join(
+        [
+            f"{result['name']} version {result['version']}, commit {result['commit']}",
+            *format_rows(rows),
+            f"{num_equal} of {len(result['rows'])} values are equal: {result['result'].upper()}{tolerance}",
+        ]
+    )
+
+
+def _what_to_build(version: str, tags: Mapping[str, str]) -> tuple[str, str]:
+    commit, category = tags.get("ndpnet.git_commit", "unknown"), tags.get("ndpnet.category")
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or category is None:
+        raise ValueError(
+            f"{version} has no commit in its tags (it was registered outside of git: it cannot be rebuilt)"
+        )
+    if tags.get("ndpnet.git_dirty") != "false":
+        raise ValueError(f"{version} was made with changes that are not in commit {commit} (it cannot be rebuilt)")
+    if tags.get("ndpnet.is_data_pinned") != "true":
+        raise ValueError(f"{version} was made from data that was not pinned (it cannot be rebuilt)")
+    return category, commit
+
+
+def _check_lock(tree: Worktree, registered: str, *, is_any_lock: bool) -> None:
+    problems = []
+    if lock_hash(tree.folder) != registered or registered == "unknown":
+        problems.append(
+            f"the version's lock {registered[:12]} is not {LOCK} of the commit, {lock_hash(tree.folder)[:12]}"
+        )
+    elif differences := find_differences(tree.folder / LOCK):
+        more = f" and {len(differences) - MAX_NAMED} more" if len(differences) > MAX_NAMED else ""
+        problems.append(f"this environment is not that of {LOCK}: {', '.join(differences[:MAX_NAMED])}{more}")
+    for problem in problems:
+        if not is_any_lock:
+            raise ValueError(
+                f"{problem} (make an environment from that lock, or pass --any-lock and expect other bits)"
+            )
+        logger.warning("%s: the bits may differ", problem)
+
+
+def _check_params(tree: Worktree, tags: Mapping[str, str]) -> None:
+    found, registered = tree.params_hash(), tags.get("ndpnet.params_hash")
+    if found != registered:
+        raise ValueError(
+            f"the version was made with other parameters than params.yaml of commit {tree.commit} has "
+            f"(hash {registered}, not {found}: it was made with -P, --profile or --params, which no commit holds)"
+        )
+
+
+def _default_tolerance() -> float:
+    import torch
+
+    return GPU_TOLERANCE if torch.cuda.is_available() else 0.0
+
+
+def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Everything in nested dicts and lists by dotted name."""
+    if isinstance(value, Mapping):
+        return [
+            leaf for key, each in value.items() for leaf in _leaves(each, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(value, list):
+        return [leaf for index, each in enumerate(value) for leaf in _leaves(each, f"{prefix}.{index}")]
+    return [(prefix, value)]
+
+
+def _cell(value: Any) -> str:
+    text = "n/a" if value is None else f"{value:.6f}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 20 else text[:12] + "…"

@@ -1,0 +1,230 @@
+"""A version's sources, data and pipeline once more: a git worktree of its commit, run with this interpreter."""
+
+import contextlib
+import ctypes
+import fcntl
+import logging
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from ndpnet.files import sha256_of, write_text
+
+logger = logging.getLogger(__name__)
+
+LOCK, PARAMS = "requirements.lock", "ndpnet/params.yaml"
+GIT_SECONDS = 300.0
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+# that a run changes nothing outside of its worktree: no tracking, nothing of another git or DVC run
+UNSET = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE)|DVC_(STAGE|ROOT|EXP.*|CHECKPOINT)|PYTHON(HOME|STARTUP)")
+
+
+class Worktree:
+    """A checked out commit in a folder of its own, in which the pipeline can run. Nothing of the caller's tree is used
+    but git's objects and DVC's cache.
+    """
+
+    def __init__(self, folder: Path, repository: Path, commit: str) -> None:
+        self.folder, self.repository, self.commit = folder, repository, commit
+
+    def environment(self) -> dict[str, str]:
+        """For processes in it: its own ndpnet, this interpreter, no tracking."""
+        kept = {name: value for name, value in os.environ.items() if not UNSET.fullmatch(name)}
+        path = os.pathsep.join([str(self._bin_dir), str(Path(sys.executable).parent), kept.get("PATH", "")])
+        own = {"PYTHONPATH": str(self.folder), "PATH": path, "NDPNET_TRACKING": "off", "DVC_NO_ANALYTICS": "1"}
+        return kept | own
+
+    def check_interpreter(self) -> None:
+        """ValueError: this interpreter would import another ndpnet than the worktree's."""
+        if os.pathsep in str(self.folder):
+            raise ValueError(f"{self.folder} has {os.pathsep!r} in its path (choose another --work-dir)")
+        code = "import ndpnet; print(ndpnet.__file__)"
+        found = self._output([sys.executable, "-c", code]).strip()
+        if Path(found).resolve() != (self.folder / "ndpnet/__init__.py").resolve():
+            raise ValueError(
+                f"{sys.executable} imports {found}, not the ndpnet of commit {self.commit} (use a plain venv)"
+            )
+
+    def params_hash(self) -> str:
+        """Hash of the parameters that the commit resolves to, as its own code computes it."""
+        code = (
+            "from ndpnet.config import load_params; from ndpnet.lineage import params_hash; "
+            f"print(params_hash(load_params({PARAMS!r})))"
+        )
+        return self._output([sys.executable, "-c", code]).strip()
+
+    def add_category(self, category: str) -> None:
+        """Have `dvc repro` know a category, whichever ones the commit names."""
+        path = self.folder / PARAMS
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if category not in values["categories"]:
+            write_text(path, yaml.safe_dump(values | {"categories": [category]}, sort_keys=False, allow_unicode=True))
+
+    def bring_data(self, name: str = "data.dvc") -> None:
+        """Check out what the commit pins, from the caller's DVC cache, else from the remote. ValueError: neither."""
+        if not (self.folder / name).is_file():
+            raise ValueError(f"commit {self.commit} has no {name} (its data was not pinned there)")
+        cache = self._output([*_dvc(), "cache", "dir"], cwd=self.repository).strip()
+        self._output([*_dvc(), "config", "--local", "cache.dir", str(self.repository / cache)])
+        if self._run([*_dvc(), "checkout", "--quiet", name]) and self._run([*_dvc(), "pull", "--quiet", name]):
+            raise ValueError(
+                f"cannot get the data that {name} of commit {self.commit} pins (see above; run `dvc fetch`)"
+            )
+
+    def run_pipeline(self, target: str) -> None:
+        """Run what is not done yet up to a stage, whatever DVC knows from elsewhere. ValueError: a stage failed."""
+        # a commit's dvc.lock and the run cache would have DVC take the outputs from the cache, and nothing would be run
+        marker = self.folder / ".dvc/tmp/ndpnet-reproduce"
+        if not marker.exists():
+            (self.folder / "dvc.lock").unlink(missing_ok=True)
+            write_text(marker, "")
+        if self._run([*_dvc(), "repro", "--no-run-cache", target]):
+            raise ValueError(f"the pipeline of commit {self.commit} failed in {self.folder} (see above)")
+
+    def make_command(self) -> None:
+        """Put an `ndpnet` on the path that runs this interpreter: DVC's stages call it by that name."""
+        code = "from ndpnet.cli import main; main()"
+        command = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n'
+        write_text(self._bin_dir / "ndpnet", command)
+        (self._bin_dir / "ndpnet").chmod(0o755)
+
+    @property
+    def _bin_dir(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-bin")
+
+    def _output(self, command: list[str], cwd: Path | None = None) -> str:
+        return _output(command, cwd or self.folder, self.environment())
+
+    def _run(self, command: list[str]) -> int:
+        """Its output goes to standard error: what this process prints is the result alone."""
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            preexec_fn=_end_with_parent,  # one call into libc; nothing else runs here
+            check=False,
+        ).returncode
+
+
+@contextlib.contextmanager
+def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = False) -> Iterator[Worktree]:
+    """A worktree of a commit in `folder`, for this process alone; removed after success, unless `is_kept`.
+
+    One that a killed or failed run has left is taken up again: finished stages are not run twice.
+    """
+    root = find_repository(repository)
+    folder = Path(folder).resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"another process works in {folder} (wait for it, or choose another --work-dir)"
+            ) from error
+        _add(root, commit, folder)
+        tree = Worktree(folder, root, commit)
+        tree.make_command()
+        yield tree
+        if not is_kept:
+            _remove(root, tree)
+
+
+def find_repository(folder: Path) -> Path:
+    """The top of the git repository that a folder is in. ValueError: in none."""
+    try:
+        return Path(_output(["git", "rev-parse", "--show-toplevel"], folder).strip())
+    except ValueError as error:
+        raise ValueError(f"{folder} is in no git repository (run this where the sources are)") from error
+
+
+def find_differences(lock_path: Path, installed: Mapping[str, str] | None = None) -> list[str]:
+    """Libraries that are installed in another version than a lock file pins; what is not installed is not used."""
+    if installed is None:
+        installed = {_plain(each.metadata["Name"]): each.version for each in metadata.distributions()}
+    found = []
+    for line in lock_path.read_text(encoding="utf-8").splitlines():
+        name, _, pinned = line.partition("#")[0].partition(";")[0].strip().partition("==")
+        version = installed.get(_plain(name.partition("[")[0]))
+        if pinned and version is not None and version.partition("+")[0] != pinned.strip().partition("+")[0]:
+            found.append(f"{name} {version} instead of {pinned.strip()}")
+    return found
+
+
+def lock_hash(folder: Path) -> str:
+    """sha256 of a tree's lock file; "unknown" without one, as `register` writes it."""
+    path = folder / LOCK
+    return sha256_of(path) if path.is_file() else "unknown"
+
+
+def _add(root: Path, commit: str, folder: Path) -> None:
+    known = subprocess.run(
+        ["git", "cat-file", "-e", f"{commit}^{{commit}}"],
+        cwd=root,
+        capture_output=True,
+        check=False,
+        timeout=GIT_SECONDS,
+    )
+    if known.returncode:
+        raise ValueError(f"commit {commit} is not in {root} (run `git fetch --all`)")
+    if (folder / ".git").is_file():
+        head = _output(["git", "rev-parse", "HEAD"], folder).strip()
+        if head == commit:
+            logger.info("going on in %s", folder)
+            # a DVC killed while it wrote this leaves it damaged; this process alone works here, so nobody needs it
+            (folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+            return
+    if folder.exists():
+        shutil.rmtree(folder)
+    _output(["git", "worktree", "prune"], root)
+    _output(["git", "worktree", "add", "--quiet", "--detach", str(folder), commit], root)
+
+
+def _remove(root: Path, tree: Worktree) -> None:
+    _output(["git", "worktree", "remove", "--force", str(tree.folder)], root)
+    shutil.rmtree(tree._bin_dir, ignore_errors=True)
+    tree.folder.with_name(f"{tree.folder.name}.lock").unlink(missing_ok=True)
+
+
+def _output(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Standard output of a short command. ValueError: it failed, with what it said last."""
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=GIT_SECONDS,
+        ).stdout
+    except FileNotFoundError as error:
+        raise ValueError(f"no `{command[0]}` on the path (install it)") from error
+    except subprocess.SubprocessError as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise ValueError(f"`{' '.join(command[:3])}` failed in {folder}: {said[-1] if said else error}") from error
+
+
+def _end_with_parent() -> None:
+    # a killed process would leave DVC behind, and the next call would meet it at work
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _dvc() -> list[str]:
+    return [sys.executable, "-m", "dvc"]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower().strip()

@@ -1,0 +1,144 @@
+"""The MLflow model of a package. MLflow runs a copy of this file to load and serve it (models from code, no pickle)."""
+
+import base64
+import binascii
+import io
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+if TYPE_CHECKING:
+    from ndpnet.inference import Verdict
+
+IMAGE = "image"  # the one column of the input
+MAP_LEVELS = 65535  # of the 16-bit map: level / MAP_LEVELS is the anomaly score of a pixel
+
+
+class PackageModel(mlflow.pyfunc.PythonModel):
+    """Inspects batches of pictures of any size with the package stored beside it."""
+
+    def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
+        """Open the package. ValueError: its files are not those that were registered, or cannot be read."""
+        # here, not above: with MLflow's own code path the package's ndpnet is found only now
+        from ndpnet.inference.identity import package_hash
+        from ndpnet.inference.inspector import Inspector
+
+        folder, config = Path(context.artifacts["package"]), context.model_config or {}
+        self._package_hash = package_hash(folder)
+        if self._package_hash != config.get("package_hash"):
+            raise ValueError(
+                f"{folder} has package hash {self._package_hash}, but {config.get('package_hash')} was logged "
+                "(the stored files were changed: download them again, or register the package again)"
+            )
+        self._inspector = Inspector.load(folder, device=config.get("device", "cpu"))
+        self._one_at_a_time = threading.Lock()  # the server answers each request in a thread of its own
+
+    def predict(
+        self,
+        context: mlflow.pyfunc.PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """One dict per picture, in their order; a picture that cannot be read has its error there."""
+        with_map = bool((params or {}).get("with_map", False))
+        return [self._inspect(cell, f"image {index}", with_map) for index, cell in enumerate(cells_of(model_input))]
+
+    def _inspect(self, cell: Any, name: str, with_map: bool) -> dict[str, Any]:
+        try:
+            image = decode_cell(cell, name)
+            with self._one_at_a_time:
+                verdict = self._inspector.inspect(image, name=name)
+        except ValueError as error:
+            return self._row(verdict="error", error=" ".join(str(error).split()))
+        height, width = verdict.anomaly_map.shape
+        return self._row(
+            score=verdict.score,
+            threshold=verdict.threshold,
+            verdict=verdict_word(verdict),
+            width=width,
+            height=height,
+            regions=[asdict(region) for region in verdict.regions],
+            map=encode_map(verdict.anomaly_map) if with_map else None,
+        )
+
+    def _row(self, **known: Any) -> dict[str, Any]:
+        names = ("score", "threshold", "verdict", "width", "height", "regions", "map", "error")
+        row = dict.fromkeys(names) | {"regions": []} | known
+        return row | {"package_hash": self._package_hash}
+
+
+def cells_of(frame: pd.DataFrame) -> list[Any]:
+    """The pictures of a batch, undecoded."""
+    cells = list(frame[IMAGE])
+    # MLflow makes one row of {"image": [text, text]}: that row is the batch
+    is_batch = len(cells) == 1 and isinstance(cells[0], (list, tuple)) and len(cells[0]) > 0
+    if is_batch and all(isinstance(each, (str, bytes)) for each in cells[0]):
+        return list(cells[0])
+    return cells
+
+
+def decode_cell(cell: Any, name: str) -> np.ndarray | bytes:
+    """A picture as the inspector takes it: the bytes of a file, or uint8 (H, W, 3). ValueError names the picture.
+
+    cell: bytes or base64 of a PNG, JPEG, BMP, TIFF or WebP file, or pixels as an array or nested lists, (H, W) or
+    (H, W, 3), whole numbers from 0 to 255.
+    """
+    if isinstance(cell, (bytes, bytearray, memoryview)):
+        return bytes(cell)
+    if isinstance(cell, str):
+        return _decode_text(cell, name)
+    if isinstance(cell, (np.ndarray, list)):
+        return _decode_pixels(cell, name)
+    raise ValueError(f"{name} is a {type(cell).__name__} (pass a picture's bytes, their base64, or its pixels)")
+
+
+def _decode_text(text: str, name: str) -> bytes:
+    header, separator, body = text.partition(",")
+    is_data_uri = bool(separator) and header.startswith("data:")
+    try:
+        # encoders break lines; anything else that is no base64 is refused, not skipped
+        return base64.b64decode("".join((body if is_data_uri else text).split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"cannot read {name}: not valid base64 (encode the bytes of the picture's file)") from error
+
+
+def _decode_pixels(values: Any, name: str) -> np.ndarray:
+    wanted = "pass whole numbers from 0 to 255, (H, W) or (H, W, 3)"
+    try:
+        pixels = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} has rows of unequal length ({wanted})") from error
+    is_grey = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1)
+    if not is_grey and not (pixels.ndim == 3 and pixels.shape[2] == 3):
+        raise ValueError(f"{name} is an array of shape {pixels.shape} ({wanted})")
+    if isinstance(values, np.ndarray) and pixels.dtype != np.uint8:
+        raise ValueError(f"{name} is an array of {pixels.dtype} (pass uint8: what its range is would be a guess)")
+    is_byte = pixels.dtype.kind in "iu" and (pixels.size == 0 or (pixels.min() >= 0 and pixels.max() <= 255))
+    if not is_byte:
+        raise ValueError(f"{name} has pixels that are no bytes ({wanted})")
+    pixels = pixels.astype(np.uint8, copy=False)
+    return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2) if is_grey else pixels  # -> (H, W, 3)
+
+
+def verdict_word(verdict: "Verdict") -> str:
+    """Good or defective; unknown where the model has no threshold."""
+    if verdict.is_defective is None:
+        return "unknown"
+    return "defective" if verdict.is_defective else "good"
+
+
+def encode_map(anomaly_map: np.ndarray) -> str:
+    """Base64 of a 16-bit grey PNG of the image's own size. anomaly_map: float32 (H, W) in [0, 1]."""
+    levels = np.round(np.clip(anomaly_map, 0.0, 1.0).astype(np.float64) * MAP_LEVELS).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+mlflow.models.set_model(PackageModel())  # how MLflow finds the model in this file

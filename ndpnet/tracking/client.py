@@ -1,0 +1,104 @@
+"""Where the tracking server is: the environment is read here alone. MLflow is imported by the first connection."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "ndpnet"
+DEFAULT_URI, ARTIFACTS = "sqlite:///mlflow.db", "mlartifacts"
+SWITCH, OFF = "NDPNET_TRACKING", ("off", "0", "false", "no")
+# what MLflow would else do: wait for minutes, send usage data, print emoji between the lines of a step
+DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds of silence
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+HIDDEN = "***"
+SECRET_VARIABLE = re.compile(r"(PASSWORD|SECRET|TOKEN|ACCESS_KEY|CREDENTIAL)", re.IGNORECASE)
+SECRET_ARGUMENT = re.compile(
+    r"\b([\w-]*(?:password|passwd|secret|token|signature|credential|access_?key(?:_?id)?|api_?key))"
+    r"(\s*[=:]\s*)([^\s&,;)'\"]+)",
+    re.IGNORECASE,
+)
+MIN_SECRET = 6  # characters: a shorter one would hide half of an ordinary text
+
+
+def is_off() -> bool:
+    """Whether the user has switched tracking off."""
+    return os.environ.get(SWITCH, "").strip().lower() in OFF
+
+
+def tracking_uri() -> str:
+    """The tracking server, as the environment has it: by default a database in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or DEFAULT_URI
+
+
+def is_remote() -> bool:
+    """Whether there is a server that can be slow or down."""
+    return not tracking_uri().startswith("sqlite:")
+
+
+def prepare_environment() -> None:
+    """Settle what MLflow reads when it is imported; what the user has set stays."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def connect() -> "MlflowClient":
+    """A client of the tracking server; its first call contacts it. ValueError: an address that MLflow refuses."""
+    prepare_environment()
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # migrations of a new database, one line each
+    uri = tracking_uri()
+    if uri.startswith(("file:", ".", "/")) or ("://" not in uri and uri != "databricks"):
+        raise ValueError(f"MLFLOW_TRACKING_URI {uri!r} is a folder (use sqlite:///mlflow.db or http://HOST:PORT)")
+    if mlflow.get_tracking_uri() != uri:
+        mlflow.set_tracking_uri(uri)  # `models:/` addresses are looked up there
+    return mlflow.MlflowClient(uri)
+
+
+def experiment_id(client: "MlflowClient") -> str:
+    """Id of the experiment that all runs are in; it is made when missing. ValueError: somebody has deleted it."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            return client.create_experiment(EXPERIMENT, artifact_location=_artifact_location(client.tracking_uri))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
+    if found is None or found.lifecycle_stage != "active":
+        raise ValueError(f"the experiment {EXPERIMENT} was deleted (restore it: `mlflow experiments restore`)")
+    return found.experiment_id
+
+
+def redact(text: str) -> str:
+    """A text in one line without credentials: those in addresses, in arguments and in this process's environment."""
+    text = " ".join(str(text).split())
+    for name, value in os.environ.items():
+        is_secret = SECRET_VARIABLE.search(name) and not name.upper().endswith(("FILE", "PATH", "DIR", "URI", "URL"))
+        if is_secret and len(value) >= MIN_SECRET:
+            text = text.replace(value, HIDDEN)
+    text = re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
+    return SECRET_ARGUMENT.sub(rf"\1\2{HIDDEN}", text)
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside the database for sqlite; a server decides for itself."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
+    return (path.resolve().parent / ARTIFACTS).as_uri()

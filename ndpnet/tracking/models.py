@@ -1,0 +1,293 @@
+"""Registering a model package with its evidence, once, and getting it back unchanged."""
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from ndpnet.files import atomic_folder, sha256_of
+from ndpnet.inference.identity import package_files, package_hash
+from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
+from ndpnet.model_card import flatten, shorten, write_card
+from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.flavor import EVALUATION_PATH, PACKAGE_PATH
+from ndpnet.tracking.upload import fetch_folder, find_uploaded, stored_hash, upload
+from ndpnet.tracking.versions import (
+    CATEGORY,
+    EVALUATION_HASH,
+    PACKAGE_HASH,
+    find_version,
+    get_version,
+    in_one_line,
+    model_id_of,
+    registered_name,
+)
+
+logger = logging.getLogger(__name__)
+
+# what a caller may say of the run that made a model; the rest is read from the package
+RUN_IDENTITY = ("git_commit", "git_dirty", "lock_hash", "image_digest", "kfp_run_id", "plan")
+MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
+LOCK_SECONDS = 600.0
+MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "false_alarm_rate")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What `evaluate` found of a package."""
+
+    folder: Path
+    summary: dict[str, Any]  # metrics.json
+    seconds_per_image: float | None
+
+    @property
+    def hash(self) -> str:
+        """The sha256 of metrics.json."""
+        return sha256_of(self.folder / "metrics.json")
+
+
+def register(
+    package_dir: Path,
+    evaluation_dir: Path,
+    *,
+    identity: Mapping[str, str],
+    licence: str = "",
+    run_id: str | None = None,
+) -> dict[str, Any]:
+    """Register a package as the next version of `ndpnet-<category>`; a package that has a version keeps it.
+
+    identity: what RUN_IDENTITY names, as text; licence: of the data, for the card; run_id: a run to log to, instead of
+    one of its own. A kill at any moment leaves nothing that looks registered; the next call finishes.
+    -> name, version, run_id, model_id, package_hash, tags, ... ValueError: the folders do not belong together, the
+    server cannot be reached or refuses.
+    """
+    package = read_package(package_dir)
+    evidence = read_evidence(evaluation_dir, package)
+    tags = version_tags(package, evidence, identity)
+    name = registered_name(package.config["category"])
+    with in_one_line(), _only_registrar(tags[PACKAGE_HASH]):
+        client = connect()
+        version = find_version(client, name, tags[PACKAGE_HASH])
+        if version is None:
+            seconds = evidence.seconds_per_image
+            card = write_card(
+                package, evidence.summary, name=name, tags=tags, seconds_per_image=seconds, licence=licence
+            )
+            version = _register_new(client, name, package, evidence, tags=tags, card=card, run_id=run_id)
+        else:
+            _restore(client, version, package)
+            if version.tags.get(EVALUATION_HASH) != tags[EVALUATION_HASH]:
+                logger.warning("%s version %s keeps the evidence of an earlier evaluation", name, version.version)
+        return _record(version)
+
+
+def download_package(name: str, ref: str | int, out_dir: Path) -> Path:
+    """Write the package of a version (number or alias) to `out_dir`. -> `out_dir`
+
+    ValueError: no such version, or what is stored is not what was registered.
+    """
+    with in_one_line():
+        client = connect()
+        version = get_version(client, name, ref)
+        expected = version.tags.get(PACKAGE_HASH)
+        if expected is None:
+            raise ValueError(f"{name} version {version.version} has no tag {PACKAGE_HASH} (register it with ndpnet)")
+        out_dir = Path(out_dir)
+        if (out_dir / REFERENCE).is_file() and package_hash(out_dir) == expected:
+            return out_dir
+        with atomic_folder(out_dir, marker=REFERENCE) as folder:
+            fetch_folder(client, model_id_of(version), PACKAGE_PATH, folder)
+            found = package_hash(folder)
+            if found != expected:
+                raise ValueError(
+                    f"{name} version {version.version} is refused: its stored files have hash {found}, registered was "
+                    f"{expected} (the store was changed: register the package again)"
+                )
+            read_package(folder)
+        return out_dir
+
+
+def registered_metrics(name: str, ref: str | int) -> dict[str, Any]:
+    """The metrics.json that a version was registered with. ValueError: none, or changed since."""
+    with in_one_line(), tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+        client = connect()
+        version = get_version(client, name, ref)
+        fetch_folder(client, model_id_of(version), EVALUATION_PATH, Path(scratch) / "evaluation")
+        path = Path(scratch) / "evaluation/metrics.json"
+        if not path.is_file() or sha256_of(path) != version.tags.get(EVALUATION_HASH):
+            raise ValueError(f"{name} version {version.version} has no metrics.json as registered (evaluate it again)")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_evidence(folder: Path, package: ModelPackage) -> Evidence:
+    """What `evaluate` wrote of this very package. ValueError: nothing, or it is of another package."""
+    folder = Path(folder)
+    try:
+        summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        is_of_package = (summary["category"], summary["threshold"]) == (package.config["category"], package.threshold)
+        timing_path = folder / "timing.json"
+        timing = json.loads(timing_path.read_text(encoding="utf-8")) if timing_path.is_file() else {}
+    except FileNotFoundError as error:
+        raise ValueError(f"no metrics.json in {folder} (run `ndpnet evaluate`)") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/metrics.json cannot be read: {error!r} (run `ndpnet evaluate` again)") from error
+    if not is_of_package:
+        raise ValueError(f"{folder} is the evaluation of another model than {package.folder} (evaluate this one)")
+    return Evidence(folder, summary, timing.get("seconds_per_image"))
+
+
+def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a version. ValueError: an identity that is not in RUN_IDENTITY, so that no secret slips in."""
+    known = {key.removeprefix("ndpnet."): value for key, value in identity.items()}
+    unknown = sorted(known.keys() - set(RUN_IDENTITY))
+    if unknown:
+        raise ValueError(f"no identity {unknown[0]!r} (one of {', '.join(RUN_IDENTITY)})")
+    lineage = package.config["lineage"]
+    tags = {"git_commit": "unknown", "git_dirty": "unknown", "lock_hash": "unknown"}
+    tags |= {key: str(value)[:MAX_TAG] for key, value in known.items() if value}
+    tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
+    tags["is_data_pinned"] = "true" if lineage.get("is_data_pinned") is True else "false"
+    tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evidence.hash}
+    tags["category"] = package.config["category"]
+    return {f"ndpnet.{key}": value for key, value in sorted(tags.items())}
+
+
+@contextmanager
+def _only_registrar(digest: str) -> Iterator[None]:
+    """One process of this machine at a time registers a package; others wait and then find it registered."""
+    path = Path(tempfile.gettempdir()) / f"ndpnet-register-{os.getuid()}-{digest[:16]}.lock"
+    deadline = time.monotonic() + LOCK_SECONDS
+    with path.open("a") as lock:  # stays: removing it would let two processes lock two files of one name
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise ValueError(f"another process has been registering this package for long ({path})") from None
+                time.sleep(0.1)
+        yield
+
+
+def _run_of(client: MlflowClient, tags: Mapping[str, str]) -> str:
+    """The run that registering this package logs to: found by its tags, else made."""
+    experiment = experiment_id(client)
+    own = {"ndpnet.step": "register", "ndpnet.category": tags[CATEGORY], PACKAGE_HASH: tags[PACKAGE_HASH]}
+    wanted = f"tags.`ndpnet.step` = 'register' AND tags.`{PACKAGE_HASH}` = '{tags[PACKAGE_HASH]}'"
+    for run in client.search_runs([experiment], wanted, max_results=1):
+        return run.info.run_id
+    return client.create_run(experiment, tags=dict(tags) | own, run_name=f"register {tags[CATEGORY]}").info.run_id
+
+
+def _register_new(
+    client: MlflowClient,
+    name: str,
+    package: ModelPackage,
+    evidence: Evidence,
+    *,
+    tags: Mapping[str, str],
+    card: str,
+    run_id: str | None,
+) -> ModelVersion:
+    """Upload, then register; a run of its own ends with it, a caller's run is the caller's to end."""
+    own_run_id = None if run_id else _run_of(client, tags)
+    model = _uploaded(client, package, evidence, run_id=run_id or own_run_id, tags=tags, card=card)
+    version = _create_version(client, name, model, tags, card)
+    if own_run_id:
+        client.set_terminated(own_run_id)
+    return version
+
+
+def _uploaded(
+    client: MlflowClient, package: ModelPackage, evidence: Evidence, *, run_id: str, tags: Mapping[str, str], card: str
+) -> LoggedModel:
+    experiment = experiment_id(client)
+    model = find_uploaded(client, experiment, tags[PACKAGE_HASH])
+    if model is None:
+        model = upload(
+            client,
+            experiment,
+            package,
+            name=re.sub(r"[/:.%\"']", "-", registered_name(package.config["category"])),
+            run_id=run_id,
+            tags=tags,
+            params=flatten(package.config["params"]),
+            card=card,
+            evaluation_dir=evidence.folder,
+        )
+    # the model's own time: logging them again changes nothing
+    rows = [
+        Metric(f"{key}{suffix}", evidence.summary[key][part], model.creation_timestamp, 0, model_id=model.model_id)
+        for key in MEASURED
+        if evidence.summary.get(key) is not None
+        for suffix, part in (("", "value"), (".low", "low"), (".high", "high"))
+    ]
+    client.log_batch(run_id, metrics=rows)
+    return model
+
+
+def _create_version(
+    client: MlflowClient, name: str, model: LoggedModel, tags: Mapping[str, str], card: str
+) -> ModelVersion:
+    """The one call that makes a model registered, with tags and description. -> the version that holds the package."""
+    try:
+        client.create_registered_model(name, tags={CATEGORY: tags[CATEGORY]})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    created = client.create_model_version(
+        name,
+        f"models:/{model.model_id}",
+        run_id=model.source_run_id,
+        tags=dict(tags),
+        description=shorten(card, MAX_DESCRIPTION),
+        model_id=model.model_id,
+    )
+    first = find_version(client, name, tags[PACKAGE_HASH])
+    if first is not None and int(first.version) < int(created.version):
+        client.delete_model_version(name, str(created.version))  # another machine was faster
+        return first
+    return created
+
+
+def _restore(client: MlflowClient, version: ModelVersion, package: ModelPackage) -> None:
+    """Upload the package's files again where the store has lost or changed them."""
+    model_id, expected = model_id_of(version), version.tags[PACKAGE_HASH]
+    if stored_hash(client, model_id) == expected:
+        return
+    logger.warning(
+        "the stored files of %s version %s were changed: uploading them again", version.name, version.version
+    )
+    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+        for name in package_files(package.folder):
+            shutil.copyfile(package.folder / name, Path(scratch) / name)
+        client.log_model_artifacts(model_id, scratch, PACKAGE_PATH)
+    if stored_hash(client, model_id) != expected:
+        raise ValueError(f"{PACKAGE_PATH} of model {model_id} holds files that do not belong there (remove them)")
+
+
+def _record(version: ModelVersion) -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "version": int(version.version),
+        "run_id": version.run_id,
+        "model_id": model_id_of(version),
+        "model_uri": f"models:/{version.name}/{version.version}",
+        "package_hash": version.tags[PACKAGE_HASH],
+        "registered_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(version.creation_timestamp / 1000)),
+        "tags": dict(sorted(version.tags.items())),
+    }

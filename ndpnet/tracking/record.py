@@ -1,0 +1,197 @@
+"""What a step's process leaves on disk of its run, so that it can be delivered by this process or by any later one.
+
+Beside a step's output `OUT` lies a folder `.OUT.run/KEY/`: run.json (who ran what, and how it ended), the histories,
+and copies of the small files that are delivered. Not in the output, whose bytes must not depend on who made them; and
+copies, since DVC removes or replaces outputs before anything can be delivered late.
+"""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from ndpnet.files import write_json
+
+RUN, HISTORY, SYSTEM, FILES, PICTURES = "run.json", "history.jsonl", "system.jsonl", "files", "pictures"
+MAX_FILE_BYTES = 32 << 20  # larger ones stay in the step's output: weights, arrays
+SAME_START = 2.0  # seconds between two readings of a process's start
+KEY_DIGITS = 12
+SAMPLE_SECONDS = 10.0  # between two rows of the system
+SILENCE_SECONDS = 30 * SAMPLE_SECONDS  # of a run on another machine, after which it counts as killed
+
+Status = Literal["running", "finished", "failed", "killed"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Record:
+    """One execution of a step: same key = same step, parameters, code and inputs."""
+
+    key: str
+    plan: str
+    step: str
+    category: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    inputs: dict[str, str]  # name -> folder
+    started_at: int  # milliseconds
+    title: str = ""  # of the pipeline's run
+    status: Status = "running"
+    ended_at: int | None = None
+    error: str = ""
+    results: dict[str, float] = field(default_factory=dict)
+    dataset: dict[str, Any] | None = None
+    source: dict[str, str] = field(default_factory=dict)  # where a version of the data comes from
+    history: str = ""  # where the step is writing it
+    attempts: int = 1
+    host: str = ""
+    pid: int = 0
+    process_started: float = 0.0
+    is_delivered: bool = False
+    folder: Path = field(default_factory=Path, repr=False)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.step} {self.category}".strip()
+
+    @property
+    def process(self) -> str:
+        """Host, number and start of the process that runs it."""
+        return f"{self.host} {self.pid} {self.process_started:.0f}"
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this very process is running it."""
+        return self.pid == os.getpid() and self.host == socket.gethostname()
+
+    @property
+    def history_path(self) -> Path | None:
+        """The finished history, else the one that the step is writing."""
+        kept = self.folder / HISTORY
+        if kept.is_file():
+            return kept
+        return Path(self.history) if self.history else None
+
+    def take(self) -> None:
+        """Make this process the one that runs it."""
+        self.host, self.pid = socket.gethostname(), os.getpid()
+        self.process_started = psutil.Process().create_time()
+
+    def is_alive(self) -> bool:
+        """Whether the process that started it is still at work; on another machine, by when it last wrote."""
+        if self.status != "running":
+            return False
+        if self.host != socket.gethostname():
+            times = [path.stat().st_mtime for path in self.folder.glob("*.json*")]
+            return time.time() - max(times, default=0.0) < SILENCE_SECONDS
+        return is_process_alive(self.pid, self.process_started)
+
+    def end(self, status: Status, error: str = "") -> None:
+        """Note how it ended, now."""
+        self.status, self.error, self.ended_at = status, error, int(time.time() * 1000)
+
+    def save(self) -> None:
+        """Write it, whole or not at all."""
+        values = asdict(self)
+        del values["folder"]
+        write_json(self.folder / RUN, values)
+
+    def mark_delivered(self) -> None:
+        """Note that the server has all of it; the copies are no longer needed."""
+        self.is_delivered = True
+        self.save()
+        (self.folder / HISTORY).unlink(missing_ok=True)
+        for name in (FILES, PICTURES):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def is_process_alive(pid: int, started: float) -> bool:
+    """Whether a process of this machine is at work, and is still the one that started then."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < SAME_START and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def runs_dir(out: Path) -> Path:
+    """Where the runs that made an output are noted."""
+    out = Path(out).resolve()
+    return out.with_name(f".{out.name}.run")
+
+
+def load_record(path: Path) -> Record | None:
+    """A record from its run.json; None where it cannot be read."""
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")), folder=path.parent)
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("%s is not the record of a run: %s", path, type(error).__name__)
+        return None
+
+
+def new_folder(out: Path, key: str) -> Path:
+    """The folder of a run, which git does not see."""
+    folder = runs_dir(out) / key[:KEY_DIGITS]
+    folder.mkdir(parents=True, exist_ok=True)
+    ignore = folder.parent / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    return folder
+
+
+def records_of(out: Path) -> Iterator[Record]:
+    """All runs that are noted of an output."""
+    yield from _load_all(sorted(runs_dir(out).glob(f"*/{RUN}")))
+
+
+def records_below(folder: Path, *, is_deep: bool = True) -> Iterator[Record]:
+    """All runs noted of the outputs in a folder, or in one anywhere below it; oldest first."""
+    pattern = f".*.run/*/{RUN}"
+    paths = folder.rglob(pattern) if is_deep else folder.glob(pattern)
+    yield from sorted(_load_all(sorted(paths)), key=lambda record: record.started_at)
+
+
+def remove_superseded(out: Path, key: str) -> None:
+    """Forget earlier runs of an output that the server has."""
+    for record in records_of(out):
+        if record.key != key and record.is_delivered and not record.is_alive():
+            shutil.rmtree(record.folder, ignore_errors=True)
+
+
+def keep_files(record: Record, out: Path, *, history: str | None, names: tuple[str, ...]) -> None:
+    """Copy what is to be delivered of an output; files beyond MAX_FILE_BYTES are left out, and named in the log."""
+    if history and (out / history).is_file():
+        _copy(out / history, record.folder / HISTORY)
+    kept_dir = record.folder / FILES
+    shutil.rmtree(kept_dir, ignore_errors=True)
+    for name in names:
+        source = out / name
+        paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+        for path in paths:
+            if path.is_file() and path.stat().st_size > MAX_FILE_BYTES:
+                logger.info("%s is too large for the tracking server: it stays where it is", path)
+            elif path.is_file():
+                _copy(path, kept_dir / path.relative_to(out))
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
+def _load_all(paths: list[Path]) -> Iterator[Record]:
+    for path in paths:
+        record = load_record(path)
+        if record is not None:
+            yield record

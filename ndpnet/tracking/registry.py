@@ -1,0 +1,243 @@
+"""Moving the alias `champion`: a move is entered into a list first, and the alias follows the list.
+
+MLflow sets an alias whatever it was before: two processes cannot agree by it. But it numbers the versions of a
+registered model one after the other, each with its tags in one transaction. So the moves of `ndpnet-NAME` are the
+versions of `history-of-ndpnet-NAME`: of two moves away from the same champion the later one is void, for every reader.
+A process may end between any two calls: the alias is then on the old champion or on the new one, and the next call
+brings it to where the list says.
+"""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from ndpnet.files import hash_of
+from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.moves import MAX_REASON, Kind, Move, Timeline, replay
+from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, get_version, in_one_line
+
+logger = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+EVIDENCE = "promotion.json"
+ROUNDS = 10  # of following a list that others extend meanwhile
+PAGE = 200
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who moves something, and when (ISO 8601, UTC)."""
+
+    who: str
+    when: str
+
+
+class Registry:
+    """One registered model, its aliases and its history. Every method: ValueError in one line if the registry fails."""
+
+    def __init__(self, name: str) -> None:
+        with in_one_line():
+            self.name, self.client = name, connect()
+            self._model()
+
+    def version(self, number: int | str) -> ModelVersion:
+        """A version with its tags. ValueError names those there are."""
+        with in_one_line():
+            return get_version(self.client, self.name, number)
+
+    def newest(self) -> int:
+        """The version registered last. ValueError: there is none."""
+        with in_one_line():
+            found = self.client.search_model_versions(f"name = '{self.name}'", order_by=["version_number DESC"])
+            numbers = [int(version.version) for version in found if version.name == self.name]
+        if not numbers:
+            raise ValueError(f"{self.name} has no version (run `ndpnet register`)")
+        return max(numbers)
+
+    def aliases(self) -> dict[str, int]:
+        """Which version each alias is on."""
+        with in_one_line():
+            return {alias: int(version) for alias, version in self._model().aliases.items()}
+
+    def timeline(self) -> Timeline:
+        """The moves so far and what they amount to."""
+        with in_one_line():
+            return replay(self._moves())
+
+    def nominate(self, version: int) -> None:
+        """Put the alias `challenger` on a version."""
+        with in_one_line():
+            if self.aliases().get(CHALLENGER) != version:
+                self.client.set_registered_model_alias(self.name, CHALLENGER, str(version))
+
+    def keep_evidence(self, version: int, files: Mapping[str, str], tags: Mapping[str, str], description: str) -> str:
+        """Upload what was found of a version to a run of its own, and mark the version with it. -> the run's id"""
+        found = self.version(version)
+        own = {"ndpnet.step": "promote", "ndpnet.version": str(version), "ndpnet.model": self.name}
+        own |= {key: found.tags[key] for key in (CATEGORY, PACKAGE_HASH) if key in found.tags}
+        with in_one_line():
+            run_name = f"promote {self.name} {version}"
+            run_id = self.client.create_run(experiment_id(self.client), tags=own, run_name=run_name).info.run_id
+            for name, text in files.items():
+                self.client.log_text(run_id, text, name)
+            self.client.set_terminated(run_id)
+            for key, value in tags.items():
+                if found.tags.get(key) != value:
+                    self.client.set_model_version_tag(self.name, str(version), key, value)
+            self.client.update_model_version(self.name, str(version), description)
+        return run_id
+
+    def move(
+        self,
+        kind: Kind,
+        target: int,
+        *,
+        source: int | None,
+        author: Author,
+        reason: str = "",
+        run_id: str = "",
+        evidence: Mapping[str, Any] | None = None,
+    ) -> Timeline:
+        """Make `target` the champion in place of `source`. ValueError: it no longer is the champion, nothing was moved.
+
+        From the one call that enters the move on it will happen, by this process or by the next call of anybody.
+        """
+        self.version(target)  # it is there
+        evidence_hash = hash_of(evidence) if evidence is not None else ""
+        entry = Move(
+            kind, source, target, author.who, author.when, reason[:MAX_REASON], run_id, evidence_hash, uuid.uuid4().hex
+        )
+        with in_one_line():
+            self._check_source(entry, self.timeline())
+            self._enter(entry)
+        timeline = self.settle()
+        if not timeline.has_won(entry.token):
+            raise ValueError(self._was_late(source, timeline))
+        return timeline
+
+    def settle(self) -> Timeline:
+        """Bring the aliases to where the list of moves says; finishes what another process has begun."""
+        with in_one_line():
+            for _ in range(ROUNDS):
+                timeline = replay(self._moves())
+                if not self._follow(timeline):
+                    return timeline
+        raise ValueError(f"the champion of {self.name} does not stop moving (try again)")
+
+    def adopt(self, author: Author) -> None:
+        """Enter an alias `champion` that was set before the first move: no gate has seen this version."""
+        champion = self.aliases().get(CHAMPION)
+        if champion is not None and not self.timeline().moves:
+            reason = "the alias was set before ndpnet's first promotion; no gate has seen this version"
+            self.move("adopt", champion, source=None, author=author, reason=reason)
+
+    def previous(self, timeline: Timeline) -> int:
+        """The champion to go back to: the last one before that is still in the registry. ValueError: none."""
+        for number in reversed(timeline.line[:-1]):
+            try:
+                return int(self.version(number).version)
+            except ValueError as error:
+                if "in the registry (it has" not in str(error):
+                    raise
+                logger.warning("version %s of %s is no longer in the registry", number, self.name)
+        raise ValueError(f"{self.name} has no champion before version {timeline.champion} (nothing to go back to)")
+
+    @property
+    def history_name(self) -> str:
+        """The registered model whose versions are the moves; no category can have this name."""
+        return f"history-of-{self.name}"
+
+    def _model(self) -> RegisteredModel:
+        try:
+            return self.client.get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ValueError(f"no {self.name} in the registry (run `ndpnet register`, check the name)") from error
+
+    def _moves(self) -> list[Move]:
+        moves: list[Move] = []
+        token = None
+        while token != "":
+            page = self.client.search_model_versions(
+                f"name = '{self.history_name}'", max_results=PAGE, order_by=["version_number ASC"], page_token=token
+            )
+            found = [_as_move(entry) for entry in page if entry.name == self.history_name]
+            moves += [move for move in found if move is not None]
+            token = page.token or ""
+        return moves
+
+    def _enter(self, entry: Move) -> None:
+        """The one call that decides. An error may hide that it was done: then the list has it."""
+        try:
+            self.client.create_registered_model(
+                self.history_name, description=f"Every move of the champion of {self.name}, in order. Not a model."
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        text = f"{entry.kind} {entry.source} -> {entry.target} {entry.reason}"
+        try:
+            self.client.create_model_version(
+                self.history_name,
+                f"models:/{self.name}/{entry.target}",  # a server takes this one without a run or a model of its own
+                tags=entry.to_tags(),
+                description=text,
+                await_creation_for=0,
+            )
+        except MlflowException:
+            if not any(move.token == entry.token for move in self._moves()):
+                raise
+
+    def _follow(self, timeline: Timeline) -> bool:
+        """Set what is not as the list says. -> whether anything was not: somebody may have moved on meanwhile"""
+        aliases, champion = self.aliases(), timeline.champion
+        if champion is None:
+            return False
+        is_off = aliases.get(CHAMPION) != champion
+        if is_off:
+            self._warn_of_stranger(aliases.get(CHAMPION), timeline)
+            self._set_champion(champion)
+        if aliases.get(CHALLENGER) == champion:
+            self.client.delete_registered_model_alias(self.name, CHALLENGER)
+        return is_off
+
+    def _set_champion(self, champion: int) -> None:
+        try:
+            self.client.set_registered_model_alias(self.name, CHAMPION, str(champion))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ValueError(
+                f"the champion of {self.name}, version {champion}, was deleted (run `ndpnet rollback {self.name}`)"
+            ) from error
+
+    def _warn_of_stranger(self, found: int | None, timeline: Timeline) -> None:
+        if found is not None and found not in {move.target for move in timeline.moves}:
+            text = "champion of %s was on version %s, which no move put there: back to %s"
+            logger.warning(text, self.name, found, timeline.champion)
+
+    def _check_source(self, entry: Move, timeline: Timeline) -> None:
+        if timeline.champion != entry.source:
+            raise ValueError(self._was_late(entry.source, timeline))
+
+    def _was_late(self, source: int | None, timeline: Timeline) -> str:
+        before = "there was no champion" if source is None else f"version {source} was the champion"
+        return (
+            f"{self.name} has a new champion, version {timeline.champion}, since this began ({before}): nothing was "
+            "moved (look at `ndpnet history`, then try again)"
+        )
+
+
+def _as_move(entry: ModelVersion) -> Move | None:
+    """A move from its entry; None of one that somebody else has put there."""
+    try:
+        return Move.from_tags(int(entry.version), entry.tags)
+    except ValueError as error:
+        logger.warning("%s: %s", entry.name, error)
+        return None

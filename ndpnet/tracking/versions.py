@@ -1,0 +1,79 @@
+"""Versions of registered models: their names, how they are found, the registry's errors in one line."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+
+from ndpnet.tracking.client import is_off, redact
+
+PACKAGE_HASH, EVALUATION_HASH, CATEGORY = "ndpnet.package_hash", "ndpnet.evaluation_hash", "ndpnet.category"
+MAX_NAME = 200  # characters; the registry's column has 256
+MAX_MESSAGE = 500
+
+
+def registered_name(category: str) -> str:
+    """Name in the registry: `ndpnet-<category>`, with a hash where URIs or the registry would not take the category."""
+    plain = re.sub(r"[^\w .-]", "-", category).strip()[:MAX_NAME]
+    suffix = "" if plain == category else f"-{hashlib.sha256(os.fsencode(category)).hexdigest()[:8]}"
+    return f"ndpnet-{plain}{suffix}"
+
+
+def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion:
+    """A version by number or alias. ValueError names those there are."""
+    try:
+        if str(ref).isdecimal():
+            return client.get_model_version(name, str(ref))
+        return client.get_model_version_by_alias(name, str(ref))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        known = [f"{v.version}{''.join(f' @{alias}' for alias in v.aliases)}" for v in versions_of(client, name)]
+        raise ValueError(
+            f"no {name} {str(ref)!r} in the registry (it has {', '.join(known) or 'no version'})"
+        ) from error
+
+
+def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Every version of a registered model, oldest first, with its aliases."""
+    filter_string = "name = '{}'".format(name.replace("'", ""))
+    found: list[ModelVersion] = []
+    token = None
+    while token != "":
+        page = client.search_model_versions(filter_string, page_token=token)
+        found += page
+        token = page.token or ""
+    full = [client.get_model_version(name, str(version.version)) for version in found if version.name == name]
+    return sorted(full, key=lambda version: int(version.version))
+
+
+def find_version(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
+    """The version that holds the package with this hash: the oldest, if two machines registered it at once."""
+    found = client.search_model_versions(f"tags.`{PACKAGE_HASH}` = '{digest}'")
+    return min((each for each in found if each.name == name), key=lambda each: int(each.version), default=None)
+
+
+def model_id_of(version: ModelVersion) -> str:
+    """The LoggedModel behind a version. ValueError: it was registered from something else."""
+    scheme, _, model_id = (version.source or "").partition("models:/")
+    if scheme or not re.fullmatch(r"m-\w+", model_id):
+        raise ValueError(f"{version.name} version {version.version} is no LoggedModel (register it with ndpnet)")
+    return model_id
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Turn the registry's errors into a ValueError of one line, without credentials. ValueError: it is switched off."""
+    if is_off():
+        raise ValueError("tracking is switched off, and the model registry with it (unset NDPNET_TRACKING)")
+    try:
+        yield
+    except (MlflowException, RequestException) as error:
+        text = redact(str(error))[:MAX_MESSAGE]
+        raise ValueError(f"the model registry failed: {text} (check MLFLOW_TRACKING_URI, try again)") from error

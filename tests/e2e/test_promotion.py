@@ -1,0 +1,260 @@
+"""From registered versions to a champion and back, with real packages, a real test set and real processes."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from mlflow_servers import new_database
+from processes import Finished, run_cli
+from samples import CATEGORY, Pipeline, write_params
+
+from ndpnet import steps
+from ndpnet.cli import main
+from ndpnet.config import load_params
+from ndpnet.files import hash_of
+from ndpnet.inference.package import write_config
+from ndpnet.promotion.gate import Bounds, MetricBound
+from ndpnet.promotion.promote import Settings, Wish, promote, rollback, settings_of
+from ndpnet.promotion.table import format_checks, format_history
+from ndpnet.tracking import models
+from ndpnet.tracking.client import connect
+from ndpnet.tracking.registry import Author, Registry
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tracking_on")]
+
+NAME = f"ndpnet-{CATEGORY}"
+ADA, BEN = Author("ada@line1", "2026-01-01T08:00:00Z"), Author("ben@line1", "2026-01-02T08:00:00Z")
+CLEAN = {"git_commit": "c" * 40, "git_dirty": "false"}
+# what the small model reaches: the gate is to decide by what differs
+LOOSE = Settings(
+    Bounds(
+        metrics={
+            "image_auroc": MetricBound(0.02, 0.0),
+            "pro_auc": MetricBound(0.03, 0.0),
+            "recall": MetricBound(0.1, 0.0),
+        },
+        false_alarm_budget=1.0,
+        false_alarm_bound="point",
+        max_type_drop=0.1,
+        max_latency_ratio=20.0,
+        max_export_difference=0.001,
+    ),
+    num_draws=50,
+    seed=0,
+)
+
+
+def variant(package_dir: Path, folder: Path, *, threshold: float, is_pinned: bool = True) -> Path:
+    """A package with another threshold that claims its data was pinned."""
+    shutil.copytree(package_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["threshold"]["value"] = threshold
+    config["lineage"]["is_data_pinned"] = is_pinned
+    write_config(folder, config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The test set, as if its data was pinned."""
+    folder = shutil.copytree(pipeline.prepared_dir, tmp_path_factory.mktemp("pinned") / "prepared")
+    settings = json.loads((folder / "prepared.json").read_text())
+    (folder / "prepared.json").write_text(json.dumps(settings | {"is_pinned": True}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def filled(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with four versions: sound, equally sound, blind (nothing is ever defective), made of unpinned data."""
+    folder, value = tmp_path_factory.mktemp("registry"), 0.4
+    before_uri, before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
+    os.environ["MLFLOW_TRACKING_URI"] = new_database(folder)
+    made = {"sound": (value, True), "sound too": (value + 1e-9, True), "blind": (1.0, True), "unpinned": (value, False)}
+    for number, (name, (threshold, is_pinned)) in enumerate(made.items(), start=1):
+        package_dir = variant(pipeline.model_dir, folder / name, threshold=threshold, is_pinned=is_pinned)
+        steps.evaluate(pipeline.prepared_dir, package_dir, folder / f"{name} evaluated", pipeline.params, {})
+        record = models.register(package_dir, folder / f"{name} evaluated", identity=CLEAN)
+        assert record["version"] == number
+    os.environ["MLFLOW_TRACKING_URI"] = before_uri or ""
+    mlflow.set_tracking_uri(before)
+    return folder
+
+
+@pytest.fixture
+def registry(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """The registry as it was filled."""
+    shutil.copyfile(filled / "mlflow.db", tmp_path / "mlflow.db")
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    yield Registry(NAME)
+    mlflow.set_tracking_uri(before)
+
+
+def ask(version: int | None, prepared_dir: Path | None, author: Author = ADA, **kwargs: Any) -> dict[str, Any]:
+    """Promote a version."""
+    return promote(NAME, Wish(version, prepared_dir, **kwargs), LOOSE, author)
+
+
+def test_promoted_refused_forced_and_rolled_back(registry: Registry, prepared_dir: Path, tmp_path: Path) -> None:
+    first = promote(NAME, Wish(1, prepared_dir), LOOSE, ADA, tmp_path / "out")
+    assert (first["decision"], first["champion"], first["blocking"]) == ("promoted", None, [])
+    assert registry.aliases() == {"champion": 1}
+    assert json.loads((tmp_path / "out/promotion.json").read_text()) == first
+    assert_is_kept(registry, 1, first)
+
+    refused = ask(3, prepared_dir)
+    assert (refused["decision"], refused["champion"]["version"]) == ("refused", 1)
+    assert refused["blocking"] == ["recall against champion"]
+    assert registry.aliases() == {"champion": 1, "challenger": 3}
+    assert registry.version(3).tags["ndpnet.gate"] == "refused"
+    assert "REFUSED: recall against champion." in format_checks(refused)
+    assert_is_kept(registry, 3, refused)
+
+    forced = ask(None, prepared_dir, BEN, force_reason="the customer wants it")  # the challenger
+    assert (forced["decision"], forced["challenger"]["version"], forced["has_passed"]) == ("forced", 3, False)
+    assert registry.aliases() == {"champion": 3}
+    assert registry.version(3).tags["ndpnet.gate"] == "forced"
+
+    assert rollback(NAME, "it sees nothing", BEN) == (3, 1)
+    assert registry.aliases() == {"champion": 1}
+    again = ask(3, prepared_dir)
+    assert again["blocking"] == ["not rolled back", "recall against champion"]
+
+    shown = format_history(NAME, registry.timeline(), registry.aliases())
+    rows = [line.split("  ") for line in shown.splitlines()[3:6]]
+    for row, words in zip(
+        rows,
+        (
+            [ADA.who, ADA.when, "promoted", f"run {first['run_id']}"],
+            [BEN.who, "FORCED", f"run {forced['run_id']}", "the customer wants it"],
+            [BEN.who, "rolled back", "none", "it sees nothing"],
+        ),
+        strict=True,
+    ):
+        assert set(words) <= {cell.strip() for cell in row}
+    assert "champion: version 1" in shown
+    assert "NOTE" not in shown
+
+
+def assert_is_kept(registry: Registry, version: int, report: dict[str, Any]) -> None:
+    """promotion.json is in the registry as it was returned, and every check is on the version."""
+    client = connect()
+    stored = json.loads(mlflow.artifacts.load_text(f"runs:/{report['run_id']}/promotion.json"))
+    assert stored == {key: value for key, value in report.items() if key != "run_id"}
+    found = registry.version(version)
+    assert len(found.description) <= 5000
+    assert found.description.startswith(f"# {NAME}\n")
+    assert found.description.count("## Promotion") == 1
+    for check in report["checks"]:
+        assert found.tags[f"ndpnet.check.{check['name']}"].startswith(check["verdict"])
+        assert check["name"] in found.description
+    moves = [move for move in registry.timeline().moves if move.run_id == report["run_id"]]
+    assert [move.evidence_hash for move in moves] == [hash_of(stored)] * (report["decision"] != "refused")
+    assert client.get_run(report["run_id"]).data.tags["ndpnet.version"] == str(version)
+
+
+def test_an_equal_version_passes_every_check(registry: Registry, prepared_dir: Path) -> None:
+    ask(1, prepared_dir)
+    report = ask(2, prepared_dir)
+    assert report["decision"] == "promoted"
+    verdicts = {check["name"]: check["verdict"] for check in report["checks"]}
+    assert verdicts.pop("export parity") == "not applicable"
+    assert set(verdicts.values()) == {"pass"}
+    assert {"image_auroc against champion", "recall against champion", "latency ratio"} <= verdicts.keys()
+    assert ask(2, prepared_dir)["decision"] == "already champion"
+    assert len(registry.timeline().moves) == 2
+
+
+def test_unpinned_data_and_an_unpinned_test_set_are_refused(
+    registry: Registry, prepared_dir: Path, pipeline: Pipeline
+) -> None:
+    assert ask(4, prepared_dir)["blocking"] == ["training data pinned"]
+    assert ask(1, pipeline.prepared_dir)["blocking"] == ["test data pinned"]
+    assert registry.aliases() == {"challenger": 1}
+
+
+def test_without_evidence_only_force_moves_the_champion(registry: Registry, prepared_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no test set to judge on"):
+        ask(2, None)
+    with pytest.raises(ValueError, match="no prepared data in"):
+        ask(2, tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="in the registry"):
+        ask(9, prepared_dir)
+    report = ask(2, None, force_reason="no test pictures yet")
+    assert (report["decision"], report["not_judged"][:11]) == ("forced", "no test set")
+    assert registry.aliases() == {"champion": 2}
+    with pytest.raises(ValueError, match="no champion before version 2"):
+        rollback(NAME, "x", ADA)
+
+
+def test_a_half_done_move_is_finished_by_the_next_call(registry: Registry, prepared_dir: Path) -> None:
+    ask(1, prepared_dir)
+    ask(2, prepared_dir)
+    connect().set_registered_model_alias(NAME, "champion", "1")  # as a process that ended before the alias leaves it
+    assert "NOTE: the alias champion is on version 1" in format_history(NAME, registry.timeline(), registry.aliases())
+    assert ask(2, prepared_dir)["decision"] == "already champion"
+    assert registry.aliases() == {"champion": 2}
+
+
+def test_changed_files_of_the_champion_are_noticed(registry: Registry, prepared_dir: Path, filled: Path) -> None:
+    ask(1, prepared_dir)
+    location = connect().get_logged_model(registry.version(2).source.partition("models:/")[2]).artifact_location
+    path = Path(location.removeprefix("file://")) / "artifacts/package/reference.png"
+    content = path.read_bytes()
+    path.write_bytes(content + b"x")
+    try:
+        with pytest.raises(ValueError, match="version 2 is refused: its stored files have hash"):
+            ask(2, prepared_dir)
+    finally:
+        path.write_bytes(content)
+    assert registry.aliases()["champion"] == 1
+
+
+def test_the_built_in_bounds(pipeline: Pipeline) -> None:
+    settings = settings_of(load_params(overrides=["promotion.tolerances={f1: 0.5}", "promotion.floors={}"]))
+    assert settings.bounds.metrics == {"f1": MetricBound(0.5, 0.0)}
+    usual = settings_of(load_params())
+    assert {"image_auroc", "recall"} <= set(usual.bounds.metrics)
+    assert usual.bounds.false_alarm_budget == 0.05
+    with pytest.raises(ValueError, match="floors has image_auroc, which"):
+        load_params(overrides=["promotion.tolerances={f1: 0.5}"])
+    with pytest.raises(ValueError, match="should be 'image_auroc'"):
+        load_params(overrides=["promotion.tolerances={auroc: 0.5}"])
+
+
+def test_the_command_line(registry: Registry, prepared_dir: Path, tmp_path: Path, pipeline: Pipeline) -> None:
+    params_path = write_params(
+        tmp_path / "params.yaml", promotion={"false_alarm_budget": 1.0, "max_latency_ratio": 20.0, "num_bootstrap": 20}
+    )
+
+    def run(*arguments: object) -> Finished:
+        result = CliRunner().invoke(main, [str(each) for each in arguments])  # a process of its own takes long
+        return Finished(result.exit_code, result.stdout, result.stderr)
+
+    options = ("--prepared", prepared_dir, "--params", params_path, "-P", "promotion.floors={}")
+    first = run("promote", NAME, "--version", 1, *options)
+    assert first.exit_code == 0, first
+    assert "PROMOTED: every check is passed." in first.stdout
+    arguments = ("promote", NAME, "--version", 3, *options, "--as-json", "--out", tmp_path / "out")
+    refused = run_cli(arguments, tmp_path / "log")
+    assert refused.exit_code == 3, refused
+    assert json.loads(refused.stdout) == json.loads((tmp_path / "out/promotion.json").read_text())
+    unsaid = run("promote", NAME, "--version", 3, *options, "--force")
+    assert (unsaid.exit_code, len(unsaid.error_lines)) == (1, 1)
+    assert "--force and --reason TEXT belong together" in unsaid.stderr
+    assert run("promote", NAME, "--version", 3, "--force", "--reason", "now|\nplease").exit_code == 0
+    back = run("rollback", NAME, "--reason", "sees nothing")
+    assert (back.exit_code, back.stdout) == (0, f"{NAME}: champion is version 1 again, no longer 3\n")
+    shown = run("history", NAME)
+    assert shown.exit_code == 0
+    assert [line.split()[0] for line in shown.stdout.splitlines()[3:6]] == ["1", "2", "3"]
+    assert "now| please" in shown.stdout
+    listed = json.loads(run("history", NAME, "--as-json").stdout)
+    assert [move["kind"] for move in listed["moves"]] == ["promote", "force", "rollback"]
+    assert (listed["champion"], listed["aliases"]) == (1, {"champion": 1})

@@ -1,0 +1,178 @@
+"""Rebuilding a registered version from a scratch git and DVC repository: the same bits, or a table of what differs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from mlflow_servers import new_database
+from processes import TIME_LIMIT
+from repositories import Repository
+from samples import CATEGORY, Pipeline, write_params
+
+import ndpnet
+from ndpnet import steps
+from ndpnet.config import load_params
+from ndpnet.files import sha256_of
+from ndpnet.promotion.reproduce import (
+    CLOSE,
+    DIFFERENT,
+    EQUAL,
+    Options,
+    Row,
+    compare,
+    conclude,
+    format_rows_of,
+    reproduce,
+)
+from ndpnet.promotion.worktree import find_differences
+from ndpnet.tracking import models
+from ndpnet.tracking.client import connect
+
+pytestmark = pytest.mark.usefixtures("tracking_on")
+
+TOP = Path(ndpnet.__file__).parents[1]
+NAME = f"ndpnet-{CATEGORY}"
+
+
+def test_what_counts_as_the_same() -> None:
+    same = [Row("params_hash", "a", "a"), Row("package_hash", "p", "p"), Row("image_auroc.value", 0.9, 0.9)]
+    assert conclude(same) == EQUAL
+    other_bits = [same[0], Row("package_hash", "p", "q")]
+    near, far = Row("image_auroc.value", 0.9, 0.909, 0.01), Row("image_auroc.value", 0.9, 0.911, 0.01)
+    assert conclude([*other_bits, near]) == CLOSE
+    assert conclude([*other_bits, far]) == DIFFERENT
+    assert conclude([*other_bits, Row("image_auroc.value", 0.9, 0.9000001)]) == DIFFERENT, (
+        "bit for bit without tolerance"
+    )
+    assert conclude([*other_bits, near, Row("pro_auc.value", None, 0.5, 0.01)]) == DIFFERENT
+    assert conclude([Row("params_hash", "a", "b"), *other_bits[1:], near]) == DIFFERENT
+    assert conclude([*other_bits, near, Row("notes.0", "x 1", "x 2", 0.01)]) == CLOSE
+    assert conclude(other_bits) == DIFFERENT, "nothing was measured"
+
+
+def test_the_installed_libraries_beside_a_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(
+        "# made by make lock\nTorch==2.1.0 ; python_version > '3'\nnum_py==1.0\nboto3[crt]==1.2\nabsent==9\n\n"
+    )
+    assert find_differences(lock, {"torch": "2.1.0+cpu", "num-py": "1.0", "boto3": "1.2"}) == []
+    assert find_differences(lock, {"torch": "2.1.1", "num-py": "1.0"}) == ["Torch 2.1.1 instead of 2.1.0"]
+
+
+@pytest.fixture(scope="module")
+def repository(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
+    """A clone of these sources with tiny parameters and pinned data, whose model is version 1 of a registry."""
+    folder = tmp_path_factory.mktemp("re produce") / "repository"
+    shutil.copytree(TOP / "ndpnet", folder / "ndpnet", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copyfile(TOP / "dvc.yaml", folder / "dvc.yaml")
+    shutil.copytree(pipeline.data_dir, folder / "data")
+    write_params(folder / "ndpnet/params.yaml", categories=["another"])
+    versions = subprocess.run(
+        [sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
+    ).stdout
+    (folder / "requirements.lock").write_text("\n".join(line for line in versions.splitlines() if "==" in line) + "\n")
+    (folder / ".gitignore").write_text("/build/\n/.work/\n/data\n__pycache__/\n/mlflow.db\n/mlartifacts/\n")
+    (folder / ".dvcignore").write_text("__pycache__/\n.work/\n")
+    repository = Repository(folder)
+    repository.run("git", "init", "--quiet")
+    repository.run(sys.executable, "-m", "dvc", "init", "--quiet")
+    repository._keep_caches_here()
+    repository.pin()
+    commit = repository.commit("all of it")
+    before_dir, before = Path.cwd(), mlflow.get_tracking_uri()
+    os.environ["MLFLOW_TRACKING_URI"] = new_database(folder.parent / "registry")
+    try:
+        _register(folder, commit)
+        os.chdir(folder)
+        yield repository
+    finally:
+        os.chdir(before_dir)
+        del os.environ["MLFLOW_TRACKING_URI"]
+        mlflow.set_tracking_uri(before)
+
+
+def _register(folder: Path, commit: str) -> None:
+    """Run the steps in this process, as somebody did a year ago, and register what they made."""
+    build, params = folder.parent / "build", load_params(folder / "ndpnet/params.yaml")
+    inputs = (build / "prepared", build / "bank")
+    steps.prepare(folder / "data", CATEGORY, inputs[0], params)
+    steps.synthesize(inputs[1], params)
+    steps.train_phase1(*inputs, build / "phase1", params, build / "work")
+    steps.train_phase2(*inputs, build / "phase1", build / "model", params, build / "work")
+    steps.evaluate(inputs[0], build / "model", build / "evaluation", params, {})
+    lock = sha256_of(folder / "requirements.lock")
+    identity = {"git_commit": commit, "git_dirty": "false", "lock_hash": lock}
+    record = models.register(build / "model", build / "evaluation", identity=identity)
+    assert (record["version"], record["tags"]["ndpnet.is_data_pinned"]) == (1, "true")
+
+
+@pytest.mark.slow
+def test_the_same_bits_come_out_even_after_a_kill(repository: Repository, tmp_path: Path) -> None:
+    Path(repository.folder / "ndpnet/losses.py").write_text("the working tree is not used")
+    Path(repository.folder / "mine").write_text("x")
+    work_dir = tmp_path / "work dir"
+    code = f"from ndpnet.promotion.reproduce import *; reproduce({NAME!r}, 1, Options(Path({str(work_dir)!r})))"
+    environment = os.environ | {"PYTHONPATH": str(TOP)}
+    killed = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    built = work_dir / "reproduce" / f"{NAME}-1/build/{CATEGORY}"
+    lock = built.parents[1] / "dvc.lock"
+    try:
+        while killed.poll() is None and not (lock.exists() and f"train_phase1@{CATEGORY}" in lock.read_text()):
+            time.sleep(0.05)
+    finally:
+        killed.kill()
+        killed.wait(TIME_LIMIT)
+    assert built.exists(), "it ended before it was killed"
+    finished_at = (built / "phase1/phase1.json").stat().st_mtime_ns
+    result = reproduce(NAME, 1, Options(work_dir, is_kept=True))
+    assert result["result"] == EQUAL, [row for row in result["rows"] if row["verdict"] != EQUAL]
+    names = {row["name"] for row in result["rows"]}
+    assert {"package_hash", "code_hash", "training_data_hash", "image_auroc.value", "recall.low"} <= names
+    assert result["tolerance"] == 0
+    assert (built / "phase1/phase1.json").stat().st_mtime_ns == finished_at, "a finished step was run again"
+    tags, expected = connect().get_model_version(NAME, "1").tags, models.registered_metrics(NAME, 1)
+    expected["recall"]["value"] += 0.5
+    rows = compare(built, tags, expected, 0.0)
+    assert [row.name for row in rows if row.verdict == DIFFERENT] == ["recall.value"]
+    assert conclude(rows) == DIFFERENT
+    assert "EQUAL BIT FOR BIT" in format_rows_of(result)
+    repository.run("git", "checkout", "--quiet", "ndpnet/losses.py")
+
+
+@pytest.mark.slow
+def test_what_cannot_be_rebuilt_is_said_before_anything_runs(repository: Repository, tmp_path: Path) -> None:
+    client = connect()
+    original = client.get_model_version(NAME, "1").tags
+    cases = [
+        ({"ndpnet.git_dirty": "true"}, "with changes that are not in commit"),
+        ({"ndpnet.git_commit": "unknown"}, "no commit in its tags"),
+        ({"ndpnet.git_commit": "d" * 40}, "is not in .*git fetch"),
+        ({"ndpnet.is_data_pinned": "false"}, "data that was not pinned"),
+        ({"ndpnet.lock_hash": "e" * 64}, "the version's lock eeeeeeeeeeee is not"),
+        ({"ndpnet.params_hash": "f" * 64}, "made with other parameters than params.yaml"),
+    ]
+    for changes, message in cases:
+        for key, value in changes.items():
+            client.set_model_version_tag(NAME, "1", key, value)
+        try:
+            with pytest.raises(ValueError, match=message):
+                reproduce(NAME, 1, Options(tmp_path / "work"))
+        finally:
+            for key in changes:
+                client.set_model_version_tag(NAME, "1", key, original[key])
+    assert not list((tmp_path / "work").rglob("build"))
+    os.chdir(tmp_path)
+    try:
+        with pytest.raises(ValueError, match="in no git repository"):
+            reproduce(NAME, 1, Options(tmp_path / "work"))
+    finally:
+        os.chdir(repository.folder)
+    values = yaml.safe_load((repository.folder / "ndpnet/params.yaml").read_text())
+    assert values["categories"] == ["another"], "the caller's tree was touched"

@@ -1,0 +1,239 @@
+"""A registered model outside of this process: over HTTP, and where nothing is installed but its own requirements."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from samples import CATEGORY, Pipeline
+
+from ndpnet import steps
+from ndpnet.data.images import read_image
+from ndpnet.inference import Inspector
+from ndpnet.tracking import models
+from ndpnet.tracking.flavor import REQUIREMENTS
+
+START_LIMIT, ANSWER_LIMIT = 240.0, 60.0  # seconds, on a busy machine
+# imports nothing that the model's requirements do not bring along, then loads the model and predicts
+ONLY_REQUIREMENTS = """
+import importlib.machinery, importlib.metadata, json, re, sys
+from packaging.requirements import Requirement
+
+def plain(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+allowed, open_names = set(), json.loads(sys.argv[1])
+while open_names:
+    name = plain(open_names.pop())
+    if name in allowed:
+        continue
+    allowed.add(name)
+    for text in importlib.metadata.requires(name) or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            open_names.append(requirement.name)
+owners = {top: {plain(each) for each in dists} for top, dists in importlib.metadata.packages_distributions().items()}
+refused = set()
+
+class OnlyRequirements(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in owners and not owners[top] & allowed and top != "ndpnet":
+            refused.add(top)
+            return None
+        return super().find_spec(name, path, target)
+
+sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, OnlyRequirements]
+sys.path[:] = [entry for entry in sys.path if entry != sys.argv[2]]
+import mlflow.pyfunc
+model = mlflow.pyfunc.load_model(sys.argv[3])
+pictures = json.loads(open(sys.argv[4]).read())
+answers = model.predict({"image": pictures})
+import ndpnet
+print("ANSWER", json.dumps({
+    "scores": [answer["score"] for answer in answers], "code": ndpnet.__file__, "refused": sorted(refused),
+    "loaded": sorted({name.partition(".")[0] for name in sys.modules}), "allowed": sorted(allowed),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def registered(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The small model in a registry of its own. -> its record, and the folder of the registry"""
+    folder = tmp_path_factory.mktemp("registry")
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.delenv("NDPNET_TRACKING", raising=False)
+        steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluation", pipeline.params, {})
+        yield models.register(pipeline.model_dir, folder / "evaluation", identity={}) | {"folder": folder}
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(pipeline: Pipeline) -> list[Path]:
+    """The test pictures, of two sizes."""
+    return sorted((pipeline.data_dir / CATEGORY / "test").rglob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def url(registered: dict[str, Any]) -> Iterator[str]:
+    """Where `mlflow models serve` answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = registered["folder"]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", registered["model_uri"]]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    # `mlflow` starts `uvicorn` by name
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    with (folder / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait_until_answering(f"http://127.0.0.1:{port}/ping", process, folder / "serve.log")
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def _wait_until_answering(url: str, process: subprocess.Popen[bytes], log_path: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log_path.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"no answer in {START_LIMIT} s: {log_path.read_text()}")
+
+
+def ask(url: str, payload: Any, content_type: str = "application/json") -> tuple[int, Any]:
+    """POST a payload, as JSON if it is not bytes. -> status and what came back"""
+    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": content_type})
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_LIMIT) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def text_of(path: Path) -> str:
+    """A file's bytes as base64."""
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+@pytest.mark.slow
+def test_a_batch_over_http_scores_as_the_inspector(url: str, pipeline: Pipeline, pictures: list[Path]) -> None:
+    inspector = Inspector.load(pipeline.model_dir)
+    expected = [inspector.inspect(path) for path in pictures]
+    texts = [text_of(path) for path in pictures]
+    arrays = [read_image(path).tolist() for path in pictures[:2]]
+    for payload, verdicts in (
+        ({"dataframe_records": [{"image": text} for text in texts]}, expected),
+        ({"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}}, expected),
+        ({"inputs": {"image": texts}}, expected),
+        ({"instances": [{"image": text} for text in texts]}, expected),
+        ({"dataframe_records": [{"image": array} for array in arrays]}, expected[:2]),
+        ({"dataframe_records": [{"image": texts[0]}]}, expected[:1]),
+    ):
+        status, answer = ask(url, payload)
+        assert status == 200, (list(payload), answer)
+        rows = answer["predictions"]
+        assert [row["score"] for row in rows] == [verdict.score for verdict in verdicts], list(payload)
+        assert [row["verdict"] == "defective" for row in rows] == [verdict.is_defective for verdict in verdicts]
+        assert [row["regions"] for row in rows] == [[vars(r) for r in verdict.regions] for verdict in verdicts]
+
+
+@pytest.mark.slow
+def test_one_unreadable_picture_does_not_lose_the_others(url: str, pictures: list[Path]) -> None:
+    cells = [text_of(pictures[0]), "%%%", base64.b64encode(b"text").decode(), None, text_of(pictures[-1])]
+    payload = {"dataframe_records": [{"image": cell} for cell in cells], "params": {"with_map": True}}
+    status, answer = ask(url, payload)
+    assert status == 200, answer
+    rows = answer["predictions"]
+    assert [row["verdict"] == "error" for row in rows] == [False, True, True, True, False]
+    assert [row["error"] is None for row in rows] == [True, False, False, False, True]
+    assert "image 1" in rows[1]["error"]
+    map_path = np.frombuffer(base64.b64decode(rows[4]["map"]), dtype=np.uint8)
+    assert bytes(map_path[:8]) == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("payload", "content_type", "status", "words"),
+    [
+        (b"not json", "application/json", 400, "valid JSON"),
+        (b"\xff\xfe", "application/json", 400, "valid JSON"),
+        ({"pictures": ["x"]}, "application/json", 400, "exactly one of the input fields"),
+        (["x"], "application/json", 400, "Received a list"),
+        ({"dataframe_records": [{"picture": "x"}]}, "application/json", 400, "missing inputs ['image']"),
+        ({"dataframe_records": "x"}, "application/json", 400, "must be a list of records"),
+        ({"inputs": {}}, "application/json", 400, "missing inputs"),
+        (
+            {"dataframe_records": [{"image": "x"}], "params": {"with_map": "perhaps"}},
+            "application/json",
+            400,
+            "with_map",
+        ),
+        (b"x", "text/plain", 415, "content types"),
+    ],
+)
+def test_a_wrong_payload_is_the_clients_error(
+    url: str, payload: Any, content_type: str, status: int, words: str
+) -> None:
+    answered, text = ask(url, payload, content_type)
+    assert answered == status, text
+    assert words in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_it_loads_where_only_its_requirements_are(
+    registered: dict[str, Any], pipeline: Pipeline, pictures: list[Path], tmp_path: Path
+) -> None:
+    stored = [path.parent for path in registered["folder"].rglob("MLmodel")]
+    assert len(stored) == 1
+    folder = shutil.copytree(stored[0], tmp_path / "model")  # as on another machine
+    requirements = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
+    assert sorted(requirements) == sorted(REQUIREMENTS)
+    (tmp_path / "pictures.json").write_text(json.dumps([text_of(path) for path in pictures]))
+    root = str(Path(models.__file__).parents[2])
+    arguments = [json.dumps(requirements), root, str(folder), str(tmp_path / "pictures.json")]
+    finished = subprocess.run(
+        [sys.executable, "-c", ONLY_REQUIREMENTS, *arguments],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_LIMIT,
+    )
+    assert finished.returncode == 0, finished.stderr
+    answer = json.loads(finished.stdout.partition("ANSWER ")[2])
+    inspector = Inspector.load(pipeline.model_dir)
+    assert answer["scores"] == [inspector.inspect(path).score for path in pictures]
+    assert answer["code"].startswith(str(folder)), "not the code that travels with the model"
+    # what trains, tracks and stores is neither needed nor was it there
+    heavy = {"kfp", "dvc", "boto3", "botocore", "lightning_fabric", "sklearn", "skimage", "matplotlib", "sqlalchemy"}
+    assert not heavy & set(answer["loaded"])
+    assert not {"kfp", "dvc", "boto3", "mlflow", "matplotlib"} & set(answer["allowed"])

@@ -1,0 +1,211 @@
+"""The steps' verbs before a real tracking server: slow, hanging, killed and started again in the middle."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import processes
+import pytest
+from mlflow_servers import MlflowServer, PostgresServer, stored_runs
+from processes import SERVER, TIME_LIMIT, Finished
+from proxy import Proxy
+from samples import CATEGORY, Pipeline, write_params
+from servers import S3Server
+
+from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.training.loop import history_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+NAME = f"train-phase1 {CATEGORY}"
+NUM_STEPS = 300  # about a minute
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer | None]:
+    """A running PostgreSQL; None where there can be none."""
+    if PostgresServer.why_not():
+        yield None
+        return
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(
+    postgres: PostgresServer | None, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlflowServer]:
+    """A running tracking server before PostgreSQL where there is one, which keeps artifacts on S3."""
+    uri = postgres.uri if postgres else None
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"), backend_uri=uri, s3=s3, num_workers=2)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def run_of(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, Any]]]:
+    """A function that tells what the server has of the step with this seed; an empty run where there is none."""
+    before = mlflow.get_tracking_uri()
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def look(seed: int, step: str = "train-phase1") -> dict[str, Any]:
+        client = connect()
+        wanted = f"params.seed = '{seed}' AND tags.`ndpnet.step` = '{step}'"
+        found = [run.info.run_id for run in client.search_runs([experiment_id(client)], wanted)]
+        assert len(found) < 2
+        return stored_runs(client, found)[f"{step} {CATEGORY}"] if found else {"metrics": {}, "status": "none"}
+
+    yield look
+    mlflow.set_tracking_uri(before)
+
+
+def _call(environment: dict[str, str], arguments: list[str], log_path: str) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # clients have no keys of the store
+    os.environ |= environment
+    processes._call_main(arguments, log_path)
+
+
+def start(environment: dict[str, str], arguments: Sequence[object], log_path: Path) -> BaseProcess:
+    process = SERVER.Process(target=_call, args=(environment, [str(each) for each in arguments], str(log_path)))
+    process.start()
+    return process
+
+
+def finish(process: BaseProcess, log_path: Path) -> Finished:
+    process.join(TIME_LIMIT)
+    assert not process.is_alive()
+    return Finished(process.exitcode, *(Path(f"{log_path}.{end}").read_text() for end in ("out", "err")))
+
+
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIME_LIMIT
+    while not is_true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def num_rows(work_dir: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in work_dir.glob("*/history.jsonl"))
+
+
+def num_shown(run: dict[str, Any]) -> int:
+    return len(run["metrics"].get("train/loss", []))
+
+
+def assert_each_row_once(run: dict[str, Any], rows: list[dict[str, float]]) -> None:
+    names = {"loss": "train/loss", "reconstruction": "train/reconstruction", "lr": "learning_rate"}
+    names |= {name: name for row in rows for name in row if name.startswith("validation/")}
+    for name, key in names.items():
+        shown = [(step, value) for step, _, value in run["metrics"][key]]
+        assert shown == [(row["step"], row[name]) for row in rows if name in row], key
+
+
+def training(pipeline: Pipeline, folder: Path, *, seed: int, num_steps: int = NUM_STEPS) -> list[object]:
+    train = {"phase1": {"epochs": num_steps / 3}}  # 12 images, 4 in a batch
+    params_path = write_params(folder / "params.yaml", seed=seed, train=train, runtime={"checkpoint_seconds": 1})
+    out = folder / "build" / CATEGORY / "phase1"
+    return ["train-phase1", *pipeline.inputs, "--out", out, "--work-dir", folder / "work", "--params", params_path]
+
+
+def test_the_server_is_that_of_a_team(postgres: PostgresServer | None, server: MlflowServer) -> None:
+    if postgres is None:
+        pytest.skip(f"the other tests ran before sqlite: {PostgresServer.why_not()}")
+    assert server.backend_uri.startswith("postgresql")
+
+
+def test_a_training_outlives_a_server_that_is_slow_hangs_and_is_killed(
+    pipeline: Pipeline, server: MlflowServer, run_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    work_dir, log_path = tmp_path / "work", tmp_path / "log"
+    with Proxy(server.url) as proxy:
+        proxy.bytes_per_second = 20_000
+        process = start(server.environment(proxy.url), training(pipeline, tmp_path, seed=1), log_path)
+        wait_until(lambda: num_shown(run_of(1)) > 0, "no row is shown while it trains")
+        assert run_of(1)["status"] == "RUNNING"
+        server.freeze()
+        before = num_rows(work_dir)
+        wait_until(lambda: num_rows(work_dir) > before + 20, "the training waits for a server that hangs")
+        server.thaw()
+        server.kill()
+        before = num_rows(work_dir)
+        wait_until(lambda: num_rows(work_dir) > before + 20, "the training waits for a killed server")
+        is_training = process.is_alive()
+        server.restart()
+        proxy.bytes_per_second = 0.0
+        finished = finish(process, log_path)
+    assert is_training
+    assert finished.exit_code == 0, finished.stderr
+    assert finished.error_lines == []
+    assert finished.stderr.count("the tracking server does not take the run, the step goes on") >= 1
+    if (
+        num_shown(run_of(1)) < NUM_STEPS or run_of(1)["status"] != "FINISHED"
+    ):  # it trained faster than the server started
+        assert "ndpnet tracking flush" in finished.stderr
+        flushed = start(server.environment(), ["tracking", "flush", tmp_path / "build"], log_path)
+        assert finish(flushed, log_path).exit_code == 0
+    run = run_of(1)
+    assert run["status"] == "FINISHED"
+    rows = history_of(tmp_path / "build" / CATEGORY / "phase1/history.jsonl")
+    assert len([row for row in rows if "loss" in row]) == NUM_STEPS
+    assert_each_row_once(run, rows)
+
+
+def test_a_killed_training_is_shown_as_killed_and_resumed_as_the_same_run(
+    pipeline: Pipeline, server: MlflowServer, run_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    log_path, command = tmp_path / "log", training(pipeline, tmp_path, seed=2, num_steps=90)
+
+    process = start(server.environment(), command, log_path)
+    wait_until(lambda: num_shown(run_of(2)) > 10, "no row is shown while it trains")
+    process.kill()
+    process.join()
+    flush = ["tracking", "flush", tmp_path / "build"]
+    flushed = finish(start(server.environment(), flush, log_path), log_path)
+    assert (flushed.exit_code, flushed.stdout.partition(",")[0]) == (0, f"{NAME}: killed")
+    killed = run_of(2)
+    assert killed["status"] == "KILLED"
+    finished = finish(start(server.environment(), command, log_path), log_path)
+    assert finished.exit_code == 0, finished.stderr
+    assert "resumed after step" in finished.stderr
+    run = run_of(2)
+    assert (run["run_id"], run["status"], run["tags"]["ndpnet.attempts"]) == (killed["run_id"], "FINISHED", "2")
+    assert_each_row_once(run, history_of(tmp_path / "build" / CATEGORY / "phase1/history.jsonl"))
+
+
+def test_evaluate_brings_its_files_to_the_store_by_way_of_the_server(
+    pipeline: Pipeline, server: MlflowServer, run_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    out, log_path = tmp_path / "build/evaluation", tmp_path / "log"
+    command = ["evaluate", "--prepared", pipeline.prepared_dir, "--model", pipeline.model_dir, "--out", out]
+    command += ["--params", pipeline.params_path]
+    finished = finish(start(server.environment(), command, log_path), log_path)
+    assert finished.exit_code == 0, finished.stderr
+    assert finished.error_lines == []
+    run = run_of(0, "evaluate")
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert [name for name, _ in run["artifacts"]] == names
+    client = connect()
+    for name in names:
+        assert (
+            Path(client.download_artifacts(run["run_id"], name, str(tmp_path))).read_bytes()
+            == (out / name).read_bytes()
+        )
+    assert client.get_run(run["run_id"]).info.artifact_uri.startswith("mlflow-artifacts:")
+    summary = json.loads((out / "metrics.json").read_text())
+    assert run["metrics"]["image_auroc.high"][0][2] == summary["image_auroc"]["high"]
+    everything = json.dumps(run, default=str) + finished.stderr
+    assert server.s3.secret_key not in everything

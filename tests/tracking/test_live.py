@@ -1,0 +1,295 @@
+"""Delivering while a step runs: the step never waits, and what it wrote is shown once, whatever the server does."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from click.testing import CliRunner
+from mlflow_servers import free_port, new_database, stored_runs
+from processes import SERVER, TIME_LIMIT
+
+from ndpnet import tracking
+from ndpnet.cli import OneLineErrors
+from ndpnet.cli_tracking import tracking_group
+from ndpnet.config import PARAMS_PATH, load_params
+from ndpnet.tracking import live, record
+from ndpnet.tracking.client import connect
+from ndpnet.tracking.system import Sampler
+from ndpnet.tracking.tail import READ_BYTES, Tail
+from ndpnet.training.checkpoint import Checkpoint, only_process
+
+PARAMS = load_params(PARAMS_PATH)
+NAME = "train-phase1 brick"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty tracking database in use. -> the working directory"""
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(tmp_path / "here"))
+    monkeypatch.setenv("NDPNET_TRACKING", "on")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
+    monkeypatch.chdir(tmp_path / "here")
+    yield tmp_path / "here"
+    mlflow.set_tracking_uri(before)
+
+
+class Training:
+    """Writes a history as a training does: rows in bunches, a checkpoint now and then."""
+
+    def __init__(self, work_dir: Path, out: Path) -> None:
+        self.folder, self.out = work_dir / "phase1-0123456789abcdef", out
+        self.step = 0
+
+    def resume(self) -> None:
+        self.checkpoint = Checkpoint(self.folder)
+        state = self.checkpoint.load()
+        self.step = state["step"] if state else 0
+        self.checkpoint.cut_history(self.step)
+
+    def go_on(self, num_steps: int, *, is_saved: bool = False) -> None:
+        rows = [{"step": step, "loss": 1.0 / step} for step in range(self.step + 1, self.step + num_steps + 1)]
+        self.checkpoint.append_history(rows)
+        self.step += num_steps
+        if is_saved:
+            self.checkpoint.save({"step": self.step})
+
+    def finish(self) -> None:
+        self.out.mkdir(parents=True)
+        self.folder.joinpath("history.jsonl").rename(self.out / "history.jsonl")
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
+
+
+def losses(last_step: int) -> list[tuple[int, float]]:
+    return [(step, 1.0 / step) for step in range(1, last_step + 1)]
+
+
+def shown(key: str = "train/loss") -> list[tuple[int, float]]:
+    runs = stored_runs(connect())
+    return [(step, value) for step, _, value in runs[NAME]["metrics"].get(key, [])] if NAME in runs else []
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SAMPLE_SECONDS", 0.2)
+    out, work_dir = store / "build/brick/phase1", store / "work"
+    training = Training(work_dir, out)
+    another = work_dir / "phase1-fedcba9876543210"  # of a killed training with other parameters
+    Checkpoint(another).append_history([{"step": 1, "loss": 77.0}])
+    (work_dir / "phase1-fedcba9876543210.lock").write_text("1")
+    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, work_dir=work_dir) as run:
+        with only_process(training.folder):
+            training.resume()
+            for number in range(1, 4):
+                training.go_on(16)
+                wait_until(lambda number=number: shown() == losses(16 * number))
+                assert stored_runs(connect())[NAME]["status"] == "RUNNING"
+            wait_until(lambda: bool(shown("train/images_per_second")))
+            run.pictures_dir.mkdir()
+            (run.pictures_dir / "step_000048.png").write_bytes(b"png")
+            wait_until(lambda: ("validation/step_000048.png", 3) in stored_runs(connect())[NAME]["artifacts"])
+            training.finish()
+        run.result({"loss": 0.5})
+    stored = stored_runs(connect())[NAME]
+    assert (stored["status"], shown()) == ("FINISHED", losses(48))
+    assert len(stored["metrics"]["system/process_memory_megabytes"]) > 1
+    assert {step for step, _ in shown("train/images_per_second")} <= {16, 32, 48}
+    assert all(value > 0 for _, value in shown("train/images_per_second"))
+
+
+def _train_and_wait(uri: str, store: Path) -> None:
+    """Ten steps saved, six more not."""
+    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
+    training = Training(store / "work", store / "build/brick/phase1")
+    options = {"params": PARAMS, "out": training.out, "work_dir": store / "work"}
+    with tracking.step_run("train-phase1", "brick", **options), only_process(training.folder):
+        training.resume()
+        training.go_on(10, is_saved=True)
+        training.go_on(6)
+        time.sleep(TIME_LIMIT)
+
+
+@pytest.mark.slow
+def test_a_killed_and_resumed_training_has_each_step_once(store: Path) -> None:
+    process = SERVER.Process(target=_train_and_wait, args=(os.environ["MLFLOW_TRACKING_URI"], store))
+    process.start()
+    wait_until(lambda: shown() == losses(16))
+    process.kill()
+    process.join()
+    training = Training(store / "work", store / "build/brick/phase1")
+    options = {"params": PARAMS, "out": training.out, "work_dir": store / "work"}
+    with tracking.step_run("train-phase1", "brick", **options) as run, only_process(training.folder):
+        training.resume()
+        assert training.step == 10
+        training.go_on(20)
+        wait_until(lambda: shown() == losses(30))
+        training.finish()
+        run.result({})
+    stored = stored_runs(connect())[NAME]
+    assert (stored["status"], stored["tags"]["ndpnet.attempts"]) == ("FINISHED", "2")
+    assert shown() == losses(30)
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["nobody listens", "takes and never answers"])
+def test_a_training_does_not_wait_for_a_server_that_is_down(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_silent: bool
+) -> None:
+    there = os.environ["MLFLOW_TRACKING_URI"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] if is_silent else free_port()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:pa55word@127.0.0.1:{port}")
+        monkeypatch.setattr(live, "FLUSH_SECONDS", 1.0)
+        training = Training(store / "work", store / "build/brick/phase1")
+        started = time.monotonic()
+        with tracking.step_run(
+            "train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work"
+        ) as run:
+            with only_process(training.folder):
+                training.resume()
+                training.go_on(5)
+                time.sleep(0.3)
+                training.finish()
+            run.result({"loss": 0.5})
+        assert time.monotonic() - started < 6.0
+    assert f"`ndpnet tracking flush {store / 'build'}`" in caplog.text
+    assert caplog.text.count("the step goes on") == (0 if is_silent else 1)
+    assert "pa55word" not in caplog.text
+    assert not any("pa55word" in path.read_text() for path in store.rglob("*.json"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", there)
+    flushed = CliRunner().invoke(tracking_group, ["flush", str(store / "build")])
+    assert flushed.exit_code == 0, flushed.output
+    assert flushed.output.startswith(f"{NAME}: finished, delivered as run ")
+    assert shown() == losses(5)
+    assert CliRunner().invoke(tracking_group, ["flush", str(store / "build")]).output == "nothing to deliver\n"
+
+
+def test_flush_says_what_it_could_not_deliver(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    with tracking.step_run("synthesize", params=PARAMS, out=store / "build/bank") as run:
+        run.result({"num_masks": 4})
+    flushed = CliRunner().invoke(tracking_group, ["flush", str(store / "build")])
+    assert flushed.exit_code == 1
+    assert flushed.output.startswith("synthesize: not delivered: ")
+    monkeypatch.setenv("NDPNET_TRACKING", "off")
+    main = OneLineErrors("main", commands={"tracking": tracking_group})
+    flushed = CliRunner().invoke(main, ["tracking", "flush", str(store / "build")])
+    assert (flushed.exit_code, flushed.output) == (1, "Error: tracking is switched off (unset NDPNET_TRACKING)\n")
+
+
+def test_the_server_comes_back_while_the_training_runs(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    there = os.environ["MLFLOW_TRACKING_URI"]
+    monkeypatch.setattr(live, "RETRY_SECONDS", (0.1,))
+    training = Training(store / "work", store / "build/brick/phase1")
+    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work") as run:
+        with only_process(training.folder):
+            training.resume()
+            training.go_on(5)
+            wait_until(lambda: shown() == losses(5))
+            (store / "mlflow.db").rename(store / "away.db")  # a database that is gone
+            (store / "mlflow.db").mkdir()
+            training.go_on(5)
+            wait_until(lambda: "the step goes on" in caplog.text)
+            training.go_on(5)
+            (store / "mlflow.db").rmdir()
+            (store / "away.db").rename(store / "mlflow.db")
+            wait_until(lambda: shown() == losses(15))
+            assert "the tracking server is back" in caplog.text
+            training.finish()
+        run.result({})
+    assert os.environ["MLFLOW_TRACKING_URI"] == there
+    assert shown() == losses(15)
+
+
+def test_a_tail_gives_whole_lines_and_starts_over_when_its_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    tail = Tail(path)
+    assert tail.read() == ([], 0)
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    rows, end = tail.read()
+    assert rows == [{"step": 1}, {"step": 2}]
+    assert tail.read() == (rows, end)  # until it is told that they are delivered
+    tail.advance(end)
+    assert tail.read() == ([], end)
+    with path.open("a") as stream:
+        stream.write('ep": 3}\nnot json\n{"step": 4}\n')
+    rows, end = tail.read()
+    assert rows == [{"step": 3}, {"step": 4}]
+    tail.advance(end)
+    assert tail.last_step() == 4
+    checkpoint = Checkpoint(tmp_path)
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    tail.advance(path.stat().st_size)
+    checkpoint.cut_history(2)
+    checkpoint.append_history([{"step": 3, "loss": 1.0}])
+    assert tail.read()[0] == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
+    path.unlink()
+    assert (tail.read()[0], tail.last_step()) == ([], 0)
+
+
+def test_a_tail_reads_a_large_file_in_parts(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(json.dumps({"step": step, "text": "x" * 100}) + "\n" for step in range(5000)))
+    assert path.stat().st_size > 2 * READ_BYTES
+    tail, found, num_reads = Tail(path), [], 0
+    while True:
+        rows, end = tail.read()
+        if end == tail.position:
+            break
+        num_reads += 1
+        found += [row["step"] for row in rows]
+        tail.advance(end)
+    assert found == list(range(5000))
+    assert num_reads > 2
+
+
+def test_samples_go_on_counting_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "system.jsonl"
+    for _ in range(2):
+        sampler = Sampler(path, batch_size=8)
+        sampler.sample(0)
+        sampler.sample(0)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(0 <= row["system/memory_percent"] <= 100 for row in rows)
+    sampler = Sampler(tmp_path / "speed.jsonl", batch_size=8)
+    for step in (10, 20, 15, 25):  # 15: a training that went back to its checkpoint
+        sampler.sample(step)
+        time.sleep(0.05)
+    rows = [json.loads(line) for line in (tmp_path / "speed.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "train/images_per_second" in row] == [20, 25]
+    speeds = [row["train/images_per_second"] for row in rows if "train/images_per_second" in row]
+    assert all(200 < speed < 10 * 8 / 0.05 + 1 for speed in speeds)
+
+
+def test_a_run_on_another_machine_counts_as_killed_when_it_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, Any] = {"key": "k", "plan": "p", "step": "prepare", "category": "c", "params": {}, "tags": {}}
+    other = record.Record(**values, inputs={}, started_at=1, host="elsewhere", pid=os.getpid(), folder=tmp_path)
+    other.save()
+    assert other.is_alive()
+    os.utime(tmp_path / "run.json", (0, 0))
+    assert not other.is_alive()
+    other.take()
+    assert other.is_alive()
+    other.process_started -= 60  # another process had this number
+    assert not other.is_alive()

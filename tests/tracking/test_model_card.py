@@ -1,0 +1,196 @@
+"""The model card: the numbers and words that a person decides by, from hostile names as well."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import CATEGORY, Pipeline
+
+from ndpnet.evaluation.summary import summarise
+from ndpnet.inference.package import ModelPackage, read_package
+from ndpnet.model_card import SHORTENED, flatten, read_licence, shorten, write_card
+
+TAGS = {
+    "ndpnet.package_hash": "a" * 64,
+    "ndpnet.training_data_hash": "b" * 64,
+    "ndpnet.is_data_pinned": "true",
+    "ndpnet.git_commit": "c" * 40,
+    "ndpnet.git_dirty": "false",
+    "ndpnet.lock_hash": "d" * 64,
+}
+
+
+@pytest.fixture(scope="module")
+def package(pipeline: Pipeline) -> ModelPackage:
+    """The small model."""
+    return read_package(pipeline.model_dir)
+
+
+def summary_of(
+    package: ModelPackage, *, types: tuple[str, ...] = ("hole", "scratch"), **changes: Any
+) -> dict[str, Any]:
+    """The metrics of ten good images at score 0.1 and five per defect type, of which four are found."""
+    above = package.threshold["value"] + 0.1
+    scores = [0.1] * 10 + ([above] * 4 + [0.1]) * len(types)
+    kinds = ["good"] * 10 + [kind for kind in types for _ in range(5)]
+    groups = [f"p{number}" for number in range(len(scores))]
+    made = summarise(
+        category=CATEGORY, records_groups=groups, defect_types=kinds, scores=scores, threshold=package.threshold,
+        num_draws=20,
+    )  # fmt: skip
+    return made | changes
+
+
+def card_of(package: ModelPackage, summary: dict[str, Any] | None = None, **changes: Any) -> str:
+    """The card with TAGS."""
+    return write_card(package, summary or summary_of(package), **({"name": "ndpnet-wall", "tags": TAGS} | changes))
+
+
+def rows_of(card: str, heading: str) -> dict[str, list[str]]:
+    """The table rows of a section by their first cell."""
+    section = re.split(r"(?m)^## ", card.partition(f"## {heading}\n")[2])[0]
+    rows = [re.split(r"(?<!\\) ?\| ?", line.strip("| ")) for line in section.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in rows}
+
+
+def test_the_card_has_the_numbers_of_the_package_and_its_evaluation(package: ModelPackage) -> None:
+    card = card_of(package, seconds_per_image=0.0123, machine="Linux x86_64", licence="CC BY-NC-SA 4.0")
+    assert card.startswith("# ndpnet-wall\n\nThe model flagged 8 of 10 defective images (80.0 %)")
+    metrics = rows_of(card, "Metrics")
+    assert metrics["Defects found"][0].startswith("80.0 % (44.4–97.5)")
+    assert metrics["False alarms"][0].startswith("0.0 % (0.0–30.8)")
+    assert metrics["Pixel AUROC"][0] == "n/a"
+    for kind in ("hole", "scratch"):
+        assert metrics[kind][0] == "5"
+        assert metrics[kind][1].startswith("90.0 % (")
+        assert metrics[kind][4].startswith("80.0 % (28.4–99.5)")
+    assert package.threshold["statement"] in card
+    assert f"above {package.threshold['value']}." in card
+    data = rows_of(card, "Data")
+    # the ten groups of two pictures each, and the test images
+    assert [data[split] for split in ("train", "validation", "calibration", "test")] == [
+        ["12", "0"], ["2", "0"], ["6", "0"], ["10", "10"],
+    ]  # fmt: skip
+    assert "Pictures of 64x64 pixels." in card
+    assert "Licence of the data: CC BY-NC-SA 4.0\n" in card
+    assert "12.3 ms per test image on the machine that evaluated it (Linux x86_64)" in card
+    lineage = rows_of(card, "Lineage")
+    assert lineage["training_data_hash"] == ["b" * 64]
+    assert lineage["lock_hash"] == ["d" * 64]
+    assert lineage["phase1_hash"] == [package.config["lineage"]["phase1_hash"]]
+    parameters = rows_of(card, "Parameters")
+    assert parameters["train.phase1.epochs"] == ["4.0"]
+    assert len(parameters) == len(flatten(package.config["params"])) + 1  # and the head
+    reproduce = card.partition("## Reproduce")[2]
+    assert f"git checkout {'c' * 40}\n" in reproduce
+    assert f"dvc repro evaluate@{CATEGORY}\n" in reproduce
+    assert "ndpnet reproduce ndpnet-wall VERSION\n" in reproduce
+    assert "\n\n\n" not in card
+
+
+def test_what_is_not_known_is_said(package: ModelPackage) -> None:
+    card = card_of(package, tags={key: TAGS[key] for key in list(TAGS)[:2]} | {"ndpnet.is_data_pinned": "false"})
+    assert "Licence of the data: unknown" in card
+    assert "## Latency\n\nNot measured." in card
+    assert "| Code | unknown |" in card
+    assert "The commit is unknown" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "The same weights bit for bit"),
+        ({"ndpnet.git_dirty": "true"}, "had uncommitted changes"),
+        ({"ndpnet.git_dirty": "unknown"}, "had uncommitted changes"),
+        ({"ndpnet.is_data_pinned": "false"}, "The data was not pinned"),
+        ({"ndpnet.git_commit": "unknown"}, "The commit is unknown"),
+    ],
+)
+def test_the_promise_to_reproduce_depends_on_the_evidence(
+    package: ModelPackage, changes: dict[str, str], sentence: str
+) -> None:
+    assert sentence in card_of(package, tags=TAGS | changes).partition("## Reproduce")[2]
+
+
+def test_limits_are_those_of_the_report(package: ModelPackage) -> None:
+    limits = card_of(package).partition("## Limits")[2].partition("## Data")[0]
+    assert "- Only 3 independent good units set the threshold; 99 are needed to promise 1.0 %." in limits
+    assert "- Only 10 good test images" in limits
+    assert "- No masks: image metrics only." in limits
+    assert "- Trained without the perceptual loss" in limits
+
+
+def test_a_model_without_a_threshold_promises_nothing(package: ModelPackage) -> None:
+    bare = ModelPackage(package.folder, package.config | {"threshold": None})
+    made = summarise(
+        category=CATEGORY, records_groups=list("abcd"), defect_types=["good", "good", "hole", "hole"],
+        scores=[0.1, 0.2, 0.3, 0.4], threshold=None, num_draws=20,
+    )  # fmt: skip
+    card = card_of(bare, made)
+    assert "None: no image was held out to fit one" in card
+    assert rows_of(card, "Metrics")["Defects found"][0] == "n/a"
+
+
+def test_hostile_names_stay_in_their_cells(package: ModelPackage) -> None:
+    names = ("a|b", "<img src=x onerror=alert(1)>", "line\nbreak\r## Head", "`code", "[link](http://x)", "ü 傷", "\\|")
+    card = card_of(package, summary_of(package, types=names), licence="mine | ```\n## not a heading <b>")
+    assert "<" not in card
+    headings = [line for line in card.splitlines() if line.startswith("#") and not line.startswith("# or")]
+    assert headings == [
+        "# ndpnet-wall", "## Metrics", "## Threshold and its guarantee", "## Limits", "## Data", "## Latency",
+        "## Lineage", "## Reproduce", "## Parameters",
+    ]  # fmt: skip
+    types = card.partition("| Defect type |")[2].partition("## Threshold")[0].splitlines()
+    rows = [line for line in types if line.startswith("| ") and "%" in line]
+    assert len(rows) == len(names)
+    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {7}
+    assert card.count("```") == 2
+
+
+def test_the_command_is_quoted_for_the_shell(package: ModelPackage) -> None:
+    config = package.config | {"category": "my wall; rm -rf ~"}
+    card = card_of(ModelPackage(package.folder, config), name="ndpnet-my wall")
+    assert "dvc repro 'evaluate@my wall; rm -rf ~'\n" in card
+    assert "ndpnet reproduce 'ndpnet-my wall' VERSION\n" in card
+
+
+@pytest.mark.parametrize("limit", [400, 1000, 2000, 5000])
+def test_shortened_cards_keep_whole_sections(package: ModelPackage, limit: int) -> None:
+    card = card_of(package, summary_of(package, types=tuple(f"type {number}" for number in range(30))))
+    assert len(card) > 5000
+    short = shorten(card, limit)
+    assert len(short) <= limit
+    assert short.endswith(SHORTENED)
+    kept = short.removesuffix(SHORTENED)
+    assert card.startswith(kept)
+    if limit > 400:
+        rest = card[len(kept) :].lstrip()
+        assert rest.startswith("## ")
+    assert shorten(card, len(card)) == card
+
+
+def test_one_enormous_section_still_gives_a_description(package: ModelPackage) -> None:
+    card = card_of(package, summary_of(package, types=tuple(f"type {number}" for number in range(400))))
+    short = shorten(card, 5000)
+    assert len(short) <= 5000
+    assert short.startswith("# ndpnet-wall")
+    assert "Parameters | profile" in short
+
+
+def test_the_licence_comes_from_the_import_report(tmp_path: Path) -> None:
+    path = tmp_path / "import.json"
+    assert read_licence(path) == ""
+    for content, licence in (
+        ({}, ""),
+        ({"licence": None}, ""),
+        ({"licence": "CC0"}, "CC0"),
+        ({"license": "MIT"}, "MIT"),
+    ):
+        path.write_text(json.dumps(content))
+        assert read_licence(path) == licence
+    for damaged in ("{", "[]"):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r"cannot read the import report .*import\.json"):
+            read_licence(path)

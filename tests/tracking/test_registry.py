@@ -1,0 +1,369 @@
+"""Moving the champion: of two at once one wins, and whenever a process ends or a call fails, the next call finishes."""
+
+import importlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
+from processes import SERVER, TIME_LIMIT
+
+from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.registry import CHAMPION, Author, Registry
+
+pytestmark = pytest.mark.usefixtures("tracking_on")
+
+NAME, NUM_VERSIONS = "ndpnet-o ring", 4
+ADA = Author("ada@here", "2026-01-01T00:00:00Z")
+GATE = "ndpnet.gate"
+# what talks to the registry on the way from one champion to the next
+READS = ("get_registered_model", "search_model_versions", "get_model_version", "get_experiment_by_name")
+WRITES = (
+    "set_registered_model_alias", "delete_registered_model_alias", "create_run", "log_text", "set_terminated",
+    "set_model_version_tag", "update_model_version", "create_registered_model", "create_model_version",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with one registered model of four versions, each a LoggedModel without files."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    before = mlflow.get_tracking_uri()
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{path}"
+    try:
+        client = connect()
+        experiment = experiment_id(client)
+        client.create_registered_model(NAME)
+        for number in range(1, NUM_VERSIONS + 1):
+            model = client.create_logged_model(experiment, name=f"m{number}")
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+            client.create_model_version(NAME, f"models:/{model.model_id}", tags={"ndpnet.package_hash": str(number)})
+    finally:
+        del os.environ["MLFLOW_TRACKING_URI"]
+        mlflow.set_tracking_uri(before)
+    return path
+
+
+@pytest.fixture
+def store(filled_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it, which is the tracking server. -> its folder"""
+    before = mlflow.get_tracking_uri()
+    use(filled_store, tmp_path / "store", monkeypatch.setenv)
+    yield tmp_path / "store"
+    mlflow.set_tracking_uri(before)
+
+
+def use(filled_store: Path, folder: Path, setenv: Callable[[str, str], Any]) -> None:
+    """Copy the store and make it the current one."""
+    folder.mkdir()
+    shutil.copyfile(filled_store, folder / "mlflow.db")
+    setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+
+
+def promote(version: int, source: int | None = None, **kwargs: Any) -> None:
+    """All that a promotion tells the registry, from the champion `source` on."""
+    registry = Registry(NAME)
+    registry.settle()
+    registry.nominate(version)
+    evidence = {"version": version, "decision": "promoted"}
+    run_id = registry.keep_evidence(version, {"promotion.json": json.dumps(evidence)}, {GATE: "passed"}, "card")
+    registry.move("promote", version, source=source, author=ADA, run_id=run_id, evidence=evidence, **kwargs)
+
+
+def rollback(source: int, target: int) -> None:
+    """Back to an earlier champion."""
+    Registry(NAME).move("rollback", target, source=source, author=ADA, reason="it cries wolf")
+
+
+def champion_of(client: MlflowClient) -> int | None:
+    """The version that the alias is on, and that it is one which passed."""
+    alias = client.get_registered_model(NAME).aliases.get(CHAMPION)
+    if alias is not None:
+        assert client.get_model_version(NAME, str(alias)).tags.get(GATE) == "passed"
+    return None if alias is None else int(alias)
+
+
+def test_a_promotion_moves_the_alias_and_is_remembered(store: Path) -> None:
+    promote(2)
+    registry = Registry(NAME)
+    assert registry.aliases() == {CHAMPION: 2}  # the challenger is one no more
+    (move,) = registry.timeline().moves
+    assert (move.kind, move.source, move.target, move.who, move.when) == ("promote", None, 2, ADA.who, ADA.when)
+    client = connect()
+    path = Path(client.download_artifacts(move.run_id, "promotion.json", str(store)))
+    assert json.loads(path.read_text()) == {"version": 2, "decision": "promoted"}
+    assert client.get_run(move.run_id).info.status == "FINISHED"
+    version = client.get_model_version(NAME, "2")
+    assert (version.tags[GATE], version.description) == ("passed", "card")
+    assert version.tags["ndpnet.package_hash"] == "2"
+
+
+def test_back_and_back_again(store: Path) -> None:
+    for version, source in ((1, None), (3, 1), (4, 3)):
+        promote(version, source)
+    registry = Registry(NAME)
+    assert registry.previous(registry.timeline()) == 3
+    rollback(4, 3)
+    assert registry.aliases() == {CHAMPION: 3}
+    assert registry.timeline().withdrawn == {4}
+    rollback(3, registry.previous(registry.timeline()))
+    assert registry.aliases() == {CHAMPION: 1}
+    with pytest.raises(ValueError, match="has no champion before version 1"):
+        registry.previous(registry.timeline())
+    assert [move.reason for move in registry.timeline().moves][-1] == "it cries wolf"
+
+
+def test_a_former_champion_that_was_deleted_is_skipped(store: Path) -> None:
+    for version, source in ((1, None), (3, 1), (4, 3)):
+        promote(version, source)
+    connect().delete_model_version(NAME, "3")
+    registry = Registry(NAME)
+    assert registry.previous(registry.timeline()) == 1
+    rollback(4, 1)
+    assert registry.aliases() == {CHAMPION: 1}
+
+
+def test_a_deleted_champion_is_named_and_can_be_rolled_back(store: Path) -> None:
+    promote(1)
+    promote(2, 1)
+    connect().delete_model_version(NAME, "2")
+    with pytest.raises(ValueError, match="version 2, was deleted"):
+        Registry(NAME).settle()
+    rollback(2, 1)
+    assert Registry(NAME).aliases() == {CHAMPION: 1}
+
+
+def test_a_move_away_from_what_is_no_longer_champion_is_refused(store: Path) -> None:
+    promote(1)
+    promote(2, 1)
+    for source in (1, None, 4):
+        with pytest.raises(ValueError, match="new champion, version 2, since this began"):
+            promote(3, source)
+    assert champion_of(connect()) == 2
+    assert len(Registry(NAME).timeline().moves) == 2
+
+
+def test_an_alias_set_by_hand_is_put_back(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    promote(1)
+    promote(2, 1)
+    client = connect()
+    client.set_registered_model_alias(NAME, CHAMPION, "3")
+    assert Registry(NAME).settle().champion == 2
+    assert champion_of(client) == 2
+    assert "version 3, which no move put there" in caplog.text
+    client.delete_registered_model_alias(NAME, CHAMPION)
+    Registry(NAME).settle()
+    assert champion_of(client) == 2
+
+
+def test_an_alias_from_before_the_first_move_is_the_champion_to_beat(store: Path) -> None:
+    connect().set_registered_model_alias(NAME, CHAMPION, "3")
+    registry = Registry(NAME)
+    registry.adopt(ADA)
+    registry.adopt(ADA)
+    (move,) = registry.timeline().moves
+    assert (move.kind, move.target, registry.timeline().champion) == ("adopt", 3, 3)
+    assert "no gate has seen" in move.reason
+
+
+def test_entries_of_others_in_the_history_change_nothing(store: Path) -> None:
+    promote(1)
+    client = connect()
+    source = client.get_model_version(NAME, "1").source
+    client.create_model_version(Registry(NAME).history_name, source)
+    promote(2, 1)
+    assert (Registry(NAME).timeline().champion, champion_of(client)) == (2, 2)
+    assert [move.number for move in Registry(NAME).timeline().moves] == [1, 3]
+
+
+def test_what_is_not_there_is_said_in_one_line(store: Path) -> None:
+    with pytest.raises(ValueError, match="no ndpnet-else in the registry"):
+        Registry("ndpnet-else")
+    with pytest.raises(ValueError, match="no ndpnet-o ring '9' in the registry"):
+        Registry(NAME).version(9)
+    connect().create_registered_model("ndpnet-empty")
+    with pytest.raises(ValueError, match="has no version"):
+        Registry("ndpnet-empty").newest()
+    assert Registry(NAME).newest() == NUM_VERSIONS
+
+
+class Calls:
+    """Counts what the client is asked, and at one call does something else."""
+
+    def __init__(self, patch: Callable[[Any, str, Any], Any], names: Sequence[str]) -> None:
+        self.number, self.at, self.act = 0, 0, lambda call: call()
+        for name in names:
+            patch(MlflowClient, name, self._wrap(getattr(MlflowClient, name)))
+
+    def _wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.number += 1
+            call = lambda: method(*args, **kwargs)  # noqa: E731
+            return self.act(call) if self.number == self.at else call()
+
+        return counted
+
+
+def _fail(_: Callable[[], Any]) -> Any:
+    raise MlflowException("API request to http://ada:hunter2@host/api failed\nwith 503")
+
+
+def _do_and_fail(call: Callable[[], Any]) -> Any:
+    call()
+    return _fail(call)
+
+
+def next_to(version: int) -> int:
+    """The version to promote after another one: they take turns."""
+    return version % NUM_VERSIONS + 1
+
+
+def outcome_of(target: int, champion: int) -> str:
+    """Whether a promotion went through; its error is fit to be shown."""
+    message = ""
+    try:
+        promote(target, champion)
+    except ValueError as error:
+        message = str(error)
+    assert "hunter2" not in message
+    assert "\n" not in message
+    return "failed" if message else "done"
+
+
+@pytest.mark.parametrize("act", [_fail, _do_and_fail])
+def test_whichever_call_fails_the_next_promotion_finishes(
+    store: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[..., Any]
+) -> None:
+    calls = Calls(monkeypatch.setattr, READS + WRITES)
+    outcomes, champion, was_reached = [], 1, True
+    promote(1)
+    while was_reached:
+        target = next_to(champion)
+        calls.number, calls.at, calls.act = 0, len(outcomes) + 1, act
+        outcomes.append(outcome_of(target, champion))
+        was_reached, calls.at = calls.number >= calls.at, 0
+        assert champion_of(connect()) in ([target] if outcomes[-1] == "done" else [champion, target])
+        settled = Registry(NAME).settle().champion
+        assert champion_of(connect()) == settled
+        if settled == champion:
+            promote(target, champion)
+        assert Registry(NAME).aliases() == {CHAMPION: target}
+        champion = target
+    assert outcomes[-1] == "done"
+    assert outcomes.count("failed") > 8
+    timeline = Registry(NAME).timeline()
+    assert len(timeline.line) == len(outcomes) + 1, "a move was made twice or not at all"
+
+
+def _end_here(_: Callable[[], Any]) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_at_every_call(uri: str, folder: Path, kind: str) -> None:
+    """Forks processes: the first ends before its first call, the next one finishes that move, begins another, ..."""
+    for part in ("model_registry", "tracking"):  # once, not in every child
+        importlib.import_module(f"mlflow.store.{part}.sqlalchemy_store")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    for at in range(1, 200):
+        child = os.fork()  # no connection is open here, and MLflow need not be imported again
+        if child == 0:
+            try:
+                _finish_and_begin(kind, at, folder)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        status = os.waitpid(child, 0)[1]
+        if not os.WIFSIGNALED(status):
+            os._exit(status >> 8)
+    os._exit(2)
+
+
+def _finish_and_begin(kind: str, at: int, folder: Path) -> None:
+    client = connect()
+    met = champion_of(client)  # as the killed one left it
+    champion = Registry(NAME).settle().champion
+    seen = {"met": met, "champion": champion, "alias": champion_of(client), "line": Registry(NAME).timeline().line}
+    before = json.loads((folder / f"{at - 1}.json").read_text()) if at > 1 else None
+    if before is not None and champion == before["from"]:
+        _move(kind, before["from"], before["to"])
+        champion = before["to"]
+    if kind == "rollback":  # one more to go back from
+        promote(next_to(champion), champion)
+        champion, target = next_to(champion), champion
+    else:
+        target = next_to(champion)
+    line = Registry(NAME).timeline().line
+    (folder / f"{at}.json").write_text(json.dumps({"seen": seen, "line": line, "from": champion, "to": target}))
+    calls = Calls(setattr, WRITES)  # to end before a read is to end after the write before it
+    calls.at, calls.act = at, _end_here
+    _move(kind, champion, target)
+
+
+def _move(kind: str, champion: int, target: int) -> None:
+    promote(target, champion) if kind == "promote" else rollback(champion, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["promote", "rollback"])
+def test_killed_before_any_call_the_next_one_finishes(store: Path, tmp_path: Path, kind: str) -> None:
+    for version in range(1, NUM_VERSIONS + 1):
+        promote(version, version - 1 or None)
+    process = SERVER.Process(target=_kill_at_every_call, args=(os.environ["MLFLOW_TRACKING_URI"], tmp_path, kind))
+    process.start()
+    process.join(TIME_LIMIT)
+    assert process.exitcode == 0
+    count = len(list(tmp_path.glob("*.json")))
+    reports = [json.loads((tmp_path / f"{at}.json").read_text()) for at in range(1, count + 1)]
+    outcomes = []
+    for killed, after in itertools.pairwise(reports):
+        old, new, seen = killed["from"], killed["to"], after["seen"]
+        assert seen["champion"] in (old, new)
+        assert seen["alias"] == seen["champion"]
+        outcomes.append((seen["met"] == new, seen["champion"] == new))
+        change = 0 if seen["champion"] == old else 1 if kind == "promote" else -1
+        assert len(seen["line"]) == len(killed["line"]) + change
+    # killed before the move was entered, between it and the alias, after the alias (a rollback does nothing after it)
+    expected = [(False, False)] * (7 if kind == "promote" else 2) + [(False, True)]
+    assert outcomes == expected + [(True, True)] * (kind == "promote")
+    assert Registry(NAME).aliases() == {CHAMPION: reports[-1]["to"]}
+
+
+def _promote_until_done(version: int, uri: str, out_path: Path) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    refusals = []
+    deadline = time.monotonic() + TIME_LIMIT / 2
+    while time.monotonic() < deadline:
+        try:
+            promote(version, Registry(NAME).timeline().champion)
+            break
+        except ValueError as error:
+            refusals.append(str(error))
+            assert champion_of(connect()) is not None or "locked" in refusals[-1]
+    out_path.write_text(json.dumps(refusals))
+
+
+@pytest.mark.slow
+def test_four_at_once_agree_on_one_line_of_champions(store: Path, tmp_path: Path) -> None:
+    uri, versions = os.environ["MLFLOW_TRACKING_URI"], range(1, NUM_VERSIONS + 1)
+    processes = [
+        SERVER.Process(target=_promote_until_done, args=(version, uri, tmp_path / str(version))) for version in versions
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(TIME_LIMIT)
+    assert [process.exitcode for process in processes] == [0] * NUM_VERSIONS
+    timeline = Registry(NAME).timeline()
+    assert sorted(timeline.line) == list(versions)
+    assert champion_of(connect()) == timeline.champion == timeline.line[-1]
+    assert len(timeline.moves) == NUM_VERSIONS + len(timeline.void)

@@ -1,0 +1,179 @@
+"""Evidence: both models on the same images, paired; what one of them was made with is counted, not judged."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import Pipeline
+
+from ndpnet.data.manifest import GOOD, Manifest
+from ndpnet.evaluation import bootstrap, metrics, summary
+from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.package import MANIFEST, read_package, write_config
+from ndpnet.promotion.evidence import Judgement, Side, compare, find_worst_type, gather, time_both
+
+METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision")
+NUM_DRAWS = 200
+
+
+def judge(
+    scores: np.ndarray, types: list[str], groups: list[str], *, threshold: float = 0.5, seed: int = 0
+) -> Judgement:
+    """A judgement of images whose maps are their score inside a square and noise around it."""
+    rng = np.random.default_rng(seed)
+    maps, masks = rng.uniform(0, 0.3, (len(scores), 16, 16)).astype(np.float32), np.zeros((len(scores), 16, 16), bool)
+    for row, (score, defect_type) in enumerate(zip(scores, types, strict=True)):
+        maps[row, 4:8, 4:8] = score
+        masks[row, 4:8, 4:8] = defect_type != GOOD
+    record = {"value": threshold, "statement": ""}
+    test = summary.score_images(groups, types, scores, record, maps, masks, None, 0, NUM_DRAWS)
+    content = summary.summarise(
+        category="x",
+        records_groups=groups,
+        defect_types=types,
+        scores=scores,
+        threshold=record,
+        maps=maps,
+        masks=masks,
+        num_draws=NUM_DRAWS,
+    )
+    return Judgement(test, [str(row) for row in range(len(scores))], content)
+
+
+@pytest.fixture(scope="module")
+def two() -> tuple[Judgement, Judgement]:
+    """Judgements of 40 images in 20 groups: one model better than the other."""
+    rng = np.random.default_rng(1)
+    types = [GOOD] * 20 + ["hole"] * 12 + ["scratch"] * 8
+    groups = [f"g{row // 2}" for row in range(40)]
+    labels = np.array([each != GOOD for each in types])
+    better = np.clip(0.4 + 0.2 * labels + rng.normal(0, 0.08, 40), 0, 1)
+    lost = 0.15 * (np.array(types) == "scratch") - 0.05 * ~labels
+    worse = np.clip(better - lost + rng.normal(0, 0.05, 40), 0, 1)
+    return judge(better, types, groups), judge(worse, types, groups)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_model_is_no_worse_than_itself(two: tuple[Judgement, Judgement], metric: str) -> None:
+    compared = compare(metric, two[0], two[0], num_draws=NUM_DRAWS, seed=0)
+    assert compared.challenger == compared.champion
+    assert compared.low == 0.0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_difference_has_the_sign_of_who_is_better(two: tuple[Judgement, Judgement], metric: str) -> None:
+    up, down = (compare(metric, *pair, num_draws=NUM_DRAWS, seed=0) for pair in (two, two[::-1]))
+    assert (up.challenger, up.champion) == (down.champion, down.challenger)
+    assert up.challenger > up.champion, "the test set does not tell them apart"
+    assert up.low <= up.challenger - up.champion
+    assert down.low <= down.challenger - down.champion < 0
+
+
+def test_the_interval_is_that_of_the_same_groups_drawn_for_both(two: tuple[Judgement, Judgement]) -> None:
+    first, second = (judgement.test for judgement in two)
+    weights = bootstrap.draw_weights(first.groups, first.labels, num_draws=NUM_DRAWS, rng=np.random.default_rng(3))
+    differences = []
+    for row in weights.astype(int):
+        drawn = np.repeat(np.arange(40), row)
+        aurocs = [metrics.image_auroc(each.scores[drawn], each.labels[drawn]) for each in (first, second)]
+        differences.append(aurocs[0] - aurocs[1])
+    compared = compare("image_auroc", *two, num_draws=NUM_DRAWS, seed=3)
+    assert compared.low == pytest.approx(np.quantile(differences, 0.025), abs=1e-12)
+
+
+def test_recall_is_recall(two: tuple[Judgement, Judgement]) -> None:
+    test = two[0].test
+    compared = compare("recall", two[0], None, num_draws=NUM_DRAWS, seed=0)
+    assert compared.challenger == np.mean(test.scores[test.labels] > 0.5)
+    assert (compared.champion, compared.low) == (None, None)
+
+
+def test_a_test_set_without_good_images_or_masks_gives_none(two: tuple[Judgement, Judgement]) -> None:
+    rng = np.random.default_rng(0)
+    bad = judge(rng.uniform(size=6), ["hole"] * 6, list("abcdef"))
+    assert compare("image_auroc", bad, bad, num_draws=NUM_DRAWS, seed=0).challenger is None
+    assert compare("recall", bad, bad, num_draws=NUM_DRAWS, seed=0).low == 0.0
+
+
+def test_the_type_that_lost_most_is_found(two: tuple[Judgement, Judgement]) -> None:
+    worst = find_worst_type(two[1].summary, two[0].summary, METRICS)
+    drops = {
+        (name, metric): entry[metric]["value"] - two[1].summary["by_defect_type"][name][metric]["value"]
+        for name, entry in two[0].summary["by_defect_type"].items()
+        for metric in ("image_auroc", "pixel_auroc", "pro_auc")
+    }
+    assert (worst.defect_type, worst.metric) == max(drops, key=drops.get)
+    assert worst.defect_type == "scratch"
+    assert worst.drop == max(drops.values()) > 0
+    only = find_worst_type(two[1].summary, two[0].summary, ("pro_auc", "recall"))
+    assert only.metric == "pro_auc"
+    assert find_worst_type(two[1].summary, two[0].summary, ("recall",)) is None
+
+
+def test_two_thresholds_of_one_network(pipeline: Pipeline, tmp_path: Path) -> None:
+    careless = with_threshold(pipeline.model_dir, tmp_path / "careless", 1e-6)
+    sides = Side(careless, pipeline.prepared_dir), Side(pipeline.model_dir, pipeline.prepared_dir)
+    evidence = gather(*sides, metrics=METRICS, num_draws=50, seed=0)
+    assert evidence.num_seen == 0
+    assert evidence.num_units == 6
+    assert evidence.test_set["num_images"] == 12
+    for metric in ("image_auroc", "pixel_auroc", "pro_auc"):
+        assert evidence.metrics[metric].low == 0.0, "the same maps"
+    assert evidence.metrics["recall"].challenger == 1.0
+    assert evidence.false_alarms.value == 1.0
+    assert evidence.worst_type.drop == 0.0
+    assert 0.3 < evidence.latency_ratio < 3.0
+    assert set(evidence.milliseconds) == {"challenger", "champion"}
+    alone = gather(sides[1], None, metrics=("image_auroc",), num_draws=50, seed=0)
+    assert alone.metrics["image_auroc"].champion is None
+    assert (alone.worst_type, alone.latency_ratio) == (None, None)
+    assert alone.metrics["image_auroc"].challenger == evidence.summaries["champion"]["image_auroc"]["value"]
+
+
+def with_threshold(package_dir: Path, folder: Path, value: float) -> Path:
+    """Copy a package and set its threshold."""
+    shutil.copytree(package_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    write_config(folder, config | {"threshold": {**config["threshold"], "value": value}})
+    return folder
+
+
+def test_test_images_in_either_manifest_are_counted(pipeline: Pipeline, tmp_path: Path) -> None:
+    tests = Manifest.load(pipeline.prepared_dir / "manifest.json").records("test")
+    leaky = shutil.copytree(pipeline.model_dir, tmp_path / "leaky")
+    own = Manifest.load(leaky / MANIFEST)
+    seen = tuple(replace(record, split="validation") for record in tests[:2])
+    Manifest(own.category, own.files + seen).save(leaky / MANIFEST)
+    write_config(leaky, json.loads((leaky / "config.json").read_text()))
+    read_package(leaky)
+    prepared = pipeline.prepared_dir
+    sides = [Side(leaky, prepared), Side(pipeline.model_dir, prepared)]
+    for challenger, champion in (sides, sides[::-1], (sides[0], None)):
+        evidence = gather(challenger, champion, metrics=METRICS, num_draws=50, seed=0)
+        assert evidence.num_seen == 2
+    assert gather(sides[1], None, metrics=(), num_draws=50, seed=0).num_seen == 0
+
+
+def test_another_category_and_other_test_images_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    side = Side(pipeline.model_dir, pipeline.prepared_dir)
+    manifest = Manifest.load(pipeline.prepared_dir / "manifest.json")
+    other, fewer = (shutil.copytree(pipeline.prepared_dir, tmp_path / name) for name in ("other", "fewer"))
+    replace(manifest, category="floor").save(other / "manifest.json")
+    with pytest.raises(ValueError, match="of the category 'floor', the model of 'wall'"):
+        gather(Side(pipeline.model_dir, other), None, metrics=METRICS, num_draws=50, seed=0)
+    changed = tuple(replace(each, group="x") if each.split == "test" else each for each in manifest.files)
+    replace(manifest, files=changed).save(fewer / "manifest.json")
+    with pytest.raises(ValueError, match="differ in their test images or groups"):
+        gather(side, Side(pipeline.model_dir, fewer), metrics=METRICS, num_draws=50, seed=0)
+
+
+def test_the_slower_one_takes_longer(pipeline: Pipeline) -> None:
+    fast, slow = (Inspector.load(pipeline.model_dir) for _ in range(2))
+    once = slow.predict
+    slow.predict = lambda image: [once(image) for _ in range(4)][-1]
+    images = np.zeros((2, 64, 64, 3), dtype=np.uint8)
+    seconds = time_both([fast, slow], [images, images])
+    assert 2.0 < seconds[1] / seconds[0] < 8.0

@@ -1,0 +1,227 @@
+"""The gate's truth table: what every check says of every kind of number, and what that decides."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ndpnet.promotion.gate import (
+    MIN_UNITS,
+    Bounds,
+    Check,
+    Compared,
+    MetricBound,
+    Numbers,
+    Rate,
+    TypeDrop,
+    decide,
+    has_passed,
+)
+
+BOUNDS = Bounds(
+    metrics={"image_auroc": MetricBound(0.02, 0.7), "pro_auc": MetricBound(0.03, 0.3)},
+    false_alarm_budget=0.05,
+    false_alarm_bound="point",
+    max_type_drop=0.1,
+    max_latency_ratio=1.25,
+    max_export_difference=0.001,
+)
+GOOD = Numbers(
+    has_champion=True,
+    metrics={"image_auroc": Compared(0.9, 0.9, -0.02), "pro_auc": Compared(0.8, 0.9, -0.03)},
+    is_training_pinned=True,
+    is_test_pinned=True,
+    is_git_clean=True,
+    is_withdrawn=False,
+    num_seen=0,
+    num_units=MIN_UNITS,
+    threshold=0.5,
+    false_alarms=Rate(0.05, 0.01, 0.2),
+    worst_type=TypeDrop("hole", "pro_auc", 0.1),
+    latency_ratio=1.25,
+    has_export=True,
+    export_difference=0.001,
+)
+FIRST = replace(
+    GOOD,
+    has_champion=False,
+    metrics={"image_auroc": Compared(0.9), "pro_auc": Compared(0.8)},
+    worst_type=None,
+    latency_ratio=None,
+    has_export=False,
+    export_difference=None,
+)
+EPSILON = 1e-9
+
+
+def of(checks: tuple[Check, ...], name: str) -> Check:
+    """The check with this name."""
+    (found,) = [check for check in checks if check.name == name]
+    return found
+
+
+def metric(name: str, compared: Compared) -> dict[str, Compared]:
+    """The good numbers with one metric replaced."""
+    return {**GOOD.metrics, name: compared}
+
+
+# check, what differs from GOOD, verdict, whether it blocks, number
+TABLE = [
+    ("not rolled back", {}, "pass", False, 0),
+    ("not rolled back", {"is_withdrawn": True}, "fail", True, 1),
+    ("training data pinned", {}, "pass", False, 1),
+    ("training data pinned", {"is_training_pinned": False}, "fail", True, 0),
+    ("training data pinned", {"is_training_pinned": None}, "not available", True, None),
+    ("test data pinned", {}, "pass", False, 1),
+    ("test data pinned", {"is_test_pinned": False}, "fail", True, 0),
+    ("test data pinned", {"is_test_pinned": None}, "not available", True, None),
+    ("git tree clean", {}, "pass", False, 1),
+    ("git tree clean", {"is_git_clean": False}, "fail", True, 0),
+    ("git tree clean", {"is_git_clean": None}, "not available", True, None),
+    ("test images unseen", {}, "pass", False, 0),
+    ("test images unseen", {"num_seen": 1}, "fail", True, 1),
+    ("test images unseen", {"num_seen": None}, "not available", True, None),
+    ("independent test units", {}, "pass", False, MIN_UNITS),
+    ("independent test units", {"num_units": MIN_UNITS - 1}, "fail", True, MIN_UNITS - 1),
+    ("independent test units", {"num_units": None}, "not available", True, None),
+    ("threshold", {}, "pass", False, 0.5),
+    ("threshold", {"threshold": 0.0}, "pass", False, 0.0),
+    ("threshold", {"threshold": None}, "fail", True, None),
+    ("false-alarm rate", {}, "pass", False, 0.05),
+    ("false-alarm rate", {"false_alarms": Rate(0.05 + EPSILON, 0, 1)}, "fail", True, 0.05 + EPSILON),
+    ("false-alarm rate", {"false_alarms": None}, "not available", True, None),
+    ("metrics measurable", {}, "pass", False, 2),
+    ("metrics measurable", {"metrics": metric("pro_auc", Compared(None))}, "pass", False, 1),
+    ("metrics measurable", {"metrics": {}}, "fail", True, 0),
+    ("image_auroc", {}, "pass", False, 0.9),
+    ("image_auroc", {"metrics": metric("image_auroc", Compared(0.7, 0.7, 0))}, "pass", False, 0.7),
+    ("image_auroc", {"metrics": metric("image_auroc", Compared(0.69, 0.5, 0.1))}, "fail", True, 0.69),
+    ("image_auroc", {"metrics": metric("image_auroc", Compared(None))}, "not available", False, None),
+    ("pro_auc", {"metrics": metric("pro_auc", Compared(0.29, 0.1, 0.1))}, "fail", True, 0.29),
+    ("image_auroc against champion", {}, "pass", False, -0.02),
+    (
+        "image_auroc against champion",
+        {"metrics": metric("image_auroc", Compared(0.95, 0.9, -0.02 - EPSILON))},
+        "fail",
+        True,
+        -0.02 - EPSILON,
+    ),
+    ("image_auroc against champion", {"metrics": metric("image_auroc", Compared(None))}, "not available", False, None),
+    ("image_auroc against champion", {"metrics": metric("image_auroc", Compared(0.9))}, "not available", True, None),
+    (
+        "image_auroc against champion",
+        {"metrics": metric("image_auroc", Compared(0.9, 0.9, None))},
+        "not available",
+        True,
+        None,
+    ),
+    ("pro_auc against champion", {"metrics": metric("pro_auc", Compared(0.9, 0.9, -0.031))}, "fail", True, -0.031),
+    ("defect types", {}, "pass", False, 0.1),
+    ("defect types", {"worst_type": TypeDrop("hole", "pro_auc", 0.1 + EPSILON)}, "fail", True, 0.1 + EPSILON),
+    ("defect types", {"worst_type": TypeDrop("hole", "pro_auc", -0.2)}, "pass", False, -0.2),
+    ("defect types", {"worst_type": None}, "not available", False, None),
+    ("latency ratio", {}, "pass", False, 1.25),
+    ("latency ratio", {"latency_ratio": 1.25 + EPSILON}, "fail", True, 1.25 + EPSILON),
+    ("latency ratio", {"latency_ratio": None}, "not available", True, None),
+    ("export parity", {}, "pass", False, 0.001),
+    ("export parity", {"export_difference": 0.0011}, "fail", True, 0.0011),
+    ("export parity", {"export_difference": None}, "not available", True, None),
+    ("export parity", {"has_export": False, "export_difference": None}, "not applicable", False, None),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "verdict", "is_blocking", "number"), TABLE)
+def test_every_check_alone_decides(name: str, changes: dict, verdict: str, is_blocking: bool, number: float) -> None:
+    checks = decide(replace(GOOD, **changes), BOUNDS)
+    check = of(checks, name)
+    assert (check.verdict, check.is_blocking, check.number) == (verdict, is_blocking, number)
+    assert has_passed(checks) is not is_blocking
+    assert check.sentence
+    assert "\n" not in check.sentence
+
+
+def test_the_table_has_every_check() -> None:
+    names = [check.name for check in decide(GOOD, BOUNDS)]
+    assert len(names) == len(set(names))
+    assert {name for name, *_ in TABLE} == set(names)
+
+
+def test_at_every_bound_it_still_passes() -> None:
+    checks = decide(GOOD, BOUNDS)
+    assert has_passed(checks)
+    assert {check.verdict for check in checks} == {"pass"}
+    assert [check.bound for check in checks if check.name.endswith("champion")] == [-0.02, -0.03]
+    assert of(checks, "false-alarm rate").bound == 0.05
+
+
+def test_the_first_promotion_asks_for_everything_that_needs_no_champion() -> None:
+    checks = decide(FIRST, BOUNDS)
+    assert has_passed(checks)
+    skipped = {check.name for check in checks if check.verdict == "not applicable"}
+    against = {"image_auroc against champion", "pro_auc against champion"}
+    assert skipped == against | {"defect types", "latency ratio", "export parity"}
+    for name, changes, verdict, is_blocking, number in TABLE:
+        if name in skipped or "champion" in name:
+            continue
+        check = of(decide(replace(FIRST, **changes), BOUNDS), name)
+        assert (check.verdict, check.is_blocking, check.number) == (verdict, is_blocking, number)
+
+
+def test_nothing_known_is_nothing_promoted() -> None:
+    for has_champion in (True, False):
+        checks = decide(Numbers(has_champion=has_champion, metrics={}), BOUNDS)
+        assert not has_passed(checks)
+        assert "pass" not in {check.verdict for check in checks} - {of(checks, "not rolled back").verdict}
+
+
+def test_the_upper_bound_of_the_rate_can_be_asked_for() -> None:
+    strict = replace(BOUNDS, false_alarm_bound="upper")
+    check = of(decide(replace(GOOD, false_alarms=Rate(0.0, 0.0, 0.051)), strict), "false-alarm rate")
+    assert (check.verdict, check.number) == ("fail", 0.051)
+    assert of(decide(replace(GOOD, false_alarms=Rate(0.0, 0.0, 0.05)), strict), "false-alarm rate").verdict == "pass"
+
+
+known = st.none() | st.booleans()
+rate = st.floats(0, 1)
+
+
+@given(
+    st.builds(
+        Numbers,
+        has_champion=st.booleans(),
+        metrics=st.dictionaries(
+            st.sampled_from(["image_auroc", "pro_auc", "recall"]),
+            st.builds(Compared, st.none() | rate, st.none() | rate, st.none() | st.floats(-1, 1)),
+        ),
+        is_training_pinned=known,
+        is_test_pinned=known,
+        is_git_clean=known,
+        is_withdrawn=st.booleans(),
+        num_seen=st.none() | st.integers(0, 9),
+        num_units=st.none() | st.integers(0, 99),
+        threshold=st.none() | rate,
+        false_alarms=st.none() | st.builds(Rate, rate, rate, rate),
+        worst_type=st.none() | st.builds(TypeDrop, st.text(), st.just("pro_auc"), st.floats(-1, 1)),
+        latency_ratio=st.none() | st.floats(0, 100),
+        has_export=st.booleans(),
+        export_difference=st.none() | rate,
+    )
+)
+def test_whatever_the_numbers_a_pass_means_that_each_is_within_its_bound(numbers: Numbers) -> None:
+    checks = decide(numbers, BOUNDS)
+    json.dumps([check.to_dict() for check in checks], allow_nan=False)
+    for check in checks:
+        assert check.is_blocking or check.verdict != "fail"
+        assert (check.verdict in ("pass", "fail")) or check.number is None
+    if has_passed(checks):
+        assert numbers.is_training_pinned
+        assert numbers.is_test_pinned
+        assert numbers.is_git_clean
+        assert not numbers.is_withdrawn
+        assert numbers.num_seen == 0
+        assert numbers.false_alarms.value <= BOUNDS.false_alarm_budget
+        assert any(numbers.metrics[name].challenger is not None for name in BOUNDS.metrics if name in numbers.metrics)
+        if numbers.has_champion:
+            assert numbers.latency_ratio <= BOUNDS.max_latency_ratio
