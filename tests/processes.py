@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -32,11 +32,10 @@ class Finished:
         return [line for line, skip in zip(self.stderr.splitlines(), is_log, strict=True) if not skip]
 
 
-def start_cli(arguments: Sequence[object], log_path: Path) -> BaseProcess:
-    """Start `ndpnet ARGUMENTS`; it prints to LOG_PATH.out and LOG_PATH.err."""
-    process = SERVER.Process(
-        target=_call_main, args=([str(each) for each in arguments], str(log_path), dict(os.environ))
-    )
+def start_cli(arguments: Sequence[object], log_path: Path, environment: Mapping[str, str] | None = None) -> BaseProcess:
+    """Start `ndpnet ARGUMENTS`, in this environment or another; it prints to LOG_PATH.out and LOG_PATH.err."""
+    variables = dict(os.environ if environment is None else environment)
+    process = SERVER.Process(target=_call_main, args=([str(each) for each in arguments], str(log_path), variables))
     process.start()
     return process
 

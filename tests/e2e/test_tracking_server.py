@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import processes
 import pytest
 from mlflow_servers import MlflowServer, PostgresServer, stored_runs
-from processes import SERVER, TIME_LIMIT, Finished
+from processes import TIME_LIMIT, Finished, start_cli
 from proxy import Proxy
 from samples import CATEGORY, Pipeline, write_params
 from servers import S3Server
@@ -72,17 +71,10 @@ def run_of(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     mlflow.set_tracking_uri(before)
 
 
-def _call(environment: dict[str, str], arguments: list[str], log_path: str) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]  # clients have no keys of the store
-    os.environ |= environment
-    processes._call_main(arguments, log_path)
-
-
 def start(environment: dict[str, str], arguments: Sequence[object], log_path: Path) -> BaseProcess:
-    process = SERVER.Process(target=_call, args=(environment, [str(each) for each in arguments], str(log_path)))
-    process.start()
-    return process
+    # clients have no keys of the store
+    without_keys = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return start_cli(arguments, log_path, without_keys | environment)
 
 
 def finish(process: BaseProcess, log_path: Path) -> Finished:
