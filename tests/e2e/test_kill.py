@@ -48,8 +48,9 @@ def moments(work_dir: Path, out_dir: Path, phase: str) -> Iterator[Callable[[], 
     """When to kill: in computing and in checkpoints at random, in a checkpoint, and while the output is written."""
     rng = random.Random(phase)
     for _ in range(NUM_KILLS):
-        goal = num_lines(work_dir, phase) + rng.randint(1, 2)
-        yield after(rng.uniform(0.0, 0.2), lambda goal=goal: num_lines(work_dir, phase) >= goal)
+        goal = num_lines(work_dir, phase) + 1
+        # about a step of a fast machine: with more it would have ended before the last kill
+        yield after(rng.uniform(0.0, 0.02), lambda goal=goal: num_lines(work_dir, phase) >= goal)
     yield lambda: any(work_dir.glob(f"{phase}-*/state.tmp"))
     yield lambda: any(out_dir.parent.glob(f".{out_dir.name}.*.partial/weights.safetensors"))
 
