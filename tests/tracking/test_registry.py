@@ -274,6 +274,7 @@ def _kill_at_every_call(uri: str, folder: Path, kind: str) -> None:
     for part in ("model_registry", "tracking"):  # once, not in every child
         importlib.import_module(f"mlflow.store.{part}.sqlalchemy_store")
     os.environ["MLFLOW_TRACKING_URI"] = uri
+    os.environ.pop("NDPNET_TRACKING", None)  # the server of processes may have been started with it
     for at in range(1, 200):
         child = os.fork()  # no connection is open here, and MLflow need not be imported again
         if child == 0:
@@ -340,6 +341,7 @@ def test_killed_before_any_call_the_next_one_finishes(store: Path, tmp_path: Pat
 
 def _promote_until_done(version: int, uri: str, out_path: Path) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = uri
+    os.environ.pop("NDPNET_TRACKING", None)  # the server of processes may have been started with it
     refusals = []
     deadline = time.monotonic() + TIME_LIMIT / 2
     while time.monotonic() < deadline:

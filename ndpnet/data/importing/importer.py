@@ -84,7 +84,7 @@ def _clear_when_full(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ValueError(f"no space left to write {out} (free some, and run the same command again)") from error
+            raise ValueError(f"cannot write {out}: No space left on device (free some)") from error
         raise
 
 
