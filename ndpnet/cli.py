@@ -3,12 +3,11 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,41 @@ from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_tracking import tracking_group
 
+VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
 
 FolderPath = click.Path(path_type=Path)
 
 
 class OneLineErrors(click.Group):
-    """Turns what a user can cause into one line and exit code 1; anything else is a bug and keeps its traceback."""
+    """Turns what a user can cause into one line and exit code 1; anything else is a bug and keeps its traceback.
+
+    Verbs of the adapters, which this library does not import, come by the entry points of VERBS when asked for.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all verbs."""
+        return sorted({*super().list_commands(ctx), *_adapters_verbs()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A verb by its name."""
+        found = super().get_command(ctx, cmd_name)
+        return found or (verb.load() if (verb := _adapters_verbs().get(cmd_name)) else None)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own: --help of a verb, Ctrl-C
+            raise
         except (ValueError, OSError, RuntimeError) as error:
             if ctx.params.get("debug"):
                 raise
             raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def _adapters_verbs() -> dict[str, EntryPoint]:
+    return {each.name: each for each in distribution("ndpnet").entry_points if each.group == VERBS}
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,14 +115,6 @@ def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callab
     return click.option(name, type=FolderPath, required=True, help=text)
 
 
-def tracked(step: str, out: Path, params: Any = None, **about: Any) -> AbstractContextManager[Any]:
-    """The run of a step on the tracking server; nothing where NDPNET_TRACKING is off."""
-    from ndpnet import tracking
-    from ndpnet.cli_registry import run_identity
-
-    return tracking.step_run(step, out=out, params=params, identity=run_identity, **about)
-
-
 WORK_DIR = click.option(
     "--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where checkpoints live."
 )
@@ -128,11 +138,9 @@ def demo_data(out: Path) -> None:
 @with_params
 def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
     """Decode one category into arrays with a manifest and a split."""
-    from ndpnet import steps
+    from ndpnet import tracked_steps
 
-    with tracked("prepare", out, params, category=category, inputs={"data": data / category}) as run:
-        metrics = run.result(steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned))
-    _echo(metrics)
+    _echo(tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned))
 
 
 @main.command("synthesize")
@@ -140,11 +148,9 @@ def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: 
 @with_params
 def synthesize(out: Path, params: Any) -> None:
     """Make the bank of artificial defects."""
-    from ndpnet import steps
+    from ndpnet import tracked_steps
 
-    with tracked("synthesize", out, params) as run:
-        metrics = run.result(steps.synthesize(out, params))
-    _echo(metrics)
+    _echo(tracked_steps.synthesize(out, params))
 
 
 @main.command("train-phase1")
@@ -155,12 +161,9 @@ def synthesize(out: Path, params: Any) -> None:
 @with_params
 def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: Path, params: Any) -> None:
     """Train encoder and decoder; resumes where it was killed."""
-    from ndpnet import steps
+    from ndpnet import tracked_steps
 
-    inputs = {"prepared": prepared, "bank": bank}
-    with tracked("train-phase1", out, params, inputs=inputs, work_dir=work_dir) as run:
-        metrics = run.result(steps.train_phase1(prepared, bank, out, params, work_dir))
-    _echo(metrics)
+    _echo(tracked_steps.train_phase1(prepared, bank, out, params, work_dir))
 
 
 @main.command("train-phase2")
@@ -172,13 +175,9 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: Path, params: 
 @with_params
 def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: Path, params: Any) -> None:
     """Train attention, decoder and segmentation, fit the threshold, write the model package."""
-    from ndpnet import steps
+    from ndpnet import tracked_steps
 
-    inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
-    with tracked("train-phase2", out, params, inputs=inputs, work_dir=work_dir) as run:
-        arguments = (prepared, bank, phase1, out, params, work_dir)
-        metrics = run.result(steps.train_phase2(*arguments, pictures_dir=run.pictures_dir))
-    _echo(metrics)
+    _echo(tracked_steps.train_phase2(prepared, bank, phase1, out, params, work_dir))
 
 
 @main.command("evaluate")
@@ -188,10 +187,9 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
 @with_params
 def evaluate(prepared: Path, model: Path, out: Path, params: Any) -> None:
     """Judge the test images; write metrics, predictions, overlays and the HTML report."""
-    from ndpnet import steps
+    from ndpnet import tracked_steps
 
-    with tracked("evaluate", out, params, inputs={"prepared": prepared, "model": model}) as run:
-        run.result(steps.evaluate(prepared, model, out, params, _run_identity()))
+    tracked_steps.evaluate(prepared, model, out, params)
     click.echo((out / "table.txt").read_text())
     click.echo(f"report: {out / 'report.html'}")
 
@@ -245,17 +243,3 @@ def inspect(target: Path, model: Path, out: Path, threshold: float | None, devic
 def _echo(metrics: dict[str, Any]) -> None:
     for name, value in metrics.items():
         click.echo(f"{name}: {value}")
-
-
-def _run_identity() -> dict[str, str]:
-    """Commit and machine of this run, for the report; nothing where git cannot tell."""
-    import platform
-
-    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    identity = {"ndpnet": __version__, "machine": machine}
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return identity
-    return identity | {"git commit": commit}

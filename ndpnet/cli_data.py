@@ -134,13 +134,9 @@ def version_data_command(out: Path, **options: Any) -> None:
 
     Credentials come from the environment, as AWS_ACCESS_KEY_ID.
     """
-    from ndpnet import steps, tracking
-    from ndpnet.cli_registry import run_identity
+    from ndpnet import tracked_steps
 
-    source = {name: options[name] for name in ("url", "revision", "path", "prefix", "manifest")}
-    with tracking.step_run("version-data", out=out, identity=run_identity, source=source) as run:
-        identity = run.result(steps.version_data(out, **options))
-    _echo_identity(identity)
+    _echo_identity(tracked_steps.version_data(out, **options))
 
 
 def _echo_identity(identity: dict[str, Any]) -> None:

@@ -1,13 +1,7 @@
 """Verbs from a run to the champion: register, download, promote and what follows from them."""
 
-import getpass
-import hashlib
 import json
-import os
-import platform
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +22,11 @@ FolderPath = click.Path(path_type=Path)
 )
 def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:
     """Register MODEL with its evidence and its card; the same package registers once."""
-    from ndpnet import steps
+    from ndpnet import tracked_steps
+    from ndpnet.inference.package import read_package
 
-    record = steps.register(model, evaluation, out, identity=run_identity(), data_dir=data)
+    report_path = data / read_package(model).config["category"] / "import.json"
+    record = tracked_steps.register(model, evaluation, out, import_report=report_path)
     click.echo(f"{record['name']} version {record['version']}, package {record['package_hash'][:12]}")
     click.echo(f"next: ndpnet promote {record['name']} --version {record['version']}")
 
@@ -47,32 +43,6 @@ def download(name: str, ref: str, out: Path) -> None:
     from ndpnet.tracking.models import download_package
 
     click.echo(f"{name} {ref}: {download_package(name, ref.removeprefix('@'), out)}")
-
-
-def run_identity() -> dict[str, str]:
-    """Commit, lock file, image and pipeline run of this process, as tags; "unknown" where nothing can tell."""
-    lock_path = Path("requirements.lock")
-    lock_hash = hashlib.sha256(lock_path.read_bytes()).hexdigest() if lock_path.is_file() else "unknown"
-    return {
-        **_git_identity(),
-        "lock_hash": lock_hash,
-        "image_digest": os.environ.get("NDPNET_IMAGE_DIGEST", ""),
-        "kfp_run_id": os.environ.get("NDPNET_KFP_RUN_ID", ""),
-    }
-
-
-def _git_identity() -> dict[str, str]:
-    try:
-        commit = _git("rev-parse", "HEAD")
-        # a new file that is not committed can change a result as much as a changed one
-        is_dirty = bool(_git("status", "--porcelain"))
-    except (OSError, subprocess.SubprocessError):
-        return {"git_commit": "unknown", "git_dirty": "unknown"}
-    return {"git_commit": commit, "git_dirty": "true" if is_dirty else "false"}
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
 # ---- promote, rollback, history, reproduce
@@ -97,17 +67,16 @@ def promote(
     name: str, force: bool, reason: str, params_path: Path | None, overrides: tuple[str, ...], **wish: Any
 ) -> None:
     """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
-    from ndpnet import steps
+    from ndpnet import tracked_steps
     from ndpnet.config import PARAMS_PATH, load_params
 
     if force != bool(reason.strip()):
         raise ValueError("--force and --reason TEXT belong together (say why the gate is not to decide)")
-    _prepare_registry()
     as_json, version, out = wish.pop("as_json"), wish.pop("version"), wish.pop("out")
     if wish["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
         wish["prepared"] = usual
     params = load_params(params_path or PARAMS_PATH, overrides=overrides)
-    report = steps.promote(name, out, params, version=version, force_reason=reason.strip(), author=_author(), **wish)
+    report = tracked_steps.promote(name, out, params, version=version, force_reason=reason.strip(), **wish)
     if as_json:
         click.echo(json.dumps(report, sort_keys=True, indent=2))
     else:
@@ -126,9 +95,10 @@ def rollback(name: str, reason: str) -> None:
         raise ValueError("--reason is empty (say why the champion is withdrawn)")
     _prepare_registry()
     from ndpnet.promotion.promote import rollback as go_back
+    from ndpnet.tracking.identity import author
     from ndpnet.tracking.registry import Author
 
-    old, new = go_back(name, reason.strip(), Author(**_author()))
+    old, new = go_back(name, reason.strip(), Author(**author()))
     click.echo(f"{name}: champion is version {new} again, no longer {old}")
 
 
@@ -176,13 +146,3 @@ def _prepare_registry() -> None:
     from ndpnet.tracking.client import prepare_environment
 
     prepare_environment()  # before MLflow is imported
-
-
-def _author() -> dict[str, str]:
-    """Who calls, and when."""
-    who = os.environ.get("NDPNET_USER") or f"{getpass.getuser()}@{platform.node()}"
-    run_id = os.environ.get("NDPNET_KFP_RUN_ID")
-    return {
-        "who": f"{who} (pipeline run {run_id})" if run_id else who,
-        "when": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-    }

@@ -3,13 +3,16 @@
 import json
 import logging
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ndpnet.config import Params, parse_params
 from ndpnet.files import atomic_folder, check_output, hash_of, write_json
 from ndpnet.lineage import code_hash, folder_hash, identity_params
+
+if TYPE_CHECKING:
+    from ndpnet.data.versions.resolving import DataSource
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +22,7 @@ BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources"}
 BANK_PARAMETERS |= {"line_share", "line_width_min", "line_width_max", "line_max_log2_grid"}
 PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
 REGISTERED = "registered.json"
+SOURCE_HASH = "source_hash"  # tag of a version: the pictures of its category, as their source names them
 
 ParamsLike = Params | str
 
@@ -41,6 +45,40 @@ def version_data(
 
     wanted = {"url": url, "revision": revision, "path": path, "prefix": prefix, "manifest": manifest}
     return fetch_version(out, **wanted, endpoint_url=endpoint_url)
+
+
+def resolve_version(out: Path, source: "DataSource") -> dict[str, Any]:
+    """Write resolved.json: which version of the data a branch, a manifest or a folder means now, and its files.
+
+    -> source (as JSON), version (hash), categories with their counts, num_files.
+    """
+    from ndpnet.data.versions.resolving import RESOLVED, resolve
+
+    check_output(out, marker=RESOLVED)
+    resolved = resolve(source)
+    with atomic_folder(out, marker=RESOLVED) as folder:
+        write_json(folder / RESOLVED, asdict(resolved))
+    named = {"source": json.dumps(asdict(resolved.source), sort_keys=True), "version": resolved.source.version}
+    return named | {"categories": resolved.counts(), "num_files": len(resolved.files)}
+
+
+def choose_categories(resolved: Path, categories: list[str], *, only_new_data: bool = False) -> list[str]:
+    """Which of the categories (none: all there are) to train; with `only_new_data` those that their champion never saw.
+
+    resolved: output of `resolve_version`. ValueError names a category that the data do not have.
+    """
+    from ndpnet.data.versions.resolving import Resolved
+
+    version = Resolved.load(resolved)
+    hashes = {category: version.category_hash(category) for category in categories or version.counts()}
+    if not only_new_data:
+        return list(hashes)
+    from ndpnet.tracking.client import prepare_environment
+
+    prepare_environment()  # before MLflow is imported
+    from ndpnet.tracking.versions import champion_tags
+
+    return [each for each, value in hashes.items() if champion_tags(each).get(f"ndpnet.{SOURCE_HASH}") != value]
 
 
 def prepare(
@@ -148,15 +186,14 @@ def register(
     out: Path,
     *,
     identity: dict[str, str] | None = None,
-    data_dir: Path | None = None,
+    import_report: Path | None = None,
     run_id: str | None = None,
 ) -> dict[str, Any]:
     """Register a package with its evaluation and card in the model registry, once; write registered.json.
 
-    identity: commit, lock, image and run that made it, as tags; data_dir: where an import report names the licence;
+    identity: commit, lock, image and run that made it, as tags; import_report: names the licence, if it is there;
     run_id: a run to log to, instead of one of its own. -> name, version, run_id, model_id, package_hash, tags.
     """
-    from ndpnet.inference.package import read_package
     from ndpnet.model_card import read_licence
     from ndpnet.tracking.client import prepare_environment
 
@@ -164,8 +201,7 @@ def register(
     from ndpnet.tracking.models import register as register_package
 
     check_output(out, marker=REGISTERED)
-    category = read_package(model).config["category"]
-    licence = read_licence(Path(data_dir) / category / "import.json") if data_dir else ""
+    licence = read_licence(Path(import_report)) if import_report else ""
     record = register_package(model, evaluation, identity=identity or {}, licence=licence, run_id=run_id)
     with atomic_folder(out, marker=REGISTERED) as folder:
         write_json(folder / REGISTERED, record)
@@ -188,6 +224,9 @@ def promote(
 
     author: who and when (ISO 8601).
     """
+    from ndpnet.tracking.client import prepare_environment
+
+    prepare_environment()  # before MLflow is imported
     from ndpnet.promotion import promote as promotion
     from ndpnet.tracking.registry import Author
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from ndpnet.data.tiling import Tiling
 from ndpnet.files import atomic_folder, sha256_of, write_json
 
 FORMAT_VERSION = 2
-SETTINGS = "prepared.json"
+SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
 MODES = ("resize", "tile")
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ def prepare(
         manifest.save(partial_dir / "manifest.json")
         if roi is not None:
             write_roi(partial_dir / ROI, roi)
+        if (category_dir / IMPORT_REPORT).is_file():
+            shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
         roi_sha256 = None if roi is None else sha256_of(partial_dir / ROI)
         write_json(partial_dir / SETTINGS, settings | {"roi_sha256": roi_sha256})
     return _counts(manifest) | counts | {"has_roi": roi is not None}

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -223,11 +223,11 @@ class PinnedRevision:
         finally:
             clean_repos()  # the clone's configuration holds the URL
 
-    def bring(self, folder: Path) -> None:
-        """Copy the files from the remote into `folder` and verify each; those that are there already are kept."""
+    def bring(self, folder: Path, paths: Iterable[str]) -> None:
+        """Copy the named files from the remote into `folder` and verify each; those that are there already are kept."""
         from fsspec.callbacks import TqdmCallback
 
-        wanted = {path: md5 for path, md5 in self.files.items() if not self._has(folder, path)}
+        wanted = {path: self.files[path] for path in paths if not self._has(folder, path)}
         for parent in {(folder / path).parent for path in wanted}:
             parent.mkdir(parents=True, exist_ok=True)
         progress = TqdmCallback(tqdm_kwargs={"desc": "fetching", "unit": "file", "disable": None})

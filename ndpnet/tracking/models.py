@@ -40,7 +40,7 @@ from ndpnet.tracking.versions import (
 logger = logging.getLogger(__name__)
 
 # what a caller may say of the run that made a model; the rest is read from the package
-RUN_IDENTITY = ("git_commit", "git_dirty", "lock_hash", "image_digest", "kfp_run_id", "plan")
+RUN_IDENTITY = ("git_commit", "git_dirty", "lock_hash", "image_digest", "kfp_run_id", "plan", "source_hash")
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 LOCK_SECONDS = 600.0
 MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "false_alarm_rate")

@@ -20,7 +20,7 @@ NO_RESULTS = ("step", "lr", "format_version")  # of a history's last row, of a b
 KFP_RUN, COMMIT = "ndpnet.kfp_run_id", "ndpnet.git_commit"
 # what a step's output has to show: its history, and the small files that are kept
 KEPT: dict[str, tuple[str | None, tuple[str, ...]]] = {
-    "version-data": (None, ("version.json",)),
+    "version-data": (None, ("version.json", "resolved.json")),
     "prepare": (None, ("manifest.json", "prepared.json")),
     "synthesize": (None, ("bank.json",)),
     "train-phase1": (HISTORY, ("phase1.json",)),
@@ -58,7 +58,7 @@ def new_record(
     category = category or (dataset["name"] if dataset else "")
     values = params.model_dump(mode="json") if params else {}
     tags = _tags(step, params, identity)
-    sources = _sources_hash()
+    sources = sources_hash()
     plan = _plan(values, sources, tags)
     what = {name: _identity_of(Path(folder)) for name, folder in inputs.items()}
     source = {name: redact(str(value)) for name, value in source.items() if value}
@@ -101,7 +101,8 @@ def add_results(record: Record, out: Path, result: Mapping[str, Any]) -> None:
         if isinstance(value, str | bool):
             record.tags[f"ndpnet.result.{name}"] = redact(json.dumps(value) if isinstance(value, bool) else value)
     if record.step == "prepare":
-        record.dataset = _data_of_prepared(record.step, {"prepared": out}, record.inputs.get("data", ""))
+        source = record.source or {"uri": record.inputs.get("data", "")}
+        record.dataset = _data_of_prepared(record.step, {"prepared": out}, source)
     elif record.step == "version-data":
         record.dataset = _data_of_version(result, record.source)
 
@@ -125,7 +126,7 @@ def _tags(step: str, params: Params | None, identity: Mapping[str, str]) -> dict
     return tags
 
 
-def _sources_hash() -> str:
+def sources_hash() -> str:
     """Hash of the whole library: what a step computes is a function of it, of parameters and inputs."""
     paths = sorted(PACKAGE_DIR.rglob("*.py"))
     return hash_of([[path.relative_to(PACKAGE_DIR).as_posix(), sha256_of(path)] for path in paths])
@@ -142,7 +143,9 @@ def _is_description(path: Path) -> bool:
     return path.suffix in (".json", ".jsonl")
 
 
-def _data_of_prepared(step: str, inputs: Mapping[str, Path], raw_dir: str = "") -> dict[str, Any] | None:
+def _data_of_prepared(
+    step: str, inputs: Mapping[str, Path], source: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
     """The data set of a prepared folder; it comes from where `prepare` had it, if that is known here."""
     folder = inputs.get("prepared")
     if folder is None or not (Path(folder) / "manifest.json").is_file():
@@ -156,14 +159,14 @@ def _data_of_prepared(step: str, inputs: Mapping[str, Path], raw_dir: str = "") 
         "name": manifest.category,
         "digest": manifest.data_hash,
         "source_type": "local",
-        "source": {"uri": raw_dir} if raw_dir else (same or [{"uri": str(folder)}])[0],
+        "source": dict(source) if source else (same or [{"uri": str(folder)}])[0],
         "profile": {"data_hash": manifest.data_hash, **counts},
         "context": {"prepare": "preparation", "evaluate": "evaluation"}.get(step, "training"),
     }
 
 
 def _data_of_version(result: Mapping[str, Any], source: Mapping[str, str]) -> dict[str, Any] | None:
-    digest = str(result.get("data_hash") or result.get("pinned_hash") or "")
+    digest = str(result.get("data_hash") or result.get("pinned_hash") or result.get("version") or "")
     if not digest:
         return None
     return {

@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
-from ndpnet.tracking.client import is_off, redact
+from ndpnet.tracking.client import connect, is_off, redact
 
 PACKAGE_HASH, EVALUATION_HASH, CATEGORY = "ndpnet.package_hash", "ndpnet.evaluation_hash", "ndpnet.category"
 MAX_NAME = 200  # characters; the registry's column has 256
@@ -38,6 +38,18 @@ def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion
         raise ValueError(
             f"no {name} {str(ref)!r} in the registry (it has {', '.join(known) or 'no version'})"
         ) from error
+
+
+def champion_tags(category: str) -> dict[str, str]:
+    """The tags of a category's champion; none where there is no champion. ValueError: the registry fails."""
+    name = registered_name(category)
+    with in_one_line():
+        try:
+            return dict(connect().get_model_version_by_alias(name, "champion").tags)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return {}
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:

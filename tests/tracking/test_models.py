@@ -19,13 +19,13 @@ from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
 from ndpnet.cli import main
-from ndpnet.cli_registry import run_identity
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import read_package
 from ndpnet.tracking import models, upload, versions
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flavor import PACKAGE_PATH
+from ndpnet.tracking.identity import run_identity
 
 NAME = f"ndpnet-{CATEGORY}"
 IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64}

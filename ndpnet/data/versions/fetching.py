@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from ndpnet.data.versions.version import VERSION, Version, find_damage, version_of_files
+from ndpnet.data.versions.version import VERSION, Version, choose, find_damage, version_of_files
 from ndpnet.files import atomic_folder, check_output, sha256_of
 from ndpnet.storage.pins import PinnedRevision, redact
 
@@ -26,24 +26,32 @@ def fetch_version(
     prefix: str | None,
     manifest: str | Path | None,
     endpoint_url: str | None,
+    category: str = "",
 ) -> dict[str, Any]:
-    """Write one version's files and its version.json under `out_dir`. -> its identity.
+    """Write one version's files, or those of a category, and its version.json under `out_dir`. -> its identity.
 
     A folder that holds this version already is verified and kept. What was fetched before a failure is kept beside
     it for the next try. ValueError names what is wrong, without credentials.
     """
+    check_source(url, prefix, manifest)
+    out_dir = Path(out_dir).resolve()
+    check_output(out_dir, marker=VERSION)
+    if url is not None:
+        return _fetch_revision(out_dir, url, revision, checked_path(url, path), endpoint_url, category)
+    version = read_manifest(manifest, endpoint_url).only(category)
+    return _fetch_prefix(out_dir, prefix, version, endpoint_url, category)
+
+
+def check_source(url: str | None, prefix: str | None, manifest: str | Path | None) -> None:
+    """Refuse a source that names none or two places. ValueError names the mend."""
     if (url is None) == (prefix is None):
         raise ValueError("either a git repository or an S3 prefix names the data (pass --url or --prefix)")
     if prefix is not None and manifest is None:
         raise ValueError(f"no manifest says which files of {prefix} to take (pass --manifest version.json)")
-    out_dir = Path(out_dir).resolve()
-    check_output(out_dir, marker=VERSION)
-    if url is not None:
-        return _fetch_revision(out_dir, url, revision, _checked_path(url, path), endpoint_url)
-    return _fetch_prefix(out_dir, prefix, _read_manifest(manifest, endpoint_url), endpoint_url)
 
 
-def _checked_path(url: str, path: str) -> str:
+def checked_path(url: str, path: str) -> str:
+    """The pinned folder's path inside a repository. ValueError: the URL names none, or the path leaves it."""
     if "://" in url and not urlsplit(url).path.strip("/"):
         raise ValueError(f"the git URL {redact(url, url)} names no repository (complete it)")
     if ".." in PurePosixPath(path).parts or not path.strip("/."):
@@ -52,37 +60,41 @@ def _checked_path(url: str, path: str) -> str:
 
 
 def _fetch_revision(
-    out_dir: Path, url: str, revision: str | None, path: str, endpoint_url: str | None
+    out_dir: Path, url: str, revision: str | None, path: str, endpoint_url: str | None, category: str
 ) -> dict[str, Any]:
     with PinnedRevision.open(url, revision, path, endpoint_url=endpoint_url) as pinned:
         logger.info("%s of %s is commit %s", revision or "HEAD", redact(url, url), pinned.commit)
-        there = _intact_version(out_dir)
-        if there is not None and there.pinned_hash == pinned.hash:
+        there, wanted = _intact_version(out_dir), choose(pinned.files, category)
+        if there and there.pinned_hash == pinned.hash and [file.path for file in there.files] == wanted:
             kept = Version(there.files, pinned.commit, pinned.hash)
             if kept != there:  # another commit that pins the same data
                 kept.save(out_dir / VERSION)
             return _kept(out_dir, kept)
         with _staging_folder(out_dir) as staging_dir:
-            pinned.bring(staging_dir)
-            version = version_of_files(staging_dir, pinned.files, revision=pinned.commit, pinned_hash=pinned.hash)
+            pinned.bring(staging_dir, wanted)
+            version = version_of_files(staging_dir, wanted, revision=pinned.commit, pinned_hash=pinned.hash)
             _move_into_place(staging_dir, out_dir, version)
     return version.identity()
 
 
-def _fetch_prefix(out_dir: Path, prefix: str, version: Version, endpoint_url: str | None) -> dict[str, Any]:
+def _fetch_prefix(
+    out_dir: Path, prefix: str, version: Version, endpoint_url: str | None, category: str
+) -> dict[str, Any]:
     from ndpnet.storage.s3 import download
 
     there = _intact_version(out_dir)
     if there == version:
         return _kept(out_dir, version)
     with _staging_folder(out_dir) as staging_dir:
-        download(prefix, staging_dir, endpoint_url=endpoint_url)
+        below = f"{prefix.rstrip('/')}/{category}" if category else prefix
+        download(below, staging_dir / category, endpoint_url=endpoint_url)
         _check_download(staging_dir, prefix, version)
         _move_into_place(staging_dir, out_dir, version)
     return version.identity()
 
 
-def _read_manifest(source: str | Path, endpoint_url: str | None) -> Version:
+def read_manifest(source: str | Path, endpoint_url: str | None) -> Version:
+    """The version that a manifest lists: a file here, or an object."""
     if not str(source).startswith("s3://"):
         return Version.load(Path(source))
     from ndpnet.storage.s3 import read_object

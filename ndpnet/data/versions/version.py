@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,6 +50,11 @@ class Version:
             "num_bytes": sum(file.size for file in self.files),
             "categories": count_pictures(file.path for file in self.files),
         }
+
+    def only(self, category: str) -> "Version":
+        """The files of one category; of all, where it is empty. ValueError names the categories."""
+        chosen = set(choose([file.path for file in self.files], category))
+        return replace(self, files=tuple(file for file in self.files if file.path in chosen))
 
     def save(self, path: Path) -> None:
         """Write it as JSON; equal versions give equal bytes."""
@@ -116,6 +121,16 @@ def check_pinned(data_dir: Path, category: str) -> None:
             _check_with_version(data_dir, category)
         else:
             raise ValueError(f"{data_dir}/ is not pinned (run `dvc add {data_dir}`, or {ALLOW})")
+
+
+def choose(paths: Iterable[str], category: str) -> list[str]:
+    """Those of a category, or all where it is empty. ValueError names the categories that there are."""
+    paths = sorted(paths)
+    chosen = [path for path in paths if not category or path.startswith(f"{category}/")]
+    if not chosen:
+        known = ", ".join(count_pictures(paths)) or "none"
+        raise ValueError(f"the data have no category {category!r} (they have: {known})")
+    return chosen
 
 
 def version_of(data_dir: Path) -> Version:

@@ -1,0 +1,101 @@
+"""The steps with their runs on the tracking server: what the command line and the pipeline's components call.
+
+Same arguments as in `steps`; each returns what the step returns.
+"""
+
+import json
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ndpnet import steps, tracking
+from ndpnet.config import Params, parse_params
+from ndpnet.data.versions.resolving import DataSource, Resolved, local_copy
+from ndpnet.tracking.identity import author, report_identity, run_identity
+
+ParamsLike = Params | str
+
+
+def version_data(out: Path, *, endpoint_url: str | None = None, **source: Any) -> dict[str, Any]:
+    """Write one version of the data."""
+    with tracking.step_run("version-data", out=Path(out), identity=run_identity, source=source) as run:
+        return run.result(steps.version_data(Path(out), endpoint_url=endpoint_url, **source))
+
+
+def resolve_version(out: Path, source: DataSource) -> dict[str, Any]:
+    """Write which version of the data a source means now."""
+    with tracking.step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
+        return run.result(steps.resolve_version(Path(out), source))
+
+
+def prepare_version(source: str, category: str, out: Path, params: ParamsLike) -> dict[str, Any]:
+    """Fetch one category of a resolved version (its `source`, as JSON), decode it, and drop the pictures."""
+    resolved = DataSource(**json.loads(source))
+    with local_copy(resolved, category) as data_dir:
+        about = {"category": category, "inputs": {"data": data_dir / category}, "source": resolved.named()}
+        with _tracked("prepare", out, params, **about) as run:
+            return run.result(steps.prepare(data_dir, category, Path(out), params))
+
+
+def prepare(
+    data_dir: Path, category: str, out: Path, params: ParamsLike, *, allow_unpinned: bool = False
+) -> dict[str, Any]:
+    """Decode one category."""
+    inputs = {"data": Path(data_dir) / category}
+    with _tracked("prepare", out, params, category=category, inputs=inputs) as run:
+        return run.result(steps.prepare(data_dir, category, out, params, allow_unpinned=allow_unpinned))
+
+
+def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
+    """Make the defect bank."""
+    with _tracked("synthesize", out, params) as run:
+        return run.result(steps.synthesize(out, params))
+
+
+def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: Path) -> dict[str, float]:
+    """Train encoder and decoder."""
+    inputs = {"prepared": prepared, "bank": bank}
+    with _tracked("train-phase1", out, params, inputs=inputs, work_dir=work_dir) as run:
+        return run.result(steps.train_phase1(prepared, bank, out, params, work_dir))
+
+
+def train_phase2(
+    prepared: Path, bank: Path, phase1: Path, out: Path, params: ParamsLike, work_dir: Path
+) -> dict[str, float]:
+    """Train attention, decoder and segmentation, and write the model package."""
+    inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
+    with _tracked("train-phase2", out, params, inputs=inputs, work_dir=work_dir) as run:
+        arguments = (prepared, bank, phase1, out, params, work_dir)
+        return run.result(steps.train_phase2(*arguments, pictures_dir=run.pictures_dir))
+
+
+def evaluate(prepared: Path, model: Path, out: Path, params: ParamsLike) -> dict[str, Any]:
+    """Judge the test images."""
+    with _tracked("evaluate", out, params, inputs={"prepared": prepared, "model": model}) as run:
+        return run.result(steps.evaluate(prepared, model, out, params, report_identity()))
+
+
+def register(
+    model: Path, evaluation: Path, out: Path, *, import_report: Path | None = None, resolved: Path | None = None
+) -> dict[str, Any]:
+    """Register a package with its evidence; resolved: the version of the data that it was made from."""
+    identity = run_identity()
+    if resolved is not None:
+        from ndpnet.inference.package import read_package
+
+        category = read_package(Path(model)).config["category"]
+        identity |= {steps.SOURCE_HASH: Resolved.load(resolved).category_hash(category)}
+    return steps.register(Path(model), Path(evaluation), Path(out), identity=identity, import_report=import_report)
+
+
+def promote(name: str, out: Path | None, params: ParamsLike, **wish: Any) -> dict[str, Any]:
+    """Judge a version, and make it the champion if it passes."""
+    return steps.promote(name, out, params, author=author(), **wish)
+
+
+def _tracked(step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **about: Any) -> AbstractContextManager:
+    paths = {name: Path(folder) for name, folder in (inputs or {}).items()}
+    about |= {"params": parse_params(params), "inputs": paths, "identity": run_identity}
+    if "work_dir" in about:
+        about["work_dir"] = Path(about["work_dir"])
+    return tracking.step_run(step, out=Path(out), **about)
