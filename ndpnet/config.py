@@ -161,6 +161,39 @@ class PromotionConfig(Section):
         return self
 
 
+class PodConfig(Section):
+    """What a pod asks for, and may take: Kubernetes quantities, as 500m and 16Gi."""
+
+    cpu_request: str
+    cpu_limit: str
+    memory_request: str
+    memory_limit: str
+    timeout_seconds: Positive
+
+
+class ClusterConfig(Section):
+    """How Kubernetes runs the pipeline: no part of a model's identity."""
+
+    image: str
+    namespace: str
+    work_dir: str
+    work_pvc: str
+    gpu_resource: str
+    node_selector: dict[str, str]
+    tolerations: tuple[dict[str, str], ...]
+    training_pod: PodConfig
+    other_pod: PodConfig
+    shm_size: str
+    s3_secret: str
+    mlflow_secret: str
+    webhook_secret: str
+    pull_secrets: tuple[str, ...]
+    run_as_user: Positive
+    num_retries: Annotated[int, Field(ge=0)]
+    backoff_seconds: Positive
+    parallel_categories: Positive
+
+
 class RuntimeConfig(Section):
     """How a step runs on this machine: no part of a model's identity."""
 
@@ -185,6 +218,7 @@ class Params(Section):
     evaluation: EvaluationConfig
     promotion: PromotionConfig
     runtime: RuntimeConfig
+    cluster: ClusterConfig
 
     @model_validator(mode="after")
     def _batch_is_shared_evenly(self) -> "Params":

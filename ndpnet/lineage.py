@@ -32,6 +32,7 @@ def identity_params(params: Params) -> dict[str, Any]:
         "runtime": True,
         "categories": True,
         "promotion": True,
+        "cluster": True,
         "synthesis": {"sources"},
     }  # the bank's hash stands for its sources
     values = params.model_dump(mode="json", exclude=elsewhere)

@@ -1,0 +1,26 @@
+"""The model on the test images."""
+
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output, OutputPath
+
+from components.base import component
+
+
+@component
+def evaluate(
+    prepared: Input[Dataset],
+    model: Input[Model],
+    evaluation: Output[Artifact],
+    metrics: Output[Metrics],
+    roc: Output[ClassificationMetrics],
+    report: Output[HTML],
+    summary: OutputPath(str),
+    params: str,
+) -> bool:
+    """Judge the test images; summary: the metrics as JSON. -> whether they pass the floors: worth registering"""
+    from components.outputs import show_evaluation
+    from ndpnet import tracked_steps
+    from ndpnet.promotion.floors import passes_floor
+
+    judged = tracked_steps.evaluate(prepared.path, model.path, evaluation.path, params)
+    show_evaluation(evaluation.path, judged, metrics, roc, report, summary)
+    return passes_floor(judged, params)

@@ -1,0 +1,62 @@
+"""What KFP's pages show of a step's result; runs in the pods. The one place that knows KFP's artifact classes."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+from kfp.dsl import HTML, ClassificationMetrics, Metrics
+
+MAX_POINTS = 200  # of a ROC curve in the artifact's metadata
+
+
+def show_evaluation(
+    evaluation_dir: str, judged: dict, metrics: Metrics, roc: ClassificationMetrics, report: HTML, summary: str
+) -> None:
+    """Metrics, ROC curve and report of an evaluation as KFP's artifacts; what the final report needs in `summary`."""
+    from ndpnet.evaluation.overview import summary_text
+
+    for name, value in judged.items():
+        if isinstance(value, dict) and isinstance(value.get("value"), float):
+            metrics.log_metric(name, value["value"])
+    _show_roc(Path(evaluation_dir) / "predictions.csv", roc)
+    counts = judged.get("confusion")
+    if counts:
+        matrix = [[counts["true_negative"], counts["false_positive"]]]
+        matrix.append([counts["false_negative"], counts["true_positive"]])
+        roc.log_confusion_matrix(["good", "defective"], matrix)
+    shutil.copyfile(Path(evaluation_dir) / "report.html", report.path)
+    Path(summary).write_text(summary_text(judged), encoding="utf-8")
+
+
+def _show_roc(predictions: Path, roc: ClassificationMetrics) -> None:
+    from sklearn.metrics import roc_curve
+
+    with predictions.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    labels = [row["defect_type"] != "good" for row in rows]
+    if len(set(labels)) < 2:
+        return  # no curve without both classes
+    false_alarms, recall, thresholds = roc_curve(labels, [float(row["score"]) for row in rows])
+    chosen = sorted({*range(0, len(recall), 1 + len(recall) // MAX_POINTS), len(recall) - 1})
+    points = [[float(values[index]) for index in chosen] for values in (false_alarms, recall, thresholds)]
+    # the curve's first point calls nothing defective: scikit-learn says infinity, which JSON cannot; scores end at 1
+    roc.log_roc_curve(points[0], points[1], [min(threshold, 1.0) for threshold in points[2]])
+
+
+def row_of(category: str, summary: str) -> str:
+    """A category's row, as a parameter."""
+    from ndpnet.evaluation import overview
+
+    return json.dumps(overview.row_of(category, json.loads(summary) if summary else None), sort_keys=True)
+
+
+def write_report(page: HTML, means: Metrics, categories: list[str], rows: list[str]) -> int:
+    """The page of all categories and the means of their metrics. -> how many failed"""
+    from ndpnet.evaluation import overview
+
+    every = overview.complete([json.loads(row) for row in rows], categories)
+    overview.write_overview(Path(page.path), every)
+    for name, value in overview.means_of(every).items():
+        means.log_metric(name, value)
+    return sum(row["has_failed"] for row in every)

@@ -1,0 +1,31 @@
+"""Which version of the data a branch, a manifest or a folder means now; no picture is fetched."""
+
+from typing import NamedTuple
+
+from kfp.dsl import Dataset, Output
+
+from components.base import component
+
+
+@component
+def version_data(
+    version: Output[Dataset],
+    url: str,
+    revision: str,
+    path: str,
+    prefix: str,
+    manifest: str,
+    folder: str,
+    endpoint_url: str,
+) -> NamedTuple("Resolved", [("source", str), ("data_hash", str)]):
+    """Resolve where the data are to what means the same for ever: `source`, as JSON."""
+    from typing import NamedTuple
+
+    from ndpnet import tracked_steps
+    from ndpnet.data.versions.resolving import DataSource
+
+    where = {"url": url, "revision": revision, "path": path, "prefix": prefix, "manifest": manifest}
+    where |= {"folder": folder, "endpoint_url": endpoint_url}
+    wanted = DataSource(**{name: value for name, value in where.items() if value})
+    found = tracked_steps.resolve_version(version.path, wanted)
+    return NamedTuple("Resolved", [("source", str), ("data_hash", str)])(found["source"], found["version"])

@@ -1,0 +1,73 @@
+"""All categories of a pipeline's run side by side: one row each, the failed ones too."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ndpnet.files import write_text
+
+COLUMNS = {
+    "image_auroc": "image ROCAUC",
+    "pixel_auroc": "pixel ROCAUC",
+    "pro_auc": "PROAUC",
+    "recall": "recall",
+    "false_alarm_rate": "false alarms",
+}
+TEMPLATE = "overview.html.j2"
+
+
+def row_of(category: str, summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One category's row from what `evaluate` returned; without it a row that says so."""
+    if not summary:
+        return {"category": category, "has_failed": True, "values": {}, "note": "failed before it was evaluated"}
+    values = {name: _interval(summary.get(name)) for name in COLUMNS}
+    counts = f"{summary['num_good']} good, {summary['num_defective']} defective test images"
+    threshold = summary.get("threshold")
+    note = f"{counts}. {threshold['statement'] if threshold else 'No threshold.'}"
+    return {"category": category, "has_failed": False, "values": values, "note": note}
+
+
+def complete(rows: Sequence[Mapping[str, Any]], categories: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows in the order of the categories; a category without one gets a row that says so."""
+    known = {row["category"]: dict(row) for row in rows}
+    return [known.get(category) or row_of(category, None) for category in categories]
+
+
+def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean of each metric over the categories that have it."""
+    found = {name: [row["values"][name]["value"] for row in rows if row["values"].get(name)] for name in COLUMNS}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+
+def write_overview(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the page: one file, readable offline."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("ndpnet", "evaluation"), autoescape=True, trim_blocks=True)
+    page = environment.get_template(TEMPLATE).render(rows=rows, columns=COLUMNS, means=means_of(rows))
+    write_text(Path(path), page)
+
+
+def format_overview(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same as plain text for a terminal, metrics in %."""
+    width = max([len(row["category"]) for row in rows] + [8])
+    lines = [f"{'':<{width}}" + "".join(f"{label:>15}" for label in COLUMNS.values())]
+    for row in rows:
+        cells = "".join(f"{_percent(row['values'].get(name)):>15}" for name in COLUMNS)
+        lines.append(f"{row['category']:<{width}}" + (f"  {row['note']}" if row["has_failed"] else cells))
+    return "\n".join(lines)
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """What a row needs of the metrics, as one line of JSON: small enough to travel as a parameter."""
+    kept = ("category", "num_good", "num_defective", "threshold", *COLUMNS)
+    return json.dumps({name: summary.get(name) for name in kept}, sort_keys=True)
+
+
+def _interval(metric: Mapping[str, float] | None) -> dict[str, float] | None:
+    return {name: metric[name] for name in ("value", "low", "high") if name in metric} if metric else None
+
+
+def _percent(value: Mapping[str, float] | None) -> str:
+    return "n/a" if value is None else f"{100 * value['value']:.1f}"

@@ -1,0 +1,85 @@
+"""How a pipeline's run ended: on its run in MLflow, and by a webhook, if one is set up."""
+
+import json
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+from ndpnet.tracking.client import connect, experiment_id, is_off, prepare_environment, redact
+from ndpnet.tracking.identity import KFP_RUN_VARIABLE
+
+WEBHOOK_VARIABLE = "NDPNET_WEBHOOK_URL"
+SUCCEEDED = "SUCCEEDED"
+OUTCOME, REASON = "ndpnet.outcome", "ndpnet.outcome.reason"
+NUM_TRIES, TIMEOUT_SECONDS, PAUSE_SECONDS = 3, 10.0, 2.0
+MAX_REASON = 2000  # characters
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run: KFP's state, as SUCCEEDED or FAILED; job: KFP's name of the run; reason: why it failed."""
+
+    state: str
+    job: str
+    reason: str
+
+
+def tell(outcome: Outcome) -> str:
+    """Note the outcome in MLflow and tell the webhook, each whatever the other does. -> the state
+
+    ValueError: one of them could not be told.
+    """
+    run_id = os.environ.get(KFP_RUN_VARIABLE) or outcome.job
+    problems = []
+    for what, act in (("MLflow", _note), ("the webhook", _call)):
+        try:
+            act(run_id, outcome)
+        except Exception as error:  # whatever the network comes up with: the other one is still told
+            problems.append(f"{what}: {redact(str(error))[:MAX_REASON]}")
+    if problems:
+        raise ValueError(f"the run ended {outcome.state}, but this could not be told to {'; '.join(problems)}")
+    return outcome.state
+
+
+def _note(run_id: str, outcome: Outcome) -> None:
+    if is_off():
+        return
+    prepare_environment()  # before MLflow is imported
+    from mlflow.entities import ViewType
+
+    from ndpnet.tracking.runs import PIPELINE, PLAN, STEP
+
+    client = connect()
+    experiment = experiment_id(client)
+    own = {PLAN: run_id, STEP: PIPELINE}
+    wanted = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in own.items())
+    found = client.search_runs([experiment], wanted, ViewType.ACTIVE_ONLY, order_by=["start_time ASC"])
+    # a run that failed before its first step was tracked has none yet
+    run = found[0] if found else client.create_run(experiment, tags=own, run_name=f"pipeline {run_id[:40]}")
+    client.set_tag(run.info.run_id, OUTCOME, outcome.state)
+    client.set_tag(run.info.run_id, REASON, redact(outcome.reason)[:MAX_REASON])
+    client.set_terminated(run.info.run_id, "FINISHED" if outcome.state == SUCCEEDED else "FAILED")
+
+
+def _call(run_id: str, outcome: Outcome) -> None:
+    url = os.environ.get(WEBHOOK_VARIABLE, "")
+    if not url:
+        return
+    content = {"run": run_id, "job": outcome.job, "state": outcome.state, "reason": redact(outcome.reason)[:MAX_REASON]}
+    request = urllib.request.Request(
+        url, data=json.dumps(content).encode(), headers={"Content-Type": "application/json"}, method="POST"
+    )
+    for attempt in range(1, NUM_TRIES + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
+                return
+        except (urllib.error.URLError, TimeoutError) as error:
+            if attempt == NUM_TRIES:
+                # the address itself is a secret
+                raise ValueError(f"no answer after {NUM_TRIES} tries ({type(error).__name__})") from None
+            time.sleep(PAUSE_SECONDS * attempt)

@@ -1,0 +1,1 @@
+"""The pipelines on Kubeflow: their graphs, and compiling, running, submitting and scheduling them."""
