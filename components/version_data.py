@@ -25,7 +25,6 @@ def version_data(
     from ndpnet.data.versions.resolving import DataSource
 
     where = {"url": url, "revision": revision, "path": path, "prefix": prefix, "manifest": manifest}
-    where |= {"folder": folder, "endpoint_url": endpoint_url}
-    wanted = DataSource(**{name: value for name, value in where.items() if value})
+    wanted = DataSource.given(**where, folder=folder, endpoint_url=endpoint_url)
     found = tracked_steps.resolve_version(version.path, wanted)
     return NamedTuple("Resolved", [("source", str), ("data_hash", str)])(found["source"], found["version"])

@@ -87,12 +87,13 @@ def _categories_pipeline(settings: "Params", *, is_local: bool) -> Any:
             phase1 = pods.training(train_phase1(**inputs)).outputs["phase1"]
             model = pods.training(train_phase2(phase1=phase1, **inputs)).outputs["model"]
             judged = pods.small(evaluate(prepared=prepared, model=model, params=params))
-            row = whatever_happened(pods.small(category_row(category=category, summary=judged.outputs["summary"])))
+            row = category_row(category=category, summary=judged.outputs["summary"])
+            whatever_happened(uncached(pods.small(row)))
             with dsl.If(judged.outputs["Output"] == True, name="passes-floor"):  # noqa: E712 - KFP's syntax
                 evidence = {"evaluation": judged.outputs["evaluation"], "prepared": prepared, "version": version}
                 registered = uncached(pods.small(register(model=model, **evidence)))
                 named = {"name": registered.outputs["name"], "version": registered.outputs["number"]}
                 uncached(pods.small(promote(prepared=prepared, **named, params=params)))
-        whatever_happened(pods.small(report(categories=categories, rows=dsl.Collected(row.output))))
+        whatever_happened(uncached(pods.small(report(categories=categories, rows=dsl.Collected(row.output)))))
 
     return train_categories

@@ -35,6 +35,11 @@ class DataSource:
     endpoint_url: str | None = None
     version: str | None = None
 
+    @classmethod
+    def given(cls, **where: str) -> "DataSource":
+        """From arguments of which the empty ones are not given: KFP has no None."""
+        return cls(**{name: value for name, value in where.items() if value})
+
     def named(self) -> dict[str, str]:
         """What is set, as for a tag."""
         return {name: value for name, value in asdict(self).items() if value is not None}

@@ -1,0 +1,149 @@
+"""Each component's function in this process, on real inputs: what it writes, returns and shows on KFP's pages."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+from repositories import DVC, Repository
+from samples import CATEGORY, Pipeline
+
+from components.category_row import category_row
+from components.choose_categories import choose_categories
+from components.evaluate import evaluate
+from components.prepare import prepare
+from components.report import report
+from components.synthesize import synthesize
+from components.train_phase1 import train_phase1
+from components.version_data import version_data
+from ndpnet import steps
+from ndpnet.config import load_params
+from ndpnet.data.manifest import Manifest
+
+NOWHERE = {"url": "", "revision": "", "path": "data", "prefix": "", "manifest": "", "folder": "", "endpoint_url": ""}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., dsl.Artifact]:
+    """Artifacts as KFP gives them to a component: a path below this test's folder, or one of an input."""
+
+    def make(kind: type[dsl.Artifact], name: str, path: Path | None = None) -> dsl.Artifact:
+        return kind(name=name, uri=str(path or tmp_path / name), metadata={})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    return Repository.make(tmp_path_factory.mktemp("pinned") / "repository")
+
+
+def test_evaluate_shows_what_it_found(pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path) -> None:
+    metrics, roc = made(dsl.Metrics, "metrics"), made(dsl.ClassificationMetrics, "roc")
+    page, evaluation = made(dsl.HTML, "page.html"), made(dsl.Artifact, "evaluation")
+    inputs = {
+        "prepared": made(dsl.Dataset, "prepared", pipeline.prepared_dir),
+        "model": made(dsl.Model, "model", pipeline.model_dir),
+    }
+    outputs = {"evaluation": evaluation, "metrics": metrics, "roc": roc, "report": page}
+    outputs["summary"] = str(tmp_path / "summary")
+    params = pipeline.params.to_json()
+    passes = evaluate.python_func(**inputs, **outputs, params=params)
+    found = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    assert metrics.metadata["image_auroc"] == found["image_auroc"]["value"]
+    assert metrics.metadata["pro_auc"] == found["pro_auc"]["value"]
+    points = roc.metadata["confidenceMetrics"]
+    assert (points[0]["recall"], points[-1]["recall"], points[-1]["falsePositiveRate"]) == (0.0, 1.0, 1.0)
+    area = sum(
+        (b["falsePositiveRate"] - a["falsePositiveRate"]) * (a["recall"] + b["recall"]) / 2
+        for a, b in itertools.pairwise(points)
+    )
+    assert area == pytest.approx(found["image_auroc"]["value"])
+    counts, matrix = found["confusion"], [row["row"] for row in roc.metadata["confusionMatrix"]["rows"]]
+    assert matrix == [
+        [counts["true_negative"], counts["false_positive"]],
+        [counts["false_negative"], counts["true_positive"]],
+    ]
+    assert (tmp_path / "page.html").read_text() == (tmp_path / "evaluation/report.html").read_text()
+    row = json.loads(category_row.python_func(CATEGORY, (tmp_path / "summary").read_text()))
+    assert row["values"]["image_auroc"]["value"] == found["image_auroc"]["value"]
+    floors = pipeline.params.promotion.floors
+    assert passes == all(found[name]["value"] >= floor for name, floor in floors.items())
+
+
+def test_all_categories_on_one_page_the_failed_one_too(made: Callable[..., dsl.Artifact], tmp_path: Path) -> None:
+    summary = {"category": "tile", "num_good": 4, "num_defective": 2, "threshold": {"statement": "1 % guaranteed."}}
+    summary |= {name: None for name in ("pixel_auroc", "pro_auc", "recall", "false_alarm_rate")}
+    summary["image_auroc"] = {"value": 0.875, "low": 0.8, "high": 0.9}
+    rows = [category_row.python_func("tile", json.dumps(summary)), category_row.python_func("wall")]
+    page, means = made(dsl.HTML, "all.html"), made(dsl.Metrics, "means")
+    assert report.python_func(page, means, ["tile", "wall", "wood"], rows) == 2  # wood did not even begin
+    text = (tmp_path / "all.html").read_text()
+    assert "3 categories, 2 of them failed" in text
+    assert "87.5" in text
+    assert text.count("failed before it was evaluated") == 2
+    assert means.metadata == {"image_auroc": 0.875}
+
+
+def test_a_branch_is_resolved_to_its_commit_and_that_is_prepared(
+    repository: Repository, pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path
+) -> None:
+    original = repository.copy(tmp_path / "origin")
+    original.set_remote(str(tmp_path / "storage"))
+    commit = original.commit("say where the data are kept")
+    original.run(*DVC, "push")
+    version = made(dsl.Dataset, "version")
+    where = NOWHERE | {"url": str(original.folder), "revision": "main"}
+    found = version_data.python_func(version, **where)
+    source = json.loads(found.source)
+    assert (source["revision"], source["version"]) == (commit, found.data_hash)
+    assert not any(Path(version.path).rglob("*.png"))  # no picture travels
+    chosen = choose_categories.python_func(version, [], False)
+    assert chosen == ["tile", "wall"]
+    params = load_params(pipeline.params_path, overrides=["data.group_pattern=''"]).to_json()
+    prepared = made(dsl.Dataset, "prepared")
+    assert prepare.python_func(prepared, found.source, "tile", params) > 0
+    manifest = Manifest.load(Path(prepared.path) / "manifest.json")
+    assert json.loads((Path(prepared.path) / "prepared.json").read_text())["is_pinned"] is True
+    assert {record.path for record in manifest.files} == {
+        path.removeprefix("tile/")
+        for path in json.loads((Path(version.path) / "resolved.json").read_text())["files"]
+        if path.startswith("tile/") and "ground_truth" not in path
+    }
+    with pytest.raises(ValueError, match="the data have no category 'wood' \\(they have: tile, wall\\)"):
+        choose_categories.python_func(version, ["wood"], False)
+
+
+def test_a_pinned_folder_that_changes_is_not_the_version_that_was_meant(
+    repository: Repository, pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path
+) -> None:
+    mounted = repository.copy(tmp_path / "mounted")
+    found = version_data.python_func(made(dsl.Dataset, "version"), **NOWHERE | {"folder": str(mounted.data_dir)})
+    (mounted.data_dir / "wall/train/good/p01.png").unlink()
+    with pytest.raises(ValueError, match=r"is not what data.dvc pins: 1 deleted"):
+        prepare.python_func(made(dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
+    mounted.pin()
+    with pytest.raises(ValueError, match=r"the data are version \w+ now, \w+ was meant"):
+        prepare.python_func(made(dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
+
+
+def test_a_password_in_the_git_url_is_refused(made: Callable[..., dsl.Artifact]) -> None:
+    with pytest.raises(ValueError, match="holds a password"):
+        version_data.python_func(
+            made(dsl.Dataset, "version"), **NOWHERE | {"url": "https://me:secret@git.example/data.git"}
+        )
+
+
+def test_training_components_write_what_the_steps_write(
+    pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path
+) -> None:
+    params = pipeline.params.to_json()
+    bank, phase1 = made(dsl.Dataset, "bank"), made(dsl.Model, "phase1")
+    assert synthesize.python_func(bank, params) == pipeline.params.synthesis.num_masks
+    prepared = made(dsl.Dataset, "prepared", pipeline.prepared_dir)
+    loss = train_phase1.python_func(prepared, bank, phase1, params, str(tmp_path / "work"))
+    assert loss == pipeline.metrics["train_phase1"]["loss"]
+    for name in (steps.PHASE1_WEIGHTS, steps.HISTORY, steps.PHASE1):
+        assert (Path(phase1.path) / name).read_bytes() == (pipeline.phase1_dir / name).read_bytes()

@@ -1,0 +1,58 @@
+"""What components and pipelines import: KFP reads their modules in places where nothing else is installed."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCES = sorted([*(REPOSITORY / "components").glob("*.py"), *(REPOSITORY / "pipelines").glob("*.py")])
+ALLOWED = {"kfp", "components", "pipelines", *sys.stdlib_module_names}
+MAX_STATEMENTS = 8  # of a component's body, its docstring and imports among them
+
+
+def imported_at_module_scope(tree: ast.Module) -> set[str]:
+    """Top-level names that importing the file imports; not those under `if TYPE_CHECKING`."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += list(ast.iter_child_nodes(node))
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_module_scope_imports_the_standard_library_and_kfp_alone(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    others = imported_at_module_scope(tree) - ALLOWED
+    assert others <= ({"click"} if path.name.startswith("cli") else set())
+    assert "from __future__ import annotations" not in path.read_text()  # KFP's compiler would see strings
+
+
+def test_the_guard_sees_what_it_guards_against() -> None:
+    tree = ast.parse(
+        "import torch\nif TYPE_CHECKING:\n    import numpy\ntry:\n    from mlflow import x\nfinally:\n    pass"
+    )
+    assert imported_at_module_scope(tree) == {"torch", "mlflow"}
+    assert len(SOURCES) > 15
+
+
+def test_a_components_body_is_an_import_and_a_call() -> None:
+    bodies = {}
+    for path in (REPOSITORY / "components").glob("*.py"):
+        functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        for function in functions:
+            if any(getattr(decorator, "id", "") == "component" for decorator in function.decorator_list):
+                assert function.name == path.stem
+                bodies[function.name] = sum(isinstance(each, ast.stmt) for each in ast.walk(function)) - 1
+    steps = {"version_data", "prepare", "synthesize", "train_phase1", "train_phase2", "evaluate", "register", "promote"}
+    assert steps <= bodies.keys()
+    assert max(bodies.values()) <= MAX_STATEMENTS, bodies

@@ -1,0 +1,129 @@
+"""`ndpnet pipeline run --local`: KFP's own engine, real processes, to the champion; a kill, a category that fails."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from processes import TIME_LIMIT
+from repositories import DVC, NDPNET, Repository
+from samples import CATEGORY, TINY, lay_over, write_category
+
+import ndpnet
+from ndpnet.config import PARAMS_PATH
+
+pytestmark = pytest.mark.slow
+
+SOURCES = Path(ndpnet.__file__).parents[1]
+RUN = (*NDPNET, "pipeline", "run", "--local")
+LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0, "num_bootstrap": 20}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The project with tiny parameters and two pinned categories, of which one cannot be trained."""
+    from dvc.repo import Repo
+    from skimage.data import brick
+
+    repository = Repository(tmp_path_factory.mktemp("local") / "project")
+    for name in ("ndpnet", "components", "pipelines"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(SOURCES / name, repository.folder / name, ignore=ignored)
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore", "requirements.lock"):
+        shutil.copy(SOURCES / name, repository.folder / name)
+    values = yaml.safe_load(PARAMS_PATH.read_text())
+    values = lay_over(values, TINY)
+    values["promotion"] |= LOOSE
+    values["cluster"]["work_pvc"] = ""
+    (repository.folder / "ndpnet/params.yaml").write_text(yaml.safe_dump(values))
+    write_category(repository.data_dir / CATEGORY, brick())
+    shutil.copytree(repository.data_dir / CATEGORY, repository.data_dir / "broken")
+    (next((repository.data_dir / "broken/test").rglob("*.png"))).write_bytes(b"no picture")
+    repository.run("git", "init", "--quiet", "--initial-branch=main")
+    Repo.init(str(repository.folder)).close()
+    repository.pin()
+    repository.commit("all of it")
+    repository.environment |= {
+        "PYTHONPATH": str(repository.folder),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{repository.folder}/mlflow.db",
+    }
+    repository.environment.pop("NDPNET_TRACKING", None)
+    return repository
+
+
+def kill_in_training(repository: Repository) -> None:
+    """Start the run, and kill all of its processes in the middle of phase 1."""
+    process = subprocess.Popen(
+        [str(each) for each in (*RUN, "--category", CATEGORY)],
+        cwd=repository.folder,
+        env=repository.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + TIME_LIMIT
+    histories = (repository.folder / ".work").glob
+    while not any(path.read_bytes().count(b"\n") >= 2 for path in histories("phase1-*/history.jsonl")):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline, "it never trained"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
+    kill_in_training(repository)
+    said = repository.run(*RUN, "--category", CATEGORY).stdout
+    lines = said.splitlines()
+    assert "synthesize: reused" in lines  # it was finished before the kill
+    assert "promote: finished" in lines
+    assert "report-outcome: finished" in lines
+    (promotion,) = repository.folder.glob("build/kfp/local-*/*/**/promotion.json")
+    assert json.loads(promotion.read_text())["decision"] == "promoted"
+    (evaluation,) = repository.folder.glob("build/kfp/local-*/*/**/evaluation/metrics.json")
+    (package,) = repository.folder.glob("build/kfp/local-*/*/**/train-phase2/model")
+
+    repository.environment["PATH"] = f"{Path(sys.executable).parent}:{repository.environment['PATH']}"
+    repository.run(*DVC, "repro", f"evaluate@{CATEGORY}")
+    folder = repository.folder / "build" / CATEGORY
+    assert evaluation.read_bytes() == (folder / "evaluation/metrics.json").read_bytes()
+    names = sorted(path.relative_to(package) for path in package.rglob("*") if path.is_file())
+    assert names == sorted(
+        path.relative_to(folder / "model") for path in (folder / "model").rglob("*") if path.is_file()
+    )
+    for name in names:
+        assert (package / name).read_bytes() == (folder / "model" / name).read_bytes(), name
+
+
+def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(repository: Repository) -> None:
+    finished = repository.run(
+        *RUN, "--category", "broken", "--category", CATEGORY, "--out", "build/both", is_expected_to_fail=True
+    )
+    assert finished.exit_code == 1
+    rows = {
+        line.split()[0]: line for line in finished.stdout.splitlines() if line.split()[:1] in (["broken"], [CATEGORY])
+    }
+    assert "failed before it was evaluated" in rows["broken"]
+    assert "n/a" not in rows[CATEGORY]
+    assert "prepare failed; the end of its log:" in finished.stderr
+    assert "broken/test" in finished.stderr  # the file that is no picture
+    page = (repository.folder / "build/both/overview.html").read_text()
+    assert "2 categories, 1 of them failed" in page
+    assert "report-outcome: finished" in finished.stdout
+
+
+def test_the_outcome_of_both_runs_is_on_their_runs(repository: Repository) -> None:
+    code = (
+        "from ndpnet.tracking.client import connect, experiment_id\nclient = connect()\n"
+        "for run in client.search_runs([experiment_id(client)], \"tags.`ndpnet.step` = 'pipeline'\"):\n"
+        "    print(run.data.tags.get('ndpnet.outcome'), run.info.status)"
+    )
+    said = repository.run(sys.executable, "-c", code).stdout.splitlines()
+    assert sorted(line for line in said if "None" not in line) == ["FAILED FAILED", "SUCCEEDED FINISHED"]

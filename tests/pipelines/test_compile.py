@@ -1,0 +1,230 @@
+"""The compiled pipeline: its structure as it is meant to be, and what KFP's own classes say of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf.json_format import ParseDict
+from kfp import components
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from ndpnet.config import load_params
+from pipelines.compile import compile_all, compile_training
+
+IMAGE = f"registry.example/ndpnet@sha256:{'a' * 64}"
+SECRETS = {
+    "ndpnet-s3": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"],
+    "ndpnet-mlflow": ["MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"],
+}
+# of each graph its tasks, with the tasks that each waits for
+TRAINING = {
+    "root": {"exit-handler-1": [], "report-outcome": ["exit-handler-1"]},
+    "comp-exit-handler-1": {
+        "version-data": [],
+        "synthesize": [],
+        "choose-categories": ["version-data"],
+        "train-categories": ["choose-categories", "synthesize", "version-data"],
+    },
+    "comp-train-categories": {"for-loop-1": [], "report": ["for-loop-1"]},
+    "comp-for-loop-1": {
+        "prepare": [],
+        "train-phase1": ["prepare"],
+        "train-phase2": ["prepare", "train-phase1"],
+        "evaluate": ["prepare", "train-phase2"],
+        "category-row": ["evaluate"],
+        "condition-2": ["evaluate", "prepare", "train-phase2"],
+    },
+    "comp-condition-2": {"register": [], "promote": ["register"]},
+}
+UNCACHED = {"version-data", "choose-categories", "register", "promote", "report-outcome", "category-row", "report"}
+TRAININGS = {"exec-train-phase1", "exec-train-phase2"}
+
+
+class Compiled:
+    """The two documents of a compiled pipeline."""
+
+    def __init__(self, path: Path) -> None:
+        self.text = path.read_text()
+        self.pipeline, platforms = yaml.safe_load_all(self.text)
+        self.platforms = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        self.executors = self.pipeline["deploymentSpec"]["executors"]
+
+    def graphs(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Each graph's tasks."""
+        found = {"root": self.pipeline["root"]["dag"]["tasks"]}
+        return found | {
+            name: component["dag"]["tasks"]
+            for name, component in self.pipeline["components"].items()
+            if "dag" in component
+        }
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    overrides = [f"cluster.image={IMAGE}", "runtime.devices=2", "cluster.node_selector={gpu: h100}"]
+    overrides += ["cluster.pull_secrets=[registry]", "cluster.webhook_secret=ndpnet-webhook"]
+    return Compiled(compile_training(load_params(overrides=overrides), tmp_path_factory.mktemp("compiled")))
+
+
+def test_tasks_and_edges(compiled: Compiled) -> None:
+    edges = {
+        graph: {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()}
+        for graph, tasks in compiled.graphs().items()
+    }
+    assert edges == TRAINING
+
+
+def test_kfps_own_classes_take_it(compiled: Compiled, tmp_path: Path) -> None:
+    spec = ParseDict(compiled.pipeline, PipelineSpec())
+    assert spec.pipeline_info.name == "ndpnet-training"
+    assert len(spec.components) == len(compiled.pipeline["components"])
+    for config in compiled.platforms.values():
+        assert ParseDict(config, KubernetesExecutorConfig()).HasField("security_context")
+    path = tmp_path / "loaded.yaml"
+    path.write_text(compiled.text)
+    loaded = components.load_component_from_file(str(path))
+    assert {"params", "work_dir", "categories", "revision"} <= set(loaded.component_spec.inputs)
+
+
+def test_what_looks_at_the_world_is_never_taken_from_the_cache(compiled: Compiled) -> None:
+    cached = {
+        name: task.get("cachingOptions", {}).get("enableCache", False)
+        for tasks in compiled.graphs().values()
+        for name, task in tasks.items()
+        if compiled.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
+    }
+    assert {name for name, is_cached in cached.items() if not is_cached} == UNCACHED
+    assert {name for name, is_cached in cached.items() if is_cached} == {
+        "synthesize",
+        "prepare",
+        "train-phase1",
+        "train-phase2",
+        "evaluate",
+    }
+
+
+def test_the_cache_key_of_data_is_their_resolved_version(compiled: Compiled) -> None:
+    graphs = compiled.graphs()
+    prepare = graphs["comp-for-loop-1"]["prepare"]["inputs"]
+    assert set(prepare) == {"parameters"}  # an artifact of an uncached task would be new in each run
+    assert set(prepare["parameters"]) == {"category", "params", "source"}
+    given = graphs["comp-exit-handler-1"]["train-categories"]["inputs"]["parameters"]
+    assert given["source"]["taskOutputParameter"] == {"outputParameterKey": "source", "producerTask": "version-data"}
+    assert set(graphs["comp-exit-handler-1"]["synthesize"]["inputs"]["parameters"]) == {"params"}
+    # nothing names the run: KFP's placeholder as an argument would make each key new
+    assert "pipeline_job" not in compiled.text.replace("pipeline_job_resource_name", "")
+
+
+def test_a_category_is_registered_only_above_the_floor(compiled: Compiled) -> None:
+    trigger = compiled.graphs()["comp-for-loop-1"]["condition-2"]["triggerPolicy"]
+    assert trigger == {"condition": "inputs.parameter_values['pipelinechannel--evaluate-Output'] == true"}
+
+
+def test_rows_report_and_outcome_come_whatever_happened(compiled: Compiled) -> None:
+    graphs = compiled.graphs()
+    always = "ALL_UPSTREAM_TASKS_COMPLETED"
+    for graph, task in (
+        ("comp-for-loop-1", "category-row"),
+        ("comp-train-categories", "report"),
+        ("root", "report-outcome"),
+    ):
+        assert graphs[graph][task]["triggerPolicy"] == {"strategy": always}
+    status = graphs["root"]["report-outcome"]["inputs"]["parameters"]["status"]
+    assert status == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    assert graphs["comp-train-categories"]["for-loop-1"]["iteratorPolicy"] == {"parallelismLimit": 4}
+
+
+def test_no_artifact_is_optional(compiled: Compiled) -> None:
+    for component in compiled.pipeline["components"].values():
+        for artifact in component.get("inputDefinitions", {}).get("artifacts", {}).values():
+            assert not artifact.get("isOptional")
+
+
+def test_all_pods_run_the_projects_image_and_install_nothing(compiled: Compiled) -> None:
+    assert {executor["container"]["image"] for executor in compiled.executors.values()} == {IMAGE}
+    assert "pip install" not in compiled.text
+    for executor in compiled.executors.values():
+        variables = {each["name"]: each["value"] for each in executor["container"]["env"]}
+        assert variables == {"NDPNET_IMAGE_DIGEST": f"sha256:{'a' * 64}"}
+
+
+def test_resources_of_pods(compiled: Compiled) -> None:
+    for name, executor in compiled.executors.items():
+        resources = executor["container"]["resources"]
+        accelerator = resources.pop("accelerator", None)
+        is_training = name in TRAININGS
+        assert accelerator == (
+            {"resourceCount": "2", "resourceType": "nvidia.com/gpu", "count": "2", "type": "nvidia.com/gpu"}
+            if is_training
+            else None
+        )
+        wanted = ("4", "8", "16Gi", "32Gi") if is_training else ("1", "4", "4Gi", "16Gi")
+        names = ("resourceCpuRequest", "resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit")
+        assert tuple(resources[each] for each in names) == wanted
+
+
+def test_what_kubernetes_is_told(compiled: Compiled) -> None:
+    assert set(compiled.platforms) == set(compiled.executors)
+    for name, config in compiled.platforms.items():
+        is_training = name in TRAININGS
+        assert config["securityContext"] == {"runAsNonRoot": True, "runAsUser": "10001"}
+        assert config["activeDeadlineSeconds"] == ("172800" if is_training else "14400")
+        assert [secret["secretName"] for secret in config["imagePullSecret"]] == ["registry"]
+        assert config["fieldPathAsEnv"] == [
+            {"name": "NDPNET_KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
+        ]
+        assert ("pvcMount" in config) == ("emptyDirMounts" in config) == ("tolerations" in config) == is_training
+    training = compiled.platforms["exec-train-phase1"]
+    assert training["nodeSelector"] == {"labels": {"gpu": "h100"}}
+    assert training["emptyDirMounts"] == [
+        {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "4Gi"}
+    ]
+    assert [(mount["constant"], mount["mountPath"]) for mount in training["pvcMount"]] == [("ndpnet-work", "/work")]
+
+
+def test_failed_pods_are_tried_again_with_pauses(compiled: Compiled) -> None:
+    for tasks in compiled.graphs().values():
+        for task in tasks.values():
+            if compiled.pipeline["components"][task["componentRef"]["name"]].get("executorLabel"):
+                policy = task["retryPolicy"]
+                assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (2, "60s", 2.0)
+
+
+def test_secrets_are_named_and_never_written(compiled: Compiled) -> None:
+    for name, config in compiled.platforms.items():
+        found = {
+            secret["secretName"]: [each["envVar"] for each in secret["keyToEnv"]] for secret in config["secretAsEnv"]
+        }
+        webhook = {"ndpnet-webhook": ["NDPNET_WEBHOOK_URL"]} if name == "exec-report-outcome" else {}
+        assert found == SECRETS | webhook
+
+
+def test_the_same_bytes_in_another_process_with_secrets_around(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ndpnet.config import load_params;"
+        "from pipelines.compile import compile_all; compile_all(load_params(), Path(sys.argv[1]))"
+    )
+    compile_all(load_params(), tmp_path / "here")
+    secret = {"AWS_SECRET_ACCESS_KEY": "very-secret-key", "MLFLOW_TRACKING_PASSWORD": "very-secret-word"}
+    environment = os.environ | secret | {"PYTHONHASHSEED": "7"}
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "there")]
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    for path in sorted((tmp_path / "here").iterdir()):
+        assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
+        assert b"very-secret" not in path.read_bytes()
+
+
+def test_without_gpu_volume_or_secrets_nothing_of_them_is_asked_for(tmp_path: Path) -> None:
+    overrides = [
+        "runtime.accelerator=cpu",
+        *(f"cluster.{name}=''" for name in ("work_pvc", "s3_secret", "mlflow_secret")),
+    ]
+    overrides += [f"cluster.image={IMAGE}", "cluster.num_retries=0"]
+    text = Compiled(compile_training(load_params(overrides=overrides), tmp_path)).text
+    for absent in ("nvidia.com", "pvcMount", "secretAsEnv", "retryPolicy", "tolerations"):
+        assert absent not in text
