@@ -102,10 +102,13 @@ def _follow(job: dict[str, Any], run: LocalRun) -> Iterator[TaskEvent]:
         try:
             engine.stdin.write(json.dumps(told))
             engine.stdin.close()
+            last = None
             for line in engine.stdout:
                 log.write(line)
                 log.flush()
-                if event := _event_of(line):
+                event = _event_of(line)
+                if event and event != last:  # the engine's threads print some lines twice
+                    last = event
                     yield event
                     if event.event == "failed" and event.task not in run.failed_tasks:
                         run.failed_tasks.append(event.task)

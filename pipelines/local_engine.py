@@ -1,6 +1,7 @@
 """The process in which KFP's local engine runs the pipeline; its job comes as JSON on standard input."""
 
 import json
+import logging
 import sys
 
 from kfp import local
@@ -12,6 +13,7 @@ def main() -> None:
     """Run the job."""
     from ndpnet.config import parse_params
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # else a reused task is not named
     job = json.load(sys.stdin)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),

@@ -103,9 +103,7 @@ def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_cham
 
 
 def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(repository: Repository) -> None:
-    finished = repository.run(
-        *RUN, "--category", "broken", "--category", CATEGORY, "--out", "build/both", is_expected_to_fail=True
-    )
+    finished = repository.run(*RUN, "--category", "broken", "--category", CATEGORY, is_expected_to_fail=True)
     assert finished.exit_code == 1
     rows = {
         line.split()[0]: line for line in finished.stdout.splitlines() if line.split()[:1] in (["broken"], [CATEGORY])
@@ -114,7 +112,7 @@ def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(reposit
     assert "n/a" not in rows[CATEGORY]
     assert "prepare failed; the end of its log:" in finished.stderr
     assert "broken/test" in finished.stderr  # the file that is no picture
-    page = (repository.folder / "build/both/overview.html").read_text()
+    page = (repository.folder / "build/kfp/overview.html").read_text()
     assert "2 categories, 1 of them failed" in page
     assert "report-outcome: finished" in finished.stdout
 
