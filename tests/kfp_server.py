@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api
 import yaml
+from kfp_models import parse
 from kfp_server_api import (
     V2beta1Experiment,
     V2beta1ListExperimentsResponse,
@@ -37,7 +38,6 @@ from kfp_server_api import (
 )
 
 SERIALIZE = kfp_server_api.ApiClient().sanitize_for_serialization
-INT64_AS_TEXT = ("max_concurrency", "interval_second")  # JSON of protobuf takes both a number and a text
 MAX_PAGE = 3  # small, so that every listing has several
 FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
@@ -316,7 +316,8 @@ class KfpServer:
         recurring.recurring_run_id, recurring.created_at = str(uuid.uuid4()), self.now()
         recurring.max_concurrency = str(recurring.max_concurrency)
         recurring.status = "ENABLED" if recurring.mode == "ENABLE" else "DISABLED"
-        recurring.runtime_config.pipeline_root = "minio://bucket/root"  # the server fills it in
+        recurring.runtime_config.pipeline_root = "minio://bucket/root"  # the server fills in what is missing
+        recurring.service_account = recurring.service_account or "pipeline-runner"
         self.recurring_runs[recurring.recurring_run_id] = recurring
         return recurring
 
@@ -382,50 +383,6 @@ def nodes_of(run_id: str, name: str, state: str) -> list[V2beta1PipelineTaskDeta
         return [node(f"{name}-driver", driver, "RUNNING")]
     found = [node(f"{name}-driver", driver, "SUCCEEDED", task), node(name, task, state, pod)]
     return [*found, node("executor", pod, state)]
-
-
-def parse(content: Any, type_name: str, where: str = "") -> Any:
-    """JSON as one of kfp-server-api's types. ValueError: an unknown field, or another type than the model has."""
-    listed = re.fullmatch(r"list\[(.*)\]", type_name)
-    mapped = re.fullmatch(r"dict\(str, (.*)\)", type_name)
-    if listed:
-        return [parse(each, listed[1], f"{where}[]") for each in _of_type(content, list, where)]
-    if mapped:
-        return {key: parse(each, mapped[1], f"{where}.{key}") for key, each in _of_type(content, dict, where).items()}
-    if type_name in PLAIN_TYPES:
-        is_count = where.rpartition(".")[2] in INT64_AS_TEXT and isinstance(content, int)
-        return PLAIN_TYPES[type_name](str(content) if is_count else content, where)
-    return _parse_model(content, getattr(kfp_server_api.models, type_name), where or type_name)
-
-
-def _parse_model(content: Any, model: Any, where: str) -> Any:
-    if hasattr(model, "allowable_values"):
-        if content not in model.allowable_values:
-            raise ValueError(f"{where}: {content!r} is none of {model.allowable_values}")
-        return content
-    names = {key: attribute for attribute, key in model.attribute_map.items()}
-    unknown = _of_type(content, dict, where).keys() - names.keys()
-    if unknown:
-        raise ValueError(f"{where} has no field {sorted(unknown)}")
-    values = {
-        names[key]: parse(each, model.openapi_types[names[key]], f"{where}.{key}") for key, each in content.items()
-    }
-    return model(**values)
-
-
-def _of_type(content: Any, kind: type, where: str) -> Any:
-    if not isinstance(content, kind) or (kind is int and isinstance(content, bool)):
-        raise ValueError(f"{where} is {type(content).__name__}, not {kind.__name__}")
-    return content
-
-
-PLAIN_TYPES: dict[str, Callable[[Any, str], Any]] = {
-    "object": lambda content, where: content,
-    "datetime": lambda content, where: datetime.fromisoformat(_of_type(content, str, where)),
-    "str": lambda content, where: _of_type(content, str, where),
-    "bool": lambda content, where: _of_type(content, bool, where),
-    "int": lambda content, where: _of_type(content, int, where),
-}
 
 
 def _uploaded_spec(headers: Any, body: bytes) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_without_a_valid_token_nothing_is_tried_twice(
             monkeypatch.setenv("KFP_TOKEN", token)
         with (
             caplog.at_level(logging.DEBUG),
-            pytest.raises(ClusterError, match="wants a login .*set KFP_TOKEN") as error,
+            pytest.raises(ClusterError, match=r"wants a login .*set KFP_TOKEN") as error,
         ):
             connect(kfp_server.url, patience=QUICK)
         assert error.value.status == 401
