@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api
 import yaml
+from http_servers import Answer, Request, serving
 from kfp_models import parse
 from kfp_server_api import (
     V2beta1Experiment,
@@ -92,24 +92,14 @@ class KfpServer:
         self.violations: list[str] = []
         self._clock = itertools.count()
         self._lock = threading.RLock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._http.daemon_threads = True
-
-    @property
-    def url(self) -> str:
-        """Where clients find it."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        self.url = ""  # where clients find it, while it runs
 
     @contextmanager
     def running(self) -> Iterator["KfpServer"]:
         """Serve while the block runs."""
-        thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
+        with serving(self.answer) as address:
+            self.url = f"http://{address}"
             yield self
-        finally:
-            self._http.shutdown()
-            self._http.server_close()
 
     def num_calls(self, pattern: str) -> int:
         """How many calls "METHOD /path" match."""
@@ -128,8 +118,9 @@ class KfpServer:
 
     # ---- answering
 
-    def answer(self, method: str, target: str, headers: Any, body: bytes) -> tuple[int, str, bytes]:
-        """Answer one request. -> status, content type, body."""
+    def answer(self, request: Request) -> Answer:
+        """Answer one request."""
+        method, _, target = request.line.partition(" ")
         parts = urlsplit(target)
         call = f"{method} {unquote(parts.path)}"
         with self._lock:
@@ -140,16 +131,16 @@ class KfpServer:
         if fault and not fault.is_late:
             return self._fail(fault)
         with self._lock:
-            answer = self._answer_well(call, parse_qs(parts.query), headers, body)
+            answer = self._answer_well(call, parse_qs(parts.query), request.headers, request.body)
         return self._fail(fault) if fault else answer
 
-    def _fail(self, fault: Fault) -> tuple[int, str, bytes]:
+    def _fail(self, fault: Fault) -> Answer:
         time.sleep(fault.hang)
         if fault.page:
-            return 200, "text/html", fault.page.encode()
+            return Answer(200, fault.page.encode(), {"Content-Type": "text/html"})
         return _error(fault.status or 500, "injected failure")
 
-    def _answer_well(self, call: str, query: Any, headers: Any, body: bytes) -> tuple[int, str, bytes]:
+    def _answer_well(self, call: str, query: Any, headers: Any, body: bytes) -> Answer:
         query = {name: values[0] for name, values in query.items()}
         try:
             if self.token and headers.get("authorization") != f"Bearer {self.token}":
@@ -163,13 +154,13 @@ class KfpServer:
         except RefusedError as error:
             return _error(error.status, str(error))
 
-    def _encode(self, result: Any) -> tuple[int, str, bytes]:
+    def _encode(self, result: Any) -> Answer:
         if isinstance(result, str):
-            return 200, "text/plain", result.encode()
+            return Answer(200, result.encode(), {"Content-Type": "text/plain"})
         content = SERIALIZE(result)
         if not isinstance(result, dict):
             self._parse(content, type(result).__name__)
-        return 200, "application/json", json.dumps(content).encode()
+        return Answer(200, json.dumps(content).encode())
 
     def _parse(self, content: Any, type_name: str) -> Any:
         try:
@@ -395,30 +386,5 @@ def _uploaded_spec(headers: Any, body: bytes) -> dict[str, Any]:
     return documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
-def _error(status: int, message: str) -> tuple[int, str, bytes]:
-    return status, "application/json", json.dumps({"error": message, "code": 2, "message": message}).encode()
-
-
-def _handler_of(server: KfpServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = 1 << 16  # one packet: two small ones would wait 40 ms for each other
-
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            status, kind, answer = server.answer(self.command, self.path, self.headers, body)
-            try:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-            except (BrokenPipeError, ConnectionResetError):  # the client has waited long enough
-                self.close_connection = True
-
-        do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    return Handler
+def _error(status: int, message: str) -> Answer:
+    return Answer(status, json.dumps({"error": message, "code": 2, "message": message}).encode())
