@@ -1,5 +1,6 @@
 """Is this machine fit to train: libraries, sources, data, room, GPU, tracking server."""
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -64,23 +65,23 @@ def has_failed(checks: Iterable[Check]) -> bool:
     return any(check.verdict == "FAILED" for check in checks)
 
 
-def check_url(name: str, url: str, mend: str) -> Check:
-    """Whether an HTTP server answers with 200, as seen from here."""
-    from ndpnet.tracking.client import redact
-
+def check_url(name: str, url: str, mend: str, *, login: str = "") -> Check:
+    """Whether an HTTP server answers with 200, as seen from here. url: without a login, which is USER:PASSWORD."""
+    request = urllib.request.Request(url)
+    if login:
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     try:
-        with urllib.request.urlopen(url, timeout=TRACKING_SECONDS) as answer:
-            return Check(name, "ok", f"{redact(url)} answers {answer.status}")
+        with urllib.request.urlopen(request, timeout=TRACKING_SECONDS) as answer:
+            return Check(name, "ok", f"{url} answers {answer.status}")
     except urllib.error.HTTPError as error:
-        return Check(name, "FAILED", f"{redact(url)} answers {error.code}", mend)
+        return Check(name, "FAILED", f"{url} answers {error.code}", mend)
     except OSError as error:
-        reason = getattr(error, "reason", error)
-        return Check(name, "FAILED", f"{redact(url)} does not answer: {redact(str(reason))}", mend)
+        return Check(name, "FAILED", f"{url} does not answer: {getattr(error, 'reason', error)}", mend)
 
 
 def check_tracking_server() -> Check:
     """Whether the tracking server that the environment names is there."""
-    from ndpnet.tracking.client import is_off, is_remote, redact, tracking_uri
+    from ndpnet.tracking.client import is_off, is_remote, redact, tracking_login, tracking_uri
 
     if is_off():
         return Check("tracking", "ok", "switched off (NDPNET_TRACKING)")
@@ -90,7 +91,7 @@ def check_tracking_server() -> Check:
     if not uri.startswith(("http://", "https://")):
         return Check("tracking", "not checked", f"{redact(uri)} is no HTTP server")
     mend = "start it, or set MLFLOW_TRACKING_URI; runs are kept meanwhile (`ndpnet tracking flush`)"
-    return check_url("tracking", f"{uri.rstrip('/')}/health", mend)
+    return check_url("tracking", f"{redact(uri).rstrip('/')}/health", mend, login=tracking_login())
 
 
 def _check_libraries(folder: Path) -> Check:

@@ -38,7 +38,7 @@ class Submitted:
 
 def upload_version(cluster: Cluster, package: Package, name: str) -> Version:
     """Have a package on the server as version `name` of its pipeline. ValueError: another package has this name."""
-    pipeline_id = _pipeline_id(cluster, package.name) or _create_pipeline(cluster, package.name)
+    pipeline_id = find_pipeline(cluster, package.name) or _create_pipeline(cluster, package.name)
     found = _find_version(cluster, pipeline_id, name)
     is_new = found is None
     if found is None:
@@ -110,6 +110,17 @@ def find_experiment(cluster: Cluster, name: str) -> str | None:
     return found[0].experiment_id if found else None
 
 
+def find_pipeline(cluster: Cluster, name: str) -> str | None:
+    """Id of a pipeline; None where there is none."""
+    call = cluster.client.pipelines.pipeline_service_get_pipeline_by_name
+    try:
+        return cluster.ask(call, name, **_namespace(cluster)).pipeline_id
+    except ClusterError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
 def messages_of(version: "kfp_server_api.V2beta1PipelineVersion") -> tuple[Any, Any]:
     """What a version on the server runs, in KFP's own form."""
     spec = version.pipeline_spec or {}
@@ -129,16 +140,6 @@ def _find_version(cluster: Cluster, pipeline_id: str, name: str) -> "kfp_server_
     return next((each for each in found if each.display_name == name), None)
 
 
-def _pipeline_id(cluster: Cluster, name: str) -> str | None:
-    call = cluster.client.pipelines.pipeline_service_get_pipeline_by_name
-    try:
-        return cluster.ask(call, name, **_namespace(cluster)).pipeline_id
-    except ClusterError as error:
-        if error.status == 404:
-            return None
-        raise
-
-
 def _create_pipeline(cluster: Cluster, name: str) -> str:
     from kfp_server_api import V2beta1Pipeline
 
@@ -147,7 +148,7 @@ def _create_pipeline(cluster: Cluster, name: str) -> str:
         pipeline = V2beta1Pipeline(name=name, display_name=name, namespace=cluster.namespace or None)
         return cluster.client.pipelines.pipeline_service_create_pipeline(pipeline, **options).pipeline_id
 
-    return _create(cluster, create, lambda: _pipeline_id(cluster, name))
+    return _create(cluster, create, lambda: find_pipeline(cluster, name))
 
 
 def _upload(cluster: Cluster, package: Package, pipeline_id: str, name: str) -> Any:

@@ -99,7 +99,7 @@ class Worktree:
 
     @property
     def _bin_dir(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}-bin")
+        return _bin_dir(self.folder)
 
     def _output(self, command: list[str], cwd: Path | None = None) -> str:
         return _output(command, cwd or self.folder, self.environment())
@@ -126,6 +126,26 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
     root = find_repository(repository)
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _add(root, commit, folder)
+        tree = Worktree(folder, root, commit)
+        tree.make_command()
+        yield tree
+        if not is_kept:
+            _remove(root, folder)
+
+
+def remove_worktree(folder: Path) -> None:
+    """Remove a tree that `checked_out` has left. ValueError: a process works in it."""
+    folder = Path(folder).resolve()
+    with _locked(folder):
+        _remove(
+            Path(_output(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], folder).strip()), folder
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     with folder.with_name(f"{folder.name}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,12 +153,7 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
             raise ValueError(
                 f"another process works in {folder} (wait for it, or choose another --work-dir)"
             ) from error
-        _add(root, commit, folder)
-        tree = Worktree(folder, root, commit)
-        tree.make_command()
-        yield tree
-        if not is_kept:
-            _remove(root, tree)
+        yield
 
 
 def find_repository(folder: Path) -> Path:
@@ -191,10 +206,15 @@ def _add(root: Path, commit: str, folder: Path) -> None:
     _output(["git", "worktree", "add", "--quiet", "--detach", str(folder), commit], root)
 
 
-def _remove(root: Path, tree: Worktree) -> None:
-    _output(["git", "worktree", "remove", "--force", str(tree.folder)], root)
-    shutil.rmtree(tree._bin_dir, ignore_errors=True)
-    tree.folder.with_name(f"{tree.folder.name}.lock").unlink(missing_ok=True)
+def _remove(repository: Path, folder: Path) -> None:
+    _output(["git", "worktree", "remove", "--force", str(folder)], repository)
+    shutil.rmtree(_bin_dir(folder), ignore_errors=True)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+
+
+def _bin_dir(folder: Path) -> Path:
+    """Beside a worktree: the `ndpnet` that its stages call."""
+    return folder.with_name(f"{folder.name}-bin")
 
 
 def _output(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:

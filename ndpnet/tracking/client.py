@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,6 +45,15 @@ def tracking_uri() -> str:
 def is_remote() -> bool:
     """Whether there is a server that can be slow or down."""
     return not tracking_uri().startswith("sqlite:")
+
+
+def tracking_login() -> str:
+    """User and password for the tracking server as "USER:PASSWORD", as MLflow takes them; "" where none is set."""
+    parts = urlsplit(tracking_uri())
+    if parts.username:
+        return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    return f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}" if user else ""
 
 
 def prepare_environment() -> None:

@@ -66,12 +66,12 @@ class Checkpoint:
 
 
 @contextmanager
-def only_process(folder: Path) -> Iterator[None]:
+def only_process(folder: Path, *, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Keep a work folder for this process; a killed one leaves it free. ValueError if another one trains in it."""
     lock_path = Path(folder).with_name(f"{Path(folder).name}.lock")
     try:
         lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _wait_for(lock_path)
+        lock = _wait_for(lock_path, wait_seconds)
     except OSError as error:
         raise ValueError(f"cannot write {lock_path}: {error.strerror} (choose another work folder)") from error
     try:
@@ -84,8 +84,8 @@ def only_process(folder: Path) -> Iterator[None]:
         lock.close()
 
 
-def _wait_for(lock_path: Path) -> IO[str]:
-    deadline = time.monotonic() + LOCK_SECONDS
+def _wait_for(lock_path: Path, seconds: float) -> IO[str]:
+    deadline = time.monotonic() + seconds
     while True:
         lock = lock_path.open("a+")
         if _try_lock(lock, lock_path):
