@@ -84,21 +84,38 @@ class Package:
             if "container" in executor
         ]
 
+    def parse_argument(self, name: str, text: str) -> Any:
+        """An argument of the command line as its parameter's type: text as it is, anything else as JSON."""
+        if self._kind(name) == "STRING":
+            return text
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"parameter {name} is a {self._kind(name)}, not {text!r} (write it as JSON)") from error
+
     def check_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arguments that the pipeline does not take, or that it lacks. ValueError names them."""
-        declared = self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
         for name, value in arguments.items():
-            if name not in declared:
-                known = ", ".join(sorted(declared)) or "none"
-                raise ValueError(f"pipeline {self.name} has no parameter {name} (it has: {known})")
-            kind = declared[name]["parameterType"]
-            if not isinstance(value, PYTHON_TYPES.get(kind, object)) or (kind != "BOOLEAN" and value in (True, False)):
+            kind = self._kind(name)
+            is_right = isinstance(value, PYTHON_TYPES.get(kind, object))
+            if not is_right or (isinstance(value, bool) and kind != "BOOLEAN"):
                 raise ValueError(f"parameter {name} of pipeline {self.name} is a {kind}, not {value!r}")
+        declared = self._parameters
         missing = sorted(
             name for name, each in declared.items() if not each.get("isOptional") and name not in arguments
         )
         if missing:
             raise ValueError(f"pipeline {self.name} needs a value of parameter {missing[0]} (pass -a {missing[0]}=...)")
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
+
+    def _kind(self, name: str) -> str:
+        if name not in self._parameters:
+            known = ", ".join(sorted(self._parameters)) or "none"
+            raise ValueError(f"pipeline {self.name} has no parameter {name} (it has: {known})")
+        return self._parameters[name]["parameterType"]
 
 
 def to_messages(spec: Mapping[str, Any], platform: Mapping[str, Any]) -> "tuple[PipelineSpec, PlatformSpec]":

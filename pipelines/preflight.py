@@ -14,10 +14,16 @@ from pipelines.package import Package
 
 
 def check_cluster(
-    cluster: Cluster, package: Package, *, commit: str, namespace: str, arguments: Mapping[str, Any] | None = None
+    cluster: Cluster | None,
+    package: Package,
+    *,
+    commit: str,
+    namespace: str,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Iterator[Check]:
-    """Yield the checks, one by one: most ask a server. namespace: that the pods run in."""
-    yield check_versions(cluster.server_version)
+    """Yield the checks, one by one: most ask a server. namespace: that the pods run in; cluster: None if it is away."""
+    if cluster is not None:
+        yield check_versions(cluster.server_version)
     for image in package.images:
         yield attempt("image", lambda image=image: check_image_is_there(image, commit))
     yield from check_kubernetes(package, namespace)
