@@ -25,7 +25,10 @@ CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 def find_image(image: str) -> str:
-    """The digest under which the registry has an image. ValueError: it has not, or does not let us look."""
+    """The digest under which the registry has an image. ValueError: it has not.
+
+    ConnectionError, PermissionError: from here it cannot be told; a node has another network, and secrets of its own.
+    """
     parsed = parse_image(image)
     login = _login(parsed.registry)
     authorization = f"Basic {login}" if login else ""
@@ -40,7 +43,7 @@ def find_image(image: str) -> str:
             raise ValueError(f"{parsed.registry} answers with {digest}, not with the digest of {image}")
         return digest
     if status in (401, 403):
-        raise ValueError(f"{parsed.registry} does not let us see {image} (run `docker login {parsed.registry}`)")
+        raise PermissionError(f"{parsed.registry} does not let us see {image} (run `docker login {parsed.registry}`)")
     if status == 404:
         raise ValueError(f"{parsed.registry} has no {image} (push it)")
     raise ValueError(f"{parsed.registry} answers HTTP {status} for {image}")
@@ -69,7 +72,7 @@ def _token(challenge: str, image: Image, login: str) -> str:
         content = json.loads(body)
         return content.get("token") or content["access_token"]
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(
+        raise PermissionError(
             f"{image.registry} gives no token (HTTP {status}; run `docker login {image.registry}`)"
         ) from error
 

@@ -257,5 +257,5 @@ def test_nothing_heavy_is_loaded_for_help() -> None:
         "import sys, pipelines.cli_cluster; print(sorted({'kfp', 'torch', 'mlflow', 'kubernetes'} & set(sys.modules)))"
     )
     root = Path(cli_cluster.__file__).parents[1]
-    done = subprocess.run([os.sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
