@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.cli_cluster import follow_command, schedule, submit
+
 if TYPE_CHECKING:
     from pipelines.local import LocalRun
 
@@ -15,6 +17,10 @@ FolderPath = click.Path(path_type=Path)
 @click.group("pipeline")
 def pipeline_group() -> None:
     """The pipeline on Kubeflow: compile it, run it here, submit and schedule it on a cluster."""
+
+
+for cluster_command in (submit, follow_command, schedule):
+    pipeline_group.add_command(cluster_command)
 
 
 def with_settings(command: Any) -> Any:

@@ -1,7 +1,9 @@
 """The verbs for a cluster: submit, follow, schedule; doctor and gc are for a machine alike."""
 
+import re
 import sys
 import uuid
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,23 +16,23 @@ if TYPE_CHECKING:
     from pipelines.client import Cluster
     from pipelines.requests import Prepared, Request
 
+COMMIT = re.compile("[0-9a-f]{7,64}")
+
 __all__ = ["doctor", "follow_command", "gc", "schedule", "submit"]
 
 
 @click.command("submit")
 @WORK
 @click.option("--name", "job_name", help="Of the run; pipeline and commit if left out.")
-@click.option("--only-new-data", is_flag=True, help="Only categories whose data differ from the champion's.")
+@click.option("--only-new-data", is_flag=True, help="Only categories with data new to the champion.")
 @click.option("--request-id", help="The same request is not started twice; a new one if left out.")
 @click.option("--wait", is_flag=True, help="Follow it; exit code 0 succeeded, 1 failed, 3 canceled.")
 @with_params
-def submit(
-    params: Any, job_name: str | None, only_new_data: bool, request_id: str | None, wait: bool, **asked: Any
-) -> None:
+def submit(params: Any, job_name: str | None, request_id: str | None, wait: bool, **asked: Any) -> None:
     """Start the training on a cluster, once it is sure that the cluster can run it; print where to see it."""
     from pipelines.submission import create_run
 
-    request, prepared = _prepare(asked, params, only_new_data=only_new_data)
+    request, prepared = _prepare(asked, params)
     submitted = create_run(
         prepared.cluster,
         prepared.version,
@@ -62,7 +64,7 @@ def follow_command(run_id: str, host: str | None, namespace: str | None) -> None
 @click.option("--name", default="ndpnet-training", show_default=True, help="Of the schedule; there is one of each.")
 @click.option("--cron", help="When: five fields, or six with seconds first. In the server's time zone.")
 @click.option("--every", help="Or how often: 30m, 6h, 1d, 2w.")
-@click.option("--on-new-data", is_flag=True, help="Only categories whose data differ from the champion's.")
+@click.option("--on-new-data", "only_new_data", is_flag=True, help="Only categories with data new to the champion.")
 @click.option("--catch-up", is_flag=True, help="Run missed times later, one after the other.")
 @EVEN_IF_ACTIVE
 @with_params
@@ -71,12 +73,11 @@ def schedule(
     name: str,
     cron: str | None,
     every: str | None,
-    on_new_data: bool,
     catch_up: bool,
     even_if_active: bool,
     **asked: Any,
 ) -> None:
-    """Train again and again: one schedule of each name, one run at a time, each with the newest data of --revision."""
+    """Train again and again: one schedule of each name, one run at a time, each with the newest data of its branch."""
     if click.get_current_context().invoked_subcommand:
         return
     from pipelines.cron import parse_cron, parse_interval
@@ -85,7 +86,11 @@ def schedule(
     if (cron is None) == (every is None):
         raise ValueError("when is it to run? (pass either --cron '0 2 * * *' or --every 6h)")
     trigger = parse_cron(cron) if cron is not None else parse_interval(every)
-    request, prepared = _prepare(asked, params, only_new_data=on_new_data)
+    if COMMIT.fullmatch(asked["revision"] or ""):
+        raise ValueError(
+            f"--revision {asked['revision']} is a commit: every run would take the same data (pass a branch)"
+        )
+    request, prepared = _prepare(asked, params)
     wanted = Schedule(
         name,
         trigger,
@@ -145,15 +150,16 @@ def _connect(host: str | None, namespace: str | None) -> "Cluster":
     return connect(host or before["host"], namespace or before["namespace"])
 
 
-def _prepare(asked: dict[str, Any], params: Any, *, only_new_data: bool) -> "tuple[Request, Prepared]":
+def _prepare(asked: dict[str, Any], params: Any) -> "tuple[Request, Prepared]":
     from ndpnet.doctor import format_checks
-    from pipelines.requests import Request, prepare
+    from pipelines.requests import Request, Source, prepare
 
     def show(checks: Any) -> None:
         click.echo(format_checks(checks), err=True)
 
-    request = Request(**asked)
-    return request, prepare(request, params.model_dump(mode="json"), only_new_data=only_new_data, show=show)
+    source = Source(**{each.name: asked.pop(each.name) for each in fields(Source)})
+    request = Request(source=source, **asked)
+    return request, prepare(request, params, show)
 
 
 def _follow(cluster: "Cluster", run_id: str) -> None:

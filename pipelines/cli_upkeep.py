@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli import FolderPath
+from ndpnet.cli import FolderPath, with_params
 from pipelines.cli_options import EXPERIMENT_OPTION, PACKAGE, SERVER
 
 if TYPE_CHECKING:
@@ -20,14 +20,12 @@ PIPELINES = ("ndpnet-training", "ndpnet-inspection")
 @SERVER
 @PACKAGE
 @click.option("--s3", "prefixes", multiple=True, metavar="s3://BUCKET/PREFIX", help="With --cluster: can it be read?")
-def doctor(
-    is_cluster: bool, host: str | None, namespace: str | None, package_path: Path | None, prefixes: tuple[str, ...]
-) -> None:
+@with_params
+def doctor(params: Any, is_cluster: bool, **where: Any) -> None:
     """Say whether this machine, or with --cluster a cluster, is fit to train. Exit code 1: a check failed."""
     from ndpnet.doctor import check_machine, format_checks, has_failed
 
-    asked = (host, namespace, package_path, prefixes)
-    checks = _check_cluster_anyhow(*asked) if is_cluster else list(check_machine())
+    checks = _check_cluster_anyhow(params, **where) if is_cluster else list(check_machine())
     click.echo(format_checks(checks))
     sys.exit(1 if has_failed(checks) else 0)
 
@@ -98,23 +96,23 @@ def _gc_cluster(policy: Any, dry_run: bool, *, host: str | None, namespace: str 
 
 
 def _check_cluster_anyhow(
-    host: str | None, namespace: str | None, package_path: Path | None, prefixes: tuple[str, ...]
+    params: Any, host: str | None, namespace: str | None, package_path: Path | None, prefixes: tuple[str, ...]
 ) -> "list[Check]":
     """All checks of a cluster; where Kubeflow Pipelines itself does not answer, the others."""
-    from ndpnet.cli_registry import run_identity
     from ndpnet.doctor import Check
+    from ndpnet.tracking.identity import run_identity
     from pipelines.client import ClusterError, connect
     from pipelines.preflight import check_cluster, check_prefix
     from pipelines.requests import load_package, pods_namespace
 
-    package = load_package(package_path)
+    package = load_package(package_path, params)
     try:
         cluster = connect(host, namespace)
     except ClusterError as error:
         cluster, server = None, Check("server", "FAILED", str(error), "check --host and the login")
     else:
         server = Check("server", "ok", f"{cluster.host}, namespace {cluster.namespace or 'of its only user'}")
-    where = pods_namespace(cluster, namespace)
+    where = pods_namespace(cluster, namespace, params)
     commit = run_identity()["git_commit"]
     checks = check_cluster(cluster, package, commit=commit, namespace=where)
     return [server, *checks, *(check_prefix(prefix) for prefix in prefixes)]

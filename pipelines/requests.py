@@ -2,35 +2,69 @@
 
 import logging
 import os
+import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from ndpnet.cli_registry import run_identity
+from ndpnet.config import Params
+from ndpnet.data.versions.fetching import check_source, checked_path
 from ndpnet.doctor import Check, has_failed
+from ndpnet.tracking.identity import run_identity
 from pipelines.client import NAMESPACE, Cluster, connect
 from pipelines.image import check_image
 from pipelines.package import Package
 from pipelines.preflight import check_cluster
-from pipelines.submission import Version, find_or_create_experiment, params_argument, upload_version
+from pipelines.submission import Version, find_or_create_experiment, upload_version
 
-SINGLE_USER_NAMESPACE = "kubeflow"  # where pods of a server for one user run
+PACKAGES = Path("build/pipelines")
+OWN_OPTIONS = {"params": "-P", "work_dir": "-P cluster.work_dir", "categories": "--category"}
+OWN_OPTIONS |= {name: f"--{name.replace('_', '-')}" for name in ("only_new_data", "url", "revision", "path")}
+OWN_OPTIONS |= {name: f"--{name.replace('_', '-')}" for name in ("prefix", "manifest", "endpoint_url")}
 
 logger = logging.getLogger(__name__)
 Show = Callable[[Iterable[Check]], None]
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a cluster finds the data. url: a git repository, by default the one that this clone is of."""
+
+    url: str | None
+    revision: str | None
+    path: str
+    prefix: str | None
+    manifest: str | None
+    endpoint_url: str | None
+
+    def arguments(self) -> dict[str, str]:
+        """As the pipeline takes them. ValueError: a place that pods cannot reach, or that names a password."""
+        url = self.url or (None if self.prefix else _origin())
+        check_source(url, self.prefix, self.manifest)
+        if url is not None:
+            checked_path(url, self.path)
+            _check_url(url)
+        if self.manifest is not None and not self.manifest.startswith("s3://"):
+            raise ValueError(f"pods cannot read manifest {self.manifest} (upload it, and pass s3://...)")
+        named = {"url": url, "revision": self.revision, "path": self.path, "prefix": self.prefix}
+        named |= {"manifest": self.manifest, "endpoint_url": self.endpoint_url}
+        return {name: value for name, value in named.items() if value}
+
+
+@dataclass(frozen=True)
 class Request:
-    """What submit and schedule are asked for alike."""
+    """What submit and schedule are asked for alike. further: NAME=VALUE of other parameters of the pipeline."""
 
     host: str | None
     namespace: str | None
     package_path: Path | None
     experiment: str
-    revision: str
-    arguments: tuple[str, ...]
+    categories: tuple[str, ...]
+    source: Source
+    further: tuple[str, ...]
+    only_new_data: bool
     version_name: str | None
     service_account: str
     skip_preflight: bool
@@ -46,16 +80,16 @@ class Prepared:
     arguments: dict[str, Any]
 
 
-def prepare(request: Request, params: dict[str, Any], *, only_new_data: bool, show: Show) -> Prepared:
+def prepare(request: Request, params: Params, show: Show) -> Prepared:
     """Check all that can be checked here, then the cluster; then upload. ValueError says what is in the way."""
     commit, version_name = _commit(request.version_name)
-    package = load_package(request.package_path)
+    package = load_package(request.package_path, params)
     for image in package.images:
         check_image(image, commit)
-    arguments = _arguments(request, package, params, only_new_data=only_new_data)
+    arguments = _arguments(request, package, params)
     cluster = connect(request.host, request.namespace)
     if not request.skip_preflight:
-        where = pods_namespace(cluster, request.namespace)
+        where = pods_namespace(cluster, request.namespace, params)
         checks = list(check_cluster(cluster, package, commit=commit, namespace=where, arguments=arguments))
         show(checks)
         if has_failed(checks):
@@ -65,32 +99,52 @@ def prepare(request: Request, params: dict[str, Any], *, only_new_data: bool, sh
     return Prepared(cluster, version, find_or_create_experiment(cluster, request.experiment), arguments)
 
 
-def load_package(path: Path | None) -> Package:
-    """The compiled pipeline. ValueError: none is named, or it is none."""
-    if path is None:
-        raise ValueError("no compiled pipeline is named (pass --package build/pipelines/ndpnet-training.yaml)")
-    return Package.load(path)
+def load_package(path: Path | None, params: Params) -> Package:
+    """A compiled pipeline; without a path the training, compiled now. ValueError: none there, or no image is named."""
+    if path is not None:
+        return Package.load(path)
+    if not params.cluster.image:
+        raise ValueError("cluster.image is empty (pass -P cluster.image=NAME@sha256:..., what `make image` has pushed)")
+    from pipelines.compile import compile_training
+
+    return Package.load(compile_training(params, PACKAGES))
 
 
-def pods_namespace(cluster: Cluster | None, namespace: str | None) -> str:
+def pods_namespace(cluster: Cluster | None, namespace: str | None, params: Params) -> str:
     """The namespace that pods run in."""
     known = cluster.namespace if cluster is not None else ""
-    return known or namespace or os.environ.get(NAMESPACE) or SINGLE_USER_NAMESPACE
+    return known or namespace or os.environ.get(NAMESPACE) or params.cluster.namespace
 
 
-def _arguments(request: Request, package: Package, params: dict[str, Any], *, only_new_data: bool) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"params": params_argument(params), "revision": request.revision}
-    if only_new_data:
-        arguments["only_new_data"] = True
-    for text in request.arguments:
+def _arguments(request: Request, package: Package, params: Params) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"params": params.to_json(), "work_dir": params.cluster.work_dir}
+    arguments |= {"categories": list(request.categories), "only_new_data": request.only_new_data}
+    arguments |= request.source.arguments()
+    for text in request.further:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ValueError(f"-a {text!r} is no NAME=VALUE")
-        if name in ("params", "revision", "only_new_data"):
-            raise ValueError(f"-a {name} has an option of its own (-P, --profile, --revision, --only-new-data)")
+        if name in OWN_OPTIONS:
+            raise ValueError(f"-a {name} has an option of its own (pass {OWN_OPTIONS[name]})")
         arguments[name] = package.parse_argument(name, value)
     package.check_arguments(arguments)
     return arguments
+
+
+def _check_url(url: str) -> None:
+    if "://" in url and (urlsplit(url).password or urlsplit(url).username not in (None, "git")):
+        raise ValueError("the git URL holds a login, which would be stored with the run (use git's credentials)")
+    if "://" not in url and ":" not in url:
+        raise ValueError(f"pods cannot reach {url} (pass --url https://... or --prefix s3://...)")
+
+
+def _origin() -> str | None:
+    """Where this clone is from; None where it is from nowhere."""
+    command = ["git", "remote", "get-url", "origin"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _commit(version_name: str | None) -> tuple[str, str]:

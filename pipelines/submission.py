@@ -1,6 +1,5 @@
 """From a compiled pipeline to a run: a named version, an experiment, a run; each made once, however often asked."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -172,8 +171,3 @@ def _create(cluster: Cluster, create: Any, find: Any) -> Any:
 
 def _namespace(cluster: Cluster) -> dict[str, str]:
     return {"namespace": cluster.namespace} if cluster.namespace else {}
-
-
-def params_argument(params: Mapping[str, Any]) -> str:
-    """Parameters as KFP is given them: one string, since it would turn the numbers of a dict into floats."""
-    return json.dumps(params, sort_keys=True, separators=(",", ":"), allow_nan=False)

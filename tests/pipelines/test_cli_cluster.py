@@ -6,37 +6,33 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner, Result
-from conftest import compile_pipeline
+from conftest import IMAGE
 from kfp_server import Fault, KfpServer, Snapshot
 
-from ndpnet.cli import OneLineErrors
+import pipelines
+from ndpnet.cli import main
 from ndpnet.config import load_params
-from pipelines import cli_cluster
-from pipelines.cli_cluster import doctor, follow_command, gc, schedule, submit
-from pipelines.package import Package
+from pipelines.compile import compile_training
 
 Run = Callable[..., Result]
 DONE = [Snapshot("SUCCEEDED", {"train": "SUCCEEDED"})]
 
 
-@click.group(cls=OneLineErrors)
-def main() -> None:
-    """The verbs of this file, as `ndpnet` has them."""
-
-
-for verb in (submit, follow_command, schedule, doctor, gc):
-    main.add_command(verb)
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training pipeline."""
+    params = load_params(overrides=(f"cluster.image={IMAGE}",))
+    return compile_training(params, tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture
-def repository(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clean commit with a compiled pipeline in build/, as working directory."""
     folder = tmp_path / "repository"
     (folder / "build").mkdir(parents=True)
-    shutil.copyfile(package.path, folder / "build/training.yaml")
+    shutil.copyfile(compiled, folder / "build/training.yaml")
     (folder / ".gitignore").write_text("build/\n.work/\n")
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "test")
@@ -60,8 +56,9 @@ def run(repository: Path, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
     return run
 
 
-SUBMIT = ("submit", "--package", "build/training.yaml", "--skip-preflight")
-SCHEDULE = ("schedule", "--package", "build/training.yaml", "--skip-preflight")
+DATA = ("--url", "https://git.plant/surfaces.git")
+OPTIONS = ("--package", "build/training.yaml", *DATA, "--skip-preflight")
+SUBMIT, SCHEDULE = ("pipeline", "submit", *OPTIONS), ("pipeline", "schedule", *OPTIONS)
 
 
 def commit_of(folder: Path) -> str:
@@ -71,13 +68,22 @@ def commit_of(folder: Path) -> str:
 
 
 def test_submit_sends_resolved_parameters_as_one_string(run: Run, kfp_server: KfpServer, repository: Path) -> None:
-    result = run(*SUBMIT, "-P", "train.batch_size=4", "--profile", "line", "--revision", "line-2")
+    options = ("-P", "train.batch_size=4", "--profile", "line", "--revision", "line-2", "--category", "brick")
+    result = run(*SUBMIT, *options)
     assert result.exit_code == 0, result.output
     (made,) = kfp_server.runs.values()
     assert result.stdout.splitlines() == [f"{kfp_server.url}/#/runs/details/{made.run_id}"]
+    arguments = made.runtime_config.parameters
     wanted = load_params(profile="line", overrides=("train.batch_size=4",)).model_dump(mode="json")
-    assert json.loads(made.runtime_config.parameters["params"]) == wanted
-    assert made.runtime_config.parameters["revision"] == "line-2"
+    assert json.loads(arguments.pop("params")) == wanted
+    assert arguments == {
+        "work_dir": "/work",
+        "categories": ["brick"],
+        "only_new_data": False,
+        "url": DATA[1],
+        "revision": "line-2",
+        "path": "data",
+    }
     (version,) = kfp_server.versions.values()
     assert version.name == commit_of(repository)
 
@@ -91,7 +97,7 @@ def test_wait_ends_as_the_run_does(run: Run, kfp_server: KfpServer, state: str, 
     assert "prepare: succeeded 1:05" in result.stdout
     assert ("out of memory" in result.stderr) == (state == "FAILED")
     (run_id,) = kfp_server.runs
-    assert run("follow", run_id).exit_code == exit_code
+    assert run("pipeline", "follow", run_id).exit_code == exit_code
 
 
 def test_a_lost_connection_says_how_to_go_on(run: Run, kfp_server: KfpServer) -> None:
@@ -129,7 +135,12 @@ def error_of(result: Result) -> str:
         (("--package", "nowhere.yaml"), "cannot read nowhere.yaml"),
         (("-a", "workdir=/w"), "has no parameter workdir"),
         (("-a", "workdir"), "is no NAME=VALUE"),
-        (("-a", "revision=x"), "has an option of its own"),
+        (("-a", "revision=x"), "has an option of its own (pass --revision)"),
+        (("-a", "params={}"), "has an option of its own (pass -P)"),
+        (("--url", "https://me:secret@git.plant/x"), "the git URL holds a login"),
+        (("--url", "/srv/surfaces"), "pods cannot reach /srv/surfaces"),
+        (("--path", "../data"), "lies outside the repository"),
+        (("--prefix", "s3://b/x"), "either a git repository or an S3 prefix"),
         (("-P", "train.batchsize=4"), "batch_size"),
         (("--host", "kubeflow"), "is no address"),
     ],
@@ -149,21 +160,28 @@ def test_changes_that_are_not_committed_are_not_submitted(run: Run, kfp_server: 
     assert [version.name for version in kfp_server.versions.values()] == ["try-1"]
 
 
-def test_an_image_with_a_mutable_tag_is_refused(run: Run, kfp_server: KfpServer, repository: Path) -> None:
-    compile_pipeline(repository / "build/moving.yaml", image="registry.example/ndpnet:latest")
-    assert "can be moved to other code" in error_of(run(*SUBMIT, "--package", "build/moving.yaml"))
+def test_the_training_is_compiled_where_no_package_is_named(run: Run, kfp_server: KfpServer, repository: Path) -> None:
+    submit = ("pipeline", "submit", *DATA, "--skip-preflight", "-P")
+    assert "pass -P cluster.image=NAME@sha256:" in error_of(run(*submit[:-1]))
+    assert "can be moved to other code" in error_of(run(*submit, "cluster.image=registry.example/ndpnet:latest"))
+    assert kfp_server.calls == []
     tag = f"registry.example/ndpnet:{commit_of(repository)[:12]}"
-    compile_pipeline(repository / "build/fixed.yaml", image=tag)
-    assert run(*SUBMIT, "--package", "build/fixed.yaml").exit_code == 0
+    assert run(*submit, f"cluster.image={tag}").exit_code == 0
+    (version,) = kfp_server.versions.values()
+    executors = version.pipeline_spec["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert {each["container"]["image"] for each in executors.values()} == {tag}
+    # the same commit with other pods is another package
+    other = (f"cluster.image={tag}", "-P", "cluster.shm_size=8Gi")
+    assert "is another package" in error_of(run(*submit, *other))
 
 
-def test_a_failed_check_stops_it(run: Run, kfp_server: KfpServer, repository: Path) -> None:
-    compile_pipeline(repository / "build/x.yaml", image=f"localhost:9/ndpnet@sha256:{'a' * 64}")
-    result = run(*SUBMIT[:-1], "--package", "build/x.yaml")
+def test_a_failed_check_stops_it(run: Run, kfp_server: KfpServer) -> None:
+    submit = ("pipeline", "submit", *DATA)
+    result = run(*submit, "-P", f"cluster.image=localhost:9/ndpnet@sha256:{'a' * 64}")
     assert result.exit_code == 0, "what cannot be checked from here does not stop it"
     assert "localhost:9 does not answer from here" in result.stderr
     kfp_server.faults.append(Fault("GET .*healthz", page='{"multi_user": false, "tag_name": "1.8.22"}'))
-    result = run(*SUBMIT[:-1], "--package", "build/x.yaml")
+    result = run(*submit, "--package", "build/pipelines/ndpnet-training.yaml")
     assert result.exit_code == 1
     assert "server 1.8.22" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("Error: the cluster cannot run it")
@@ -177,13 +195,13 @@ def test_schedule_from_one_command_to_its_end(run: Run, kfp_server: KfpServer) -
     assert run(*nightly, "--every", "6h").stdout == "nightly: replaced, every 6h\n"
     (made,) = kfp_server.recurring_runs.values()
     assert made.runtime_config.parameters["only_new_data"] is True
-    assert made.runtime_config.parameters["revision"] == "main"  # a branch: each run takes its newest data
-    assert run("schedule", "pause", "nightly").stdout == "nightly: paused\n"
-    listed = run("schedule", "list").stdout.splitlines()
+    assert "revision" not in made.runtime_config.parameters  # each run takes the newest data of the default branch
+    assert run("pipeline", "schedule", "pause", "nightly").stdout == "nightly: paused\n"
+    listed = run("pipeline", "schedule", "list").stdout.splitlines()
     assert listed[2].split()[:4] == ["nightly", "every", "6h", "paused"]
-    assert run("schedule", "resume", "nightly").stdout == "nightly: on\n"
-    assert run("schedule", "delete", "nightly").stdout == "nightly: deleted\n"
-    assert run("schedule", "list").stdout == "no schedule\n"
+    assert run("pipeline", "schedule", "resume", "nightly").stdout == "nightly: on\n"
+    assert run("pipeline", "schedule", "delete", "nightly").stdout == "nightly: deleted\n"
+    assert run("pipeline", "schedule", "list").stdout == "no schedule\n"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +211,7 @@ def test_schedule_from_one_command_to_its_end(run: Run, kfp_server: KfpServer) -
         (("--cron", "0 2 * * *", "--every", "6h"), "pass either --cron"),
         (("--cron", "0 25 * * *"), "'25' is no hour"),
         (("--every", "soon"), "is no interval"),
+        (("--every", "6h", "--revision", "0123456789abcdef"), "is a commit: every run would take the same data"),
     ],
 )
 def test_a_schedule_needs_a_time(run: Run, kfp_server: KfpServer, arguments: tuple[str, ...], error: str) -> None:
@@ -202,8 +221,8 @@ def test_a_schedule_needs_a_time(run: Run, kfp_server: KfpServer, arguments: tup
 
 def test_a_server_named_before_the_verb_is_asked(run: Run, kfp_server: KfpServer, monkeypatch) -> None:
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
-    for arguments in (("schedule", "--host", kfp_server.url, "list"), ("schedule", "list", "--host", kfp_server.url)):
-        assert run(*arguments).stdout == "no schedule\n"
+    for arguments in (("--host", kfp_server.url, "list"), ("list", "--host", kfp_server.url)):
+        assert run("pipeline", "schedule", *arguments).stdout == "no schedule\n"
 
 
 def test_doctor_says_what_fails(run: Run, kfp_server: KfpServer) -> None:
@@ -252,10 +271,29 @@ def test_gc_on_the_cluster(run: Run, kfp_server: KfpServer, repository: Path) ->
     assert (kfp_server.runs, kfp_server.versions) == ({}, {})
 
 
-def test_nothing_heavy_is_loaded_for_help() -> None:
-    code = (
-        "import sys, pipelines.cli_cluster; print(sorted({'kfp', 'torch', 'mlflow', 'kubernetes'} & set(sys.modules)))"
+def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpServer, repository: Path) -> None:
+    without_url = [each for each in SUBMIT if each not in DATA]
+    assert "pass --url or --prefix" in error_of(run(*without_url))
+    subprocess.run(["git", "remote", "add", "origin", "git@git.plant:surfaces.git"], cwd=repository, check=True)
+    assert run(*without_url).exit_code == 0
+    place = (
+        "--prefix",
+        "s3://pictures/x",
+        "--manifest",
+        "s3://pictures/v1.json",
+        "--endpoint-url",
+        "http://minio:9000",
     )
-    root = Path(cli_cluster.__file__).parents[1]
+    assert run(*without_url, *place).exit_code == 0
+    first, second = (each.runtime_config.parameters for each in kfp_server.runs.values())
+    assert first["url"] == "git@git.plant:surfaces.git"
+    assert "url" not in second
+    assert [second[name] for name in ("prefix", "manifest", "endpoint_url")] == list(place[1::2])
+    assert "pods cannot read manifest v1.json" in error_of(run(*without_url, *place[:3], "v1.json"))
+
+
+def test_nothing_heavy_is_loaded_for_help() -> None:
+    code = "import sys, pipelines.cli; print(sorted({'kfp', 'torch', 'mlflow', 'numpy', 'yaml'} & set(sys.modules)))"
+    root = Path(pipelines.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
