@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.cli_cluster import follow_command, schedule, submit
+from pipelines.cli_options import FolderPath, with_params
 
 if TYPE_CHECKING:
     from pipelines.local import LocalRun
-
-FolderPath = click.Path(path_type=Path)
 
 
 @click.group("pipeline")
@@ -23,16 +22,9 @@ for cluster_command in (submit, follow_command, schedule):
     pipeline_group.add_command(cluster_command)
 
 
-def with_settings(command: Any) -> Any:
-    """The options that choose parameters, as of every step."""
-    from ndpnet.cli import with_params
-
-    return with_params(command)
-
-
 @pipeline_group.command("compile")
 @click.option("--out", type=FolderPath, default=Path("build/pipelines"), show_default=True, help="Folder to write to.")
-@with_settings
+@with_params
 def compile_command(out: Path, params: Any) -> None:
     """Write the pipelines as Kubeflow takes them: same settings, same bytes."""
     from pipelines.compile import compile_all
@@ -47,7 +39,7 @@ def compile_command(out: Path, params: Any) -> None:
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
 @click.option("--out", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder to write to.")
 @click.option("--work-dir", default=".work", show_default=True, help="Where checkpoints live.")
-@with_settings
+@with_params
 def run_command(is_local: bool, data: Path, categories: tuple[str, ...], out: Path, work_dir: str, params: Any) -> None:
     """Run the whole pipeline on this machine by KFP's local engine, up to the champion.
 

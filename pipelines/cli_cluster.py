@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli import with_params
-from pipelines.cli_options import EVEN_IF_ACTIVE, SERVER, WORK, Decorator, options
+from pipelines.cli_options import EVEN_IF_ACTIVE, SERVER, WORK, Decorator, options, with_params
 from pipelines.cli_upkeep import doctor, gc
 
 if TYPE_CHECKING:

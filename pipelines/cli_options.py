@@ -1,12 +1,12 @@
 """Options that several verbs for a cluster have."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ndpnet.cli import FolderPath
-
+FolderPath = click.Path(path_type=Path)
 EXPERIMENT = "ndpnet"
 
 Command = Callable[..., Any]
@@ -22,6 +22,13 @@ def options(*decorators: Decorator) -> Decorator:
         return command
 
     return decorate
+
+
+def with_params(command: Command) -> Command:
+    """The options that choose parameters, as of every step."""
+    from ndpnet.cli import with_params
+
+    return with_params(command)
 
 
 SERVER = options(

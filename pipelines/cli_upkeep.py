@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli import FolderPath, with_params
-from pipelines.cli_options import EXPERIMENT_OPTION, PACKAGE, SERVER
+from pipelines.cli_options import EXPERIMENT_OPTION, PACKAGE, SERVER, FolderPath, with_params
 
 if TYPE_CHECKING:
     from ndpnet.doctor import Check

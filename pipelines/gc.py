@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ndpnet.gc import Policy
 from pipelines.client import Cluster, ClusterError
 from pipelines.schedule import DONE, list_schedules
 from pipelines.submission import find_experiment, find_pipeline, versions_of
+
+if TYPE_CHECKING:
+    from ndpnet.gc import Policy
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Old:
 
 
 def find_old(
-    cluster: Cluster, *, experiment: str, pipelines: tuple[str, ...], policy: Policy, now: float | None = None
+    cluster: Cluster, *, experiment: str, pipelines: tuple[str, ...], policy: "Policy", now: float | None = None
 ) -> tuple[list[Old], dict[str, int]]:
     """What goes by the policy, and how many runs and versions stay. Looks at one experiment and these pipelines.
 
@@ -71,7 +73,7 @@ def _delete(cluster: Cluster, old: Old) -> None:
         cluster.ask(call, old.pipeline_id, old.identifier)
 
 
-def _split_runs(cluster: Cluster, experiment_id: str, policy: Policy, now: float) -> tuple[list[Any], list[Any]]:
+def _split_runs(cluster: Cluster, experiment_id: str, policy: "Policy", now: float) -> tuple[list[Any], list[Any]]:
     runs = _newest_first(cluster.pages(cluster.client.runs.run_service_list_runs, "runs", experiment_id=experiment_id))
     old, kept = [], []
     for number, run in enumerate(runs):

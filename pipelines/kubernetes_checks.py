@@ -5,23 +5,25 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndpnet.doctor import Check, attempt
+from pipelines.checks import attempt, make_check
 from pipelines.package import Package, Pod
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api, V1Node
+
+    from ndpnet.doctor import Check
 
 TIMEOUT = (5, 20)  # seconds, to connect and to read
 NAMES = ("namespace", "secrets", "volumes", "nodes")
 READY = ("Bound", "Pending")  # a claim may wait for its first pod
 
 
-def check_kubernetes(package: Package, namespace: str) -> Iterator[Check]:
+def check_kubernetes(package: Package, namespace: str) -> "Iterator[Check]":
     """Yield the checks; all are "not checked" where no kubeconfig leads to a cluster."""
     api, reason = _connect()
     if api is None:
         for name in NAMES:
-            yield Check(name, "not checked", reason, "set KUBECONFIG")
+            yield make_check(name, "not checked", reason, "set KUBECONFIG")
         return
     checks: dict[str, Callable[[], Check]] = {
         "namespace": lambda: _check_namespace(api, namespace),
@@ -56,7 +58,7 @@ def _kubeconfig() -> str:
     return os.environ.get("KUBECONFIG", "~/.kube/config")
 
 
-def _without_noise(check: Callable[[], Check]) -> Check:
+def _without_noise(check: "Callable[[], Check]") -> "Check":
     """Turn what the client raises into one line."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
@@ -70,16 +72,16 @@ def _without_noise(check: Callable[[], Check]) -> Check:
         raise ValueError(f"Kubernetes does not answer: {type(error).__name__}") from error
 
 
-def _check_namespace(api: "CoreV1Api", namespace: str) -> Check:
+def _check_namespace(api: "CoreV1Api", namespace: str) -> "Check":
     found = _read(api.read_namespace, namespace)
     if found is None:
-        return Check("namespace", "FAILED", f"no namespace {namespace}", f"kubectl create namespace {namespace}")
+        return make_check("namespace", "FAILED", f"no namespace {namespace}", f"kubectl create namespace {namespace}")
     if found.status and found.status.phase == "Terminating":
-        return Check("namespace", "FAILED", f"{namespace} is being deleted", "wait, and create it again")
-    return Check("namespace", "ok", namespace)
+        return make_check("namespace", "FAILED", f"{namespace} is being deleted", "wait, and create it again")
+    return make_check("namespace", "ok", namespace)
 
 
-def _check_secrets(api: "CoreV1Api", namespace: str, pods: list[Pod]) -> Check:
+def _check_secrets(api: "CoreV1Api", namespace: str, pods: list[Pod]) -> "Check":
     wanted: dict[str, set[str]] = {}
     for pod in pods:
         for name, keys in pod.secrets.items():
@@ -93,13 +95,15 @@ def _check_secrets(api: "CoreV1Api", namespace: str, pods: list[Pod]) -> Check:
             problems += [f"secret {name} has no key {key}" for key in sorted(keys - (secret.data or {}).keys())]
     unknown = sorted({each for pod in pods for each in pod.unknown if "secret" in each})
     if problems:
-        return Check("secrets", "FAILED", "; ".join(problems), f"create them in namespace {namespace}")
+        return make_check("secrets", "FAILED", "; ".join(problems), f"create them in namespace {namespace}")
     if unknown:
-        return Check("secrets", "not checked", f"{', '.join(wanted) or 'none'} are there; others are named at run time")
-    return Check("secrets", "ok", ", ".join(sorted(wanted)) or "none needed")
+        return make_check(
+            "secrets", "not checked", f"{', '.join(wanted) or 'none'} are there; others are named at run time"
+        )
+    return make_check("secrets", "ok", ", ".join(sorted(wanted)) or "none needed")
 
 
-def _check_claims(api: "CoreV1Api", namespace: str, pods: list[Pod]) -> Check:
+def _check_claims(api: "CoreV1Api", namespace: str, pods: list[Pod]) -> "Check":
     wanted = sorted({claim for pod in pods for claim in pod.claims})
     problems = []
     for name in wanted:
@@ -109,13 +113,13 @@ def _check_claims(api: "CoreV1Api", namespace: str, pods: list[Pod]) -> Check:
         elif claim.status.phase not in READY:
             problems.append(f"volume claim {name} is {claim.status.phase}")
     if problems:
-        return Check("volumes", "FAILED", "; ".join(problems), f"create them in namespace {namespace}")
+        return make_check("volumes", "FAILED", "; ".join(problems), f"create them in namespace {namespace}")
     if any("volume" in each for pod in pods for each in pod.unknown):
-        return Check("volumes", "not checked", "a volume is named at run time")
-    return Check("volumes", "ok", ", ".join(wanted) or "none needed")
+        return make_check("volumes", "not checked", "a volume is named at run time")
+    return make_check("volumes", "ok", ", ".join(wanted) or "none needed")
 
 
-def _check_nodes(api: "CoreV1Api", pods: list[Pod]) -> Check:
+def _check_nodes(api: "CoreV1Api", pods: list[Pod]) -> "Check":
     nodes = api.list_node(_request_timeout=TIMEOUT).items
     problems = []
     for pod in pods:
@@ -124,10 +128,10 @@ def _check_nodes(api: "CoreV1Api", pods: list[Pod]) -> Check:
             most = sorted(set(reasons), key=reasons.count)[-1] if reasons else "the cluster has none"
             problems.append(f"no node can run {pod.task} ({_request_of(pod)}): {most}")
     if problems:
-        return Check("nodes", "FAILED", "; ".join(problems), "ask for less, or add a node")
+        return make_check("nodes", "FAILED", "; ".join(problems), "ask for less, or add a node")
     if any("node" in each or "GPU" in each for pod in pods for each in pod.unknown):
-        return Check("nodes", "not checked", "requests are known at run time only")
-    return Check("nodes", "ok", f"every task fits one of {len(nodes)} nodes, if it is idle")
+        return make_check("nodes", "not checked", "requests are known at run time only")
+    return make_check("nodes", "ok", f"every task fits one of {len(nodes)} nodes, if it is idle")
 
 
 def _why_not(node: "V1Node", pod: Pod) -> str:

@@ -3,14 +3,17 @@
 import os
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ndpnet.doctor import Check, attempt, check_tracking_server
+from pipelines.checks import attempt, make_check
 from pipelines.client import Cluster
 from pipelines.image import check_image
 from pipelines.image_registry import find_image
 from pipelines.kubernetes_checks import check_kubernetes
 from pipelines.package import Package
+
+if TYPE_CHECKING:
+    from ndpnet.doctor import Check
 
 
 def check_cluster(
@@ -20,7 +23,7 @@ def check_cluster(
     commit: str,
     namespace: str,
     arguments: Mapping[str, Any] | None = None,
-) -> Iterator[Check]:
+) -> "Iterator[Check]":
     """Yield the checks, one by one: most ask a server. namespace: that the pods run in; cluster: None if it is away."""
     if cluster is not None:
         yield check_versions(cluster.server_version)
@@ -32,36 +35,36 @@ def check_cluster(
         yield attempt("S3", lambda prefix=prefix: check_prefix(prefix))
 
 
-def check_versions(server: str) -> Check:
+def check_versions(server: str) -> "Check":
     """Whether server and SDK are of one major version, and the server is not the older one."""
     sdk = version("kfp")
     found = f"kfp {sdk}, server {server or 'of unknown version'}"
     numbers = [_numbers(text) for text in (server, sdk)]
     if not all(numbers):
-        return Check("versions", "not checked", found)
+        return make_check("versions", "not checked", found)
     if numbers[0][0] != numbers[1][0]:
-        return Check("versions", "FAILED", found, f"install kfp {numbers[0][0]}.x")
+        return make_check("versions", "FAILED", found, f"install kfp {numbers[0][0]}.x")
     if numbers[0] < numbers[1]:
-        return Check("versions", "warning", found, "update the server: it may not know all that is compiled")
-    return Check("versions", "ok", found)
+        return make_check("versions", "warning", found, "update the server: it may not know all that is compiled")
+    return make_check("versions", "ok", found)
 
 
-def check_image_is_there(image: str, commit: str) -> Check:
+def check_image_is_there(image: str, commit: str) -> "Check":
     """Whether an image's name is of this code for certain, and its registry has it, as seen from here."""
     try:
         check_image(image, commit)
     except ValueError as error:
-        return Check("image", "FAILED", str(error), "compile with another image")
+        return make_check("image", "FAILED", str(error), "compile with another image")
     try:
         digest = find_image(image)
     except (ConnectionError, PermissionError) as error:
-        return Check("image", "not checked", str(error))
+        return make_check("image", "not checked", str(error))
     except ValueError as error:
-        return Check("image", "FAILED", str(error), "no node could pull it")
-    return Check("image", "ok", f"{image} is there, seen from here" + ("" if "@" in image else f": {digest}"))
+        return make_check("image", "FAILED", str(error), "no node could pull it")
+    return make_check("image", "ok", f"{image} is there, seen from here" + ("" if "@" in image else f": {digest}"))
 
 
-def check_prefix(prefix: str) -> Check:
+def check_prefix(prefix: str) -> "Check":
     """Whether an S3 prefix can be listed, from here and with the credentials of this environment."""
     from ndpnet.storage.bucket import Retries
     from ndpnet.storage.s3 import open_bucket, parse_url
@@ -71,15 +74,19 @@ def check_prefix(prefix: str) -> Check:
     try:
         is_empty = next(open_bucket(bucket, num_connections=1, retries=retries).list(key), None) is None
     except ValueError as error:
-        return Check("S3", "FAILED", str(error), "check AWS_ENDPOINT_URL and the keys")
-    return Check("S3", "ok", f"{prefix} can be listed from here" + (", it is empty" if is_empty else ""))
+        return make_check("S3", "FAILED", str(error), "check AWS_ENDPOINT_URL and the keys")
+    return make_check("S3", "ok", f"{prefix} can be listed from here" + (", it is empty" if is_empty else ""))
 
 
-def _check_mlflow() -> Check:
+def _check_mlflow() -> "Check":
+    from ndpnet.doctor import check_tracking_server
+
     check = check_tracking_server()
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        return Check("MLflow", "not checked", "MLFLOW_TRACKING_URI is not set here; pods take theirs from a secret")
-    return Check("MLflow", check.verdict, f"{check.found}, from here", check.mend)
+        return make_check(
+            "MLflow", "not checked", "MLFLOW_TRACKING_URI is not set here; pods take theirs from a secret"
+        )
+    return make_check("MLflow", check.verdict, f"{check.found}, from here", check.mend)
 
 
 def _prefixes(arguments: Mapping[str, Any]) -> list[str]:

@@ -6,18 +6,18 @@ import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ndpnet.config import Params
-from ndpnet.data.versions.fetching import check_source, checked_path
-from ndpnet.doctor import Check, has_failed
-from ndpnet.tracking.identity import run_identity
 from pipelines.client import NAMESPACE, Cluster, connect
 from pipelines.image import check_image
 from pipelines.package import Package
 from pipelines.preflight import check_cluster
 from pipelines.submission import Version, find_or_create_experiment, upload_version
+
+if TYPE_CHECKING:
+    from ndpnet.config import Params
+    from ndpnet.doctor import Check
 
 PACKAGES = Path("build/pipelines")
 OWN_OPTIONS = {"params": "-P", "work_dir": "-P cluster.work_dir", "categories": "--category"}
@@ -25,7 +25,7 @@ OWN_OPTIONS |= {name: f"--{name.replace('_', '-')}" for name in ("only_new_data"
 OWN_OPTIONS |= {name: f"--{name.replace('_', '-')}" for name in ("prefix", "manifest", "endpoint_url")}
 
 logger = logging.getLogger(__name__)
-Show = Callable[[Iterable[Check]], None]
+Show = Callable[[Iterable["Check"]], None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Source:
 
     def arguments(self) -> dict[str, str]:
         """As the pipeline takes them. ValueError: a place that pods cannot reach, or that names a password."""
+        from ndpnet.data.versions.fetching import check_source, checked_path
+
         url = self.url or (None if self.prefix else _origin())
         check_source(url, self.prefix, self.manifest)
         if url is not None:
@@ -80,8 +82,10 @@ class Prepared:
     arguments: dict[str, Any]
 
 
-def prepare(request: Request, params: Params, show: Show) -> Prepared:
+def prepare(request: Request, params: "Params", show: Show) -> Prepared:
     """Check all that can be checked here, then the cluster; then upload. ValueError says what is in the way."""
+    from ndpnet.doctor import has_failed
+
     commit, version_name = _commit(request.version_name)
     package = load_package(request.package_path, params)
     for image in package.images:
@@ -99,7 +103,7 @@ def prepare(request: Request, params: Params, show: Show) -> Prepared:
     return Prepared(cluster, version, find_or_create_experiment(cluster, request.experiment), arguments)
 
 
-def load_package(path: Path | None, params: Params) -> Package:
+def load_package(path: Path | None, params: "Params") -> Package:
     """A compiled pipeline; without a path the training, compiled now. ValueError: none there, or no image is named."""
     if path is not None:
         return Package.load(path)
@@ -110,13 +114,13 @@ def load_package(path: Path | None, params: Params) -> Package:
     return Package.load(compile_training(params, PACKAGES))
 
 
-def pods_namespace(cluster: Cluster | None, namespace: str | None, params: Params) -> str:
+def pods_namespace(cluster: Cluster | None, namespace: str | None, params: "Params") -> str:
     """The namespace that pods run in."""
     known = cluster.namespace if cluster is not None else ""
     return known or namespace or os.environ.get(NAMESPACE) or params.cluster.namespace
 
 
-def _arguments(request: Request, package: Package, params: Params) -> dict[str, Any]:
+def _arguments(request: Request, package: Package, params: "Params") -> dict[str, Any]:
     arguments: dict[str, Any] = {"params": params.to_json(), "work_dir": params.cluster.work_dir}
     arguments |= {"categories": list(request.categories), "only_new_data": request.only_new_data}
     arguments |= request.source.arguments()
@@ -149,6 +153,8 @@ def _origin() -> str | None:
 
 def _commit(version_name: str | None) -> tuple[str, str]:
     """The commit of these sources, and the name of the version. ValueError: they are not what the commit says."""
+    from ndpnet.tracking.identity import run_identity
+
     identity = run_identity()
     commit = identity["git_commit"]
     if version_name:
