@@ -21,6 +21,7 @@ TOKEN, COOKIE, CA_CERT, NAMESPACE = "KFP_TOKEN", "KFP_COOKIE", "KFP_CA_CERT", "K
 SYSTEM_NAMESPACE = "kubeflow"  # where Kubeflow Pipelines itself runs
 MAX_MESSAGE = 300  # characters of what a server says
 PAGE_SIZE = 100
+NO_SERVER = f"{{host}} is no Kubeflow Pipelines server, or shows a login page (set {TOKEN} or {COOKIE})"
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +82,19 @@ class Cluster:
         # the two as a pair: the client drops a single number that is no int
         timeout = (self.patience.connect_seconds, self.patience.read_seconds)
         try:
-            return call(*args, _request_timeout=timeout, **kwargs)
+            answer = call(*args, _request_timeout=timeout, **kwargs)
         except ApiException as error:
             raise _explain(self.host, error) from error
+        except AttributeError as error:  # the client stumbles over an error of its own that has no body
+            if not isinstance(error.__context__, ApiException):
+                raise
+            raise _explain(self.host, error.__context__) from error
         except HTTPError as error:
             reason = f"{type(error).__name__} (is it up, and the address right?)"
             raise LostError(f"no answer from {self.host}: {reason}") from error
+        if (self.api_client.last_response.getheader("content-type") or "").startswith("text/html"):
+            raise ClusterError(NO_SERVER.format(host=self.host))  # the client would take it for an empty answer
+        return answer
 
     def tell_or_find(self, call: Callable[[], Any], find: Callable[[], Any | None]) -> Any:
         """Make a call that must not be repeated blindly: after a lost one, `find` looks for what it may have made.
@@ -116,12 +124,16 @@ class Cluster:
             if not token:
                 return
 
-    def raw(self, path: str, **path_params: str) -> Any:
-        """Open a resource that the client's models do not cover. -> an HTTP response, to be read and released."""
+    def read(self, path: str, take: Callable[[Any], Any], **path_params: str) -> Any:
+        """What `take` makes of the HTTP response of a resource that the client's models do not cover."""
 
         def call(*, _request_timeout: tuple[float, float]) -> Any:
             options = {"auth_settings": ["Bearer"], "_preload_content": False, "_request_timeout": _request_timeout}
-            return self.api_client.call_api(path, "GET", path_params, **options)
+            response = self.api_client.call_api(path, "GET", path_params, **options)
+            try:
+                return take(response)
+            finally:
+                response.close()
 
         return self.ask(call)
 
@@ -202,17 +214,13 @@ def _make_client(host: str) -> "kfp.Client":
 
 def _health(cluster: Cluster) -> dict[str, Any]:
     """What the server says of itself; more than the client's model keeps."""
-    response = cluster.raw("/apis/v2beta1/healthz")
+    text = cluster.read("/apis/v2beta1/healthz", lambda response: response.read(1 << 20))
     try:
-        health = json.loads(response.read(1 << 20))
+        health = json.loads(text)
     except ValueError:
         health = None
-    finally:
-        response.release_conn()
     if not isinstance(health, dict) or "multi_user" not in health:
-        raise ClusterError(
-            f"{cluster.host} is no Kubeflow Pipelines server, or shows a login page (set {TOKEN} or {COOKIE})"
-        )
+        raise ClusterError(NO_SERVER.format(host=cluster.host))
     return health
 
 

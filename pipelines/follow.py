@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.client import Cluster, ClusterError, LostError
 
@@ -93,19 +93,7 @@ def tasks_of(run: "V2beta1Run") -> list[Task]:
 
 def read_log(cluster: Cluster, run_id: str, node_id: str) -> tuple[str, ...]:
     """The last lines of what a task printed. ClusterError: the server has no log of it."""
-    response = cluster.raw(LOG_ROUTE, run_id=run_id, node_id=node_id)
-    lines: deque[bytes] = deque([b""], maxlen=2 * LOG_LINES)
-    try:
-        for chunk in response.stream(1 << 16):
-            first, *others = chunk.split(b"\n")
-            lines[-1] = (lines[-1] + first)[-LOG_LINE_BYTES:]
-            lines.extend(line[-LOG_LINE_BYTES:] for line in others)
-    finally:
-        response.release_conn()
-    texts = [line.decode(errors="replace").rstrip() for line in lines]
-    while texts and not texts[-1]:
-        texts.pop()
-    return tuple(texts[-LOG_LINES:])
+    return cluster.read(LOG_ROUTE, _last_lines, run_id=run_id, node_id=node_id)
 
 
 def format_outcome(outcome: Outcome) -> list[str]:
@@ -127,6 +115,19 @@ def _outcome(cluster: Cluster, run: "V2beta1Run", tasks: list[Task]) -> Outcome:
     except ClusterError as problem:
         log = (f"(no log of it: {problem})",)
     return Outcome(run.state, error, failed, log or ("(its log is empty)",))
+
+
+def _last_lines(response: Any) -> tuple[str, ...]:
+    """The end of a text that may be long, or all one line."""
+    lines: deque[bytes] = deque([b""], maxlen=2 * LOG_LINES)
+    for chunk in response.stream(1 << 16):
+        first, *others = chunk.split(b"\n")
+        lines[-1] = (lines[-1] + first)[-LOG_LINE_BYTES:]
+        lines.extend(line[-LOG_LINE_BYTES:] for line in others)
+    texts = [line.decode(errors="replace").rstrip() for line in lines]
+    while texts and not texts[-1]:
+        texts.pop()
+    return tuple(texts[-LOG_LINES:])
 
 
 def _parents(details: "list[V2beta1PipelineTaskDetail]") -> "dict[str, V2beta1PipelineTaskDetail]":

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from typing import Any
@@ -63,6 +63,7 @@ class Fault:
     times: int = 1
     is_late: bool = False
     page: str = ""  # a page of HTML instead of JSON, as a login has
+    is_cut: bool = False  # the connection breaks off within the answer
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class KfpServer:
     """One server on a free port of this machine."""
 
     def __init__(self, *, token: str = "", is_multi_user: bool = False) -> None:
-        self.token, self.is_multi_user = token, is_multi_user
+        self.token, self.is_multi_user, self.version = token, is_multi_user, "2.17.0"
         self.pipelines: dict[str, V2beta1Pipeline] = {}
         self.versions: dict[str, V2beta1PipelineVersion] = {}
         self.experiments: dict[str, V2beta1Experiment] = {}
@@ -128,10 +129,12 @@ class KfpServer:
             fault = next((each for each in self.faults if each.times and re.fullmatch(each.pattern, call)), None)
             if fault:
                 fault.times -= 1
-        if fault and not fault.is_late:
+        if fault and not fault.is_late and not fault.is_cut:
             return self._fail(fault)
         with self._lock:
             answer = self._answer_well(call, parse_qs(parts.query), request.headers, request.body)
+        if fault and fault.is_cut:
+            return replace(answer, num_missing=10)
         return self._fail(fault) if fault else answer
 
     def _fail(self, fault: Fault) -> Answer:
@@ -196,7 +199,12 @@ class KfpServer:
 
     def _health(self, **_: Any) -> dict[str, Any]:
         # the server says more than its client's model has
-        return {"commit_sha": "0", "tag_name": "2.17.0", "multi_user": self.is_multi_user, "pipeline_store": "database"}
+        return {
+            "commit_sha": "0",
+            "tag_name": self.version,
+            "multi_user": self.is_multi_user,
+            "pipeline_store": "database",
+        }
 
     def _pipeline_by_name(self, name: str, *, query: Any, **_: Any) -> V2beta1Pipeline:
         self._check_namespace(query.get("namespace"))

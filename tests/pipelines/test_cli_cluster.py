@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,6 +109,20 @@ def test_a_lost_connection_says_how_to_go_on(run: Run, kfp_server: KfpServer) ->
     assert f"the run goes on: ndpnet pipeline follow {run_id}" in result.stderr.splitlines()[-1]
 
 
+def test_ctrl_c_ends_the_following_alone(run: Run, kfp_server: KfpServer, repository: Path) -> None:
+    kfp_server.next_script = [Snapshot("RUNNING", {"train": "RUNNING"})]
+    command = [sys.executable, "-c", "from ndpnet.cli import main; main()", *SUBMIT, "--wait"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=repository, **pipes) as process:
+        url = process.stdout.readline().strip()
+        assert process.stdout.readline().startswith("train: running")
+        process.send_signal(signal.SIGINT)
+        stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == f"the run goes on: ndpnet pipeline follow {url.rpartition('/')[2]}"
+    assert [each.state for each in kfp_server.runs.values()] == ["RUNNING"]
+
+
 def test_the_same_request_is_one_run(run: Run, kfp_server: KfpServer) -> None:
     first, second = (run(*SUBMIT, "--request-id", "ci-17") for _ in range(2))
     assert first.stdout == second.stdout
@@ -180,7 +195,7 @@ def test_a_failed_check_stops_it(run: Run, kfp_server: KfpServer) -> None:
     result = run(*submit, "-P", f"cluster.image=localhost:9/ndpnet@sha256:{'a' * 64}")
     assert result.exit_code == 0, "what cannot be checked from here does not stop it"
     assert "localhost:9 does not answer from here" in result.stderr
-    kfp_server.faults.append(Fault("GET .*healthz", page='{"multi_user": false, "tag_name": "1.8.22"}'))
+    kfp_server.version = "1.8.22"
     result = run(*submit, "--package", "build/pipelines/ndpnet-training.yaml")
     assert result.exit_code == 1
     assert "server 1.8.22" in result.stderr

@@ -1,8 +1,11 @@
 import logging
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from conftest import IMAGE, QUICK, compile_pipeline
+from http_servers import serving
 from kfp_server import Fault, KfpServer
 
 from pipelines.client import Cluster, ClusterError, LostError, connect
@@ -153,6 +156,21 @@ def test_a_login_page_is_told_from_a_server(kfp_server: KfpServer) -> None:
     kfp_server.faults.append(Fault("GET .*healthz", page="<html>Log in</html>"))
     with pytest.raises(ClusterError, match="shows a login page"):
         connect(kfp_server.url, patience=QUICK)
+
+
+def test_a_server_with_an_authority_of_its_own(
+    kfp_server: KfpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "server.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", path, "-out", tmp_path / "only.pem"], check=True, capture_output=True)
+    path.write_text(path.read_text() + (tmp_path / "only.pem").read_text())
+    with serving(kfp_server.answer, certificate=path) as address:
+        with pytest.raises(ClusterError, match=r"no secure connection .*CERTIFICATE_VERIFY_FAILED.*set KFP_CA_CERT"):
+            connect(f"https://{address}", patience=QUICK)
+        monkeypatch.setenv("KFP_CA_CERT", str(tmp_path / "only.pem"))
+        assert connect(f"https://{address}", patience=QUICK).server_version == "2.17.0"
 
 
 def test_errors_say_what_the_server_says(kfp_server: KfpServer, cluster: Cluster, package: Package) -> None:

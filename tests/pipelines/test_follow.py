@@ -58,12 +58,20 @@ def test_every_change_is_one_line(submit, cluster: Cluster) -> None:
 def test_a_terminal_shows_one_table_drawn_anew(submit, cluster: Cluster) -> None:
     stream = io.StringIO()
     follow(cluster, submit(*GOOD), Table(stream), **POLL)
-    last = stream.getvalue().rpartition("\x1b[3A")[2]
-    assert [line.removeprefix("\x1b[2K") for line in last.splitlines()] == [
+    last = stream.getvalue().rpartition("\x1b[3A\x1b[J")[2]
+    assert last.splitlines() == [
         "+ prepare: succeeded 1:05",
         "+ train: succeeded 1:05",
         "run: succeeded",
     ]
+
+
+def test_a_small_terminal_shows_what_tells_most() -> None:
+    stream = io.StringIO()
+    table = Table(stream, size=lambda: (12, 7))
+    states = {"a": "SUCCEEDED", "b": "FAILED", "c": "SUCCEEDED", "d": "RUNNING", "e": "SUCCEEDED"}
+    table("RUNNING", [Task(name * 9, state, 0.0, "") for name, state in states.items()])
+    assert stream.getvalue().splitlines() == ["(2 more)", "x bbbbbbbbb", "> ddddddddd", "+ eeeeeeeee", "run: runnin"]
 
 
 def test_a_failed_run_names_the_task_and_shows_the_end_of_its_log(
@@ -95,6 +103,21 @@ def test_without_a_log_it_says_so(submit, cluster: Cluster) -> None:
     (line,) = outcome.log
     assert line.startswith("(no log of it: ")
     assert "pods not found" in line
+
+
+def test_a_log_that_breaks_off_is_asked_for_again(submit, kfp_server: KfpServer, cluster: Cluster) -> None:
+    kfp_server.logs["train-pod-node"] = "out of memory\n"
+    kfp_server.faults.append(Fault("GET .*/log", is_cut=True))
+    outcome = follow(cluster, submit(Snapshot("FAILED", {"train": "FAILED"})), Lines(io.StringIO()), **POLL)
+    assert outcome.log == ("out of memory",)
+    assert kfp_server.num_calls("GET .*/log") == 2
+
+
+def test_a_login_page_in_between_ends_it(submit, kfp_server: KfpServer, cluster: Cluster) -> None:
+    run_id = submit(*GOOD)
+    kfp_server.faults.append(Fault("GET .*/runs/.*", page="<html>Log in</html>"))
+    with pytest.raises(ClusterError, match="shows a login page"):
+        follow(cluster, run_id, Lines(io.StringIO()), **POLL)
 
 
 def test_a_failure_before_any_task_shows_its_reason(submit, cluster: Cluster) -> None:
