@@ -28,7 +28,7 @@ __all__ = ["doctor", "follow_command", "gc", "schedule", "submit"]
 @click.option("--wait", is_flag=True, help="Follow it; exit code 0 succeeded, 1 failed, 3 canceled.")
 @with_params
 def submit(params: Any, job_name: str | None, request_id: str | None, wait: bool, **asked: Any) -> None:
-    """Start the training on a cluster, once it is sure that the cluster can run it; print where to see it."""
+    """Start the training, or the pipeline in --package, once the cluster is known to fit; print where to see it."""
     from pipelines.submission import create_run
 
     request, prepared = _prepare(asked, params)
@@ -36,7 +36,7 @@ def submit(params: Any, job_name: str | None, request_id: str | None, wait: bool
         prepared.cluster,
         prepared.version,
         experiment_id=prepared.experiment_id,
-        job_name=job_name or f"training {prepared.version.name[:12]}",
+        job_name=job_name or f"{prepared.pipeline} {prepared.version.name[:12]}",
         arguments=prepared.arguments,
         request_id=request_id or uuid.uuid4().hex,
         service_account=request.service_account,

@@ -100,7 +100,7 @@ class Package:
             is_right = isinstance(value, PYTHON_TYPES.get(kind, object))
             if not is_right or (isinstance(value, bool) and kind != "BOOLEAN"):
                 raise ValueError(f"parameter {name} of pipeline {self.name} is a {kind}, not {value!r}")
-        declared = self._parameters
+        declared = self.parameters
         missing = sorted(
             name for name, each in declared.items() if not each.get("isOptional") and name not in arguments
         )
@@ -108,14 +108,15 @@ class Package:
             raise ValueError(f"pipeline {self.name} needs a value of parameter {missing[0]} (pass -a {missing[0]}=...)")
 
     @property
-    def _parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
+        """What it takes: name -> parameterType, defaultValue, isOptional."""
         return self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
 
     def _kind(self, name: str) -> str:
-        if name not in self._parameters:
-            known = ", ".join(sorted(self._parameters)) or "none"
+        if name not in self.parameters:
+            known = ", ".join(sorted(self.parameters)) or "none"
             raise ValueError(f"pipeline {self.name} has no parameter {name} (it has: {known})")
-        return self._parameters[name]["parameterType"]
+        return self.parameters[name]["parameterType"]
 
 
 def to_messages(spec: Mapping[str, Any], platform: Mapping[str, Any]) -> "tuple[PipelineSpec, PlatformSpec]":

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 PACKAGES = Path("build/pipelines")
 OWN_OPTIONS = {"params": "-P", "work_dir": "-P cluster.work_dir", "categories": "--category"}
-OWN_OPTIONS |= {name: f"--{name.replace('_', '-')}" for name in ("only_new_data", "url", "revision", "path")}
-OWN_OPTIONS |= {name: f"--{name.replace('_', '-')}" for name in ("prefix", "manifest", "endpoint_url")}
+OWN_OPTIONS |= {"only_new_data": "--only-new-data"}
+SOURCE_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("url", "revision", "path", "prefix", "manifest")}
+SOURCE_OPTIONS |= {"endpoint_url": "--endpoint-url"}
 
 logger = logging.getLogger(__name__)
 Show = Callable[[Iterable["Check"]], None]
@@ -39,8 +40,13 @@ class Source:
     manifest: str | None
     endpoint_url: str | None
 
+    @property
+    def is_named(self) -> bool:
+        """Whether any of it was said, but for the path, which has a default."""
+        return any((self.url, self.revision, self.prefix, self.manifest, self.endpoint_url))
+
     def arguments(self) -> dict[str, str]:
-        """As the pipeline takes them. ValueError: a place that pods cannot reach, or that names a password."""
+        """As the training pipeline takes them. ValueError: a place that pods cannot reach, or that names a password."""
         from ndpnet.data.versions.fetching import check_source, checked_path
 
         url = self.url or (None if self.prefix else _origin())
@@ -77,6 +83,7 @@ class Prepared:
     """All that a run needs, on the server."""
 
     cluster: Cluster
+    pipeline: str
     version: Version
     experiment_id: str
     arguments: dict[str, Any]
@@ -100,7 +107,7 @@ def prepare(request: Request, params: "Params", show: Show) -> Prepared:
             raise ValueError("the cluster cannot run it, see above (mend it, or pass --skip-preflight)")
     version = upload_version(cluster, package, version_name)
     logger.info("pipeline %s, version %s%s", package.name, version.name, " (new)" if version.is_new else "")
-    return Prepared(cluster, version, find_or_create_experiment(cluster, request.experiment), arguments)
+    return Prepared(cluster, package.name, version, find_or_create_experiment(cluster, request.experiment), arguments)
 
 
 def load_package(path: Path | None, params: "Params") -> Package:
@@ -121,15 +128,24 @@ def pods_namespace(cluster: Cluster | None, namespace: str | None, params: "Para
 
 
 def _arguments(request: Request, package: Package, params: "Params") -> dict[str, Any]:
-    arguments: dict[str, Any] = {"params": params.to_json(), "work_dir": params.cluster.work_dir}
-    arguments |= {"categories": list(request.categories), "only_new_data": request.only_new_data}
-    arguments |= request.source.arguments()
+    implied = {
+        "params": params.to_json(),
+        "work_dir": params.cluster.work_dir,
+        "categories": [],
+        "only_new_data": False,
+    }
+    arguments: dict[str, Any] = {name: value for name, value in implied.items() if name in package.parameters}
+    arguments |= {"categories": list(request.categories)} if request.categories else {}
+    arguments |= {"only_new_data": True} if request.only_new_data else {}
+    has_source = "url" in package.parameters  # another pipeline may mean something else by prefix
+    arguments |= request.source.arguments() if has_source or request.source.is_named else {}
+    own_options = OWN_OPTIONS | (SOURCE_OPTIONS if has_source else {})
     for text in request.further:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ValueError(f"-a {text!r} is no NAME=VALUE")
-        if name in OWN_OPTIONS:
-            raise ValueError(f"-a {name} has an option of its own (pass {OWN_OPTIONS[name]})")
+        if name in own_options:
+            raise ValueError(f"-a {name} has an option of its own (pass {own_options[name]})")
         arguments[name] = package.parse_argument(name, value)
     package.check_arguments(arguments)
     return arguments

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from typing import Any
@@ -23,6 +23,7 @@ import kfp_server_api
 import yaml
 from http_servers import Answer, Request, serving
 from kfp_models import parse
+from kfp_runs import FINAL, Snapshot, nodes_of
 from kfp_server_api import (
     V2beta1Experiment,
     V2beta1ListExperimentsResponse,
@@ -30,7 +31,6 @@ from kfp_server_api import (
     V2beta1ListRecurringRunsResponse,
     V2beta1ListRunsResponse,
     V2beta1Pipeline,
-    V2beta1PipelineTaskDetail,
     V2beta1PipelineVersion,
     V2beta1RecurringRun,
     V2beta1Run,
@@ -39,7 +39,6 @@ from kfp_server_api import (
 
 SERIALIZE = kfp_server_api.ApiClient().sanitize_for_serialization
 MAX_PAGE = 3  # small, so that every listing has several
-FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 class RefusedError(Exception):
@@ -64,15 +63,6 @@ class Fault:
     is_late: bool = False
     page: str = ""  # a page of HTML instead of JSON, as a login has
     is_cut: bool = False  # the connection breaks off within the answer
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run at one look: its state, and that of its tasks by name."""
-
-    state: str
-    tasks: dict[str, str] = field(default_factory=dict)
-    error: str = ""
 
 
 class KfpServer:
@@ -360,28 +350,6 @@ class KfpServer:
         start = int(query.get("page_token") or 0)
         end = start + min(int(query.get("page_size", MAX_PAGE)), MAX_PAGE)
         return model(**{name: found[start:end], "next_page_token": str(end) if end < len(found) else None})
-
-
-def nodes_of(run_id: str, name: str, state: str) -> list[V2beta1PipelineTaskDetail]:
-    """What KFP shows of one task: a driver, the task, and once it starts the pod that does its work."""
-    driver, task, pod = f"{name}-driver-node", f"{name}-node", f"{name}-pod-node"
-    start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 1, 5, tzinfo=UTC)
-    times = {"create_time": start, "start_time": start, "end_time": end if state in FINAL else None}
-
-    def node(display_name: str, node_id: str, node_state: str, *children: str) -> V2beta1PipelineTaskDetail:
-        child_tasks = [kfp_server_api.PipelineTaskDetailChildTask(pod_name=child) for child in children]
-        detail = V2beta1PipelineTaskDetail(
-            run_id=run_id, task_id=str(uuid.uuid4()), display_name=display_name, state=node_state, pod_name=node_id
-        )
-        detail.child_tasks = child_tasks or None
-        for key, value in times.items():
-            setattr(detail, key, value)
-        return detail
-
-    if state == "PENDING":
-        return [node(f"{name}-driver", driver, "RUNNING")]
-    found = [node(f"{name}-driver", driver, "SUCCEEDED", task), node(name, task, state, pod)]
-    return [*found, node("executor", pod, state)]
 
 
 def _uploaded_spec(headers: Any, body: bytes) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from conftest import IMAGE
-from kfp_server import Fault, KfpServer, Snapshot
+from kfp_runs import Snapshot
+from kfp_server import Fault, KfpServer
 
 import pipelines
 from ndpnet.cli import main
 from ndpnet.config import load_params
 from pipelines.compile import compile_training
+from pipelines.package import Package
 
 Run = Callable[..., Result]
 DONE = [Snapshot("SUCCEEDED", {"train": "SUCCEEDED"})]
@@ -190,6 +192,19 @@ def test_the_training_is_compiled_where_no_package_is_named(run: Run, kfp_server
     assert "is another package" in error_of(run(*submit, *other))
 
 
+def test_another_pipeline_takes_what_it_declares(
+    run: Run, kfp_server: KfpServer, repository: Path, package: Package
+) -> None:
+    shutil.copyfile(package.path, repository / "build/other.yaml")  # of params, revision and only_new_data alone
+    submit = ("pipeline", "submit", "--skip-preflight", "--package", "build/other.yaml")
+    assert run(*submit, "-a", "revision=7").exit_code == 0
+    (made,) = kfp_server.runs.values()
+    arguments = made.runtime_config.parameters
+    assert (arguments.keys(), arguments["revision"]) == ({"params", "revision", "only_new_data"}, "7")
+    for option in (("--category", "brick"), DATA):
+        assert "has no parameter" in error_of(run(*submit, *option))
+
+
 def test_a_failed_check_stops_it(run: Run, kfp_server: KfpServer) -> None:
     submit = ("pipeline", "submit", *DATA)
     result = run(*submit, "-P", f"cluster.image=localhost:9/ndpnet@sha256:{'a' * 64}")
@@ -277,7 +292,7 @@ def test_gc_on_the_cluster(run: Run, kfp_server: KfpServer, repository: Path) ->
     (run_id,), (version_id,) = kfp_server.runs, kfp_server.versions
     commit = commit_of(repository)
     assert run(*options, "--dry-run").stdout.splitlines() == [
-        f"would remove run training {commit[:12]} ({run_id})",
+        f"would remove run ndpnet-training {commit[:12]} ({run_id})",
         f"would remove version ndpnet-training {commit} ({version_id})",
         "2 would go; 0 runs and 0 versions stay",
     ]

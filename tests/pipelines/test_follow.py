@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 import kfp_server_api as api
 import pytest
-from kfp_server import Fault, KfpServer, Snapshot
+from kfp_runs import Snapshot
+from kfp_server import Fault, KfpServer
 
 from pipelines import follow as following
 from pipelines.client import Cluster, ClusterError, LostError
