@@ -19,8 +19,11 @@ LOG_ROUTE = "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log"  # KFP has no new
 LOG_LINES, LOG_LINE_BYTES = 40, 500
 AWAY_SECONDS = 900.0  # a run goes on while its server restarts
 POD = re.compile(r"executor(\(\d+\))?")  # KFP's name for the pod that does a task's work; (N) counts its attempts
-# KFP's own, and groups of tasks
-HIDDEN = re.compile(r".*-driver(\(\d+\))?|root|(for-loop|condition(-branches)?|exit-handler)-\d+.*|.*\(\d+:[^()]*\)")
+# KFP's own, and groups of tasks that have no name of their author's
+HIDDEN = re.compile(
+    r".*-driver(\(\d+\))?|root|(for-loop|condition(-branches)?|exit-handler)-\d+.*"
+    r"|iteration-item|iteration-iterations(\(\d+:[^()]*\))?"
+)
 ITERATION = re.compile(r"\((\d+)(?::[^()]*)?\)$")
 
 logger = logging.getLogger(__name__)

@@ -171,15 +171,21 @@ def run_of(*nodes: api.V2beta1PipelineTaskDetail) -> api.V2beta1Run:
 
 
 def test_a_loop_shows_each_iteration_and_the_pod_that_failed() -> None:
-    # as Argo hangs nodes on each other: the next task's driver on the pod of the task before
+    # as KFP's Argo compiler names nodes and Argo hangs them on each other: a driver on the pod of the task before
     run = run_of(
         node("ndpnet-training-x7k2p", "all", "RUNNING", "root-driver"),
         node("root", "root", "RUNNING", "loop-driver"),
         node("root-driver", "root-driver", "SUCCEEDED", "root"),
         node("for-loop-1-driver", "loop-driver", "SUCCEEDED", "loop"),
-        node("for-loop-1", "loop", "RUNNING", "it0", "it1", seconds=1),
-        node("iteration(0:0)", "it0", "RUNNING", "p0-driver", seconds=2),
-        node("iteration(1:1)", "it1", "RUNNING", "p1-driver", seconds=2),
+        node("for-loop-1", "loop", "RUNNING", "it-driver", seconds=1),
+        node("iteration-driver", "it-driver", "SUCCEEDED", "its", seconds=1),
+        node("iteration-iterations", "its", "RUNNING", "it0", "it1", seconds=1),
+        node("iteration-iterations(0:0)", "it0", "RUNNING", "item0-driver", seconds=2),
+        node("iteration-iterations(1:1)", "it1", "RUNNING", "item1-driver", seconds=2),
+        node("iteration-item-driver", "item0-driver", "SUCCEEDED", "item0", seconds=2),
+        node("iteration-item-driver", "item1-driver", "SUCCEEDED", "item1", seconds=2),
+        node("iteration-item", "item0", "RUNNING", "p0-driver", seconds=2),
+        node("iteration-item", "item1", "RUNNING", "p1-driver", seconds=2),
         *(
             each
             for number in ("0", "1")
