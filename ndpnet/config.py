@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -218,7 +218,7 @@ class Params(Section):
     evaluation: EvaluationConfig
     promotion: PromotionConfig
     runtime: RuntimeConfig
-    cluster: ClusterConfig
+    cluster: ClusterConfig | None = None  # only where a pipeline is compiled: it does not travel with a run
 
     @model_validator(mode="after")
     def _batch_is_shared_evenly(self) -> "Params":
@@ -237,8 +237,11 @@ class Params(Section):
         return self
 
     def to_json(self) -> str:
-        """One line of JSON with every resolved value: how parameters travel between processes."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """One line of JSON with every resolved value of what is computed: how parameters travel between processes.
+
+        Without `cluster`: else more memory for a pod would be another argument, and nothing be taken from KFP's cache.
+        """
+        return json.dumps(self.model_dump(mode="json", exclude={"cluster"}), sort_keys=True)
 
 
 def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Params:
@@ -310,7 +313,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         section: Any = Params
         for part in error["loc"][:-1]:
-            section = section.model_fields[part].annotation
+            annotation = section.model_fields[part].annotation
+            section = next((each for each in get_args(annotation) if hasattr(each, "model_fields")), annotation)
         return f"unknown parameter {name!r}{_did_you_mean(str(error['loc'][-1]), section.model_fields)}"
     if error["type"] == "missing":
         return f"parameter {name!r} is missing"

@@ -19,6 +19,8 @@ class Pods:
     """The pods of a pipeline, as `params.cluster` and `params.runtime` have them."""
 
     def __init__(self, params: "Params") -> None:
+        if params.cluster is None:
+            raise ValueError("the parameters have no section cluster (take it from ndpnet/params.yaml)")
         self.cluster, self.runtime = params.cluster, params.runtime
 
     def small(self, task: PipelineTask) -> PipelineTask:

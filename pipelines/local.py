@@ -83,7 +83,7 @@ def _job(
     )
     arguments = {"params": params.to_json(), "work_dir": str(Path(work_dir).resolve()), "categories": categories}
     return {
-        "settings": params.model_copy(update={"cluster": cluster}).to_json(),
+        "settings": params.model_copy(update={"cluster": cluster}).model_dump_json(),
         "arguments": arguments | {name: value for name, value in source.named().items() if name != "version"},
         "run_dir": run_dir,
         "cache_dir": Path(out_dir).resolve() / "cache",

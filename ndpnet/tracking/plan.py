@@ -56,7 +56,7 @@ def new_record(
     """
     dataset = _data_of_prepared(step, inputs)
     category = category or (dataset["name"] if dataset else "")
-    values = params.model_dump(mode="json") if params else {}
+    values = params.model_dump(mode="json", exclude={"cluster"}) if params else {}
     tags = _tags(step, params, identity)
     sources = sources_hash()
     plan = _plan(values, sources, tags)

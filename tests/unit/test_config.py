@@ -203,7 +203,7 @@ def test_json_keeps_integers_and_a_large_seed() -> None:
     params = load_params(profile="paper", overrides=[f"seed={2**63 - 1}"])
     text = params.to_json()
     assert "\n" not in text
-    assert parse_params(text) == params
+    assert parse_params(text) == params.model_copy(update={"cluster": None})  # which does not travel
     plain = json.loads(text)
     assert plain["seed"] == 9223372036854775807
     assert plain["train"]["batch_size"] == 8
@@ -238,3 +238,20 @@ def test_parameters_are_frozen() -> None:
 def test_values_that_cannot_train_are_refused(override: str, fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment):
         load_params(overrides=[override])
+
+
+def test_how_pods_are_made_does_not_travel_with_a_run() -> None:
+    params = load_params(overrides=["cluster.training_pod.memory_limit=64Gi"])
+    assert "64Gi" not in params.to_json()
+    assert params.to_json() == load_params().to_json()
+    assert parse_params(params.to_json()).cluster is None
+
+
+def test_a_mistyped_parameter_of_the_cluster_is_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown parameter 'cluster.imag' \(did you mean 'image'\?\)"):
+        load_params(overrides=["cluster.imag=x"])
+    values = yaml.safe_load(PARAMS_PATH.read_text())
+    values.pop("profiles")
+    values["cluster"]["other_pod"]["cpus"] = 4
+    with pytest.raises(ValueError, match=r"unknown parameter 'cluster\.other_pod\.cpus'"):
+        parse_params(values)
