@@ -150,6 +150,6 @@ def last_lines(log_path: Path, task: str = "") -> list[str]:
     """The end of the log; of a task: the lines before the one that says that it failed."""
     lines = [line.rstrip() for line in log_path.read_text(encoding="utf-8", errors="replace").splitlines()]
     failures = [number for number, line in enumerate(lines) if f"'{task}'" in line and "FAILURE" in line]
-    end = failures[-1] if task and failures else len(lines)
+    end = failures[0] if task and failures else len(lines)
     kept = [line for line in lines[:end] if line.strip()]
     return kept[-NUM_LOG_LINES:] or ["(the log is empty)"]

@@ -72,10 +72,10 @@ class Repository:
         lines += [f"    endpointurl = {endpoint_url}"] if endpoint_url else []
         (self.folder / ".dvc/config").write_text("\n".join(lines) + "\n")
 
-    def run(self, *command: object, is_expected_to_fail: bool = False) -> Finished:
-        """Run a command in the repository."""
+    def run(self, *command: object, is_expected_to_fail: bool = False, time_limit: float = TIME_LIMIT) -> Finished:
+        """Run a command in the repository; time_limit: seconds."""
         finished = self.start(*command)
-        stdout, stderr = finished.communicate(timeout=TIME_LIMIT)
+        stdout, stderr = finished.communicate(timeout=time_limit)
         result = Finished(finished.returncode, stdout, stderr)
         assert is_expected_to_fail == (result.exit_code != 0), result
         return result

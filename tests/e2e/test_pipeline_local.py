@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 SOURCES = Path(ndpnet.__file__).parents[1]
 RUN = (*NDPNET, "pipeline", "run", "--local")
+LONG = 2 * TIME_LIMIT  # a dozen processes one after the other
 LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0, "num_bootstrap": 20}
 
 
@@ -80,7 +81,7 @@ def kill_in_training(repository: Repository) -> None:
 
 def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
     kill_in_training(repository)
-    said = repository.run(*RUN, "--category", CATEGORY).stdout
+    said = repository.run(*RUN, "--category", CATEGORY, time_limit=LONG).stdout
     lines = said.splitlines()
     assert "synthesize: reused" in lines  # it was finished before the kill
     assert "promote: finished" in lines
@@ -103,7 +104,9 @@ def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_cham
 
 
 def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(repository: Repository) -> None:
-    finished = repository.run(*RUN, "--category", "broken", "--category", CATEGORY, is_expected_to_fail=True)
+    finished = repository.run(
+        *RUN, "--category", "broken", "--category", CATEGORY, is_expected_to_fail=True, time_limit=LONG
+    )
     assert finished.exit_code == 1
     rows = {
         line.split()[0]: line for line in finished.stdout.splitlines() if line.split()[:1] in (["broken"], [CATEGORY])
