@@ -50,8 +50,8 @@ def author() -> dict[str, str]:
 def _git_identity() -> dict[str, str]:
     try:
         commit = _git("rev-parse", "HEAD")
-        # a new file that is not committed can change a result as much as a changed one
-        is_dirty = bool(_git("status", "--porcelain"))
+        # a new file that is not committed can change a result as much as a changed one, DVC's note of its runs cannot
+        is_dirty = bool(_git("status", "--porcelain", "--", ":/", ":(top,exclude)dvc.lock"))
     except (OSError, subprocess.SubprocessError):
         return {"git_commit": "unknown", "git_dirty": "unknown"}
     return {"git_commit": commit, "git_dirty": "true" if is_dirty else "false"}

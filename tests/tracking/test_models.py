@@ -485,6 +485,8 @@ def _register_in_child(model_dir: Path, evaluation_dir: Path, folder: Path, out_
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.environ.pop("NDPNET_TRACKING", None)
+    (store / "dvc.lock").write_text("")  # what DVC writes while it runs the pipeline
+    assert run_identity()["git_dirty"] == "false"
     out_path.write_text(json.dumps(models.register(model_dir, evaluation_dir, identity={})))
 
 
