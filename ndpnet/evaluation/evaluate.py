@@ -68,6 +68,7 @@ def evaluate_package(
         num_draws=params.evaluation.num_bootstrap,
     )
     summary["notes"] += _notes(prepared, package, judged.num_left_out)
+    summary["model_hash"] = package.model_hash
     with atomic_folder(out_dir, marker=CURVES) as folder:
         write_json(folder / "metrics.json", summary)
         write_json(folder / "timing.json", {"seconds_per_image": judged.seconds_per_image})

@@ -17,7 +17,7 @@ from ndpnet.data.manifest import Manifest
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.tiling import Tiling
-from ndpnet.files import sha256_of, write_json
+from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import to_unit
@@ -39,6 +39,11 @@ class ModelPackage:
     def threshold(self) -> dict[str, Any] | None:
         """The threshold record; None where there was no calibration image."""
         return self.config["threshold"]
+
+    @property
+    def model_hash(self) -> str:
+        """Of weights, references, training manifest and region: what is judged, but for the threshold."""
+        return hash_of(self.config["files"])
 
     @property
     def image_size(self) -> int:

@@ -138,7 +138,8 @@ def read_evidence(folder: Path, package: ModelPackage) -> Evidence:
     folder = Path(folder)
     try:
         summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        is_of_package = (summary["category"], summary["threshold"]) == (package.config["category"], package.threshold)
+        found = (summary["category"], summary["model_hash"], summary["threshold"])
+        is_of_package = found == (package.config["category"], package.model_hash, package.threshold)
         timing_path = folder / "timing.json"
         timing = json.loads(timing_path.read_text(encoding="utf-8")) if timing_path.is_file() else {}
     except FileNotFoundError as error:

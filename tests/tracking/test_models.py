@@ -348,7 +348,8 @@ def test_the_evaluation_must_be_of_this_package(
         register(tmp_path)
     other_dir = shutil.copytree(evaluation_dir, tmp_path / "other")
     summary = json.loads((other_dir / "metrics.json").read_text())
-    for change in ({"category": "floor"}, {"threshold": summary["threshold"] | {"value": 0.1}}, {"threshold": None}):
+    other_threshold = {"threshold": summary["threshold"] | {"value": 0.1}}
+    for change in ({"category": "floor"}, {"model_hash": "0" * 64}, other_threshold, {"threshold": None}):
         (other_dir / "metrics.json").write_text(json.dumps(summary | change))
         with pytest.raises(ValueError, match="is the evaluation of another model"):
             register(other_dir)
