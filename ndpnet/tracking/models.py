@@ -22,9 +22,10 @@ from mlflow.exceptions import MlflowException
 from ndpnet.files import atomic_folder, sha256_of
 from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
+from ndpnet.lineage import code_hash
 from ndpnet.model_card import flatten, shorten, write_card
 from ndpnet.tracking.client import connect, experiment_id
-from ndpnet.tracking.flavor import EVALUATION_PATH, PACKAGE_PATH
+from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
 from ndpnet.tracking.upload import fetch_folder, find_uploaded, stored_hash, upload
 from ndpnet.tracking.versions import (
     CATEGORY,
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 # what a caller may say of the run that made a model; the rest is read from the package
 RUN_IDENTITY = ("git_commit", "git_dirty", "lock_hash", "image_digest", "kfp_run_id", "plan", "source_hash")
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
+GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
 LOCK_SECONDS = 600.0
 MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "false_alarm_rate")
 
@@ -82,16 +84,16 @@ def register(
     with in_one_line(), _only_registrar(tags[PACKAGE_HASH]):
         client = connect()
         version = find_version(client, name, tags[PACKAGE_HASH])
+        seconds = evidence.seconds_per_image
+        card = write_card(package, evidence.summary, name=name, tags=tags, seconds_per_image=seconds, licence=licence)
         if version is None:
-            seconds = evidence.seconds_per_image
-            card = write_card(
-                package, evidence.summary, name=name, tags=tags, seconds_per_image=seconds, licence=licence
-            )
             version = _register_new(client, name, package, evidence, tags=tags, card=card, run_id=run_id)
         else:
             _restore(client, version, package)
             if version.tags.get(EVALUATION_HASH) != tags[EVALUATION_HASH]:
                 logger.warning("%s version %s keeps the evidence of an earlier evaluation", name, version.version)
+            elif version.tags.get(GIT_DIRTY) != "false" and tags[GIT_DIRTY] == "false":
+                version = _name_commit(client, version, tags, card)
         return _record(version)
 
 
@@ -159,6 +161,10 @@ def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[st
         raise ValueError(f"no identity {unknown[0]!r} (one of {', '.join(RUN_IDENTITY)})")
     lineage = package.config["lineage"]
     tags = {"git_commit": "unknown", "git_dirty": "unknown", "lock_hash": "unknown"}
+    if lineage["code_hash"] != code_hash():
+        # the caller knows the commit that is checked out now, not the one whose code has trained
+        known |= {"git_commit": "", "git_dirty": ""}
+        logger.warning("%s was trained by other code than this: its commit is unknown", package.folder)
     tags |= {key: str(value)[:MAX_TAG] for key, value in known.items() if value}
     tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
     tags["is_data_pinned"] = "true" if lineage.get("is_data_pinned") is True else "false"
@@ -279,6 +285,19 @@ def _restore(client: MlflowClient, version: ModelVersion, package: ModelPackage)
         client.log_model_artifacts(model_id, scratch, PACKAGE_PATH)
     if stored_hash(client, model_id) != expected:
         raise ValueError(f"{PACKAGE_PATH} of model {model_id} holds files that do not belong there (remove them)")
+
+
+def _name_commit(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str], card: str) -> ModelVersion:
+    """Give a version that was registered with uncommitted changes the commit that they are in by now."""
+    name, number = version.name, str(version.version)
+    logger.info("%s version %s: its sources are committed by now", name, number)
+    client.update_model_version(name, number, shorten(card, MAX_DESCRIPTION))
+    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+        (Path(scratch) / CARD).write_text(card, encoding="utf-8", newline="\n")
+        client.log_model_artifact(model_id_of(version), str(Path(scratch) / CARD))
+    for key in (GIT_COMMIT, LOCK_HASH, GIT_DIRTY):  # what counts as clean comes last
+        client.set_model_version_tag(name, number, key, tags[key])
+    return client.get_model_version(name, number)
 
 
 def _record(version: ModelVersion) -> dict[str, Any]:

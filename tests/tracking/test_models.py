@@ -21,7 +21,7 @@ from ndpnet import steps
 from ndpnet.cli import main
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import package_files, package_hash
-from ndpnet.inference.package import read_package
+from ndpnet.inference.package import read_package, write_config
 from ndpnet.tracking import models, upload, versions
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flavor import PACKAGE_PATH
@@ -361,6 +361,31 @@ def test_the_evaluation_must_be_of_this_package(
     assert logged_models(client) == []
 
 
+def test_what_was_uncommitted_gets_its_commit_by_registering_again(
+    store: Path, register: Callable[..., dict[str, Any]]
+) -> None:
+    dirty = register(identity={"git_commit": "b" * 40, "git_dirty": "true"})
+    assert register(identity={"git_commit": "c" * 40, "git_dirty": "true"}) == dirty
+    clean = register()
+    assert (clean["version"], clean["tags"]) == (1, dirty["tags"] | {f"ndpnet.{k}": v for k, v in IDENTITY.items()})
+    assert register(identity={"git_commit": "e" * 40, "git_dirty": "false"}) == clean, "once known it stays"
+    card = stored_files(store)["model_card.md"].read_text()
+    assert ("c" * 40 in card, "uncommitted" in card) == (True, False)
+    assert connect().get_model_version(NAME, "1").description.startswith(card[:500])
+
+
+def test_a_model_of_other_code_has_no_commit(
+    store: Path, pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(pipeline.model_dir, tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    config["lineage"]["code_hash"] = "0" * 64
+    write_config(folder, config)
+    tags = models.register(folder, evaluation_dir, identity=IDENTITY)["tags"]
+    assert (tags["ndpnet.git_commit"], tags["ndpnet.git_dirty"]) == ("unknown", "unknown")
+    assert "was trained by other code than this" in caplog.text
+
+
 def test_no_secret_becomes_a_tag(store: Path, register: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match="no identity 'AWS_SECRET_ACCESS_KEY'") as caught:
         register(identity={"AWS_SECRET_ACCESS_KEY": "hunter2"})
@@ -460,6 +485,8 @@ def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evalua
     before = (tmp_path / "registered/registered.json").read_bytes()
     assert run("register", *options, "--out", tmp_path / "registered") == said
     assert (tmp_path / "registered/registered.json").read_bytes() == before
+    (store / "dvc.lock").write_text("")  # what DVC writes while it runs the pipeline
+    assert run_identity()["git_dirty"] == "false"
     (store / "new.py").write_text("")
     assert run_identity()["git_dirty"] == "true"
     connect().set_registered_model_alias(NAME, "champion", "1")
@@ -486,8 +513,6 @@ def _register_in_child(model_dir: Path, evaluation_dir: Path, folder: Path, out_
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.environ.pop("NDPNET_TRACKING", None)
-    (store / "dvc.lock").write_text("")  # what DVC writes while it runs the pipeline
-    assert run_identity()["git_dirty"] == "false"
     out_path.write_text(json.dumps(models.register(model_dir, evaluation_dir, identity={})))
 
 
