@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ndpnet.inference import Verdict
 
 IMAGE = "image"  # the one column of the input
+# of one request: the server ends it after a minute, but not its work, which holds up all others and their memory
+MAX_PICTURES, MAX_MEGAPIXELS = 256, 100
 MAP_LEVELS = 65535  # of the 16-bit map: level / MAP_LEVELS is the anomaly score of a pixel
 
 
@@ -46,12 +48,14 @@ class PackageModel(mlflow.pyfunc.PythonModel):
         params: dict[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """One dict per picture, in their order; a picture that cannot be read has its error there."""
-        with_map = bool((params or {}).get("with_map", False))
-        return [self._inspect(cell, f"image {index}", with_map) for index, cell in enumerate(cells_of(model_input))]
+        with_map, allowance = bool((params or {}).get("with_map", False)), Allowance()
+        cells = enumerate(cells_of(model_input))
+        return [self._inspect(cell, f"image {index}", with_map, allowance) for index, cell in cells]
 
-    def _inspect(self, cell: Any, name: str, with_map: bool) -> dict[str, Any]:
+    def _inspect(self, cell: Any, name: str, with_map: bool, allowance: "Allowance") -> dict[str, Any]:
         try:
             image = decode_cell(cell, name)
+            allowance.take(image, name)
             with self._one_at_a_time:
                 verdict = self._inspector.inspect(image, name=name)
         except ValueError as error:
@@ -71,6 +75,26 @@ class PackageModel(mlflow.pyfunc.PythonModel):
         names = ("score", "threshold", "verdict", "width", "height", "regions", "map", "error")
         row = dict.fromkeys(names) | {"regions": []} | known
         return row | {"package_hash": self._package_hash}
+
+
+@dataclass
+class Allowance:
+    """What one request may still ask for."""
+
+    num_pictures: int = MAX_PICTURES
+    num_pixels: int = MAX_MEGAPIXELS * 1_000_000
+
+    def take(self, image: np.ndarray | bytes, name: str) -> None:
+        """Take off a picture, before it is decoded. ValueError: it is too much, or no picture."""
+        from ndpnet.data.images import num_pixels
+
+        size = num_pixels(image, name=name) if isinstance(image, bytes) else image.shape[0] * image.shape[1]
+        if self.num_pictures < 1 or size > self.num_pixels:
+            raise ValueError(
+                f"{name} is beyond the {MAX_PICTURES} pictures and {MAX_MEGAPIXELS} megapixels of one request "
+                "(send fewer at once; `ndpnet inspect` takes larger ones)"
+            )
+        self.num_pictures, self.num_pixels = self.num_pictures - 1, self.num_pixels - size
 
 
 def cells_of(frame: pd.DataFrame) -> list[Any]:

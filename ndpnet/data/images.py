@@ -42,11 +42,11 @@ def read_mask(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
     return np.asarray(_to_rgb(image, name)).any(axis=2)
 
 
-def num_pixels(path: Path, *, name: str) -> int:
+def num_pixels(source: Path | bytes, *, name: str) -> int:
     """Return a picture's pixels by its header, without decoding it; ValueError names the file."""
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as in _load_upright
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             return image.width * image.height
     except Exception as error:  # as in _load_upright
         raise ValueError(f"cannot read {name}: {_reason(error)}") from error

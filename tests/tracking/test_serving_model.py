@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import shutil
+import struct
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import read_package, write_config
-from ndpnet.serving_model import MAP_LEVELS, decode_cell
+from ndpnet.serving_model import MAP_LEVELS, MAX_PICTURES, decode_cell
 from ndpnet.tracking.flavor import REQUIREMENTS, input_example, pinned_requirements, write_mlflow_model
 
 
@@ -104,6 +106,23 @@ def test_the_map_on_request(model: mlflow.pyfunc.PyFuncModel, inspector: Inspect
         expected = inspector.inspect(path).anomaly_map
         assert levels.shape == expected.shape
         assert np.abs(levels / MAP_LEVELS - expected).max() <= 0.5 / MAP_LEVELS + 1e-7
+
+
+def test_one_request_cannot_take_the_machine(model: mlflow.pyfunc.PyFuncModel, paths: list[Path]) -> None:
+    bomb = io.BytesIO()
+    Image.new("L", (64, 64)).save(bomb, "PNG")
+    head = bomb.getvalue()[:12] + b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    claims_much = head + struct.pack(">I", zlib.crc32(head[12:])) + bomb.getvalue()[33:]
+    rows = model.predict(pd.DataFrame({"image": [claims_much, paths[0].read_bytes()]}))
+    assert "image 0 is beyond the 256 pictures and 100 megapixels of one request" in rows[0]["error"]
+    assert rows[1]["error"] is None
+    large = np.zeros((40, 2_000_000), dtype=np.uint8)  # refused for its side: what is not inspected counts, too
+    rows = model.predict(pd.DataFrame({"image": [large, large, paths[0].read_bytes()]}))
+    assert ["a side below 64" in rows[0]["error"], "megapixels of one" in rows[1]["error"]] == [True, True]
+    assert rows[2]["error"] is None
+    many = [np.zeros((1, 1), dtype=np.uint8)] * MAX_PICTURES
+    rows = model.predict(pd.DataFrame({"image": [*many, paths[0].read_bytes()]}))
+    assert ["pictures and" in row["error"] for row in rows[-2:]] == [False, True]
 
 
 def test_what_cannot_be_read_has_its_error_and_the_others_their_verdict(
