@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HOST, BUCKET, START_SECONDS, STOP_SECONDS = "127.0.0.1", "mlflow", 120.0, 30.0
+LAST_LINES = 2  # of a log: what went wrong
 POSTGRES_BINARIES = Path("/usr/lib/postgresql")
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 Running = dict[str, "subprocess.Popen[bytes]"]
@@ -37,6 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    check_port(options.port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     running: Running = {}
     try:
@@ -47,6 +49,9 @@ def main() -> None:
         sys.exit(f"{ended} has ended (see {folder / ended}.log)")
     except KeyboardInterrupt:
         print("ending", flush=True)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", b"") or b"").decode(errors="replace") or str(error)
+        sys.exit(f"the server does not start: {' '.join(said.split())}")
     finally:
         stop_all(running)
 
@@ -165,7 +170,8 @@ def wait_until(is_up: Callable[[], bool], process: "subprocess.Popen[bytes]", lo
     deadline = time.monotonic() + START_SECONDS
     while not is_up():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{log.stem} does not start:\n{log.read_text(errors='replace')[-2000:]}")
+            said = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+            raise RuntimeError(f"{log.stem} does not answer, see {log}: {' '.join(said)}")
         time.sleep(0.2)
 
 
@@ -176,6 +182,16 @@ def is_healthy(port: int) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+def check_port(port: int) -> None:
+    """End in one line if somebody listens there: it may be another MLflow, which would answer in place of ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended leaves its port so
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            sys.exit(f"port {port} cannot be had: {error.strerror} (python deploy/server.py --port OTHER)")
 
 
 def read_secrets(folder: Path) -> dict[str, str]:

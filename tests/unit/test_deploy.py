@@ -2,7 +2,10 @@
 
 import importlib.util
 import re
+import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +32,12 @@ def server() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_server(*options: object) -> "subprocess.CompletedProcess[str]":
+    """Run server.py, which is to end by itself."""
+    command = [sys.executable, str(DEPLOY / "server.py"), *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_every_service_has_a_health_check_and_a_pinned_image(compose: dict[str, Any]) -> None:
@@ -76,6 +85,24 @@ def test_the_keys_of_the_server_are_made_once_and_for_its_owner(server: ModuleTy
     assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
     server.weed_command(tmp_path, list(range(9000, 9009)), first)
     assert stat.S_IMODE((tmp_path / "s3.json").stat().st_mode) == 0o600
+
+
+def test_a_port_in_use_ends_in_one_line_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        finished = run_server("--folder", tmp_path / "server", "--port", port)
+    assert finished.returncode == 1
+    assert (
+        finished.stderr == f"port {port} cannot be had: Address already in use (python deploy/server.py --port OTHER)\n"
+    )
+    assert list((tmp_path / "server").iterdir()) == []
+
+
+def test_what_keeps_it_from_starting_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder of the store shall be")
+    finished = run_server("--folder", tmp_path, "--port", 0, "--sqlite")
+    assert finished.returncode == 1
+    assert re.fullmatch(r"the server does not start: .+\n", finished.stderr)
 
 
 def test_no_secret_is_on_a_command_line(server: ModuleType, tmp_path: Path) -> None:
