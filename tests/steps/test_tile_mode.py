@@ -3,12 +3,15 @@
 import csv
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
+from mlflow_servers import new_database
 from PIL import Image
 from samples import write_params
 from scans import CATEGORY, SIZES, TILE_DATA, seam_ratio, write_scans
@@ -20,8 +23,10 @@ from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.folder import inspect_folder
-from ndpnet.inference.package import read_package
+from ndpnet.inference.package import read_package, write_config
 from ndpnet.inference.scanning import predict_scan
+from ndpnet.promotion.evidence import Side, gather
+from ndpnet.tracking.models import download_package
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +110,55 @@ def test_the_threshold_is_that_of_whole_scans(name: str, request: pytest.Fixture
         (tmp_path / "good" / path.name).symlink_to(path)
     again = calibrate(run.model_dir, tmp_path / "good", tmp_path / "new", group_pattern=r"_(p\d+)_")
     assert again == record
+
+
+METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall")
+
+
+def test_models_of_scans_are_compared_for_promotion(run: Run) -> None:
+    side = Side(run.model_dir, run.prepared_dir)
+    evidence = gather(side, side, metrics=METRICS, num_draws=20, seed=0)
+    assert {name: each.challenger for name, each in evidence.metrics.items()} == {
+        name: run.summary[name]["value"] for name in METRICS
+    }
+    assert {each.low for each in evidence.metrics.values()} == {0.0}, "it is the same model"
+    assert (evidence.num_seen, evidence.num_units, evidence.test_set["num_images"]) == (0, 3, 7)
+    assert 0.3 < evidence.latency_ratio < 3.0
+    assert evidence.worst_type.drop == 0.0
+
+
+def test_a_model_of_scans_can_follow_one_of_whole_pictures(run: Run, tmp_path: Path) -> None:
+    whole = shutil.copytree(run.model_dir, tmp_path / "whole")
+    config = json.loads((whole / "config.json").read_text())
+    config["params"]["data"]["mode"] = "resize"
+    write_config(whole, config)
+    params = run.params.model_copy(update={"data": run.params.data.model_copy(update={"mode": "resize"})})
+    steps.prepare(run.data_dir, CATEGORY, tmp_path / "prepared", params, allow_unpinned=True)
+    scans, pictures = Side(run.model_dir, run.prepared_dir), Side(whole, tmp_path / "prepared")
+    evidence = gather(scans, pictures, metrics=METRICS, num_draws=20, seed=0)
+    assert evidence.metrics["pixel_auroc"].challenger == run.summary["pixel_auroc"]["value"]
+    assert evidence.metrics["pixel_auroc"].champion != evidence.metrics["pixel_auroc"].challenger
+    assert all(each.low <= each.challenger - each.champion for each in evidence.metrics.values())
+    with pytest.raises(ValueError, match=r"prepared with data.mode tile, the model takes resize"):
+        gather(scans, Side(whole, run.prepared_dir), metrics=METRICS, num_draws=20, seed=0)
+
+
+def test_a_model_of_scans_becomes_champion(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = mlflow.get_tracking_uri()
+    monkeypatch.delenv("NDPNET_TRACKING")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(tmp_path / "registry"))
+    try:
+        record = steps.register(run.model_dir, run.evaluation_dir, tmp_path / "registered")
+        author = {"who": "ada", "when": "2026-01-01T08:00:00Z"}
+        wish = {"prepared": run.prepared_dir, "author": author}
+        refused = steps.promote(record["name"], None, run.params, **wish)
+        assert {"training data pinned", "git tree clean", "independent test units"} <= set(refused["blocking"])
+        forced = steps.promote(record["name"], None, run.params, **wish, force_reason="no more scans yet")
+        assert (forced["decision"], forced["not_judged"]) == ("forced", "")
+        got = download_package(record["name"], "champion", tmp_path / "champion")
+        assert Inspector.load(got).tiling == Tiling(128, 64, 0.995)
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
