@@ -71,7 +71,8 @@ def evaluate_package(
     summary["model_hash"] = package.model_hash
     with atomic_folder(out_dir, marker=CURVES) as folder:
         write_json(folder / "metrics.json", summary)
-        write_json(folder / "timing.json", {"seconds_per_image": judged.seconds_per_image})
+        timing = {"seconds_per_image": judged.seconds_per_image, "machine": run_identity.get("machine", "")}
+        write_json(folder / "timing.json", timing)
         write_text(folder / "table.txt", format_table(summary) + "\n")
         _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
         curves = _curves(judged)

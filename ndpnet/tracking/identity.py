@@ -28,13 +28,24 @@ def run_identity() -> dict[str, str]:
 
 def report_identity() -> dict[str, str]:
     """Commit and machine of this process, for people who read a report; no commit where git cannot tell."""
-    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {system}"
     identity = {"ndpnet": __version__, "machine": machine}
     try:
         commit = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return identity
     return identity | {"git commit": commit}
+
+
+def _processor() -> str:
+    """Its name, as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown processor"
 
 
 def author() -> dict[str, str]:

@@ -55,6 +55,7 @@ class Evidence:
     folder: Path
     summary: dict[str, Any]  # metrics.json
     seconds_per_image: float | None
+    machine: str  # that measured them
 
     @property
     def hash(self) -> str:
@@ -84,8 +85,8 @@ def register(
     with in_one_line(), _only_registrar(tags[PACKAGE_HASH]):
         client = connect()
         version = find_version(client, name, tags[PACKAGE_HASH])
-        seconds = evidence.seconds_per_image
-        card = write_card(package, evidence.summary, name=name, tags=tags, seconds_per_image=seconds, licence=licence)
+        about = {"seconds_per_image": evidence.seconds_per_image, "machine": evidence.machine, "licence": licence}
+        card = write_card(package, evidence.summary, name=name, tags=tags, **about)
         if version is None:
             version = _register_new(client, name, package, evidence, tags=tags, card=card, run_id=run_id)
         else:
@@ -150,7 +151,7 @@ def read_evidence(folder: Path, package: ModelPackage) -> Evidence:
         raise ValueError(f"{folder}/metrics.json cannot be read: {error!r} (run `ndpnet evaluate` again)") from error
     if not is_of_package:
         raise ValueError(f"{folder} is the evaluation of another model than {package.folder} (evaluate this one)")
-    return Evidence(folder, summary, timing.get("seconds_per_image"))
+    return Evidence(folder, summary, timing.get("seconds_per_image"), timing.get("machine", ""))
 
 
 def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[str, str]) -> dict[str, str]:
