@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "ndpnet"
 DEFAULT_URI, ARTIFACTS = "sqlite:///mlflow.db", "mlartifacts"
 SWITCH, OFF = "NDPNET_TRACKING", ("off", "0", "false", "no")
-# what MLflow would else do: wait for minutes, send usage data, print emoji between the lines of a step
+# what MLflow would else do: wait for minutes, send usage data, print emoji between the lines of a step, and go past the
+# server to its store, which clients need not reach
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds of silence
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -21,6 +22,8 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
 HIDDEN = "***"
 SECRET_VARIABLE = re.compile(r"(PASSWORD|SECRET|TOKEN|ACCESS_KEY|CREDENTIAL)", re.IGNORECASE)

@@ -8,11 +8,14 @@ brings it to where the list says.
 """
 
 import logging
+import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import ParseError
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
@@ -84,7 +87,7 @@ class Registry:
             run_name = f"promote {self.name} {version}"
             run_id = self.client.create_run(experiment_id(self.client), tags=own, run_name=run_name).info.run_id
             for name, text in files.items():
-                self.client.log_text(run_id, text, name)
+                self._keep_text(run_id, name, text)
             self.client.set_terminated(run_id)
             for key, value in tags.items():
                 if found.tags.get(key) != value:
@@ -152,6 +155,14 @@ class Registry:
         """The registered model whose versions are the moves; no category can have this name."""
         return f"history-of-{self.name}"
 
+    def _keep_text(self, run_id: str, name: str, text: str) -> None:
+        """Upload a text and read it back: a login page before the server, say, takes everything and keeps nothing."""
+        self.client.log_text(run_id, text, name)
+        with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+            path = Path(self.client.download_artifacts(run_id, name, scratch))
+            if path.read_text(encoding="utf-8") != text:
+                raise ValueError(f"the tracking server has not kept {name} as it was sent (nothing was moved)")
+
     def _model(self) -> RegisteredModel:
         try:
             return self.client.get_registered_model(self.name)
@@ -190,7 +201,7 @@ class Registry:
                 description=text,
                 await_creation_for=0,
             )
-        except MlflowException:
+        except (MlflowException, ParseError):
             if not any(move.token == entry.token for move in self._moves()):
                 raise
 

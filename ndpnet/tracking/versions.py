@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -86,6 +87,6 @@ def in_one_line() -> Iterator[None]:
         raise ValueError("tracking is switched off, and the model registry with it (unset NDPNET_TRACKING)")
     try:
         yield
-    except (MlflowException, RequestException) as error:
+    except (MlflowException, RequestException, ParseError) as error:
         text = redact(str(error))[:MAX_MESSAGE]
         raise ValueError(f"the model registry failed: {text} (check MLFLOW_TRACKING_URI, try again)") from error

@@ -14,7 +14,6 @@ from mlflow_servers import MlflowServer, PostgresServer, stored_runs
 from processes import TIME_LIMIT, Finished, start_cli
 from proxy import Proxy
 from samples import CATEGORY, Pipeline, write_params
-from servers import S3Server
 
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.training.loop import history_of
@@ -23,34 +22,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAME = f"train-phase1 {CATEGORY}"
 NUM_STEPS = 300  # about a minute
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer | None]:
-    """A running PostgreSQL; None where there can be none."""
-    if PostgresServer.why_not():
-        yield None
-        return
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def server(
-    postgres: PostgresServer | None, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MlflowServer]:
-    """A running tracking server before PostgreSQL where there is one, which keeps artifacts on S3."""
-    uri = postgres.uri if postgres else None
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"), backend_uri=uri, s3=s3, num_workers=2)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
