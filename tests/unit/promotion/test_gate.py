@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ndpnet.promotion.gate import (
@@ -187,6 +187,7 @@ known = st.none() | st.booleans()
 rate = st.floats(0, 1)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine the first draw takes seconds
 @given(
     st.builds(
         Numbers,
