@@ -26,6 +26,9 @@ from ndpnet.lineage import code_hash
 from ndpnet.model_card import flatten, shorten, write_card
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
+from ndpnet.tracking.plan import KFP_RUN
+from ndpnet.tracking.record import records_of
+from ndpnet.tracking.runs import PARENT, find_pipeline
 from ndpnet.tracking.upload import fetch_folder, find_uploaded, stored_hash, upload
 from ndpnet.tracking.versions import (
     CATEGORY,
@@ -191,14 +194,22 @@ def _only_registrar(digest: str) -> Iterator[None]:
         yield
 
 
-def _run_of(client: MlflowClient, tags: Mapping[str, str]) -> str:
-    """The run that registering this package logs to: found by its tags, else made."""
+def _run_of(client: MlflowClient, package: ModelPackage, tags: Mapping[str, str]) -> str:
+    """The run that registering this package logs to: found by its tags, else made, in the run of its pipeline."""
     experiment = experiment_id(client)
     own = {"ndpnet.step": "register", "ndpnet.category": tags[CATEGORY], PACKAGE_HASH: tags[PACKAGE_HASH]}
     wanted = f"tags.`ndpnet.step` = 'register' AND tags.`{PACKAGE_HASH}` = '{tags[PACKAGE_HASH]}'"
     for run in client.search_runs([experiment], wanted, max_results=1):
         return run.info.run_id
+    pipeline = find_pipeline(client, experiment, tags.get(KFP_RUN) or _plan_of(package))
+    own |= {PARENT: pipeline} if pipeline else {}
     return client.create_run(experiment, tags=dict(tags) | own, run_name=f"register {tags[CATEGORY]}").info.run_id
+
+
+def _plan_of(package: ModelPackage) -> str:
+    """The plan of the pipeline whose step has left its record beside the package; "" without one."""
+    made = [record for record in records_of(package.folder) if record.status == "finished"]
+    return max(made, key=lambda record: record.ended_at or 0).plan if made else ""
 
 
 def _register_new(
@@ -212,7 +223,7 @@ def _register_new(
     run_id: str | None,
 ) -> ModelVersion:
     """Upload, then register; a run of its own ends with it, a caller's run is the caller's to end."""
-    own_run_id = None if run_id else _run_of(client, tags)
+    own_run_id = None if run_id else _run_of(client, package, tags)
     model = _uploaded(client, package, evidence, run_id=run_id or own_run_id, tags=tags, card=card)
     version = _create_version(client, name, model, tags, card)
     if own_run_id:

@@ -14,7 +14,7 @@ from ndpnet.files import hash_of, sha256_of
 from ndpnet.lineage import PACKAGE_DIR, code_hash, params_hash
 from ndpnet.tracking.client import redact
 from ndpnet.tracking.flat import flat_metrics, flat_params
-from ndpnet.tracking.record import HISTORY, RUN, Record, load_record, new_folder, records_of
+from ndpnet.tracking.record import HISTORY, RUN, Record, is_plan, load_record, new_folder, records_of
 
 NO_RESULTS = ("step", "lr", "format_version")  # of a history's last row, of a bank's description
 KFP_RUN, COMMIT = "ndpnet.kfp_run_id", "ndpnet.git_commit"
@@ -110,7 +110,7 @@ def add_results(record: Record, out: Path, result: Mapping[str, Any]) -> None:
 def _plan(values: dict[str, Any], sources: str, tags: Mapping[str, str]) -> str:
     """The KFP run, else the hash of parameters, commit and code: what all steps of one `dvc repro` share."""
     run = tags.get(KFP_RUN, "")
-    if re.fullmatch(r"[\w.-]{1,200}", run):
+    if is_plan(run):
         return run
     return hash_of([run, values, tags.get(COMMIT, ""), sources])
 

@@ -8,6 +8,7 @@ copies, since DVC removes or replaces outputs before anything can be delivered l
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import time
@@ -121,6 +122,11 @@ def is_process_alive(pid: int, started: float) -> bool:
         return abs(process.create_time() - started) < SAME_START and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def is_plan(text: str) -> bool:
+    """Whether a text can name a plan: a KFP run's id, or a hash; nothing that could change a search on the server."""
+    return bool(re.fullmatch(r"[\w.-]{1,200}", text))
 
 
 def runs_dir(out: Path) -> Path:

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from ndpnet.tracking.flat import MAX_TAG, shorten
-from ndpnet.tracking.record import Record
+from ndpnet.tracking.record import Record, is_plan
 
 PLAN, STEP, CATEGORY, KEY = "ndpnet.plan", "ndpnet.step", "ndpnet.category", "ndpnet.key"
 PROCESS = "ndpnet.process"
@@ -27,6 +27,12 @@ def pipeline_run(client: MlflowClient, experiment: str, record: Record) -> Run:
     name = record.title or f"pipeline {record.plan[:8]}"
     tags = {key: value for key, value in record.tags.items() if not key.startswith("ndpnet.result.")}
     return _find_or_make(client, experiment, own, record, name=name, tags={**tags, "mlflow.source.name": "ndpnet"})
+
+
+def find_pipeline(client: MlflowClient, experiment: str, plan: str) -> str | None:
+    """Id of the parent's run, if there is one."""
+    found = _find(client, experiment, {PLAN: plan, STEP: PIPELINE}) if is_plan(plan) else None
+    return found.info.run_id if found else None
 
 
 def step_run(client: MlflowClient, experiment: str, record: Record, parent: Run) -> tuple[Run, bool]:

@@ -386,6 +386,14 @@ def test_a_model_of_other_code_has_no_commit(
     assert "was trained by other code than this" in caplog.text
 
 
+def test_the_run_is_part_of_its_pipelines_run(store: Path, register: Callable[..., dict[str, Any]]) -> None:
+    client = connect()
+    own = {"ndpnet.plan": "kfp-1", "ndpnet.step": "pipeline"}
+    parent = client.create_run(experiment_id(client), tags=own).info.run_id
+    record = register(identity=IDENTITY | {"kfp_run_id": "kfp-1"})
+    assert client.get_run(record["run_id"]).data.tags["mlflow.parentRunId"] == parent
+
+
 def test_no_secret_becomes_a_tag(store: Path, register: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match="no identity 'AWS_SECRET_ACCESS_KEY'") as caught:
         register(identity={"AWS_SECRET_ACCESS_KEY": "hunter2"})
