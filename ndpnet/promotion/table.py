@@ -48,6 +48,7 @@ def history_as_dict(name: str, timeline: Timeline, aliases: Mapping[str, int]) -
 
 def format_rows(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns as wide as their widest cell; the first row is the head."""
+    rows = [[one_line(cell) for cell in row] for row in rows]  # names and tags are what others have written
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [lines[0], "-" * min(120, max(len(line) for line in lines)), *lines[1:]]
@@ -78,7 +79,7 @@ def _move_row(move: Move, *, is_void: bool) -> tuple[str, ...]:
     word = f"{WORDS[move.kind]}, void: another move was first" if is_void else WORDS[move.kind]
     source = "" if move.source is None else str(move.source)
     evidence = f"run {move.run_id}" if move.run_id else "none"
-    return (str(move.number), move.when, move.who, word, source, str(move.target), evidence, one_line(move.reason))
+    return (str(move.number), move.when, move.who, word, source, str(move.target), evidence, move.reason)
 
 
 def one_line(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Kind = Literal["promote", "force", "rollback", "adopt"]
 TAG = "ndpnet.move."
@@ -39,6 +39,8 @@ class Move:
         """The entry with this number. ValueError: it is none, or damaged."""
         values: dict[str, Any] = {name.removeprefix(TAG): text for name, text in tags.items() if name.startswith(TAG)}
         try:
+            if values["kind"] not in get_args(Kind):
+                raise ValueError(f"kind {values['kind']}")
             source = int(values.pop("source")) if values["source"] else values.pop("source") or None
             return cls(**values | {"source": source, "target": int(values["target"]), "number": number})
         except (KeyError, TypeError, ValueError) as error:

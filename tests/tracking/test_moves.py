@@ -65,6 +65,7 @@ def test_a_move_survives_its_tags() -> None:
     for tags in (
         {},
         {"ndpnet.move.kind": "promote"},
+        moves(("promote", 1, 2))[0].to_tags() | {"ndpnet.move.kind": "x"},
         moves(("promote", 1, 2))[0].to_tags() | {"ndpnet.move.target": "x"},
     ):
         with pytest.raises(ValueError, match="entry 7 is no move"):
