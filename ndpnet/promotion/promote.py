@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,14 @@ def promote(name: str, wish: Wish, settings: Settings, author: Author, out: Path
     registry = Registry(name)
     registry.adopt(author)
     timeline = registry.settle()
-    version = _choose(registry, timeline, wish.version)
-    if version == timeline.champion:
-        report = _head(registry, version, timeline, author) | {"decision": UNCHANGED, "checks": [], "blocking": []}
+    version, champion = _choose(registry, timeline, wish.version), registry.living_champion(timeline)
+    head = _head(registry, version, champion, author)
+    if version == champion:
+        report = head | {"decision": UNCHANGED, "checks": [], "blocking": []}
     else:
         registry.nominate(version)
-        report = _judge(registry, version, timeline, wish, settings, author)
+        is_withdrawn = version in timeline.withdrawn
+        report = head | _judge(registry, version, champion, wish, settings, is_withdrawn=is_withdrawn)
         run_id = _keep(registry, version, report)
         if report["decision"] != REFUSED:
             kind, reason = ("force", wish.force_reason) if report["decision"] == FORCED else ("promote", "")
@@ -106,8 +108,8 @@ def _choose(registry: Registry, timeline: Timeline, version: int | None) -> int:
     return int(registry.version(version).version)
 
 
-def _head(registry: Registry, version: int, timeline: Timeline, author: Author) -> dict[str, Any]:
-    numbers = {"challenger": version, "champion": timeline.champion}
+def _head(registry: Registry, version: int, champion: int | None, author: Author) -> dict[str, Any]:
+    numbers = {"challenger": version, "champion": champion}
     return {
         "format_version": FORMAT_VERSION,
         "name": registry.name,
@@ -124,25 +126,25 @@ def _identity(registry: Registry, number: int) -> dict[str, Any]:
 
 
 def _judge(
-    registry: Registry, version: int, timeline: Timeline, wish: Wish, settings: Settings, author: Author
+    registry: Registry, version: int, champion: int | None, wish: Wish, settings: Settings, *, is_withdrawn: bool
 ) -> dict[str, Any]:
-    """The content of promotion.json. ValueError, if nothing forces it: a side cannot be judged."""
-    threshold, evidence, problem = None, None, ""
+    """The content of promotion.json, below its head. ValueError, if nothing forces it: a side cannot be judged."""
+    evidence, problem = None, ""
     with tempfile.TemporaryDirectory(prefix="ndpnet-promote-") as scratch:
         package_dir = download_package(registry.name, version, Path(scratch) / "challenger")
-        threshold = read_package(package_dir).threshold
+        package = read_package(package_dir).config
         try:
-            evidence = _measure(registry.name, package_dir, timeline.champion, wish, settings)
+            evidence = _measure(registry.name, package_dir, champion, wish, settings)
         except ValueError as error:
             if not wish.force_reason:
                 raise
             problem = str(error)
             logger.warning("not judged: %s", problem)
     tags = registry.version(version).tags
-    checks = gate.decide(_numbers(tags, version, timeline, threshold, evidence), settings.bounds)
+    own = {"has_champion": champion is not None, "is_withdrawn": is_withdrawn}
+    checks = gate.decide(_numbers(tags, package, evidence, **own), settings.bounds)
     is_passed = gate.has_passed(checks)
     return {
-        **_head(registry, version, timeline, author),
         "decision": FORCED if wish.force_reason else PROMOTED if is_passed else REFUSED,
         "has_passed": is_passed,
         "reason": wish.force_reason,
@@ -175,25 +177,33 @@ def _measure(name: str, package_dir: Path, champion: int | None, wish: Wish, set
 
 def _numbers(
     tags: Mapping[str, str],
-    version: int,
-    timeline: Timeline,
-    threshold: dict[str, Any] | None,
+    package: Mapping[str, Any],
     evidence: Evidence | None,
+    *,
+    has_champion: bool,
+    is_withdrawn: bool,
 ) -> gate.Numbers:
-    is_dirty = _flag(tags, "git_dirty")
-    return gate.Numbers(
-        has_champion=timeline.champion is not None,
-        metrics={} if evidence is None else evidence.metrics,
-        is_training_pinned=_flag(tags, "is_data_pinned"),
-        is_test_pinned=None if evidence is None else evidence.test_set["is_pinned"],
+    """package: its config.json, which the registered hash covers; tags: of its version, which anybody may change."""
+    is_dirty, threshold = _flag(tags, "git_dirty"), package["threshold"]
+    known = gate.Numbers(
+        has_champion=has_champion,
+        metrics={},
+        is_training_pinned=package["lineage"].get("is_data_pinned") is True,
         is_git_clean=None if is_dirty is None else not is_dirty,
-        is_withdrawn=version in timeline.withdrawn,
-        num_seen=None if evidence is None else evidence.num_seen,
-        num_units=None if evidence is None else evidence.num_units,
+        is_withdrawn=is_withdrawn,
         threshold=None if threshold is None else threshold["value"],
-        false_alarms=None if evidence is None else evidence.false_alarms,
-        worst_type=None if evidence is None else evidence.worst_type,
-        latency_ratio=None if evidence is None else evidence.latency_ratio,
+    )
+    if evidence is None:
+        return known
+    return replace(
+        known,
+        metrics=evidence.metrics,
+        is_test_pinned=evidence.test_set["is_pinned"],
+        num_seen=evidence.num_seen,
+        num_units=evidence.num_units,
+        false_alarms=evidence.false_alarms,
+        worst_type=evidence.worst_type,
+        latency_ratio=evidence.latency_ratio,
     )
 
 

@@ -141,19 +141,32 @@ class Registry:
 
     def previous(self, timeline: Timeline) -> int:
         """The champion to go back to: the last one before that is still in the registry. ValueError: none."""
-        for number in reversed(timeline.line[:-1]):
-            try:
-                return int(self.version(number).version)
-            except ValueError as error:
-                if "in the registry (it has" not in str(error):
-                    raise
-                logger.warning("version %s of %s is no longer in the registry", number, self.name)
-        raise ValueError(f"{self.name} has no champion before version {timeline.champion} (nothing to go back to)")
+        found = self._find_previous(timeline)
+        if found is None:
+            raise ValueError(f"{self.name} has no champion before version {timeline.champion} (nothing to go back to)")
+        return found
+
+    def living_champion(self, timeline: Timeline) -> int | None:
+        """The champion to be compared with; None where there is none, or it was deleted."""
+        return timeline.champion if timeline.champion is not None and self._exists(timeline.champion) else None
 
     @property
     def history_name(self) -> str:
         """The registered model whose versions are the moves; no category can have this name."""
         return f"history-of-{self.name}"
+
+    def _find_previous(self, timeline: Timeline) -> int | None:
+        return next((number for number in reversed(timeline.line[:-1]) if self._exists(number)), None)
+
+    def _exists(self, number: int) -> bool:
+        try:
+            self.version(number)
+        except ValueError as error:
+            if "in the registry (it has" not in str(error):
+                raise
+            logger.warning("version %s of %s is no longer in the registry", number, self.name)
+            return False
+        return True
 
     def _keep_text(self, run_id: str, name: str, text: str) -> None:
         """Upload a text and read it back: a login page before the server, say, takes everything and keeps nothing."""
@@ -213,20 +226,24 @@ class Registry:
         is_off = aliases.get(CHAMPION) != champion
         if is_off:
             self._warn_of_stranger(aliases.get(CHAMPION), timeline)
-            self._set_champion(champion)
+            is_off = self._set_champion(timeline)
         if aliases.get(CHALLENGER) == champion:
             self.client.delete_registered_model_alias(self.name, CHALLENGER)
         return is_off
 
-    def _set_champion(self, champion: int) -> None:
+    def _set_champion(self, timeline: Timeline) -> bool:
+        """Set the alias. -> False if the version was deleted, and so was every champion before it."""
+        text = f"the champion of {self.name}, version {timeline.champion}, was deleted"
         try:
-            self.client.set_registered_model_alias(self.name, CHAMPION, str(champion))
+            self.client.set_registered_model_alias(self.name, CHAMPION, str(timeline.champion))
+            return True
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise ValueError(
-                f"the champion of {self.name}, version {champion}, was deleted (run `ndpnet rollback {self.name}`)"
-            ) from error
+            if self._find_previous(timeline) is not None:
+                raise ValueError(f"{text} (run `ndpnet rollback {self.name}`)") from error
+        logger.warning("%s, and there is none before it to go back to", text)
+        return False
 
     def _warn_of_stranger(self, found: int | None, timeline: Timeline) -> None:
         if found is not None and found not in {move.target for move in timeline.moves}:

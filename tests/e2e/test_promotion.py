@@ -139,6 +139,10 @@ def test_promoted_refused_forced_and_rolled_back(registry: Registry, prepared_di
     ):
         assert set(words) <= {cell.strip() for cell in row}
     assert "champion: version 1" in shown
+    client, entry = connect(), registry.history_name
+    client.set_model_version_tag(entry, "1", "ndpnet.move.who", "\x1b[2Jeve\nfalse")
+    hostile = format_history(NAME, registry.timeline(), registry.aliases())
+    assert ("\x1b" in hostile, len(hostile.splitlines())) == (False, len(shown.splitlines()))
     assert "NOTE" not in shown
 
 
@@ -191,6 +195,25 @@ def test_without_evidence_only_force_moves_the_champion(registry: Registry, prep
     assert registry.aliases() == {"champion": 2}
     with pytest.raises(ValueError, match="no champion before version 2"):
         rollback(NAME, "x", ADA)
+
+
+def test_after_the_only_champion_was_deleted_the_next_is_judged_as_the_first(
+    registry: Registry, prepared_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(1, prepared_dir)
+    connect().delete_model_version(NAME, "1")
+    with pytest.raises(ValueError, match="no champion before version 1"):
+        rollback(NAME, "it is gone", ADA)
+    report = ask(2, prepared_dir)
+    assert (report["decision"], report["champion"]) == ("promoted", None)
+    assert "version 1, was deleted, and there is none before it" in caplog.text
+    assert registry.aliases() == {"champion": 2}
+    assert registry.timeline().line == (1, 2)
+
+
+def test_what_the_registered_hash_covers_is_not_asked_of_the_tags(registry: Registry, prepared_dir: Path) -> None:
+    connect().set_model_version_tag(NAME, "4", "ndpnet.is_data_pinned", "true")
+    assert ask(4, prepared_dir)["blocking"] == ["training data pinned"]
 
 
 def test_a_half_done_move_is_finished_by_the_next_call(registry: Registry, prepared_dir: Path) -> None:
