@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # which demo surfaces: brick by default; e.g. make demo CATEGORIES=brick,grass,gravel
 CATEGORIES ?=
 
-.PHONY: demo test lint lock server venv
+.PHONY: demo image lint lock server test venv
 
 venv: $(VENV)/.installed
 
@@ -35,6 +35,14 @@ lint: venv
 # MLflow with PostgreSQL (else sqlite) and an S3 store, on this machine; Ctrl-C ends it
 server: venv
 	$(BIN)/python deploy/server.py
+
+# the container image of this commit: TARGET=serve for the one that only serves models; IMAGE=registry.example.com/ndpnet
+# and BASE=, DOCKER_BUILD='--build-arg NAME=VALUE' for other places to take things from: docs/image.md
+IMAGE ?= ndpnet
+TARGET ?= train
+BASE ?= python:3.11-slim-bookworm
+image:
+	@deploy/image/build.sh '$(IMAGE)' '$(TARGET)' '$(BASE)' $(DOCKER_BUILD)
 
 # resolve the bounds of pyproject.toml anew, in an empty environment
 lock:

