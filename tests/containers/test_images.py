@@ -144,7 +144,7 @@ def test_the_libraries_of_training_run_on_a_read_only_root(train_image: BuiltIma
 
 
 def test_training_in_it_gives_the_same_bits_and_registers_them_with_their_commit(
-    train_image: BuiltImage, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_image: BuiltImage, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     shutil.copytree(pipeline.data_dir, source / "data")
