@@ -111,15 +111,22 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
 
 
 def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: Path) -> dict[str, float]:
-    """Train encoder and decoder (Eq. 12-14); resumes from `work_dir`. -> last losses, seconds, images/s."""
+    """Train encoder and decoder (Eq. 12-14); resumes from `work_dir`. -> last losses, seconds, images/s.
+
+    In the other processes that torchrun started: their part of the training alone, and no metrics.
+    """
     from ndpnet.inference.package import write_weights
     from ndpnet.training.checkpoint import only_process
+    from ndpnet.training.processes import is_first_process
     from ndpnet.training.run import train_encoder
 
     params = parse_params(params)
     check_output(out, marker=PHASE1)
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES)])
     inputs = _phase_inputs("phase1", prepared, bank, params, work_dir, inputs_hash)
+    if not is_first_process():
+        train_encoder(inputs)
+        return {}
     with only_process(inputs.work_dir):
         result = train_encoder(inputs)
         with atomic_folder(out, marker=PHASE1) as folder:
@@ -143,11 +150,12 @@ def train_phase2(
     """Train attention, decoder and segmentation (Eq. 15-17), fit the threshold, write the model package.
 
     Resumes from `work_dir`. Pictures of the validation go to `pictures_dir`, if given: they are no part of the model.
-    -> last losses, seconds, images/s, threshold.
+    -> last losses, seconds, images/s, threshold; torchrun's other processes as in `train_phase1`.
     """
     from ndpnet.inference.calibration import calibrate_on_prepared
     from ndpnet.inference.package import REFERENCE, write_training
     from ndpnet.training.checkpoint import only_process
+    from ndpnet.training.processes import is_first_process
     from ndpnet.training.run import train_detector
 
     params = parse_params(params)
@@ -159,6 +167,9 @@ def train_phase2(
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
     inputs = _phase_inputs("phase2", prepared, bank, params, work_dir, inputs_hash)
     inputs = replace(inputs, pictures_dir=pictures_dir)
+    if not is_first_process():
+        train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
+        return {}
     with only_process(inputs.work_dir):
         result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
         with atomic_folder(out, marker=REFERENCE) as folder:

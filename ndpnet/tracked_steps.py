@@ -4,7 +4,7 @@ Same arguments as in `steps`; each returns what the step returns.
 """
 
 import json
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ndpnet import steps, tracking
 from ndpnet.config import Params, parse_params
 from ndpnet.data.versions.resolving import DataSource, Resolved, local_copy
 from ndpnet.tracking.identity import author, report_identity, run_identity
+from ndpnet.training.processes import is_first_process
 
 ParamsLike = Params | str
 
@@ -94,6 +95,8 @@ def promote(name: str, out: Path | None, params: ParamsLike, **wish: Any) -> dic
 
 
 def _tracked(step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **about: Any) -> AbstractContextManager:
+    if not is_first_process():  # the first one tracks
+        return nullcontext(tracking.StepRun(None))
     paths = {name: Path(folder) for name, folder in (inputs or {}).items()}
     about |= {"params": parse_params(params), "inputs": paths, "identity": run_identity}
     if "work_dir" in about:

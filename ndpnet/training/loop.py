@@ -19,6 +19,7 @@ from ndpnet.config import Params, PhaseConfig
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.training.checkpoint import Checkpoint
+from ndpnet.training.processes import fabric_processes
 from ndpnet.training.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -150,6 +151,7 @@ class Trainer:
 
     def _resume(self) -> None:
         state = self.checkpoint.load()
+        self._check_same_start(state["step"] if state else 0)
         if self.fabric.is_global_zero:
             self.checkpoint.cut_history(state["step"] if state else 0)
         if state is None:
@@ -160,6 +162,14 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         logger.info("%s: resumed after step %d of %d", self.plan.title, self.step, self.plan.num_steps)
+
+    def _check_same_start(self, step: int) -> None:
+        starts = self.fabric.all_gather(step).unique().tolist() if self.fabric.world_size > 1 else [step]
+        if len(starts) > 1:
+            raise ValueError(
+                f"{self.plan.title}: the processes resume after different steps, {starts}: "
+                "they do not see one work folder (choose one that all nodes share)"
+            )
 
     def _batch(self) -> Any:
         batch_size = self.plan.params.train.batch_size
@@ -197,10 +207,8 @@ def make_fabric(params: Params) -> Fabric:
     torch.use_deterministic_algorithms(runtime.deterministic)
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("runtime.accelerator is cuda, but no CUDA device is visible (use auto or cpu)")
-    strategy = "auto" if runtime.devices == 1 else "ddp_spawn"
-    return Fabric(
-        accelerator=runtime.accelerator, devices=runtime.devices, precision=params.train.precision, strategy=strategy
-    )
+    processes = fabric_processes(runtime.devices)
+    return Fabric(accelerator=runtime.accelerator, precision=params.train.precision, **processes)
 
 
 def _averaged(network: NDPNet, decay: float) -> AveragedModel | None:

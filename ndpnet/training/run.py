@@ -22,6 +22,7 @@ from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
+from ndpnet.training.processes import is_first_process
 from ndpnet.training.reference import choose_references
 from ndpnet.training.validation import SyntheticValidation
 
@@ -84,12 +85,13 @@ def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
 def _run(
     fabric: Fabric, inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None, references: list[int]
 ) -> PhaseResult:
-    """Train on as many processes as `runtime.devices` says; the result comes from the first."""
+    """Train on as many processes as `runtime.devices` says; the network is trained in the first one's result alone."""
     # the network is an argument of its own: Fabric gives every process its copy of arguments alone
     train = partial(_train, inputs=inputs, number=number, vgg=vgg)
     speed = fabric.launch(train, network)
-    # by way of a file: a process that has ended cannot hand over its memory
-    read_weights(inputs.work_dir / FINAL_WEIGHTS, network)
+    if is_first_process():
+        # by way of a file: a process that has ended cannot hand over its memory
+        read_weights(inputs.work_dir / FINAL_WEIGHTS, network)
     return PhaseResult(network.cpu().eval(), references, speed)
 
 

@@ -32,7 +32,7 @@ INSTALLED = (
     "import importlib.metadata as m, json\n"
     "print(json.dumps({each.metadata['Name']: each.version for each in m.distributions()}))"
 )
-IDENTITY = "import json\nfrom ndpnet.cli_registry import run_identity\nprint(json.dumps(run_identity()))"
+IDENTITY = "import json\nfrom ndpnet.tracking.identity import run_identity\nprint(json.dumps(run_identity()))"
 # what a step touches beside its outputs: a font cache, a registry, a data repository, settings of a pipeline engine
 WRITERS = """
 import getpass, os, torch, torchvision, mlflow, dvc.repo, kfp, kfp.dsl.executor_main
