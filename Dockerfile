@@ -19,6 +19,12 @@ RUN python3 deploy/image/identity.py ndpnet/build.json \
  && python3 -m pip --python /opt/ndpnet/bin/python install "$(grep '^setuptools==' requirements.lock)" \
  && python3 -m pip --python /opt/ndpnet/bin/python install --no-deps --no-build-isolation --prefix /opt/code .
 
+# ---- names of what each image installs: other changes to pyproject.toml leave the libraries as they are
+FROM ${BASE} AS requirements
+WORKDIR /source
+COPY deploy/image/requirements.py pyproject.toml ./
+RUN python3 requirements.py train > train.txt && python3 requirements.py serve > serve.txt
+
 # ---- where both images run: any user, a read-only root; what is written goes under /tmp or to a volume
 FROM ${BASE} AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ndpnet \
@@ -39,10 +45,10 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
-COPY deploy/image/requirements.py pyproject.toml requirements.lock ./
+COPY --from=requirements /source/train.txt ./
+COPY requirements.lock ./
 RUN python3 -m venv --without-pip /opt/ndpnet \
- && python3 requirements.py train > requirements.txt \
- && python3 -m pip --python /opt/ndpnet/bin/python install -r requirements.txt --constraint requirements.lock \
+ && python3 -m pip --python /opt/ndpnet/bin/python install -r train.txt --constraint requirements.lock \
  && python3 -m pip --python /opt/ndpnet/bin/python check
 
 FROM runtime AS train
@@ -67,12 +73,12 @@ ARG PIP_TRUSTED_HOST
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
-COPY deploy/image/requirements.py pyproject.toml requirements.lock ./
+COPY --from=requirements /source/serve.txt ./
+COPY requirements.lock ./
 RUN python3 -m venv --without-pip /opt/ndpnet \
- && python3 requirements.py serve > requirements.txt \
  && python3 -m pip --python /opt/ndpnet/bin/python install "$(grep '^torch==' requirements.lock)" --no-deps \
     --index-url "${TORCH_INDEX}" \
- && python3 -m pip --python /opt/ndpnet/bin/python install -r requirements.txt --constraint requirements.lock \
+ && python3 -m pip --python /opt/ndpnet/bin/python install -r serve.txt --constraint requirements.lock \
  && python3 -m pip --python /opt/ndpnet/bin/python check
 
 FROM runtime AS serve
