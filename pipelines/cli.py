@@ -39,8 +39,22 @@ def compile_command(out: Path, params: Any) -> None:
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
 @click.option("--out", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder to write to.")
 @click.option("--work-dir", default=".work", show_default=True, help="Where checkpoints live.")
+@click.option(
+    "--containers",
+    "in_containers",
+    is_flag=True,
+    help="A container per task, of `cluster.image`, else of HEAD's image.",
+)
 @with_params
-def run_command(is_local: bool, data: Path, categories: tuple[str, ...], out: Path, work_dir: str, params: Any) -> None:
+def run_command(
+    is_local: bool,
+    data: Path,
+    categories: tuple[str, ...],
+    out: Path,
+    work_dir: str,
+    in_containers: bool,
+    params: Any,
+) -> None:
     """Run the whole pipeline on this machine by KFP's local engine, up to the champion.
 
     Killed, the same command goes on where it was.
@@ -50,7 +64,8 @@ def run_command(is_local: bool, data: Path, categories: tuple[str, ...], out: Pa
     from pipelines.local import LocalRun, run_locally
 
     chosen = list(categories or params.categories)
-    for event in run_locally(params, DataSource(folder=str(data)), out, work_dir=work_dir, categories=chosen):
+    how = {"work_dir": work_dir, "categories": chosen, "in_containers": in_containers}
+    for event in run_locally(params, DataSource(folder=str(data)), out, **how):
         if isinstance(event, LocalRun):
             return _echo_run(event)
         click.echo(f"{event.task}: {event.event}")

@@ -1,8 +1,12 @@
 """The training pipeline on this machine, by KFP's own local engine: same components, same graph, a process per task.
 
+Or a container per task, of the image that a cluster runs.
+
 What the engine does otherwise than a cluster, and what is done about it:
 - it cannot run a task after one that failed: the page of all categories is written here, from the rows that came;
-- it knows no GPUs, limits, secrets or volumes: tasks see this process's environment and files;
+- it knows no GPUs, limits, secrets or volumes: tasks see this process's environment and files, containers what
+  `containers.py` gives them;
+- it takes a container that is gone before it was asked how it ended for one that succeeded: no output means failed;
 - it retries without the checkpoint's machine being gone: nothing is retried, the same command goes on where it was;
 - its cache knows no code: the image's name holds the hash of ours.
 """
@@ -13,9 +17,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pipelines.containers import containers_removed, find_image, run_arguments
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
 STARTED = re.compile(r"Executing task \S*?'([\w-]+)'")
 ENDED = re.compile(r"Task \S*?'([\w-]+)'\S* finished with status \S*?(SUCCESS|FAILURE)")
 CACHED = re.compile(r"Task ([\w-]+) cache hit")
-LOG, PAGE = "run.log", "overview.html"
+LOG, PAGE, OUTPUT = "run.log", "overview.html", "executor_output.json"
 NUM_LOG_LINES = 20  # of a failed task
 
 
@@ -34,9 +41,16 @@ class LocalRun:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     promotions: list[dict[str, Any]] = field(default_factory=list)
+    finished_tasks: list[str] = field(default_factory=list)
     failed_tasks: list[str] = field(default_factory=list)
     page_path: Path = Path()
     log_path: Path = Path()
+
+    def note(self, event: "TaskEvent") -> None:
+        """Keep which tasks have ended, and how."""
+        kept = {"finished": self.finished_tasks, "failed": self.failed_tasks}.get(event.event)
+        if kept is not None and event.task not in kept:
+            kept.append(event.task)
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,18 @@ class TaskEvent:
 
 
 def run_locally(
-    params: "Params", source: "DataSource", out_dir: Path, *, work_dir: str, categories: list[str]
+    params: "Params",
+    source: "DataSource",
+    out_dir: Path,
+    *,
+    work_dir: str,
+    categories: list[str],
+    in_containers: bool = False,
 ) -> Iterator[TaskEvent | LocalRun]:
     """Run the whole pipeline; yields what happens to each task, and at last the LocalRun. ValueError: nothing to run.
 
-    Finished tasks are reused, a killed training goes on: run the same again.
+    Finished tasks are reused, a killed training goes on: run the same again. in_containers: of the image
+    `cluster.image`, else of the one that `make image` builds of this commit.
     """
     from ndpnet.data.versions.resolving import resolve
 
@@ -60,34 +81,37 @@ def run_locally(
     chosen = list(categories) or list(resolved.counts())
     for category in chosen:
         resolved.category_hash(category)  # refuses one that is not there, before anything runs
-    job = _job(params, source, out_dir, work_dir, chosen, resolved.source.version)
+    job = _job(params, resolved.source, Path(out_dir).resolve(), Path(work_dir).resolve(), chosen, in_containers)
     run = LocalRun(page_path=Path(out_dir) / PAGE, log_path=job["run_dir"] / LOG)
-    yield from _follow(job, run)
+    with containers_removed(job["run_id"]) if in_containers else nullcontext():
+        yield from _follow(job, run)
     yield _collected(run, job["run_dir"], chosen)
 
 
 def _job(
-    params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], version: str
+    params: "Params", source: "DataSource", out_dir: Path, work_dir: Path, categories: list[str], in_containers: bool
 ) -> dict[str, Any]:
-    """All that the engine's process is told, and the environment of the tasks."""
+    """All that the engine's process is told, and the environment of the tasks. source: resolved."""
     from ndpnet.files import hash_of
     from ndpnet.tracking.identity import run_identity
     from ndpnet.tracking.plan import sources_hash
 
-    code = sources_hash()
     identity = run_identity()
-    run_id = "local-" + hash_of([params.to_json(), categories, version, code, identity["git_commit"]])[:16]
-    run_dir = Path(out_dir).resolve() / run_id
-    cluster = params.cluster.model_copy(
-        update={"image": f"python-ndpnet:{code[:16]}", "num_retries": 0, "parallel_categories": 1}
-    )
-    arguments = {"params": params.to_json(), "work_dir": str(Path(work_dir).resolve()), "categories": categories}
+    image = find_image(params.cluster.image, identity) if in_containers else None
+    code = image.name if image else f"python-ndpnet:{sources_hash()[:16]}"
+    named = [params.to_json(), categories, source.version, code, identity["git_commit"]]
+    run_id = f"local-{hash_of(named)[:16]}"
+    cluster = params.cluster.model_copy(update={"image": code, "num_retries": 0, "parallel_categories": 1})
+    arguments = {"params": params.to_json(), "work_dir": str(work_dir), "categories": categories}
+    folders = {"out_dir": out_dir, "work_dir": work_dir}
     return {
         "settings": params.model_copy(update={"cluster": cluster}).model_dump_json(),
         "arguments": arguments | {name: value for name, value in source.named().items() if name != "version"},
-        "run_dir": run_dir,
-        "cache_dir": Path(out_dir).resolve() / "cache",
+        "run_id": run_id,
+        "run_dir": out_dir / run_id,
+        "cache_dir": out_dir / "cache",
         "environment": {"NDPNET_KFP_RUN_ID": run_id},
+        "container": run_arguments(params, source, image=image, run_id=run_id, **folders) if image else None,
     }
 
 
@@ -110,8 +134,7 @@ def _follow(job: dict[str, Any], run: LocalRun) -> Iterator[TaskEvent]:
                 if event and event != last:  # the engine's threads print some lines twice
                     last = event
                     yield event
-                    if event.event == "failed" and event.task not in run.failed_tasks:
-                        run.failed_tasks.append(event.task)
+                    run.note(event)
         except BaseException:
             engine.terminate()
             raise
@@ -134,12 +157,20 @@ def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
     from ndpnet.evaluation.overview import complete, write_overview
 
     newest = max((path for path in run_dir.iterdir() if path.is_dir()), key=lambda path: path.name, default=run_dir)
-    rows = [json.loads(_output_of(path)) for path in newest.glob("**/category-row/executor_output.json")]
+    rows = [json.loads(_output_of(path)) for path in newest.glob(f"**/category-row/{OUTPUT}")]
     run.rows = complete(rows, categories)
+    run.failed_tasks += _tasks_without_output(newest, run.finished_tasks)
     found = sorted(newest.glob("**/promote/promotion/promotion.json"))
     run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in found]
     write_overview(run.page_path, run.rows)
     return run
+
+
+def _tasks_without_output(run_dir: Path, tasks: list[str]) -> list[str]:
+    """Those that have left nothing, whatever the engine says of them."""
+    folders = [path for task in dict.fromkeys(tasks) for path in run_dir.rglob(task) if path.is_dir()]
+    empty = [path.name for path in folders if not any((each / OUTPUT).is_file() for each in (path, path.parent))]
+    return list(dict.fromkeys(empty))
 
 
 def _output_of(path: Path) -> str:

@@ -108,9 +108,18 @@ def redact(text: str) -> str:
     return SECRET_ARGUMENT.sub(rf"\1\2{HIDDEN}", text)
 
 
-def _artifact_location(uri: str) -> str | None:
-    """Beside the database for sqlite; a server decides for itself."""
+def local_database() -> Path | None:
+    """The database file that stands for a server, by its whole path; None where there is a server."""
+    return _database_of(tracking_uri())
+
+
+def _database_of(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
-    path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
-    return (path.resolve().parent / ARTIFACTS).as_uri()
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
+
+
+def _artifact_location(uri: str) -> str | None:
+    """Beside the database for sqlite; a server decides for itself."""
+    database = _database_of(uri)
+    return None if database is None else (database.parent / ARTIFACTS).as_uri()

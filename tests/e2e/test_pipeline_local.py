@@ -1,86 +1,28 @@
 """`ndpnet pipeline run --local`: KFP's own engine, real processes, to the champion; a kill, a category that fails."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import yaml
+from local_pipeline import RUN, kill_in_training, make_project
 from processes import TIME_LIMIT
-from repositories import DVC, NDPNET, Repository
-from samples import CATEGORY, TINY, lay_over, write_category
-
-import ndpnet
-from ndpnet.config import PARAMS_PATH
+from repositories import DVC, Repository
+from samples import CATEGORY
 
 pytestmark = pytest.mark.slow
 
-SOURCES = Path(ndpnet.__file__).parents[1]
-RUN = (*NDPNET, "pipeline", "run", "--local")
 LONG = 2 * TIME_LIMIT  # a dozen processes one after the other
-LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0, "num_bootstrap": 20}
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The project with tiny parameters and two pinned categories, of which one cannot be trained."""
-    from dvc.repo import Repo
-    from skimage.data import brick
-
-    repository = Repository(tmp_path_factory.mktemp("local") / "project")
-    for name in ("ndpnet", "components", "pipelines"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(SOURCES / name, repository.folder / name, ignore=ignored)
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore", "requirements.lock"):
-        shutil.copy(SOURCES / name, repository.folder / name)
-    values = yaml.safe_load(PARAMS_PATH.read_text())
-    values = lay_over(values, TINY)
-    values["promotion"] |= LOOSE
-    values["cluster"]["work_pvc"] = ""
-    (repository.folder / "ndpnet/params.yaml").write_text(yaml.safe_dump(values))
-    write_category(repository.data_dir / CATEGORY, brick())
-    shutil.copytree(repository.data_dir / CATEGORY, repository.data_dir / "broken")
-    (next((repository.data_dir / "broken/test").rglob("*.png"))).write_bytes(b"no picture")
-    repository.run("git", "init", "--quiet", "--initial-branch=main")
-    Repo.init(str(repository.folder)).close()
-    repository.pin()
-    repository.commit("all of it")
-    repository.environment |= {
-        "PYTHONPATH": str(repository.folder),
-        "OMP_NUM_THREADS": "1",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{repository.folder}/mlflow.db",
-    }
-    repository.environment.pop("NDPNET_TRACKING", None)
-    return repository
-
-
-def kill_in_training(repository: Repository) -> None:
-    """Start the run, and kill all of its processes in the middle of phase 1."""
-    process = subprocess.Popen(
-        [str(each) for each in (*RUN, "--category", CATEGORY)],
-        cwd=repository.folder,
-        env=repository.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + TIME_LIMIT
-    histories = (repository.folder / ".work").glob
-    while not any(path.read_bytes().count(b"\n") >= 2 for path in histories("phase1-*/history.jsonl")):
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline, "it never trained"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return make_project(tmp_path_factory.mktemp("local") / "project")
 
 
 def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
-    kill_in_training(repository)
+    kill_in_training(repository, *RUN, "--category", CATEGORY)
     said = repository.run(*RUN, "--category", CATEGORY, time_limit=LONG).stdout
     lines = said.splitlines()
     assert "synthesize: reused" in lines  # it was finished before the kill

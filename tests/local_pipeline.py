@@ -1,0 +1,73 @@
+"""The project in a repository of its own, small enough to run the whole pipeline on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import yaml
+from processes import TIME_LIMIT
+from repositories import NDPNET, Repository
+from samples import CATEGORY, TINY, lay_over, write_category
+
+import ndpnet
+from ndpnet.config import PARAMS_PATH
+
+SOURCES = Path(ndpnet.__file__).parents[1]
+RUN = (*NDPNET, "pipeline", "run", "--local")
+LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0, "num_bootstrap": 20}
+
+
+def make_project(folder: Path) -> Repository:
+    """The project with tiny parameters and two pinned categories, of which one, "broken", cannot be trained.
+
+    It tracks into a database of its own.
+    """
+    from dvc.repo import Repo
+    from skimage.data import brick
+
+    repository = Repository(folder)
+    for name in ("ndpnet", "components", "pipelines"):
+        shutil.copytree(SOURCES / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore", "requirements.lock"):
+        shutil.copy(SOURCES / name, folder / name)
+    values = lay_over(yaml.safe_load(PARAMS_PATH.read_text()), TINY)
+    values["promotion"] |= LOOSE
+    values["cluster"]["work_pvc"] = ""
+    (folder / "ndpnet/params.yaml").write_text(yaml.safe_dump(values))
+    write_category(repository.data_dir / CATEGORY, brick())
+    shutil.copytree(repository.data_dir / CATEGORY, repository.data_dir / "broken")
+    next((repository.data_dir / "broken/test").rglob("*.png")).write_bytes(b"no picture")
+    repository.run("git", "init", "--quiet", "--initial-branch=main")
+    Repo.init(str(folder)).close()
+    repository.pin()
+    repository.commit("all of it")
+    repository.environment |= {
+        "PYTHONPATH": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+    }
+    repository.environment.pop("NDPNET_TRACKING", None)
+    return repository
+
+
+def kill_in_training(repository: Repository, *command: object, work_dir: str = ".work") -> None:
+    """Start a run, and kill all of its processes in the middle of phase 1."""
+    process = subprocess.Popen(
+        [str(each) for each in command],
+        cwd=repository.folder,
+        env=repository.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + TIME_LIMIT
+    histories = (repository.folder / work_dir).glob
+    while not any(path.read_bytes().count(b"\n") >= 2 for path in histories("phase1-*/history.jsonl")):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline, "it never trained"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
