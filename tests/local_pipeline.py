@@ -53,7 +53,9 @@ def make_project(folder: Path) -> Repository:
     return repository
 
 
-def kill_in_training(repository: Repository, *command: object, work_dir: str = ".work") -> None:
+def kill_in_training(
+    repository: Repository, *command: object, work_dir: str = ".work", time_limit: float = TIME_LIMIT
+) -> None:
     """Start a run, and kill all of its processes in the middle of phase 1."""
     process = subprocess.Popen(
         [str(each) for each in command],
@@ -63,7 +65,7 @@ def kill_in_training(repository: Repository, *command: object, work_dir: str = "
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + TIME_LIMIT
+    deadline = time.monotonic() + time_limit
     histories = (repository.folder / work_dir).glob
     while not any(path.read_bytes().count(b"\n") >= 2 for path in histories("phase1-*/history.jsonl")):
         assert process.poll() is None, "it ended before it was killed"

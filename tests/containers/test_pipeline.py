@@ -12,7 +12,8 @@ from samples import CATEGORY
 
 from pipelines.containers import RUN_LABEL
 
-pytestmark = [pytest.mark.containers, pytest.mark.slow]
+RUN_LIMIT = 1200  # seconds: each of a dozen containers loads torch from a layer of gigabytes
+pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(3 * RUN_LIMIT)]
 
 WORK_DIR = ".work-containers"
 
@@ -44,8 +45,8 @@ def files_of(folder: Path, pattern: str) -> dict[str, bytes]:
 def test_killed_and_run_again_in_containers_it_gives_the_bits_of_processes(
     repository: Repository, train_image: BuiltImage, command: list[str]
 ) -> None:
-    kill_in_training(repository, *command, "--category", CATEGORY, work_dir=WORK_DIR)
-    lines = repository.run(*command, "--category", CATEGORY).stdout.splitlines()
+    kill_in_training(repository, *command, "--category", CATEGORY, work_dir=WORK_DIR, time_limit=RUN_LIMIT)
+    lines = repository.run(*command, "--category", CATEGORY, time_limit=RUN_LIMIT).stdout.splitlines()
     assert {"synthesize: reused", "promote: finished", "report-outcome: finished"} <= set(lines)
     assert containers_of_runs(train_image) == []  # neither its own nor what the kill had left
     folder = repository.folder / "build/containers"
@@ -54,7 +55,7 @@ def test_killed_and_run_again_in_containers_it_gives_the_bits_of_processes(
     assert tags["ndpnet.git_commit"] == train_image.image.labels["org.opencontainers.image.revision"]
     assert tags["ndpnet.image_digest"] == train_image.image.id
 
-    repository.run(*RUN, "--category", CATEGORY)
+    repository.run(*RUN, "--category", CATEGORY, time_limit=RUN_LIMIT)
     for output in ("evaluate/evaluation", "train-phase2/model"):
         pattern = f"local-*/*/**/{output}"
         in_containers, in_processes = files_of(folder, pattern), files_of(repository.folder / "build/kfp", pattern)
@@ -63,7 +64,7 @@ def test_killed_and_run_again_in_containers_it_gives_the_bits_of_processes(
 
 
 def test_a_container_that_fails_fails_the_run(repository: Repository, command: list[str]) -> None:
-    finished = repository.run(*command, "--category", "broken", is_expected_to_fail=True)
+    finished = repository.run(*command, "--category", "broken", is_expected_to_fail=True, time_limit=RUN_LIMIT)
     assert finished.exit_code == 1
     assert "prepare: failed" in finished.stdout
     assert "broken/test" in finished.stderr  # the file that is no picture
