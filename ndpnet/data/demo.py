@@ -3,6 +3,7 @@
 import hashlib
 import struct
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,25 @@ from ndpnet.files import atomic_folder
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128
-# block -> (top, left, height, width): disjoint, so no pixel is both trained and tested on. Test lies between the
-# training rows because the bricks grow towards the viewer. By their names' hashes r1c2, r1c4, r3c3 and r3c4 train,
-# r3c2 calibrates and r1c3 validates.
+# block -> (top, left, height, width): disjoint, so no pixel is both trained and tested on; named by place in units
+# of 64 pixels. Training has every height because the bricks grow towards the viewer, calibration the first and the
+# last. Five blocks test, as many as a promotion asks for. By their names' hashes r1c4 and r5c4 train, r1c1 and r7c1
+# calibrate and r3c1 validates.
 TRAIN_BLOCKS = {
-    f"r{row}c{column}": (top, left, 176, 170)
-    for row, top in ((1, 0), (3, 336))
-    for column, left in ((2, 0), (3, 171), (4, 342))
+    "r1c4": (0, 192, 256, 176),
+    "r5c4": (256, 192, 256, 176),
+    "r1c1": (0, 0, 128, 192),
+    "r3c1": (128, 0, 128, 192),
+    "r7c1": (384, 0, 128, 192),
 }
-TEST_BLOCKS = {f"r2c{column}": (176, left, 160, 170) for column, left in ((2, 0), (3, 171), (4, 342))}
-WINDOWS_PER_BLOCK = 16
+TEST_BLOCKS = {
+    "r5c1": (256, 0, 128, 192),
+    "r1c6": (0, 368, 128, 144),
+    "r3c6": (128, 368, 128, 144),
+    "r5c6": (256, 368, 128, 144),
+    "r7c6": (384, 368, 128, 144),
+}
+HIGH_GRID, LOW_GRID = (8, 4), (1, 16)  # of a block's training windows, rows and columns
 NUM_TEST_GOOD = 24
 NUM_PER_DEFECT = 8
 PIXELS_SHA256 = {
@@ -41,7 +51,7 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
     counts = {}
     for number, (category, photograph) in enumerate(photographs.items()):
         draws = Draws(number)
-        with atomic_folder(Path(out_dir) / category, marker=f"train/good/{category}_r1c2_00.png") as category_dir:
+        with atomic_folder(Path(out_dir) / category, marker=f"train/good/{category}_r1c1_00.png") as category_dir:
             num_train = _write_train(category_dir, category, photograph, draws)
             num_good = _write_test_good(category_dir, category, photograph, draws)
             num_defective = _write_defective(category_dir, category, photograph, draws)
@@ -50,14 +60,17 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
 
 
 def choose_train_windows(draws: Draws) -> list[tuple[str, int, int]]:
-    """Return (block, top, left) of the training windows: one at random in each cell of a 4x4 grid of offsets."""
+    """Return (block, top, left) of the training windows: one at random in each cell of a grid of offsets.
+
+    The grid is 8x4, in a block no higher than a window 1x16.
+    """
     windows = []
     for block, (top, left, height, width) in TRAIN_BLOCKS.items():
         free_y, free_x = height - WINDOW + 1, width - WINDOW + 1
-        for cell in range(WINDOWS_PER_BLOCK):
-            row, column = divmod(cell, 4)
-            offset_y = draws.integer(row * free_y // 4, (row + 1) * free_y // 4)
-            offset_x = draws.integer(column * free_x // 4, (column + 1) * free_x // 4)
+        rows, columns = HIGH_GRID if height > WINDOW else LOW_GRID
+        for row, column in np.ndindex(rows, columns):
+            offset_y = draws.integer(row * free_y // rows, (row + 1) * free_y // rows)
+            offset_x = draws.integer(column * free_x // columns, (column + 1) * free_x // columns)
             windows.append((block, top + offset_y, left + offset_x))
     return windows
 
@@ -117,8 +130,10 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 def _write_train(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
     windows = choose_train_windows(draws)
-    for number, (block, top, left) in enumerate(windows):
-        name = f"{category}_{block}_{number % WINDOWS_PER_BLOCK:02d}.png"
+    shots: Counter[str] = Counter()
+    for block, top, left in windows:
+        name = f"{category}_{block}_{shots[block]:02d}.png"
+        shots[block] += 1
         _write_png(category_dir / "train" / "good" / name, _cut(photograph, top, left))
     return len(windows)
 
