@@ -116,7 +116,7 @@ def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callab
 
 
 WORK_DIR = click.option(
-    "--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where checkpoints live."
+    "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
 )
 
 
@@ -159,7 +159,7 @@ def synthesize(out: Path, params: Any) -> None:
 @folder_option("--out", "Folder to write weights and history to.")
 @WORK_DIR
 @with_params
-def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: Path, params: Any) -> None:
+def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: Any) -> None:
     """Train encoder and decoder; resumes where it was killed."""
     from ndpnet import tracked_steps
 
@@ -173,7 +173,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: Path, params: 
 @folder_option("--out", "Model package to write.")
 @WORK_DIR
 @with_params
-def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: Path, params: Any) -> None:
+def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: str, params: Any) -> None:
     """Train attention, decoder and segmentation, fit the threshold, write the model package."""
     from ndpnet import tracked_steps
 

@@ -86,21 +86,35 @@ def atomic_folder(out_dir: Path, *, marker: str) -> Iterator[Path]:
     """
     out_dir = Path(out_dir).resolve()
     check_output(out_dir, marker=marker)
-    partial_dir = _partial_name(out_dir)
-    try:
-        out_dir.parent.mkdir(parents=True, exist_ok=True)
-        partial_dir.mkdir()
-    except OSError as error:
-        raise _unwritable(out_dir, error) from error
-    in_use = _try_lock(partial_dir)
-    try:
+    with _temporary_sibling(out_dir) as partial_dir:
         with naming_full_disk(partial_dir, out_dir):
             yield partial_dir
         assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
         _replace_folder(partial_dir, out_dir)
         _remove_abandoned(out_dir)
+
+
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """Yield an empty sibling of `place` that is removed at the end. What killed processes left there goes first."""
+    place = Path(place).resolve()
+    _remove_abandoned(place)
+    with _temporary_sibling(place) as folder:
+        yield folder
+
+
+@contextmanager
+def _temporary_sibling(place: Path) -> Iterator[Path]:
+    folder = _partial_name(place)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(place, error) from error
+    in_use = _try_lock(folder)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(partial_dir, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         if in_use is not None:
             os.close(in_use)
 

@@ -53,20 +53,26 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
         return run.result(steps.synthesize(out, params))
 
 
-def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: Path) -> dict[str, float]:
-    """Train encoder and decoder."""
+def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: str | Path) -> dict[str, float]:
+    """Train encoder and decoder; work_dir: a folder, or s3://BUCKET/PREFIX."""
     inputs = {"prepared": prepared, "bank": bank}
-    with _tracked("train-phase1", out, params, inputs=inputs, work_dir=work_dir) as run:
-        return run.result(steps.train_phase1(prepared, bank, out, params, work_dir))
+    with (
+        _local_work_dir(work_dir, "phase1", prepared) as folder,
+        _tracked("train-phase1", out, params, inputs=inputs, work_dir=folder) as run,
+    ):
+        return run.result(steps.train_phase1(prepared, bank, out, params, folder))
 
 
 def train_phase2(
-    prepared: Path, bank: Path, phase1: Path, out: Path, params: ParamsLike, work_dir: Path
+    prepared: Path, bank: Path, phase1: Path, out: Path, params: ParamsLike, work_dir: str | Path
 ) -> dict[str, float]:
-    """Train attention, decoder and segmentation, and write the model package."""
+    """Train attention, decoder and segmentation, and write the model package; work_dir as of phase 1."""
     inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
-    with _tracked("train-phase2", out, params, inputs=inputs, work_dir=work_dir) as run:
-        arguments = (prepared, bank, phase1, out, params, work_dir)
+    with (
+        _local_work_dir(work_dir, "phase2", prepared) as folder,
+        _tracked("train-phase2", out, params, inputs=inputs, work_dir=folder) as run,
+    ):
+        arguments = (prepared, bank, phase1, out, params, folder)
         return run.result(steps.train_phase2(*arguments, pictures_dir=run.pictures_dir))
 
 
@@ -99,6 +105,14 @@ def _tracked(step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **
         return nullcontext(tracking.StepRun(None))
     paths = {name: Path(folder) for name, folder in (inputs or {}).items()}
     about |= {"params": parse_params(params), "inputs": paths, "identity": run_identity}
-    if "work_dir" in about:
-        about["work_dir"] = Path(about["work_dir"])
     return tracking.step_run(step, out=Path(out), **about)
+
+
+def _local_work_dir(place: str | Path, step: str, prepared: Path) -> AbstractContextManager[Path]:
+    from ndpnet.storage.workdir import is_on_s3, local_work_dir
+
+    if not is_on_s3(place):
+        return nullcontext(Path(place))
+    from ndpnet.data.prepared import PreparedData
+
+    return local_work_dir(str(place), category=PreparedData.load(prepared).manifest.category, step=step)

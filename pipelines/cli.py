@@ -38,7 +38,9 @@ def compile_command(out: Path, params: Any) -> None:
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Pinned data folder.")
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
 @click.option("--out", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder to write to.")
-@click.option("--work-dir", default=".work", show_default=True, help="Where checkpoints live.")
+@click.option(
+    "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
+)
 @click.option(
     "--containers",
     "in_containers",

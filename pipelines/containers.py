@@ -60,16 +60,19 @@ def connect() -> "DockerClient":
 
 
 def run_arguments(
-    params: "Params", source: "DataSource", *, image: LocalImage, run_id: str, out_dir: Path, work_dir: Path
+    params: "Params", source: "DataSource", *, image: LocalImage, run_id: str, folders: list[Path]
 ) -> dict[str, Any]:
-    """What KFP's DockerRunner is told, as JSON: the caller's user, a read-only root, the host's network, folders."""
+    """What KFP's DockerRunner is told, as JSON: the caller's user, a read-only root, the host's network, folders.
+
+    folders: those that tasks write to.
+    """
     from ndpnet.tracking.client import local_database
 
     database = local_database()
     told = {name: os.environ[name] for name in PASSED if name in os.environ}
     if database is not None:  # by a path that holds in the container, too
         told["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
-    writable = [out_dir, work_dir, *([database.parent] if database else [])]
+    writable = [*folders, *([database.parent] if database else [])]
     return {
         "environment": told | {"NDPNET_KFP_RUN_ID": run_id, "NDPNET_IMAGE_DIGEST": image.digest},
         "mounts": _mounts(writable, _read_only_folders(params, source)),

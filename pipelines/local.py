@@ -76,12 +76,14 @@ def run_locally(
     `cluster.image`, else of the one that `make image` builds of this commit.
     """
     from ndpnet.data.versions.resolving import resolve
+    from ndpnet.storage.workdir import is_on_s3
 
+    work_dir = work_dir if is_on_s3(work_dir) else str(Path(work_dir).resolve())
     resolved = resolve(source)
     chosen = list(categories) or list(resolved.counts())
     for category in chosen:
         resolved.category_hash(category)  # refuses one that is not there, before anything runs
-    job = _job(params, resolved.source, Path(out_dir).resolve(), Path(work_dir).resolve(), chosen, in_containers)
+    job = _job(params, resolved.source, Path(out_dir).resolve(), work_dir, chosen, in_containers)
     run = LocalRun(page_path=Path(out_dir) / PAGE, log_path=job["run_dir"] / LOG)
     with containers_removed(job["run_id"]) if in_containers else nullcontext():
         yield from _follow(job, run)
@@ -89,10 +91,11 @@ def run_locally(
 
 
 def _job(
-    params: "Params", source: "DataSource", out_dir: Path, work_dir: Path, categories: list[str], in_containers: bool
+    params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], in_containers: bool
 ) -> dict[str, Any]:
     """All that the engine's process is told, and the environment of the tasks. source: resolved."""
     from ndpnet.files import hash_of
+    from ndpnet.storage.workdir import is_on_s3
     from ndpnet.tracking.identity import run_identity
     from ndpnet.tracking.plan import sources_hash
 
@@ -102,8 +105,8 @@ def _job(
     named = [params.to_json(), categories, source.version, code, identity["git_commit"]]
     run_id = f"local-{hash_of(named)[:16]}"
     cluster = params.cluster.model_copy(update={"image": code, "num_retries": 0, "parallel_categories": 1})
-    arguments = {"params": params.to_json(), "work_dir": str(work_dir), "categories": categories}
-    folders = {"out_dir": out_dir, "work_dir": work_dir}
+    folders = [out_dir] if is_on_s3(work_dir) else [out_dir, Path(work_dir)]
+    arguments = {"params": params.to_json(), "work_dir": work_dir, "categories": categories}
     return {
         "settings": params.model_copy(update={"cluster": cluster}).model_dump_json(),
         "arguments": arguments | {name: value for name, value in source.named().items() if name != "version"},
@@ -111,7 +114,7 @@ def _job(
         "run_dir": out_dir / run_id,
         "cache_dir": out_dir / "cache",
         "environment": {"NDPNET_KFP_RUN_ID": run_id},
-        "container": run_arguments(params, source, image=image, run_id=run_id, **folders) if image else None,
+        "container": run_arguments(params, source, image=image, run_id=run_id, folders=folders) if image else None,
     }
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ndpnet.storage.checksums import checksums_of, has_checksum
 from ndpnet.storage.errors import (
@@ -112,6 +112,14 @@ class Bucket:
                 num_failed += 1
                 self._wait_or_raise(error, stored.key, num_failed)
 
+    def put(self, key: str, stream: BinaryIO) -> None:
+        """Store a file, from its beginning, as one object: whole or not at all. Up to 5 GiB on AWS."""
+        self._ask("put_object", key, Key=key, Body=stream)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; that there is none is no error."""
+        self._ask("delete_object", key, Key=key)
+
     def is_right(self, stored: StoredObject, source: Path | bytes, response: Response | None = None) -> bool:
         """Whether a file or bytes of the right size are the object's, by the best checksum the server has of it.
 
@@ -186,6 +194,8 @@ class Bucket:
         while True:
             try:
                 self._check_stop()
+                if "Body" in arguments:
+                    arguments["Body"].seek(0)
                 response = getattr(self._client, request)(Bucket=self.name, **arguments)
                 self._was_connected = True
                 return response

@@ -6,6 +6,10 @@ from urllib.parse import urlsplit
 
 AGAIN = "run the same command again: it continues"
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+DENIED = (
+    "access to {url} is denied (ask for s3:ListBucket on the bucket and s3:GetObject on its objects; "
+    "for a work folder s3:PutObject and s3:DeleteObject, too)"
+)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 PASSING_CODES = {
     "SlowDown",
@@ -33,7 +37,7 @@ CODES = {
     "SignatureDoesNotMatch": "{endpoint} refuses the secret key (check " + CREDENTIALS + ")",
     "ExpiredToken": "the session token for {endpoint} has expired (sign in again)",
     "InvalidToken": "{endpoint} refuses the session token (sign in again, or unset AWS_SESSION_TOKEN)",
-    "AccessDenied": "access to {url} is denied (ask for s3:ListBucket on the bucket and s3:GetObject on its objects)",
+    "AccessDenied": DENIED,
     "AllAccessDisabled": "access to {url} is disabled (ask the owner of the bucket)",
     "RequestTimeTooSkewed": "{endpoint} has another time than this machine (set the clock)",
     "InvalidObjectState": "{url} is archived (restore it first)",
@@ -41,7 +45,7 @@ CODES = {
     "AuthorizationHeaderMalformed": "the bucket {bucket} is in another region (set AWS_DEFAULT_REGION)",
     "IllegalLocationConstraintException": "the bucket {bucket} is in another region (set AWS_DEFAULT_REGION)",
     "InvalidBucketName": "{bucket!r} is no name of a bucket (give s3://BUCKET/PREFIX)",
-    "403": "access to {url} is denied (ask for s3:ListBucket on the bucket and s3:GetObject on its objects)",
+    "403": DENIED,
     "404": "there is no object {url}",
 }
 

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
 from samples import CATEGORY, NUM_STEPS, Pipeline, write_params
+from servers import S3Server
 
 import ndpnet
+from ndpnet import steps
+from ndpnet.config import load_params
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +91,81 @@ def test_a_killed_training_ends_bit_for_bit_as_an_uninterrupted_one(
     assert contents(out_dir) == contents(expected)
     assert list(work_dir.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("log")) == ["out", "work"]
+
+
+def stored_keys(s3: S3Server, bucket: str) -> list[str]:
+    return [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+@pytest.fixture(scope="module")
+def longer(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """Parameters with enough steps to lose S3 or the process in between, and what phase 1 makes of them."""
+    folder = tmp_path_factory.mktemp("longer")
+    params_path = write_params(folder / "params.yaml", train={"phase1": {"epochs": 20}})
+    steps.train_phase1(
+        pipeline.prepared_dir, pipeline.bank_dir, folder / "out", load_params(params_path), folder / "work"
+    )
+    return params_path, contents(folder / "out")
+
+
+def command_on_s3(pipeline: Pipeline, params_path: Path, out_dir: Path, bucket: str) -> list[object]:
+    where = ["--out", out_dir, "--work-dir", f"s3://{bucket}/work", "--params", params_path]
+    return ["train-phase1", *pipeline.inputs, *where]
+
+
+def test_a_new_pod_continues_from_s3_and_ends_bit_for_bit_the_same(
+    pipeline: Pipeline, longer: tuple[Path, dict[str, bytes]], s3: S3Server, tmp_path: Path
+) -> None:
+    params_path, expected = longer
+    bucket, out_dir = s3.make_bucket(), tmp_path / "out"
+    command = command_on_s3(pipeline, params_path, out_dir, bucket)
+    for number in range(3):
+        pod_dir = tmp_path / f"pod{number}"  # each has an empty disk of its own
+        pod_dir.mkdir()
+        environment = os.environ | s3.environment() | {"TMPDIR": str(pod_dir)}
+        process = start_cli(command, tmp_path / f"log{number}", environment)
+        if number < 2:
+            before = stored_versions(s3, bucket)
+            assert kill_when(process, lambda before=before: len(stored_versions(s3, bucket) - before) > 0)
+            assert list(pod_dir.glob(".ndpnet-work.*.partial/phase1-*/state.pt"))
+        else:
+            process.join(TIME_LIMIT)
+            assert process.exitcode == 0, (tmp_path / f"log{number}.err").read_text()
+    for number in (1, 2):
+        log = (tmp_path / f"log{number}.err").read_text()
+        assert f"brought the checkpoint s3://{bucket}/work/{CATEGORY}/phase1-" in log
+        assert "phase 1: resumed after step " in log
+    assert contents(out_dir) == expected
+    assert stored_keys(s3, bucket) == []
+    assert list(pod_dir.iterdir()) == []
+
+
+def stored_versions(s3: S3Server, bucket: str) -> set[str]:
+    """What tells one stored checkpoint from the next."""
+    return {entry["ETag"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", []) if entry["Size"]}
+
+
+def test_s3_that_goes_down_in_the_middle_does_not_stop_the_training(
+    pipeline: Pipeline, longer: tuple[Path, dict[str, bytes]], private_s3: S3Server, tmp_path: Path
+) -> None:
+    params_path, expected = longer
+    bucket = private_s3.make_bucket()
+    environment = os.environ | private_s3.environment() | {"TMPDIR": str(tmp_path)}
+    command = command_on_s3(pipeline, params_path, tmp_path / "out", bucket)
+    process = start_cli(command, tmp_path / "log", environment)
+    deadline = time.monotonic() + TIME_LIMIT
+    while not stored_versions(private_s3, bucket):
+        assert process.is_alive(), (tmp_path / "log.err").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    private_s3.kill()
+    assert not (tmp_path / "out").exists()
+    process.join(TIME_LIMIT)
+    log = (tmp_path / "log.err").read_text()
+    assert process.exitcode == 0, log
+    assert contents(tmp_path / "out") == expected
+    assert log.count(" WARNING s3://") == 1
+    assert "the checkpoint is not removed: " in log
 
 
 def make_project(project_dir: Path, data_dir: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of, write_json, write_text
+from ndpnet.files import atomic_folder, check_output, hash_of, scratch_folder, sha256_of, write_json, write_text
 
 
 def test_hashes_are_the_known_ones(tmp_path: Path) -> None:
@@ -116,3 +116,18 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         assert (living_dir / "made").read_text() == "first"
     assert (out_dir / "made").read_text() == "first"
     assert [child.name for child in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_scratch_folder_is_empty_and_does_not_stay(tmp_path: Path) -> None:
+    abandoned_dir = tmp_path / ".work.0123456789ab.partial"
+    abandoned_dir.mkdir()
+    with scratch_folder(tmp_path / "work") as first, scratch_folder(tmp_path / "work") as second:
+        assert not abandoned_dir.exists()
+        assert first != second
+        (first / "x").write_text("kept while it is in use")
+        assert list(second.iterdir()) == []
+        assert (first / "x").exists()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^cannot write .*/work: Not a directory"):
+        scratch_folder(tmp_path / "file" / "work").__enter__()

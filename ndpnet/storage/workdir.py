@@ -1,0 +1,192 @@
+"""A work folder on S3: training works in a local one, whose checkpoints are brought at the start and kept on S3.
+
+A checkpoint is one object, PREFIX/CATEGORY/NAME.tar, so that it is there whole or not at all, with the history that
+belongs to it. Nothing locks it: two processes of the same step compute the same, and the one that stores last is the
+one that a third would continue from.
+"""
+
+import logging
+import os
+import shutil
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ndpnet.files import scratch_folder
+from ndpnet.storage.bucket import Bucket, Retries, StoppedError
+from ndpnet.storage.s3 import download, open_bucket, parse_url
+
+logger = logging.getLogger(__name__)
+
+# of a checkpoint folder, as training writes them: the state is replaced as a whole when the history has all of it
+HISTORY, STATE = "history.jsonl", "state.pt"
+POLL_SECONDS = 0.2  # how often to look for a new checkpoint
+RETRY_SECONDS = 30.0  # after a failure that outlasted the bucket's own patience
+JOIN_SECONDS = 60.0  # for an upload that is of no use any more
+
+
+def is_on_s3(place: str | Path) -> bool:
+    """Whether a work folder is one on S3: s3://BUCKET/PREFIX."""
+    return str(place).startswith("s3://")
+
+
+@contextmanager
+def local_work_dir(
+    url: str, *, category: str, step: str, scratch_dir: Path | None = None, retries: Retries | None = None
+) -> Iterator[Path]:
+    """Yield a local folder for a step's checkpoints, which are kept below a url s3://BUCKET/PREFIX.
+
+    step: "phase1" or "phase2", with which the names of its checkpoint folders begin; scratch_dir: where the local one
+    is made, else where the system keeps temporary files. At the start S3 must answer and take objects (ValueError says
+    what is wrong); once the step runs, no failure of it gets here. When the step has finished, its objects are removed;
+    if it ends with an error, the last checkpoint is stored.
+    """
+    name, prefix = parse_url(url)
+    bucket = open_bucket(name, num_connections=2, retries=retries)
+    with scratch_folder(Path(scratch_dir or tempfile.gettempdir()) / "ndpnet-work") as folder:
+        mirror = Mirror(bucket, f"{prefix.rstrip('/')}/{category}/{step}-".lstrip("/"), folder)
+        mirror.check_writable()
+        mirror.bring(retries)
+        mirror.start()
+        try:
+            yield folder
+        except BaseException:
+            mirror.end(is_finished=False)
+            raise
+        mirror.end(is_finished=True)
+
+
+class Mirror:
+    """Keeps the newest checkpoint of every folder on S3, from a thread that training does not wait for."""
+
+    def __init__(self, bucket: Bucket, prefix: str, folder: Path) -> None:
+        self._bucket, self._prefix, self._folder = bucket, prefix, folder
+        self._stored: dict[str, tuple[int, int]] = {}  # name of a checkpoint folder -> which state of it S3 has
+        self._sent: set[str] = set()  # names that S3 may have an object of, even if it never said so
+        self._has_ended = threading.Event()
+        self._has_failed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def check_writable(self) -> None:
+        """Store and remove an object: rights that are missing show before hours of training, not after them."""
+        with tempfile.TemporaryFile(dir=self._folder) as nothing:
+            self._bucket.put(f"{self._prefix}probe", nothing)
+        self._bucket.delete(f"{self._prefix}probe")
+
+    def bring(self, retries: Retries | None = None) -> None:
+        """Fetch and unpack what S3 has of the step. ValueError: S3 cannot be asked, or an object is no checkpoint."""
+        for stored in list(self._bucket.list(self._prefix)):
+            name = stored.key.rpartition("/")[2].removesuffix(".tar")
+            if stored.key != self._key_of(name):
+                continue
+            url = self._bucket.url_of(stored.key)
+            packed = self._folder / f"{name}.tar"
+            download(url, self._folder, num_threads=1, retries=retries)
+            _unpack(packed, self._folder / name, url)
+            packed.unlink()
+            self._stored[name] = _version_of(self._folder / name / STATE)
+            self._sent.add(name)
+            logger.info("brought the checkpoint %s", url)
+
+    def start(self) -> None:
+        """Look for new checkpoints from now on."""
+        self._thread.start()
+
+    def end(self, *, is_finished: bool) -> None:
+        """Store the last checkpoint, or remove those that the finished step has removed here."""
+        self._has_ended.set()
+        if is_finished:
+            self._bucket.stop.set()  # an upload is of no use any more
+        self._thread.join(JOIN_SECONDS if is_finished else None)
+        if self._thread.is_alive():
+            logger.warning("%s: an upload has not ended, the checkpoint may stay there", self._url)
+            return
+        self._bucket.stop.clear()
+        try:
+            self._remove_finished() if is_finished else self._store_new()
+        except Exception as error:  # how the step itself has ended is what counts
+            what = "the checkpoint is not removed" if is_finished else "the last checkpoint is not stored"
+            logger.warning("%s: %s: %s", self._url, what, error)
+
+    @property
+    def _url(self) -> str:
+        return self._bucket.url_of(self._prefix)
+
+    def _key_of(self, name: str) -> str:
+        return f"{self._prefix.rpartition('/')[0]}/{name}.tar"
+
+    def _run(self) -> None:
+        pause = POLL_SECONDS
+        while not self._has_ended.wait(pause):
+            try:
+                self._store_new()
+                if self._has_failed:
+                    logger.info("checkpoints are stored under %s again", self._url)
+                self._has_failed, pause = False, POLL_SECONDS
+            except StoppedError:
+                return
+            except Exception as error:  # whatever S3, the network or a full disk comes up with: training goes on
+                if not self._has_failed:
+                    logger.warning("no checkpoint stored under %s, training goes on: %s", self._url, error)
+                self._has_failed, pause = True, RETRY_SECONDS
+
+    def _store_new(self) -> None:
+        """Store every checkpoint that is newer than the one on S3."""
+        for state_path in sorted(self._folder.glob(f"*/{STATE}")):
+            name = state_path.parent.name
+            version = _version_of(state_path)
+            if version is None or self._stored.get(name) == version:
+                continue
+            with tempfile.TemporaryFile(dir=self._folder) as packed:
+                version = _pack(state_path.parent, packed)
+                if version is not None:
+                    self._sent.add(name)
+                    self._bucket.put(self._key_of(name), packed)
+                    self._stored[name] = version
+
+    def _remove_finished(self) -> None:
+        for name in sorted(self._sent):
+            if not (self._folder / name).exists():
+                self._bucket.delete(self._key_of(name))
+
+
+def _version_of(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is replaced; None if it is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _pack(folder: Path, packed: BinaryIO) -> tuple[int, int] | None:
+    """Write state and history as a tar; the state first, so that the history has all of it. -> the state's version.
+
+    None: the step has removed them meanwhile.
+    """
+    try:
+        with tarfile.open(fileobj=packed, mode="w") as archive, (folder / STATE).open("rb") as state:
+            status = os.fstat(state.fileno())
+            archive.addfile(archive.gettarinfo(arcname=STATE, fileobj=state), state)
+            archive.add(folder / HISTORY, HISTORY)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _unpack(packed: Path, folder: Path, url: str) -> None:
+    """Unpack the two files of a checkpoint, and nothing else."""
+    try:
+        with tarfile.open(packed) as archive:
+            members = {member.name: member for member in archive.getmembers() if member.isfile()}
+            folder.mkdir()
+            for name in (HISTORY, STATE):
+                source = archive.extractfile(members[name])
+                with (folder / name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise ValueError(f"{url} is no checkpoint of ndpnet (remove it: the phase starts over)") from error

@@ -1,0 +1,188 @@
+"""A work folder on a real S3 server: checkpoints come back as they were, and no failure of S3 ends a step."""
+
+import io
+import os
+import tarfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from objects import IMPATIENT, TIME_LIMIT, contents, put, wait_until
+from proxy import Proxy
+from servers import S3Server
+
+from ndpnet.storage.workdir import local_work_dir
+
+pytestmark = pytest.mark.usefixtures("s3_environment")
+
+opened = partial(local_work_dir, category="brick", step="phase1")
+
+NAME = "phase1-0123456789abcdef"
+
+
+def keys(s3: S3Server, bucket: str, prefix: str) -> list[str]:
+    listed = s3.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/brick/").get("Contents", [])
+    return [entry["Key"].removeprefix(f"{prefix}/brick/") for entry in listed]
+
+
+def write_checkpoint(folder: Path, *, step: int) -> None:
+    """As training does: the history first, then the state as a whole."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "history.jsonl").open("a") as history:
+        history.write(f'{{"step": {step}}}\n')
+    (folder / "state.tmp").write_bytes(b"state after %d " % step * 50_000)
+    os.replace(folder / "state.tmp", folder / "state.pt")
+
+
+def packed_step(s3: S3Server, bucket: str, key: str) -> int:
+    """The step of a stored checkpoint, whose two files must belong together."""
+    body = s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        state, history = (archive.extractfile(name).read() for name in ("state.pt", "history.jsonl"))
+    step = int(state.split()[2])
+    assert len(history.splitlines()) >= step
+    return step
+
+
+def diverge(place: str, scratch_dir: Path, actions: Callable[[Path], None], **options: object) -> None:
+    """A step that does something with its checkpoint folder and ends with an error."""
+    with opened(place, scratch_dir=scratch_dir, **options) as work_dir:
+        actions(work_dir / NAME)
+        raise RuntimeError("it diverged")
+
+
+def test_checkpoints_are_stored_while_the_step_runs_and_removed_when_it_ends(
+    s3: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    key = f"runs/brick/{NAME}.tar"
+    with opened(f"s3://{bucket}/runs/", scratch_dir=tmp_path) as work_dir:
+        assert contents(work_dir) == {}
+        for step in (1, 2):
+            write_checkpoint(work_dir / NAME, step=step)
+            wait_until(
+                lambda step=step: keys(s3, bucket, "runs") == [f"{NAME}.tar"] and packed_step(s3, bucket, key) == step
+            )
+        for path in (work_dir / NAME).iterdir():
+            path.unlink()
+        (work_dir / NAME).rmdir()  # as a finished step does
+    assert keys(s3, bucket, "runs") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_pod_has_what_the_last_one_stored_and_no_more(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    place = f"s3://{bucket}/pods"
+    put(s3, bucket, "pods/brick/phase2-0123456789abcdef.tar", b"of the other phase")
+    put(s3, bucket, "pods/brick/phase1-notes.txt", b"of somebody")
+    put(s3, bucket, "pods/grass/phase1-0123456789abcdef.tar", b"of another category")
+    files: dict[str, bytes] = {}
+
+    def train(folder: Path) -> None:
+        for step in (1, 2, 3):
+            write_checkpoint(folder, step=step)
+        files.update(contents(folder))
+
+    with pytest.raises(RuntimeError, match="it diverged"):
+        diverge(place, tmp_path / "first", train)
+    with opened(place, scratch_dir=tmp_path / "second") as work_dir:
+        assert contents(work_dir) == {f"{NAME}/{name}": content for name, content in files.items()}
+    assert f"{NAME}.tar" in keys(s3, bucket, "pods"), "the step has not removed its checkpoint, so it is still of use"
+    assert len(keys(s3, bucket, "pods")) == 3
+
+
+def test_two_pods_of_one_step_do_no_harm_to_each_other(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    place, key = f"s3://{bucket}/two", f"two/brick/{NAME}.tar"
+
+    def is_stored(step: int) -> bool:
+        return keys(s3, bucket, "two") == [f"{NAME}.tar"] and packed_step(s3, bucket, key) == step
+
+    with opened(place, scratch_dir=tmp_path) as slow_dir:
+        write_checkpoint(slow_dir / NAME, step=1)
+        wait_until(lambda: is_stored(1))
+        with opened(place, scratch_dir=tmp_path) as fast_dir:
+            write_checkpoint(fast_dir / NAME, step=2)
+            wait_until(lambda: is_stored(2))
+            (fast_dir / NAME).rename(tmp_path / "finished first")
+        assert keys(s3, bucket, "two") == []
+        assert len(contents(slow_dir / NAME)) == 2
+        for step in (2, 3):
+            write_checkpoint(slow_dir / NAME, step=step)
+        wait_until(lambda: is_stored(3))
+        (slow_dir / NAME).rename(tmp_path / "finished second")
+    assert keys(s3, bucket, "two") == []
+
+
+def test_what_a_killed_process_left_is_removed(bucket: str, tmp_path: Path) -> None:
+    (tmp_path / ".ndpnet-work.0123456789ab.partial" / NAME).mkdir(parents=True)
+    with opened(f"s3://{bucket}/left", scratch_dir=tmp_path) as work_dir:
+        assert list(tmp_path.iterdir()) == [work_dir]
+        with opened(f"s3://{bucket}/left", scratch_dir=tmp_path) as other_dir:
+            assert work_dir.exists()
+            assert other_dir != work_dir
+
+
+def test_a_server_that_goes_away_is_one_line_and_comes_back_at_the_end(
+    s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(folder: Path) -> None:
+        write_checkpoint(folder, step=1)
+        wait_until(lambda: keys(s3, bucket, "away") == [f"{NAME}.tar"])
+        proxy.num_busy = 10**6
+        proxy.cut()  # the connection that is kept open
+        write_checkpoint(folder, step=2)
+        wait_until(lambda: "training goes on" in caplog.text)
+        write_checkpoint(folder, step=3)
+        proxy.num_busy = 0
+
+    with pytest.raises(RuntimeError, match="it diverged"):
+        diverge(f"s3://{bucket}/away", tmp_path, train, retries=IMPATIENT)
+    assert packed_step(s3, bucket, f"away/brick/{NAME}.tar") == 3
+    assert caplog.text.count("training goes on") == 1
+
+
+def test_a_server_that_stays_away_does_not_fail_the_step(
+    s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(f"s3://{bucket}/gone", scratch_dir=tmp_path, retries=IMPATIENT) as work_dir:
+        write_checkpoint(work_dir / NAME, step=1)
+        wait_until(lambda: keys(s3, bucket, "gone") == [f"{NAME}.tar"])
+        proxy.go_away()
+        (work_dir / NAME).rename(tmp_path / "finished")
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+    assert "not removed: " in caplog.text
+    assert keys(s3, bucket, "gone") == [f"{NAME}.tar"]
+
+
+def test_a_slow_server_gets_the_newest_checkpoint_alone(
+    s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy
+) -> None:
+    started = time.monotonic()
+    with opened(f"s3://{bucket}/slow", scratch_dir=tmp_path) as work_dir:
+        proxy.bytes_per_second = 200.0  # of the answers: each upload takes a second
+        for step in range(1, 30):
+            write_checkpoint(work_dir / NAME, step=step)
+            time.sleep(0.01)
+        assert time.monotonic() - started < TIME_LIMIT / 4
+        proxy.bytes_per_second = 0.0
+        wait_until(lambda: keys(s3, bucket, "slow") != [] and packed_step(s3, bucket, f"slow/brick/{NAME}.tar") == 29)
+    assert proxy.num_connections < 29
+
+
+def test_what_is_wrong_at_the_start_is_said_in_one_line(
+    s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(s3, bucket, f"damaged/brick/{NAME}.tar", b"not a tar")
+    expected = {
+        f"s3://{bucket}/damaged": rf"damaged/brick/{NAME}\.tar is no checkpoint of ndpnet \(remove it: .*\)$",
+        "s3://no-such-bucket/x": r"^there is no bucket no-such-bucket at .*$",
+        "s3://?": r"^'s3://\?' is no address on S3 \(give s3://BUCKET/PREFIX\)$",
+    }
+    for place, message in expected.items():
+        with pytest.raises(ValueError, match=message), opened(place, scratch_dir=tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    for name, value in s3.environment(can_read=False).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="is denied"), opened(f"s3://{bucket}/x"):
+        pass
