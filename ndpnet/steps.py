@@ -2,25 +2,20 @@
 
 import json
 import logging
-import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.config import Params, parse_params
-from ndpnet.files import atomic_folder, check_output, hash_of, write_json
-from ndpnet.lineage import code_hash, folder_hash, identity_params
+from ndpnet.files import atomic_folder, check_output, write_json
 
 if TYPE_CHECKING:
     from ndpnet.data.versions.resolving import DataSource
 
 logger = logging.getLogger(__name__)
 
-PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
-BANK_FILES = ("bank.json", "masks.npy", "sources.npy")
 BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources"}
 BANK_PARAMETERS |= {"line_share", "line_width_min", "line_width_max", "line_max_log2_grid"}
-PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
 REGISTERED = "registered.json"
 SOURCE_HASH = "source_hash"  # tag of a version: the pictures of its category, as their source names them
 
@@ -115,26 +110,9 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work
 
     In the other processes that torchrun started: their part of the training alone, and no metrics.
     """
-    from ndpnet.inference.package import write_weights
-    from ndpnet.training.checkpoint import only_process
-    from ndpnet.training.processes import is_first_process
-    from ndpnet.training.run import train_encoder
+    from ndpnet.training import phases
 
-    params = parse_params(params)
-    check_output(out, marker=PHASE1)
-    inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES)])
-    inputs = _phase_inputs("phase1", prepared, bank, params, work_dir, inputs_hash)
-    if not is_first_process():
-        train_encoder(inputs)
-        return {}
-    with only_process(inputs.work_dir):
-        result = train_encoder(inputs)
-        with atomic_folder(out, marker=PHASE1) as folder:
-            write_weights(result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder."))
-            write_json(folder / PHASE1, {"params": identity_params(params), "inputs": inputs_hash})
-            losses = _keep_history(inputs.work_dir, folder / HISTORY)
-        shutil.rmtree(inputs.work_dir)
-    return losses | result.speed
+    return phases.train_phase1(prepared, bank, out, parse_params(params), work_dir)
 
 
 def train_phase2(
@@ -152,34 +130,9 @@ def train_phase2(
     Resumes from `work_dir`. Pictures of the validation go to `pictures_dir`, if given: they are no part of the model.
     -> last losses, seconds, images/s, threshold; torchrun's other processes as in `train_phase1`.
     """
-    from ndpnet.inference.calibration import calibrate_on_prepared
-    from ndpnet.inference.package import REFERENCE, write_training
-    from ndpnet.training.checkpoint import only_process
-    from ndpnet.training.processes import is_first_process
-    from ndpnet.training.run import train_detector
+    from ndpnet.training import phases
 
-    params = parse_params(params)
-    check_output(out, marker=REFERENCE)
-    inputs_of_model = {
-        "bank_hash": folder_hash(bank, BANK_FILES),
-        "phase1_hash": folder_hash(phase1, (PHASE1_WEIGHTS, HISTORY, PHASE1)),  # its own parameters, too
-    }
-    inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
-    inputs = _phase_inputs("phase2", prepared, bank, params, work_dir, inputs_hash)
-    inputs = replace(inputs, pictures_dir=pictures_dir)
-    if not is_first_process():
-        train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
-        return {}
-    with only_process(inputs.work_dir):
-        result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
-        with atomic_folder(out, marker=REFERENCE) as folder:
-            shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
-            references = result.reference_indices
-            write_training(folder, result.network, inputs.prepared, references, params, inputs_of_model)
-            threshold = calibrate_on_prepared(folder, inputs.prepared, params)
-            losses = _keep_history(inputs.work_dir, folder / "history_phase2.jsonl")
-        shutil.rmtree(inputs.work_dir)
-    return losses | result.speed | ({"threshold": threshold["value"]} if threshold else {})
+    return phases.train_phase2(prepared, bank, phase1, out, parse_params(params), work_dir, pictures_dir=pictures_dir)
 
 
 def evaluate(
@@ -244,37 +197,3 @@ def promote(
     wish = promotion.Wish(version, prepared, champion_prepared, force_reason)
     settings = promotion.settings_of(parse_params(params), device=device)
     return promotion.promote(name, wish, settings, Author(**author), out)
-
-
-def _phase_inputs(name: str, prepared: Path, bank: Path, params: Params, work_dir: Path, inputs_hash: str) -> Any:
-    """Open a phase's inputs; its checkpoint folder is named by the hash of inputs, parameters and code."""
-    from ndpnet.data.prepared import PreparedData
-    from ndpnet.synthesis.bank import DefectBank
-    from ndpnet.training.run import PhaseInputs
-
-    prepared_data, defect_bank = PreparedData.load(prepared), DefectBank.load(bank)
-    _check_made_with(prepared, prepared_data.settings, params, "prepare", "data")
-    sizes = {"num_masks": len(defect_bank.masks), "num_sources": len(defect_bank.sources)}
-    _check_made_with(bank, sizes | {"patch_size": defect_bank.patch_size}, params, "synthesize", "synthesis")
-    key = hash_of([name, inputs_hash, identity_params(params), params.runtime.devices, code_hash()])
-    folder = Path(work_dir) / f"{name}-{key[:16]}"
-    return PhaseInputs(prepared_data, defect_bank, params, folder)
-
-
-def _check_made_with(folder: Path, made_with: dict[str, Any], params: Params, verb: str, section: str) -> None:
-    """Refuse an input made with other parameters than the model would claim."""
-    wanted = getattr(params, section).model_dump()
-    for name in sorted(made_with.keys() & wanted.keys()):
-        if made_with[name] != wanted[name]:
-            raise ValueError(
-                f"{folder} was made with {section}.{name} {made_with[name]!r}, not {wanted[name]!r} "
-                f"(run `ndpnet {verb}` again, or pass -P '{section}.{name}={json.dumps(made_with[name])}')"
-            )
-
-
-def _keep_history(work_dir: Path, path: Path) -> dict[str, float]:
-    """Copy a phase's history into its output. -> the last losses."""
-    from ndpnet.training.loop import history_of
-
-    shutil.copyfile(work_dir / HISTORY, path)
-    return [row for row in history_of(path) if "loss" in row][-1]

@@ -61,7 +61,7 @@ def roc_chart(curve: Curve, *, operating_point: tuple[float, float] | None) -> s
         figure, (axes,) = _figure(width=4.8, height=3.5)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
         axes.text(0.62, 0.55, "guessing", color=MUTED, rotation=33)
-        axes.plot(*_thin(curve), color=GOOD, clip_on=False, zorder=3)
+        axes.plot(*thin(curve), color=GOOD, clip_on=False, zorder=3)
         if operating_point is not None:
             axes.plot(*operating_point, "o", color=MARK, markersize=5, clip_on=False, zorder=4)
             axes.annotate("at the threshold", operating_point, (10, -12), textcoords="offset points", color=MARK)
@@ -73,7 +73,7 @@ def pro_chart(curve: Curve, *, max_fpr: float = 0.3) -> str:
     """Mean share of each defect covered against the sound area marked; (fpr, overlap), each (P,) -> SVG."""
     with matplotlib.rc_context(STYLE):
         figure, (axes,) = _figure(width=4.8, height=3.5)
-        fpr, pro = _thin(curve)
+        fpr, pro = thin(curve)
         axes.fill_between(fpr, pro, where=fpr <= max_fpr, color=GOOD, alpha=0.15, linewidth=0)
         axes.plot(fpr[fpr <= max_fpr], pro[fpr <= max_fpr], color=GOOD, clip_on=False, zorder=3)
         _percent_axes(axes, x_label="sound surface marked", y_label="mean share of a defect covered")
@@ -127,8 +127,8 @@ def loss_chart(history: History, *, name: str) -> str:
         figure, rows = _figure(width=4.8, height=1.9 + 1.5 * num_rows, rows=num_rows, tall_first=True)
         for colour, (term, (steps, values)) in zip(SERIES, losses.items(), strict=False):
             width = 2.0 if term == "loss" else 1.2
-            rows[0].plot(*_thin((steps, values)), color=colour, alpha=0.18, linewidth=0.7)
-            rows[0].plot(*_thin((steps, smooth(values))), color=colour, linewidth=width, label=term.replace("_", " "))
+            rows[0].plot(*thin((steps, values)), color=colour, alpha=0.18, linewidth=0.7)
+            rows[0].plot(*thin((steps, smooth(values))), color=colour, linewidth=width, label=term.replace("_", " "))
         rows[0].set_yscale("log")
         rows[0].yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=8))
         rows[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -162,16 +162,17 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return np.exp(ndimage.gaussian_filter1d(np.log(values), sigma=max(len(values) / 50, 0.5), mode="nearest"))
 
 
+def thin(curve: Curve) -> Curve:
+    """At most MAX_POINTS points, evenly spread by their number, both ends kept. x, y: (P,)."""
+    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_POINTS)).round().astype(int))
+    return x[kept], y[kept]
+
+
 def _series(history: History, term: str) -> Curve:
     points = [(row["step"], row[term]) for row in history if row.get(term) is not None and np.isfinite(row[term])]
     steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
     return steps, values
-
-
-def _thin(curve: Curve) -> Curve:
-    x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_POINTS)).round().astype(int))
-    return x[kept], y[kept]
 
 
 def _figure(*, width: float, height: float, rows: int = 1, tall_first: bool = False) -> tuple[Figure, list[Axes]]:

@@ -17,16 +17,17 @@ from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import metrics
 from ndpnet.evaluation.cases import write_cases
+from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.report import verdict_of, write_report
-from ndpnet.evaluation.summary import format_table, summarise
+from ndpnet.evaluation.summary import format_table, headline_of, summarise
 from ndpnet.files import atomic_folder, check_output, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
-from ndpnet.training.loop import history_of
+from ndpnet.training.history import history_of
 
 logger = logging.getLogger(__name__)
 
-CURVES = "curves.json"
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,11 @@ class Judged:
 def evaluate_package(
     prepared_dir: Path, model_dir: Path, out_dir: Path, params: Params, run_identity: dict[str, str]
 ) -> dict[str, Any]:
-    """Write metrics.json, curves.json, predictions.csv, table.txt, report.html and overlays/. -> the metrics."""
-    check_output(out_dir, marker=CURVES)
+    """Write the metrics, headline.json, curves and predictions as CSV, table.txt, report.html and overlays/.
+
+    -> the metrics.
+    """
+    check_output(out_dir, marker=METRICS)
     prepared = PreparedData.load(prepared_dir)
     inspector = Inspector.load(model_dir)
     package = inspector.package
@@ -69,14 +73,15 @@ def evaluate_package(
     )
     summary["notes"] += _notes(prepared, package, judged.num_left_out)
     summary["model_hash"] = package.model_hash
-    with atomic_folder(out_dir, marker=CURVES) as folder:
-        write_json(folder / "metrics.json", summary)
+    curves, histories = _curves(judged), _histories(package)
+    with atomic_folder(out_dir, marker=METRICS) as folder:
+        write_json(folder / METRICS, summary)
+        write_json(folder / "headline.json", headline_of(summary))
         timing = {"seconds_per_image": judged.seconds_per_image, "machine": run_identity.get("machine", "")}
         write_json(folder / "timing.json", timing)
         write_text(folder / "table.txt", format_table(summary) + "\n")
         _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
-        curves = _curves(judged)
-        write_json(folder / CURVES, {name: _as_lists(curve) for name, curve in curves.items()})
+        write_curves(folder, curves, histories)
         panels = write_cases(folder / "overlays", judged, inspector, params.evaluation.num_cases)
         write_report(
             folder / "report.html",
@@ -85,7 +90,7 @@ def evaluate_package(
             scores=judged.scores,
             labels=judged.labels,
             threshold=package.threshold,
-            history=_histories(package),
+            history=histories,
             panels=panels,
             identity=_identity(prepared, package, run_identity),
             warnings=_warnings(package),
@@ -161,10 +166,6 @@ def _is_counted(records: list[FileRecord], masks: metrics.Planes | None, roi: np
 def _curves(judged: Judged) -> dict[str, Any]:
     pro = metrics.pro_curve(judged.maps, judged.masks, roi=judged.roi) if judged.masks is not None else None
     return {"roc": metrics.roc_curve_points(judged.scores, judged.labels), "pro": pro}
-
-
-def _as_lists(curve: Any) -> Any:
-    return None if curve is None else {"x": np.asarray(curve[0]).tolist(), "y": np.asarray(curve[1]).tolist()}
 
 
 def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> None:

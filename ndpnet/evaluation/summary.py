@@ -12,6 +12,15 @@ GOOD = "good"
 MAX_PIXEL_DRAWS = 300
 MIN_UNITS = 5  # fewer independent units than this cannot show the spread between units
 MIN_DRAWS = 2
+HEADLINE = {
+    "image_auroc": "image ROCAUC",
+    "pixel_auroc": "pixel ROCAUC",
+    "pro_auc": "PROAUC",
+    "f1": "F1",
+    "precision": "precision",
+    "recall": "recall",
+    "false_alarm_rate": "false alarms",
+}
 
 Interval = dict[str, float]
 
@@ -84,13 +93,16 @@ def summarise(
     }
 
 
+def headline_of(summary: dict[str, Any]) -> dict[str, float]:
+    """The metrics of all test images without their intervals, as a table of runs shows them; none that is n/a."""
+    return {key: summary[key]["value"] for key in HEADLINE if summary[key] is not None}
+
+
 def format_table(summary: dict[str, Any]) -> str:
     """The summary as plain text for a terminal: metrics in % with their intervals, then one line per defect type."""
-    rows = [("image ROCAUC", "image_auroc"), ("pixel ROCAUC", "pixel_auroc"), ("PROAUC", "pro_auc"), ("F1", "f1")]
-    rows += [("precision", "precision"), ("recall", "recall"), ("false alarms", "false_alarm_rate")]
     title = f"{summary['category']}: {summary['num_good']} good and {summary['num_defective']} defective test images"
     lines = [title, f"{'':<16}{'%':>5}  95 % interval"]
-    lines += [f"{label:<16}{_cell(summary[key])}" for label, key in rows]
+    lines += [f"{label:<16}{_cell(summary[key])}" for key, label in HEADLINE.items()]
     if summary["by_defect_type"]:
         lines += ["", *_type_lines(summary["by_defect_type"])]
     if summary["threshold"] is not None:

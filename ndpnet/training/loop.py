@@ -1,13 +1,11 @@
 """How the steps of a phase are run: devices, optimiser, checkpoints, history. What a step computes is the phase's."""
 
-import json
 import logging
 import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -215,8 +213,3 @@ def _averaged(network: NDPNet, decay: float) -> AveragedModel | None:
     if not decay:
         return None
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-
-
-def history_of(path: Path) -> list[dict[str, float]]:
-    """Rows of a history.jsonl."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]

@@ -13,6 +13,8 @@ from ndpnet.synthesis.compose import Batch
 class Phase1(nn.Module):
     """Maps a batch to its loss terms; trains encoder and decoder, leaves the rest alone."""
 
+    number = 1
+
     def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
         super().__init__()
         self.network, self.vgg, self.losses = network, vgg, losses

@@ -15,6 +15,8 @@ from ndpnet.training.phase1 import vgg_distance
 class Phase2(nn.Module):
     """Maps a batch to its loss terms; trains attention, decoder and segmentation. The reference must be set."""
 
+    number = 2
+
     def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
         super().__init__()
         self.network, self.vgg, self.losses = network, vgg, losses

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from ndpnet.config import Params, PhaseConfig
 from ndpnet.data.prepared import PreparedData
@@ -64,7 +65,7 @@ def train_encoder(inputs: PhaseInputs) -> PhaseResult:
     torch.manual_seed(inputs.params.seed)
     network = make_network(inputs.params.model)
     vgg = load_vgg(inputs.params.losses.perceptual_weights)
-    return _run(fabric, inputs, 1, network, vgg, [])
+    return _run(fabric, inputs, Phase1, network, vgg, [])
 
 
 @denormals_flushed()
@@ -79,15 +80,20 @@ def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     chosen = choose_references(images, network, method=params.model.reference, count=params.model.num_references)
     network.set_reference(to_unit(torch.from_numpy(np.array(images[chosen]))))
     vgg = load_vgg(params.losses.perceptual_weights)
-    return _run(fabric, inputs, 2, network, vgg, chosen)
+    return _run(fabric, inputs, Phase2, network, vgg, chosen)
 
 
 def _run(
-    fabric: Fabric, inputs: PhaseInputs, number: int, network: NDPNet, vgg: VGGFeatures | None, references: list[int]
+    fabric: Fabric,
+    inputs: PhaseInputs,
+    task: type[nn.Module],
+    network: NDPNet,
+    vgg: VGGFeatures | None,
+    references: list[int],
 ) -> PhaseResult:
     """Train on as many processes as `runtime.devices` says; the network is trained in the first one's result alone."""
     # the network is an argument of its own: Fabric gives every process its copy of arguments alone
-    train = partial(_train, inputs=inputs, number=number, vgg=vgg)
+    train = partial(_train, inputs=inputs, task=task, vgg=vgg)
     speed = fabric.launch(train, network)
     if is_first_process():
         # by way of a file: a process that has ended cannot hand over its memory
@@ -97,17 +103,16 @@ def _run(
 
 @denormals_flushed()  # here too: Fabric may have started another process
 def _train(
-    fabric: Fabric, network: NDPNet, inputs: PhaseInputs, number: int, vgg: VGGFeatures | None
+    fabric: Fabric, network: NDPNet, inputs: PhaseInputs, task: type[nn.Module], vgg: VGGFeatures | None
 ) -> dict[str, float]:
     """Run one phase in this process; the first one writes the network to keep. -> the speed."""
-    params = inputs.params
+    params, number = inputs.params, task.number
     phase = params.train.phase1 if number == 1 else params.train.phase2
     images = inputs.prepared.images("train")
     recipe = recipe_of(params, phase)
     composer = DefectComposer(images, inputs.bank, recipe, seed=params.seed, phase=number, device=fabric.device)
-    task = (Phase1 if number == 1 else Phase2)(network, vgg, params.losses)
     plan = PhasePlan(f"phase {number}", params, phase, len(images))
-    trainer = Trainer(fabric, task, composer, plan, Checkpoint(inputs.work_dir))
+    trainer = Trainer(fabric, task(network, vgg, params.losses), composer, plan, Checkpoint(inputs.work_dir))
     speed = trainer.run(_validation(inputs, number, recipe, fabric.device, step=lambda: trainer.step))
     if fabric.is_global_zero:
         write_weights(trainer.final_network(), inputs.work_dir / FINAL_WEIGHTS)

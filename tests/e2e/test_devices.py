@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from samples import Pipeline
 
-from ndpnet.training.loop import history_of
+from ndpnet.training.history import history_of
 
 pytestmark = pytest.mark.slow
 

@@ -167,11 +167,7 @@ def test_dvc_repro_prepares_pinned_data_and_holds_no_lock_against_it(repository:
         "      --out build/${item.category} --params params.yaml\n"
         "    deps: ['data/${item.category}']\n    outs: ['build/${item.category}']\n"
     )
-    ndpnet = repository.folder / "bin/ndpnet"
-    ndpnet.parent.mkdir()
-    ndpnet.write_text(f"#!/bin/sh\nexec {NDPNET[0]} -c '{NDPNET[2]}' \"$@\"\n")
-    ndpnet.chmod(0o755)
-    repository.environment["PATH"] = f"{ndpnet.parent}:{repository.environment['PATH']}"
+    repository.put_ndpnet_on_path()
     repository.lose_data()
     for number, category in enumerate(CATEGORIES):
         write_small_category(repository.data_dir / category, seed=number)

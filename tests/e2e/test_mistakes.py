@@ -282,7 +282,7 @@ MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
         "is prepared at 64 px, the model takes 128 (run `ndpnet prepare -P data.image_size=128`)",
     ),
     (no_test_images, "no test images in {folder}/prepared (add test/good and test/<defect type>, prepare again)"),
-    (evaluation_over_pictures, "will not replace folder {folder}/data/wall: it has other content and no curves.json"),
+    (evaluation_over_pictures, "will not replace folder {folder}/data/wall: it has other content and no metrics.json"),
     (nothing_to_inspect, "no file or folder {folder}/none.png (check the path)"),
     (no_such_device, "no device 'tpu9' (use cpu or cuda)"),
     (calibrate_on_training_images, "is one of the model's training images (calibrate on pictures it has never seen)"),

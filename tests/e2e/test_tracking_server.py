@@ -16,7 +16,7 @@ from proxy import Proxy
 from samples import CATEGORY, Pipeline, write_params
 
 from ndpnet.tracking.client import connect, experiment_id
-from ndpnet.training.loop import history_of
+from ndpnet.training.history import history_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

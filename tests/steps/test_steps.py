@@ -12,7 +12,7 @@ from samples import CATEGORY, NUM_STEPS, Pipeline
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.training.loop import history_of
+from ndpnet.training.history import history_of
 
 PACKAGE_FILES = ["config.json", "history_phase1.jsonl", "history_phase2.jsonl", "manifest.json", "reference.png"]
 PACKAGE_FILES += ["weights.safetensors"]
@@ -65,7 +65,9 @@ def test_the_history_has_every_step_once_and_the_validations(pipeline: Pipeline)
 
 def test_training_again_gives_the_same_bytes_for_every_file(pipeline: Pipeline, tmp_path: Path) -> None:
     inputs = (pipeline.prepared_dir, pipeline.bank_dir)
-    steps.train_phase1(*inputs, tmp_path / "phase1", pipeline.params, tmp_path / "work")
+    # phase 1 is the same whatever follows it
+    before_others = load_params(pipeline.params_path, overrides=["train.phase2.epochs=9", "evaluation.num_cases=1"])
+    steps.train_phase1(*inputs, tmp_path / "phase1", before_others, tmp_path / "work")
     assert contents(tmp_path / "phase1") == contents(pipeline.phase1_dir)
     # parameters as JSON text, as they cross process borders
     as_text = pipeline.params.to_json()
@@ -138,11 +140,11 @@ def test_a_failure_after_training_costs_neither_the_earlier_output_nor_the_train
 
 
 def test_a_failing_evaluation_leaves_its_earlier_output(pipeline: Pipeline, tmp_path: Path) -> None:
-    out_dir = earlier_output(tmp_path / "evaluation", "curves.json")
+    out_dir = earlier_output(tmp_path / "evaluation", "metrics.json")
     model_dir = damaged_copy(pipeline.model_dir, tmp_path / "model", "history_phase1.jsonl")
     with pytest.raises(ValueError, match="delimiter"):
         steps.evaluate(pipeline.prepared_dir, model_dir, out_dir, pipeline.params)
-    assert contents(out_dir) == {"curves.json": b"earlier"}
+    assert contents(out_dir) == {"metrics.json": b"earlier"}
     assert names(tmp_path) == ["evaluation", "model"]
 
 
@@ -186,7 +188,8 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
         pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {"commit": "abcdef"}
     )
     written = contents(tmp_path / "evaluation")
-    tables = {"metrics.json", "curves.json", "timing.json", "table.txt", "predictions.csv", "report.html"}
+    tables = {"metrics.json", "headline.json", "timing.json", "table.txt", "predictions.csv", "report.html"}
+    tables |= {"roc.csv", "pro.csv", "loss_phase1.csv", "loss_phase2.csv"}
     assert {name for name in written if not name.startswith("overlays/")} == tables
     assert len(written) - len(tables) == 6  # evaluation.num_cases
     assert json.loads(written["metrics.json"]) == metrics

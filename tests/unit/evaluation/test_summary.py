@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ndpnet.evaluation import bootstrap, metrics
-from ndpnet.evaluation.summary import format_table, summarise
+from ndpnet.evaluation.summary import format_table, headline_of, summarise
 from ndpnet.evaluation.threshold import fit_threshold
 
 KEYS = ["category", "num_good", "num_defective", "has_masks", "image_auroc", "pixel_auroc", "pro_auc", "f1"]
@@ -204,6 +204,16 @@ def test_the_table_shows_what_the_summary_holds() -> None:
     assert lines[-2].endswith(summary["threshold"]["statement"])
     assert lines[-1] == f"note: {summary['notes'][0]}"
     assert max(len(line) for line in lines[:-2]) <= 120
+
+
+def test_the_headline_is_the_values_that_there_are() -> None:
+    summary = summarise(**demo_set())
+    assert headline_of(summary) == {name: summary[name]["value"] for name in INTERVALS}
+    assert list(headline_of(summary | {"pro_auc": None, "recall": None})) == [
+        *INTERVALS[:2],
+        *INTERVALS[3:5],
+        INTERVALS[6],
+    ]
 
 
 def test_bad_input_is_refused() -> None:

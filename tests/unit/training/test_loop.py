@@ -15,7 +15,8 @@ from ndpnet.inference.package import make_network, read_weights
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, to_unit
 from ndpnet.training.checkpoint import Checkpoint
-from ndpnet.training.loop import PhasePlan, Trainer, history_of, make_fabric
+from ndpnet.training.history import history_of
+from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
 from ndpnet.training.run import recipe_of

@@ -1,0 +1,121 @@
+"""dvc.yaml with real DVC: which stages a change of the code reruns, and what DVC shows of metrics and curves."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from code_graph import PACKAGE_DIR, ROOT
+from dvc.repo import Repo
+from repositories import DVC, Repository
+from samples import CATEGORY, Pipeline, write_params
+
+from ndpnet import steps
+from ndpnet.evaluation.summary import HEADLINE
+
+pytestmark = pytest.mark.slow
+
+PHASE1, PHASE2, EVALUATE = (f"{name}@{CATEGORY}" for name in ("train_phase1", "train_phase2", "evaluate"))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> Repository:
+    """The project's dvc.yaml and code on a small category, every output there and up to date."""
+    repository = Repository.make(tmp_path_factory.mktemp("stages") / "repository")
+    folder = repository.folder
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(PACKAGE_DIR, folder / "ndpnet", ignore=shutil.ignore_patterns("__pycache__"))
+    write_params(folder / "ndpnet/params.yaml", categories=[CATEGORY])
+    build_dir = folder / "build" / CATEGORY
+    shutil.copytree(pipeline.bank_dir, folder / "build/bank")
+    shutil.copytree(pipeline.prepared_dir, build_dir / "prepared")
+    shutil.copytree(pipeline.phase1_dir, build_dir / "phase1")
+    shutil.copytree(pipeline.model_dir, build_dir / "model")
+    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, build_dir / "evaluation", pipeline.params)
+    (folder / ".gitignore").write_text("/build/\n/.work/\n/bin/\n/dvc_plots/\n")
+    repository.run(*DVC, "commit", "--force")
+    repository.commit("outputs")
+    assert stages_to_run(folder) == set()
+    return repository
+
+
+def stages_to_run(folder: Path) -> set[str]:
+    """Names of the stages that `dvc status` calls changed."""
+    with Repo(str(folder)) as repo:
+        return {address.rpartition("dvc.yaml:")[2] for address in repo.status()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "stages"),
+    [
+        (["ndpnet/evaluation/metrics.py"], {EVALUATE}),
+        (["ndpnet/evaluation/report.html.j2"], {EVALUATE}),
+        (["ndpnet/model/attention.py"], {PHASE1, PHASE2, EVALUATE}),
+        (["ndpnet/training/phase2.py"], {PHASE2}),
+        (["ndpnet/synthesis/perlin.py"], {"synthesize", PHASE2}),
+        (["ndpnet/tracking/runs.py", "ndpnet/promotion/gate.py", "ndpnet/cli.py", "docs/data.md"], set()),
+    ],
+)
+def test_a_change_of_the_code_reruns_what_uses_it(
+    repository: Repository, tmp_path: Path, changed: list[str], stages: set[str]
+) -> None:
+    folder = repository.copy(tmp_path / "repository").folder
+    for path in changed:
+        (folder / path).parent.mkdir(exist_ok=True)
+        with (folder / path).open("a") as file:
+            file.write("\n# changed\n")
+    assert stages_to_run(folder) == stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"train": {"phase2": {"epochs": 5}}}, {PHASE2}),
+        ({"train": {"batch_size": 5}}, {PHASE1, PHASE2}),
+        ({"evaluation": {"num_cases": 3}}, {EVALUATE}),
+        ({"evaluation": {"target_false_alarm_rate": 0.2}}, {PHASE2, EVALUATE}),
+        ({"runtime": {"log_seconds": 9}, "promotion": {"max_type_drop": 0.2}}, set()),
+    ],
+)
+def test_a_change_of_a_parameter_reruns_what_uses_it(
+    repository: Repository, tmp_path: Path, changes: dict[str, Any], stages: set[str]
+) -> None:
+    folder = repository.copy(tmp_path / "repository").folder
+    write_params(folder / "ndpnet/params.yaml", categories=[CATEGORY], **changes)
+    assert stages_to_run(folder) == stages
+
+
+def test_dvc_shows_metrics_and_curves_of_two_runs(repository: Repository, tmp_path: Path) -> None:
+    repository = repository.copy(tmp_path / "repository")
+    repository.put_ndpnet_on_path()
+    repository.environment["PYTHONPATH"] = str(repository.folder)
+    settings = [f"ndpnet/params.yaml:train.{phase}.epochs=1" for phase in ("phase1", "phase2")]
+    before = metrics_of(repository)
+    repository.run(*DVC, "exp", "run", "--name", "short", EVALUATE, "-S", settings[0], "-S", settings[1])
+    after = metrics_of(repository)
+    assert set(before) == set(after) == set(HEADLINE)
+    assert before != after
+
+    path = f"build/{CATEGORY}/evaluation/headline.json"
+    diff = json.loads(repository.run(*DVC, "metrics", "diff", "--json").stdout)[path]
+    assert diff == {
+        name: {"old": before[name], "new": after[name], "diff": pytest.approx(after[name] - before[name])}
+        for name in HEADLINE
+        if before[name] != after[name]
+    }
+    plots = json.loads(repository.run(*DVC, "plots", "diff", "HEAD", "--json").stdout)["data"]
+    names = {plot: Path(plot).name for plot in plots}
+    assert sorted(names.values()) == ["loss_phase1.csv", "loss_phase2.csv", "pro.csv", "roc.csv"]
+    for plot, name in names.items():
+        drawn = json.dumps(plots[plot])
+        assert '"rev": "HEAD"' in drawn, name
+        assert '"rev": "workspace"' in drawn, name
+    assert "short" in repository.run(*DVC, "exp", "show", "--csv").stdout
+
+
+def metrics_of(repository: Repository) -> dict[str, float]:
+    with Repo(str(repository.folder)) as repo:
+        (metrics,) = repo.metrics.show()[""]["data"].values()
+    return metrics["data"]

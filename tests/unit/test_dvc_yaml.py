@@ -1,0 +1,56 @@
+"""dvc.yaml against the code: a stage depends on the files that its step uses, on no other, and on all it writes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from code_graph import PACKAGE_DIR, ROOT, files_of
+
+from ndpnet.config import TrainConfig
+from ndpnet.lineage import TRAINING_CODE
+
+STEPS = "ndpnet/steps.py"  # hands over to the code below: as a dependency of all, any change of it would retrain
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def files_below(path: Path) -> set[str]:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return {file.relative_to(ROOT).as_posix() for file in files if file.is_file() and file.suffix != ".pyc"}
+
+
+def code_of(stage: str) -> set[str]:
+    deps = [dep for dep in STAGES[stage]["deps"] if dep.startswith("ndpnet/")]
+    assert deps == sorted(set(deps))
+    return {file for dep in deps for file in files_below(ROOT / dep)}
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_stage_depends_on_the_code_that_its_step_uses_and_on_no_other(stage: str) -> None:
+    used = files_of("ndpnet.steps", stage) - {STEPS}
+    if stage == "train_phase2":  # the model package says which training code made it
+        used |= {file for name in TRAINING_CODE for file in files_below(PACKAGE_DIR / name)}
+    listed = code_of(stage)
+    assert sorted(used - listed) == [], "add these to the deps of the stage"
+    assert sorted(listed - used) == [], "take these out of the deps of the stage"
+
+
+def test_phase_1_depends_on_all_parameters_of_training_but_phase_2() -> None:
+    (listed,) = STAGES["train_phase1"]["params"][0].values()
+    names = {f"train.{name}" for name in TrainConfig.model_fields} - {"train.phase2"}
+    assert {name for name in listed if name.startswith("train")} == names
+
+
+def test_the_graph_follows_names_and_no_more() -> None:
+    evaluate = files_of("ndpnet.steps", "evaluate")
+    assert "ndpnet/evaluation/bootstrap.py" in evaluate  # by way of a module: bootstrap.f1_statistic
+    assert "ndpnet/evaluation/report.html.j2" in evaluate  # read by its name
+    assert "ndpnet/model/segmentation.py" in evaluate  # a class that another one makes
+    assert "ndpnet/model/__init__.py" in evaluate  # hands on a name
+    assert "ndpnet/training/history.py" in evaluate
+    # the same files import these for other functions
+    assert not evaluate & {"ndpnet/training/loop.py", "ndpnet/evaluation/threshold.py", "ndpnet/data/layouts.py"}
+    phase1 = files_of("ndpnet.steps", "train_phase1")
+    assert "ndpnet/training/phase1.py" in phase1
+    assert "ndpnet/training/phase2.py" not in phase1
+    assert "ndpnet/training/phase2.py" in files_of("ndpnet.steps", "train_phase2")
+    assert files_of("ndpnet.inference", "Inspector") > files_of("ndpnet.inference.regions", "find_regions")  # lazy
