@@ -18,9 +18,9 @@ from components.report import report
 from components.synthesize import synthesize
 from components.train_phase1 import train_phase1
 from components.version_data import version_data
-from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.manifest import Manifest
+from ndpnet.training.phases import HISTORY, PHASE1, PHASE1_WEIGHTS
 
 NOWHERE = {"url": "", "revision": "", "path": "data", "prefix": "", "manifest": "", "folder": "", "endpoint_url": ""}
 
@@ -145,5 +145,5 @@ def test_training_components_write_what_the_steps_write(
     prepared = made(dsl.Dataset, "prepared", pipeline.prepared_dir)
     loss = train_phase1.python_func(prepared, bank, phase1, params, str(tmp_path / "work"))
     assert loss == pipeline.metrics["train_phase1"]["loss"]
-    for name in (steps.PHASE1_WEIGHTS, steps.HISTORY, steps.PHASE1):
+    for name in (PHASE1_WEIGHTS, HISTORY, PHASE1):
         assert (Path(phase1.path) / name).read_bytes() == (pipeline.phase1_dir / name).read_bytes()
