@@ -60,3 +60,10 @@ def write_report(page: HTML, means: Metrics, categories: list[str], rows: list[s
     for name, value in overview.means_of(every).items():
         means.log_metric(name, value)
     return sum(row["has_failed"] for row in every)
+
+
+def show_counts(summary: dict, metrics: Metrics) -> int:
+    """Counts of a batch inspection as KFP's metrics. -> how many pictures failed"""
+    for name in ("num_pictures", "num_good", "num_defective", "num_failed"):
+        metrics.log_metric(name, summary[name])
+    return summary["num_failed"]

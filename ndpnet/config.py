@@ -183,6 +183,8 @@ class ClusterConfig(Section):
     tolerations: tuple[dict[str, str], ...]
     training_pod: PodConfig
     other_pod: PodConfig
+    inspection_pod: PodConfig
+    inspect_on_gpu: bool
     shm_size: str
     s3_secret: str
     mlflow_secret: str
@@ -192,6 +194,7 @@ class ClusterConfig(Section):
     num_retries: Annotated[int, Field(ge=0)]
     backoff_seconds: Positive
     parallel_categories: Positive
+    parallel_shards: Positive
 
 
 class RuntimeConfig(Section):

@@ -1,4 +1,4 @@
-"""The verbs of `ndpnet pipeline`: compile and run; those for a cluster are in cli_cluster.py."""
+"""The verbs of `ndpnet pipeline`: compile, run and inspect; those for a cluster are in cli_cluster.py."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,10 @@ from pipelines.cli_cluster import follow_command, schedule, submit
 from pipelines.cli_options import FolderPath, with_params
 
 if TYPE_CHECKING:
-    from pipelines.local import LocalRun
+    from pipelines.local import EngineRun, LocalRun
+    from pipelines.local_inspection import LocalInspection
+
+MAX_NAMED = 20  # unreadable pictures; the summary names all
 
 
 @click.group("pipeline")
@@ -74,15 +77,68 @@ def run_command(
     return None
 
 
+@pipeline_group.command("inspect")
+@click.argument("prefix", metavar="S3_PREFIX")
+@click.option("--local", "is_local", is_flag=True, required=True, help="Here; a cluster runs ndpnet-inspection.yaml.")
+@click.option("--model", required=True, help="ndpnet-NAME, its champion, or ndpnet-NAME@ALIAS, ndpnet-NAME@VERSION.")
+@click.option("--out", required=True, metavar="S3_PREFIX", help="Where predictions, overlays and summary go.")
+@click.option("--shards", "num_shards", default=1, show_default=True, help="How many parts; on a cluster a pod each.")
+@click.option("--overlays/--no-overlays", "has_overlays", default=True, show_default=True, help="A picture per image.")
+@click.option("--endpoint-url", default="", help="S3 server other than AWS; AWS_ENDPOINT_URL if left out.")
+@click.option(
+    "--log-dir", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder for logs and KFP's cache."
+)
+@with_params
+def inspect_command(is_local: bool, log_dir: Path, params: Any, **asked: Any) -> None:
+    """Inspect the pictures below S3_PREFIX by a registered model; predictions, overlays and a summary go to --out.
+
+    Exit code 0: all good, 3: some defective, 1: an error or an unreadable picture. Killed, the same command does the
+    shards that are missing.
+    """
+    assert is_local  # click has asked for it
+    from pipelines.inspection import inspection_arguments
+    from pipelines.local_inspection import LocalInspection, inspect_locally
+
+    for event in inspect_locally(params, inspection_arguments(**asked), log_dir):
+        if isinstance(event, LocalInspection):
+            return _echo_inspection(event, asked["out"])
+        click.echo(f"{event.task}: {event.event}")
+    return None
+
+
+def _echo_inspection(run: "LocalInspection", out: str) -> None:
+    from ndpnet.cli import EXIT_DEFECTIVE, EXIT_ERROR
+
+    _echo_failures(run)
+    summary = run.summary
+    model = summary["model"]
+    click.echo(
+        f"\n{summary['num_good']} good, {summary['num_defective']} defective, {summary['num_failed']} unreadable "
+        f"({model['name']} version {model['version']}, threshold {model['threshold']:.4f}); results in {out}"
+    )
+    for each in summary["failed"][:MAX_NAMED]:
+        click.echo(each["error"], err=True)
+    if summary["num_failed"]:
+        sys.exit(EXIT_ERROR)
+    if summary["num_defective"]:
+        sys.exit(EXIT_DEFECTIVE)
+
+
 def _echo_run(run: "LocalRun") -> None:
     from ndpnet.evaluation.overview import format_overview
     from ndpnet.promotion.table import format_checks
-    from pipelines.local import last_lines
 
     click.echo(f"\n{format_overview(run.rows)}")
     for promotion in run.promotions:
         click.echo(f"\n{format_checks(promotion)}")
     click.echo(f"\npage: {run.page_path}\nlog:  {run.log_path}")
+    _echo_failures(run)
+
+
+def _echo_failures(run: "EngineRun") -> None:
+    """End with the end of the log of each task that failed, if any did."""
+    from pipelines.local import last_lines
+
     for task in run.failed_tasks:
         click.echo(f"\n{task} failed; the end of its log:", err=True)
         click.echo("\n".join(f"  {line.strip()}" for line in last_lines(run.log_path, task)), err=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kfp import compiler
 
-from pipelines.training import NAME, training_pipeline
+from pipelines import inspection, training
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 def compile_training(settings: "Params", out_dir: Path) -> Path:
     """Write ndpnet-training.yaml. -> its path"""
-    return _compile(training_pipeline(settings), out_dir, NAME)
+    return _compile(training.training_pipeline(settings), out_dir, training.NAME)
+
+
+def compile_inspection(settings: "Params", out_dir: Path) -> Path:
+    """Write ndpnet-inspection.yaml. -> its path"""
+    return _compile(inspection.inspection_pipeline(settings), out_dir, inspection.NAME)
 
 
 def compile_all(settings: "Params", out_dir: Path) -> list[Path]:
     """Write every pipeline. -> their paths"""
-    return [compile_training(settings, out_dir)]
+    return [compile_training(settings, out_dir), compile_inspection(settings, out_dir)]
 
 
 def _compile(pipeline: object, out_dir: Path, name: str) -> Path:

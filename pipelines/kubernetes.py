@@ -31,10 +31,22 @@ class Pods:
         """A training: GPUs, shared memory between its processes, the volume that keeps its checkpoints."""
         self._common(task, self.cluster.training_pod)
         if self.runtime.accelerator != "cpu":
-            self._on_gpus(task)
+            self._on_gpus(task, self.runtime.devices)
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=self.cluster.shm_size)
         if self.cluster.work_pvc:
             kubernetes.mount_pvc(task, self.cluster.work_pvc, self.cluster.work_dir)
+        return task
+
+    @property
+    def inspection_device(self) -> str:
+        """Where a shard of a batch inspection computes."""
+        return "cuda" if self.cluster.inspect_on_gpu else "cpu"
+
+    def inspection(self, task: PipelineTask) -> PipelineTask:
+        """A shard of a batch inspection: one GPU, or none."""
+        self._common(task, self.cluster.inspection_pod)
+        if self.cluster.inspect_on_gpu:
+            self._on_gpus(task, 1)
         return task
 
     def with_webhook(self, task: PipelineTask) -> PipelineTask:
@@ -43,8 +55,8 @@ class Pods:
             kubernetes.use_secret_as_env(task, self.cluster.webhook_secret, {WEBHOOK_VARIABLE: WEBHOOK_VARIABLE})
         return task
 
-    def _on_gpus(self, task: PipelineTask) -> None:
-        task.set_accelerator_type(self.cluster.gpu_resource).set_accelerator_limit(self.runtime.devices)
+    def _on_gpus(self, task: PipelineTask, num_gpus: int) -> None:
+        task.set_accelerator_type(self.cluster.gpu_resource).set_accelerator_limit(num_gpus)
         for key, value in self.cluster.node_selector.items():
             kubernetes.add_node_selector(task, key, value)
         for toleration in self.cluster.tolerations:

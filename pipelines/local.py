@@ -1,4 +1,4 @@
-"""The training pipeline on this machine, by KFP's own local engine: same components, same graph, a process per task.
+"""Pipelines on this machine, by KFP's own local engine: same components, same graph, a process per task.
 
 Or a container per task, of the image that a cluster runs.
 
@@ -36,14 +36,11 @@ NUM_LOG_LINES = 20  # of a failed task
 
 
 @dataclass
-class LocalRun:
-    """What came out: one row per category, the failed ones too, and what the gate said."""
+class EngineRun:
+    """How a run of the engine went."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    promotions: list[dict[str, Any]] = field(default_factory=list)
     finished_tasks: list[str] = field(default_factory=list)
     failed_tasks: list[str] = field(default_factory=list)
-    page_path: Path = Path()
     log_path: Path = Path()
 
     def note(self, event: "TaskEvent") -> None:
@@ -51,6 +48,15 @@ class LocalRun:
         kept = {"finished": self.finished_tasks, "failed": self.failed_tasks}.get(event.event)
         if kept is not None and event.task not in kept:
             kept.append(event.task)
+
+
+@dataclass
+class LocalRun(EngineRun):
+    """What came out of a training: one row per category, the failed ones too, and what the gate said."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    promotions: list[dict[str, Any]] = field(default_factory=list)
+    page_path: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -86,39 +92,62 @@ def run_locally(
     job = _job(params, resolved.source, Path(out_dir).resolve(), work_dir, chosen, in_containers)
     run = LocalRun(page_path=Path(out_dir) / PAGE, log_path=job["run_dir"] / LOG)
     with containers_removed(job["run_id"]) if in_containers else nullcontext():
-        yield from _follow(job, run)
+        yield from follow_engine(job, run)
     yield _collected(run, job["run_dir"], chosen)
 
 
 def _job(
     params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], in_containers: bool
 ) -> dict[str, Any]:
-    """All that the engine's process is told, and the environment of the tasks. source: resolved."""
-    from ndpnet.files import hash_of
+    """Of a training. source: resolved."""
     from ndpnet.storage.workdir import is_on_s3
+    from ndpnet.tracking.identity import run_identity
+
+    image = find_image(params.cluster.image, run_identity()) if in_containers else None
+    arguments = {"params": params.to_json(), "work_dir": work_dir, "categories": categories}
+    arguments |= {name: value for name, value in source.named().items() if name != "version"}
+    named, code = [params.to_json(), categories, source.version], image.name if image else None
+    job = engine_job("ndpnet-training", params, arguments, out_dir, named=named, image=code)
+    if image:
+        folders = [out_dir] if is_on_s3(work_dir) else [out_dir, Path(work_dir)]
+        job["container"] = run_arguments(params, source, image=image, run_id=job["run_id"], folders=folders)
+    return job
+
+
+def engine_job(
+    pipeline: str,
+    params: "Params",
+    arguments: dict[str, Any],
+    out_dir: Path,
+    *,
+    named: list[Any],
+    image: str | None = None,
+) -> dict[str, Any]:
+    """All that the engine's process is told, and the environment of the tasks; tasks are processes of this Python.
+
+    named: what makes a run the same one, beside the code; image: its name where tasks are containers.
+    """
+    from ndpnet.files import hash_of
     from ndpnet.tracking.identity import run_identity
     from ndpnet.tracking.plan import sources_hash
 
-    identity = run_identity()
-    image = find_image(params.cluster.image, identity) if in_containers else None
-    code = image.name if image else f"python-ndpnet:{sources_hash()[:16]}"
-    named = [params.to_json(), categories, source.version, code, identity["git_commit"]]
-    run_id = f"local-{hash_of(named)[:16]}"
-    cluster = params.cluster.model_copy(update={"image": code, "num_retries": 0, "parallel_categories": 1})
-    folders = [out_dir] if is_on_s3(work_dir) else [out_dir, Path(work_dir)]
-    arguments = {"params": params.to_json(), "work_dir": work_dir, "categories": categories}
+    code = image or f"python-ndpnet:{sources_hash()[:16]}"
+    run_id = f"local-{hash_of([*named, code, run_identity()['git_commit']])[:16]}"
+    one_by_one = {"num_retries": 0, "parallel_categories": 1, "parallel_shards": 1}
+    cluster = params.cluster.model_copy(update={"image": code, **one_by_one})
     return {
+        "pipeline": pipeline,
         "settings": params.model_copy(update={"cluster": cluster}).model_dump_json(),
-        "arguments": arguments | {name: value for name, value in source.named().items() if name != "version"},
+        "arguments": arguments,
         "run_id": run_id,
         "run_dir": out_dir / run_id,
         "cache_dir": out_dir / "cache",
         "environment": {"NDPNET_KFP_RUN_ID": run_id},
-        "container": run_arguments(params, source, image=image, run_id=run_id, folders=folders) if image else None,
+        "container": None,
     }
 
 
-def _follow(job: dict[str, Any], run: LocalRun) -> Iterator[TaskEvent]:
+def follow_engine(job: dict[str, Any], run: EngineRun) -> Iterator[TaskEvent]:
     """Run the engine in a process of its own, its whole output in a log; yield what happens to tasks."""
     run.log_path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-W", "ignore", "-m", "pipelines.local_engine"]

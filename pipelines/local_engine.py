@@ -1,13 +1,19 @@
-"""The process in which KFP's local engine runs the pipeline; its job comes as JSON on standard input."""
+"""The process in which KFP's local engine runs a pipeline; its job comes as JSON on standard input."""
 
 import json
 import logging
 import sys
+from functools import partial
 from typing import Any
 
 from kfp import local
 
-from pipelines.training import training_pipeline
+from pipelines import inspection, training
+
+PIPELINES = {
+    training.NAME: partial(training.training_pipeline, is_local=True),
+    inspection.NAME: inspection.inspection_pipeline,
+}
 
 
 def _runner(container: dict[str, Any] | None) -> local.SubprocessRunner | local.DockerRunner:
@@ -31,7 +37,7 @@ def main() -> None:
         enable_caching=True,
         cache_root=job["cache_dir"],
     )
-    training_pipeline(parse_params(job["settings"]), is_local=True)(**job["arguments"])
+    PIPELINES[job["pipeline"]](parse_params(job["settings"]))(**job["arguments"])
 
 
 if __name__ == "__main__":

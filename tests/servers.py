@@ -28,6 +28,7 @@ class S3Server:
         self.folder = Path(folder)
         self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(16)
         self.other_keys = secrets.token_hex(8), secrets.token_hex(16)  # of one who may do nothing
+        self.reader_keys = secrets.token_hex(8), secrets.token_hex(16)
         self.ports: dict[str, int] = {}
         self._clients: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -37,9 +38,10 @@ class S3Server:
         """Where clients find it."""
         return f"http://127.0.0.1:{self.ports['s3']}"
 
-    def environment(self, *, can_read: bool = True) -> dict[str, str]:
+    def environment(self, *, can_read: bool = True, can_write: bool = True) -> dict[str, str]:
         """What a child process (or monkeypatch) needs to reach it, and to reach nothing else."""
-        access_key, secret_key = (self.access_key, self.secret_key) if can_read else self.other_keys
+        owner_keys = self.access_key, self.secret_key
+        access_key, secret_key = (owner_keys if can_write else self.reader_keys) if can_read else self.other_keys
         return {
             "AWS_ACCESS_KEY_ID": access_key,
             "AWS_SECRET_ACCESS_KEY": secret_key,
@@ -121,6 +123,7 @@ class S3Server:
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         identities = [
             _identity("tests", self.access_key, self.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
+            _identity("reader", *self.reader_keys, ["Read", "List"]),
             _identity("nobody", *self.other_keys, ["Read:another-bucket"]),
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))

@@ -112,9 +112,9 @@ class Bucket:
                 num_failed += 1
                 self._wait_or_raise(error, stored.key, num_failed)
 
-    def put(self, key: str, stream: BinaryIO) -> None:
+    def put(self, key: str, stream: BinaryIO) -> Response:
         """Store a file, from its beginning, as one object: whole or not at all. Up to 5 GiB on AWS."""
-        self._ask("put_object", key, Key=key, Body=stream)
+        return self._ask("put_object", key, Key=key, Body=stream)
 
     def delete(self, key: str) -> None:
         """Remove an object; that there is none is no error."""

@@ -8,7 +8,7 @@ AGAIN = "run the same command again: it continues"
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 DENIED = (
     "access to {url} is denied (ask for s3:ListBucket on the bucket and s3:GetObject on its objects; "
-    "for a work folder s3:PutObject and s3:DeleteObject, too)"
+    "to write there s3:PutObject, for a work folder s3:DeleteObject, too)"
 )
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 PASSING_CODES = {

@@ -9,7 +9,7 @@ from ndpnet.storage.bucket import Bucket, Retries
 from ndpnet.storage.errors import ChangedError, Place, explain
 from ndpnet.storage.transfers import DownloadResult, download_all
 
-__all__ = ["DownloadResult", "Retries", "download", "open_bucket", "parse_url", "read_object"]
+__all__ = ["DownloadResult", "Retries", "download", "open_bucket", "parse_url", "read_object", "read_small"]
 
 MAX_OBJECT_BYTES = 64 << 20  # that `read_object` takes into memory
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -54,6 +54,12 @@ def read_object(
     """Return the verified bytes of one small object, such as a manifest; a larger one is a ValueError."""
     name, key = parse_url(url)
     bucket = open_bucket(name, endpoint_url=endpoint_url, num_connections=1, retries=retries)
+    return read_small(bucket, key, max_bytes=max_bytes)
+
+
+def read_small(bucket: Bucket, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+    """As `read_object`, of a bucket that is open."""
+    url = bucket.url_of(key)
     is_folder = not key or key.endswith("/")
     stored = None if is_folder else bucket.find(key)
     if stored is None:

@@ -94,3 +94,16 @@ class Workers:
                 self._error = error
                 self._stop.set()
             self._changed.notify_all()
+
+
+def do_all(jobs: Iterable[Job], *, num_threads: int, stop: threading.Event) -> None:
+    """Do jobs side by side and raise the first error of one. `stop`, which they look at, is set by an error alone."""
+    try:
+        with Workers(num_threads, threading.Event()) as workers:
+            for job in jobs:
+                if workers.has_stopped:
+                    break
+                workers.submit(job)
+    except BaseException:
+        stop.set()  # those under way end, too
+        raise

@@ -38,6 +38,7 @@ from ndpnet.tracking.versions import (
     get_version,
     in_one_line,
     model_id_of,
+    package_hash_of,
     registered_name,
 )
 
@@ -109,9 +110,7 @@ def download_package(name: str, ref: str | int, out_dir: Path) -> Path:
     with in_one_line():
         client = connect()
         version = get_version(client, name, ref)
-        expected = version.tags.get(PACKAGE_HASH)
-        if expected is None:
-            raise ValueError(f"{name} version {version.version} has no tag {PACKAGE_HASH} (register it with ndpnet)")
+        expected = package_hash_of(version)
         out_dir = Path(out_dir)
         if (out_dir / REFERENCE).is_file() and package_hash(out_dir) == expected:
             return out_dir

@@ -41,6 +41,23 @@ def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion
         ) from error
 
 
+def resolve_version(name: str, ref: str | int) -> tuple[int, str]:
+    """Number and package hash of the version that a number or alias means now. ValueError: none, the registry fails."""
+    with in_one_line():
+        version = get_version(connect(), name, ref)
+        return int(version.version), package_hash_of(version)
+
+
+def package_hash_of(version: ModelVersion) -> str:
+    """Hash of the package that was registered. ValueError: it was registered by something else."""
+    found = version.tags.get(PACKAGE_HASH)
+    if found is None:
+        raise ValueError(
+            f"{version.name} version {version.version} has no tag {PACKAGE_HASH} (register it with ndpnet)"
+        )
+    return found
+
+
 def champion_tags(category: str) -> dict[str, str]:
     """The tags of a category's champion; none where there is no champion. ValueError: the registry fails."""
     name = registered_name(category)

@@ -1,0 +1,23 @@
+"""The table of all pictures of a batch inspection."""
+
+from typing import List  # noqa: UP035 - KFP 2.17 reads typing's generics
+
+from kfp.dsl import Metrics, Output
+
+from components.base import component
+
+
+@component
+def summarise_inspection(
+    metrics: Output[Metrics],
+    out: str,
+    plan_id: str,
+    shard_seconds: List[float],  # noqa: UP006
+    endpoint_url: str,
+) -> int:
+    """Merge the shards' rows and store table and summary under `out`. -> pictures that could not be inspected"""
+    from components.outputs import show_counts
+    from ndpnet.batch.summary import summarise
+
+    summary = summarise(out, plan_id, shard_seconds=shard_seconds, endpoint_url=endpoint_url or None)
+    return show_counts(summary, metrics)

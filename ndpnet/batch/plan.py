@@ -1,0 +1,186 @@
+"""What a batch inspection is: which pictures, by their etags, and which version of a model.
+
+It is decided once, for all shards, and lies beside the results, as OUT/plan.json: shards and summary read it there, and
+refuse one with another id.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ndpnet.batch.request import Request
+from ndpnet.batch.results import PLAN, Results, overlay_name
+from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.files import hash_of
+from ndpnet.storage.bucket import Bucket, StoredObject
+from ndpnet.storage.s3 import parse_url
+from ndpnet.storage.source import Source
+from ndpnet.storage.uploads import put_verified
+
+MAX_PLAN_BYTES = 256 << 20  # about two million pictures; each shard holds all of it in memory
+MAX_KEY_BYTES = 1024  # of S3
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """One version of a registered model, and the threshold of its package."""
+
+    name: str
+    version: int
+    package_hash: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Pictures in the order of their keys, which all begin with `root`. started_at: UTC, ISO 8601."""
+
+    bucket: str
+    root: str
+    pictures: tuple[StoredObject, ...]
+    model: PlannedModel
+    has_overlays: bool
+    num_shards: int
+    started_at: str
+
+    @property
+    def prefix(self) -> str:
+        """Where the pictures lie, as s3://BUCKET/ROOT."""
+        return f"s3://{self.bucket}/{self.root}"
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of what is inspected, and by what: not of when, or by how many."""
+        listed = [[self.path_of(each), each.size, each.etag] for each in self.pictures]
+        return hash_of([self.prefix, listed, asdict(self.model), self.has_overlays])
+
+    @cached_property
+    def id(self) -> str:
+        """Names this plan among all that were ever made for one place."""
+        return hash_of([self.content_hash, self.num_shards, self.started_at])[:16]
+
+    def path_of(self, picture: StoredObject) -> str:
+        """Of a picture, below the prefix."""
+        return picture.key[len(self.root) :]
+
+    def pictures_of(self, shard: int) -> tuple[StoredObject, ...]:
+        """Every num_shards-th picture: neighbours are often alike in size. ValueError: there is no such shard."""
+        if not 0 <= shard < self.num_shards:
+            raise ValueError(f"there is no shard {shard} (the plan has 0 to {self.num_shards - 1})")
+        return self.pictures[shard :: self.num_shards]
+
+    def to_json(self) -> str:
+        """As it is stored."""
+        listed = [[self.path_of(each), each.size, each.etag] for each in self.pictures]
+        return json.dumps(asdict(replace(self, pictures=())) | {"id": self.id, "pictures": listed}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, name: str) -> "Plan":
+        """Read one. ValueError: it is none, or not what its id says."""
+        try:
+            stored = json.loads(text)
+            own_id, root = stored.pop("id"), stored["root"]
+            pictures = tuple(StoredObject(root + path, size, etag) for path, size, etag in stored.pop("pictures"))
+            plan = cls(**stored | {"pictures": pictures, "model": PlannedModel(**stored["model"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{name} is no plan of an inspection (choose another --out, or remove it)") from error
+        if plan.id != own_id:
+            raise ValueError(f"{name} was changed by somebody (remove it, and run the inspection again)")
+        return plan
+
+
+def make_plan(request: Request) -> Plan:
+    """List the pictures, resolve the model, and store the plan under `request.out`.
+
+    The same pictures, model and shards as those of the plan that is there give that plan again: what its shards have
+    finished counts. ValueError: no pictures, no such model or threshold, or a place that cannot be written.
+    """
+    name, key = parse_url(request.prefix)
+    results = Results.open(request.out, request.endpoint_url)
+    bucket = results.bucket_named(name)
+    source = Source.find(bucket, key)
+    pictures = tuple(sorted(_pictures(bucket, source, request), key=lambda picture: picture.key))
+    root = source.key if source.only is None else source.key[: source.key.rfind("/") + 1]
+    plan = Plan(
+        bucket=name,
+        root=root,
+        pictures=pictures,
+        model=_resolve(request),
+        has_overlays=request.has_overlays,
+        num_shards=min(request.num_shards, len(pictures)),
+        started_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+    )
+    _check_keys(plan, results)
+    return _stored(plan, results)
+
+
+def load_plan(results: Results, plan_id: str) -> Plan:
+    """The plan with this id. ValueError: there is none, or another one by now."""
+    plan = _read(results)
+    if plan.id != plan_id:
+        url = results.url_of(PLAN)
+        raise ValueError(f"{url} is another plan by now (two inspections write there: give each its own --out)")
+    return plan
+
+
+def _pictures(bucket: Bucket, source: Source, request: Request) -> Iterator[StoredObject]:
+    """Yield what is listed and has a picture's name; no hidden ones, none of the results. ValueError: there is none."""
+    num_objects = num_pictures = 0
+    for stored in [source.only] if source.only else bucket.list(source.key):
+        num_objects += 1
+        path = stored.key[len(source.key) :] if source.only is None else stored.key.rpartition("/")[2]
+        is_picture = path.lower().endswith(IMAGE_SUFFIXES) and not any(part[:1] == "." for part in path.split("/"))
+        if is_picture and not request.is_result(bucket.name, stored.key):
+            num_pictures += 1
+            yield stored
+    if num_pictures == 0:
+        url = bucket.url_of(source.key)
+        what = "pictures" if num_objects else "object"
+        raise ValueError(f"no {what} under {url} (check bucket and prefix; known endings: {', '.join(IMAGE_SUFFIXES)})")
+
+
+def _resolve(request: Request) -> PlannedModel:
+    """Which version an alias means now; its package is fetched, so that one without a threshold shows here."""
+    from ndpnet.tracking.client import prepare_environment
+
+    prepare_environment()  # before MLflow is imported
+    from ndpnet.inference.package import read_package
+    from ndpnet.tracking.models import download_package
+    from ndpnet.tracking.versions import resolve_version
+
+    name, ref = request.model_and_ref
+    version, package_hash = resolve_version(name, ref)
+    with TemporaryDirectory(prefix="ndpnet-") as scratch:
+        threshold = read_package(download_package(name, version, Path(scratch) / "model")).threshold
+    if threshold is None:
+        raise ValueError(f"{name} version {version} has no threshold (run `ndpnet calibrate`, and register the result)")
+    return PlannedModel(name, version, package_hash, threshold["value"])
+
+
+def _check_keys(plan: Plan, results: Results) -> None:
+    for picture in plan.pictures if plan.has_overlays else ():
+        key = results.key_of(overlay_name(plan.path_of(picture)))
+        if len(key.encode("utf-8")) > MAX_KEY_BYTES:
+            raise ValueError(f"the overlay of {picture.key!r} would get a key too long for S3 (choose a shorter --out)")
+
+
+def _stored(plan: Plan, results: Results) -> Plan:
+    key = results.key_of(PLAN)
+    if results.bucket.find(key) is not None:
+        stored = _read(results)
+        if (stored.content_hash, stored.num_shards) == (plan.content_hash, plan.num_shards):
+            plan = stored
+    content = plan.to_json().encode("ascii")
+    if len(content) > MAX_PLAN_BYTES:
+        raise ValueError(f"{len(plan.pictures)} pictures are too many at once (inspect the folders below one by one)")
+    put_verified(results.bucket, key, BytesIO(content))  # one that is there, too: whether it can be written shows now
+    return plan
+
+
+def _read(results: Results) -> Plan:
+    return Plan.from_json(results.read(PLAN, max_bytes=MAX_PLAN_BYTES), name=results.url_of(PLAN))

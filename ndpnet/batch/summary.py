@@ -1,0 +1,115 @@
+"""The shards' rows as one table in the order of the keys, and what they come to."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ndpnet.batch.plan import Plan, load_plan
+from ndpnet.batch.results import PLAN, SUMMARY, TABLE, TIMING, Results, part_name
+from ndpnet.files import write_json
+from ndpnet.inference.folder import COLUMNS, LINES
+from ndpnet.storage.fetches import fetch_objects
+
+MAX_SUMMARY_BYTES = 256 << 20  # it names every picture that failed
+
+
+def summarise(
+    out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), endpoint_url: str | None = None
+) -> dict[str, Any]:
+    """Store predictions.jsonl, predictions.csv, timing.json and, last, summary.json under `out`. -> the summary
+
+    All but timing.json are a function of pictures and model: the number of shards changes no byte. ValueError: a shard
+    has not finished, or S3 fails.
+    """
+    results = Results.open(out, endpoint_url)
+    plan = load_plan(results, plan_id)
+    with TemporaryDirectory(prefix="ndpnet-") as scratch:
+        folder = Path(scratch)
+        parts = _fetch_parts(plan, results, folder)
+        summary = _merge(plan, parts, folder)
+        write_json(folder / TIMING, _timing(plan, shard_seconds))
+        write_json(folder / SUMMARY, summary)
+        for names in ((TABLE, LINES, TIMING), (SUMMARY,)):
+            results.put({name: folder / name for name in names})
+    return summary
+
+
+def read_summary(out: str, *, endpoint_url: str | None = None) -> dict[str, Any]:
+    """What `summarise` has stored."""
+    return json.loads(Results.open(out, endpoint_url).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
+
+
+def _fetch_parts(plan: Plan, results: Results, folder: Path) -> list[Path]:
+    """The rows of each shard. ValueError names one that has left none."""
+    paths = {}
+    for shard in range(plan.num_shards):
+        name = part_name(plan.id, shard, plan.num_shards)
+        stored = results.bucket.find(results.key_of(name))
+        if stored is None:
+            mend = f"run the inspection again; if it thinks that all is done, remove {results.url_of(PLAN)} first"
+            raise ValueError(f"shard {shard} of {plan.num_shards} has left no rows at {results.url_of(name)} ({mend})")
+        paths[folder / f"{shard}.jsonl"] = stored
+    for path, problem in fetch_objects(results.bucket, paths).items():
+        raise ValueError(f"{results.bucket.url_of(paths[path].key)} {problem} (run the same command again)")
+    return list(paths)
+
+
+def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
+    """Write all rows as lines and as a table, one at a time. -> the summary"""
+    counts: Counter[str] = Counter()
+    failed = []
+    as_text = {"mode": "w", "encoding": "utf-8", "newline": "\n"}
+    with (folder / LINES).open(**as_text) as lines, (folder / TABLE).open(**as_text) as table:
+        writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for line in _in_order(plan, parts):
+            row = json.loads(line)
+            lines.write(line)
+            writer.writerow(row)
+            counts[row["verdict"]] += 1
+            if row["verdict"] == "error":
+                failed.append({"path": row["path"], "error": row["error"]})
+    return {
+        "prefix": plan.prefix,
+        "plan_hash": plan.content_hash,
+        "model": asdict(plan.model),
+        "num_pictures": len(plan.pictures),
+        "num_good": counts["good"],
+        "num_defective": counts["defective"],
+        "num_failed": counts["error"],
+        "failed": failed,
+    }
+
+
+def _in_order(plan: Plan, parts: list[Path]) -> Iterator[str]:
+    """Yield the rows' lines in the order of the pictures. ValueError: a part has other pictures than its shard."""
+    with ExitStack() as stack:
+        streams = [stack.enter_context(path.open(encoding="utf-8", newline="\n")) for path in parts]
+        for number, picture in enumerate(plan.pictures):
+            shard = number % plan.num_shards
+            line = streams[shard].readline()
+            if not line.endswith("\n") or json.loads(line)["path"] != plan.path_of(picture):
+                raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
+            yield line
+        for shard, stream in enumerate(streams):
+            if stream.readline():
+                raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
+
+
+def _timing(plan: Plan, shard_seconds: Sequence[float]) -> dict[str, Any]:
+    """Seconds: of each shard's own work, and from the plan to now."""
+    now = datetime.now(UTC)
+    return {
+        "num_shards": plan.num_shards,
+        "started_at": plan.started_at,
+        "finished_at": now.isoformat(timespec="microseconds"),
+        "seconds": (now - datetime.fromisoformat(plan.started_at)).total_seconds(),
+        "shard_seconds": [float(seconds) for seconds in shard_seconds],
+    }

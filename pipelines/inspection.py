@@ -1,0 +1,65 @@
+"""The batch inspection: a prefix of pictures on S3, the champion, and in parallel shards the results back to S3."""
+
+from typing import TYPE_CHECKING, Any, List  # noqa: UP035 - KFP 2.17 reads typing's generics
+
+from kfp import dsl
+
+from components.inspect_shard import inspect_shard
+from components.plan_inspection import plan_inspection
+from components.report_outcome import report_outcome
+from components.summarise_inspection import summarise_inspection
+from pipelines.kubernetes import Pods, uncached
+
+if TYPE_CHECKING:
+    from ndpnet.config import Params
+
+NAME = "ndpnet-inspection"
+
+
+def inspection_pipeline(settings: "Params") -> Any:
+    """The graph, with the pods as `settings.cluster` has them; what is inspected comes with each run."""
+    pods, inspect_shards = Pods(settings), _shards_pipeline(settings)
+
+    @dsl.pipeline(name=NAME, description="NDP-Net: pictures on S3 to verdicts, overlays and a summary on S3")
+    def pipeline(
+        prefix: str,
+        model: str,
+        out: str,
+        num_shards: int = 1,
+        has_overlays: bool = True,
+        endpoint_url: str = "",
+    ) -> None:
+        outcome = pods.with_webhook(uncached(pods.small(report_outcome())))
+        with dsl.ExitHandler(exit_task=outcome, name="run"):
+            wish = {"prefix": prefix, "model": model, "num_shards": num_shards, "has_overlays": has_overlays}
+            planned = uncached(pods.small(plan_inspection(**wish, out=out, endpoint_url=endpoint_url)))
+            shards, plan_id = planned.outputs["shards"], planned.outputs["plan_id"]
+            inspect_shards(shards=shards, plan_id=plan_id, out=out, endpoint_url=endpoint_url)
+
+    return pipeline
+
+
+def inspection_arguments(
+    prefix: str, model: str, out: str, *, num_shards: int = 1, has_overlays: bool = True, endpoint_url: str = ""
+) -> dict[str, Any]:
+    """The arguments of a run, checked before anything starts. ValueError says what cannot be meant."""
+    from ndpnet.batch.request import Request
+
+    asked = Request(prefix, model, out, num_shards, has_overlays, endpoint_url or None)
+    where = {"prefix": prefix, "model": model, "out": asked.out, "endpoint_url": endpoint_url}
+    return where | {"num_shards": num_shards, "has_overlays": has_overlays}
+
+
+def _shards_pipeline(settings: "Params") -> Any:
+    """All shards, in parallel. A graph of its own: the local engine hands a loop no output of a task before it."""
+    pods = Pods(settings)
+
+    @dsl.pipeline(name="inspect-shards")
+    def inspect_shards(shards: List[str], plan_id: str, out: str, endpoint_url: str) -> None:  # noqa: UP006
+        where = {"out": out, "plan_id": plan_id, "endpoint_url": endpoint_url}
+        with dsl.ParallelFor(shards, name="shard", parallelism=settings.cluster.parallel_shards) as shard:
+            inspected = pods.inspection(inspect_shard(shard=shard, device=pods.inspection_device, **where))
+        seconds = dsl.Collected(inspected.output)
+        uncached(pods.small(summarise_inspection(shard_seconds=seconds, **where)))
+
+    return inspect_shards

@@ -1,0 +1,362 @@
+"""A prefix of pictures on a real S3 server, a registered package: the same results from any number of shards."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from objects import put
+from processes import SERVER, kill_when
+from registered import NAME, register_thresholds
+from samples import CATEGORY, Pipeline
+from servers import S3Server
+
+from ndpnet.batch import shard as shards
+from ndpnet.batch.plan import Plan, load_plan, make_plan
+from ndpnet.batch.request import Request
+from ndpnet.batch.results import Results
+from ndpnet.batch.shard import ShardResult, inspect_shard
+from ndpnet.batch.summary import read_summary, summarise
+from ndpnet.inference.folder import inspect_folder
+from ndpnet.inference.inspector import Inspector
+from ndpnet.tracking.client import connect
+
+pytestmark = pytest.mark.usefixtures("services")
+
+# in the order of their keys
+NAMES = ("A/b#1.png", "A/c%20d.PNG", "a-b/x y.png", "a/x.png", "a/ü/z.png", "b.png", "c.png")
+NO_PICTURES = ("a/notes.txt", ".thumbs/x.png", "a/.hidden.png")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A prefix of pictures that only one test uses, and where its results go."""
+
+    server: S3Server
+    bucket: str
+    key: str
+
+    @property
+    def prefix(self) -> str:
+        return f"s3://{self.bucket}/{self.key}/in"
+
+    def out(self, name: str = "out") -> str:
+        return f"s3://{self.bucket}/{self.key}/{name}"
+
+    def put(self, name: str, content: bytes) -> None:
+        put(self.server, self.bucket, f"{self.key}/in/{name}", content)
+
+    def remove(self, key: str) -> None:
+        self.server.client().delete_object(Bucket=self.bucket, Key=f"{self.key}/{key}")
+
+    def listed(self, name: str = "out") -> dict[str, Any]:
+        """What lies below, by name: the entries of S3's listing."""
+        page = self.server.client().list_objects_v2(Bucket=self.bucket, Prefix=f"{self.key}/{name}/")
+        return {entry["Key"].removeprefix(f"{self.key}/{name}/"): entry for entry in page.get("Contents", ())}
+
+    def results(self, name: str = "out") -> dict[str, bytes]:
+        """All that is a function of pictures and model."""
+        names = [each for each in self.listed(name) if not each.startswith(("shards/", "plan.json", "timing.json"))]
+        return {each: self.read(f"{name}/{each}") for each in names}
+
+    def read(self, key: str) -> bytes:
+        return self.server.client().get_object(Bucket=self.bucket, Key=f"{self.key}/{key}")["Body"].read()
+
+
+@pytest.fixture(scope="module")
+def pictures(data_dir: Path) -> list[bytes]:
+    """Good and defective ones."""
+    paths = sorted((data_dir / CATEGORY / "test").rglob("*.png"))
+    return [path.read_bytes() for path in (paths[0], *paths[-6:])]
+
+
+@pytest.fixture(scope="module")
+def services(
+    pipeline: Pipeline, s3: S3Server, tracking_on: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """S3, and a registry: version 1 is the champion, 2 finds nothing defective, 3 has no threshold."""
+    uri = register_thresholds(pipeline, tmp_path_factory.mktemp("registry"), [0.4, 0.99, None])
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (s3.environment() | {"MLFLOW_TRACKING_URI": uri}).items():
+            patch.setenv(name, value)
+        yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: S3Server) -> str:
+    return s3.make_bucket()
+
+
+@pytest.fixture
+def place(s3: S3Server, bucket: str, pictures: list[bytes]) -> Place:
+    """Pictures under odd names, and what is none."""
+    place = Place(s3, bucket, uuid.uuid4().hex[:8])
+    for name, content in zip(NAMES, pictures, strict=True):
+        place.put(name, content)
+    for name in NO_PICTURES:
+        place.put(name, b"x")
+    return place
+
+
+def run(place: Place, name: str = "out", **asked: Any) -> dict[str, Any]:
+    """Plan, shards and summary, one after the other."""
+    plan = make_plan(Request(place.prefix, NAME, place.out(name), **asked))
+    return finish(plan, place.out(name))
+
+
+def finish(plan: Plan, out: str) -> dict[str, Any]:
+    seconds = [inspect_shard(out, plan.id, number).seconds for number in range(plan.num_shards)]
+    return summarise(out, plan.id, shard_seconds=seconds)
+
+
+def rows_of(place: Place, name: str = "out") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in place.read(f"{name}/predictions.jsonl").splitlines()]
+
+
+def one_line(call: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        call(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---- results
+
+
+def test_any_number_of_shards_gives_the_bytes_of_one_and_the_verdicts_of_a_local_folder(
+    place: Place, pictures: list[bytes], pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = run(place)
+    whole = place.results()
+    assert set(whole) == {
+        "predictions.csv",
+        "predictions.jsonl",
+        "summary.json",
+        *(f"overlays/{name}.png" for name in NAMES),
+    }
+    monkeypatch.setattr(shards, "MAX_BLOCK", 2)
+    assert run(place, "three", num_shards=3) == summary
+    assert place.results("three") == whole
+    assert run(place, "many", num_shards=40) == summary
+    assert place.results("many") == whole
+    assert len([name for name in place.listed("many") if name.startswith("shards/")]) == len(NAMES)  # none is empty
+
+    for name, content in zip(NAMES, pictures, strict=True):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    result = inspect_folder(Inspector.load(pipeline.model_dir, threshold=0.4), tmp_path / "in", tmp_path / "out")
+    local = {json.loads(line)["path"]: line for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()}
+    assert whole["predictions.jsonl"].decode().splitlines() == [local[name] for name in NAMES]
+    table = (tmp_path / "out/predictions.csv").read_text().splitlines()
+    assert sorted(whole["predictions.csv"].decode().splitlines()) == sorted(table)
+    assert whole[f"overlays/{NAMES[0]}.png"] == (tmp_path / f"out/overlays/{NAMES[0]}.png").read_bytes()
+    assert (summary["num_good"], summary["num_defective"]) == (result.num_good, result.num_defective)
+    assert (summary["num_pictures"], summary["num_failed"], summary["failed"]) == (len(NAMES), 0, [])
+    timing = json.loads(place.read("three/timing.json"))
+    assert len(timing["shard_seconds"]) == timing["num_shards"] == 3
+    assert timing["seconds"] >= sum(timing["shard_seconds"]) > 0
+
+
+def test_what_cannot_be_inspected_is_a_row_that_names_it(place: Place, pictures: list[bytes]) -> None:
+    place.put("a/x.png", b"no picture")
+    plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=2))
+    place.put("b.png", pictures[0])  # another one than was listed
+    place.remove("in/c.png")
+    summary = finish(plan, place.out())
+    errors = {each["path"]: each["error"] for each in summary["failed"]}
+    assert set(errors) == {"a/x.png", "b.png", "c.png"}
+    assert errors["b.png"] == f"{place.prefix}/b.png was replaced since it was listed"
+    assert errors["c.png"] == f"{place.prefix}/c.png was removed since it was listed"
+    assert errors["a/x.png"].startswith(f"cannot read {place.prefix}/a/x.png: ")
+    assert [row["path"] for row in rows_of(place)] == list(NAMES)
+    assert (summary["num_failed"], summary["num_good"] + summary["num_defective"]) == (3, len(NAMES) - 3)
+    assert {name for name in place.listed() if name.startswith("overlays/")} == {
+        f"overlays/{name}.png" for name in NAMES if name not in errors
+    }
+
+
+def test_a_shard_of_nothing_that_can_be_had(place: Place) -> None:
+    plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=len(NAMES)))
+    place.remove(f"in/{NAMES[2]}")
+    result = inspect_shard(place.out(), plan.id, 2)
+    assert (result.num_good, result.num_defective, result.num_failed) == (0, 0, 1)
+
+
+def test_without_overlays_and_of_one_picture(place: Place) -> None:
+    asked = Request(f"{place.prefix}/a/x.png", NAME, place.out(), num_shards=4, has_overlays=False)
+    summary = finish(make_plan(asked), place.out())
+    assert summary["num_pictures"] == 1
+    assert [row["path"] for row in rows_of(place)] == ["x.png"]
+    assert not any(name.startswith("overlays/") for name in place.listed())
+
+
+# ---- one model, one listing for all shards
+
+
+def test_shards_take_the_version_that_was_champion_when_it_was_planned(place: Place) -> None:
+    plan = make_plan(Request(place.prefix, f"{NAME}@champion", place.out(), num_shards=2))
+    inspect_shard(place.out(), plan.id, 0)
+    place.put("d.png", b"came later")
+    connect().set_registered_model_alias(NAME, "champion", "2")
+    try:
+        inspect_shard(place.out(), plan.id, 1)
+        summary = summarise(place.out(), plan.id)
+        blind = run(place, "blind")
+    finally:
+        connect().set_registered_model_alias(NAME, "champion", "1")
+    assert (summary["model"]["version"], summary["model"]["threshold"], summary["num_pictures"]) == (1, 0.4, len(NAMES))
+    assert {row["threshold"] for row in rows_of(place)} == {0.4}
+    assert summary["num_defective"] > 0
+    assert (blind["model"]["version"], blind["num_defective"], blind["num_failed"]) == (2, 0, 1)
+    assert blind["model"]["package_hash"] != summary["model"]["package_hash"]
+    assert run(place, "first")["model"]["version"] == 1
+
+
+def test_a_package_that_is_another_one_by_now_is_refused(place: Place) -> None:
+    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    changed = json.loads(plan.to_json())
+    changed["model"]["package_hash"] = "0" * 64
+    assert "was changed by somebody" in one_line(Plan.from_json, json.dumps(changed), name="s3://x/plan.json")
+    forged = replace(plan, model=replace(plan.model, package_hash="0" * 64))
+    put(place.server, place.bucket, f"{place.key}/out/plan.json", forged.to_json().encode())
+    assert f"{NAME} version 1 is another package by now" in one_line(inspect_shard, place.out(), forged.id, 0)
+
+
+def test_results_among_the_pictures_are_never_inspected(place: Place) -> None:
+    first = run(place, "in/results")
+    again = run(place, "in/results", num_shards=2)
+    assert again == first
+    assert first["num_pictures"] == len(NAMES)
+    for out in (place.prefix, place.out(""), f"s3://{place.bucket}"):
+        assert "would lie among the results (choose another --out)" in one_line(Request, place.prefix, NAME, out)
+    Request(place.prefix, NAME, f"{place.prefix}-results/")  # begins alike, lies beside
+
+
+# ---- again
+
+
+def test_a_shard_again_stores_its_own_objects_alone_and_the_same_bytes(place: Place) -> None:
+    run(place, num_shards=2)
+    before, bytes_before = place.listed(), place.results()
+    plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=2))
+    inspect_shard(place.out(), plan.id, 1)
+    after = place.listed()
+    written = {name for name in after if after[name]["LastModified"] != before[name]["LastModified"]}
+    own = {f"overlays/{name}.png" for name in NAMES[1::2]} | {f"shards/{plan.id}/0001-of-0002.jsonl"}
+    assert written - {"plan.json"} <= own
+    assert after.keys() == before.keys()
+    assert place.results() == bytes_before
+
+
+def _inspect_in_small_blocks(environment: dict[str, str], out: str, plan_id: str) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    shards.MAX_BLOCK = 1
+    inspect_shard(out, plan_id, 0)
+
+
+def test_a_shard_that_was_killed_is_done_again(place: Place) -> None:
+    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    process = SERVER.Process(target=_inspect_in_small_blocks, args=(dict(os.environ), place.out(), plan.id))
+    process.start()
+    assert kill_when(process, lambda: any(name.startswith("overlays/") for name in place.listed()))
+    message = one_line(summarise, place.out(), plan.id)
+    assert f"shard 0 of 1 has left no rows at {place.out()}/shards/{plan.id}/0000-of-0001.jsonl" in message
+    finish(plan, place.out())
+    run(place, "unharmed")
+    assert place.results() == place.results("unharmed")
+
+
+def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures: list[bytes]) -> None:
+    asked = Request(place.prefix, NAME, place.out(), num_shards=2)
+    first = make_plan(asked)
+    assert make_plan(asked) == first
+    assert load_plan(Results.open(place.out(), None), first.id) == first
+    place.remove("out/plan.json")
+    second = make_plan(asked)
+    assert (second.id != first.id, second.content_hash) == (True, first.content_hash)
+    place.put("b.png", pictures[0])
+    third = make_plan(asked)
+    assert third.content_hash != first.content_hash
+    assert "is another plan by now (two inspections write there" in one_line(inspect_shard, place.out(), second.id, 0)
+    assert "there is no shard 2" in one_line(third.pictures_of, 2)
+
+
+# ---- bad input
+
+
+def test_places_that_have_no_pictures(place: Place, s3: S3Server) -> None:
+    nothing = f"s3://{place.bucket}/{place.key}/nothing"
+    assert one_line(make_plan, Request(nothing, NAME, place.out())).startswith(f"no object under {nothing}/ (check")
+    place.put("texts/x.txt", b"x")
+    message = one_line(make_plan, Request(f"{place.prefix}/texts/", NAME, place.out()))
+    assert message.startswith(f"no pictures under {place.prefix}/texts/ (check bucket and prefix; known endings: .png")
+    assert "there is no bucket no-such" in one_line(make_plan, Request("s3://no-such/x", NAME, place.out()))
+    assert "out/" not in "".join(place.listed())
+
+
+def test_results_that_cannot_be_stored(place: Place, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = one_line(make_plan, Request(place.prefix, NAME, "s3://no-such/x"))
+    assert "there is no bucket no-such" in message
+    for name, value in s3.environment(can_write=False).items():
+        monkeypatch.setenv(name, value)
+    message = one_line(make_plan, Request(place.prefix, NAME, place.out()))
+    assert message.startswith(f"access to {place.out()}/plan.json is denied")
+    assert "s3:PutObject" in message
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"model": f"{NAME}@7"}, f"no {NAME} '7' in the registry (it has 1 @champion, 2, 3)"),
+        ({"model": "ndpnet-none"}, "no ndpnet-none 'champion' in the registry (it has no version)"),
+        ({"model": f"{NAME}@3"}, f"{NAME} version 3 has no threshold (run `ndpnet calibrate`"),
+        ({"model": f"{NAME}@"}, "is no model (give ndpnet-NAME"),
+        ({"num_shards": 0}, "0 shards cannot be (ask for 1 to 500)"),
+        ({"num_shards": 501}, "501 shards cannot be"),
+        ({"out": "/tmp/x"}, "'/tmp/x' is no address on S3"),
+    ],
+)
+def test_what_cannot_be_meant(place: Place, asked: dict[str, Any], message: str) -> None:
+    wish = {"prefix": place.prefix, "model": NAME, "out": place.out()} | asked
+    assert message in one_line(lambda: make_plan(Request(**wish)))
+
+
+def test_a_plan_that_is_none(place: Place) -> None:
+    put(place.server, place.bucket, f"{place.key}/out/plan.json", b'{"id": 1}')
+    assert "is no plan of an inspection" in one_line(make_plan, Request(place.prefix, NAME, place.out()))
+
+
+def test_rows_that_do_not_fit_the_plan(place: Place) -> None:
+    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    finish(plan, place.out())
+    part = f"out/shards/{plan.id}/0000-of-0001.jsonl"
+    rows = place.read(part)
+    summary = read_summary(place.out())
+    for changed in (rows[: rows.rindex(b"\n", 0, -1) + 1], rows[:-1], rows + rows, b""):
+        put(place.server, place.bucket, f"{place.key}/{part}", changed)
+        assert "the rows of shard 0 do not fit the plan" in one_line(summarise, place.out(), plan.id)
+    assert read_summary(place.out()) == summary
+
+
+def test_an_overlay_whose_key_would_be_too_long(place: Place) -> None:
+    deep = "/".join("d" * 200 for _ in range(4))
+    place.put(f"{deep}/x.png", np.zeros(3).tobytes())
+    message = one_line(make_plan, Request(place.prefix, NAME, f"{place.out()}/{'o' * 200}"))
+    assert "a key too long for S3 (choose a shorter --out)" in message
+
+
+def test_counts_of_a_shard(place: Place) -> None:
+    plan = make_plan(Request(place.prefix, f"{NAME}@2", place.out()))
+    result = inspect_shard(place.out(), plan.id, 0)
+    assert isinstance(result, ShardResult)
+    assert (result.num_good, result.num_defective, result.num_failed) == (len(NAMES), 0, 0)

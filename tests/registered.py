@@ -1,0 +1,48 @@
+"""A registry for the tests with versions of the session's small package."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow_servers import new_database
+from samples import CATEGORY, Pipeline
+
+from ndpnet import steps
+from ndpnet.inference.package import write_config
+from ndpnet.tracking import models
+from ndpnet.tracking.client import connect
+
+NAME = f"ndpnet-{CATEGORY}"
+CLEAN = {"git_commit": "c" * 40, "git_dirty": "false"}
+
+
+def register_thresholds(pipeline: Pipeline, folder: Path, thresholds: list[float | None]) -> str:
+    """Register a version of the package per threshold; the first one is the champion. -> the registry's address"""
+    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluated", pipeline.params, {})
+    summary = json.loads((folder / "evaluated/metrics.json").read_text())
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", new_database(folder))
+        patch.delenv("NDPNET_TRACKING", raising=False)
+        for number, threshold in enumerate(thresholds, start=1):
+            package_dir = _variant(pipeline.model_dir, folder / f"package {number}", threshold)
+            config: dict[str, Any] = json.loads((package_dir / "config.json").read_text())
+            changed = summary | {"threshold": config["threshold"]}
+            (folder / "evaluated/metrics.json").write_text(json.dumps(changed))
+            assert models.register(package_dir, folder / "evaluated", identity=CLEAN)["version"] == number
+        connect().set_registered_model_alias(NAME, "champion", "1")
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+    mlflow.set_tracking_uri(before)
+    return uri
+
+
+def _variant(package_dir: Path, folder: Path, threshold: float | None) -> Path:
+    shutil.copytree(package_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["threshold"] = None if threshold is None else config["threshold"] | {"value": threshold}
+    write_config(folder, config)
+    return folder
