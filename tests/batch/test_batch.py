@@ -2,21 +2,23 @@
 
 import json
 import os
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pytest
+from kfp import dsl
 from objects import put
+from places import NAMES, Place
 from processes import SERVER, kill_when
-from registered import NAME, register_thresholds
-from samples import CATEGORY, Pipeline
+from registered import NAME
+from samples import Pipeline
 from servers import S3Server
 
+from components.inspect_shard import inspect_shard as shard_component
+from components.plan_inspection import plan_inspection as plan_component
+from components.summarise_inspection import summarise_inspection as summary_component
 from ndpnet.batch import shard as shards
 from ndpnet.batch.plan import Plan, load_plan, make_plan
 from ndpnet.batch.request import Request
@@ -28,82 +30,6 @@ from ndpnet.inference.inspector import Inspector
 from ndpnet.tracking.client import connect
 
 pytestmark = pytest.mark.usefixtures("services")
-
-# in the order of their keys
-NAMES = ("A/b#1.png", "A/c%20d.PNG", "a-b/x y.png", "a/x.png", "a/ü/z.png", "b.png", "c.png")
-NO_PICTURES = ("a/notes.txt", ".thumbs/x.png", "a/.hidden.png")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A prefix of pictures that only one test uses, and where its results go."""
-
-    server: S3Server
-    bucket: str
-    key: str
-
-    @property
-    def prefix(self) -> str:
-        return f"s3://{self.bucket}/{self.key}/in"
-
-    def out(self, name: str = "out") -> str:
-        return f"s3://{self.bucket}/{self.key}/{name}"
-
-    def put(self, name: str, content: bytes) -> None:
-        put(self.server, self.bucket, f"{self.key}/in/{name}", content)
-
-    def remove(self, key: str) -> None:
-        self.server.client().delete_object(Bucket=self.bucket, Key=f"{self.key}/{key}")
-
-    def listed(self, name: str = "out") -> dict[str, Any]:
-        """What lies below, by name: the entries of S3's listing."""
-        page = self.server.client().list_objects_v2(Bucket=self.bucket, Prefix=f"{self.key}/{name}/")
-        return {entry["Key"].removeprefix(f"{self.key}/{name}/"): entry for entry in page.get("Contents", ())}
-
-    def results(self, name: str = "out") -> dict[str, bytes]:
-        """All that is a function of pictures and model."""
-        names = [each for each in self.listed(name) if not each.startswith(("shards/", "plan.json", "timing.json"))]
-        return {each: self.read(f"{name}/{each}") for each in names}
-
-    def read(self, key: str) -> bytes:
-        return self.server.client().get_object(Bucket=self.bucket, Key=f"{self.key}/{key}")["Body"].read()
-
-
-@pytest.fixture(scope="module")
-def pictures(data_dir: Path) -> list[bytes]:
-    """Good and defective ones."""
-    paths = sorted((data_dir / CATEGORY / "test").rglob("*.png"))
-    return [path.read_bytes() for path in (paths[0], *paths[-6:])]
-
-
-@pytest.fixture(scope="module")
-def services(
-    pipeline: Pipeline, s3: S3Server, tracking_on: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """S3, and a registry: version 1 is the champion, 2 finds nothing defective, 3 has no threshold."""
-    uri = register_thresholds(pipeline, tmp_path_factory.mktemp("registry"), [0.4, 0.99, None])
-    before = mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (s3.environment() | {"MLFLOW_TRACKING_URI": uri}).items():
-            patch.setenv(name, value)
-        yield
-    mlflow.set_tracking_uri(before)
-
-
-@pytest.fixture(scope="module")
-def bucket(s3: S3Server) -> str:
-    return s3.make_bucket()
-
-
-@pytest.fixture
-def place(s3: S3Server, bucket: str, pictures: list[bytes]) -> Place:
-    """Pictures under odd names, and what is none."""
-    place = Place(s3, bucket, uuid.uuid4().hex[:8])
-    for name, content in zip(NAMES, pictures, strict=True):
-        place.put(name, content)
-    for name in NO_PICTURES:
-        place.put(name, b"x")
-    return place
 
 
 def run(place: Place, name: str = "out", **asked: Any) -> dict[str, Any]:
@@ -289,6 +215,21 @@ def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures
     assert third.content_hash != first.content_hash
     assert "is another plan by now (two inspections write there" in one_line(inspect_shard, place.out(), second.id, 0)
     assert "there is no shard 2" in one_line(third.pictures_of, 2)
+
+
+# ---- as components
+
+
+def test_the_components_plan_inspect_and_summarise(place: Place, tmp_path: Path) -> None:
+    planned = plan_component.python_func(place.prefix, NAME, place.out(), 2, True, "")
+    assert planned.shards == ["0", "1"]
+    seconds = [shard_component.python_func(place.out(), planned.plan_id, each, "cpu", "") for each in planned.shards]
+    metrics = dsl.Metrics(name="metrics", uri=str(tmp_path / "metrics"), metadata={})
+    assert summary_component.python_func(metrics, place.out(), planned.plan_id, seconds, "") == 0
+    summary = read_summary(place.out())
+    assert metrics.metadata == {name: summary[name] for name in metrics.metadata}
+    assert metrics.metadata["num_pictures"] == len(NAMES)
+    assert json.loads(place.read("out/timing.json"))["shard_seconds"] == seconds
 
 
 # ---- bad input

@@ -4,10 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from compiled import IMAGE, SECRETS, Compiled
 from google.protobuf.json_format import ParseDict
 from kfp import components
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
@@ -16,11 +15,6 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from ndpnet.config import load_params
 from pipelines.compile import compile_all, compile_training
 
-IMAGE = f"registry.example/ndpnet@sha256:{'a' * 64}"
-SECRETS = {
-    "ndpnet-s3": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"],
-    "ndpnet-mlflow": ["MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"],
-}
 # of each graph its tasks, with the tasks that each waits for
 TRAINING = {
     "root": {"exit-handler-1": [], "report-outcome": ["exit-handler-1"]},
@@ -45,25 +39,6 @@ UNCACHED = {"version-data", "choose-categories", "register", "promote", "report-
 TRAININGS = {"exec-train-phase1", "exec-train-phase2"}
 
 
-class Compiled:
-    """The two documents of a compiled pipeline."""
-
-    def __init__(self, path: Path) -> None:
-        self.text = path.read_text()
-        self.pipeline, platforms = yaml.safe_load_all(self.text)
-        self.platforms = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-        self.executors = self.pipeline["deploymentSpec"]["executors"]
-
-    def graphs(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Each graph's tasks."""
-        found = {"root": self.pipeline["root"]["dag"]["tasks"]}
-        return found | {
-            name: component["dag"]["tasks"]
-            for name, component in self.pipeline["components"].items()
-            if "dag" in component
-        }
-
-
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     overrides = [f"cluster.image={IMAGE}", "runtime.devices=2", "cluster.node_selector={gpu: h100}"]
@@ -72,11 +47,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 
 def test_tasks_and_edges(compiled: Compiled) -> None:
-    edges = {
-        graph: {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()}
-        for graph, tasks in compiled.graphs().items()
-    }
-    assert edges == TRAINING
+    assert compiled.edges() == TRAINING
 
 
 def test_kfps_own_classes_take_it(compiled: Compiled, tmp_path: Path) -> None:
@@ -92,12 +63,7 @@ def test_kfps_own_classes_take_it(compiled: Compiled, tmp_path: Path) -> None:
 
 
 def test_what_looks_at_the_world_is_never_taken_from_the_cache(compiled: Compiled) -> None:
-    cached = {
-        name: task.get("cachingOptions", {}).get("enableCache", False)
-        for tasks in compiled.graphs().values()
-        for name, task in tasks.items()
-        if compiled.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
-    }
+    cached = compiled.cached_tasks()
     assert {name for name, is_cached in cached.items() if not is_cached} == UNCACHED
     assert {name for name, is_cached in cached.items() if is_cached} == {
         "synthesize",
@@ -209,12 +175,14 @@ def test_the_same_bytes_in_another_process_with_secrets_around(tmp_path: Path) -
         "import sys; from pathlib import Path; from ndpnet.config import load_params;"
         "from pipelines.compile import compile_all; compile_all(load_params(), Path(sys.argv[1]))"
     )
-    compile_all(load_params(), tmp_path / "here")
+    paths = compile_all(load_params(), tmp_path / "here")
+    assert [path.name for path in paths] == ["ndpnet-training.yaml", "ndpnet-inspection.yaml"]
     secret = {"AWS_SECRET_ACCESS_KEY": "very-secret-key", "MLFLOW_TRACKING_PASSWORD": "very-secret-word"}
     environment = os.environ | secret | {"PYTHONHASHSEED": "7"}
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "there")]
     subprocess.run(command, env=environment, check=True, timeout=120)
-    for path in sorted((tmp_path / "here").iterdir()):
+    assert sorted((tmp_path / "here").iterdir()) == sorted(paths)
+    for path in paths:
         assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
         assert b"very-secret" not in path.read_bytes()
 

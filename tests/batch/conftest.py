@@ -1,0 +1,55 @@
+"""A registered champion, and a prefix of pictures for each test."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from places import NAMES, NO_PICTURES, Place
+from registered import register_thresholds
+from samples import CATEGORY, Pipeline
+from servers import S3Server
+
+
+@pytest.fixture(scope="session")
+def pictures(data_dir: Path) -> list[bytes]:
+    """Good and defective ones."""
+    paths = sorted((data_dir / CATEGORY / "test").rglob("*.png"))
+    return [path.read_bytes() for path in (paths[0], *paths[-6:])]
+
+
+@pytest.fixture(scope="session")
+def registry(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of three versions: 1 is the champion, 2 finds nothing defective, 3 has no threshold. -> its address"""
+    return register_thresholds(pipeline, tmp_path_factory.mktemp("registry"), [0.4, 0.99, None])
+
+
+@pytest.fixture(scope="module")
+def services(registry: str, s3: S3Server, tracking_on: None) -> Iterator[None]:
+    """S3 and the registry, for this process and those it starts."""
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in (s3.environment() | {"MLFLOW_TRACKING_URI": registry}).items():
+            patch.setenv(name, value)
+        yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def bucket(s3: S3Server) -> str:
+    return s3.make_bucket()
+
+
+@pytest.fixture
+def place(s3: S3Server, bucket: str, pictures: list[bytes]) -> Place:
+    """Pictures under odd names, and what is none."""
+    place = Place(s3, bucket, uuid.uuid4().hex[:8])
+    for name, content in zip(NAMES, pictures, strict=True):
+        place.put(name, content)
+    for name in NO_PICTURES:
+        place.put(name, b"x")
+    return place

@@ -1,0 +1,71 @@
+"""`ndpnet pipeline inspect --local`: KFP's own engine, a process per task; killed, and run again."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from places import NAMES, Place
+from processes import TIME_LIMIT
+from registered import NAME
+from repositories import NDPNET
+
+from ndpnet.batch.plan import make_plan
+from ndpnet.batch.request import Request
+from ndpnet.batch.shard import inspect_shard
+from ndpnet.batch.summary import summarise
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("services")]
+
+
+def command(place: Place, folder: Path, *more: str) -> list[str]:
+    options = ["--model", NAME, "--out", place.out(), "--shards", "2", "--log-dir", str(folder / "kfp")]
+    return [*NDPNET, "pipeline", "inspect", place.prefix, "--local", *options, *more]
+
+
+def inspect(place: Place, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(place, folder), cwd=folder, capture_output=True, text=True, check=False, timeout=2 * TIME_LIMIT
+    )
+
+
+def kill_after_the_first_shard(place: Place, folder: Path) -> None:
+    """Start the run, and kill all of its processes once one shard has finished, and the other not."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command(place, folder), cwd=folder, start_new_session=True, **quiet)
+    deadline = time.monotonic() + TIME_LIMIT
+    while "inspect-shard' finished" not in "".join(path.read_text() for path in folder.rglob("run.log")):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline, "it never inspected"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_run_again_it_does_the_missing_shard_and_says_what_it_found(place: Place, tmp_path: Path) -> None:
+    place.put("a/x.png", b"no picture")
+    kill_after_the_first_shard(place, tmp_path)
+    assert len([name for name in place.listed() if name.startswith("shards/")]) == 1
+    finished = inspect(place, tmp_path)
+    lines = finished.stdout.splitlines()
+    assert finished.returncode == 1, finished.stderr
+    assert {"inspect-shard: reused", "inspect-shard: finished", "report-outcome: finished"} <= set(lines)
+    assert f"1 unreadable ({NAME} version 1, threshold 0.4000); results in {place.out()}" in lines[-1]
+    assert f"cannot read {place.prefix}/a/x.png: " in finished.stderr
+    by_engine = place.results()
+
+    plan = make_plan(Request(place.prefix, NAME, place.out("here")))
+    inspect_shard(place.out("here"), plan.id, 0)
+    assert summarise(place.out("here"), plan.id)["num_pictures"] == len(NAMES)
+    assert by_engine == place.results("here")
+
+
+def test_a_prefix_without_pictures_ends_with_its_line(place: Place, tmp_path: Path) -> None:
+    nothing = Place(place.server, place.bucket, f"{place.key}-nothing")
+    finished = inspect(nothing, tmp_path)
+    assert finished.returncode == 1
+    assert "plan-inspection failed; the end of its log:" in finished.stderr
+    assert f"no object under {nothing.prefix}/ (check bucket and prefix" in finished.stderr
+    assert "report-outcome: finished" in finished.stdout
