@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import docker
 import mlflow
@@ -176,7 +177,8 @@ def served(
     before = mlflow.get_tracking_uri()
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
-    shutil.copytree(connect().get_logged_model(record["model_id"]).artifact_location, tmp_path / "registered")
+    location = urlsplit(connect().get_logged_model(record["model_id"]).artifact_location)
+    shutil.copytree(unquote(location.path), tmp_path / "registered")
     mlflow.set_tracking_uri(before)
     (tmp_path / "registered").chmod(0o755)
     volumes = {str(tmp_path / "registered"): {"bind": "/model", "mode": "ro"}}
