@@ -145,6 +145,11 @@ def test_the_versions_are_those_of_the_compose_file() -> None:
     assert pods()["mlflow"]["containers"][0]["image"] == mlflow["name"]
 
 
+def test_the_server_is_told_what_the_compose_file_tells_it() -> None:
+    (container,) = pods()["mlflow"]["containers"]
+    assert set(COMPOSE["services"]["mlflow"]["environment"]) <= {each["name"] for each in container["env"]}
+
+
 def test_database_and_store_can_be_reached_by_mlflow_alone() -> None:
     policies = of_kind("NetworkPolicy")
     assert policies["nobody"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
