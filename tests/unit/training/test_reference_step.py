@@ -1,0 +1,82 @@
+"""A step of either phase against a plain transcription of the method: the same losses, the same gradients."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from ndpnet.config import load_params
+from ndpnet.inference.package import make_network
+from ndpnet.perceptual import VGGFeatures
+from ndpnet.synthesis.compose import Batch
+from ndpnet.training.phase1 import Phase1
+from ndpnet.training.phase2 import Phase2
+
+SOURCE = Path(__file__).parents[3] / "benchmarks/reference_step.py"
+SIZE = 64
+TRAINED = {1: ("encoder", "decoder"), 2: ("attention", "decoder", "segmentation")}
+
+
+@pytest.fixture(scope="module")
+def plain() -> ModuleType:
+    """The transcription: a script of benchmarks/, no part of the package."""
+    spec = importlib.util.spec_from_file_location("reference_step", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_batch() -> Batch:
+    """Three noisy surfaces; a square defect in the first, a single pixel in the second, none in the third."""
+    generator = torch.Generator().manual_seed(3)
+    clean, filling = torch.rand(2, 3, 3, SIZE, SIZE, generator=generator)
+    mask = torch.zeros(3, 1, SIZE, SIZE)
+    mask[0, 0, 10:30, 20:40] = 1
+    mask[1, 0, 33, 5] = 1
+    return Batch(clean, clean * (1 - mask) + filling * mask, mask)
+
+
+@pytest.mark.parametrize("phase", [1, 2])
+def test_losses_and_gradients_are_those_of_the_plain_transcription(plain: ModuleType, phase: int) -> None:
+    params = load_params(overrides=["model.base_width=4", "model.ffm_channels=8"])
+    torch.manual_seed(0)
+    network, batch = make_network(params.model).double(), Batch(*(each.double() for each in make_batch()))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    plain_vgg = plain.PlainVGG().double().requires_grad_(False)
+    plain_network = plain.PlainNetwork(4, 8).double()
+    plain_network.load_state_dict(network.state_dict())
+    plain_network.train()
+    mean, std = (torch.tensor(each, dtype=torch.float64) for each in (plain.IMAGENET_MEAN, plain.IMAGENET_STD))
+    convolutions = [(each.weight.data, each.bias.data) for each in plain_vgg.convolutions]
+    vgg = VGGFeatures(convolutions, (torch.diag(1 / std)[:, :, None, None], -mean / std))
+    if phase == 1:
+        expected = plain.phase1_terms(plain_network, plain_vgg, *batch)
+        terms = Phase1(network, vgg, params.losses).train()(batch)
+    else:
+        plain_network.encoder.eval()
+        focal = {"gamma": params.losses.focal_gamma, "alpha": params.losses.focal_alpha}
+        reference = torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64)
+        expected = plain.phase2_terms(plain_network, plain_vgg, *batch, reference=reference, **focal)
+        network.set_reference(reference)
+        terms = Phase2(network, vgg, params.losses).train()(batch)
+    assert terms.keys() == expected.keys()
+    for name, term in expected.items():
+        # the library's losses, and its attention, compute in single precision
+        torch.testing.assert_close(terms[name].double(), term, rtol=1e-5, atol=1e-7)
+    expected["loss"].backward()
+    terms["loss"].backward()
+    gradients = {name: each.grad for name, each in network.named_parameters()}
+    trained = [name for name in gradients if name.startswith(TRAINED[phase])]
+    for name, parameter in plain_network.named_parameters():
+        if name in trained:
+            scale = parameter.grad.abs().max()
+            assert scale > 0, name
+            assert (gradients[name] - parameter.grad).abs().max() < 1e-4 * scale, name
