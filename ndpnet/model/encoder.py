@@ -25,6 +25,13 @@ class Encoder(nn.Module):
         )
         self.downsample = nn.MaxPool2d(2)
 
+    def freeze(self) -> None:
+        """No gradient and no new BatchNorm statistics from here on; the caller keeps it in eval mode."""
+        self.requires_grad_(False)
+        self.eval()
+        for layer in self.layers:
+            layer.is_frozen = True
+
     def forward(self, image: torch.Tensor, num_layers: int = NUM_LAYERS) -> list[torch.Tensor]:
         """The first `num_layers` feature maps. image: (B, 3, H, W) -> [(B, C_l, H/2^(l-1), W/2^(l-1))]."""
         features: list[torch.Tensor] = []

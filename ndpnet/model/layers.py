@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -13,8 +15,25 @@ def make_norm(norm: str, num_channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(8, num_channels), num_channels)
 
 
-def conv_block(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:
+class ConvBlock(nn.Sequential):
     """Two conv3x3-norm-ReLU. (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+
+    is_frozen = False  # once set: the statistics of BatchNorm are fixed, and need no pass over the features
+
+    def forward(self, feats: torch.Tensor) -> torch.Tensor:
+        """Features, >= 0."""
+        if not self.is_frozen or not isinstance(self[1], nn.BatchNorm2d):
+            return super().forward(feats)
+        for convolution, norm in ((self[0], self[1]), (self[3], self[4])):
+            # into the weights anew each time: they are few, and may have been loaded or moved since
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            bias = norm.bias - scale * norm.running_mean
+            feats = F.relu_(F.conv2d(feats, convolution.weight * scale[:, None, None, None], bias, padding=1))
+        return feats
+
+
+def conv_block(in_channels: int, out_channels: int, norm: str) -> ConvBlock:
+    """An untrained block; `norm` as in `make_norm`."""
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
         layers += [
@@ -22,4 +41,4 @@ def conv_block(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:
             make_norm(norm, out_channels),
             nn.ReLU(inplace=True),
         ]
-    return nn.Sequential(*layers)
+    return ConvBlock(*layers)

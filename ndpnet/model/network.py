@@ -57,8 +57,7 @@ class NDPNet(nn.Module):
     def freeze_encoder(self) -> None:
         """No gradient and no new BatchNorm statistics in the encoder from here on, whatever `.train()` says."""
         self.is_encoder_frozen = True
-        self.encoder.requires_grad_(False)
-        self.encoder.eval()
+        self.encoder.freeze()
 
     def train(self, mode: bool = True) -> "NDPNet":
         """As `nn.Module.train`, but a frozen encoder stays in eval mode."""
