@@ -30,7 +30,20 @@ class MultiScaleSegmentation(nn.Module):
     ) -> list[torch.Tensor]:
         """Logits of AM_1..AM_3. Both: layers 1-3, (B, C_i, H/2^(i-1), ...) -> [(B, 1, H/2^(i-1), W/2^(i-1))]."""
         pairs = zip(self.heads, input_features[:NUM_SCALES], reconstruction_features[:NUM_SCALES], strict=True)
-        return [head(torch.cat([seen, rebuilt], dim=1)) for head, seen, rebuilt in pairs]
+        return [self._logit(head, seen, rebuilt) for head, seen, rebuilt in pairs]
+
+    def _logit(self, head: nn.Sequential, seen: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
+        """One head. (B, C_i, h, w) twice -> (B, 1, h, w)."""
+        if seen.requires_grad or not rebuilt.requires_grad:
+            return head(torch.cat([seen, rebuilt], dim=1))
+        # the first convolution in two halves: the gradient of the input's features is never asked for
+        block, to_logit = head
+        first, *others = block
+        of_seen, of_rebuilt = first.weight.chunk(2, dim=1)
+        feats = F.conv2d(seen, of_seen, padding=1) + F.conv2d(rebuilt, of_rebuilt, padding=1)
+        for layer in others:
+            feats = layer(feats)
+        return to_logit(feats)
 
 
 def blend_scales(logits: Sequence[torch.Tensor]) -> torch.Tensor:
