@@ -23,8 +23,8 @@ def from_patches(patches: torch.Tensor, patch_size: int, height: int, width: int
     K = patch_size
     C = D // (K * K)
     feats = patches.reshape(B, height // K, width // K, C, K, K)  # (B, N, C*K*K) -> (B, H/K, W/K, C, K, K)
-    feats = feats.permute(0, 3, 1, 4, 2, 5)  # -> (B, C, H/K, K, W/K, K)
-    return feats.reshape(B, C, height, width)
+    feats = feats.permute(0, 1, 4, 2, 5, 3)  # -> (B, H/K, K, W/K, K, C): channels last in memory
+    return feats.reshape(B, height, width, C).permute(0, 3, 1, 2)  # -> (B, C, H, W)
 
 
 class ReferenceRepair(nn.Module):
@@ -74,10 +74,22 @@ class FeatureFusion(nn.Module):
 
     def forward(self, branches: Sequence[torch.Tensor]) -> torch.Tensor:
         """Fused features F_out. branches: num_branches x (B, C, H, W) -> (B, C, H, W)."""
-        united = torch.stack(tuple(branches), dim=1)  # (B, branches, C, H, W)
-        hidden = self.squeeze(united.sum(dim=1))  # F_U (Eq. 6)
-        logits = torch.stack([branch(hidden) for branch in self.branch_logits], dim=1)
-        return (torch.softmax(logits, dim=1) * united).sum(dim=1)  # (Eq. 7-8)
+        # channels last all through: (B, C, H, W) -> (B, H, W, branches, C)
+        united = torch.stack([branch.permute(0, 2, 3, 1) for branch in branches], dim=3)
+        hidden = self.squeeze(united.sum(dim=3).permute(0, 3, 1, 2))  # F_U (Eq. 6)
+        weights = torch.softmax(self._logits(hidden), dim=3)
+        return (weights * united).sum(dim=3).permute(0, 3, 1, 2)  # (Eq. 7-8)
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits less the last branch's: the softmax sees differences alone. -> (B, H, W, branches, C)."""
+        *others, last = self.branch_logits
+        if not others:
+            return last(hidden).permute(0, 2, 3, 1).unsqueeze(3)
+        weight = torch.cat([each.weight - last.weight for each in others])
+        bias = torch.cat([each.bias - last.bias for each in others])
+        relative = F.conv2d(hidden, weight, bias, padding=last.padding)  # (B, (branches-1)*C, H, W)
+        relative = relative.permute(0, 2, 3, 1).unflatten(3, (len(others), -1))  # -> (B, H, W, branches-1, C)
+        return F.pad(relative, (0, 0, 0, 1))
 
 
 class ReferenceAttention(nn.Module):
