@@ -65,7 +65,9 @@ class Trainer:
         self.network: NDPNet = task.network
         train = plan.params.train
         parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=plan.phase.learning_rate, weight_decay=train.weight_decay)
+        optimizer = torch.optim.Adam(
+            parameters, lr=plan.phase.learning_rate, weight_decay=train.weight_decay, fused=True
+        )
         task = task.to(memory_format=torch.channels_last)
         self.task, self.optimizer = fabric.setup(task, optimizer)
         self.average = _averaged(self.network, train.ema_decay)
@@ -203,6 +205,8 @@ def make_fabric(params: Params) -> Fabric:
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first use
     torch.use_deterministic_algorithms(runtime.deterministic)
+    # a tool to find reads of memory that nothing was written to; a tenth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("runtime.accelerator is cuda, but no CUDA device is visible (use auto or cpu)")
     processes = fabric_processes(runtime.devices)
