@@ -203,6 +203,7 @@ class RuntimeConfig(Section):
     accelerator: Literal["auto", "cpu", "cuda"]
     devices: Positive
     deterministic: bool
+    recompute_features: bool
     checkpoint_seconds: NotNegative
     log_seconds: NotNegative
 

@@ -1,10 +1,13 @@
 """The one building block that encoder, decoder and segmentation heads share."""
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 def make_norm(norm: str, num_channels: int) -> nn.Module:
@@ -19,9 +22,17 @@ class ConvBlock(nn.Sequential):
     """Two conv3x3-norm-ReLU. (B, in_channels, H, W) -> (B, out_channels, H, W)."""
 
     is_frozen = False  # once set: the statistics of BatchNorm are fixed, and need no pass over the features
+    is_recomputed = False  # once set: the backward pass computes the block again instead of keeping what is inside
 
     def forward(self, feats: torch.Tensor) -> torch.Tensor:
         """Features, >= 0."""
+        if not self.is_recomputed or not torch.is_grad_enabled():
+            return self._compute(feats)
+        return checkpoint(
+            self._compute, feats, use_reentrant=False, preserve_rng_state=False, context_fn=self._second_time
+        )
+
+    def _compute(self, feats: torch.Tensor) -> torch.Tensor:
         if not self.is_frozen or not isinstance(self[1], nn.BatchNorm2d):
             return super().forward(feats)
         for convolution, norm in ((self[0], self[1]), (self[3], self[4])):
@@ -30,6 +41,24 @@ class ConvBlock(nn.Sequential):
             bias = norm.bias - scale * norm.running_mean
             feats = F.relu_(F.conv2d(feats, convolution.weight * scale[:, None, None, None], bias, padding=1))
         return feats
+
+    def _second_time(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), self._statistics_kept()
+
+    @contextmanager
+    def _statistics_kept(self) -> Iterator[None]:
+        """The same batch must not count twice in the running statistics."""
+        norms = [norm for norm in (self[1], self[4]) if isinstance(norm, nn.BatchNorm2d)]
+        kept = [dict(norm.named_buffers()) for norm in norms]
+        try:
+            for norm in norms:
+                for name, buffer in norm.named_buffers():
+                    setattr(norm, name, buffer.clone())
+            yield
+        finally:
+            for norm, buffers in zip(norms, kept, strict=True):
+                for name, buffer in buffers.items():
+                    setattr(norm, name, buffer)
 
 
 def conv_block(in_channels: int, out_channels: int, norm: str) -> ConvBlock:

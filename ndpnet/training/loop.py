@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ndpnet.config import Params, PhaseConfig
 from ndpnet.model import NDPNet
+from ndpnet.model.layers import ConvBlock
 from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.processes import fabric_processes
@@ -69,6 +70,9 @@ class Trainer:
             parameters, lr=plan.phase.learning_rate, weight_decay=train.weight_decay, fused=True
         )
         task = task.to(memory_format=torch.channels_last)
+        for block in task.modules():
+            if isinstance(block, ConvBlock):
+                block.is_recomputed = plan.params.runtime.recompute_features
         self.task, self.optimizer = fabric.setup(task, optimizer)
         self.average = _averaged(self.network, train.ema_decay)
         self.step = 0

@@ -12,6 +12,7 @@ from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.package import make_network, read_weights
+from ndpnet.model.layers import ConvBlock
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, to_unit
 from ndpnet.training.checkpoint import Checkpoint
@@ -227,3 +228,38 @@ def test_a_missing_gpu_is_one_line(pipeline: Pipeline) -> None:
         pytest.skip("there is one")
     with pytest.raises(ValueError, match=r"no CUDA device is visible \(use auto or cpu\)$"):
         make_fabric(params)
+
+
+def steps_of(pipeline: Pipeline, work_dir: Path, *overrides: str, phase: int) -> dict[str, torch.Tensor]:
+    trainer = make_trainer(pipeline, work_dir, *overrides, phase=phase)
+    for _ in range(3):
+        trainer.run_step()
+    return weights_of(trainer)
+
+
+@pytest.mark.parametrize(("phase", "precision"), [(1, "32-true"), (2, "32-true"), (2, "bf16-mixed")])
+def test_features_computed_twice_change_no_bit(
+    pipeline: Pipeline, tmp_path: Path, phase: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = []
+    compute = ConvBlock._compute
+    monkeypatch.setattr(ConvBlock, "_compute", lambda block, feats: (count.append(block), compute(block, feats))[1])
+    precision = f"train.precision={precision}"
+    kept = steps_of(pipeline, tmp_path / "kept", precision, phase=phase)
+    num_kept = len(count)
+    again = steps_of(pipeline, tmp_path / "again", precision, "runtime.recompute_features=true", phase=phase)
+    assert len(count) > 2 * num_kept  # statistics of a batch that is seen twice count once
+    assert_same_bits(kept, again)
+
+
+def test_a_phase_in_bf16_resumes_bit_for_bit(pipeline: Pipeline, tmp_path: Path) -> None:
+    weights = steps_of(pipeline, tmp_path / "one", "train.precision=bf16-mixed", phase=2)
+    first = make_trainer(pipeline, tmp_path / "two", "train.precision=bf16-mixed", phase=2)
+    first.run_step()
+    first.save()
+    second = make_trainer(pipeline, tmp_path / "two", "train.precision=bf16-mixed", phase=2)
+    second.run_step()
+    second.run_step()
+    assert_same_bits(weights, weights_of(second))
+    in_full = steps_of(pipeline, tmp_path / "full", phase=2)
+    assert not torch.equal(weights["decoder.to_image.weight"], in_full["decoder.to_image.weight"])
