@@ -8,6 +8,7 @@ import torch
 
 MAX_LOG2_GRID = 5
 NOISE_THRESHOLD = 0.5
+FIELDS_AT_ONCE = 2  # their arrays stay in a core's cache
 # cells that a rotated unit square can touch at the finest grid, and the lattice points around them
 LATTICE_SIZE = math.ceil(math.sqrt(2) * 2**MAX_LOG2_GRID) + 3
 
@@ -31,38 +32,53 @@ def draw_noise(rng: np.random.Generator, batch_size: int, max_log2_grid: int = M
     return NoiseDraw(*(torch.from_numpy(array.astype(np.float32)) for array in (cells, rotation, offset, angles)))
 
 
+def perlin_noise(draw: NoiseDraw, size: int) -> torch.Tensor:
+    """Gradient noise scaled by sqrt(2) to about [-1, 1]. -> (B, size, size)."""
+    noise = torch.empty(len(draw.cells), size, size)
+    for start in range(0, len(noise), FIELDS_AT_ONCE):
+        chosen = slice(start, start + FIELDS_AT_ONCE)
+        part = NoiseDraw(draw.cells[chosen], draw.rotation[chosen], draw.offset[chosen], draw.angles[chosen])
+        noise[chosen] = _noise(part, size)
+    return noise
+
+
+def _noise(draw: NoiseDraw, size: int) -> torch.Tensor:
+    """The noise of a few fields: on the way every array is written over as soon as it has served."""
+    u, v = _lattice_coordinates(draw, size)
+    column, row = u.floor(), v.floor()
+    u -= column
+    v -= row
+    index = column.add_(row, alpha=LATTICE_SIZE).long().flatten(1)  # (B, size*size)
+    gradients = [math.sqrt(2) * along(draw.angles).flatten(1) for along in (torch.cos, torch.sin)]
+
+    def corner(step_u: int, step_v: int, to_u: torch.Tensor, to_v: torch.Tensor) -> torch.Tensor:
+        first = step_v * LATTICE_SIZE + step_u
+        along_u, along_v = (each[:, first:].gather(1, index).view_as(u) for each in gradients)
+        return along_u.mul_(to_u).addcmul_(along_v, to_v)
+
+    past_u, past_v = u - 1, v - 1
+    corners = corner(0, 0, u, v), corner(1, 0, past_u, v), corner(0, 1, u, past_v), corner(1, 1, past_u, past_v)
+    fade_u, fade_v = _fade(u), _fade(v)
+    top, bottom = corners[0].lerp_(corners[1], fade_u), corners[2].lerp_(corners[3], fade_u)
+    return top.lerp_(bottom, fade_v)
+
+
 def _lattice_coordinates(draw: NoiseDraw, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotated pixel positions in lattice cells, from 0. -> two of (B, size, size)."""
+    """Rotated pixel positions in lattice cells, from 0: a part by column, one by row. -> two of (B, size, size)."""
     line = (torch.arange(size) + 0.5) / size - 0.5
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    cos, sin = torch.cos(draw.rotation)[:, None, None], torch.sin(draw.rotation)[:, None, None]
+    cos, sin = torch.cos(draw.rotation)[:, None], torch.sin(draw.rotation)[:, None]
     half_diagonal = math.sqrt(0.5)
-    u = (cos * x - sin * y + half_diagonal) * draw.cells[:, 0, None, None] + draw.offset[:, 0, None, None]
-    v = (sin * x + cos * y + half_diagonal) * draw.cells[:, 1, None, None] + draw.offset[:, 1, None, None]
-    return u, v
+    coordinates = []
+    for axis, (of_column, of_row) in enumerate(((cos, -sin), (sin, cos))):
+        cells, offset = draw.cells[:, axis, None], draw.offset[:, axis, None]
+        by_column = (of_column * line + half_diagonal) * cells + offset
+        coordinates.append(by_column[:, None, :] + (of_row * line * cells)[:, :, None])
+    return coordinates[0], coordinates[1]
 
 
 def _fade(t: torch.Tensor) -> torch.Tensor:
-    return t * t * t * (t * (t * 6 - 15) + 10)
-
-
-def perlin_noise(draw: NoiseDraw, size: int) -> torch.Tensor:
-    """Gradient noise scaled by sqrt(2) to about [-1, 1]. -> (B, size, size)."""
-    u, v = _lattice_coordinates(draw, size)
-    column, row = u.floor(), v.floor()
-    u, v = u - column, v - row
-    index = (row.long() * LATTICE_SIZE + column.long()).flatten(1)  # (B, size*size)
-    gradient_u, gradient_v = torch.cos(draw.angles).flatten(1), torch.sin(draw.angles).flatten(1)
-
-    def corner(step_u: int, step_v: int) -> torch.Tensor:
-        at = index + (step_v * LATTICE_SIZE + step_u)
-        along_u, along_v = gradient_u.gather(1, at).view_as(u), gradient_v.gather(1, at).view_as(v)
-        return along_u * (u - step_u) + along_v * (v - step_v)
-
-    fade_u, fade_v = _fade(u), _fade(v)
-    top = torch.lerp(corner(0, 0), corner(1, 0), fade_u)
-    bottom = torch.lerp(corner(0, 1), corner(1, 1), fade_u)
-    return math.sqrt(2) * torch.lerp(top, bottom, fade_v)
+    """6 t^5 - 15 t^4 + 10 t^3."""
+    return (t * 6).sub_(15).mul_(t).add_(10).mul_(t).mul_(t).mul_(t)
 
 
 def blob_masks(rng: np.random.Generator, batch_size: int, size: int) -> torch.Tensor:
@@ -84,9 +100,15 @@ def line_masks(
     A coarser grid gives fewer, longer lines. Not in the paper, whose blobs hold nothing like a crack or a scratch.
     """
     noise = perlin_noise(draw_noise(rng, batch_size, max_log2_grid), size)
-    slope_y, slope_x = torch.gradient(noise, dim=(1, 2))
-    distance = noise.abs() / (slope_x.square() + slope_y.square()).sqrt().clamp(min=1e-6)  # pixels, to first order
     width = torch.from_numpy(rng.uniform(min_width, max_width, (batch_size, 1, 1)).astype(np.float32))
     window = perlin_noise(draw_noise(rng, batch_size, max_log2_grid=2), size)
     cut = torch.from_numpy(rng.uniform(0.0, 0.4, (batch_size, 1, 1)).astype(np.float32))
-    return (distance < width / 2) & (window > cut)
+    parts = zip(*(each.split(FIELDS_AT_ONCE) for each in (noise, width, window, cut)), strict=True)
+    return torch.cat([_near_zero(noise, width / 2) & (window > cut) for noise, width, window, cut in parts])
+
+
+def _near_zero(noise: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """Where a zero is nearer than `reach` pixels, to first order. (B, size, size), (B, 1, 1) -> bool."""
+    slope_y, slope_x = torch.gradient(noise, dim=(1, 2))
+    squared_slope = slope_y.square_().addcmul_(slope_x, slope_x)
+    return noise.square() < squared_slope.clamp_(min=1e-12).mul_(reach.square())
