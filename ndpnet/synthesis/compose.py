@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from ndpnet.synthesis.bank import DefectBank
 
+FILLING = ("source_gain", "source_bias", "is_grey", "plain_contrast", "is_dark", "is_plain", "beta", "softness")
+
 
 class Batch(NamedTuple):
     """clean, defective: (B, 3, P, P) in [0, 1]; mask: (B, 1, P, P), 1 = defect."""
@@ -77,6 +79,9 @@ class DefectComposer:
         self.patch_size = bank.patch_size
         self.bit_shifts = torch.arange(7, -1, -1, device=device, dtype=torch.uint8)
         self.is_grey_surface = bool((images[:64, ..., 0] == images[:64, ..., 2]).all())
+        self.window_sizes = (
+            window_sums(torch.ones(1, self.patch_size, self.patch_size, dtype=torch.uint8)).to(device).view(-1)
+        )
         self.epoch, self.order = -1, np.empty(0, dtype=int)  # the shuffled epoch in use
 
     def batch(self, step: int, batch_size: int, *, rank: int = 0, num_ranks: int = 1) -> Batch:
@@ -119,59 +124,104 @@ class DefectComposer:
 
     def compose(self, draws: list[SampleDraw]) -> Batch:
         """Carry out the draws (Eq. 1 with beta). -> Batch of len(draws) samples."""
+        clean = self._surfaces(draws)
+        mask = self._masks(draws)
+        return Batch(clean, self._defective(clean, mask, draws), mask[:, None].float())
 
-        def column(name: str) -> torch.Tensor:
-            values = torch.tensor([getattr(draw, name) for draw in draws], dtype=torch.float32, device=self.device)
-            return values.view(-1, 1, 1, 1)
+    def _defective(self, clean: torch.Tensor, mask: torch.Tensor, draws: list[SampleDraw]) -> torch.Tensor:
+        """Eq. 1 with beta, at the pixels of defects alone. (B, 3, P, P), uint8 (B, P, P) -> (B, 3, P, P)."""
+        pixels = clean.permute(0, 2, 3, 1).contiguous().view(-1, 3)  # (B*P*P, 3)
+        is_soft = any(draw.softness > 0 for draw in draws)
+        reach = window_sums(mask) if is_soft else mask
+        at = reach.flatten().nonzero()[:, 0]  # (n,) of B*P*P
+        sample = at // self.patch_size**2
+        of_sample = self._columns(draws)
+        column = {name: values[sample, None] for name, values in of_sample.items()}  # (n, 1) each
+        surface = pixels[at]
+        filling = self._natural_pixels(draws, at, sample)
+        filling = (filling * column["source_gain"] + column["source_bias"]).clamp_(0, 1)
+        filling = torch.lerp(filling, filling.mean(dim=1, keepdim=True), column["is_grey"])
+        if any(draw.is_plain for draw in draws):
+            plain = plain_level(clean, of_sample["plain_contrast"], of_sample["is_dark"])
+            filling = torch.lerp(filling, plain[sample, None], column["is_plain"])
+        filling = torch.lerp(filling, surface, column["beta"])
+        if is_soft:
+            inside = mask.flatten()[at, None].float()
+            share = reach.flatten()[at, None] / self.window_sizes[at % self.patch_size**2, None]
+            filling = blend(surface, filling, torch.lerp(inside, share, column["softness"]))
+        defective = pixels.clone()
+        defective[at] = filling
+        return defective.view(clean.shape[0], self.patch_size, self.patch_size, 3).permute(0, 3, 1, 2)
 
-        clean = self._surfaces(draws, column("surface_gain"))
-        mask = self._masks(draws) * (1 - column("is_defect_free"))
-        natural = self._naturals(draws)
-        natural = (natural * column("source_gain") + column("source_bias")).clamp(0, 1)
-        natural = torch.lerp(natural, natural.mean(dim=1, keepdim=True).expand_as(natural), column("is_grey"))
-        plain = plain_level(clean, column("plain_contrast"), column("is_dark"))
-        natural = torch.lerp(natural, plain.expand_as(natural), column("is_plain"))
-        alpha = soften(mask, column("softness")) if self.recipe.edge_softness else mask
-        filling = torch.lerp(natural, clean, column("beta"))
-        return Batch(clean, blend(clean, filling, alpha), mask)
+    def _columns(self, draws: list[SampleDraw]) -> dict[str, torch.Tensor]:
+        """What the draws say of a filling, (B,) each."""
+        values = [[float(getattr(draw, name)) for name in FILLING] for draw in draws]
+        table = torch.tensor(values, dtype=torch.float32, device=self.device)
+        return dict(zip(FILLING, table.unbind(1), strict=True))
 
-    def _surfaces(self, draws: list[SampleDraw], gain: torch.Tensor) -> torch.Tensor:
+    def _natural_pixels(self, draws: list[SampleDraw], at: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+        """Pixels of the sources under their symmetries. at: (n,) of B*P*P, sample: (n,) -> (n, 3) in [0, 1]."""
+        P = self.patch_size
+        chosen = torch.tensor([[draw.source, draw.source_symmetry] for draw in draws], device=self.device)
+        source, symmetry = chosen[sample].unbind(1)
+        row, column = turned_back(at // P % P, at % P, symmetry, P)
+        return self.sources.view(-1, 3)[(source * P + row) * P + column].float() / 255
+
+    def _surfaces(self, draws: list[SampleDraw]) -> torch.Tensor:
         P = self.patch_size
         free_rows, free_columns = self.images.shape[1] - P + 1, self.images.shape[2] - P + 1
         crops = []
         for draw in draws:
             top, left = int(draw.top * free_rows), int(draw.left * free_columns)
             crops.append(self.images[draw.image, top : top + P, left : left + P])
-        images = to_unit(torch.stack(crops))
+        images = torch.stack(crops)
         if self.recipe.surface_symmetries:
-            images = apply_symmetries(images, [draw.surface_symmetry for draw in draws])
-        return (images * gain).clamp(0, 1) if self.recipe.surface_jitter else images
+            images = apply_symmetries(images.permute(0, 3, 1, 2), [draw.surface_symmetry for draw in draws])
+            images = images.permute(0, 2, 3, 1)
+        images = to_unit(images)
+        if self.recipe.surface_jitter:
+            gains = torch.tensor([draw.surface_gain for draw in draws], dtype=torch.float32, device=self.device)
+            images.mul_(gains.view(-1, 1, 1, 1)).clamp_(max=1)
+        return images
 
     def _masks(self, draws: list[SampleDraw]) -> torch.Tensor:
+        """uint8 (B, P, P), empty where a sample is to be free of defects."""
         packed = self.masks[[draw.mask for draw in draws]]  # (B, P, P/8)
-        bits = (packed[..., None] >> self.bit_shifts) & 1  # (B, P, P/8, 8)
-        masks = bits.flatten(2)[:, None].float()  # -> (B, 1, P, P)
-        return apply_symmetries(masks, [draw.mask_symmetry for draw in draws])
+        packed[[index for index, draw in enumerate(draws) if draw.is_defect_free]] = 0
+        bits = (packed[..., None] >> self.bit_shifts).bitwise_and_(1)  # (B, P, P/8, 8)
+        masks = bits.flatten(2)[:, None]  # -> (B, 1, P, P)
+        return apply_symmetries(masks, [draw.mask_symmetry for draw in draws])[:, 0]
 
-    def _naturals(self, draws: list[SampleDraw]) -> torch.Tensor:
-        sources = to_unit(self.sources[[draw.source for draw in draws]])
-        return apply_symmetries(sources, [draw.source_symmetry for draw in draws])
+
+def turned_back(
+    row: torch.Tensor, column: torch.Tensor, symmetry: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where a pixel was before `apply_symmetries` moved it. row, column, symmetry: (n,) -> row, column."""
+    is_transposed = symmetry & 4 > 0
+    row, column = torch.where(is_transposed, column, row), torch.where(is_transposed, row, column)
+    return torch.where(symmetry & 2 > 0, size - 1 - row, row), torch.where(symmetry & 1 > 0, size - 1 - column, column)
+
+
+def window_sums(mask: torch.Tensor) -> torch.Tensor:
+    """Sums over 3x3 pixels, fewer at the border. uint8 (B, P, P) -> uint8 (B, P, P)."""
+    padded = F.pad(mask, (1, 1, 1, 1))
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
 
 
 def blend(clean: torch.Tensor, filling: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """I_ad = I_o (1 - I_m) + filling I_m (Eq. 1). clean, filling: (B, 3, H, W), mask: (B, 1, H, W) -> (B, 3, H, W)."""
+    """I_ad = I_o (1 - I_m) + filling I_m (Eq. 1), for shapes that broadcast, as (n, 3), (n, 3), (n, 1) -> (n, 3)."""
     return clean * (1 - mask) + filling * mask
 
 
 def plain_level(clean: torch.Tensor, contrast: torch.Tensor, is_dark: torch.Tensor) -> torch.Tensor:
-    """A grey per image: its mean moved by `contrast` of the way to black or white. (B, 3, H, W) -> (B, 1, 1, 1)."""
-    mean = clean.mean(dim=(1, 2, 3), keepdim=True)
-    return torch.lerp(mean, 1 - is_dark, contrast)
+    """A grey per image: its mean moved by `contrast` of the way to black or white. (B, 3, H, W), (B,), (B,) -> (B,)."""
+    return torch.lerp(clean.mean(dim=(1, 2, 3)), 1 - is_dark, contrast)
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:
     """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1]."""
-    return images.permute(0, 3, 1, 2).float() / 255
+    return images.permute(0, 3, 1, 2).float().div_(255)
 
 
 def apply_symmetries(images: torch.Tensor, symmetries: list[int]) -> torch.Tensor:
@@ -180,12 +230,6 @@ def apply_symmetries(images: torch.Tensor, symmetries: list[int]) -> torch.Tenso
     images = torch.where(code & 1 > 0, images.flip(3), images)
     images = torch.where(code & 2 > 0, images.flip(2), images)
     return torch.where(code & 4 > 0, images.transpose(2, 3), images)
-
-
-def soften(mask: torch.Tensor, softness: torch.Tensor) -> torch.Tensor:
-    """Blend a mask with its 3x3 mean: a lens never shows a hard edge. mask: (B, 1, H, W), softness: (B, 1, 1, 1)."""
-    blurred = F.avg_pool2d(mask, 3, stride=1, padding=1, count_include_pad=False)
-    return torch.lerp(mask, blurred, softness)
 
 
 def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:

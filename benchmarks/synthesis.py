@@ -1,0 +1,128 @@
+"""Artificial defects per second of one core: masks, and images composed from a bank; what a training step waits.
+
+    python benchmarks/synthesis.py [--size 256] [--rounds 7] [-P NAME=VALUE ...]
+
+Masks per second of processor time on one thread, in turn with a plain numpy transcription of the same noise that
+computes one mask after the other; images per second that `DefectComposer` composes in batches of 8, draws included,
+with the settings of `params.yaml` and with the paper's. Minimum, median and maximum over the rounds. The last lines
+are the share of a training step that is spent on composing its batch, which happens in the same thread: nothing is
+hidden behind the step. -P reaches that step (train.precision=bf16-mixed).
+"""
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from training_step import spread
+
+from ndpnet.config import load_params
+from ndpnet.inference.package import make_network
+from ndpnet.model.denormals import denormals_flushed
+from ndpnet.synthesis.bank import DefectBank
+from ndpnet.synthesis.compose import DefectComposer
+from ndpnet.synthesis.perlin import blob_masks, line_masks
+from ndpnet.training.checkpoint import Checkpoint
+from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
+from ndpnet.training.phase2 import Phase2
+from ndpnet.training.run import recipe_of
+
+COUNT, BATCH = 16, 8
+NUM_STEPS = 3
+
+
+def main() -> None:
+    """Print every figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("-P", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    size = arguments.size
+    makers = {
+        "masks, plain": lambda: [plain_mask(rng, size) for _ in range(COUNT)],
+        "masks, ndpnet": lambda: blob_masks(rng, COUNT, size),
+        "lines, ndpnet": lambda: line_masks(rng, COUNT, size),
+    }
+    for profile in ("demo", "paper"):
+        composer = make_composer(profile, size)
+        makers[f"images, {profile}"] = lambda composer=composer: [composer.batch(step, BATCH) for step in (0, 1)]
+    report(makers, arguments.rounds)
+    with denormals_flushed(), tempfile.TemporaryDirectory() as folder:
+        report_wait(size, arguments.overrides, Path(folder))
+
+
+def report(makers: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Time what makes 16 of a thing, all in turn."""
+    speeds: dict[str, list[float]] = {name: [] for name in makers}
+    for number in range(rounds + 1):
+        for name, make in makers.items():
+            started = time.process_time()
+            make()
+            if number:  # the first one warms up
+                speeds[name].append(COUNT / (time.process_time() - started))
+    for name, values in speeds.items():
+        print(f"{name:14} {spread(values)} a second", flush=True)
+    ratios = [ours / plain for plain, ours in zip(speeds["masks, plain"], speeds["masks, ndpnet"], strict=True)]
+    print(f"{'masks, ratio':14} {spread(ratios)}")
+
+
+def plain_mask(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Perlin noise above 0.5, as the method's words have it. -> bool (size, size)."""
+    cells, angle, offset = 2 ** rng.integers(0, 6, 2), rng.uniform(0, 2 * math.pi), rng.uniform(0, 1, 2)
+    angles = rng.uniform(0, 2 * math.pi, (60, 60))
+    y, x = (np.indices((size, size)) + 0.5) / size - 0.5
+    u = (math.cos(angle) * x - math.sin(angle) * y + math.sqrt(0.5)) * cells[0] + offset[0]
+    v = (math.sin(angle) * x + math.cos(angle) * y + math.sqrt(0.5)) * cells[1] + offset[1]
+    noise = np.zeros((size, size))
+    for step_v, step_u in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        j, i = v.astype(int) + step_v, u.astype(int) + step_u
+        ramp = np.cos(angles[j, i]) * (u - i) + np.sin(angles[j, i]) * (v - j)
+        noise += ramp * falloff(np.abs(u - i)) * falloff(np.abs(v - j))
+    return math.sqrt(2) * noise > 0.5
+
+
+def falloff(distance: np.ndarray) -> np.ndarray:
+    """Weight of a corner, by Perlin's quintic."""
+    return 1 - (6 * distance**5 - 15 * distance**4 + 10 * distance**3)
+
+
+def make_composer(profile: str, size: int) -> DefectComposer:
+    """Over noise, with a small bank of the profile's mix."""
+    rng, params = np.random.default_rng(0), load_params(profile=profile)
+    num_lines = round(64 * params.synthesis.line_share)
+    masks = np.concatenate([blob_masks(rng, 64 - num_lines, size).numpy(), line_masks(rng, num_lines, size).numpy()])
+    images, sources = rng.integers(0, 256, (2, 64, size, size, 3), dtype=np.uint8)
+    bank, recipe = DefectBank(np.packbits(masks, axis=-1), sources), recipe_of(params, params.train.phase2)
+    return DefectComposer(images, bank, recipe, seed=0, phase=2, device=torch.device("cpu"))
+
+
+def report_wait(size: int, overrides: list[str], folder: Path) -> None:
+    """Share of steps of phase 2 that composing takes; batch 8, width 16, no VGG: the quickest steps there are."""
+    params = load_params(overrides=overrides)
+    fabric = make_fabric(params)
+    network, composer = make_network(params.model), make_composer("demo", size)
+    network.set_reference(torch.rand(1, 3, size, size))
+    plan = PhasePlan("phase 2", params, params.train.phase2, len(composer.images))
+    trainer = Trainer(fabric, Phase2(network, None, params.losses), composer, plan, Checkpoint(folder))
+    trainer.run_step()
+    waits, steps = [], []
+    for _ in range(NUM_STEPS):
+        started = time.process_time()
+        composer.batch(trainer.step, BATCH)
+        composed = time.process_time()
+        trainer.run_step()
+        waits.append(composed - started)
+        steps.append(time.process_time() - composed)
+    shares = [100 * wait / step for wait, step in zip(waits, steps, strict=True)]
+    print(f"{'wait for data':14} {spread(shares)} % of a step of {1e3 * sorted(steps)[1]:.0f} ms {' '.join(overrides)}")
+
+
+if __name__ == "__main__":
+    main()
