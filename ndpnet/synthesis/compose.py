@@ -135,14 +135,15 @@ class DefectComposer:
         reach = window_sums(mask) if is_soft else mask
         at = reach.flatten().nonzero()[:, 0]  # (n,) of B*P*P
         sample = at // self.patch_size**2
-        of_sample = self._columns(draws)
-        column = {name: values[sample, None] for name, values in of_sample.items()}  # (n, 1) each
-        surface = pixels[at]
+        table = self._table(draws)
+        # index_select: torch copies whole rows, where an index in brackets goes number by number
+        column = dict(zip(FILLING, table.index_select(0, sample).split(1, dim=1), strict=True))  # (n, 1) each
+        surface = pixels.index_select(0, at)
         filling = self._natural_pixels(draws, at, sample)
         filling = (filling * column["source_gain"] + column["source_bias"]).clamp_(0, 1)
         filling = torch.lerp(filling, filling.mean(dim=1, keepdim=True), column["is_grey"])
         if any(draw.is_plain for draw in draws):
-            plain = plain_level(clean, of_sample["plain_contrast"], of_sample["is_dark"])
+            plain = plain_level(clean, *(table[:, FILLING.index(name)] for name in ("plain_contrast", "is_dark")))
             filling = torch.lerp(filling, plain[sample, None], column["is_plain"])
         filling = torch.lerp(filling, surface, column["beta"])
         if is_soft:
@@ -153,19 +154,18 @@ class DefectComposer:
         defective[at] = filling
         return defective.view(clean.shape[0], self.patch_size, self.patch_size, 3).permute(0, 3, 1, 2)
 
-    def _columns(self, draws: list[SampleDraw]) -> dict[str, torch.Tensor]:
-        """What the draws say of a filling, (B,) each."""
+    def _table(self, draws: list[SampleDraw]) -> torch.Tensor:
+        """What the draws say of a filling. -> (B, len(FILLING))."""
         values = [[float(getattr(draw, name)) for name in FILLING] for draw in draws]
-        table = torch.tensor(values, dtype=torch.float32, device=self.device)
-        return dict(zip(FILLING, table.unbind(1), strict=True))
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
 
     def _natural_pixels(self, draws: list[SampleDraw], at: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
         """Pixels of the sources under their symmetries. at: (n,) of B*P*P, sample: (n,) -> (n, 3) in [0, 1]."""
         P = self.patch_size
         chosen = torch.tensor([[draw.source, draw.source_symmetry] for draw in draws], device=self.device)
-        source, symmetry = chosen[sample].unbind(1)
+        source, symmetry = chosen.index_select(0, sample).unbind(1)
         row, column = turned_back(at // P % P, at % P, symmetry, P)
-        return self.sources.view(-1, 3)[(source * P + row) * P + column].float() / 255
+        return self.sources.view(-1, 3).index_select(0, (source * P + row) * P + column).float().div_(255)
 
     def _surfaces(self, draws: list[SampleDraw]) -> torch.Tensor:
         P = self.patch_size
@@ -226,10 +226,12 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
 
 def apply_symmetries(images: torch.Tensor, symmetries: list[int]) -> torch.Tensor:
     """One of the square's 8 symmetries per image: bit 0 mirrors, 1 flips, 2 transposes. (B, C, S, S) -> same."""
-    code = torch.tensor(symmetries, device=images.device).view(-1, 1, 1, 1)
-    images = torch.where(code & 1 > 0, images.flip(3), images)
-    images = torch.where(code & 2 > 0, images.flip(2), images)
-    return torch.where(code & 4 > 0, images.transpose(2, 3), images)
+    turned = []
+    for image, code in zip(images, symmetries, strict=True):
+        mirrored = [axis for bit, axis in ((1, 2), (2, 1)) if code & bit]
+        image = image.flip(mirrored) if mirrored else image  # noqa: PLW2901
+        turned.append(image.transpose(1, 2) if code & 4 else image)
+    return torch.stack(turned)
 
 
 def _to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
