@@ -1,0 +1,115 @@
+"""Pixel metrics: seconds for 100 maps, and how exact and streamed ones grow with the number of maps.
+
+    python benchmarks/metrics.py [--size 256] [--rounds 5] [--counts 100 1000 10000]
+
+First PROAUC, and both pixel metrics at once, of 100 maps of noise with blob masks (Perlin) and with masks that are
+noise pixel by pixel, where nearly every defect pixel is a region of its own; processor time on one thread, minimum,
+median and maximum over the rounds. Then, for every count, both ways in a process of its own: peak memory above the
+libraries and the time of all, with the differences of the streamed values from the exact ones beside the errors that
+they state. A map is made when it is needed: the exact
+way must keep them all, so it goes to 2,000; the stream keeps none.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from training_step import peak_mib, spread
+
+from ndpnet.evaluation import metrics
+from ndpnet.evaluation.streaming import PixelStream
+from ndpnet.synthesis.perlin import blob_masks
+
+NUM_MAPS = 100
+MAX_EXACT = 2_000  # maps: 1 GiB for 1,000 of 256x256
+WAYS = ("exact", "streamed")
+
+
+def main() -> None:
+    """Print both tables; as a child, one row of the second."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--counts", type=int, nargs="*", default=[100, 1_000, 10_000])
+    parser.add_argument("--child", nargs=2, metavar=("WAY", "COUNT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        return print(json.dumps(measure(arguments.child[0], int(arguments.child[1]), arguments.size)))
+    for kind in ("blob", "noise"):
+        maps, masks = (np.stack(each) for each in zip(*pictures(NUM_MAPS, arguments.size, kind=kind), strict=True))
+        for name in ("pro_auc", "pixel_metrics"):
+            compute = getattr(metrics, name)
+            print(f"{NUM_MAPS} maps, {kind} masks, {name:13} {seconds_of(compute, maps, masks, arguments.rounds)} s")
+    for count in arguments.counts:
+        ways = WAYS if count <= MAX_EXACT else WAYS[1:]
+        rows = {way: run_child(way, count, arguments.size) for way in ways}
+        for way, row in rows.items():
+            print(f"{count:6d} maps, {way:8} {row['seconds']:7.2f} s {row['peak_mib']:7.0f} MiB", end="")
+            has_both = way == "streamed" and len(rows) == len(WAYS)
+            print(f"  {error_of(rows['exact'], row)}" if has_both else "", flush=True)
+    return None
+
+
+def seconds_of(compute: Callable[..., object], maps: np.ndarray, masks: np.ndarray, rounds: int) -> str:
+    """Spread of the processor time."""
+    seconds = []
+    for _ in range(rounds):
+        started = time.process_time()
+        compute(maps, masks)
+        seconds.append(time.process_time() - started)
+    return spread(seconds)
+
+
+def pictures(count: int, size: int, *, kind: str = "blob") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Maps of noise in [0, 1], higher where the mask is. -> float32 (size, size), bool (size, size)."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        blob = blob_masks(rng, 1, size)[0].numpy()
+        mask = blob if kind == "blob" else rng.random((size, size)) < 0.05
+        yield 0.7 * rng.beta(2, 8, (size, size)).astype(np.float32) + np.float32(0.25) * mask, mask
+
+
+def measure(way: str, count: int, size: int) -> dict[str, float]:
+    """Seconds, without making the maps, peak memory and values of one way."""
+    before = peak_mib()
+    if way == "exact":
+        maps, masks = (list(each) for each in zip(*pictures(count, size), strict=True))
+        started = time.process_time()
+        values = dict(zip(("pixel_auroc", "pro_auc"), metrics.pixel_metrics(maps, masks), strict=True))
+        seconds = time.process_time() - started
+    else:
+        stream, seconds = PixelStream(), 0.0
+        for anomaly_map, mask in pictures(count, size):
+            started = time.process_time()
+            stream.add(anomaly_map, mask)
+            seconds += time.process_time() - started
+        values = vars(stream.metrics())
+    return {"seconds": seconds, "peak_mib": peak_mib() - before} | values
+
+
+def error_of(exact: dict[str, float], streamed: dict[str, float]) -> str:
+    """Differences and the errors stated."""
+    names = ("pixel_auroc", "pro_auc")
+    parts = [
+        f"{name} off by {abs(streamed[name] - exact[name]):.1e} <= {streamed[f'{name}_error']:.1e}" for name in names
+    ]
+    return ", ".join(parts)
+
+
+def run_child(way: str, count: int, size: int) -> dict[str, float]:
+    """One row, from a new process."""
+    command = [sys.executable, __file__, "--size", str(size), "--child", way, str(count)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        sys.exit(finished.stderr)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

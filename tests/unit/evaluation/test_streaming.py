@@ -1,0 +1,123 @@
+"""The streamed metrics against the exact ones: within the error they state, which is small, however they are merged."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ndpnet.evaluation import metrics
+from ndpnet.evaluation.streaming import NUM_BINS, PixelStream, StreamedMetrics
+
+SHAPE = (3, 6, 5)
+
+
+def streamed(maps: np.ndarray, masks: np.ndarray, **settings: np.ndarray) -> PixelStream:
+    stream = PixelStream()
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        stream.add(anomaly_map, mask, **settings)
+    return stream
+
+
+def assert_within_errors(result: StreamedMetrics, exact: tuple[float, float]) -> None:
+    rounding = 1e-12
+    assert abs(result.pixel_auroc - exact[0]) <= result.pixel_auroc_error + rounding
+    assert abs(result.pro_auc - exact[1]) <= result.pro_auc_error + rounding
+
+
+def realistic(count: int = 20, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy maps in [0, 1] that are higher in one square and one speck per image."""
+    rng = np.random.default_rng(3)
+    masks = np.zeros((count, size, size), dtype=bool)
+    for mask in masks[::2]:
+        row, column = rng.integers(0, size - 12, 2)
+        mask[row : row + 12, column : column + 8] = True
+        mask[rng.integers(size), rng.integers(size)] = True
+    return rng.beta(2, 8, masks.shape).astype(np.float32) * 0.7 + 0.25 * masks, masks
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    hnp.arrays(np.float64, SHAPE, elements=st.floats(-1e3, 1e3) | st.floats(0.5, 0.501)),
+    hnp.arrays(bool, SHAPE),
+    st.floats(0.01, 1.0),
+)
+def test_no_scores_and_no_limit_break_the_stated_error(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> None:
+    exact = metrics.pixel_metrics(maps, masks, max_fpr)
+    result = streamed(maps, masks).metrics(max_fpr)
+    assert (result is None) == (exact is None)
+    if result is not None:
+        assert_within_errors(result, exact)
+
+
+def test_the_error_of_an_order_that_is_lost_is_the_largest_possible() -> None:
+    # one bin: the defect may be above or below all good pixels
+    maps = np.full((1, 1, 5), 0.5) + np.array([4, 0, 1, 2, 3]) * 1e-6
+    masks = np.array([[[True, False, False, False, False]]])
+    result = streamed(maps, masks).metrics(1.0)
+    assert (result.pixel_auroc, result.pixel_auroc_error) == (0.5, 0.5)
+    assert metrics.pixel_auroc(maps, masks) == 1.0
+    assert (result.pro_auc, result.pro_auc_error) == (0.5, 0.5)
+
+
+def test_ties_and_scores_that_bins_can_tell_apart_are_exact() -> None:
+    rng = np.random.default_rng(0)
+    masks = rng.random((6, 20, 20)) < 0.2
+    maps = rng.integers(-4, 5, masks.shape) / 4
+    result = streamed(maps, masks).metrics()
+    assert (result.pixel_auroc, result.pro_auc) == pytest.approx(metrics.pixel_metrics(maps, masks), abs=1e-12)
+    maps[maps == 0] = -0.0  # the same number
+    assert streamed(maps, masks).metrics() == result
+
+
+def test_errors_of_maps_as_they_are_stay_below_a_thousandth() -> None:
+    maps, masks = realistic()
+    result = streamed(maps, masks).metrics()
+    assert_within_errors(result, metrics.pixel_metrics(maps, masks))
+    assert 0 < result.pixel_auroc_error < 1e-3
+    assert 0 < result.pro_auc_error < 1e-3
+
+
+def test_workers_merge_into_what_one_would_have_counted() -> None:
+    maps, masks = realistic()
+    whole = streamed(maps, masks)
+    parts = [streamed(maps[chosen], masks[chosen]) for chosen in (slice(13, 20), slice(0, 5), slice(5, 13))]
+    merged = PixelStream()
+    for part in parts:
+        merged.merge(part)
+    assert np.array_equal(merged.good, whole.good)
+    assert np.array_equal(merged.defect, whole.defect)
+    np.testing.assert_allclose(merged.overlap, whole.overlap, rtol=1e-12)
+    assert merged.metrics().pro_auc == pytest.approx(whole.metrics().pro_auc, abs=1e-12)
+    assert parts[0].good.sum() < whole.good.sum()  # the parts are left as they were
+
+
+def test_pixels_outside_the_region_of_interest_do_not_count() -> None:
+    maps, masks = realistic()
+    roi = np.zeros(maps.shape[1:], dtype=bool)
+    roi[10:50, 5:40] = True
+    result = streamed(maps, masks, roi=roi).metrics()
+    assert_within_errors(result, metrics.pixel_metrics(maps, masks, roi=roi))
+    assert streamed(maps, masks, roi=roi).good.sum() + streamed(maps, masks, roi=roi).defect.sum() == 20 * roi.sum()
+
+
+def test_memory_does_not_grow_and_images_may_differ_in_size() -> None:
+    stream = PixelStream()
+    size = stream.good.nbytes + stream.defect.nbytes + stream.overlap.nbytes
+    assert size == 24 * NUM_BINS == 24 << 20
+    maps, masks = realistic(4)
+    pairs = [*zip(maps, masks, strict=True), (maps[0][:20], masks[0][:20])]
+    for anomaly_map, mask in pairs:
+        stream.add(anomaly_map, mask)
+    assert stream.good.nbytes + stream.defect.nbytes + stream.overlap.nbytes == size
+    exact = metrics.pixel_metrics([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    assert_within_errors(stream.metrics(), exact)
+
+
+def test_bad_maps_are_refused_as_by_the_exact_metrics() -> None:
+    stream = PixelStream()
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        stream.add(np.array([[np.nan, 1.0]]), np.array([[True, False]]))
+    with pytest.raises(ValueError, match="differ"):
+        stream.add(np.zeros((2, 2)), np.zeros((2, 3)))
+    assert stream.metrics() is None
