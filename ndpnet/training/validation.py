@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 
+from ndpnet.evaluation import metrics
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.bank import DefectBank
@@ -83,10 +83,10 @@ def _to_pixels(image: torch.Tensor) -> np.ndarray:
 
 
 def _aucs(maps: torch.Tensor, batches: list[Batch]) -> dict[str, float]:
-    masks = torch.cat([batch.mask for batch in batches]).cpu() > 0
-    labels = masks.amax(dim=(1, 2, 3))
-    aucs = {}
-    if 0 < labels.sum() < len(labels):
-        aucs["image_auroc"] = float(roc_auc_score(labels, maps.amax(dim=(1, 2, 3))))
-        aucs["pixel_auroc"] = float(roc_auc_score(masks.flatten(), maps.flatten()))
-    return aucs
+    masks = (torch.cat([batch.mask for batch in batches]).cpu() > 0)[:, 0].numpy()
+    planes = maps[:, 0].numpy()
+    aucs = {
+        "image_auroc": metrics.image_auroc(planes.max(axis=(1, 2)), masks.any(axis=(1, 2))),
+        "pixel_auroc": metrics.pixel_auroc(planes, masks),
+    }
+    return {name: value for name, value in aucs.items() if value is not None}
