@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+MAX_QUERIES = 4096  # patches at once: the weights of all patches of a large picture would not fit into memory
+
 
 def to_patches(feats: torch.Tensor, patch_size: int) -> torch.Tensor:
     """Cut into non-overlapping K x K patches (Eq. 3). feats: (B, C, H, W) -> (B, N, C*K*K), N = H/K * W/K."""
@@ -53,10 +55,16 @@ class ReferenceRepair(nn.Module):
         H, W = feats.shape[-2:]
         # fp32: the cosine underflows in half precision
         with torch.autocast(feats.device.type, enabled=False):
-            queries = F.normalize(to_patches(feats.float(), self.patch_size), dim=-1)
-            weights = torch.softmax(self.softmax_scale * (queries @ self.keys.T), dim=-1)  # (B, N, R*N) (Eq. 4)
-            repaired = weights @ self.values  # (B, N, D) (Eq. 5)
+            patches = to_patches(feats.float(), self.patch_size)
+            chunks = [self._repair(chunk) for chunk in patches.split(MAX_QUERIES, dim=1)]
+            repaired = chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
         return from_patches(repaired, self.patch_size, H, W)
+
+    def _repair(self, patches: torch.Tensor) -> torch.Tensor:
+        """Weighted sums of the reference patches. (B, n, D) -> (B, n, D)."""
+        queries = F.normalize(patches, dim=-1)
+        weights = torch.softmax(self.softmax_scale * (queries @ self.keys.T), dim=-1)  # (B, n, R*N) (Eq. 4)
+        return weights @ self.values  # (Eq. 5)
 
 
 class FeatureFusion(nn.Module):

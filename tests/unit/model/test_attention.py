@@ -57,6 +57,19 @@ def test_repair_is_eq_3_to_5(size: int, scale: float, num_references: int) -> No
     np.testing.assert_allclose(repair(feats).numpy(), expected, atol=1e-5)
 
 
+def test_many_patches_are_repaired_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    repair = ReferenceRepair(patch_size=2, softmax_scale=3.0)
+    repair.set_reference(random_feats(1, 3, 8, 8, seed=1))
+    feats = random_feats(2, 3, 12, 8)  # 24 patches
+    expected = repair(feats)
+    monkeypatch.setattr("ndpnet.model.attention.MAX_QUERIES", 10)
+    sizes = []
+    of_chunk = repair._repair
+    monkeypatch.setattr(repair, "_repair", lambda patches: sizes.append(patches.shape[1]) or of_chunk(patches))
+    torch.testing.assert_close(repair(feats), expected)
+    assert sizes == [10, 10, 4]
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_the_reference_itself_comes_back_at_a_large_scale(size: int) -> None:
     feats = random_feats(1, 4, 16, 16)

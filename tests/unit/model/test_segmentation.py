@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, filter_map, median_of
+from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, filter_map, median_5x5, median_of
 
 
 def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -76,6 +76,13 @@ def test_the_median_is_exact(count: int) -> None:
     values = random_tensor(count, 40, 50, seed=count)
     values[:, :20] = (values[:, :20] * 4).floor()  # ties
     assert torch.equal(median_of(list(values)), values.median(dim=0).values)
+
+
+@pytest.mark.parametrize("num_levels", [2, 7, 10**6])
+def test_the_median_of_windows_is_exact(num_levels: int) -> None:
+    padded = (random_tensor(3, 1, 34, 26, seed=num_levels) * num_levels).floor()  # ties with few levels
+    windows = padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(4)  # (3, 1, 30, 22, 25)
+    assert torch.equal(median_5x5(padded), windows.median(dim=-1).values)
 
 
 def test_a_lone_pixel_is_filtered_away_and_a_block_stays() -> None:
