@@ -48,6 +48,6 @@ image:
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --upgrade setuptools
-	build/lock/bin/pip install --quiet '.[dev,server]'
+	build/lock/bin/pip install --quiet '.[dev,export,server]'
 	(head -1 requirements.lock; build/lock/bin/pip freeze --all --exclude ndpnet --exclude pip) > requirements.lock.new
 	mv requirements.lock.new requirements.lock

@@ -96,7 +96,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, float]:
     inspector = load(arguments)
     scan = picture(UNTILED_SIDE, UNTILED_SIDE)
     tiled = inspector.predict(scan)
-    whole = Inspector(inspector.network, image_size=UNTILED_SIDE, threshold=None, device=inspector.device)
+    whole = Inspector(inspector.engine, image_size=UNTILED_SIDE, threshold=None)
     untiled = whole.predict(scan)
     difference = np.abs(tiled.anomaly_map - untiled.anomaly_map)
     return {
@@ -127,7 +127,9 @@ def load(arguments: argparse.Namespace) -> "Inspector":  # noqa: F821
 
     from ndpnet.data.tiling import Tiling
     from ndpnet.inference import Inspector
+    from ndpnet.inference.engines.engine import TorchEngine
     from ndpnet.model import NDPNet
+    from ndpnet.model.folding import fold_batch_norms
     from ndpnet.synthesis.compose import to_unit
 
     if arguments.model:
@@ -137,7 +139,8 @@ def load(arguments: argparse.Namespace) -> "Inspector":  # noqa: F821
     network = network.to(memory_format=torch.channels_last)
     network.set_reference(to_unit(torch.from_numpy(picture(arguments.side, arguments.side)[None])))
     tiling = Tiling(arguments.side, arguments.overlap)
-    return Inspector(network, image_size=arguments.side, threshold=None, device=torch.device("cpu"), tiling=tiling)
+    engine = TorchEngine(fold_batch_norms(network), torch.device("cpu"))
+    return Inspector(engine, image_size=arguments.side, threshold=None, tiling=tiling)
 
 
 def picture(height: int, width: int) -> "np.ndarray":  # noqa: F821

@@ -15,6 +15,7 @@ import click
 
 from ndpnet import __version__
 from ndpnet.cli_data import data_group, import_command, version_data_command
+from ndpnet.cli_engines import bench, engine_options, export
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_tracking import tracking_group
 
@@ -68,7 +69,7 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group):
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench):
     main.add_command(command)
 
 
@@ -184,12 +185,13 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
 @folder_option("--prepared", "Prepared folder with test images.")
 @folder_option("--model", "Model package.")
 @folder_option("--out", "Folder to write metrics and report to.")
+@engine_options
 @with_params
-def evaluate(prepared: Path, model: Path, out: Path, params: Any) -> None:
+def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str | None, params: Any) -> None:
     """Judge the test images; write metrics, predictions, overlays and the HTML report."""
     from ndpnet import tracked_steps
 
-    tracked_steps.evaluate(prepared, model, out, params)
+    tracked_steps.evaluate(prepared, model, out, params, engine=engine, precision=precision)
     click.echo((out / "table.txt").read_text())
     click.echo(f"report: {out / 'report.html'}")
 
@@ -224,12 +226,26 @@ def calibrate(
 @click.option("--threshold", type=float, help="Instead of the model's own.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Write a picture per image.")
-def inspect(target: Path, model: Path, out: Path, threshold: float | None, device: str, overlays: bool) -> None:
-    """Inspect images of any size. Exit code 0: all good, 3: some defective, 1: an error or an unreadable file."""
+@engine_options
+def inspect(
+    target: Path,
+    model: Path,
+    out: Path,
+    threshold: float | None,
+    device: str,
+    overlays: bool,
+    engine: str,
+    precision: str | None,
+) -> None:
+    """Inspect images of any size. Exit code 0: all good, 3: some defective, 1: an error or an unreadable file.
+
+    A killed run of many pictures goes on where it was: the same command again.
+    """
     from ndpnet.inference.folder import inspect_folder
     from ndpnet.inference.inspector import Inspector
 
-    inspector = Inspector.load(model, device=device, threshold=threshold)
+    options = {"device": device, "threshold": threshold, "engine": engine, "precision": precision}
+    inspector = Inspector.load(model, **options)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
     click.echo(
         f"{result.num_good} good, {result.num_defective} defective, {result.num_failed} unreadable "

@@ -136,12 +136,23 @@ def train_phase2(
 
 
 def evaluate(
-    prepared: Path, model: Path, out: Path, params: ParamsLike, run_identity: dict[str, str] | None = None
+    prepared: Path,
+    model: Path,
+    out: Path,
+    params: ParamsLike,
+    run_identity: dict[str, str] | None = None,
+    *,
+    engine: str = "torch",
+    precision: str | None = None,
 ) -> dict[str, Any]:
-    """Judge the test images; write metrics, curves, predictions, table, report and overlays. -> metrics."""
+    """Judge the test images; write metrics, curves, predictions, table, report and overlays. -> metrics.
+
+    engine, precision: another than torch, which `ndpnet export` added to the model.
+    """
     from ndpnet.evaluation.evaluate import evaluate_package
 
-    return evaluate_package(prepared, model, out, parse_params(params), run_identity or {})
+    arguments = (prepared, model, out, parse_params(params), run_identity or {})
+    return evaluate_package(*arguments, engine=engine, precision=precision)
 
 
 def register(

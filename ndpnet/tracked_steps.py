@@ -76,10 +76,19 @@ def train_phase2(
         return run.result(steps.train_phase2(*arguments, pictures_dir=run.pictures_dir))
 
 
-def evaluate(prepared: Path, model: Path, out: Path, params: ParamsLike) -> dict[str, Any]:
-    """Judge the test images."""
+def evaluate(
+    prepared: Path,
+    model: Path,
+    out: Path,
+    params: ParamsLike,
+    *,
+    engine: str = "torch",
+    precision: str | None = None,
+) -> dict[str, Any]:
+    """Judge the test images, with another engine than torch if the model has it."""
     with _tracked("evaluate", out, params, inputs={"prepared": prepared, "model": model}) as run:
-        return run.result(steps.evaluate(prepared, model, out, params, report_identity()))
+        arguments = (prepared, model, out, params, report_identity())
+        return run.result(steps.evaluate(*arguments, engine=engine, precision=precision))
 
 
 def register(

@@ -47,7 +47,14 @@ class Judged:
 
 
 def evaluate_package(
-    prepared_dir: Path, model_dir: Path, out_dir: Path, params: Params, run_identity: dict[str, str]
+    prepared_dir: Path,
+    model_dir: Path,
+    out_dir: Path,
+    params: Params,
+    run_identity: dict[str, str],
+    *,
+    engine: str = "torch",
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Write the metrics, headline.json, curves and predictions as CSV, table.txt, report.html and overlays/.
 
@@ -55,8 +62,8 @@ def evaluate_package(
     """
     check_output(out_dir, marker=METRICS)
     prepared = PreparedData.load(prepared_dir)
-    inspector = Inspector.load(model_dir)
-    package = inspector.package
+    inspector = Inspector.load(model_dir, engine=engine, precision=precision)
+    package, threshold = inspector.package, inspector.threshold_record
     check_inputs(prepared, package)
     judged = judge(prepared, inspector)
     summary = summarise(
@@ -64,7 +71,7 @@ def evaluate_package(
         records_groups=[record.group for record in judged.records],
         defect_types=[record.defect_type for record in judged.records],
         scores=judged.scores,
-        threshold=package.threshold,
+        threshold=threshold,
         maps=judged.maps,
         masks=judged.masks,
         roi=judged.roi,
@@ -89,10 +96,10 @@ def evaluate_package(
             curves=curves,
             scores=judged.scores,
             labels=judged.labels,
-            threshold=package.threshold,
+            threshold=threshold,
             history=histories,
             panels=panels,
-            identity=_identity(prepared, package, run_identity),
+            identity=_identity(prepared, package, {"engine": inspector.engine_name} | run_identity),
             warnings=_warnings(package),
         )
     return summary

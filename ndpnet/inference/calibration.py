@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,10 @@ from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.evaluation.threshold import fit_threshold
 from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of
+from ndpnet.inference.engines import ENGINES_DIR
+from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
+from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, read_package, write_config
 
@@ -52,7 +54,7 @@ def calibrate(
     target_rate: float | None = None,
     roi_path: Path | None = None,
 ) -> dict[str, Any]:
-    """Copy a package and refit its threshold on a folder of good images. -> the threshold record.
+    """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
     `roi_path`: a picture, white where the new package inspects. ValueError: no images, an unreadable one, one that
     the model was trained on, or that the region does not fit.
@@ -68,8 +70,8 @@ def calibrate(
     groups = [group_of(name, group_pattern) for name in names]
     records = []
     roi = _new_roi(roi_path)
-    inspector = Inspector.load(model, roi=roi)
-    scores = []
+    inspectors = _every_engine(package, roi)
+    inspector, scores = next(iter(inspectors.values())), {name: [] for name in inspectors}
     for index, path in enumerate(tqdm(paths, "calibrate", disable=None)):
         pixels = read_image(path)
         height, width = pixels.shape[:2]
@@ -78,14 +80,25 @@ def calibrate(
         if roi is not None:
             mode = "resize" if inspector.tiling is None else "tile"
             check_roi_fits(roi, width, height, mode=mode, name=str(path))
-        scores.append(inspector.predict(inspector.fit(pixels, name=str(path)), name=str(path)).score)
+        fitted = inspector.fit(pixels, name=str(path))
+        for name, each in inspectors.items():
+            scores[name].append(each.predict(fitted, name=str(path)).score)
     with atomic_folder(out, marker=REFERENCE) as folder:
-        for file in package.folder.iterdir():
-            shutil.copyfile(file, folder / file.name)
+        copy_package(package.folder, folder)
         if roi is not None:
             write_roi(folder / ROI, roi)
         _replace_calibration(folder, package, records)
-        return _set_threshold(folder, scores, groups, hashes, target_rate)
+        for name in engine_names(package):
+            record = _fit(scores[name], groups, hashes, target_rate)
+            replace_threshold(folder / ENGINES_DIR / name, record)
+        return _set_threshold(folder, scores[inspector.engine_name], groups, hashes, target_rate)
+
+
+def _every_engine(package: ModelPackage, roi: np.ndarray | None) -> dict[str, Inspector]:
+    """Inspectors with torch and with each engine that the package carries, by name, torch first."""
+    wished = [("torch", None), *(name.split("-") for name in engine_names(package))]
+    opened = [Inspector.load(package.folder, roi=roi, engine=engine, precision=at) for engine, at in wished]
+    return {inspector.engine_name: inspector for inspector in opened}
 
 
 def _replace_calibration(folder: Path, package: ModelPackage, records: list[FileRecord]) -> None:
@@ -113,8 +126,12 @@ def _refuse_training_images(package: ModelPackage, paths: Sequence[Path], hashes
 def _set_threshold(
     folder: Path, scores: Sequence[float], groups: Sequence[str], hashes: Sequence[str], target_rate: float
 ) -> dict[str, Any]:
-    record = fit_threshold(np.asarray(scores), groups, target_rate=target_rate)
-    record["data_hash"] = hash_of(sorted(hashes))
+    record = _fit(scores, groups, hashes, target_rate)
     config = json.loads((folder / CONFIG).read_text())
     write_config(folder, config | {"threshold": record})
     return record
+
+
+def _fit(scores: Sequence[float], groups: Sequence[str], hashes: Sequence[str], target_rate: float) -> dict[str, Any]:
+    record = fit_threshold(np.asarray(scores), groups, target_rate=target_rate)
+    return record | {"data_hash": hash_of(sorted(hashes))}

@@ -1,20 +1,50 @@
 """What names a model package: one hash over everything that lies in its folder."""
 
+import shutil
 from pathlib import Path
 
+from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.lineage import folder_hash
 
 
 def package_files(folder: Path) -> tuple[str, ...]:
-    """Names of a package's files, sorted, without hidden ones. ValueError: a folder or a link among them."""
-    names = sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith("."))
-    for name in names:
-        path = Path(folder) / name
+    """Names of a package's files, those of its engines with their folders, sorted, without hidden ones.
+
+    ValueError: another folder or a link among them.
+    """
+    folder = Path(folder)
+    paths = []
+    for path in _visible(folder):
+        is_engines = path.name == ENGINES_DIR and path.is_dir() and not path.is_symlink()
+        paths += [file for engine in _visible(path) for file in _engine_files(engine)] if is_engines else [path]
+    for path in paths:
         if path.is_symlink() or not path.is_file():
             raise ValueError(f"{path} is no plain file (a model package has nothing else: remove it)")
-    return tuple(names)
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in paths))
 
 
 def package_hash(folder: Path) -> str:
     """Hash of a package: of the sorted [name, sha256] of its files, as 64 hex digits."""
     return folder_hash(Path(folder), package_files(folder))
+
+
+def model_hash(folder: Path) -> str:
+    """As `package_hash`, without the engines: of what training and calibration made."""
+    names = (name for name in package_files(folder) if not name.startswith(f"{ENGINES_DIR}/"))
+    return folder_hash(Path(folder), tuple(names))
+
+
+def copy_package(source: Path, target: Path) -> None:
+    """Copy a package's files into the folder `target`, which exists."""
+    for name in package_files(source):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+
+
+def _engine_files(folder: Path) -> list[Path]:
+    return _visible(folder) if folder.is_dir() and not folder.is_symlink() else [folder]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, without hidden files."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]

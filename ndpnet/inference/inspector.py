@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +11,14 @@ from PIL import Image
 from ndpnet.data.images import fit_image, read_image, scale_plane
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import Tiling, scale_scan, scaled_size
+from ndpnet.inference.engines import engine_name
+from ndpnet.inference.engines.engine import Engine, TorchEngine
+from ndpnet.inference.engines.stored import read_engine
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.inference.regions import Region, find_regions, scale_mask
 from ndpnet.inference.scanning import predict_scan
-from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
-from ndpnet.synthesis.compose import to_unit
+from ndpnet.model.folding import fold_batch_norms
 
 
 @dataclass(frozen=True)
@@ -49,37 +52,47 @@ class Inspector:
 
     def __init__(
         self,
-        network: NDPNet,
+        engine: Engine,
         *,
         image_size: int,
         threshold: float | None,
-        device: torch.device,
         tiling: Tiling | None = None,
         roi: np.ndarray | None = None,
     ) -> None:
-        self.network, self.image_size, self.threshold, self.device = network, image_size, threshold, device
+        self.engine, self.image_size, self.threshold = engine, image_size, threshold
         self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, image_size, tiling)
         self.package: ModelPackage | None = None
+        self.threshold_record: dict[str, Any] | None = None  # the engine's own, of a loaded package
+        self.engine_name = "torch-fp32"
 
     @classmethod
-    @denormals_flushed()
     def load(
-        cls, path: Path, *, device: str = "cpu", threshold: float | None = None, roi: np.ndarray | None = None
+        cls,
+        path: Path,
+        *,
+        device: str = "cpu",
+        threshold: float | None = None,
+        roi: np.ndarray | None = None,
+        engine: str = "torch",
+        precision: str | None = None,
     ) -> "Inspector":
-        """Open a model package; `threshold` and `roi` replace the package's. ValueError if it cannot be read."""
+        """Open a model package; `threshold` and `roi` replace the package's. ValueError if it cannot be read.
+
+        engine: torch, or one that `ndpnet export` added: onnx, openvino, with its own threshold; precision: the finest
+        there is if left out.
+        """
         package = read_package(path)
-        if threshold is None and package.threshold is not None:
-            threshold = package.threshold["value"]
-        target = _device(device)
+        opened, name, record = _open_engine(package, engine, precision, device)
+        if threshold is None and record is not None:
+            threshold = record["value"]
         inspector = cls(
-            package.load_network(target),
+            opened,
             image_size=package.image_size,
             threshold=threshold,
-            device=target,
             tiling=package.tiling,
             roi=package.roi() if roi is None else roi,
         )
-        inspector.package = package
+        inspector.package, inspector.threshold_record, inspector.engine_name = package, record, name
         return inspector
 
     def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
@@ -97,7 +110,7 @@ class Inspector:
         if self.tiling is None:
             anomaly_map, rebuilt = self._predict_image(image)
         else:
-            anomaly_map, rebuilt = predict_scan(self.network, image, self.tiling, self.device)
+            anomaly_map, rebuilt = predict_scan(self.engine, image, self.tiling)
         if self.fitted_roi is not None:
             if self.fitted_roi.shape != anomaly_map.shape:
                 sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.fitted_roi)]
@@ -107,16 +120,14 @@ class Inspector:
 
     def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # always alone: the bits of a convolution may depend on the batch it is part of
-        batch = to_unit(torch.from_numpy(np.array(image)[None]).to(self.device))
-        anomaly_map, reconstruction = self.network.predict(batch.contiguous(memory_format=torch.channels_last))
-        rebuilt = (reconstruction[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        return anomaly_map[0, 0].cpu().numpy(), rebuilt
+        anomaly_maps, reconstructions = self.engine.predict(np.array(image)[None])
+        return anomaly_maps[0], (reconstructions[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
 
     @torch.inference_mode()
     @denormals_flushed()
     def rebuild(self, scan: np.ndarray) -> np.ndarray:
         """Reconstruction of a part of a scan. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
-        return predict_scan(self.network, scan, self.tiling, self.device, with_reconstruction=True)[1]
+        return predict_scan(self.engine, scan, self.tiling, with_reconstruction=True)[1]
 
     def inspect(self, image: Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
         """Verdict on a file, its bytes, or an RGB array uint8 (H, W, 3). ValueError names it if it cannot be read."""
@@ -160,6 +171,21 @@ def _scale(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     if mask.shape == (height, width):
         return mask
     return np.ascontiguousarray(scale_mask(scale_mask(mask, height).T, width).T)
+
+
+@denormals_flushed()
+def _open_engine(
+    package: ModelPackage, engine: str, precision: str | None, device: str
+) -> tuple[Engine, str, dict[str, Any] | None]:
+    """The engine, its full name, and its threshold record."""
+    if engine != "torch":
+        if device != "cpu":
+            raise ValueError(f"the engine {engine} runs on the CPU, not on {device} (leave out the device)")
+        stored = read_engine(package, engine, precision)
+        return stored.open(), stored.folder.name, stored.threshold
+    name = engine_name(engine, precision or "fp32")
+    target = _device(device)
+    return TorchEngine(fold_batch_norms(package.load_network(target)), target), name, package.threshold
 
 
 def _device(name: str) -> torch.device:

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from ndpnet.data.tiling import Tiling, cut_tile
-from ndpnet.model import NDPNet
+from ndpnet.inference.engines.engine import Engine
 from ndpnet.model.segmentation import FILTER_REACH, filter_map
-from ndpnet.synthesis.compose import to_unit
 
 # constant, whatever the machine: the bits of a convolution may depend on the batch
 TILES_PER_BATCH = 4
@@ -16,7 +15,7 @@ FILTER_BLOCK = 256  # side of the blocks that are filtered at once, in pixels
 
 
 def predict_scan(
-    network: NDPNet, scan: np.ndarray, tiling: Tiling, device: torch.device, *, with_reconstruction: bool = False
+    engine: Engine, scan: np.ndarray, tiling: Tiling, *, with_reconstruction: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Filtered anomaly map, and the reconstruction if asked for. uint8 (H, W, 3) -> float32 (H, W), uint8 (H, W, 3).
 
@@ -28,11 +27,10 @@ def predict_scan(
     row_weights, column_weights = tiling.weights(height), tiling.weights(width)
     for tiles in _batches(height, width, tiling):
         cut = [cut_tile(scan, top, left, tiling.side) for _, top, _, left in tiles]
-        batch = to_unit(torch.from_numpy(np.stack(cut)).to(device)).contiguous(memory_format=torch.channels_last)
-        raw_maps, reconstructions = (each.cpu().numpy() for each in network.predict_raw(batch))
+        raw_maps, reconstructions = engine.predict_raw(np.stack(cut))
         for index, (row, top, column, left) in enumerate(tiles):
             weight = row_weights[row][:, None] * column_weights[column]  # (S, S)
-            _add(anomaly_map, weight * raw_maps[index, 0], top, left)
+            _add(anomaly_map, weight * raw_maps[index], top, left)
             if rebuilt is not None:
                 _add(rebuilt, weight[..., None] * reconstructions[index].transpose(1, 2, 0), top, left)
     filter_in_place(anomaly_map)

@@ -19,7 +19,7 @@ from PIL import Image
 
 import ndpnet
 from ndpnet.data.images import MIN_SIDE
-from ndpnet.inference.identity import package_files
+from ndpnet.inference.identity import copy_package
 from ndpnet.inference.package import ModelPackage
 from ndpnet.lineage import PACKAGE_DIR
 
@@ -86,8 +86,7 @@ def write_mlflow_model(
     shutil.copytree(PACKAGE_DIR, staged_dir / "code" / ndpnet.__name__, ignore=_is_no_source)
     package_dir = staged_dir / "package"
     package_dir.mkdir()
-    for name in package_files(package.folder):
-        shutil.copyfile(package.folder / name, package_dir / name)
+    copy_package(package.folder, package_dir)
     mlflow.pyfunc.save_model(
         path=str(folder),
         python_model=str(PACKAGE_DIR / "serving_model.py"),

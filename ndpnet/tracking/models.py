@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from ndpnet.files import atomic_folder, sha256_of
-from ndpnet.inference.identity import package_files, package_hash
+from ndpnet.inference.identity import copy_package, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
 from ndpnet.model_card import flatten, shorten, write_card
@@ -291,8 +290,7 @@ def _restore(client: MlflowClient, version: ModelVersion, package: ModelPackage)
         "the stored files of %s version %s were changed: uploading them again", version.name, version.version
     )
     with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-        for name in package_files(package.folder):
-            shutil.copyfile(package.folder / name, Path(scratch) / name)
+        copy_package(package.folder, Path(scratch))
         client.log_model_artifacts(model_id, scratch, PACKAGE_PATH)
     if stored_hash(client, model_id) != expected:
         raise ValueError(f"{PACKAGE_PATH} of model {model_id} holds files that do not belong there (remove them)")

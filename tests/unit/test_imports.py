@@ -17,9 +17,14 @@ ONLY_IMPORTERS = {
     "boto3": ("storage/s3.py",),
     "botocore": ("storage/s3.py",),
     "dvc": ("storage/pins.py",),
+    # by way of load_module, which keeps them from reporting usage
+    "openvino": (),
+    "nncf": (),
+    "onnxruntime": (),
+    "onnx": (),
 }
 SLOW = {"torch", "torchvision", "lightning_fabric", "mlflow", "kfp", "sklearn", "scipy", "matplotlib", "skimage"}
-SLOW |= {"boto3", "botocore", "dvc"}
+SLOW |= {"boto3", "botocore", "dvc", "openvino", "nncf", "onnxruntime", "onnx", "onnxscript"}
 
 
 def imported_modules(path: Path) -> set[str]:

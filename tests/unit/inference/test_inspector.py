@@ -26,7 +26,7 @@ def scratch(pipeline: Pipeline) -> np.ndarray:
 
 
 def with_threshold(inspector: Inspector, threshold: float | None) -> Inspector:
-    return Inspector(inspector.network, image_size=inspector.image_size, threshold=threshold, device=inspector.device)
+    return Inspector(inspector.engine, image_size=inspector.image_size, threshold=threshold)
 
 
 def level_between(values: np.ndarray, share: float) -> float:
@@ -101,7 +101,7 @@ def test_any_size_gives_maps_of_that_size(inspector: Inspector, height: int, wid
 def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: int, height: int, width: int) -> None:
     """Also where the picture is smaller than the network's input, and a pixel of the map has none of its own."""
     image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    larger = Inspector(inspector.network, image_size=network_size, threshold=None, device=inspector.device)
+    larger = Inspector(inspector.engine, image_size=network_size, threshold=None)
     without = larger.inspect(image)
     assert without.is_defective is None
     assert without.threshold is None
@@ -177,7 +177,7 @@ def test_a_region_of_interest_scales_with_the_picture(inspector: Inspector) -> N
     roi[:, 30:] = True
     image = np.random.default_rng(3).integers(0, 256, (80, 120, 3), dtype=np.uint8)
     everywhere = with_threshold(inspector, 0.0).inspect(image)
-    partly = Inspector(inspector.network, image_size=64, threshold=0.0, device=inspector.device, roi=roi)
+    partly = Inspector(inspector.engine, image_size=64, threshold=0.0, roi=roi)
     map_inside = partly.predict(np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)))
     assert (map_inside.anomaly_map[:, :32] == 0).all()
     verdict = partly.inspect(image)

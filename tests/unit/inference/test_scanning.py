@@ -9,6 +9,7 @@ from torch import nn
 
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
+from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.scanning import FILTER_BLOCK, TILES_PER_BATCH, filter_in_place, predict_scan
 from ndpnet.model.segmentation import filter_map
 
@@ -40,12 +41,14 @@ def filtered(raw: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 700), (64, 90), (1, 1), (257, 255), (449, 5)])
 def test_tiles_of_a_pointwise_network_make_its_map(height: int, width: int, overlap: int) -> None:
     scan = noise(height, width)
-    anomaly_map, rebuilt = predict_scan(Pointwise(), scan, Tiling(256, overlap), CPU, with_reconstruction=True)
+    anomaly_map, rebuilt = predict_scan(
+        TorchEngine(Pointwise(), CPU), scan, Tiling(256, overlap), with_reconstruction=True
+    )
     raw = (scan.astype(np.float32) / 255).mean(axis=2) ** 2
     np.testing.assert_allclose(anomaly_map, filtered(raw), atol=1e-6)
     np.testing.assert_array_equal(rebuilt, 255 - scan)
     assert anomaly_map.dtype == np.float32
-    assert predict_scan(Pointwise(), scan, Tiling(256, overlap), CPU)[1] is None
+    assert predict_scan(TorchEngine(Pointwise(), CPU), scan, Tiling(256, overlap))[1] is None
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 2), (64, 300), (256, 256), (257, 513), (259, 70), (1030, 600)])
@@ -60,7 +63,7 @@ def test_block_by_block_the_filters_give_the_same_bits(height: int, width: int) 
 def test_batches_depend_on_the_size_alone() -> None:
     network = Pointwise()
     for seed in (0, 1):
-        predict_scan(network, noise(200, 700, seed), Tiling(128, 64), CPU)
+        predict_scan(TorchEngine(network, CPU), noise(200, 700, seed), Tiling(128, 64))
     half = len(network.batch_sizes) // 2
     assert network.batch_sizes[:half] == network.batch_sizes[half:]
     assert network.batch_sizes[:half] == [4, 4, 2, 4, 4, 2, 4, 4, 2]
@@ -76,7 +79,7 @@ def test_a_scan_scores_the_same_after_any_other() -> None:
     first, second = noise(150, 300, 1), noise(200, 130, 2)
 
     def predict(scan: np.ndarray) -> np.ndarray:
-        tiled = Inspector(network, image_size=128, threshold=None, device=CPU, tiling=Tiling(128, 64))
+        tiled = Inspector(TorchEngine(network, CPU), image_size=128, threshold=None, tiling=Tiling(128, 64))
         return tiled.predict(scan).anomaly_map
 
     alone = predict(second)
@@ -86,7 +89,7 @@ def test_a_scan_scores_the_same_after_any_other() -> None:
 
 def scanner(**options: Any) -> Inspector:
     return Inspector(
-        Pointwise(), image_size=128, device=CPU, **{"threshold": None, "tiling": Tiling(128, 64), **options}
+        TorchEngine(Pointwise(), CPU), image_size=128, **{"threshold": None, "tiling": Tiling(128, 64), **options}
     )
 
 

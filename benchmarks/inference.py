@@ -1,0 +1,171 @@
+"""One image through every engine: milliseconds, share of the machine's peak, ratio to eager PyTorch.
+
+    python benchmarks/inference.py [--width 64] [--size 256] [--rounds 7] [--only openvino-bf16 ...] [--skip-int8]
+
+One thread, one image at a time, all engines in one process and in turn, so what else the machine does meets all alike.
+Processor time of the process stands beside the time that passed: on a machine that others use it is the one to read,
+and the ratios and shares are of its medians. `eager` is the network as training leaves it, `torch-fp32` what the
+Inspector runs (batch norms folded), both channels-last. The network is an untrained one: as fast as a trained one, and
+int8 here is plain quantisation without accuracy control. Peak: the best of square matrix products of each precision,
+in between the rounds. GMAC: multiply-accumulates of convolutions and matrix products, counted by torch.
+"""
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.data import brick
+from torch.utils.flop_counter import FlopCounterMode
+
+from ndpnet.inference.engines.engine import TorchEngine
+from ndpnet.inference.engines.graph import write_onnx
+from ndpnet.inference.engines.quantise import KEPT_OPERATIONS
+from ndpnet.inference.engines.runtimes import INPUT, ONNX_GRAPH, OPENVINO_GRAPH, load_module, open_graph
+from ndpnet.model import NDPNet
+from ndpnet.model.denormals import denormals_flushed
+from ndpnet.model.folding import fold_batch_norms
+from ndpnet.synthesis.compose import to_unit
+
+MATRIX_SIDE = 1536
+NUM_CALIBRATION = 8
+
+Run = Callable[[np.ndarray], object]
+
+
+def main() -> None:
+    """Build every engine, time them in turn, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=64, help="base width; 16 is that of the profile line")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", nargs="*", default=[], help="engines besides eager")
+    parser.add_argument("--skip-int8", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    images = pictures(arguments.size)
+    engines: dict[str, Run] = {"eager": eager(arguments, images[0], is_folded=False)}
+    engines["torch-fp32"] = eager(arguments, images[0], is_folded=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        engines |= exported(arguments, images, Path(scratch))
+    engines = {name: run for name, run in engines.items() if name == "eager" or name in (arguments.only or engines)}
+    report(arguments, engines, images[0])
+
+
+def pictures(side: int) -> list[np.ndarray]:
+    """Cuts of a brick wall. -> uint8 (side, side, 3) each"""
+    texture, rng = np.repeat(brick()[..., None], 3, axis=2), np.random.default_rng(0)
+    corners = rng.integers(0, len(texture) - side + 1, (NUM_CALIBRATION, 2))
+    return [texture[top : top + side, left : left + side].copy() for top, left in corners]
+
+
+def make_network(arguments: argparse.Namespace, reference: np.ndarray) -> NDPNet:
+    """An untrained network of the paper's hidden channels at its width, else of the profile line's."""
+    torch.manual_seed(0)
+    network = NDPNet(base_width=arguments.width, ffm_channels=64 if arguments.width >= 64 else 16)
+    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network.set_reference(to_unit(torch.from_numpy(reference[None])))
+    return network
+
+
+def eager(arguments: argparse.Namespace, reference: np.ndarray, *, is_folded: bool) -> Run:
+    """The network in PyTorch."""
+    network = make_network(arguments, reference)
+    return TorchEngine(fold_batch_norms(network) if is_folded else network, torch.device("cpu")).predict
+
+
+def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Path) -> dict[str, Run]:
+    """Every other engine, loaded."""
+    path, openvino = folder / ONNX_GRAPH, load_module("openvino")
+    write_onnx(make_network(arguments, images[0]), path, image_size=arguments.size, has_filters=True)
+    openvino.save_model(openvino.Core().read_model(path), folder / OPENVINO_GRAPH, compress_to_fp16=False)
+    settings = {"image_size": arguments.size, "num_threads": 1}
+    runs = {
+        "onnx-fp32": open_graph("onnx", folder, precision="fp32", **settings),
+        "openvino-fp32": open_graph("openvino", folder, precision="fp32", **settings),
+        "openvino-bf16": open_graph("openvino", folder, precision="bf16", **settings),
+    }
+    if arguments.skip_int8:
+        return runs
+    nncf = load_module("nncf")
+    nncf.set_log_level(logging.ERROR)
+    dataset = nncf.Dataset([image[None] for image in images], lambda image: {INPUT: image})
+    options = {"subset_size": len(images), "ignored_scope": nncf.IgnoredScope(types=list(KEPT_OPERATIONS))}
+    onnx = load_module("onnx")
+    small = folder / "int8"
+    small.mkdir()
+    onnx.save(nncf.quantize(onnx.load(path), dataset, **options), small / ONNX_GRAPH)
+    model = nncf.quantize(openvino.Core().read_model(path), dataset, **options)
+    openvino.save_model(model, small / OPENVINO_GRAPH, compress_to_fp16=False)
+    return runs | {
+        f"{name}-int8": open_graph(name, small, precision="int8", **settings) for name in ("onnx", "openvino")
+    }
+
+
+def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.ndarray) -> None:
+    """Time and print."""
+    giga_macs = count_giga_macs(arguments, image)
+    wall, processor = {name: [] for name in engines}, {name: [] for name in engines}
+    peaks = {"fp32": 0.0, "bf16": 0.0, "int8": 0.0}
+    for round_number in range(1 + arguments.rounds):  # the first one warms up
+        for name, run in engines.items():
+            started = time.perf_counter(), time.process_time()
+            predict(run, image[None])
+            if round_number:
+                wall[name].append(1000 * (time.perf_counter() - started[0]))
+                processor[name].append(1000 * (time.process_time() - started[1]))
+        peaks = {precision: max(peak, product_rate(precision)) for precision, peak in peaks.items()}
+    print(f"base width {arguments.width}, {arguments.size} px, {giga_macs:.1f} GMAC, one thread; medians (min to max)")
+    print("peak of matrix products: " + ", ".join(f"{name} {peak:.0f} GMAC/s" for name, peak in peaks.items()))
+    print(f"{'engine':14} {'ms of the processor':>28} {'ms passed':>28} {'of eager':>9} {'of peak':>8}")
+    first = statistics.median(processor["eager"])
+    for name in engines:
+        median = statistics.median(processor[name])
+        peak = peaks[name.split("-")[-1] if "-" in name else "fp32"]
+        share = giga_macs / (median / 1000) / peak
+        print(f"{name:14} {spread(processor[name]):>28} {spread(wall[name]):>28} {median / first:9.3f} {share:8.0%}")
+
+
+@torch.inference_mode()
+@denormals_flushed()
+def predict(run: Run, images: np.ndarray) -> None:
+    """As the Inspector calls an engine."""
+    run(images)
+
+
+def spread(milliseconds: list[float]) -> str:
+    """Median, least and most."""
+    return f"{statistics.median(milliseconds):.1f} ({min(milliseconds):.1f} to {max(milliseconds):.1f})"
+
+
+def count_giga_macs(arguments: argparse.Namespace, image: np.ndarray) -> float:
+    """Multiply-accumulates of one image, in billions."""
+    network = make_network(arguments, image)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.predict(to_unit(torch.from_numpy(image[None])))
+    return counter.get_total_flops() / 2e9
+
+
+def product_rate(precision: str) -> float:
+    """Multiply-accumulates of a square matrix product per second of the processor, in billions."""
+    side = MATRIX_SIDE
+    if precision == "int8":
+        first, second = (torch.randint(-128, 127, (side, side), dtype=torch.int8) for _ in range(2))
+        multiply = torch._int_mm
+    else:
+        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        first, second = (torch.rand(side, side, dtype=dtype) for _ in range(2))
+        multiply = torch.mm
+    multiply(first, second)
+    started = time.process_time()
+    multiply(first, second)
+    return side**3 / (time.process_time() - started) / 1e9
+
+
+if __name__ == "__main__":
+    main()

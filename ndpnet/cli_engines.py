@@ -1,0 +1,55 @@
+"""The verbs for faster engines: export one, compare those of a model on this machine."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+FolderPath = click.Path(path_type=Path)
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options that choose an engine of the model."""
+    precision = click.option("--precision", help="fp32, bf16 or int8; the finest that the model has if left out.")
+    engine = click.option(
+        "--engine", default="torch", show_default=True, help="torch; onnx or openvino if exported into the model."
+    )
+    return engine(precision(command))
+
+
+@click.command("export")
+@click.argument("model", type=FolderPath)
+@click.option("--engine", required=True, help="onnx or openvino.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 (openvino) or int8.")
+@click.option("--prepared", type=FolderPath, required=True, help="Prepared folder that the model was trained on.")
+@click.option("--bank", type=FolderPath, required=True, help="Bank that the model was trained with.")
+@click.option("--out", type=FolderPath, required=True, help="Model package to write: MODEL with one more engine.")
+def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path, out: Path) -> None:
+    """Add an engine to MODEL, if it says what torch says on training and synthetic validation images."""
+    from ndpnet.inference.engines.export import export as add_engine
+
+    parity = add_engine(model, out, prepared=prepared, bank=bank, engine=engine, precision=precision)
+    validation = parity["validation"]
+    for name in ("image_auroc", "pixel_auroc"):
+        values = validation[name]
+        click.echo(f"{name}: {values['engine']:.4f}, with torch {values['torch']:.4f} (synthetic validation images)")
+    for name in ("training", "validation"):
+        click.echo(
+            f"{name} images: map differs by up to {parity[name]['largest_map_difference']:.2g}, score by up to "
+            f"{parity[name]['largest_score_difference']:.2g}, verdicts that differ: "
+            f"{parity[name]['num_differing_verdicts']} of {parity[name]['num_images']}"
+        )
+    click.echo(f"threshold: {parity['thresholds']['engine']}, with torch {parity['thresholds']['torch']}")
+
+
+@click.command("bench")
+@click.argument("model", type=FolderPath)
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure each engine.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Of each engine.")
+def bench(model: Path, seconds: float, threads: int) -> None:
+    """Time every engine of MODEL on this machine, one image of the network's size at a time."""
+    from ndpnet.inference.bench import bench as measure
+    from ndpnet.inference.bench import format_table
+
+    click.echo(format_table(measure(model, seconds=seconds, num_threads=threads), num_threads=threads))

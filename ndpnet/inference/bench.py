@@ -1,0 +1,87 @@
+"""`ndpnet bench`: latency, throughput and memory of every engine of a model, each in a process of its own."""
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ndpnet.inference.engines import engine_name
+from ndpnet.inference.engines.stored import engine_names
+from ndpnet.inference.package import read_package
+
+NUM_WARM, NUM_LEAST = 3, 5  # predictions that are not counted, and how many are at least
+HEADINGS = ("engine", "p50 ms", "p95 ms", "p99 ms", "images/s", "of torch", "peak MiB", "load s", "images")
+
+
+@dataclass(frozen=True)
+class EngineTiming:
+    """What one engine took. seconds: of each prediction."""
+
+    engine: str
+    seconds: tuple[float, ...]
+    load_seconds: float
+    peak_mebibytes: float
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds that this share of the predictions did not exceed."""
+        return 1000 * float(np.quantile(self.seconds, share))
+
+
+def bench(model: Path, *, seconds: float, num_threads: int) -> list[EngineTiming]:
+    """Time torch and every engine that the package carries. ValueError: no package, or an engine that cannot run."""
+    if seconds <= 0 or num_threads < 1:
+        raise ValueError(f"nothing to measure in {seconds:g} seconds on {num_threads} threads (both above 0)")
+    package = read_package(model)
+    # a new process for each: what one engine allocates or starts must not count against the next
+    context = multiprocessing.get_context("spawn")
+    timings = []
+    for name in (engine_name("torch", "fp32"), *engine_names(package)):
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            timings.append(process.submit(time_engine, model, name, seconds, num_threads).result())
+    return timings
+
+
+def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> EngineTiming:
+    """Time one engine in this process, on the model's own reference image: one whole picture, or one tile."""
+    import torch
+
+    from ndpnet.inference.inspector import Inspector
+
+    torch.set_num_threads(num_threads)
+    engine, precision = name.split("-")
+    started = time.perf_counter()
+    inspector = Inspector.load(model, engine=engine, precision=precision)
+    load_seconds = time.perf_counter() - started
+    bare = Inspector(inspector.engine, image_size=inspector.image_size, threshold=None, tiling=inspector.tiling)
+    image = inspector.package.references()[0]
+    for _ in range(NUM_WARM):
+        bare.predict(image)
+    taken: list[float] = []
+    while sum(taken) < seconds or len(taken) < NUM_LEAST:
+        started = time.perf_counter()
+        bare.predict(image)
+        taken.append(time.perf_counter() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return EngineTiming(name, tuple(taken), load_seconds, peak)
+
+
+def format_table(timings: Sequence[EngineTiming], *, num_threads: int) -> str:
+    """One row per engine; its median latency also as a share of the first one's, torch's."""
+    first = timings[0].percentile(0.5)
+    rows = [HEADINGS]
+    for each in timings:
+        latencies = [f"{each.percentile(share):.1f}" for share in (0.5, 0.95, 0.99)]
+        rate = len(each.seconds) / sum(each.seconds)
+        about = [f"{rate:.1f}", f"{each.percentile(0.5) / first:.2f}", f"{each.peak_mebibytes:.0f}"]
+        rows.append((each.engine, *latencies, *about, f"{each.load_seconds:.1f}", str(len(each.seconds))))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    lines = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return "\n".join([*lines, f"one image at a time, {num_threads} thread{'s' if num_threads > 1 else ''}"])

@@ -1,0 +1,185 @@
+"""`ndpnet export`: a copy of a model package with one more engine, if that engine says what torch says."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ndpnet.data.prepared import PreparedData
+from ndpnet.evaluation.threshold import fit_threshold
+from ndpnet.files import atomic_folder, check_output, hash_of, write_json
+from ndpnet.inference.engines import ENGINES_DIR, engine_name
+from ndpnet.inference.engines.engine import Engine, GraphEngine, RunGraph
+from ndpnet.inference.engines.graph import write_onnx
+from ndpnet.inference.engines.parity import (
+    MAX_AUROC_DIFFERENCE,
+    Answers,
+    ParityImages,
+    ask,
+    aurocs,
+    bounds_of,
+    choose_images,
+    compare,
+    excesses,
+)
+from ndpnet.inference.engines.quantise import quantise
+from ndpnet.inference.engines.runtimes import GRAPH_FILES, ONNX_GRAPH, RUNTIME_MODULES, load_module
+from ndpnet.inference.engines.stored import PARITY, engine_names, open_graph_of, read_engine, write_engine
+from ndpnet.inference.identity import copy_package
+from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
+from ndpnet.lineage import folder_hash
+from ndpnet.steps import BANK_FILES
+from ndpnet.synthesis.bank import DefectBank
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model and the images that an export goes by."""
+
+    package: ModelPackage
+    prepared: PreparedData
+    images: ParityImages
+    inspector: Inspector  # with torch
+    answers: Answers  # torch's
+
+
+def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, precision: str) -> dict[str, Any]:
+    """Copy a package and add an engine to it. -> its parity.
+
+    ValueError in one line, and nothing written: data or bank of another model, an engine beyond the bounds of parity, a
+    missing runtime.
+    """
+    name = engine_name(engine, precision)
+    if engine == "torch":
+        raise ValueError("every model has the engine torch (export onnx or openvino)")
+    load_module(RUNTIME_MODULES[engine])
+    check_output(out, marker=REFERENCE)
+    source = _read_source(model, prepared, bank)
+    with atomic_folder(out, marker=REFERENCE) as folder:
+        copy_package(source.package.folder, folder)
+        engine_dir = folder / ENGINES_DIR / name
+        shutil.rmtree(engine_dir, ignore_errors=True)
+        engine_dir.mkdir(parents=True)
+        _write_graph(engine_dir, source, engine, precision)
+        parity = _finish(engine_dir, source, engine, precision)
+    return parity
+
+
+def _read_source(model: Path, prepared_dir: Path, bank_dir: Path) -> Source:
+    package, prepared, bank = read_package(model), PreparedData.load(prepared_dir), DefectBank.load(bank_dir)
+    lineage = package.config["lineage"]
+    known = {record.sha256 for record in package.manifest().records("train")}
+    if known != {record.sha256 for record in prepared.records("train")} or package.image_size != prepared.image_size:
+        raise ValueError(f"{prepared_dir} is not what {model} was trained on (pass that prepared folder)")
+    if folder_hash(bank_dir, BANK_FILES) != lineage["bank_hash"]:
+        raise ValueError(f"{bank_dir} is not the bank that {model} was trained with (pass that one)")
+    images = choose_images(prepared, bank, package.config["params"])
+    inspector = Inspector.load(model)
+    return Source(package, prepared, images, inspector, ask(inspector, images))
+
+
+def _write_graph(folder: Path, source: Source, engine: str, precision: str) -> None:
+    """Write the graph's files of an engine into its folder."""
+    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+        traced = _trace(source.package, Path(scratch))
+        if precision == "int8":
+            load_module("nncf")
+        if engine == "onnx":
+            model = load_module("onnx").load(traced)
+        else:
+            model = load_module("openvino").Core().read_model(traced)
+        if precision == "int8":
+            model = _quantised(model, source)
+        path = folder / GRAPH_FILES[engine][0]
+        if engine == "onnx":
+            load_module("onnx").save(model, path)
+        else:
+            load_module("openvino").save_model(model, path, compress_to_fp16=False)
+
+
+def _trace(package: ModelPackage, scratch: Path) -> Path:
+    """The traced graph; that of an exported fp32 engine is the same, and spares the half minute."""
+    if "onnx-fp32" in engine_names(package):
+        return read_engine(package, "onnx", "fp32").folder / ONNX_GRAPH
+    network = package.load_network(torch.device("cpu"))
+    write_onnx(network, scratch / ONNX_GRAPH, image_size=package.image_size, has_filters=package.tiling is None)
+    return scratch / ONNX_GRAPH
+
+
+def _quantised(model: Any, source: Source) -> Any:
+    images = source.images
+    expected = aurocs(source.answers, images.masks)
+
+    def loss_of(run: RunGraph) -> float:
+        maps = _maps(run, source, images.validation)
+        found = aurocs(Answers(maps[:0], maps), images.masks)
+        return max(abs(expected[name] - found[name]) for name in expected)
+
+    training = source.prepared.images("train")
+    return quantise(model, training, images.validation, loss_of, max_loss=MAX_AUROC_DIFFERENCE)
+
+
+def _maps(run: RunGraph, source: Source, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Anomaly maps by a graph that is not on disk yet. -> float32 (N, S, S)."""
+    inspector = _inspect_with(GraphEngine(run, has_filters=source.package.tiling is None), source.package)
+    return np.stack([inspector.predict(image).anomaly_map for image in images])
+
+
+def _inspect_with(engine: Engine, package: ModelPackage, *, roi: np.ndarray | None = None) -> Inspector:
+    """An inspector without a threshold yet."""
+    return Inspector(engine, image_size=package.image_size, threshold=None, tiling=package.tiling, roi=roi)
+
+
+def _finish(folder: Path, source: Source, engine: str, precision: str) -> dict[str, Any]:
+    """Load what was written, fit its threshold, compare it with torch and write both down. ValueError: not the same."""
+    package, torch_inspector = source.package, source.inspector
+    engine_found = open_graph_of(folder, package, engine, precision)
+    inspector = _inspect_with(engine_found, package, roi=package.roi())
+    inspector.engine_name = folder.name
+    threshold = _fit_threshold(inspector, source)
+    thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])
+    parity = compare(source.answers, ask(inspector, source.images), source.images, thresholds=thresholds)
+    parity |= {"engine": engine, "precision": precision, "bounds": bounds_of(precision)}
+    beyond = excesses(parity, precision)
+    if beyond:
+        mend = "use another engine" if precision == "fp32" else "use a finer precision"
+        raise ValueError(
+            f"the engine {folder.name} is not written: it differs from torch by more than it may ({'; '.join(beyond)}: "
+            f"{mend})"
+        )
+    write_json(folder / PARITY, parity)
+    names = ("torch", "onnx", RUNTIME_MODULES[engine], *(("nncf",) if precision == "int8" else ()))
+    versions = {name: version(name) for name in names}
+    write_engine(folder, package, engine=engine, precision=precision, versions=versions, threshold=threshold)
+    return parity
+
+
+def _fit_threshold(inspector: Inspector, source: Source) -> dict[str, Any] | None:
+    """The engine's own threshold, of the same calibration images as the package's; None where there are none."""
+    record = source.package.threshold
+    if record is None:
+        return None
+    records, images = source.prepared.records("calibration"), source.prepared.images("calibration")
+    data_hash = hash_of(sorted(each.sha256 for each in records))
+    if data_hash != record["data_hash"]:
+        raise ValueError(
+            f"the model was calibrated on other images than those of {source.prepared.folder} (export the model as "
+            "it was trained, then `ndpnet calibrate` the export: that refits its engines, too)"
+        )
+    scores = [
+        inspector.predict(image, name=each.path).score
+        for image, each in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
+    ]
+    fitted = fit_threshold(np.asarray(scores), [each.group for each in records], target_rate=record["target_rate"])
+    return fitted | {"data_hash": data_hash}

@@ -1,0 +1,72 @@
+"""The network as one graph, uint8 images in, maps and scores out, written as ONNX."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module
+from ndpnet.model import NDPNet
+from ndpnet.model.folding import fold_batch_norms
+from ndpnet.synthesis.compose import to_unit
+
+SCORE = "score"
+
+
+class ImageGraph(nn.Module):
+    """What of an inspection is the same for every image: preprocessing, network, AM_final, its filters, the score.
+
+    has_filters: of whole pictures. Maps of tiles are blended before they are filtered, so their graph ends there.
+    """
+
+    def __init__(self, network: NDPNet, *, has_filters: bool) -> None:
+        super().__init__()
+        self.network, self.has_filters = network, has_filters
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """uint8 (B, S, S, 3) -> map (B, S, S), reconstruction (B, 3, S, S), with filters also the score (B,)."""
+        predict = self.network.predict if self.has_filters else self.network.predict_raw
+        anomaly_map, reconstruction = predict(to_unit(images))
+        outputs = (anomaly_map[:, 0], reconstruction)  # (B, 1, S, S) -> (B, S, S)
+        return (*outputs, outputs[0].amax(dim=(1, 2))) if self.has_filters else outputs
+
+
+def write_onnx(network: NDPNet, path: Path, *, image_size: int, has_filters: bool) -> None:
+    """Trace a network on the CPU, in eval mode and with its reference; write it as ONNX for any number of images.
+
+    The same network gives the same bytes; its batch norms are folded. ValueError: a package of the extra is missing.
+    """
+    load_module("onnxscript")
+    onnx = load_module("onnx")
+    network = fold_batch_norms(network).to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)  # a batch of 1 would be taken for a constant
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    for talkative in ("onnx_ir", "onnxscript", "torch.onnx"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # what torch says to its own developers
+        program = torch.onnx.export(
+            ImageGraph(network, has_filters=has_filters).eval(),
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            input_names=[INPUT],
+            output_names=[*OUTPUTS, SCORE] if has_filters else list(OUTPUTS),
+            verbose=False,
+        )
+    model = program.model_proto
+    _forget_origin(model)
+    onnx.save(model, path)
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop where in which files torch found each operation: paths of this machine, and other bytes on the next one."""
+    for thing in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del thing.metadata_props[:]
+        thing.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+        value.doc_string = ""

@@ -1,0 +1,178 @@
+"""Whether an engine says what torch says: maps, scores and verdicts on training and synthetic validation images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ndpnet.data.prepared import PreparedData
+from ndpnet.evaluation.metrics import image_auroc, pixel_auroc
+from ndpnet.inference.inspector import Inspector
+from ndpnet.synthesis.bank import DefectBank
+from ndpnet.synthesis.compose import DefectComposer, Recipe
+
+MAX_DIFFERENCE = 1e-4  # of fp32, in map and score
+MAX_AUROC_DIFFERENCE = 0.002  # of bf16 and int8, image and pixel
+PHASE_ID = 4  # of its random draws; 1 to 3 are those of training and its validation
+NUM_TRAINING, NUM_VALIDATION = 16, 64  # with 32 x 32 pairs one changed rank is 0.1 points of image ROCAUC
+MAX_NAMED = 20  # differing verdicts that are listed
+
+
+@dataclass(frozen=True)
+class ParityImages:
+    """What both engines are shown. Both: uint8 (N, S, S, 3); masks: bool (N, S, S), of the validation images."""
+
+    training: np.ndarray
+    training_names: list[str]
+    validation: np.ndarray
+    masks: np.ndarray
+    is_held_out: bool  # whether the validation images come from the validation split, or else from training
+
+
+def choose_images(prepared: PreparedData, bank: DefectBank, params: dict[str, Any]) -> ParityImages:
+    """Training images spread over the split, and good images of the validation split with artificial defects.
+
+    params: those in the package.
+    """
+    training = prepared.images("train")
+    rows = np.unique(np.linspace(0, len(training) - 1, NUM_TRAINING).round().astype(int))
+    names = prepared.row_names("train")
+    held_out = prepared.images("validation")
+    validation, masks = with_defects(held_out if len(held_out) else training, bank, params)
+    return ParityImages(
+        np.stack([training[row] for row in rows]), [names[row] for row in rows], validation, masks, len(held_out) > 0
+    )
+
+
+def with_defects(
+    images: Sequence[np.ndarray], bank: DefectBank, params: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Artificial defects on every second of NUM_VALIDATION images: a function of images, bank and seed.
+
+    images: uint8 (N, S, S, 3). Where the bank's patches are smaller, the defect lies in one patch of the image; its
+    surface stays as it is, so that the patch has no border. -> uint8 (M, S, S, 3), bool (M, S, S)
+    """
+    side, patch, seed = images[0].shape[0], bank.patch_size, params["seed"]
+    pictures = np.stack([images[index % len(images)] for index in range(NUM_VALIDATION)])
+    corners = np.random.default_rng([seed, PHASE_ID]).integers(0, side - patch + 1, (NUM_VALIDATION, 2))
+    windows = [(slice(top, top + patch), slice(left, left + patch)) for top, left in corners]
+    crops = np.stack([picture[window] for picture, window in zip(pictures, windows, strict=True)])
+    settings = {field.name: params["synthesis"].get(field.name) for field in fields(Recipe)}
+    settings |= {"surface_jitter": 0.0, "surface_symmetries": False, "defect_free_share": 0.0}
+    recipe = Recipe(**settings)
+    composer = DefectComposer(crops, bank, recipe, seed=seed, phase=PHASE_ID, device=torch.device("cpu"))
+    masks = np.zeros(pictures.shape[:3], dtype=bool)
+    for index, window in enumerate(windows):
+        draw = composer.draw(0, NUM_VALIDATION, index)
+        draw.image, draw.is_defect_free = index, index % 2 == 1
+        batch = composer.compose([draw])
+        pictures[index][window] = (batch.defective[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        masks[index][window] = batch.mask[0, 0].numpy() > 0
+    return pictures, masks
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one engine says of the images. maps: float32 (N, S, S) each, scores: float64 (N,) each."""
+
+    training_maps: np.ndarray
+    validation_maps: np.ndarray
+
+    @property
+    def training_scores(self) -> np.ndarray:
+        """Image scores of the training images."""
+        return self.training_maps.max(axis=(1, 2)).astype(np.float64)
+
+    @property
+    def validation_scores(self) -> np.ndarray:
+        """Image scores of the validation images."""
+        return self.validation_maps.max(axis=(1, 2)).astype(np.float64)
+
+
+def ask(inspector: Inspector, images: ParityImages) -> Answers:
+    """Maps of all images, the region of interest aside: a graph is compared as a whole."""
+    bare = Inspector(inspector.engine, image_size=inspector.image_size, threshold=None, tiling=inspector.tiling)
+    every = [*images.training, *images.validation]
+    maps = np.stack([bare.predict(image).anomaly_map for image in tqdm(every, inspector.engine_name, disable=None)])
+    return Answers(maps[: len(images.training)], maps[len(images.training) :])
+
+
+def aurocs(answers: Answers, masks: np.ndarray) -> dict[str, float]:
+    """ROCAUC of the artificial defects, over images and over pixels."""
+    labels = masks.any(axis=(1, 2))
+    return {
+        "image_auroc": image_auroc(answers.validation_scores, labels),
+        "pixel_auroc": pixel_auroc(answers.validation_maps, masks),
+    }
+
+
+def compare(
+    torch_answers: Answers,
+    answers: Answers,
+    images: ParityImages,
+    *,
+    thresholds: tuple[float | None, float | None],
+) -> dict[str, Any]:
+    """The numbers of parity.json. thresholds: torch's and the engine's own."""
+    names = [f"validation {index}" for index in range(len(images.validation))]
+    first, second = aurocs(torch_answers, images.masks), aurocs(answers, images.masks)
+    both = [
+        (images.training_names, torch_answers.training_maps, answers.training_maps),
+        (names, torch_answers.validation_maps, answers.validation_maps),
+    ]
+    training, validation = (_differences(*each, thresholds=thresholds) for each in both)
+    validation |= {"are_held_out": images.is_held_out, "num_defective": int(images.masks.any(axis=(1, 2)).sum())}
+    for name, value in first.items():
+        validation[name] = {"torch": value, "engine": second[name], "difference": second[name] - value}
+    return {
+        "thresholds": {"torch": thresholds[0], "engine": thresholds[1]},
+        "training": training,
+        "validation": validation,
+    }
+
+
+def _differences(
+    names: Sequence[str], expected: np.ndarray, found: np.ndarray, *, thresholds: tuple[float | None, float | None]
+) -> dict[str, Any]:
+    """Of maps (N, S, S), scores and verdicts."""
+    gap = np.abs(expected - found)
+    scores = np.stack([expected.max(axis=(1, 2)), found.max(axis=(1, 2))]).astype(np.float64)  # (2, N)
+    result = {
+        "num_images": len(names),
+        "largest_map_difference": float(gap.max()),
+        "mean_map_difference": float(gap.mean(dtype=np.float64)),
+        "largest_score_difference": float(np.abs(scores[0] - scores[1]).max()),
+    }
+    if None in thresholds:
+        return result | {"num_differing_verdicts": None, "differing_verdicts": []}
+    is_other = (scores[0] > thresholds[0]) != (scores[1] > thresholds[1])
+    rows = np.flatnonzero(is_other)
+    listed = [{"image": names[row], "torch": scores[0][row], "engine": scores[1][row]} for row in rows[:MAX_NAMED]]
+    return result | {"num_differing_verdicts": len(rows), "differing_verdicts": listed}
+
+
+def bounds_of(precision: str) -> dict[str, float]:
+    """What the gate asks of a precision, by the names of what it bounds."""
+    if precision == "fp32":
+        return {"map_difference": MAX_DIFFERENCE, "score_difference": MAX_DIFFERENCE}
+    return {"image_auroc_difference": MAX_AUROC_DIFFERENCE, "pixel_auroc_difference": MAX_AUROC_DIFFERENCE}
+
+
+def excesses(parity: dict[str, Any], precision: str) -> list[str]:
+    """What of a comparison lies beyond the bounds, in words; empty: the engine may be used."""
+    training, validation = parity["training"], parity["validation"]
+    found = {
+        # numpy's maximum of anything and NaN is NaN, which no bound admits
+        "map_difference": float(np.max([each["largest_map_difference"] for each in (training, validation)])),
+        "score_difference": float(np.max([each["largest_score_difference"] for each in (training, validation)])),
+        "image_auroc_difference": abs(validation["image_auroc"]["difference"]),
+        "pixel_auroc_difference": abs(validation["pixel_auroc"]["difference"]),
+    }
+    return [
+        f"{name.replace('_', ' ')} {found[name]:.2g} above {bound:g}"
+        for name, bound in bounds_of(precision).items()
+        if not found[name] <= bound
+    ]

@@ -1,0 +1,115 @@
+"""An engine as it lies in a model package: `engines/NAME/` with its graph, the parity it showed and its threshold."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ndpnet.files import hash_of, sha256_of, write_json
+from ndpnet.inference.engines import ENGINES, ENGINES_DIR, PRECISIONS, engine_name
+from ndpnet.inference.engines.engine import Engine, GraphEngine
+from ndpnet.inference.engines.runtimes import GRAPH_FILES, open_graph
+from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
+
+ENGINE, PARITY = "engine.json", "parity.json"
+FORMAT_VERSION = 1
+ENTRIES = ("engine", "files", "made_from", "precision", "threshold", "versions")
+
+
+@dataclass(frozen=True)
+class StoredEngine:
+    """An engine that was read and checked."""
+
+    folder: Path
+    record: dict[str, Any]
+    package: ModelPackage
+
+    @property
+    def threshold(self) -> dict[str, Any] | None:
+        """Its own threshold record, of the package's calibration images; None where there were none."""
+        return self.record["threshold"]
+
+    def open(self) -> Engine:
+        """Load the graph, with as many threads as torch has."""
+        return open_graph_of(self.folder, self.package, self.record["engine"], self.record["precision"])
+
+
+def open_graph_of(folder: Path, package: ModelPackage, engine: str, precision: str) -> Engine:
+    """Load the graph in an engine's folder, with as many threads as torch has."""
+    size, num_threads = package.image_size, torch.get_num_threads()
+    run = open_graph(engine, folder, precision=precision, image_size=size, num_threads=num_threads)
+    return GraphEngine(run, has_filters=package.tiling is None)
+
+
+def made_from(package: ModelPackage) -> str:
+    """Hash of what a graph is a function of: weights, reference and parameters, not the calibration."""
+    files = package.config["files"]
+    return hash_of([files[WEIGHTS], files[REFERENCE], package.config["params"]])
+
+
+def engine_names(package: ModelPackage) -> tuple[str, ...]:
+    """Engines that a package carries besides torch, sorted."""
+    folder = package.folder / ENGINES_DIR
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
+
+
+def write_engine(
+    folder: Path,
+    package: ModelPackage,
+    *,
+    engine: str,
+    precision: str,
+    versions: dict[str, str],
+    threshold: dict[str, Any] | None,
+) -> None:
+    """Finish an engine's folder, which has graph and parity already, with its record."""
+    names = (*GRAPH_FILES[engine], PARITY)
+    record = {"engine": engine, "precision": precision, "made_from": made_from(package), "versions": versions}
+    record |= {"threshold": threshold, "files": {name: sha256_of(folder / name) for name in names}}
+    write_json(folder / ENGINE, record | {"format_version": FORMAT_VERSION})
+
+
+def replace_threshold(folder: Path, threshold: dict[str, Any]) -> None:
+    """Give an engine's folder another threshold record."""
+    write_json(folder / ENGINE, json.loads((folder / ENGINE).read_text(encoding="utf-8")) | {"threshold": threshold})
+
+
+def read_engine(package: ModelPackage, engine: str, precision: str | None = None) -> StoredEngine:
+    """Open an engine's folder. ValueError in one line: not there, damaged, or of another model."""
+    folder = package.folder / ENGINES_DIR / _choose(package, engine, precision)
+    path = folder / ENGINE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version = record["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r} (export the model again)") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{folder} has format {version}, this ndpnet reads {FORMAT_VERSION} (export the model again)")
+    missing = [name for name in ENTRIES if name not in record]
+    if missing or sorted(record["files"]) != sorted((*GRAPH_FILES[engine], PARITY)):
+        raise ValueError(f"{path} is damaged: it lacks {missing[0] if missing else 'files'} (export the model again)")
+    if record["made_from"] != made_from(package):
+        raise ValueError(f"{folder} was exported from another model (export this one)")
+    for name, expected in record["files"].items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
+            raise ValueError(f"{folder / name} is damaged: not the hash in {ENGINE} (export the model again)")
+    return StoredEngine(folder, record, package)
+
+
+def _choose(package: ModelPackage, engine: str, precision: str | None) -> str:
+    """Folder of the wished engine; without a precision the finest that the package has."""
+    names = engine_names(package)
+    if precision is not None:
+        wanted = engine_name(engine, precision)
+        found = wanted if wanted in names else None
+    else:
+        engine_name(engine, "fp32")  # refuses an unknown engine
+        wanted = engine
+        finest_first = sorted(ENGINES[engine], key=PRECISIONS.index)
+        found = next((f"{engine}-{each}" for each in finest_first if f"{engine}-{each}" in names), None)
+    if found is None:
+        has = f"it has {', '.join(names)}" if names else "it has none"
+        raise ValueError(f"no engine {wanted} in {package.folder} ({has}; make it with `ndpnet export`)")
+    return found

@@ -1,0 +1,191 @@
+"""Exported engines say what torch says, and are not written where they do not."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from samples import Pipeline
+
+from ndpnet.data.prepared import PreparedData
+from ndpnet.evaluation.threshold import fit_threshold
+from ndpnet.inference import Inspector
+from ndpnet.inference.engines.export import export
+from ndpnet.inference.engines.graph import write_onnx
+from ndpnet.inference.engines.parity import excesses
+from ndpnet.inference.engines.stored import made_from
+from ndpnet.inference.identity import model_hash, package_hash
+from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
+from ndpnet.model import NDPNet
+from ndpnet.model.segmentation import filter_map
+from ndpnet.synthesis.compose import to_unit
+
+FP32 = [("onnx", "fp32"), ("openvino", "fp32")]
+EVERY = [*FP32, ("openvino", "bf16")]
+
+
+def parity_of(folder: Path, name: str) -> dict:
+    return json.loads((folder / "engines" / name / "parity.json").read_text())
+
+
+@pytest.mark.parametrize(("engine", "precision"), FP32)
+def test_maps_scores_and_verdicts_are_those_of_torch(
+    exported_dir: Path, pipeline: Pipeline, engine: str, precision: str
+) -> None:
+    """On test pictures, of which the export knows nothing, of other sizes than the network's."""
+    expected, found = Inspector.load(exported_dir), Inspector.load(exported_dir, engine=engine, precision=precision)
+    assert (found.engine_name, expected.engine_name) == (f"{engine}-{precision}", "torch-fp32")
+    paths = sorted((pipeline.data_dir / "wall/test").rglob("*.png"))
+    verdicts = [(expected.inspect(path), found.inspect(path)) for path in paths]
+    assert len(verdicts) == 12
+    for wanted, got in verdicts:
+        np.testing.assert_allclose(got.anomaly_map, wanted.anomaly_map, atol=1e-5)
+        assert got.score == pytest.approx(wanted.score, abs=1e-5)
+        assert got.is_defective == wanted.is_defective
+        assert np.abs(got.reconstruction.astype(int) - wanted.reconstruction).max() <= 1
+    assert {got.is_defective for _, got in verdicts} == {True, False}
+
+
+@pytest.mark.parametrize(("engine", "precision"), EVERY)
+def test_each_engine_has_a_threshold_of_its_own_from_calibration(
+    exported_dir: Path, pipeline: Pipeline, engine: str, precision: str
+) -> None:
+    prepared = PreparedData.load(pipeline.prepared_dir)
+    inspector = Inspector.load(exported_dir, engine=engine, precision=precision)
+    scores = np.array([inspector.predict(image).score for image in prepared.images("calibration")])
+    groups = [record.group for record in prepared.records("calibration")]
+    of_torch = read_package(exported_dir).threshold
+    expected = fit_threshold(scores, groups, target_rate=0.01)
+    assert inspector.threshold_record == expected | {"data_hash": of_torch["data_hash"]}
+    assert inspector.threshold == expected["value"]
+    if precision == "bf16":
+        assert inspector.threshold != of_torch["value"]
+        assert inspector.threshold == pytest.approx(of_torch["value"], abs=0.02)
+
+
+def test_parity_is_written_down(exported_dir: Path) -> None:
+    for engine, precision in EVERY:
+        parity = parity_of(exported_dir, f"{engine}-{precision}")
+        assert (parity["training"]["num_images"], parity["validation"]["num_images"]) == (12, 64)
+        assert (parity["validation"]["num_defective"], parity["validation"]["are_held_out"]) == (32, True)
+        for images in (parity["training"], parity["validation"]):
+            assert 0 < images["mean_map_difference"] < images["largest_map_difference"]
+            assert images["num_differing_verdicts"] == len(images["differing_verdicts"])
+            if precision == "fp32":
+                assert images["largest_map_difference"] <= 1e-5
+                assert images["num_differing_verdicts"] == 0
+        image_auroc, pixel_auroc = parity["validation"]["image_auroc"], parity["validation"]["pixel_auroc"]
+        assert image_auroc["torch"] > 0.9
+        assert pixel_auroc["torch"] > 0.7
+        assert max(abs(image_auroc["difference"]), abs(pixel_auroc["difference"])) <= 0.002
+    bf16 = parity_of(exported_dir, "openvino-bf16")
+    assert bf16["training"]["largest_map_difference"] > 1e-4  # half precision it is
+    assert bf16["bounds"] == {"image_auroc_difference": 0.002, "pixel_auroc_difference": 0.002}
+
+
+def test_the_model_itself_is_untouched_and_the_engines_count(trained_dir: Path, exported_dir: Path) -> None:
+    assert model_hash(exported_dir) == model_hash(trained_dir) == package_hash(trained_dir)
+    assert package_hash(exported_dir) != package_hash(trained_dir)
+    assert sorted(path.name for path in (exported_dir / "engines").iterdir()) == [
+        "onnx-fp32", "openvino-bf16", "openvino-fp32"
+    ]  # fmt: skip
+
+
+def test_the_graph_takes_batches_and_scores_them(exported_dir: Path, pipeline: Pipeline) -> None:
+    """Of itself, with no line of this library around it."""
+    session = onnxruntime.InferenceSession(exported_dir / "engines/onnx-fp32/graph.onnx")
+    images = np.array(PreparedData.load(pipeline.prepared_dir).images("train")[:3])
+    maps, reconstructions, scores = session.run(["anomaly_map", "reconstruction", "score"], {"images": images})
+    network = read_package(exported_dir).load_network(torch.device("cpu"))
+    with torch.no_grad():
+        expected_maps, expected_images = network.predict(to_unit(torch.from_numpy(images)))
+    np.testing.assert_allclose(maps, expected_maps[:, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(reconstructions, expected_images.numpy(), atol=1e-5)
+    np.testing.assert_array_equal(scores, maps.max(axis=(1, 2)))
+
+
+def test_no_path_of_this_machine_is_in_the_files(exported_dir: Path) -> None:
+    here = str(Path(torch.__file__).parents[1]).encode(), str(exported_dir.parent).encode(), b"/ndpnet/"
+    files = [path for path in (exported_dir / "engines").rglob("*") if path.is_file()]
+    assert len(files) == 11
+    assert not [path.name for path in files for text in here if text in path.read_bytes()]
+
+
+def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = NDPNet(base_width=4, ffm_channels=4).eval()
+    network.set_reference(torch.rand(1, 3, 64, 64))
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        raw = network.predict_raw(to_unit(torch.from_numpy(images)))[0]
+    write_onnx(network, tmp_path / "graph.onnx", image_size=64, has_filters=False)
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
+    assert [output.name for output in session.get_outputs()] == ["anomaly_map", "reconstruction"]
+    (found,) = session.run(["anomaly_map"], {"images": images})
+    np.testing.assert_allclose(found, raw[:, 0].numpy(), atol=1e-6)
+    assert np.abs(found - filter_map(raw)[:, 0].numpy()).max() > 1e-4
+
+
+def test_an_engine_beyond_the_bounds_is_not_written(copy_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    """A graph of slightly other weights than the package's, which the export takes for the package's own."""
+    state = load_file(copy_dir / WEIGHTS)
+    state["segmentation.heads.0.1.bias"] += 0.01
+    save_file(state, copy_dir / WEIGHTS)
+    write_config(copy_dir, json.loads((copy_dir / CONFIG).read_text()))
+    record_path = copy_dir / "engines/onnx-fp32/engine.json"
+    record = json.loads(record_path.read_text()) | {"made_from": made_from(read_package(copy_dir))}
+    record_path.write_text(json.dumps(record))
+    inputs = {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
+    message = r"^the engine openvino-fp32 is not written: .*map difference 0\.0\d+ above 0\.0001; score difference 0\.0"
+    with pytest.raises(ValueError, match=message) as caught:
+        export(copy_dir, tmp_path / "out", engine="openvino", precision="fp32", **inputs)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "change", "beyond"),
+    [
+        ("fp32", {}, []),
+        ("fp32", {"largest_map_difference": 2e-4}, ["map difference 0.0002 above 0.0001"]),
+        ("fp32", {"largest_score_difference": 2e-4}, ["score difference 0.0002 above 0.0001"]),
+        ("fp32", {"largest_score_difference": math.nan}, ["score difference nan above 0.0001"]),
+        ("bf16", {"largest_map_difference": 0.5, "largest_score_difference": 0.5}, []),
+        ("int8", {"image_auroc": {"difference": -0.003}}, ["image auroc difference 0.003 above 0.002"]),
+        ("int8", {"pixel_auroc": {"difference": 0.003}}, ["pixel auroc difference 0.003 above 0.002"]),
+        ("int8", {"pixel_auroc": {"difference": 0.002}}, []),
+    ],
+)
+def test_bounds_of_parity(precision: str, change: dict, beyond: list[str]) -> None:
+    images = {"largest_map_difference": 1e-4, "largest_score_difference": 1e-4}
+    aurocs = {"image_auroc": {"difference": 0.0}, "pixel_auroc": {"difference": 0.0}}
+    assert excesses({"training": images, "validation": images | aurocs | change}, precision) == beyond
+
+
+def test_what_does_not_belong_to_the_model_is_refused(
+    trained_dir: Path, exported_dir: Path, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    inputs = {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
+    bank_dir, prepared_dir = tmp_path / "bank", tmp_path / "prepared"
+    shutil.copytree(pipeline.bank_dir, bank_dir)
+    (bank_dir / "bank.json").write_text((bank_dir / "bank.json").read_text() + " ")
+    shutil.copytree(pipeline.prepared_dir, prepared_dir)
+    manifest = json.loads((prepared_dir / "manifest.json").read_text())
+    next(each for each in manifest["files"] if each["split"] == "train")["sha256"] = "0" * 64
+    (prepared_dir / "manifest.json").write_text(json.dumps(manifest))
+    refused = {
+        r"^no engine 'tensorrt' \(one of torch, onnx, openvino\)$": {"engine": "tensorrt"},
+        r"^no precision 'bf16' with engine onnx \(one of fp32, int8\)$": {"precision": "bf16"},
+        r"^every model has the engine torch": {"engine": "torch"},
+        r"bank is not the bank that .* was trained with": {"bank": bank_dir},
+        r"prepared is not what .* was trained on": {"prepared": prepared_dir},
+    }
+    for message, change in refused.items():
+        with pytest.raises(ValueError, match=message):
+            export(exported_dir, tmp_path / "out", **{"engine": "onnx", "precision": "fp32", **inputs, **change})
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,157 @@
+"""Engines in a package: found, checked, refitted, carried along."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from samples import Pipeline
+from skimage.data import brick
+
+from ndpnet import steps
+from ndpnet.inference import Inspector
+from ndpnet.inference.bench import bench, format_table
+from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.identity import package_files, package_hash
+
+
+def load(folder: Path, **options: str) -> Inspector:
+    return Inspector.load(folder, **{"engine": "onnx", **options})
+
+
+def test_the_finest_precision_is_taken_if_none_is_named(exported_dir: Path) -> None:
+    assert load(exported_dir, engine="openvino").engine_name == "openvino-fp32"
+    assert load(exported_dir, engine="openvino", precision="bf16").engine_name == "openvino-bf16"
+    assert Inspector.load(exported_dir).engine_name == "torch-fp32"
+
+
+def test_an_engine_that_is_not_there_is_one_line(exported_dir: Path, pipeline: Pipeline) -> None:
+    with pytest.raises(ValueError, match=r"^no engine openvino in .*model \(it has none; make it with `ndpnet exp"):
+        load(pipeline.model_dir, engine="openvino")
+    with pytest.raises(ValueError, match=r"^no engine onnx-int8 in .* \(it has onnx-fp32, openvino-bf16, openvino-fp"):
+        load(exported_dir, precision="int8")
+    with pytest.raises(ValueError, match=r"^no engine 'tensorrt' \(one of torch, onnx, openvino\)$"):
+        load(exported_dir, engine="tensorrt")
+    with pytest.raises(ValueError, match=r"^the engine onnx runs on the CPU, not on cuda"):
+        load(exported_dir, device="cuda")
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "parity.json"])
+def test_a_damaged_file_is_one_line(copy_dir: Path, name: str) -> None:
+    path = copy_dir / "engines/onnx-fp32" / name
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:100] + b"x" + content[101:], None):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{name} is damaged: not the hash in engine\.json \(export") as caught:
+            load(copy_dir)
+        assert "\n" not in str(caught.value)
+        path.write_bytes(content)
+    assert load(copy_dir).engine_name == "onnx-fp32"
+
+
+def test_a_damaged_record_is_one_line(copy_dir: Path) -> None:
+    path = copy_dir / "engines/onnx-fp32/engine.json"
+    record = json.loads(path.read_text())
+    refused = {
+        "": r"engine\.json is damaged: ",
+        json.dumps(record | {"format_version": 7}): r"has format 7, this ndpnet reads 1 \(export the model again\)$",
+        json.dumps({**record, "files": {}}): r"engine\.json is damaged: it lacks files",
+        json.dumps({name: value for name, value in record.items() if name != "threshold"}): r"it lacks threshold",
+        json.dumps(record | {"made_from": "0" * 64}): r"was exported from another model \(export this one\)$",
+    }
+    for text, message in refused.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            load(copy_dir)
+
+
+def test_a_graph_that_the_runtime_refuses_is_one_line(copy_dir: Path) -> None:
+    from ndpnet.inference.engines.runtimes import open_graph
+
+    for engine, name in (("onnx", "graph.onnx"), ("openvino", "graph.xml")):
+        folder = copy_dir / f"engines/{engine}-fp32"
+        (folder / name).write_bytes(b"no graph")
+        with pytest.raises(ValueError, match=rf"cannot load .*{name}: .* \(export the model again\)$") as caught:
+            open_graph(engine, folder, precision="fp32", image_size=64, num_threads=1)
+        assert "\n" not in str(caught.value)
+
+
+def test_calibrating_refits_the_engines_too(exported_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    for number in range(6):
+        Image.fromarray(brick()[number * 60 : number * 60 + 90, 200:300]).save(tmp_path / f"good/wall_n{number}_0.png")
+    calibrate(exported_dir, tmp_path / "good", tmp_path / "new")
+    paths = sorted((tmp_path / "good").iterdir())
+    for engine, precision in (("torch", "fp32"), ("onnx", "fp32"), ("openvino", "bf16")):
+        inspector = Inspector.load(tmp_path / "new", engine=engine, precision=precision)
+        assert inspector.threshold == max(inspector.inspect(path).score for path in paths)
+        assert inspector.threshold_record["num_images"] == 6
+
+
+def test_evaluation_goes_by_the_engine(exported_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    arguments = (pipeline.prepared_dir, exported_dir)
+    summaries = {
+        engine: steps.evaluate(*arguments, tmp_path / engine, pipeline.params, engine=engine)
+        for engine in ("torch", "onnx")
+    }
+    for name in ("image_auroc", "pixel_auroc"):
+        assert summaries["onnx"][name]["value"] == pytest.approx(summaries["torch"][name]["value"], abs=1e-3)
+    inspector = load(exported_dir)
+    (row,) = [line for line in (tmp_path / "onnx/predictions.csv").read_text().splitlines() if "hole/wall_p80" in line]
+    verdict = inspector.inspect(pipeline.data_dir / "wall/test/hole/wall_p80_1.png")
+    assert row.split(",")[3:5] == [repr(verdict.score), repr(inspector.threshold)]
+    assert "onnx-fp32" in (tmp_path / "onnx/report.html").read_text()
+
+
+def test_the_hash_is_over_the_engines_files_and_links_are_refused(copy_dir: Path) -> None:
+    names = package_files(copy_dir)
+    assert "engines/openvino-bf16/graph.bin" in names
+    assert "config.json" in names
+    before = package_hash(copy_dir)
+    (copy_dir / "engines/onnx-fp32/parity.json").write_text("{}")
+    assert package_hash(copy_dir) != before
+    (copy_dir / "engines/onnx-fp32/link").symlink_to(copy_dir / "config.json")
+    with pytest.raises(ValueError, match="link is no plain file"):
+        package_files(copy_dir)
+    (copy_dir / "engines/onnx-fp32/link").unlink()
+    (copy_dir / "engines/onnx-fp32/more").mkdir()
+    with pytest.raises(ValueError, match="more is no plain file"):
+        package_files(copy_dir)
+
+
+def test_openvino_reports_nothing_to_its_maker(exported_dir: Path, tmp_path: Path) -> None:
+    """Imported plainly it writes an identity under the home folder and sends an event."""
+    code = (
+        "import sys; from ndpnet.inference import Inspector; import numpy as np;"
+        f"i = Inspector.load({str(exported_dir)!r}, engine='openvino');"
+        "print(i.predict(np.zeros((64, 64, 3), np.uint8)).score, sys.modules.get('openvino_telemetry'))"
+    )
+    environment = {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PATH": ""}
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment).stdout
+    score, telemetry = printed.split()
+    black = load(exported_dir, engine="openvino").predict(np.zeros((64, 64, 3), np.uint8))
+    assert (float(score), telemetry) == (black.score, "None")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bench_times_every_engine(exported_dir: Path) -> None:
+    timings = bench(exported_dir, seconds=0.1, num_threads=1)
+    assert [each.engine for each in timings] == ["torch-fp32", "onnx-fp32", "openvino-bf16", "openvino-fp32"]
+    for each in timings:
+        assert len(each.seconds) >= 5
+        assert sum(each.seconds) >= 0.1
+        assert 0 < each.percentile(0.5) <= each.percentile(0.99) <= 1000 * max(each.seconds)
+        assert each.peak_mebibytes > 100
+    header, *rows, foot = format_table(timings, num_threads=1).splitlines()
+    assert header.split()[:2] == ["engine", "p50"]
+    assert [row.split()[0] for row in rows] == [each.engine for each in timings]
+    assert rows[0].split()[5] == "1.00"  # of torch
+    assert foot == "one image at a time, 1 thread"
+    with pytest.raises(ValueError, match="nothing to measure in 0 seconds"):
+        bench(exported_dir, seconds=0, num_threads=1)
