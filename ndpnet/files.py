@@ -79,14 +79,15 @@ def check_output(out_dir: Path, *, marker: str) -> None:
 
 
 @contextmanager
-def atomic_folder(out_dir: Path, *, marker: str) -> Iterator[Path]:
+def atomic_folder(out_dir: Path, *, marker: str, key: str | None = None) -> Iterator[Path]:
     """Yield a temporary sibling of `out_dir` that replaces it on success; on failure `out_dir` stays untouched.
 
     `marker` is a file that every such output has: a folder with other content is not replaced (`check_output`).
+    `key` names all that the output is made of: what a killed or interrupted process left under it is yielded again.
     """
     out_dir = Path(out_dir).resolve()
     check_output(out_dir, marker=marker)
-    with _temporary_sibling(out_dir) as partial_dir:
+    with _temporary_sibling(out_dir, key) as partial_dir:
         with naming_full_disk(partial_dir, out_dir):
             yield partial_dir
         assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
@@ -104,17 +105,26 @@ def scratch_folder(place: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _temporary_sibling(place: Path) -> Iterator[Path]:
-    folder = _partial_name(place)
+def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
+    """Yield a folder beside `place` that is removed at the end; one with a key outlives an interrupt."""
+    folder = _partial_name(place, key)
+    was_left = folder.exists()
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=key is not None)
     except OSError as error:
         raise _unwritable(place, error) from error
     in_use = _try_lock(folder)
+    if in_use is None and was_left:
+        raise ValueError(f"another process writes {place} (wait for it; if there is none, remove {folder})")
+    is_kept = False
     try:
         yield folder
+    except (KeyboardInterrupt, SystemExit):
+        is_kept = key is not None
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not is_kept:
+            shutil.rmtree(folder, ignore_errors=True)
         if in_use is not None:
             os.close(in_use)
 
@@ -180,8 +190,8 @@ def _try_lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _partial_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+def _partial_name(path: Path, key: str | None = None) -> Path:
+    return path.with_name(f".{path.name}.{(key or uuid.uuid4().hex)[:12]}.partial")
 
 
 def _unwritable(path: Path, error: OSError) -> ValueError:

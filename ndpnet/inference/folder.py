@@ -3,7 +3,10 @@
 import csv
 import json
 import logging
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ndpnet import __version__
 from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
-from ndpnet.files import atomic_folder, check_output
+from ndpnet.files import atomic_folder, check_output, hash_of
 from ndpnet.inference.inspector import Inspector, Verdict
 from ndpnet.inference.overlay import overlay, shrink, write_png
 
@@ -21,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
 MAX_OVERLAY_SIDE = 2048  # pixels, of a scan's overlay: one of 8000x8000 would take gigabytes to draw
+MAX_AHEAD = 3  # pictures that are decoded, or drawn, while another one is inspected
+NUM_WRITERS = 2  # threads that draw and compress overlays
+ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
 COLUMNS = ("path", "verdict", "score", "threshold", "num_regions", "width", "height", "error")
 
 
@@ -53,47 +60,124 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
     """Inspect a file or every image below a folder; write predictions.csv, predictions.jsonl, overlays/.
 
     A file that cannot be read is logged by name and counted; the others go on. Earlier results are replaced, whole, at
-    the end, and are no input even if they lie under `target`.
+    the end, and are no input even if they lie under `target`. After a kill the same call goes on where it was.
     """
     if inspector.threshold is None:
         raise ValueError("the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --threshold)")
     check_output(out_dir, marker=LINES)
     root, paths = list_images(target, besides=Path(out_dir))
+    key = _task_key(inspector, root, paths, with_overlays)
     try:
-        with atomic_folder(out_dir, marker=LINES) as folder:
-            rows = list(_stream(inspector, root, paths, folder, with_overlays))
+        with atomic_folder(out_dir, marker=LINES, key=key) as folder:
+            rows = _finished_rows(folder / LINES, [_name(path, root) for path in paths])
+            if rows:
+                logger.info("going on after %d of %d pictures", len(rows), len(paths))
+            with (folder / LINES).open("a", **ANY_NAME) as lines:
+                for row in _inspect_all(inspector, root, paths[len(rows) :], folder if with_overlays else None):
+                    rows.append(row)
+                    lines.write(json.dumps(row, sort_keys=True) + "\n")
+                    lines.flush()  # a row that was written is not computed again
+            _write_table(folder / "predictions.csv", rows)
     except OSError as error:
         raise ValueError(f"cannot write to {out_dir}: {error.strerror or error} (choose another --out)") from error
     verdicts = [row["verdict"] for row in rows]
     return FolderResult(verdicts.count("good"), verdicts.count("defective"), verdicts.count("error"))
 
 
-def _stream(
-    inspector: Inspector, root: Path, paths: list[Path], out_dir: Path, with_overlays: bool
+def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays: bool) -> str | None:
+    """Hash of all that the results are a function of; None of an inspector that no package names."""
+    if inspector.package is None:
+        return None
+    facts = [(path, path.stat()) for path in paths]
+    files = [[os.fsencode(path).hex(), about.st_size, about.st_mtime_ns] for path, about in facts]
+    roi = None if inspector.roi is None else [inspector.roi.shape, np.packbits(inspector.roi).tobytes().hex()]
+    model = [inspector.package.config["files"], inspector.engine_name, inspector.threshold, roi, __version__]
+    return hash_of([model, os.fsencode(root.resolve()).hex(), files, with_overlays])
+
+
+def _finished_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
+    """Rows that a killed run has finished, in the order of `names`; the file is cut after the last whole one."""
+    rows: list[dict[str, Any]] = []
+    num_bytes = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+        row = json.loads(line) if line.endswith(b"\n") else None
+        if row is None or row["path"] != names[len(rows)]:
+            break
+        rows.append(row)
+        num_bytes += len(line)
+    if path.is_file():
+        os.truncate(path, num_bytes)
+    return rows
+
+
+def _inspect_all(
+    inspector: Inspector, root: Path, paths: list[Path], overlays_of: Path | None
 ) -> Iterator[dict[str, Any]]:
-    """Write each row as soon as it is known."""
-    any_name = {"mode": "w", "encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
-    with (out_dir / "predictions.csv").open(**any_name) as table, (out_dir / LINES).open(**any_name) as lines:
-        writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for path in tqdm(paths, "inspect", unit="image", disable=None):
-            overlay_path = out_dir / "overlays" / f"{path.relative_to(root)}.png" if with_overlays else None
-            row = _inspect_one(inspector, path, path.relative_to(root).as_posix(), overlay_path)
-            writer.writerow(row)
-            lines.write(json.dumps(row, sort_keys=True) + "\n")
-            yield row
+    """A row per image, in order, once its overlay is written. Decoding, inspecting and drawing go on side by side."""
+    ahead = 1 if inspector.tiling is not None else MAX_AHEAD  # scans are large
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(NUM_WRITERS) as writers:
+        reads = deque(reader.submit(_read, path) for path in paths[:ahead])
+        written: deque[tuple[dict[str, Any], Future[None] | None]] = deque()
+        for index, path in enumerate(tqdm(paths, "inspect", unit="image", disable=None)):
+            image = reads.popleft().result()
+            if index + ahead < len(paths):
+                reads.append(reader.submit(_read, paths[index + ahead]))
+            row, verdict = _inspect_one(inspector, path, image, _name(path, root))
+            drawing = None
+            if overlays_of is not None and verdict is not None:
+                overlay_path = overlays_of / "overlays" / f"{path.relative_to(root)}.png"
+                drawing = writers.submit(_write_overlay, overlay_path, image, verdict, inspector.tiling is not None)
+            written.append((row, drawing))
+            while len(written) > ahead or (written and _is_done(written[0][1])):
+                yield _finished(*written.popleft())
+        while written:
+            yield _finished(*written.popleft())
 
 
-def _inspect_one(inspector: Inspector, path: Path, name: str, overlay_path: Path | None) -> dict[str, Any]:
+def _is_done(drawing: "Future[None] | None") -> bool:
+    return drawing is None or drawing.done()
+
+
+def _finished(row: dict[str, Any], drawing: "Future[None] | None") -> dict[str, Any]:
+    """The row, once its overlay is on disk; what kept it from there is raised."""
+    if drawing is not None:
+        drawing.result()
+    return row
+
+
+def _read(path: Path) -> np.ndarray | ValueError:
     try:
-        image = read_image(path)
+        return read_image(path)
+    except ValueError as error:
+        return error
+
+
+def _inspect_one(
+    inspector: Inspector, path: Path, image: np.ndarray | ValueError, name: str
+) -> tuple[dict[str, Any], Verdict | None]:
+    try:
+        if isinstance(image, ValueError):
+            raise image
         verdict = inspector.inspect(image, name=str(path))
     except ValueError as error:
         logger.error("%s", error)
-        return {"path": name, "verdict": "error", "error": str(error)}
-    if overlay_path is not None:
-        write_png(overlay_path, _draw(image, verdict, is_scan=inspector.tiling is not None))
-    return {"path": name, "height": image.shape[0], "width": image.shape[1], **_as_row(verdict)}
+        return {"path": name, "verdict": "error", "error": str(error)}, None
+    return {"path": name, "height": image.shape[0], "width": image.shape[1], **_as_row(verdict)}, verdict
+
+
+def _write_overlay(path: Path, image: np.ndarray, verdict: Verdict, is_scan: bool) -> None:
+    write_png(path, _draw(image, verdict, is_scan=is_scan))
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", **ANY_NAME) as table:
+        writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
 
 
 def _draw(image: np.ndarray, verdict: Verdict, *, is_scan: bool) -> np.ndarray:

@@ -131,3 +131,31 @@ def test_a_scratch_folder_is_empty_and_does_not_stay(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"^cannot write .*/work: Not a directory"):
         scratch_folder(tmp_path / "file" / "work").__enter__()
+
+
+def test_an_interrupted_folder_with_a_key_is_gone_on_with(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def write(key: str, name: str, error: BaseException | None = None) -> list[str]:
+        with atomic_folder(out, marker="first", key=key) as folder:
+            found = sorted(path.name for path in folder.iterdir())
+            (folder / name).write_text(name)
+            if error is not None:
+                raise error
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        write("0123456789abcdef", "first", KeyboardInterrupt())
+    assert not out.exists()
+    with atomic_folder(out, marker="first", key="another"):  # other content begins anew
+        with pytest.raises(
+            ValueError, match=r"another process writes .*out \(wait for it; if there is none, remove .*par"
+        ):
+            write("another", "first")
+        assert write("0123456789abcdef", "second") == ["first"]
+        assert sorted(path.name for path in out.iterdir()) == ["first", "second"]
+        (tmp_path / ".out.another.partial/first").write_text("")
+    assert write("0123456789abcdef", "first") == []
+    with pytest.raises(ValueError, match="a failure"):
+        write("failing", "first", ValueError("a failure"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
