@@ -38,7 +38,8 @@ class PackageModel(mlflow.pyfunc.PythonModel):
                 f"{folder} has package hash {self._package_hash}, but {config.get('package_hash')} was logged "
                 "(the stored files were changed: download them again, or register the package again)"
             )
-        self._inspector = Inspector.load(folder, device=config.get("device", "cpu"))
+        engine, precision = config.get("engine", "torch"), config.get("precision")
+        self._inspector = Inspector.load(folder, device=config.get("device", "cpu"), engine=engine, precision=precision)
         self._one_at_a_time = threading.Lock()  # the server answers each request in a thread of its own
 
     def predict(

@@ -10,6 +10,7 @@ from typing import Any
 
 from ndpnet.config import Params
 from ndpnet.files import write_json
+from ndpnet.inference.engines.stored import largest_difference
 from ndpnet.inference.package import read_package
 from ndpnet.model_card import shorten
 from ndpnet.promotion import gate
@@ -132,7 +133,8 @@ def _judge(
     evidence, problem = None, ""
     with tempfile.TemporaryDirectory(prefix="ndpnet-promote-") as scratch:
         package_dir = download_package(registry.name, version, Path(scratch) / "challenger")
-        package = read_package(package_dir).config
+        package = read_package(package_dir)
+        export_difference = largest_difference(package)
         try:
             evidence = _measure(registry.name, package_dir, champion, wish, settings)
         except ValueError as error:
@@ -141,8 +143,8 @@ def _judge(
             problem = str(error)
             logger.warning("not judged: %s", problem)
     tags = registry.version(version).tags
-    own = {"has_champion": champion is not None, "is_withdrawn": is_withdrawn}
-    checks = gate.decide(_numbers(tags, package, evidence, **own), settings.bounds)
+    own = {"has_champion": champion is not None, "is_withdrawn": is_withdrawn, "export_difference": export_difference}
+    checks = gate.decide(_numbers(tags, package.config, evidence, **own), settings.bounds)
     is_passed = gate.has_passed(checks)
     return {
         "decision": FORCED if wish.force_reason else PROMOTED if is_passed else REFUSED,
@@ -182,6 +184,7 @@ def _numbers(
     *,
     has_champion: bool,
     is_withdrawn: bool,
+    export_difference: float | None,
 ) -> gate.Numbers:
     """package: its config.json, which the registered hash covers; tags: of its version, which anybody may change."""
     is_dirty, threshold = _flag(tags, "git_dirty"), package["threshold"]
@@ -192,6 +195,8 @@ def _numbers(
         is_git_clean=None if is_dirty is None else not is_dirty,
         is_withdrawn=is_withdrawn,
         threshold=None if threshold is None else threshold["value"],
+        has_export=export_difference is not None,
+        export_difference=export_difference,
     )
     if evidence is None:
         return known

@@ -95,7 +95,7 @@ def write_mlflow_model(
         pip_requirements=pinned_requirements(),
         signature=signature(),
         input_example=input_example(package),
-        model_config={"package_hash": package_hash, "device": "cpu"},
+        model_config={"package_hash": package_hash, "device": "cpu", "engine": "torch", "precision": None},
         mlflow_model=model,
         uv_project_path=str(staged_dir),  # has none: else MLflow takes the uv.lock of the working directory along
     )

@@ -19,7 +19,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from ndpnet.files import atomic_folder, sha256_of
-from ndpnet.inference.identity import copy_package, package_hash
+from ndpnet.inference.engines.stored import engine_names
+from ndpnet.inference.identity import copy_package, model_hash, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
 from ndpnet.model_card import flatten, shorten, write_card
@@ -172,6 +173,8 @@ def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[st
     tags["is_data_pinned"] = "true" if lineage.get("is_data_pinned") is True else "false"
     tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evidence.hash}
     tags["category"] = package.config["category"]
+    if engines := engine_names(package):
+        tags |= {"engines": ", ".join(engines), "model_hash": model_hash(package.folder)}
     return {f"ndpnet.{key}": value for key, value in sorted(tags.items())}
 
 

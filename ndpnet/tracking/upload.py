@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import ModelPackage
 from ndpnet.tracking.flavor import PACKAGE_PATH, write_mlflow_model
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 HOST = "ndpnet.host"
 STALE_SECONDS = 3600.0  # after which the unfinished upload of another machine counts as given up
 MAX_FILES = 1000  # of a folder in the store; a package has six
+ENGINES_PATH = re.compile(rf"{PACKAGE_PATH}/{ENGINES_DIR}(/[a-z0-9]+-[a-z0-9]+)?")
 
 
 def find_uploaded(client: MlflowClient, experiment: str, digest: str) -> LoggedModel | None:
@@ -78,16 +81,26 @@ def stored_hash(client: MlflowClient, model_id: str) -> str:
 
 
 def fetch_folder(client: MlflowClient, model_id: str, stored_path: str, folder: Path) -> None:
-    """Download the files directly in one folder of a LoggedModel. ValueError: a name that would leave `folder`."""
+    """Download the files of one folder of a LoggedModel, and of a package its engines.
+
+    ValueError: a name that would leave `folder`, or another folder.
+    """
     # not by a URI of each file: a `#` in the path of a local store would end it
     location = client.get_logged_model(model_id).artifact_location
     store = get_artifact_repository(location, tracking_uri=client.tracking_uri)
     listed = client.list_logged_model_artifacts(model_id, stored_path)
     if len(listed) > MAX_FILES:
         raise ValueError(f"{stored_path} of model {model_id} has {len(listed)} files (this is no model package)")
-    names = [checked_name(info.path, stored_path, is_folder=info.is_dir) for info in listed]
+    are_engines = [info.is_dir and ENGINES_PATH.fullmatch(info.path) is not None for info in listed]
+    names = [
+        checked_name(info.path, stored_path, is_folder=info.is_dir and not is_engine)
+        for info, is_engine in zip(listed, are_engines, strict=True)
+    ]
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name, is_engine in zip(names, are_engines, strict=True):
+        if is_engine:
+            fetch_folder(client, model_id, f"{stored_path}/{name}", folder / name)
+            continue
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
             Path(store.download_artifacts(f"{stored_path}/{name}", dst_path=scratch)).rename(folder / name)
 

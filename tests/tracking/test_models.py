@@ -1,5 +1,6 @@
 """Registering: once, whole or not at all, and what is stored is what comes back or is refused."""
 
+import base64
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -20,7 +22,7 @@ from samples import CATEGORY, Pipeline
 from ndpnet import steps
 from ndpnet.cli import main
 from ndpnet.inference import Inspector
-from ndpnet.inference.identity import package_files, package_hash
+from ndpnet.inference.identity import model_hash, package_files, package_hash
 from ndpnet.inference.package import read_package, write_config
 from ndpnet.tracking import models, upload, versions
 from ndpnet.tracking.client import connect, experiment_id
@@ -336,6 +338,24 @@ def test_download_by_number_or_alias_scores_as_the_package(
     with pytest.raises(ValueError, match="will not replace folder"):
         models.download_package(NAME, 1, tmp_path / "mine")
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    steps.evaluate(pipeline.prepared_dir, exported_dir, tmp_path / "evaluation", pipeline.params, {})
+    tags = models.register(exported_dir, tmp_path / "evaluation", identity=IDENTITY)["tags"]
+    assert tags["ndpnet.engines"] == "onnx-fp32, openvino-bf16, openvino-fp32"
+    assert tags["ndpnet.model_hash"] == model_hash(exported_dir) != tags["ndpnet.package_hash"]
+    out_dir = models.download_package(NAME, 1, tmp_path / "back")
+    assert package_hash(out_dir) == package_hash(exported_dir) == tags["ndpnet.package_hash"]
+    picture = pipeline.data_dir / CATEGORY / "test/hole/wall_p80_1.png"
+    by_engine = {engine: Inspector.load(out_dir, engine=engine).inspect(picture).score for engine in ("torch", "onnx")}
+    # as MLflow loads it to serve it: with torch, or with the engine that its configuration names
+    model_uri = f"models:/{NAME}/1"
+    for engine, score in by_engine.items():
+        served = mlflow.pyfunc.load_model(model_uri, model_config={"engine": engine})
+        (row,) = served.predict(pd.DataFrame({"image": [base64.b64encode(picture.read_bytes()).decode("ascii")]}))
+        assert row["score"] == score
+    assert by_engine["torch"] != by_engine["onnx"]
 
 
 def test_the_evaluation_must_be_of_this_package(

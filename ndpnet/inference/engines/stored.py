@@ -71,6 +71,22 @@ def write_engine(
     write_json(folder / ENGINE, record | {"format_version": FORMAT_VERSION})
 
 
+def largest_difference(package: ModelPackage) -> float | None:
+    """How far the package's engines are from torch at most, as they were exported; None without engines.
+
+    fp32 by its scores; bf16 and int8, which have thresholds of their own, by image and pixel ROCAUC.
+    """
+    found = []
+    for name in engine_names(package):
+        stored = read_engine(package, *name.split("-"))
+        parity = json.loads((stored.folder / PARITY).read_text(encoding="utf-8"))
+        if stored.record["precision"] == "fp32":
+            found += [parity[images]["largest_score_difference"] for images in ("training", "validation")]
+        else:
+            found += [abs(parity["validation"][metric]["difference"]) for metric in ("image_auroc", "pixel_auroc")]
+    return max(found, default=None)
+
+
 def replace_threshold(folder: Path, threshold: dict[str, Any]) -> None:
     """Give an engine's folder another threshold record."""
     write_json(folder / ENGINE, json.loads((folder / ENGINE).read_text(encoding="utf-8")) | {"threshold": threshold})

@@ -12,10 +12,13 @@ from samples import Pipeline
 from skimage.data import brick
 
 from ndpnet import steps
+from ndpnet.files import sha256_of
 from ndpnet.inference import Inspector
 from ndpnet.inference.bench import bench, format_table
 from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.engines.stored import largest_difference
 from ndpnet.inference.identity import package_files, package_hash
+from ndpnet.inference.package import read_package
 
 
 def load(folder: Path, **options: str) -> Inspector:
@@ -37,6 +40,25 @@ def test_an_engine_that_is_not_there_is_one_line(exported_dir: Path, pipeline: P
         load(exported_dir, engine="tensorrt")
     with pytest.raises(ValueError, match=r"^the engine onnx runs on the CPU, not on cuda"):
         load(exported_dir, device="cuda")
+
+
+def test_the_largest_difference_is_in_scores_or_in_aurocs(copy_dir: Path, pipeline: Pipeline) -> None:
+    def write(name: str, score: float, auroc: float) -> None:
+        path = copy_dir / "engines" / name / "parity.json"
+        parity = json.loads(path.read_text())
+        parity["validation"]["largest_score_difference"] = score
+        parity["validation"]["pixel_auroc"]["difference"] = -auroc
+        path.write_text(json.dumps(parity))
+        record_path = path.with_name("engine.json")
+        record = json.loads(record_path.read_text())
+        record["files"]["parity.json"] = sha256_of(path)
+        record_path.write_text(json.dumps(record))
+
+    assert largest_difference(read_package(pipeline.model_dir)) is None
+    write("onnx-fp32", 3e-3, 0.5)
+    assert largest_difference(read_package(copy_dir)) == 3e-3
+    write("openvino-bf16", 0.5, 4e-3)
+    assert largest_difference(read_package(copy_dir)) == 4e-3
 
 
 @pytest.mark.parametrize("name", ["graph.onnx", "parity.json"])
