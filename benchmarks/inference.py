@@ -1,6 +1,6 @@
 """One image through every engine: milliseconds, share of the machine's peak, ratio to eager PyTorch.
 
-    python benchmarks/inference.py [--width 64] [--size 256] [--rounds 7] [--only openvino-bf16 ...] [--skip-int8]
+    python benchmarks/inference.py [--width 64] [--size 256] [--rounds 7] [--only openvino-bf16 ...]
 
 One thread, one image at a time, all engines in one process and in turn, so what else the machine does meets all alike.
 Processor time of the process stands beside the time that passed: on a machine that others use it is the one to read,
@@ -34,6 +34,7 @@ from ndpnet.synthesis.compose import to_unit
 
 MATRIX_SIDE = 1536
 NUM_CALIBRATION = 8
+EXPORTED = ["onnx-fp32", "onnx-int8", "openvino-fp32", "openvino-bf16", "openvino-int8"]
 
 Run = Callable[[np.ndarray], object]
 
@@ -44,8 +45,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="base width; 16 is that of the profile line")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", nargs="*", default=[], help="engines besides eager")
-    parser.add_argument("--skip-int8", action="store_true")
+    parser.add_argument("--only", nargs="*", default=EXPORTED, choices=EXPORTED, help="engines besides PyTorch's")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = pictures(arguments.size)
@@ -53,7 +53,6 @@ def main() -> None:
     engines["torch-fp32"] = eager(arguments, images[0], is_folded=True)
     with tempfile.TemporaryDirectory() as scratch:
         engines |= exported(arguments, images, Path(scratch))
-    engines = {name: run for name, run in engines.items() if name == "eager" or name in (arguments.only or engines)}
     report(arguments, engines, images[0])
 
 
@@ -80,31 +79,33 @@ def eager(arguments: argparse.Namespace, reference: np.ndarray, *, is_folded: bo
 
 
 def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Path) -> dict[str, Run]:
-    """Every other engine, loaded."""
-    path, openvino = folder / ONNX_GRAPH, load_module("openvino")
+    """The other engines that are asked for, loaded."""
+    onnx, openvino = load_module("onnx"), load_module("openvino")
+    path = folder / ONNX_GRAPH
     write_onnx(make_network(arguments, images[0]), path, image_size=arguments.size, has_filters=True)
-    openvino.save_model(openvino.Core().read_model(path), folder / OPENVINO_GRAPH, compress_to_fp16=False)
-    settings = {"image_size": arguments.size, "num_threads": 1}
-    runs = {
-        "onnx-fp32": open_graph("onnx", folder, precision="fp32", **settings),
-        "openvino-fp32": open_graph("openvino", folder, precision="fp32", **settings),
-        "openvino-bf16": open_graph("openvino", folder, precision="bf16", **settings),
-    }
-    if arguments.skip_int8:
-        return runs
+    runs = {}
+    for name in arguments.only:
+        engine, precision = name.split("-")
+        model = onnx.load(path) if engine == "onnx" else openvino.Core().read_model(path)
+        if precision == "int8":
+            model = quantised(model, images)
+        own = folder / name
+        own.mkdir()
+        if engine == "onnx":
+            onnx.save(model, own / ONNX_GRAPH)
+        else:
+            openvino.save_model(model, own / OPENVINO_GRAPH, compress_to_fp16=False)
+        runs[name] = open_graph(engine, own, precision=precision, image_size=arguments.size, num_threads=1)
+    return runs
+
+
+def quantised(model: object, images: list[np.ndarray]) -> object:
+    """Plain int8, without accuracy control."""
     nncf = load_module("nncf")
     nncf.set_log_level(logging.ERROR)
     dataset = nncf.Dataset([image[None] for image in images], lambda image: {INPUT: image})
-    options = {"subset_size": len(images), "ignored_scope": nncf.IgnoredScope(types=list(KEPT_OPERATIONS))}
-    onnx = load_module("onnx")
-    small = folder / "int8"
-    small.mkdir()
-    onnx.save(nncf.quantize(onnx.load(path), dataset, **options), small / ONNX_GRAPH)
-    model = nncf.quantize(openvino.Core().read_model(path), dataset, **options)
-    openvino.save_model(model, small / OPENVINO_GRAPH, compress_to_fp16=False)
-    return runs | {
-        f"{name}-int8": open_graph(name, small, precision="int8", **settings) for name in ("onnx", "openvino")
-    }
+    kept = nncf.IgnoredScope(types=list(KEPT_OPERATIONS), validate=False)
+    return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=kept)
 
 
 def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.ndarray) -> None:
