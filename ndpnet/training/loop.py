@@ -209,7 +209,7 @@ def make_fabric(params: Params) -> Fabric:
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first use
     torch.use_deterministic_algorithms(runtime.deterministic)
-    # a tool to find reads of memory that nothing was written to; a tenth of a step
+    # a tool to find reads of memory that nothing was written to; some 5 % of a step
     torch.utils.deterministic.fill_uninitialized_memory = False
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("runtime.accelerator is cuda, but no CUDA device is visible (use auto or cpu)")
