@@ -52,11 +52,13 @@ def pipeline(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
 
 @pytest.fixture(scope="session")
 def trained_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline's phase 1 with a longer phase 2: scores that lie apart, which half precision must keep in order."""
+    """The pipeline's phase 1, then a longer phase 2 with plain defects: scores lie apart, so bf16 keeps their order."""
     from ndpnet import steps
 
     folder = tmp_path_factory.mktemp("trained")
-    path = write_params(folder / "params.yaml", train={"phase2": {"epochs": 50, "learning_rate": 0.01}})
+    plain = {"plain_share": 1.0, "plain_contrast": 0.6, "beta_max": 0.0, "edge_softness": 0.0, "surface_jitter": 0.05}
+    train = {"phase2": {"epochs": 60, "learning_rate": 0.01}}
+    path = write_params(folder / "params.yaml", synthesis=plain, train=train)
     inputs = (pipeline.prepared_dir, pipeline.bank_dir, pipeline.phase1_dir)
     steps.train_phase2(*inputs, folder / "model", load_params(path), folder / "work")
     return folder / "model"

@@ -71,8 +71,8 @@ def test_each_engine_has_a_threshold_of_its_own_from_calibration(
 def test_parity_is_written_down(exported_dir: Path) -> None:
     for engine, precision in EVERY:
         parity = parity_of(exported_dir, f"{engine}-{precision}")
-        assert (parity["training"]["num_images"], parity["validation"]["num_images"]) == (12, 64)
-        assert (parity["validation"]["num_defective"], parity["validation"]["are_held_out"]) == (32, True)
+        assert (parity["training"]["num_images"], parity["validation"]["num_images"]) == (12, 256)
+        assert (parity["validation"]["num_defective"], parity["validation"]["are_held_out"]) == (128, True)
         for images in (parity["training"], parity["validation"]):
             assert 0 < images["mean_map_difference"] < images["largest_map_difference"]
             assert images["num_differing_verdicts"] == len(images["differing_verdicts"])
