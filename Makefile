@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # which demo surfaces: brick by default; e.g. make demo CATEGORIES=brick,grass,gravel
 CATEGORIES ?=
+# how many processes test; each computes with one thread
+JOBS ?= 2
 
 .PHONY: demo image lint lock server test venv
 
@@ -26,7 +28,7 @@ endif
 	@for table in build/*/evaluation/table.txt; do echo; cat $$table; echo "report: $$(dirname $$table)/report.html"; done
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: venv
 	$(BIN)/ruff check .
