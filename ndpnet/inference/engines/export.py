@@ -37,8 +37,8 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
-from ndpnet.steps import BANK_FILES
 from ndpnet.synthesis.bank import DefectBank
+from ndpnet.training.phases import BANK_FILES
 
 logger = logging.getLogger(__name__)
 
