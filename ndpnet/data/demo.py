@@ -3,7 +3,6 @@
 import hashlib
 import struct
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +12,25 @@ from ndpnet.files import atomic_folder
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128
-# block -> (top, left, height, width): disjoint, so no pixel is both trained and tested on; named by place in units
-# of 64 pixels. Training has every height because the bricks grow towards the viewer, calibration the first and the
-# last. Five blocks test, as many as a promotion asks for. By their names' hashes r1c4 and r5c4 train, r1c1 and r7c1
-# calibrate and r3c1 validates.
+# block -> (top, left, height, width): disjoint, so no pixel is both trained and tested on. Training has every height
+# because the bricks grow towards the viewer; five blocks test, as many as a promotion asks for. By their names' hashes
+# r1c2, r1c4, r2c3 and r3c3 train, r3c2 calibrates and r1c3 validates.
 TRAIN_BLOCKS = {
-    "r1c4": (0, 192, 256, 176),
-    "r5c4": (256, 192, 256, 176),
-    "r1c1": (0, 0, 128, 192),
-    "r3c1": (128, 0, 128, 192),
-    "r7c1": (384, 0, 128, 192),
+    "r1c2": (0, 0, 128, 160),
+    "r1c3": (0, 160, 128, 192),
+    "r1c4": (0, 352, 128, 160),
+    "r2c3": (128, 160, 192, 192),
+    "r3c2": (256, 0, 128, 160),
+    "r3c3": (320, 160, 192, 192),
 }
 TEST_BLOCKS = {
-    "r5c1": (256, 0, 128, 192),
-    "r1c6": (0, 368, 128, 144),
-    "r3c6": (128, 368, 128, 144),
-    "r5c6": (256, 368, 128, 144),
-    "r7c6": (384, 368, 128, 144),
+    "r2c2": (128, 0, 128, 160),
+    "r2c4": (128, 352, 128, 160),
+    "r3c4": (256, 352, 128, 160),
+    "r4c2": (384, 0, 128, 160),
+    "r4c4": (384, 352, 128, 160),
 }
-HIGH_GRID, LOW_GRID = (8, 4), (1, 16)  # of a block's training windows, rows and columns
+WINDOWS_PER_BLOCK = 16
 NUM_TEST_GOOD = 24
 NUM_PER_DEFECT = 8
 PIXELS_SHA256 = {
@@ -51,7 +50,7 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
     counts = {}
     for number, (category, photograph) in enumerate(photographs.items()):
         draws = Draws(number)
-        with atomic_folder(Path(out_dir) / category, marker=f"train/good/{category}_r1c1_00.png") as category_dir:
+        with atomic_folder(Path(out_dir) / category, marker=f"train/good/{category}_r1c2_00.png") as category_dir:
             num_train = _write_train(category_dir, category, photograph, draws)
             num_good = _write_test_good(category_dir, category, photograph, draws)
             num_defective = _write_defective(category_dir, category, photograph, draws)
@@ -62,13 +61,15 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
 def choose_train_windows(draws: Draws) -> list[tuple[str, int, int]]:
     """Return (block, top, left) of the training windows: one at random in each cell of a grid of offsets.
 
-    The grid is 8x4, in a block no higher than a window 1x16.
+    The grid is 4x4, in a block no higher than a window 1x16.
     """
     windows = []
     for block, (top, left, height, width) in TRAIN_BLOCKS.items():
         free_y, free_x = height - WINDOW + 1, width - WINDOW + 1
-        rows, columns = HIGH_GRID if height > WINDOW else LOW_GRID
-        for row, column in np.ndindex(rows, columns):
+        rows = 4 if free_y >= 4 else 1
+        columns = WINDOWS_PER_BLOCK // rows
+        for cell in range(WINDOWS_PER_BLOCK):
+            row, column = divmod(cell, columns)
             offset_y = draws.integer(row * free_y // rows, (row + 1) * free_y // rows)
             offset_x = draws.integer(column * free_x // columns, (column + 1) * free_x // columns)
             windows.append((block, top + offset_y, left + offset_x))
@@ -130,10 +131,8 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 def _write_train(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
     windows = choose_train_windows(draws)
-    shots: Counter[str] = Counter()
-    for block, top, left in windows:
-        name = f"{category}_{block}_{shots[block]:02d}.png"
-        shots[block] += 1
+    for number, (block, top, left) in enumerate(windows):
+        name = f"{category}_{block}_{number % WINDOWS_PER_BLOCK:02d}.png"
         _write_png(category_dir / "train" / "good" / name, _cut(photograph, top, left))
     return len(windows)
 
