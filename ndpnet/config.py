@@ -53,10 +53,14 @@ class SynthesisConfig(Section):
     num_sources: Positive
     num_masks: Positive
     patch_size: Annotated[int, Field(ge=64, multiple_of=64)]
+    blob_max_log2_grid: Annotated[int, Field(ge=0, le=5)]
     line_share: Fraction
+    crack_share: Fraction
     line_width_min: Annotated[float, Field(gt=0)]
     line_width_max: Annotated[float, Field(gt=0)]
     line_max_log2_grid: Annotated[int, Field(ge=0, le=5)]
+    crack_depth_min: Fraction
+    crack_depth_max: Fraction
     plain_share: Fraction
     plain_contrast: Fraction
     beta_min: Fraction
@@ -70,6 +74,14 @@ class SynthesisConfig(Section):
         if self.line_width_min > self.line_width_max:
             raise ValueError(
                 f"synthesis.line_width_min {self.line_width_min} is above line_width_max {self.line_width_max}"
+            )
+        if self.line_share + self.crack_share > 1:
+            raise ValueError(
+                f"synthesis.line_share {self.line_share} and crack_share {self.crack_share} are more than all masks"
+            )
+        if self.crack_depth_min > self.crack_depth_max:
+            raise ValueError(
+                f"synthesis.crack_depth_min {self.crack_depth_min} is above crack_depth_max {self.crack_depth_max}"
             )
         if self.beta_min > self.beta_max:
             raise ValueError(f"synthesis.beta_min {self.beta_min} is above synthesis.beta_max {self.beta_max}")

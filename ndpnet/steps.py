@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources"}
-BANK_PARAMETERS |= {"line_share", "line_width_min", "line_width_max", "line_max_log2_grid"}
+BANK_PARAMETERS |= {"blob_max_log2_grid", "line_share", "crack_share"}
+BANK_PARAMETERS |= {"line_width_min", "line_width_max", "line_max_log2_grid"}
 REGISTERED = "registered.json"
 SOURCE_HASH = "source_hash"  # tag of a version: the pictures of its category, as their source names them
 

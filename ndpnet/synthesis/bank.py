@@ -1,5 +1,6 @@
 """The defect bank: masks and natural-image sources, made once, drawn from in every training step."""
 
+import json
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +13,12 @@ from PIL import Image
 from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
 from ndpnet.files import atomic_folder, write_json
+from ndpnet.synthesis.cracks import crack_masks
 from ndpnet.synthesis.perlin import blob_masks, line_masks
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 COUNTS = "bank.json"
 CHUNK = 64
 MIN_MASK_PIXELS = 8
@@ -27,11 +29,15 @@ SKLEARN_PHOTOS = ("china.jpg", "flower.jpg")
 
 
 class DefectBank:
-    """Packed masks and source pictures of one patch size, read from a folder that `make_bank` wrote."""
+    """Packed masks and source pictures of one patch size, read from a folder that `make_bank` wrote.
 
-    def __init__(self, masks: np.ndarray, sources: np.ndarray) -> None:
+    The last `num_cracks` masks are cracks.
+    """
+
+    def __init__(self, masks: np.ndarray, sources: np.ndarray, *, num_cracks: int = 0) -> None:
         self.masks = masks  # uint8 (M, P, P/8), eight pixels a byte, first pixel in the highest bit
         self.sources = sources  # uint8 (S, P, P, 3)
+        self.first_crack = len(masks) - num_cracks
 
     @property
     def patch_size(self) -> int:
@@ -44,8 +50,14 @@ class DefectBank:
         bank_dir = Path(bank_dir)
         if not (bank_dir / COUNTS).is_file():
             raise ValueError(f"no defect bank in {bank_dir} (run `ndpnet synthesize`)")
+        counts = json.loads((bank_dir / COUNTS).read_text())
+        if counts.get("format_version") != FORMAT_VERSION:
+            made_as = counts.get("format_version")
+            raise ValueError(
+                f"{bank_dir} has bank format {made_as}, not {FORMAT_VERSION} (run `ndpnet synthesize` again)"
+            )
         masks, sources = (np.load(bank_dir / f"{name}.npy", mmap_mode="r") for name in ("masks", "sources"))
-        return cls(masks, sources)
+        return cls(masks, sources, num_cracks=counts["num_crack_masks"])
 
 
 def make_bank(
@@ -53,7 +65,9 @@ def make_bank(
     *,
     patch_size: int,
     num_masks: int,
+    blob_max_log2_grid: int,
     line_share: float,
+    crack_share: float,
     line_width_min: float,
     line_width_max: float,
     line_max_log2_grid: int,
@@ -61,23 +75,24 @@ def make_bank(
     num_sources: int,
     seed: int,
 ) -> dict[str, int]:
-    """Write a bank: `num_masks` masks (a share of thin lines) and `num_sources` crops of natural images."""
+    """Write a bank: `num_masks` masks (shares of lines and of cracks) and `num_sources` crops of natural images."""
     photos = list_sources(sources)
-    num_lines = round(num_masks * line_share)
-    make_lines = partial(
-        line_masks, min_width=line_width_min, max_width=line_width_max, max_log2_grid=line_max_log2_grid
-    )
+    num_lines, num_cracks = round(num_masks * line_share), round(num_masks * crack_share)
+    widths = {"min_width": line_width_min, "max_width": line_width_max}
+    make_blobs = partial(blob_masks, max_log2_grid=blob_max_log2_grid)
+    make_lines = partial(line_masks, max_log2_grid=line_max_log2_grid, **widths)
+    kinds = ((make_blobs, num_masks - num_lines - num_cracks, 0), (make_lines, num_lines, 1))
+    kinds += ((partial(crack_masks, **widths), num_cracks, 3),)
     with atomic_folder(out_dir, marker=COUNTS) as folder:
-        masks = np.concatenate(
-            [
-                _packed_masks(blob_masks, num_masks - num_lines, patch_size, np.random.default_rng([seed, 0])),
-                _packed_masks(make_lines, num_lines, patch_size, np.random.default_rng([seed, 1])),
-            ]
-        )
-        np.save(folder / "masks.npy", masks)
+        masks = [
+            _packed_masks(make, count, patch_size, np.random.default_rng([seed, stream]))
+            for make, count, stream in kinds
+        ]
+        np.save(folder / "masks.npy", np.concatenate(masks))
         np.save(folder / "sources.npy", _source_crops(photos, num_sources, patch_size, seed))
-        counts = {"num_masks": num_masks, "num_line_masks": num_lines, "num_sources": num_sources}
-        counts |= {"num_photos": len(photos), "patch_size": patch_size, "format_version": FORMAT_VERSION}
+        counts = {"num_masks": num_masks, "num_line_masks": num_lines, "num_crack_masks": num_cracks}
+        counts |= {"num_sources": num_sources, "num_photos": len(photos)}
+        counts |= {"patch_size": patch_size, "format_version": FORMAT_VERSION}
         write_json(folder / COUNTS, counts)
     return counts
 

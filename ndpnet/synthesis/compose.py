@@ -1,5 +1,6 @@
 """Artificially defective images (Eq. 1), composed on the training device, every draw a function of its address."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from ndpnet.synthesis.bank import DefectBank
 
 FILLING = ("source_gain", "source_bias", "is_grey", "plain_contrast", "is_dark", "is_plain", "beta", "softness")
+FAINTEST = 0.3  # part of a crack, of its depth
 
 
 class Batch(NamedTuple):
@@ -27,6 +29,8 @@ class Recipe:
     defect_free_share: float
     beta_min: float
     beta_max: float
+    crack_depth_min: float
+    crack_depth_max: float
     plain_share: float
     plain_contrast: float
     edge_softness: float
@@ -56,6 +60,8 @@ class SampleDraw:
     beta: float
     softness: float
     is_defect_free: bool
+    crack_depth: float
+    crack_angle: float
 
 
 class DefectComposer:
@@ -76,7 +82,7 @@ class DefectComposer:
         self.masks = _to_device(bank.masks, device)
         self.sources = _to_device(bank.sources, device)
         self.recipe, self.seed, self.phase, self.device = recipe, seed, phase, device
-        self.patch_size = bank.patch_size
+        self.patch_size, self.first_crack = bank.patch_size, bank.first_crack
         self.bit_shifts = torch.arange(7, -1, -1, device=device, dtype=torch.uint8)
         self.is_grey_surface = bool((images[:64, ..., 0] == images[:64, ..., 2]).all())
         self.window_sizes = (
@@ -112,6 +118,8 @@ class DefectComposer:
             beta=rng.uniform(recipe.beta_min, recipe.beta_max),
             softness=rng.uniform(0, recipe.edge_softness),
             is_defect_free=rng.random() < recipe.defect_free_share,
+            crack_depth=rng.uniform(recipe.crack_depth_min, recipe.crack_depth_max),
+            crack_angle=rng.uniform(0, 2 * math.pi),
         )
 
     def _image_index(self, position: int) -> int:
@@ -126,7 +134,8 @@ class DefectComposer:
         """Carry out the draws (Eq. 1 with beta). -> Batch of len(draws) samples."""
         clean = self._surfaces(draws)
         mask = self._masks(draws)
-        return Batch(clean, self._defective(clean, mask, draws), mask[:, None].float())
+        defective = self._cracked(self._defective(clean, mask, draws), clean, mask, draws)
+        return Batch(clean, defective, mask[:, None].float())
 
     def _defective(self, clean: torch.Tensor, mask: torch.Tensor, draws: list[SampleDraw]) -> torch.Tensor:
         """Eq. 1 with beta, at the pixels of defects alone. (B, 3, P, P), uint8 (B, P, P) -> (B, 3, P, P)."""
@@ -158,6 +167,17 @@ class DefectComposer:
         """What the draws say of a filling. -> (B, len(FILLING))."""
         values = [[float(getattr(draw, name)) for name in FILLING] for draw in draws]
         return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+    def _cracked(
+        self, defective: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor, draws: list[SampleDraw]
+    ) -> torch.Tensor:
+        """Cracks in the samples whose mask is one. (B, 3, P, P) twice, uint8 (B, P, P) -> (B, 3, P, P)."""
+        chosen = [index for index, draw in enumerate(draws) if draw.mask >= self.first_crack]
+        if chosen:
+            of_crack = [[draws[index].crack_depth, draws[index].crack_angle] for index in chosen]
+            depth, angle = torch.tensor(of_crack, device=self.device).view(-1, 2, 1, 1, 1).unbind(1)
+            defective[chosen] = crack(clean[chosen], mask[chosen, None].float(), depth, angle)
+        return defective
 
     def _natural_pixels(self, draws: list[SampleDraw], at: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
         """Pixels of the sources under their symmetries. at: (n,) of B*P*P, sample: (n,) -> (n, 3) in [0, 1]."""
@@ -212,6 +232,19 @@ def window_sums(mask: torch.Tensor) -> torch.Tensor:
 def blend(clean: torch.Tensor, filling: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """I_ad = I_o (1 - I_m) + filling I_m (Eq. 1), for shapes that broadcast, as (n, 3), (n, 3), (n, 1) -> (n, 3)."""
     return clean * (1 - mask) + filling * mask
+
+
+def crack(clean: torch.Tensor, mask: torch.Tensor, depth: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """Darken a surface along blurred masks by up to `depth` of its light, less and less across the image.
+
+    clean: (B, 3, S, S), mask: (B, 1, S, S), depth: (B, 1, 1, 1), angle in which it fades: (B, 1, 1, 1) -> (B, 3, S, S).
+    """
+    line = torch.linspace(-0.5, 0.5, clean.shape[-1], device=clean.device)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    strength = (0.6 + torch.cos(angle) * x + torch.sin(angle) * y).clamp(FAINTEST, 1)
+    for _ in range(2):  # about the profile of a real one: no lens shows a hard edge, and its walls are lit
+        mask = F.avg_pool2d(mask, 3, stride=1, padding=1, count_include_pad=False)
+    return clean * (1 - depth * strength * mask)
 
 
 def plain_level(clean: torch.Tensor, contrast: torch.Tensor, is_dark: torch.Tensor) -> torch.Tensor:

@@ -81,9 +81,11 @@ def _fade(t: torch.Tensor) -> torch.Tensor:
     return (t * 6).sub_(15).mul_(t).add_(10).mul_(t).mul_(t).mul_(t)
 
 
-def blob_masks(rng: np.random.Generator, batch_size: int, size: int) -> torch.Tensor:
+def blob_masks(
+    rng: np.random.Generator, batch_size: int, size: int, *, max_log2_grid: int = MAX_LOG2_GRID
+) -> torch.Tensor:
     """The paper's masks: Perlin noise above 0.5, as in DRAEM. -> bool (B, size, size), some of them empty."""
-    return perlin_noise(draw_noise(rng, batch_size), size) > NOISE_THRESHOLD
+    return perlin_noise(draw_noise(rng, batch_size, max_log2_grid), size) > NOISE_THRESHOLD
 
 
 def line_masks(

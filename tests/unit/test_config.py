@@ -15,7 +15,9 @@ PAPER = {
     "data": {"image_size": 256, "calibration_fraction": 0.0, "validation_fraction": 0.0},
     "synthesis": {
         "patch_size": 256,
+        "blob_max_log2_grid": 5,
         "line_share": 0.0,
+        "crack_share": 0.0,
         "plain_share": 0.0,
         "beta_min": 0.0,
         "beta_max": 0.0,
@@ -165,6 +167,10 @@ def test_wrong_values_are_named_with_the_mend(override: str, message: str) -> No
 def test_checks_over_several_parameters() -> None:
     message = one_line_error("synthesis.beta_min=0.9", "synthesis.beta_max=0.8")
     assert message == "synthesis.beta_min 0.9 is above synthesis.beta_max 0.8"
+    message = one_line_error("synthesis.crack_depth_min=0.8")
+    assert message == "synthesis.crack_depth_min 0.8 is above crack_depth_max 0.7"
+    message = one_line_error("synthesis.line_share=0.5", "synthesis.crack_share=0.6")
+    assert message == "synthesis.line_share 0.5 and crack_share 0.6 are more than all masks"
     message = one_line_error("synthesis.patch_size=256", "data.image_size=128")
     assert message == "synthesis.patch_size 256 is above data.image_size 128"
     message = one_line_error("data.mode=tile", "data.tile_overlap=128")

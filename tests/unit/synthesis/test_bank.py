@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from ndpnet.files import sha256_of
 from ndpnet.synthesis.bank import DefectBank, list_sources, make_bank
@@ -30,6 +31,7 @@ def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(out_dir: Path, sources: Path | str, **changes: Any) -> dict[str, int]:
     settings = {"patch_size": 64, "num_masks": 40, "line_share": 0.25, "num_sources": 7, "seed": 3}
     settings |= {"line_width_min": 1.0, "line_width_max": 4.0, "line_max_log2_grid": 3}
+    settings |= {"crack_share": 0.0, "blob_max_log2_grid": 5}
     return make_bank(out_dir, sources=str(sources), **(settings | changes))
 
 
@@ -40,7 +42,7 @@ def digests(folder: Path) -> list[str]:
 def test_counts_and_sizes(tmp_path: Path, photo_dir: Path) -> None:
     counts = build(tmp_path / "bank", photo_dir)
     expected = {"num_masks": 40, "num_line_masks": 10, "num_sources": 7, "num_photos": 3, "patch_size": 64}
-    assert counts == expected | {"format_version": 1}
+    assert counts == expected | {"num_crack_masks": 0, "format_version": 2}
     assert json.loads((tmp_path / "bank/bank.json").read_text()) == counts
     bank = DefectBank.load(tmp_path / "bank")
     assert bank.patch_size == 64
@@ -110,4 +112,32 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         build(tmp_path / "bank", tmp_path)
     assert not (tmp_path / "bank").exists()
     with pytest.raises(ValueError, match=r"^no defect bank in .*bank \(run `ndpnet synthesize`\)$"):
+        DefectBank.load(tmp_path / "bank")
+
+
+def test_cracks_come_last_and_leave_the_other_masks_as_they_are(tmp_path: Path, photo_dir: Path) -> None:
+    counts = build(tmp_path / "with", photo_dir, num_masks=60, line_share=0.2, crack_share=0.3)
+    assert (counts["num_line_masks"], counts["num_crack_masks"]) == (12, 18)
+    build(tmp_path / "without", photo_dir, num_masks=42, line_share=12 / 42)
+    bank, without = DefectBank.load(tmp_path / "with"), DefectBank.load(tmp_path / "without")
+    assert (bank.first_crack, without.first_crack) == (42, 42)
+    assert np.array_equal(bank.masks[:42], without.masks)
+    cracks = np.unpackbits(bank.masks[42:], axis=-1)
+    assert 0.005 < cracks.mean() < 0.04
+
+
+def test_a_lower_grid_makes_larger_blobs(tmp_path: Path, photo_dir: Path) -> None:
+    num_blobs = {}
+    for grid in (2, 5):
+        build(tmp_path / str(grid), photo_dir, line_share=0.0, blob_max_log2_grid=grid)
+        masks = np.unpackbits(DefectBank.load(tmp_path / str(grid)).masks, axis=-1)
+        num_blobs[grid] = np.mean([ndimage.label(mask)[1] for mask in masks])
+    assert num_blobs[2] < 5
+    assert num_blobs[5] > 15
+
+
+def test_a_bank_of_another_format_is_refused(tmp_path: Path, photo_dir: Path) -> None:
+    counts = build(tmp_path / "bank", photo_dir)
+    (tmp_path / "bank/bank.json").write_text(json.dumps(counts | {"format_version": 1}))
+    with pytest.raises(ValueError, match=r"has bank format 1, not 2 \(run `ndpnet synthesize` again\)"):
         DefectBank.load(tmp_path / "bank")

@@ -24,6 +24,8 @@ PAPER = Recipe(
     defect_free_share=0.0,
     beta_min=0.0,
     beta_max=0.0,
+    crack_depth_min=0.2,
+    crack_depth_max=0.6,
     plain_share=0.0,
     plain_contrast=0.0,
     edge_softness=0.0,
@@ -33,22 +35,25 @@ PAPER = Recipe(
 SIZE = 64
 
 
-def make_bank() -> DefectBank:
+def make_bank(num_cracks: int = 0) -> DefectBank:
     rng = np.random.default_rng(0)
     masks = np.zeros((6, SIZE, SIZE), dtype=np.uint8)
     for index, mask in enumerate(masks):
         mask[5 + index : 20 + 3 * index, 8 : 40 - 2 * index] = 1
-    return DefectBank(np.packbits(masks, axis=-1), rng.integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8))
+    sources = rng.integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
+    return DefectBank(np.packbits(masks, axis=-1), sources, num_cracks=num_cracks)
 
 
 def make_images(count: int = 10, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-def make_composer(images: np.ndarray | None = None, *, seed: int = 0, phase: int = 1, **recipe: Any) -> DefectComposer:
+def make_composer(
+    images: np.ndarray | None = None, *, seed: int = 0, phase: int = 1, num_cracks: int = 0, **recipe: Any
+) -> DefectComposer:
     chosen = dataclasses.replace(PAPER, **recipe)
     surfaces = make_images() if images is None else images
-    return DefectComposer(surfaces, make_bank(), chosen, seed=seed, phase=phase, device=torch.device("cpu"))
+    return DefectComposer(surfaces, make_bank(num_cracks), chosen, seed=seed, phase=phase, device=torch.device("cpu"))
 
 
 def plain_draw(**changes: Any) -> SampleDraw:
@@ -72,6 +77,8 @@ def plain_draw(**changes: Any) -> SampleDraw:
         beta=0.0,
         softness=0.0,
         is_defect_free=False,
+        crack_depth=0.5,
+        crack_angle=0.0,
     )
     return dataclasses.replace(draw, **changes)
 
@@ -187,6 +194,34 @@ def test_a_batch_is_what_every_pixel_gives_by_hand() -> None:
         np.testing.assert_array_equal(batch.mask[index, 0].numpy(), mask)
         np.testing.assert_allclose(batch.clean[index].numpy().transpose(1, 2, 0), clean, atol=1e-6)
         np.testing.assert_allclose(batch.defective[index].numpy().transpose(1, 2, 0), defective, atol=1e-6)
+
+
+def test_a_crack_takes_a_share_of_the_light_less_and_less_to_one_side() -> None:
+    composer = make_composer(num_cracks=1)  # the last mask
+    surface, _, mask = parts(composer, plain_draw(mask=5))
+    blurred = ndimage.uniform_filter(ndimage.uniform_filter(mask, 3), 3)
+    across = np.linspace(-0.5, 0.5, SIZE)
+    for angle, ramp in ((0.0, across[None, :]), (np.pi / 2, across[:, None]), (np.pi, -across[None, :])):
+        batch = composer.compose([plain_draw(mask=5, crack_depth=0.5, crack_angle=angle)])
+        strength = np.clip(0.6 + ramp, 0.3, 1)
+        expected = surface * (1 - 0.5 * strength * blurred)
+        np.testing.assert_allclose(batch.defective[0].numpy(), expected, atol=1e-6)
+        np.testing.assert_array_equal(batch.mask[0, 0].numpy(), mask)
+
+
+def test_only_the_masks_of_cracks_become_cracks() -> None:
+    settings = {"plain_share": 0.5, "beta_max": 0.8, "defect_free_share": 0.3, "edge_softness": 0.5}
+    without, with_cracks = make_composer(**settings), make_composer(num_cracks=2, **settings)
+    draws = [without.draw(0, 64, sample) for sample in range(64)]
+    assert draws == [with_cracks.draw(0, 64, sample) for sample in range(64)]
+    assert 0.2 <= min(draw.crack_depth for draw in draws) < 0.25
+    assert 0.55 < max(draw.crack_depth for draw in draws) <= 0.6
+    before, after = without.compose(draws), with_cracks.compose(draws)
+    is_crack = torch.tensor([draw.mask >= 4 and not draw.is_defect_free for draw in draws])
+    assert 8 < is_crack.sum() < 40
+    assert torch.equal(after.defective[~is_crack], before.defective[~is_crack])
+    assert (after.defective[is_crack] != before.defective[is_crack]).flatten(1).any(dim=1).all()
+    assert (after.defective[is_crack] <= after.clean[is_crack]).all()
 
 
 def test_outside_the_mask_nothing_changes() -> None:
