@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
-from ndpnet.inference.engines.quantise import KEPT_OPERATIONS
+from ndpnet.inference.engines.quantise import kept_in_floating_point
 from ndpnet.inference.engines.runtimes import INPUT, ONNX_GRAPH, OPENVINO_GRAPH, load_module, open_graph
 from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
@@ -34,7 +34,7 @@ from ndpnet.synthesis.compose import to_unit
 
 MATRIX_SIDE = 1536
 NUM_CALIBRATION = 8
-EXPORTED = ["onnx-fp32", "onnx-int8", "openvino-fp32", "openvino-bf16", "openvino-int8"]
+EXPORTED = ["onnx-fp32", "openvino-fp32", "openvino-bf16", "openvino-int8"]
 
 Run = Callable[[np.ndarray], object]
 
@@ -80,22 +80,17 @@ def eager(arguments: argparse.Namespace, reference: np.ndarray, *, is_folded: bo
 
 def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Path) -> dict[str, Run]:
     """The other engines that are asked for, loaded."""
-    onnx, openvino = load_module("onnx"), load_module("openvino")
+    openvino = load_module("openvino")
     path = folder / ONNX_GRAPH
     write_onnx(make_network(arguments, images[0]), path, image_size=arguments.size, has_filters=True)
     runs = {}
     for name in arguments.only:
         engine, precision = name.split("-")
-        model = onnx.load(path) if engine == "onnx" else openvino.Core().read_model(path)
-        if precision == "int8":
-            model = quantised(model, images)
-        own = folder / name
-        own.mkdir()
-        if engine == "onnx":
-            onnx.save(model, own / ONNX_GRAPH)
-        else:
-            openvino.save_model(model, own / OPENVINO_GRAPH, compress_to_fp16=False)
-        runs[name] = open_graph(engine, own, precision=precision, image_size=arguments.size, num_threads=1)
+        if engine == "openvino":
+            model = openvino.Core().read_model(path)
+            model = quantised(model, images) if precision == "int8" else model
+            openvino.save_model(model, folder / OPENVINO_GRAPH, compress_to_fp16=False)
+        runs[name] = open_graph(engine, folder, precision=precision, image_size=arguments.size, num_threads=1)
     return runs
 
 
@@ -104,8 +99,7 @@ def quantised(model: object, images: list[np.ndarray]) -> object:
     nncf = load_module("nncf")
     nncf.set_log_level(logging.ERROR)
     dataset = nncf.Dataset([image[None] for image in images], lambda image: {INPUT: image})
-    kept = nncf.IgnoredScope(types=list(KEPT_OPERATIONS), validate=False)
-    return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=kept)
+    return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=kept_in_floating_point(model))
 
 
 def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.ndarray) -> None:

@@ -21,7 +21,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("export")
 @click.argument("model", type=FolderPath)
 @click.option("--engine", required=True, help="onnx or openvino.")
-@click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 (openvino) or int8.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32; with openvino also bf16, int8.")
 @click.option("--prepared", type=FolderPath, required=True, help="Prepared folder that the model was trained on.")
 @click.option("--bank", type=FolderPath, required=True, help="Bank that the model was trained with.")
 @click.option("--out", type=FolderPath, required=True, help="Model package to write: MODEL with one more engine.")

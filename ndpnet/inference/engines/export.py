@@ -31,7 +31,7 @@ from ndpnet.inference.engines.parity import (
     excesses,
 )
 from ndpnet.inference.engines.quantise import quantise
-from ndpnet.inference.engines.runtimes import GRAPH_FILES, ONNX_GRAPH, RUNTIME_MODULES, load_module
+from ndpnet.inference.engines.runtimes import ONNX_GRAPH, OPENVINO_GRAPH, RUNTIME_MODULES, load_module
 from ndpnet.inference.engines.stored import PARITY, engine_names, open_graph_of, read_engine, write_engine
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
@@ -93,19 +93,14 @@ def _write_graph(folder: Path, source: Source, engine: str, precision: str) -> N
     """Write the graph's files of an engine into its folder."""
     with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
         traced = _trace(source.package, Path(scratch))
-        if precision == "int8":
-            load_module("nncf")
         if engine == "onnx":
-            model = load_module("onnx").load(traced)
-        else:
-            model = load_module("openvino").Core().read_model(traced)
+            shutil.copyfile(traced, folder / ONNX_GRAPH)
+            return
+        openvino = load_module("openvino")
+        model = openvino.Core().read_model(traced)
         if precision == "int8":
             model = _quantised(model, source)
-        path = folder / GRAPH_FILES[engine][0]
-        if engine == "onnx":
-            load_module("onnx").save(model, path)
-        else:
-            load_module("openvino").save_model(model, path, compress_to_fp16=False)
+        openvino.save_model(model, folder / OPENVINO_GRAPH, compress_to_fp16=False)
 
 
 def _trace(package: ModelPackage, scratch: Path) -> Path:
@@ -118,16 +113,18 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
 
 
 def _quantised(model: Any, source: Source) -> Any:
-    images = source.images
-    expected = aurocs(source.answers, images.masks)
+    images, expected = source.images, source.answers
 
-    def loss_of(run: RunGraph) -> float:
-        maps = _maps(run, source, images.validation)
-        found = aurocs(Answers(maps[:0], maps), images.masks)
-        return max(abs(expected[name] - found[name]) for name in expected)
+    def judge(run: RunGraph, rows: Sequence[int]) -> tuple[float, list[float]]:
+        maps = _maps(run, source, images.validation[list(rows)])
+        costs = np.abs(maps.max(axis=(1, 2)) - expected.validation_scores[list(rows)]).tolist()
+        if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
+            return float(np.mean(costs)), costs
+        found, wanted = (aurocs(each, images.masks) for each in (Answers(maps[:0], maps), expected))
+        return max(abs(wanted[name] - found[name]) for name in wanted), costs
 
     training = source.prepared.images("train")
-    return quantise(model, training, images.validation, loss_of, max_loss=MAX_AUROC_DIFFERENCE)
+    return quantise(model, training, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
 
 
 def _maps(run: RunGraph, source: Source, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,59 +5,81 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ndpnet.inference.engines.engine import RunGraph
-from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module
+from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module, openvino_settings
 
+logger = logging.getLogger(__name__)
+
+# of a graph on rows of the validation images: what it loses as a whole, and what each image costs
+Judge = Callable[[RunGraph, Sequence[int]], tuple[float, Sequence[float]]]
 NUM_CALIBRATION = 128  # training images that the ranges of activations are taken from
 # the softmax weights of many reference patches are nearly uniform: eight bits cannot tell them apart
 KEPT_OPERATIONS = ("MatMul", "Softmax")
 
 
 def quantise(
-    model: Any,
-    training: Sequence[np.ndarray],
-    validation: np.ndarray,
-    loss_of: Callable[[RunGraph], float],
-    *,
-    max_loss: float,
+    model: Any, training: Sequence[np.ndarray], validation: np.ndarray, judge: Judge, *, max_loss: float
 ) -> Any:
-    """Quantise a graph (an `openvino.Model` or an `onnx.ModelProto`), and take back layers that cost too much.
+    """Quantise an `openvino.Model`, and take back layers that cost too much.
 
-    training: uint8 (N, S, S, 3); validation: uint8 (M, S, S, 3); loss_of: how much worse than torch a graph ranks the
-    validation images, at most `max_loss`.
+    training: uint8 (N, S, S, 3); validation: uint8 (M, S, S, 3), on which the graph may lose `max_loss` by `judge`.
     """
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # misses CUDA when nncf is imported
     nncf = load_module("nncf")
     nncf.set_log_level(logging.ERROR)
     rows = np.unique(np.linspace(0, len(training) - 1, NUM_CALIBRATION).round().astype(int))
+    calibration = nncf.Dataset([np.asarray(training[row])[None] for row in rows], lambda image: {INPUT: image})
+    options = {"subset_size": len(rows), "ignored_scope": kept_in_floating_point(model)}
+    quantised = nncf.quantize(model, calibration, **options)
+    loss, _ = judge(_as_run(quantised), range(len(validation)))
+    if loss <= max_loss:
+        return quantised
+    logger.info("int8 loses %.4f: taking back the layers that cost most, until it loses %.4f", loss, max_loss)
 
-    def as_dataset(images: Iterable[np.ndarray]) -> Any:
-        return nncf.Dataset([np.asarray(image)[None] for image in images], lambda image: {INPUT: image})
-
-    def validate(candidate: Any, _: Iterable[Any]) -> tuple[float, None]:
-        return -loss_of(_as_run(candidate)), None
+    def validate(candidate: Any, items: Iterable[tuple[int, np.ndarray]]) -> tuple[float, list[float]]:
+        loss, costs = judge(_as_run(candidate), [row for row, _ in items])
+        return 1 - loss, [1 - cost for cost in costs]  # NNCF divides by what the float graph reaches
 
     return nncf.quantize_with_accuracy_control(
         model,
-        calibration_dataset=as_dataset(training[row] for row in rows),
-        validation_dataset=as_dataset(validation),
+        calibration_dataset=calibration,
+        validation_dataset=nncf.Dataset(list(enumerate(validation)), lambda item: {INPUT: item[1][None]}),
         validation_fn=validate,
         max_drop=max_loss,
         drop_type=nncf.DropType.ABSOLUTE,
-        subset_size=len(rows),
-        ignored_scope=nncf.IgnoredScope(types=list(KEPT_OPERATIONS), validate=False),
+        **options,
     )
 
 
+def kept_in_floating_point(model: Any) -> Any:
+    """What int8 would spoil and hardly hasten: the attention, and AM_final with its filters. -> `nncf.IgnoredScope`"""
+    nncf = load_module("nncf")
+    return nncf.IgnoredScope(types=list(KEPT_OPERATIONS), names=sorted(_after_convolutions(model)), validate=False)
+
+
+def _after_convolutions(model: Any) -> set[str]:
+    """Names of the operations between the last convolutions and the map."""
+    names: set[str] = set()
+    waiting = [model.output(OUTPUTS[0]).get_node()]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() != "Convolution" and node.get_friendly_name() not in names:
+            names.add(node.get_friendly_name())
+            waiting += [value.get_source_output().get_node() for value in node.inputs()]
+    return names
+
+
 def _as_run(model: Any) -> RunGraph:
-    """What NNCF hands over to be judged: a compiled OpenVINO model, or an `onnx.ModelProto`."""
-    if hasattr(model, "SerializeToString"):
-        session = load_module("onnxruntime").InferenceSession(model.SerializeToString())
-        return lambda images: session.run(OUTPUTS, {INPUT: images})
+    """A graph to run: NNCF hands it over compiled, but quantised without accuracy control it is not."""
+    openvino = load_module("openvino")
+    compiled = model
+    if isinstance(model, openvino.Model):
+        compiled = openvino.compile_model(model, "CPU", openvino_settings("int8", torch.get_num_threads()))
 
     def run(images: np.ndarray) -> Sequence[np.ndarray]:
-        results = model({INPUT: images})
+        results = compiled({INPUT: images})
         return [results[name] for name in OUTPUTS]
 
     return run

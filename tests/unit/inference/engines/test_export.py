@@ -180,7 +180,7 @@ def test_what_does_not_belong_to_the_model_is_refused(
     (prepared_dir / "manifest.json").write_text(json.dumps(manifest))
     refused = {
         r"^no engine 'tensorrt' \(one of torch, onnx, openvino\)$": {"engine": "tensorrt"},
-        r"^no precision 'bf16' with engine onnx \(one of fp32, int8\)$": {"precision": "bf16"},
+        r"^no precision 'bf16' with engine onnx \(one of fp32\)$": {"precision": "bf16"},
         r"^every model has the engine torch": {"engine": "torch"},
         r"bank is not the bank that .* was trained with": {"bank": bank_dir},
         r"prepared is not what .* was trained on": {"prepared": prepared_dir},

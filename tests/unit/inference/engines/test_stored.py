@@ -34,8 +34,10 @@ def test_the_finest_precision_is_taken_if_none_is_named(exported_dir: Path) -> N
 def test_an_engine_that_is_not_there_is_one_line(exported_dir: Path, pipeline: Pipeline) -> None:
     with pytest.raises(ValueError, match=r"^no engine openvino in .*model \(it has none; make it with `ndpnet exp"):
         load(pipeline.model_dir, engine="openvino")
-    with pytest.raises(ValueError, match=r"^no engine onnx-int8 in .* \(it has onnx-fp32, openvino-bf16, openvino-fp"):
-        load(exported_dir, precision="int8")
+    with pytest.raises(
+        ValueError, match=r"^no engine openvino-int8 in .* \(it has onnx-fp32, openvino-bf16, openvino-fp"
+    ):
+        load(exported_dir, engine="openvino", precision="int8")
     with pytest.raises(ValueError, match=r"^no engine 'tensorrt' \(one of torch, onnx, openvino\)$"):
         load(exported_dir, engine="tensorrt")
     with pytest.raises(ValueError, match=r"^the engine onnx runs on the CPU, not on cuda"):
