@@ -134,7 +134,7 @@ def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> No
     profile = json.loads(data["profile"])
     assert profile["data_hash"] == data_hash
     assert (profile["num_test"], profile["num_test_defective"]) == (12, 6)
-    assert child["params"] == parent["params"] == flat_params(pipeline.params.model_dump(mode="json"))
+    assert child["params"] == parent["params"] == flat_params(json.loads(pipeline.params.to_json()))
     assert child["params"]["train.phase1.learning_rate"] == "0.001"
     expected = {
         "mlflow.parentRunId": parent["run_id"],
