@@ -50,7 +50,8 @@ def stages_to_run(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("changed", "stages"),
     [
-        (["ndpnet/evaluation/metrics.py"], {EVALUATE}),
+        (["ndpnet/evaluation/bootstrap.py"], {EVALUATE}),
+        (["ndpnet/evaluation/metrics.py"], {PHASE1, PHASE2, EVALUATE}),  # histories hold what validation measures
         (["ndpnet/evaluation/report.html.j2"], {EVALUATE}),
         (["ndpnet/model/attention.py"], {PHASE1, PHASE2, EVALUATE}),
         (["ndpnet/training/phase2.py"], {PHASE2}),
