@@ -26,9 +26,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def arguments(repository: Path, *overrides: str) -> dict:
     """Arguments of the containers of a run on data/."""
-    folders = {"out_dir": repository / "build/kfp", "work_dir": repository / ".work"}
+    folders = [repository / "build/kfp", repository / ".work"]
     params = load_params(overrides=overrides)
-    return containers.run_arguments(params, DataSource(folder="data"), image=IMAGE, run_id="local-1", **folders)
+    return containers.run_arguments(params, DataSource(folder="data"), image=IMAGE, run_id="local-1", folders=folders)
 
 
 def test_a_container_can_write_to_the_folders_of_the_run_alone(
