@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def pytest_configure() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["NDPNET_TRACKING"] = "off"  # but where a test switches it on
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture(autouse=True)
+def _denormals_as_ieee_has_them() -> None:
+    """Inference runtimes leave them flushed to zero in the thread that they ran in; hypothesis refuses to draw then."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_flush_denormal"):
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
