@@ -3,6 +3,7 @@
 import hashlib
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,10 @@ from ndpnet.files import atomic_folder
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128
-# block -> (top, left, height, width): disjoint, so no pixel is both trained and tested on. Training has every height
-# because the bricks grow towards the viewer; five blocks test, as many as a promotion asks for. By their names' hashes
-# r1c2, r1c4, r2c3 and r3c3 train, r3c2 calibrates and r1c3 validates.
-TRAIN_BLOCKS = {
-    "r1c2": (0, 0, 128, 160),
-    "r1c3": (0, 160, 128, 192),
-    "r1c4": (0, 352, 128, 160),
-    "r2c3": (128, 160, 192, 192),
-    "r3c2": (256, 0, 128, 160),
-    "r3c3": (320, 160, 192, 192),
-}
-TEST_BLOCKS = {
-    "r2c2": (128, 0, 128, 160),
-    "r2c4": (128, 352, 128, 160),
-    "r3c4": (256, 352, 128, 160),
-    "r4c2": (384, 0, 128, 160),
-    "r4c4": (384, 352, 128, 160),
-}
-WINDOWS_PER_BLOCK = 16
+CELL = 136  # pixels, of the enlarged photograph: disjoint cells, so no pixel is in two splits
+NUM_CELLS = 6  # a side
+NUM_TEST_CELLS = 8
+WINDOWS_PER_CELL = 4
 NUM_TEST_GOOD = 24
 NUM_PER_DEFECT = 8
 PIXELS_SHA256 = {
@@ -39,6 +25,16 @@ PIXELS_SHA256 = {
     "gravel": "3d51ad45f789cd8b98534b7af6bce774e499ead45421135afd757358c7230009",
 }
 DEMO_CATEGORIES = tuple(PIXELS_SHA256)
+
+
+def _cells() -> list[str]:
+    """Return the names of all cells in the order of hashes: which of them test is left to chance, not to a choice."""
+    names = [f"r{row}c{column}" for row in range(1, NUM_CELLS + 1) for column in range(1, NUM_CELLS + 1)]
+    return sorted(names, key=lambda name: hashlib.sha256(f"test {name}".encode()).digest())
+
+
+TEST_CELLS = tuple(sorted(_cells()[:NUM_TEST_CELLS]))
+TRAIN_CELLS = tuple(sorted(_cells()[NUM_TEST_CELLS:]))  # `prepare` takes calibration and validation from these
 
 
 def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
@@ -50,7 +46,9 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
     counts = {}
     for number, (category, photograph) in enumerate(photographs.items()):
         draws = Draws(number)
-        with atomic_folder(Path(out_dir) / category, marker=f"train/good/{category}_r1c2_00.png") as category_dir:
+        with atomic_folder(
+            Path(out_dir) / category, marker=f"train/good/{category}_{TRAIN_CELLS[0]}_00.png"
+        ) as category_dir:
             num_train = _write_train(category_dir, category, photograph, draws)
             num_good = _write_test_good(category_dir, category, photograph, draws)
             num_defective = _write_defective(category_dir, category, photograph, draws)
@@ -58,34 +56,30 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
     return counts
 
 
-def choose_train_windows(draws: Draws) -> list[tuple[str, int, int]]:
-    """Return (block, top, left) of the training windows: one at random in each cell of a grid of offsets.
-
-    The grid is 4x4, in a block no higher than a window 1x16.
-    """
-    windows = []
-    for block, (top, left, height, width) in TRAIN_BLOCKS.items():
-        free_y, free_x = height - WINDOW + 1, width - WINDOW + 1
-        rows = 4 if free_y >= 4 else 1
-        columns = WINDOWS_PER_BLOCK // rows
-        for cell in range(WINDOWS_PER_BLOCK):
-            row, column = divmod(cell, columns)
-            offset_y = draws.integer(row * free_y // rows, (row + 1) * free_y // rows)
-            offset_x = draws.integer(column * free_x // columns, (column + 1) * free_x // columns)
-            windows.append((block, top + offset_y, left + offset_x))
-    return windows
-
-
-def choose_test_windows(draws: Draws, num_windows: int) -> list[tuple[str, int, int]]:
-    """Return (block, top, left) of different windows of the test area, the blocks in turn."""
+def choose_windows(draws: Draws, cells: Sequence[str], num_windows: int) -> list[tuple[str, int, int]]:
+    """Return (cell, top, left) of different windows at random offsets in their cells, the cells in turn."""
     windows: list[tuple[str, int, int]] = []
-    blocks = list(TEST_BLOCKS.items())
     while len(windows) < num_windows:
-        block, (top, left, height, width) = blocks[len(windows) % len(blocks)]
-        window = (block, top + draws.integer(0, height - WINDOW + 1), left + draws.integer(0, width - WINDOW + 1))
+        cell = cells[len(windows) % len(cells)]
+        row, column = (int(number) - 1 for number in cell[1:].split("c"))
+        offset_y, offset_x = (draws.integer(0, CELL - WINDOW + 1) for _ in "yx")
+        window = (cell, row * CELL + offset_y, column * CELL + offset_x)
         if window not in windows:
             windows.append(window)
     return windows
+
+
+def enlarge(photograph: np.ndarray, size: int) -> np.ndarray:
+    """Enlarge bilinearly, in integers: the same bytes on every machine. uint8 (S, S) -> uint8 (size, size)."""
+    old_size = len(photograph)
+    # centres of the new pixels in units of 1/(2 size) old pixels, held inside the outermost old centres
+    places = ((2 * np.arange(size) + 1) * old_size - size).clip(0, 2 * size * (old_size - 1))
+    low, weight = np.divmod(places, 2 * size)
+    high = np.minimum(low + 1, old_size - 1)
+    levels = photograph.astype(np.int64)
+    rows = levels[low] * (2 * size - weight)[:, None] + levels[high] * weight[:, None]
+    total = rows[:, low] * (2 * size - weight) + rows[:, high] * weight
+    return ((total + 2 * size * size) // (4 * size * size)).astype(np.uint8)
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -111,13 +105,13 @@ def _stored(content: bytes) -> bytes:
 
 
 def _photograph(category: str) -> np.ndarray:
-    """Return the photograph from scikit-image's wheel. -> uint8 (512, 512)."""
+    """Return the photograph from scikit-image's wheel, enlarged from 512 pixels. -> uint8 (816, 816)."""
     from skimage import data  # heavy, and needed by the demo alone
 
     photograph = getattr(data, category)()
     if hashlib.sha256(photograph.tobytes()).hexdigest() != PIXELS_SHA256[category]:
         raise ValueError(f"scikit-image's picture {category!r} is another than the demo's (install scikit-image 0.26)")
-    return photograph
+    return enlarge(photograph, NUM_CELLS * CELL)
 
 
 def _cut(photograph: np.ndarray, top: int, left: int) -> np.ndarray:
@@ -130,27 +124,27 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 
 def _write_train(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
-    windows = choose_train_windows(draws)
-    for number, (block, top, left) in enumerate(windows):
-        name = f"{category}_{block}_{number % WINDOWS_PER_BLOCK:02d}.png"
+    windows = choose_windows(draws, TRAIN_CELLS, len(TRAIN_CELLS) * WINDOWS_PER_CELL)
+    for number, (cell, top, left) in enumerate(windows):
+        name = f"{category}_{cell}_{number // len(TRAIN_CELLS):02d}.png"
         _write_png(category_dir / "train" / "good" / name, _cut(photograph, top, left))
     return len(windows)
 
 
 def _write_test_good(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
-    windows = choose_test_windows(draws, NUM_TEST_GOOD)
-    for number, (block, top, left) in enumerate(windows):
-        name = f"{category}_{block}_{number:02d}.png"
+    windows = choose_windows(draws, TEST_CELLS, NUM_TEST_GOOD)
+    for number, (cell, top, left) in enumerate(windows):
+        name = f"{category}_{cell}_{number:02d}.png"
         _write_png(category_dir / "test" / "good" / name, _cut(photograph, top, left))
     return len(windows)
 
 
 def _write_defective(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
     for kind in RENDERERS:
-        for number, (block, top, left) in enumerate(choose_test_windows(draws, NUM_PER_DEFECT)):
+        for number, (cell, top, left) in enumerate(choose_windows(draws, TEST_CELLS, NUM_PER_DEFECT)):
             surface = _cut(photograph, top, left)
             image, mask = draw_defect(surface, kind, hardness=number / (NUM_PER_DEFECT - 1), draws=draws)
-            stem = f"{category}_{block}_{number:02d}"
+            stem = f"{category}_{cell}_{number:02d}"
             _write_png(category_dir / "test" / kind / f"{stem}.png", image)
             _write_png(category_dir / "ground_truth" / kind / f"{stem}_mask.png", mask)
     return len(RENDERERS) * NUM_PER_DEFECT

@@ -11,6 +11,8 @@ import numpy as np
 
 # opacities are multiples of 1/256; below this one a filling 100 levels away changes less than about 4 levels
 MIN_OPACITY = 11
+# a smear changes nothing where the surface is flat: another is drawn until so many pixels change by more than so much
+MIN_VISIBLE_PIXELS, VISIBLE_LEVELS = 60, 8
 
 Layer = tuple[np.ndarray, np.ndarray]  # opacity in [0, 1] and filling in [0, 255], float64 (S, S)
 
@@ -43,13 +45,16 @@ class Draws:
 
 
 def draw_defect(surface: np.ndarray, kind: str, *, hardness: float, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Put one defect on a surface; hardness from 0 (plain to see) to 1. -> uint8 (S, S) and its mask, bool (S, S)."""
-    opacity, filling = RENDERERS[kind](surface.astype(np.float64), hardness, draws)
-    weight = np.floor(opacity * 256 + 0.5).astype(np.int64).clip(0, 256)
-    levels = np.floor(filling + 0.5).astype(np.int64).clip(0, 255)
-    mask = weight >= MIN_OPACITY
-    blended = (surface * (256 - weight) + levels * weight + 128) // 256
-    return np.where(mask, blended, surface).astype(np.uint8), mask
+    """Put one visible defect on a surface; hardness from 0 (plain) to 1. -> uint8 (S, S) and its mask, bool (S, S)."""
+    for _ in range(1000):
+        opacity, filling = RENDERERS[kind](surface.astype(np.float64), hardness, draws)
+        weight = np.floor(opacity * 256 + 0.5).astype(np.int64).clip(0, 256)
+        levels = np.floor(filling + 0.5).astype(np.int64).clip(0, 255)
+        mask = weight >= MIN_OPACITY
+        blended = (surface * (256 - weight) + levels * weight + 128) // 256
+        if ((np.abs(blended - surface) > VISIBLE_LEVELS) & mask).sum() >= MIN_VISIBLE_PIXELS:
+            return np.where(mask, blended, surface).astype(np.uint8), mask
+    raise ValueError(f"no {kind} can be seen on this surface: it has no texture")
 
 
 def draw_scratch(surface: np.ndarray, hardness: float, draws: Draws) -> Layer:

@@ -287,7 +287,7 @@ MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
     (no_such_device, "no device 'tpu9' (use cpu or cuda)"),
     (calibrate_on_training_images, "is one of the model's training images (calibrate on pictures it has never seen)"),
     (calibrate_on_nothing, "no images under {folder}/empty (known endings: .png,"),
-    (demo_over_pictures, "will not replace folder {folder}/brick: it has other content and no train/good/brick_r1c2"),
+    (demo_over_pictures, "will not replace folder {folder}/brick: it has other content and no train/good/brick_r1c1"),
 ]
 
 

@@ -242,7 +242,7 @@ def test_changed_files_of_the_champion_are_noticed(registry: Registry, prepared_
 def test_the_built_in_bounds(pipeline: Pipeline) -> None:
     settings = settings_of(load_params(overrides=["promotion.tolerances={f1: 0.5}", "promotion.floors={}"]))
     assert settings.bounds.metrics == {"f1": MetricBound(0.5, 0.0)}
-    usual = settings_of(load_params())
+    usual = settings_of(load_params(profile="line"))
     assert {"image_auroc", "recall"} <= set(usual.bounds.metrics)
     assert usual.bounds.false_alarm_budget == 0.05
     with pytest.raises(ValueError, match="floors has image_auroc, which"):
