@@ -7,7 +7,7 @@ CATEGORIES ?=
 # how many processes test; each computes with one thread
 JOBS ?= 2
 
-.PHONY: demo image lint lock server test venv
+.PHONY: demo docs image lint lock server test venv
 
 venv: $(VENV)/.installed
 
@@ -34,6 +34,16 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# the documentation as a site, build/site/index.html: read without a network; links, anchors and names are checked.
+# In an environment of its own: requirements.lock belongs to the identity of models, and pages do not
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --clean
+
+.venv-docs/.installed: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --disable-pip-version-check --requirement requirements-docs.lock
+	touch $@
+
 # MLflow with PostgreSQL (else sqlite) and an S3 store, on this machine; Ctrl-C ends it
 server: venv
 	$(BIN)/python deploy/server.py
@@ -53,3 +63,8 @@ lock:
 	build/lock/bin/pip install --quiet '.[dev,export,server]'
 	(head -1 requirements.lock; build/lock/bin/pip freeze --all --exclude ndpnet --exclude pip) > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+	build/lock/bin/pip install --quiet --upgrade 'pip>=25.1'
+	rm -rf build/lock-docs && $(PYTHON) -m venv build/lock-docs
+	build/lock/bin/pip --python build/lock-docs/bin/python install --quiet --group docs
+	(head -1 requirements-docs.lock; build/lock/bin/pip --python build/lock-docs/bin/python freeze) > requirements-docs.lock.new
+	mv requirements-docs.lock.new requirements-docs.lock

@@ -20,6 +20,10 @@ DVC_OVERRIDE = re.compile(r"(?:-S|--set-param) '?ndpnet/params\.yaml:([a-z_0-9.]
 MAKE = re.compile(r"(?<![\w-])make ([a-z-]+)(?=[\s`]|$)")
 SCRIPT = re.compile(r"(?<![\w-])(?:python|pytest|bash|sudo)(?: -m \S+)? ((?:benchmarks|deploy|tests)/[\w/.-]+)")
 
+TREES = ("ndpnet", "components", "pipelines", "deploy", "docs", "tests", "benchmarks")
+PATH = re.compile(rf"(?:{'|'.join(TREES)})/[\w/.-]*\w/?|(?:{'|'.join(TREES)})/")
+NAME = re.compile(r"_?[A-Za-z][A-Za-z_]*")
+
 COMMANDS = [each for page in PAGES for each in commands(page, "ndpnet")]
 
 
@@ -107,3 +111,23 @@ def test_what_its_python_imports_exists(page: Path) -> None:
             if isinstance(node, ast.ImportFrom) and node.module.startswith(("ndpnet", "components", "pipelines")):
                 module = import_module(node.module)
                 assert not [each.name for each in node.names if not hasattr(module, each.name)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_that_it_names_exist(page: Path) -> None:
+    named = [span for span in code_spans(page.read_text()) if PATH.fullmatch(span)]
+    made = ("ndpnet/build.json",)  # by `make image`
+    assert not [path for path in named if not (ROOT / path).exists() and path not in made]
+
+
+def test_names_in_the_recipes_for_adding_something_are_in_the_files_beside_them() -> None:
+    recipes = (ROOT / "docs/contributing.md").read_text().partition("## Adding something")[2]
+    found = 0
+    for line in recipes.splitlines():
+        spans = code_spans(line)
+        paths = [ROOT / span for span in spans if PATH.fullmatch(span)]
+        text = "\n".join(path.read_text() for path in paths if path.is_file())
+        names = [span for span in spans if NAME.fullmatch(span)]
+        assert not [name for name in names if not re.search(rf"\b{name}\b", text)], line
+        found += len(names)
+    assert found >= 15
