@@ -38,5 +38,6 @@ def on_post_build(config: Any) -> None:
         elif path.suffix == ".css":
             found += [(path, address) for address in IN_STYLE.findall(path.read_text())]
     if found:
-        lines = [f"{path.relative_to(site_dir)} loads {address}" for path, address in found]
-        raise PluginError("the site needs a network: " + "; ".join(lines))
+        path, address = found[0]
+        others = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        raise PluginError(f"the site needs a network: {path.relative_to(site_dir)} loads {address}{others}")
