@@ -75,7 +75,7 @@ class Patchcore(_BackbonePeer):
 
 
 class CoreSet(KCenterGreedy):
-    """anomalib's choice of a core set with the distances as one product: the same patches in a tenth of the time.
+    """anomalib's choice of a core set with the distances as one product: the same patches in a quarter of the time.
 
     anomalib projects patches at random to the dimension that Johnson and Lindenstrauss ask for. Where that is no fewer
     than they have, their own distances are taken.
