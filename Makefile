@@ -7,7 +7,7 @@ CATEGORIES ?=
 # how many processes test; each computes with one thread
 JOBS ?= 2
 
-.PHONY: demo docs image lint lock server test venv
+.PHONY: demo docs image lint lock peers server test venv
 
 venv: $(VENV)/.installed
 
@@ -56,7 +56,15 @@ BASE ?= python:3.11-slim-bookworm
 image:
 	@deploy/image/build.sh '$(IMAGE)' '$(TARGET)' '$(BASE)' $(DOCKER_BUILD)
 
-# resolve the bounds of pyproject.toml anew, in an empty environment
+# the environment of other people's models, which `ndpnet benchmark` compares with: docs/peers.md
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: requirements-peers.lock
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement requirements-peers.lock
+	touch $@
+
+# resolve the bounds of pyproject.toml anew, in empty environments
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --upgrade setuptools
@@ -68,3 +76,10 @@ lock:
 	build/lock/bin/pip --python build/lock-docs/bin/python install --quiet --group docs
 	(head -1 requirements-docs.lock; build/lock/bin/pip --python build/lock-docs/bin/python freeze) > requirements-docs.lock.new
 	mv requirements-docs.lock.new requirements-docs.lock
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	$(PYTHON) -c "import tomllib; \
+	  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['peers'], sep='\n')" \
+	  > build/lock/bounds.txt
+	build/lock/bin/pip install --quiet --requirement build/lock/bounds.txt
+	(head -1 requirements-peers.lock; build/lock/bin/pip freeze --all --exclude pip) > requirements-peers.lock.new
+	mv requirements-peers.lock.new requirements-peers.lock

@@ -1,0 +1,1 @@
+"""Other models and the paper's tables, side by side with NDP-Net."""
