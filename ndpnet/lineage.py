@@ -10,6 +10,11 @@ from ndpnet.files import hash_of, sha256_of
 PACKAGE_DIR = Path(__file__).parent
 # a change here changes what a training step computes
 TRAINING_CODE = ("config.py", "losses.py", "perceptual.py", "model", "synthesis", "training", "inference/package.py")
+# encoder and decoder are trained without what these decide
+OF_PHASE2 = {
+    "model": ("softmax_scale", "patch_sizes", "ffm_channels", "ffm_kernel", "reference", "num_references"),
+    "losses": ("feature_repair_weight", "segmentation_weight", "focal_gamma", "focal_alpha"),
+}
 
 
 def code_hash() -> str:
@@ -39,6 +44,16 @@ def identity_params(params: Params) -> dict[str, Any]:
     weights = Path(params.losses.perceptual_weights)
     if weights.is_file():
         values["losses"]["perceptual_weights"] = f"sha256:{sha256_of(weights)}"
+    return values
+
+
+def phase1_params(params: Params) -> dict[str, Any]:
+    """Of these the parameters that phase 1 depends on: many a phase 2 may follow the same phase 1."""
+    values = identity_params(params)
+    del values["evaluation"], values["train"]["phase2"]
+    for section, names in OF_PHASE2.items():
+        for name in names:
+            del values[section][name]
     return values
 
 

@@ -11,7 +11,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.files import atomic_folder, check_output, hash_of, write_json
 from ndpnet.inference.calibration import calibrate_on_prepared
 from ndpnet.inference.package import REFERENCE, write_training, write_weights
-from ndpnet.lineage import code_hash, folder_hash, identity_params
+from ndpnet.lineage import code_hash, folder_hash, identity_params, phase1_params
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.training.checkpoint import only_process
 from ndpnet.training.history import history_of
@@ -30,8 +30,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir
     """
     check_output(out, marker=PHASE1)
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES)])
-    identity = identity_params(params)
-    del identity["train"]["phase2"], identity["evaluation"]  # another phase 2 may follow the same phase 1
+    identity = phase1_params(params)
     inputs = _phase_inputs("phase1", prepared, bank, params, work_dir, [inputs_hash, identity])
     if not is_first_process():
         train_encoder(inputs)
