@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ndpnet import __version__
+from ndpnet.cli_benchmark import benchmark
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import bench, engine_options, export
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
@@ -69,7 +70,7 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench):
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, benchmark):
     main.add_command(command)
 
 

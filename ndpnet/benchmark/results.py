@@ -1,0 +1,106 @@
+"""Scores of one trained model, or of another method's raw maps, by the same metrics; and how long an image takes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ndpnet.benchmark.scoring import open_scored
+from ndpnet.benchmark.suites import SUITES, Suite
+from ndpnet.benchmark.variants import SEGMENTATION
+from ndpnet.data.manifest import GOOD, FileRecord
+from ndpnet.data.prepared import PreparedData
+from ndpnet.evaluation import metrics
+from ndpnet.evaluation.evaluate import check_inputs, judge
+from ndpnet.files import atomic_folder, write_json
+from ndpnet.inference.bench import time_engine
+from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.package import read_package
+from ndpnet.model.segmentation import filter_map
+from ndpnet.synthesis.compose import to_unit
+
+RESULT, PREDICTIONS = "result.json", "predictions.npz"
+SECONDS_TO_TIME = 3.0
+
+Result = dict[str, Any]
+
+
+def score_model(prepared_dir: Path, model_dir: Path, out: Path, *, suite: str, scoring: str) -> Result:
+    """Judge the test images of every subset. -> subset -> metrics, None where they are n/a."""
+    prepared, inspector = PreparedData.load(prepared_dir), Inspector.load(model_dir)
+    check_inputs(prepared, inspector.package)
+    judged = judge(prepared, open_scored(inspector, scoring))
+    threshold = inspector.threshold if scoring == SEGMENTATION else None
+    outputs = (judged.scores, judged.maps, judged.masks)
+    return _write(out, SUITES[suite], judged.records, *outputs, roi=judged.roi, threshold=threshold)
+
+
+def score_peer(prepared_dir: Path, peer_dir: Path, out: Path, *, suite: str, with_filters: bool) -> Result:
+    """Judge another method's raw maps; with filters NDP-Net's mean and median, and the map's maximum as score."""
+    prepared = PreparedData.load(prepared_dir)
+    with np.load(peer_dir / PREDICTIONS) as arrays:
+        scores, maps = arrays["scores"], arrays["maps"]
+    if with_filters:
+        maps = filter_map(torch.from_numpy(maps)[:, None])[:, 0].numpy()
+        scores = maps.max(axis=(1, 2)).astype(np.float64)
+    return _write(out, SUITES[suite], prepared.records("test"), scores, maps, prepared.masks())
+
+
+def time_model(model_dir: Path, out: Path) -> Result:
+    """Milliseconds of one image on one thread (median), and multiply-accumulates in billions."""
+    timing = time_engine(model_dir, "torch-fp32", SECONDS_TO_TIME, 1)
+    package = read_package(model_dir)
+    network = package.load_network(torch.device("cpu"))
+    image = to_unit(torch.from_numpy(package.references()[:1]))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.predict(image)
+    parameters = sum(each.numel() for each in network.parameters())
+    found = {"milliseconds": timing.percentile(0.5), "gmac": counter.get_total_flops() / 2e9, "parameters": parameters}
+    with atomic_folder(out, marker=RESULT) as folder:
+        write_json(folder / RESULT, found)
+    return found
+
+
+def _write(
+    out: Path,
+    suite: Suite,
+    records: list[FileRecord],
+    scores: np.ndarray,
+    maps: metrics.Planes,
+    masks: metrics.Planes | None,
+    *,
+    roi: np.ndarray | None = None,
+    threshold: float | None = None,
+) -> Result:
+    found = {}
+    for name, is_in in suite.subsets.items():
+        rows = np.array([is_in(record.group) for record in records])
+        if not rows.any():
+            continue
+        labels = np.array([record.defect_type != GOOD for record in records])[rows]
+        pixels = None
+        if masks is not None:
+            chosen = (metrics.take_planes(planes, rows) for planes in (maps, masks))
+            pixels = metrics.pixel_metrics(*chosen, roi=roi)
+        found[name] = _metrics(scores[rows], labels, pixels, threshold)
+    with atomic_folder(out, marker=RESULT) as folder:
+        write_json(folder / RESULT, found)
+    return found
+
+
+def _metrics(
+    scores: np.ndarray, labels: np.ndarray, pixels: tuple[float, float] | None, threshold: float | None
+) -> dict[str, float | int | None]:
+    pixel_auroc, pro_auc = pixels or (None, None)
+    counts = None if threshold is None else metrics.confusion(scores, labels, threshold)
+    return {
+        "image_auroc": metrics.image_auroc(scores, labels),
+        "pixel_auroc": pixel_auroc,
+        "pro_auc": pro_auc,
+        "recall": counts and metrics.recall(counts),
+        "false_alarm_rate": counts and metrics.false_alarm_rate(counts),
+        "num_good": int((~labels).sum()),
+        "num_defective": int(labels.sum()),
+    }

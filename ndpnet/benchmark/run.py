@@ -1,0 +1,119 @@
+"""A suite from request to report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ndpnet.benchmark import tasks
+from ndpnet.benchmark.figures import draw_figure
+from ndpnet.benchmark.peers.launch import available
+from ndpnet.benchmark.peers.worker.settings import PeerSettings
+from ndpnet.benchmark.report import summarise_setup, write_report
+from ndpnet.benchmark.schedule import run_plan
+from ndpnet.benchmark.suites import SUITES, Suite
+from ndpnet.benchmark.tables import Table
+from ndpnet.benchmark.tasks import Plan, Wishes, make_plan, params_of
+from ndpnet.benchmark.variants import FULL, SCORINGS, choose_variants
+
+PEERS_PYTHON = Path(".venv-peers/bin/python")  # what `make peers` makes
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line says, parsed."""
+
+    suite: str
+    data_dir: Path
+    out: Path
+    categories: tuple[str, ...]
+    seeds: tuple[int, ...]
+    ablations: tuple[str, ...]
+    peers: tuple[Mapping[str, Any], ...]
+    devices: tuple[str, ...]
+    params_path: Path
+    profile: str | None
+    overrides: tuple[str, ...]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """How many seeds, from 0 up, or with commas which. ValueError: neither."""
+    try:
+        numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        numbers = ()
+    seeds = numbers if "," in text else tuple(range(*numbers)) if numbers else ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds {text!r} names no seeds (3 for 0, 1 and 2; or which: 3,4,5)")
+    return seeds
+
+
+def parse_peer(text: str) -> dict[str, Any]:
+    """NAME or NAME:KEY=VALUE,... -> settings. ValueError names what is wrong."""
+    name, _, rest = text.partition(":")
+    known = {field.name for field in fields(PeerSettings)} - {"model", "image_size", "seed"}
+    values: dict[str, Any] = {"model": name}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known or not value:
+            raise ValueError(f"--peer {text!r}: no setting {part!r} (as in draem:steps=500,width=16)")
+        values[key] = value if key in ("backbone", "sources", "device") else yaml.safe_load(value)
+    return values
+
+
+def plan_of(request: Request) -> Plan:
+    """Every task that the request needs. ValueError: an unknown suite, category, ablation or peer, or no data."""
+    suite, wishes = _suite_of(request), _wishes_of(request)
+    return make_plan(suite, suite.find_categories(request.data_dir, request.categories), wishes)
+
+
+def run(request: Request, plan: Plan, *, with_figures: bool) -> tuple[Mapping[str, str], list[Table]]:
+    """Run the plan and write the report. -> why tasks failed, by key; the tables."""
+    if request.peers and not available(PEERS_PYTHON):
+        raise ValueError(f"no anomalib at {PEERS_PYTHON} (run `make peers`)")
+    failed = run_plan(plan, request.out, request.devices)
+    params = params_of(plan.suite, _wishes_of(request), FULL, request.seeds[0])
+    drawn = _draw(plan, request.out) if with_figures else {}
+    setup = summarise_setup(params, request.devices)
+    return failed, write_report(plan, request.out, failed, figures=drawn, setup=setup)
+
+
+def _suite_of(request: Request) -> Suite:
+    if request.suite not in SUITES:
+        raise ValueError(f"no suite {request.suite!r} (one of {', '.join(SUITES)})")
+    return SUITES[request.suite]
+
+
+def _wishes_of(request: Request) -> Wishes:
+    return Wishes(
+        data_dir=request.data_dir,
+        params_path=request.params_path,
+        profile=request.profile,
+        overrides=request.overrides,
+        seeds=request.seeds,
+        variants=choose_variants(request.ablations),
+        peers=request.peers,
+        peers_python=PEERS_PYTHON,
+    )
+
+
+def _draw(plan: Plan, out: Path) -> dict[str, bytes]:
+    """One figure for every category's first trained NDP-Net, with the maps of all scorings where these are ablated."""
+    has_scorings = len({cell.variant.scoring for cell in plan.cells if cell.variant}) > 1
+    scorings = SCORINGS if has_scorings else SCORINGS[:1]
+    drawn: dict[str, bytes] = {}
+    for cell in plan.cells:
+        title = f"Examples: {cell.category}"
+        if cell.method != FULL.name or title in drawn:
+            continue
+        score = plan.tasks[cell.score]
+        inputs = [plan.tasks[score.needs[kind]] for kind in (tasks.PREPARE, tasks.PHASE2)]
+        if all(task.metrics(out) is not None for task in inputs):
+            png = draw_figure(*(task.folder(out) for task in inputs), scorings=scorings)
+            if png is not None:
+                drawn[title] = png
+                (out / "figures").mkdir(exist_ok=True)
+                (out / "figures" / f"{cell.category}.png").write_bytes(png)
+    return drawn

@@ -1,0 +1,95 @@
+"""Maps by other means than MSDSM from the same trained network (Table VI): pixel gap, MSFR and SSIM."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ndpnet.benchmark.variants import SEGMENTATION
+from ndpnet.inference.engines.engine import MapsAndReconstructions, TorchEngine
+from ndpnet.inference.inspector import Inspector
+from ndpnet.model import NDPNet
+from ndpnet.model.network import pad_to_multiple
+from ndpnet.model.segmentation import NUM_SCALES, filter_map
+
+SSIM_SIGMA, SSIM_WINDOW = 1.5, 11  # Wang et al. 2004
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+
+Scoring = Callable[[NDPNet, torch.Tensor, torch.Tensor], torch.Tensor]  # network, input, reconstruction -> map
+
+
+def pixel_gap(_: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """Mean over colours of the squared difference. (B, 3, H, W) twice -> (B, 1, H, W)."""
+    return (image - reconstruction).square().mean(dim=1, keepdim=True)
+
+
+def feature_residual(network: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """MSFR: squared differences of the features of layers 1-3, each a mean over channels, up-sampled and summed.
+
+    (B, 3, H, W) twice -> (B, 1, H, W)
+    """
+    total = image.new_zeros(())
+    seen, rebuilt = (network.encoder(each, num_layers=NUM_SCALES) for each in (image, reconstruction))
+    for of_input, of_rebuilt in zip(seen, rebuilt, strict=True):
+        distance = (of_input - of_rebuilt).square().mean(dim=1, keepdim=True)
+        total = total + F.interpolate(distance, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    return total
+
+
+def structural_difference(_: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """1 - SSIM of Gaussian windows of 11 pixels, mean over colours. (B, 3, H, W) twice -> (B, 1, H, W)."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=image.dtype, device=image.device) - SSIM_WINDOW // 2
+    weights = torch.exp(-offsets.square() / (2 * SSIM_SIGMA**2))
+    weights = weights / weights.sum()
+
+    def blur(values: torch.Tensor) -> torch.Tensor:
+        padded = F.pad(values, (SSIM_WINDOW // 2,) * 4, mode="reflect")
+        kernel = weights.expand(values.shape[1], 1, 1, -1)
+        rows = F.conv2d(padded, kernel, groups=values.shape[1])
+        return F.conv2d(rows, kernel.transpose(2, 3), groups=values.shape[1])
+
+    mean_x, mean_y = blur(image), blur(reconstruction)
+    var_x = blur(image.square()) - mean_x.square()
+    var_y = blur(reconstruction.square()) - mean_y.square()
+    covariance = blur(image * reconstruction) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x.square() + mean_y.square() + SSIM_C1)
+    contrast = (2 * covariance + SSIM_C2) / (var_x + var_y + SSIM_C2)
+    return 1 - (luminance * contrast).mean(dim=1, keepdim=True)
+
+
+MAPS: dict[str, Scoring] = {"pixel-gap": pixel_gap, "msfr": feature_residual, "ssim": structural_difference}
+
+
+class DifferenceEngine(TorchEngine):
+    """The trained network with another way from input and reconstruction to the map; the filters stay."""
+
+    def __init__(self, network: NDPNet, device: torch.device, scoring: str) -> None:
+        super().__init__(network, device)
+        self.map_of = MAPS[scoring]
+
+    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
+        """See `Engine`."""
+        return self._run(lambda batch: self._map(batch, with_filters=True), images)
+
+    def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
+        """See `Engine`."""
+        return self._run(lambda batch: self._map(batch, with_filters=False), images)
+
+    def _map(self, image: torch.Tensor, *, with_filters: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        H, W = image.shape[-2:]
+        padded = pad_to_multiple(image)
+        reconstruction = self.network(padded).reconstruction
+        anomaly_map = self.map_of(self.network, padded, reconstruction)[..., :H, :W]
+        return filter_map(anomaly_map) if with_filters else anomaly_map, reconstruction[..., :H, :W]
+
+
+def open_scored(inspector: Inspector, scoring: str) -> Inspector:
+    """The inspector whose maps are made by `scoring`; without a threshold where that is not the model's own."""
+    if scoring == SEGMENTATION:
+        return inspector
+    engine = DifferenceEngine(inspector.engine.network, inspector.engine.device, scoring)
+    sizes = {"image_size": inspector.image_size, "tiling": inspector.tiling, "roi": inspector.roi}
+    scored = Inspector(engine, threshold=None, **sizes)
+    scored.package = inspector.package
+    return scored

@@ -1,0 +1,56 @@
+"""The ablations, Table VI and our own: each a few parameters, or another map from the same trained model."""
+
+from dataclasses import dataclass
+
+SEGMENTATION = "msdsm"
+SCORINGS = (SEGMENTATION, "pixel-gap", "msfr", "ssim")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A name for reports, the parameters it sets, and how its maps are made."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    scoring: str = SEGMENTATION
+    paper_drop: tuple[float, float] | None = None  # of image and pixel ROCAUC on wood, in points (Table VI)
+
+
+FULL = Variant("NDP-Net")
+PAPER_ABLATIONS = (
+    Variant("without L_def_per", ("losses.defect_perception_weight=0",), paper_drop=(1.05, 2.42)),
+    Variant("without RBAM", ("model.patch_sizes=[]",), paper_drop=(1.24, 0.91)),
+    Variant("pixel gap for MSDSM", scoring="pixel-gap", paper_drop=(2.76, 13.29)),
+    Variant("MSFR for MSDSM", scoring="msfr", paper_drop=(1.66, 5.28)),
+    Variant("SSIM for MSDSM", scoring="ssim", paper_drop=(8.59, 11.19)),
+)
+OWN_ABLATIONS = (
+    Variant("softmax_scale 1", ("model.softmax_scale=1",)),
+    Variant("softmax_scale 10", ("model.softmax_scale=10",)),
+    Variant("softmax_scale 50", ("model.softmax_scale=50",)),
+    Variant("first image as reference", ("model.reference=first",)),
+    Variant("four references", ("model.num_references=4",)),
+    Variant("K = 1", ("model.patch_sizes=[1]",)),
+    Variant("K = 2", ("model.patch_sizes=[2]",)),
+    Variant("K = 4", ("model.patch_sizes=[4]",)),
+    Variant("no defect-free images", ("train.phase2.defect_free_share=0",)),
+    Variant("half of the images defect-free", ("train.phase2.defect_free_share=0.5",)),
+    Variant("beta 0", ("synthesis.beta_min=0", "synthesis.beta_max=0")),
+    Variant("beta up to 0.8", ("synthesis.beta_min=0", "synthesis.beta_max=0.8")),
+    Variant("no perceptual loss", ("losses.perceptual_weights=none",)),
+    Variant("no averaged weights", ("train.ema_decay=0",)),
+    Variant("constant learning rate", ("train.schedule=constant",)),
+)
+ABLATIONS = {variant.name: variant for variant in (*PAPER_ABLATIONS, *OWN_ABLATIONS)}
+GROUPS = {"paper": PAPER_ABLATIONS, "own": OWN_ABLATIONS, "all": (*PAPER_ABLATIONS, *OWN_ABLATIONS)}
+
+
+def choose_variants(wanted: tuple[str, ...]) -> list[Variant]:
+    """NDP-Net itself, then what is asked for: names, or the groups paper, own and all. ValueError: a strange name."""
+    chosen = {FULL.name: FULL}
+    for name in wanted:
+        if name not in GROUPS and name not in ABLATIONS:
+            raise ValueError(f"no ablation {name!r} (one of {', '.join([*GROUPS, *ABLATIONS])})")
+        for variant in GROUPS.get(name) or (ABLATIONS[name],):
+            chosen[variant.name] = variant
+    return list(chosen.values())

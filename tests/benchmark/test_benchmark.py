@@ -1,0 +1,144 @@
+"""`ndpnet benchmark` in processes: a whole run, a killed one that goes on, a category that fails."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import kill_when, run_cli, start_cli
+from samples import CATEGORY, Pipeline
+
+from ndpnet.benchmark.figures import choose_rows
+from ndpnet.benchmark.run import parse_peer, parse_seeds
+from ndpnet.benchmark.suites import SUITES
+from ndpnet.benchmark.variants import FULL, choose_variants
+from ndpnet.config import load_params
+
+VARIANTS = ("without RBAM", "pixel gap for MSDSM")
+
+
+def arguments(pipeline: Pipeline, out: Path, *options: str, data_dir: Path | None = None) -> list[object]:
+    call = ["benchmark", "folder", "--data", data_dir or pipeline.data_dir, "--out", out]
+    return [*call, "--params", pipeline.params_path, *options]
+
+
+def finished(out: Path) -> dict[str, int]:
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.glob("*/*.done.json")}
+
+
+@pytest.mark.slow
+def test_a_killed_suite_goes_on_and_computes_nothing_twice(pipeline: Pipeline, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ablations = [part for name in VARIANTS for part in ("--ablate", name)]
+    call = arguments(pipeline, out, *ablations, "--figures")
+    assert kill_when(start_cli(call, tmp_path / "log"), lambda: len(finished(out)) == 3)
+    before = finished(out)
+    done = run_cli(call, tmp_path / "log")
+    assert done.exit_code == 0, done.stderr
+    assert f"{9 - len(before)} of 9 tasks to run" in done.stderr
+    after = finished(out)
+    assert before.items() <= after.items()
+    assert len(after) == 9
+    rows = json.loads((out / "results.json").read_text())
+    assert [row["cell"]["method"] for row in rows] == [FULL.name, *VARIANTS]
+    values = [row["scores"]["all"]["pixel_auroc"] for row in rows]
+    assert len(set(values)) == 3
+    # the same training as the pipeline's own, and the same metrics
+    model = next(Path(out / "model").glob("*/weights.safetensors"))
+    weights = {path.read_bytes() for path in (out / "model").glob("*/weights.safetensors")}
+    assert model.is_file()
+    assert (pipeline.model_dir / "weights.safetensors").read_bytes() in weights
+    assert (out / "figures" / f"{CATEGORY}.png").is_file()
+    page = (out / "report.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "Table VI" in page
+    assert f"| {FULL.name} | {CATEGORY} |" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_category_that_fails_leaves_the_others(pipeline: Pipeline, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "broken/train/good").mkdir(parents=True)
+    (data / "broken/train/good/broken_p00_0.png").write_bytes(b"no picture")
+    (data / CATEGORY).symlink_to(pipeline.data_dir / CATEGORY)
+    done = run_cli(arguments(pipeline, tmp_path / "out", data_dir=data), tmp_path / "log")
+    assert done.exit_code == 1
+    (line,) = done.error_lines
+    assert line.startswith("prepare broken: ")
+    assert "broken_p00_0.png" in line
+    rows = {row["cell"]["category"]: row["scores"] for row in json.loads((tmp_path / "out/results.json").read_text())}
+    assert rows["broken"] is None
+    assert rows[CATEGORY]["all"]["image_auroc"] is not None
+    assert "FAILED: prepare broken" in (tmp_path / "out/report.md").read_text()
+
+
+def test_every_ablation_is_a_choice_of_parameters_that_exist() -> None:
+    for variant in choose_variants(("all",)):
+        params = load_params(profile="line", overrides=variant.overrides)
+        for override in variant.overrides:
+            assert params is not None, override
+    assert [each.name for each in choose_variants(())] == [FULL.name]
+    with pytest.raises(ValueError, match=r"no ablation 'RBAM' \(one of paper, own, all, without L_def_per"):
+        choose_variants(("RBAM",))
+
+
+def test_seeds_and_peers_are_read() -> None:
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("3,5") == (3, 5)
+    assert parse_seeds("7,") == (7,)
+    for text in ("0", "", "a", "1,1", "-1,2"):
+        with pytest.raises(ValueError, match="names no seeds"):
+            parse_seeds(text)
+    assert parse_peer("draem:steps=5,width=16,sources=/x") == {
+        "model": "draem", "steps": 5, "width": 16, "sources": "/x",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="no setting 'speed=3'"):
+        parse_peer("draem:speed=3")
+
+
+def test_suites_name_their_categories(tmp_path: Path) -> None:
+    for name in ("carpet", "grid", "leather", "tile", "wood"):
+        (tmp_path / name / "train/good").mkdir(parents=True)
+    suite = SUITES["mvtec-textures"]
+    assert suite.find_categories(tmp_path, ()) == list(suite.categories)
+    assert suite.find_categories(tmp_path, ("wood",)) == ["wood"]
+    with pytest.raises(ValueError, match="has no category 'bottle'"):
+        suite.find_categories(tmp_path, ("bottle",))
+    (tmp_path / "wood/train/good").rmdir()
+    with pytest.raises(ValueError, match=r"no .*/wood/train/good"):
+        suite.find_categories(tmp_path, ())
+    with pytest.raises(ValueError, match=r"no .*/any category/train/good"):
+        SUITES["folder"].find_categories(tmp_path / "nothing", ())
+    odd, even = (SUITES["kolektor"].subsets[f"{name} items"] for name in ("odd", "even"))
+    assert odd("kos07")
+    assert not even("kos07")
+    assert even("kos12")
+
+
+def test_examples_are_chosen_by_place_alone() -> None:
+    types = ["crack"] * 10 + ["good"] * 5 + ["hole"] * 3
+    assert choose_rows(types, 8) == [0, 2, 5, 7, 15, 16, 17, 12]
+    assert choose_rows(["good"] * 3, 8) == [1]
+    assert choose_rows(["crack"], 8) == [0]
+
+
+def test_a_changed_picture_is_prepared_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    from ndpnet.benchmark.tasks import Wishes, make_plan
+
+    folder = tmp_path / "data" / CATEGORY / "train/good"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        Image.fromarray(np.full((64, 64), 10 * number, np.uint8)).save(folder / f"x_p0{number}_0.png")
+    wishes = Wishes(tmp_path / "data", pipeline.params_path, None, (), [0], choose_variants(("softmax_scale 10",)))
+    plan = make_plan(SUITES["folder"], [CATEGORY], wishes)
+    again = make_plan(SUITES["folder"], [CATEGORY], wishes)
+    assert plan.tasks.keys() == again.tasks.keys()
+    # both variants share all but phase 2
+    assert [task.kind for task in plan.tasks.values()] == [
+        "prepared", "bank", "phase1", "model", "score", "time", "model", "score",
+    ]  # fmt: skip
+    os.utime(folder / "x_p00_0.png", ns=(1, 1))
+    changed = make_plan(SUITES["folder"], [CATEGORY], wishes)
+    assert set(changed.tasks) & set(plan.tasks) == {key for key, task in plan.tasks.items() if task.kind == "bank"}

@@ -1,0 +1,70 @@
+"""Maps by other means than MSDSM, against hand-made cases and scikit-image."""
+
+import numpy as np
+import pytest
+import torch
+from samples import Pipeline
+from skimage.metrics import structural_similarity
+
+from ndpnet.benchmark.scoring import MAPS, feature_residual, open_scored, pixel_gap, structural_difference
+from ndpnet.data.prepared import PreparedData
+from ndpnet.inference.inspector import Inspector
+from ndpnet.model import NDPNet
+from ndpnet.model.segmentation import filter_map
+
+
+def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.rand(1, 3, 64, 64, generator=generator)
+    return image, (image + 0.1 * torch.randn(1, 3, 64, 64, generator=generator)).clamp(0, 1)
+
+
+def test_pixel_gap_is_the_mean_over_colours_of_squares() -> None:
+    image, rebuilt = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    rebuilt[0, :, 0, 1] = torch.tensor([0.1, 0.2, 0.6])
+    expected = torch.tensor([[[[0.0, (0.01 + 0.04 + 0.36) / 3], [0.0, 0.0]]]])
+    torch.testing.assert_close(pixel_gap(None, image, rebuilt), expected)
+
+
+def test_ssim_is_scikit_images() -> None:
+    image, rebuilt = pair()
+    first, second = (each[0].permute(1, 2, 0).double().numpy() for each in (image, rebuilt))
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    _, full = structural_similarity(first, second, channel_axis=2, full=True, **options)
+    found = structural_difference(None, image.double(), rebuilt.double())[0, 0].numpy()
+    # at the border scikit-image reflects otherwise
+    np.testing.assert_allclose(found[6:-6, 6:-6], 1 - full.mean(axis=2)[6:-6, 6:-6], atol=1e-6)
+
+
+def test_feature_residual_sums_layers_at_the_inputs_size() -> None:
+    torch.manual_seed(0)
+    network = NDPNet(base_width=4, ffm_channels=4).eval()
+    image, rebuilt = pair()
+    with torch.no_grad():
+        found = feature_residual(network, image, rebuilt)
+        layers = zip(network.encoder(image), network.encoder(rebuilt), strict=True)
+        distances = [(seen - again).square().mean(dim=1, keepdim=True) for seen, again in layers]
+    assert found.shape == (1, 1, 64, 64)
+    # bilinear up-sampling by whole factors keeps the mean but for the border's clamping
+    first, second, third = distances[:3]
+    upsampled = [torch.nn.functional.interpolate(each, size=(64, 64), mode="bilinear") for each in (second, third)]
+    torch.testing.assert_close(found, first + upsampled[0] + upsampled[1])
+    assert (feature_residual(network, image, image) == 0).all()
+
+
+@pytest.mark.parametrize("scoring", sorted(MAPS))
+def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: str) -> None:
+    inspector = Inspector.load(pipeline.model_dir)
+    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
+    scored = open_scored(inspector, scoring)
+    prediction = scored.predict(image)
+    assert scored.threshold is None  # it was fitted on other maps
+    own = inspector.predict(image)
+    np.testing.assert_array_equal(prediction.reconstruction, own.reconstruction)
+    assert not np.array_equal(prediction.anomaly_map, own.anomaly_map)
+    assert prediction.score == prediction.anomaly_map.max()
+    if scoring == "pixel-gap":
+        rebuilt = torch.from_numpy(own.reconstruction / 255.0).permute(2, 0, 1)[None]
+        gap = pixel_gap(None, torch.from_numpy(image / 255.0).permute(2, 0, 1)[None], rebuilt)
+        # the reconstruction was rounded to 8 bits
+        np.testing.assert_allclose(prediction.anomaly_map, filter_map(gap)[0, 0].numpy(), atol=0.01)
