@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
-from ndpnet.files import atomic_folder
+from ndpnet.files import atomic_folder, write_json
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128
@@ -25,6 +25,8 @@ PIXELS_SHA256 = {
     "gravel": "3d51ad45f789cd8b98534b7af6bce774e499ead45421135afd757358c7230009",
 }
 DEMO_CATEGORIES = tuple(PIXELS_SHA256)
+LICENCE = "CC0 1.0, as scikit-image says of its photographs"
+SOURCE = "skimage.data of scikit-image, enlarged, cut and damaged by `ndpnet demo-data`"
 
 
 def _cells() -> list[str]:
@@ -52,6 +54,8 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
             num_train = _write_train(category_dir, category, photograph, draws)
             num_good = _write_test_good(category_dir, category, photograph, draws)
             num_defective = _write_defective(category_dir, category, photograph, draws)
+            source = {"category": category, "layout": "demo", "licence": LICENCE, "source": SOURCE}
+            write_json(category_dir / "import.json", source)  # as `ndpnet import` says it: models carry the licence on
         counts[category] = {"train_good": num_train, "test_good": num_good, "test_defective": num_defective}
     return counts
 

@@ -30,10 +30,11 @@ from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_split
+from ndpnet.model_card import read_licence
 from ndpnet.promotion.gate import MIN_UNITS
 
 # of all paths and bytes: if it changes, so does the hash that pins the demo data
-TREE_SHA256 = "f1e18207608bb871c9e463ddfe06bd7c2e0332b946e2dd13df02ad7a320d31cb"
+TREE_SHA256 = "8625216e69354b6e623ad337d0e8003154ef54e959659b9ec5349f89aa7aaf4f"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tree_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png")):
+    for path in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()):
         digest.update(path.encode() + b"\0" + (folder / path).read_bytes())
     return digest.hexdigest()
 
@@ -103,6 +104,11 @@ def test_every_split_has_cells_of_every_category(demo_dir: Path, tmp_path: Path)
 def test_bytes_are_the_same_in_two_runs_and_everywhere(demo_dir: Path, tmp_path: Path) -> None:
     make_demo_data(tmp_path / "again")
     assert tree_sha256(demo_dir) == tree_sha256(tmp_path / "again") == TREE_SHA256
+
+
+def test_models_of_the_demo_can_name_its_licence(demo_dir: Path) -> None:
+    for category in DEMO_CATEGORIES:
+        assert read_licence(demo_dir / category / "import.json").startswith("CC0")
 
 
 def test_written_surface_is_the_photograph(demo_dir: Path) -> None:
@@ -175,7 +181,7 @@ def test_png_is_read_back_equal(shape: tuple[int, int]) -> None:
 
 def test_the_surfaces_are_those_that_data_dvc_pins(tmp_path: Path) -> None:
     make_demo_data(tmp_path / "data")
-    paths = sorted((tmp_path / "data").rglob("*.png"))
+    paths = sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file())
     entries = [
         {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(tmp_path / "data").as_posix()}
         for path in paths
