@@ -46,11 +46,22 @@ GROUPS = {"paper": PAPER_ABLATIONS, "own": OWN_ABLATIONS, "all": (*PAPER_ABLATIO
 
 
 def choose_variants(wanted: tuple[str, ...]) -> list[Variant]:
-    """NDP-Net itself, then what is asked for: names, or the groups paper, own and all. ValueError: a strange name."""
+    """NDP-Net itself, then what is asked for: names, the groups paper, own and all, or PARAMETER=VALUE.
+
+    ValueError: a strange name.
+    """
     chosen = {FULL.name: FULL}
     for name in wanted:
-        if name not in GROUPS and name not in ABLATIONS:
-            raise ValueError(f"no ablation {name!r} (one of {', '.join([*GROUPS, *ABLATIONS])})")
-        for variant in GROUPS.get(name) or (ABLATIONS[name],):
+        for variant in _variants_of(name):
             chosen[variant.name] = variant
     return list(chosen.values())
+
+
+def _variants_of(name: str) -> tuple[Variant, ...]:
+    if name in GROUPS:
+        return GROUPS[name]
+    if name in ABLATIONS:
+        return (ABLATIONS[name],)
+    if "=" in name:
+        return (Variant(name, (name,)),)
+    raise ValueError(f"no ablation {name!r} (one of {', '.join([*GROUPS, *ABLATIONS])}, or PARAMETER=VALUE)")

@@ -80,6 +80,8 @@ def test_every_ablation_is_a_choice_of_parameters_that_exist() -> None:
         for override in variant.overrides:
             assert params is not None, override
     assert [each.name for each in choose_variants(())] == [FULL.name]
+    assert choose_variants(("K = 2",))[1].overrides == ("model.patch_sizes=[2]",)
+    assert choose_variants(("train.batch_size=4",))[1].overrides == ("train.batch_size=4",)
     with pytest.raises(ValueError, match=r"no ablation 'RBAM' \(one of paper, own, all, without L_def_per"):
         choose_variants(("RBAM",))
 
