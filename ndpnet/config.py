@@ -232,7 +232,7 @@ class Params(Section):
     losses: LossConfig
     train: TrainConfig
     evaluation: EvaluationConfig
-    promotion: PromotionConfig
+    promotion: PromotionConfig | None = None  # what trains has none: `training_json`
     runtime: RuntimeConfig
     cluster: ClusterConfig | None = None  # only where a pipeline is compiled: it does not travel with a run
 
@@ -252,12 +252,23 @@ class Params(Section):
             )
         return self
 
+    @property
+    def gate(self) -> PromotionConfig:
+        """The section `promotion`. ValueError: these parameters are for a training and came without."""
+        if self.promotion is None:
+            raise ValueError("these parameters have no section promotion (pass those that the run is judged by)")
+        return self.promotion
+
     def to_json(self) -> str:
         """One line of JSON with every resolved value of what is computed: how parameters travel between processes.
 
         Without `cluster`: else more memory for a pod would be another argument, and nothing be taken from KFP's cache.
         """
         return json.dumps(self.model_dump(mode="json", exclude={"cluster"}), sort_keys=True)
+
+    def training_json(self) -> str:
+        """The same without `promotion`: another bound for a champion must not train its challenger again."""
+        return json.dumps(self.model_dump(mode="json", exclude={"cluster", "promotion"}), sort_keys=True)
 
 
 def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Params:
@@ -276,6 +287,8 @@ def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrid
     _lay_over(values, _pick_profile(profiles, values["profile"]))
     for override in overrides:
         _set(values, override)
+    if not values.get("promotion"):
+        raise ValueError(f"parameter 'promotion' is missing in {path} (copy it from {PARAMS_PATH})")
     return parse_params(values)
 
 

@@ -104,7 +104,8 @@ def _job(
     from ndpnet.tracking.identity import run_identity
 
     image = find_image(params.cluster.image, run_identity()) if in_containers else None
-    arguments = {"params": params.to_json(), "work_dir": work_dir, "categories": categories}
+    arguments: dict[str, Any] = {"params": params.training_json(), "judging_params": params.to_json()}
+    arguments |= {"work_dir": work_dir, "categories": categories}
     arguments |= {name: value for name, value in source.named().items() if name != "version"}
     named, code = [params.to_json(), categories, source.version], image.name if image else None
     job = engine_job("ndpnet-training", params, arguments, out_dir, named=named, image=code)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ndpnet.doctor import Check
 
 PACKAGES = Path("build/pipelines")
-OWN_OPTIONS = {"params": "-P", "work_dir": "-P cluster.work_dir", "categories": "--category"}
+OWN_OPTIONS = {"params": "-P", "judging_params": "-P", "work_dir": "-P cluster.work_dir", "categories": "--category"}
 OWN_OPTIONS |= {"only_new_data": "--only-new-data"}
 SOURCE_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("url", "revision", "path", "prefix", "manifest")}
 SOURCE_OPTIONS |= {"endpoint_url": "--endpoint-url"}
@@ -129,7 +129,8 @@ def pods_namespace(cluster: Cluster | None, namespace: str | None, params: "Para
 
 def _arguments(request: Request, package: Package, params: "Params") -> dict[str, Any]:
     implied = {
-        "params": params.to_json(),
+        "params": params.training_json(),
+        "judging_params": params.to_json(),
         "work_dir": params.cluster.work_dir,
         "categories": [],
         "only_new_data": False,

@@ -25,7 +25,8 @@ NAME = "ndpnet-training"
 
 
 def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
-    """The graph, with the pods as `settings.cluster` has them; what is computed comes with each run, as `params`.
+    """The graph, with the pods as `settings.cluster` has them; what is computed comes with each run, as `params`,
+    and with the bounds of `promotion` as `judging_params`: a change of these trains nothing again.
 
     is_local: for KFP's local engine, which cannot run a task after one that failed: see `pipelines/local.py`.
     """
@@ -34,6 +35,7 @@ def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
     @dsl.pipeline(name=NAME, description="NDP-Net: from pinned pictures to a judged and registered model per category")
     def pipeline(
         params: str,
+        judging_params: str,
         work_dir: str,
         categories: List[str] = [],  # noqa: B006, UP006
         only_new_data: bool = False,
@@ -59,6 +61,7 @@ def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
                 version=version,
                 bank=bank,
                 params=params,
+                judging_params=judging_params,
                 work_dir=work_dir,
             )
 
@@ -79,6 +82,7 @@ def _categories_pipeline(settings: "Params", *, is_local: bool) -> Any:
         version: dsl.Input[dsl.Dataset],
         bank: dsl.Input[dsl.Dataset],
         params: str,
+        judging_params: str,
         work_dir: str,
     ) -> None:
         with dsl.ParallelFor(categories, name="category", parallelism=settings.cluster.parallel_categories) as category:
@@ -86,14 +90,14 @@ def _categories_pipeline(settings: "Params", *, is_local: bool) -> Any:
             inputs = {"prepared": prepared, "bank": bank, "params": params, "work_dir": work_dir}
             phase1 = pods.training(train_phase1(**inputs)).outputs["phase1"]
             model = pods.training(train_phase2(phase1=phase1, **inputs)).outputs["model"]
-            judged = pods.small(evaluate(prepared=prepared, model=model, params=params))
+            judged = pods.small(evaluate(prepared=prepared, model=model, params=judging_params))
             row = category_row(category=category, summary=judged.outputs["summary"])
             whatever_happened(uncached(pods.small(row)))
             with dsl.If(judged.outputs["Output"] == True, name="passes-floor"):  # noqa: E712 - KFP's syntax
                 evidence = {"evaluation": judged.outputs["evaluation"], "prepared": prepared, "version": version}
                 registered = uncached(pods.small(register(model=model, **evidence)))
                 named = {"name": registered.outputs["name"], "version": registered.outputs["number"]}
-                uncached(pods.small(promote(prepared=prepared, **named, params=params)))
+                uncached(pods.small(promote(prepared=prepared, **named, params=judging_params)))
         whatever_happened(uncached(pods.small(report(categories=categories, rows=dsl.Collected(row.output)))))
 
     return train_categories

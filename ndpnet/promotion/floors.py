@@ -11,6 +11,6 @@ def passes_floor(summary: Mapping[str, Any], params: Params | str) -> bool:
 
     summary: what `evaluate` returns.
     """
-    floors = parse_params(params).promotion.floors
+    floors = parse_params(params).gate.floors
     measured = {name: summary[name]["value"] for name in floors if summary.get(name) is not None}
     return not floors or (bool(measured) and all(value >= floors[name] for name, value in measured.items()))

@@ -51,7 +51,7 @@ class Wish:
 
 def settings_of(params: Params, *, device: str = "cpu") -> Settings:
     """How `params.promotion` says to judge."""
-    chosen = params.promotion
+    chosen = params.gate
     metrics = {
         name: gate.MetricBound(tolerance, chosen.floors.get(name, 0.0)) for name, tolerance in chosen.tolerances.items()
     }

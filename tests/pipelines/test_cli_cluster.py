@@ -76,8 +76,9 @@ def test_submit_sends_resolved_parameters_as_one_string(run: Run, kfp_server: Kf
     (made,) = kfp_server.runs.values()
     assert result.stdout.splitlines() == [f"{kfp_server.url}/#/runs/details/{made.run_id}"]
     arguments = made.runtime_config.parameters
-    wanted = load_params(profile="line", overrides=("train.batch_size=4",)).to_json()
-    assert arguments.pop("params") == wanted
+    wanted = load_params(profile="line", overrides=("train.batch_size=4",))
+    assert arguments.pop("params") == wanted.training_json()
+    assert arguments.pop("judging_params") == wanted.to_json()
     assert arguments == {
         "work_dir": "/work",
         "categories": ["brick"],

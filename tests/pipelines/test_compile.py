@@ -59,7 +59,7 @@ def test_kfps_own_classes_take_it(compiled: Compiled, tmp_path: Path) -> None:
     path = tmp_path / "loaded.yaml"
     path.write_text(compiled.text)
     loaded = components.load_component_from_file(str(path))
-    assert {"params", "work_dir", "categories", "revision"} <= set(loaded.component_spec.inputs)
+    assert {"params", "judging_params", "work_dir", "categories", "revision"} <= set(loaded.component_spec.inputs)
 
 
 def test_what_looks_at_the_world_is_never_taken_from_the_cache(compiled: Compiled) -> None:
@@ -82,6 +82,12 @@ def test_the_cache_key_of_data_is_their_resolved_version(compiled: Compiled) -> 
     given = graphs["comp-exit-handler-1"]["train-categories"]["inputs"]["parameters"]
     assert given["source"]["taskOutputParameter"] == {"outputParameterKey": "source", "producerTask": "version-data"}
     assert set(graphs["comp-exit-handler-1"]["synthesize"]["inputs"]["parameters"]) == {"params"}
+    # what a champion must show reaches the tasks that judge, and no task that trains
+    loop, condition = graphs["comp-for-loop-1"], graphs["comp-condition-2"]
+    tasks = {name: task["inputs"].get("parameters", {}).get("params") for name, task in (loop | condition).items()}
+    judging = {name for name, given in tasks.items() if given and "judging" in str(given)}
+    assert judging == {"evaluate", "promote"}
+    assert {name for name, given in tasks.items() if given} - judging == {"prepare", "train-phase1", "train-phase2"}
     # nothing names the run: KFP's placeholder as an argument would make each key new
     assert "pipeline_job" not in compiled.text.replace("pipeline_job_resource_name", "")
 

@@ -247,6 +247,25 @@ def test_values_that_cannot_train_are_refused(override: str, fragment: str) -> N
         load_params(overrides=[override])
 
 
+def test_bounds_of_a_promotion_do_not_travel_to_a_training() -> None:
+    params = load_params(overrides=["promotion.false_alarm_budget=0.02"])
+    assert params.training_json() == load_params().training_json()
+    assert params.to_json() != load_params().to_json()
+    trained_with = parse_params(params.training_json())
+    assert parse_params(params.to_json()).gate.false_alarm_budget == 0.02
+    with pytest.raises(ValueError, match="no section promotion"):
+        _ = trained_with.gate
+
+
+def test_a_file_without_bounds_is_refused(tmp_path: Path) -> None:
+    values = yaml.safe_load(PARAMS_PATH.read_text())
+    del values["promotion"]
+    values["profiles"] = {"demo": {}}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    assert "parameter 'promotion' is missing" in one_line_error(path=path)
+
+
 def test_how_pods_are_made_does_not_travel_with_a_run() -> None:
     params = load_params(overrides=["cluster.training_pod.memory_limit=64Gi"])
     assert "64Gi" not in params.to_json()
