@@ -144,11 +144,13 @@ def test_a_broken_environment_gives_its_last_line_and_where_the_rest_is(prepare:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.log", "python"]
 
 
-def test_a_killed_worker_leaves_nothing_half(prepare: Prepare, tmp_path: Path) -> None:
+def test_a_killed_worker_leaves_nothing_half(prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # it has written a part of its results into the folder of its job
     python = script(tmp_path / "python", 'echo half > "$(dirname "$3")/predictions.npz"; kill -KILL $$')
+    prepared = prepare()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^padim: the worker was killed by SIGKILL \(its log: .*out\.log\)$"):
-        run_peer(prepare(), tmp_path / "out", settings_of("padim"), python=python)
+        run_peer(prepared, Path("out"), settings_of("padim"), python=python.relative_to(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.log", "python"]
 
 
