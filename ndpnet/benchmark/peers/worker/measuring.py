@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worker.peer import Peer
 
-NUM_WARM_UP, MIN_RUNS, MAX_RUNS, SECONDS = 2, 5, 50, 20.0
+NUM_WARM_UP, MIN_RUNS, MAX_RUNS, SECONDS = 2, 5, 50, 10.0
 
 
 def measure(peer: Peer, image: Tensor) -> dict[str, Any]:
