@@ -57,7 +57,8 @@ def run_peer(prepared_dir: Path, out_dir: Path, settings: PeerSettings, *, pytho
 
     What the worker prints goes to OUT_DIR.log. ValueError: one line that names the cause and that log.
     """
-    out_dir = Path(out_dir).resolve()
+    # not resolved: the link's place is what makes it the python of its environment
+    out_dir, python = Path(out_dir).resolve(), Path(python).absolute()
     prepared = PreparedData.load(prepared_dir)
     _check(prepared, settings)
     identity = {"settings": asdict(settings), "data": hash_of([prepared.manifest.data_hash, prepared.settings])}
