@@ -1,5 +1,6 @@
 """What a result was made with: hashes of code and parameters, content only."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ OF_PHASE2 = {
 }
 
 
-def code_hash() -> str:
-    """Hash of the sources that decide what training computes."""
+def code_hash(names: Sequence[str] = TRAINING_CODE) -> str:
+    """Hash of the named sources, files or folders of this package: those that decide what training computes."""
     paths: list[Path] = []
-    for name in TRAINING_CODE:
+    for name in names:
         path = PACKAGE_DIR / name
         paths += sorted(path.rglob("*.py")) if path.is_dir() else [path]
     return hash_of([[path.relative_to(PACKAGE_DIR).as_posix(), sha256_of(path)] for path in paths])

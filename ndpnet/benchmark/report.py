@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ def _measured(cell: Cell, plan: Plan, out: Path) -> Measured:
 
     trainings = [metrics(key) for key in cell.trainings]
     seconds = None if None in trainings else sum(each["seconds"] for each in trainings)
+    if any(each and each.get("is_untrained") for each in trainings):
+        cell = replace(cell, method=f"{cell.method} [backbone untrained]")
     return Measured(cell, metrics(cell.score), seconds, metrics(cell.timing))
 
 

@@ -29,7 +29,8 @@ Result = dict[str, Any]
 
 def score_model(prepared_dir: Path, model_dir: Path, out: Path, *, suite: str, scoring: str) -> Result:
     """Judge the test images of every subset. -> subset -> metrics, None where they are n/a."""
-    prepared, inspector = PreparedData.load(prepared_dir), Inspector.load(model_dir)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    prepared, inspector = PreparedData.load(prepared_dir), Inspector.load(model_dir, device=device)
     check_inputs(prepared, inspector.package)
     judged = judge(prepared, open_scored(inspector, scoring))
     threshold = inspector.threshold if scoring == SEGMENTATION else None

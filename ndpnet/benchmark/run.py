@@ -17,6 +17,7 @@ from ndpnet.benchmark.suites import SUITES, Suite
 from ndpnet.benchmark.tables import Table
 from ndpnet.benchmark.tasks import Plan, Wishes, make_plan, params_of
 from ndpnet.benchmark.variants import FULL, SCORINGS, choose_variants
+from ndpnet.benchmark.worker import CPU
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")  # what `make peers` makes
 
@@ -94,7 +95,7 @@ def _wishes_of(request: Request) -> Wishes:
         overrides=request.overrides,
         seeds=request.seeds,
         variants=choose_variants(request.ablations),
-        peers=request.peers,
+        peers=[peer if request.devices[0] == CPU else {"device": "cuda", **peer} for peer in request.peers],
         peers_python=PEERS_PYTHON,
     )
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ndpnet.benchmark.suites import Suite
+from ndpnet.benchmark.suites import ALL, Suite
 from ndpnet.benchmark.tasks import Cell
 from ndpnet.benchmark.variants import FULL
 
@@ -98,7 +98,7 @@ def _paper_table(name: str, measured: Sequence[Measured]) -> Table:
     for category in [*categories, None]:
         published = [statistics.mean(row[each] for each in ([category] if category else categories))
                      for row in theirs.values()]  # fmt: skip
-        values = values_of(ours, FULL.name, "all", metric, category)
+        values = values_of(ours, FULL.name, ALL, metric, category)
         difference = _difference(values, published[-1])
         cells = [f"{value:.2f}" for value in published]
         rows.append([category or "mean", *cells, mean_and_spread(values), difference])

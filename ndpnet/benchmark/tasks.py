@@ -18,6 +18,10 @@ from ndpnet.steps import BANK_PARAMETERS
 PREPARE, BANK, PHASE1, PHASE2, SCORE, TIME, PEER, PEER_SCORE = (
     "prepared", "bank", "phase1", "model", "score", "time", "peer", "peer-score",
 )  # fmt: skip
+# a change of these makes their outputs anew
+PREPARING_CODE = ("data",)
+SCORING_CODE = ("evaluation/metrics.py", "inference", "model", "benchmark/results.py", "benchmark/scoring.py")
+PEERS_CODE = ("benchmark/peers/worker",)
 DONE = ".done.json"  # beside a task's folder: it is finished, and these are its metrics
 
 
@@ -121,10 +125,10 @@ def _add_variant(plan: Plan, category: str, seed: int, variant: Variant, wishes:
     model = plan.add(PHASE2, f"phase 2, {where}", [identity_params(params), code], inputs | {PHASE1: phase1}, **travels)
     trained = {PREPARE: prepared, PHASE2: model}
     how = {"suite": plan.suite.name, "scoring": variant.scoring}
-    score = plan.add(SCORE, f"score, {where}", [how, code], trained, **how)
+    score = plan.add(SCORE, f"score, {where}", [how, code_hash(SCORING_CODE)], trained, **how)
     timing = None
     if variant == FULL:
-        timing = plan.add(TIME, f"time, {where}", code, {PHASE2: model})
+        timing = plan.add(TIME, f"time, {where}", code_hash(SCORING_CODE), {PHASE2: model})
     plan.cells.append(Cell(variant.name, category, seed, score, (phase1, model), timing, variant))
 
 
@@ -135,23 +139,25 @@ def _add_peer(plan: Plan, category: str, seed: int, peer: Mapping[str, Any], wis
     method = method_of(peer)
     where = f"{category}, seed {seed}, {method}"
     arguments = {"settings": asdict(settings), "python": str(wishes.peers_python)}
-    trained = plan.add(PEER, f"train {where}", asdict(settings), {PREPARE: prepared}, **arguments)
+    identity = [asdict(settings), code_hash(PEERS_CODE)]
+    trained = plan.add(PEER, f"train {where}", identity, {PREPARE: prepared}, **arguments)
     inputs = {PREPARE: prepared, PEER: trained}
     for with_filters in (False, True):
         title = method + (" + filters" if with_filters else "")
         how = {"suite": plan.suite.name, "with_filters": with_filters}
-        score = plan.add(PEER_SCORE, f"score {where}, filters {with_filters}", how, inputs, **how)
+        identity = [how, code_hash(SCORING_CODE)]
+        score = plan.add(PEER_SCORE, f"score {where}, filters {with_filters}", identity, inputs, **how)
         plan.cells.append(Cell(title, category, seed, score, (trained,), trained))
 
 
 def method_of(peer: Mapping[str, Any]) -> str:
     """Another method's name in the report: with all that was chosen otherwise than its authors did."""
-    others = [f"{name} {value}" for name, value in peer.items() if name not in ("model", "sources")]
+    others = [f"{name} {value}" for name, value in peer.items() if name not in ("model", "sources", "device")]
     return f"{peer['model']} ({', '.join(others)})" if others else str(peer["model"])
 
 
 def _add_prepared(plan: Plan, category: str, params: Params, wishes: Wishes, fingerprint: str) -> str:
-    identity = [params.data.model_dump(mode="json"), category, fingerprint]
+    identity = [params.data.model_dump(mode="json"), category, fingerprint, code_hash(PREPARING_CODE)]
     arguments = {"data_dir": str(wishes.data_dir.resolve()), "category": category, "params": params.to_json()}
     return plan.add(PREPARE, f"prepare {category}", identity, {}, **arguments)
 
