@@ -80,7 +80,7 @@ def evaluate_package(
     )
     summary["notes"] += _notes(prepared, package, judged.num_left_out)
     summary["model_hash"] = package.model_hash
-    curves, histories = _curves(judged), _histories(package)
+    identity = _identity(prepared, package, {"engine": inspector.engine_name} | run_identity)
     with atomic_folder(out_dir, marker=METRICS) as folder:
         write_json(folder / METRICS, summary)
         write_json(folder / "headline.json", headline_of(summary))
@@ -88,21 +88,34 @@ def evaluate_package(
         write_json(folder / "timing.json", timing)
         write_text(folder / "table.txt", format_table(summary) + "\n")
         _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
-        write_curves(folder, curves, histories)
-        panels = write_cases(folder / "overlays", judged, inspector, params.evaluation.num_cases)
-        write_report(
-            folder / "report.html",
-            summary=summary,
-            curves=curves,
-            scores=judged.scores,
-            labels=judged.labels,
-            threshold=threshold,
-            history=histories,
-            panels=panels,
-            identity=_identity(prepared, package, {"engine": inspector.engine_name} | run_identity),
-            warnings=_warnings(package),
-        )
+        _write_pages(folder, judged, inspector, summary, identity, num_cases=params.evaluation.num_cases)
     return summary
+
+
+def _write_pages(
+    folder: Path,
+    judged: "Judged",
+    inspector: Inspector,
+    summary: dict[str, Any],
+    identity: dict[str, str],
+    *,
+    num_cases: int,
+) -> None:
+    """Curves, pictures of cases and the report that shows both."""
+    curves, histories = _curves(judged), _histories(inspector.package)
+    write_curves(folder, curves, histories)
+    write_report(
+        folder / "report.html",
+        summary=summary,
+        curves=curves,
+        scores=judged.scores,
+        labels=judged.labels,
+        threshold=inspector.threshold_record,
+        history=histories,
+        panels=write_cases(folder / "overlays", judged, inspector, num_cases),
+        identity=identity,
+        warnings=_warnings(inspector.package),
+    )
 
 
 def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
