@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 RUN_IDENTITY = ("git_commit", "git_dirty", "lock_hash", "image_digest", "kfp_run_id", "plan", "source_hash")
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
+SOURCE_HASH = "ndpnet.source_hash"
 LOCK_SECONDS = 600.0
 MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "false_alarm_rate")
 
@@ -99,6 +100,8 @@ def register(
                 logger.warning("%s version %s keeps the evidence of an earlier evaluation", name, version.version)
             elif version.tags.get(GIT_DIRTY) != "false" and tags[GIT_DIRTY] == "false":
                 version = _name_commit(client, version, tags, card)
+            if tags.get(SOURCE_HASH, version.tags.get(SOURCE_HASH)) != version.tags.get(SOURCE_HASH):
+                version = _name_source(client, version, tags[SOURCE_HASH])
         return _record(version)
 
 
@@ -310,6 +313,12 @@ def _name_commit(client: MlflowClient, version: ModelVersion, tags: Mapping[str,
     for key in (GIT_COMMIT, LOCK_HASH, GIT_DIRTY):  # what counts as clean comes last
         client.set_model_version_tag(name, number, key, tags[key])
     return client.get_model_version(name, number)
+
+
+def _name_source(client: MlflowClient, version: ModelVersion, source_hash: str) -> ModelVersion:
+    """Newer pictures gave the same package, as more test images do: a run for new data need not train it again."""
+    client.set_model_version_tag(version.name, str(version.version), SOURCE_HASH, source_hash)
+    return client.get_model_version(version.name, str(version.version))
 
 
 def _record(version: ModelVersion) -> dict[str, Any]:

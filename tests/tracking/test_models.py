@@ -165,6 +165,16 @@ def test_the_same_package_registers_once(store: Path, register: Callable[..., di
     assert len(client.search_runs([experiment_id(client)])) == 1
 
 
+def test_the_same_package_of_newer_pictures_says_so(store: Path, register: Callable[..., dict[str, Any]]) -> None:
+    identity = {"source_hash": "a" * 64}
+    first = register(identity=identity)
+    assert first["tags"]["ndpnet.source_hash"] == "a" * 64
+    again = register(identity={"source_hash": "b" * 64})
+    assert (again["version"], again["tags"]["ndpnet.source_hash"]) == (first["version"], "b" * 64)
+    # by hand, without a version of the data: what is known stays
+    assert register(identity={})["tags"] == again["tags"]
+
+
 def test_another_package_is_the_next_version(
     store: Path, pipeline: Pipeline, evaluation_dir: Path, register: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
