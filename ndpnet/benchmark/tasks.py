@@ -11,16 +11,19 @@ from ndpnet.benchmark.suites import Suite
 from ndpnet.benchmark.variants import FULL, Variant
 from ndpnet.config import Params, load_params
 from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.roi import ROI
 from ndpnet.files import hash_of
 from ndpnet.lineage import code_hash, identity_params, phase1_params
 from ndpnet.steps import BANK_PARAMETERS
+from ndpnet.synthesis.bank import list_sources
 
 PREPARE, BANK, PHASE1, PHASE2, SCORE, TIME, PEER, PEER_SCORE = (
     "prepared", "bank", "phase1", "model", "score", "time", "peer", "peer-score",
 )  # fmt: skip
 # a change of these makes their outputs anew
 PREPARING_CODE = ("data",)
-SCORING_CODE = ("evaluation/metrics.py", "inference", "model", "benchmark/results.py", "benchmark/scoring.py")
+SCORING_CODE = ("evaluation/metrics.py", "evaluation/evaluate.py", "inference", "model")
+SCORING_CODE += ("benchmark/results.py", "benchmark/scoring.py", "benchmark/suites.py")
 PEERS_CODE = ("benchmark/peers/worker",)
 DONE = ".done.json"  # beside a task's folder: it is finished, and these are its metrics
 
@@ -46,7 +49,15 @@ class Task:
     def metrics(self, out: Path) -> dict[str, Any] | None:
         """What it returned; None: it is not finished."""
         path = self.done(out)
-        return json.loads(path.read_text()) if path.is_file() and self.folder(out).is_dir() else None
+        if not (path.is_file() and self.folder(out).is_dir()):
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(f"{path} is damaged (remove it: {self.name} is run again)")
+        return found
 
     def log(self, out: Path) -> Path:
         """What its process printed."""
@@ -119,6 +130,9 @@ def _add_variant(plan: Plan, category: str, seed: int, variant: Variant, wishes:
     travels, code, where = {"params": params.to_json()}, code_hash(), f"{category}, seed {seed}, {variant.name}"
     prepared = _add_prepared(plan, category, params, wishes, fingerprint)
     made_of = params.synthesis.model_dump(mode="json", include=BANK_PARAMETERS)
+    if params.synthesis.sources:
+        photos = [str(path.resolve()) for path in list_sources(params.synthesis.sources)]
+        made_of["photos"] = _hash_of_stats(Path(), photos)
     bank = plan.add(BANK, f"defect bank, seed {seed}", [made_of, seed, code], {}, **travels)
     inputs = {PREPARE: prepared, BANK: bank}
     phase1 = plan.add(PHASE1, f"phase 1, {where}", [phase1_params(params), code], inputs, **travels)
@@ -163,8 +177,12 @@ def _add_prepared(plan: Plan, category: str, params: Params, wishes: Wishes, fin
 
 
 def _fingerprint(category_dir: Path) -> str:
-    """Of the pictures' names, sizes and times: pictures that were replaced are prepared again."""
+    """Of the pictures' names, sizes and times, the region's, too: what was replaced is prepared again."""
     found = scan_mvtec(category_dir)
     paths = [path for image in found for path in (image.path, image.mask_path) if path]
-    stats = [(path, (category_dir / path).stat()) for path in paths]
-    return hash_of([[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+    return _hash_of_stats(category_dir, [*paths, *(path.name for path in category_dir.glob(ROI))])
+
+
+def _hash_of_stats(folder: Path, names: Sequence[str]) -> str:
+    stats = [(name, (folder / name).stat()) for name in names]
+    return hash_of([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
