@@ -52,7 +52,7 @@ def benchmark(
         seeds=run.parse_seeds(seeds),
         ablations=ablations,
         peers=tuple(run.parse_peer(text) for text in peers),
-        devices=tuple(devices.split(",")),
+        devices=run.parse_devices(devices),
         params_path=params_path or PARAMS_PATH,
         profile=profile,
         overrides=overrides,

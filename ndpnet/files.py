@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,25 @@ def scratch_folder(place: Path) -> Iterator[Path]:
     _remove_abandoned(place)
     with _temporary_sibling(place) as folder:
         yield folder
+
+
+@contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other processes that ask, too, out of it. ValueError: in use, or it cannot be made."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        with suppress(OSError):  # a file system without locks: nobody is kept out
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(f"another process works in {folder} (wait for it, or choose another one)") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from ndpnet.benchmark import tasks
@@ -15,9 +16,10 @@ from ndpnet.benchmark.report import summarise_setup, write_report
 from ndpnet.benchmark.schedule import run_plan
 from ndpnet.benchmark.suites import SUITES, Suite
 from ndpnet.benchmark.tables import Table
-from ndpnet.benchmark.tasks import Plan, Wishes, make_plan, params_of
+from ndpnet.benchmark.tasks import Plan, Wishes, make_plan, method_of, params_of
 from ndpnet.benchmark.variants import FULL, SCORINGS, choose_variants
 from ndpnet.benchmark.worker import CPU
+from ndpnet.files import held_folder
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")  # what `make peers` makes
 
@@ -51,6 +53,19 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
+def parse_devices(text: str) -> tuple[str, ...]:
+    """`cpu` once per process, or indices of CUDA devices. ValueError: neither, or no such device."""
+    devices = tuple(part.strip() for part in text.split(","))
+    if set(devices) == {CPU}:
+        return devices
+    if not all(each.isascii() and each.isdigit() for each in devices):
+        raise ValueError(f"--devices {text!r} names no devices (cpu, cpu,cpu for two processes, or CUDA: 0,1)")
+    num_there = torch.cuda.device_count()
+    if max(int(each) for each in devices) >= num_there:
+        raise ValueError(f"--devices {text!r}: {num_there} CUDA devices are here (count from 0, or cpu)")
+    return tuple(str(int(each)) for each in devices)
+
+
 def parse_peer(text: str) -> dict[str, Any]:
     """NAME or NAME:KEY=VALUE,... -> settings. ValueError names what is wrong."""
     name, _, rest = text.partition(":")
@@ -60,8 +75,18 @@ def parse_peer(text: str) -> dict[str, Any]:
         key, _, value = part.partition("=")
         if key not in known or not value:
             raise ValueError(f"--peer {text!r}: no setting {part!r} (as in draem:steps=500,width=16)")
-        values[key] = value if key in ("backbone", "sources", "device") else yaml.safe_load(value)
+        values[key] = value if key in ("backbone", "sources", "device") else _number(text, part, value)
     return values
+
+
+def _number(text: str, part: str, value: str) -> bool | float:
+    number = yaml.safe_load(value)
+    wants_flag, wants_float = part.startswith("allow_untrained="), part.startswith("coreset_ratio=")
+    kinds = bool if wants_flag else int | float if wants_float else int
+    if not isinstance(number, kinds) or isinstance(number, bool) != wants_flag:
+        wanted = "true or false" if wants_flag else "a number" if wants_float else "a whole number"
+        raise ValueError(f"--peer {text!r}: {part!r} is not {wanted} (as in draem:steps=500,width=16)")
+    return number
 
 
 def plan_of(request: Request) -> Plan:
@@ -74,11 +99,12 @@ def run(request: Request, plan: Plan, *, with_figures: bool) -> tuple[Mapping[st
     """Run the plan and write the report. -> why tasks failed, by key; the tables."""
     if request.peers and not available(PEERS_PYTHON):
         raise ValueError(f"no anomalib at {PEERS_PYTHON} (run `make peers`)")
-    failed = run_plan(plan, request.out, request.devices)
-    params = params_of(plan.suite, _wishes_of(request), FULL, request.seeds[0])
-    drawn = _draw(plan, request.out) if with_figures else {}
-    setup = summarise_setup(params, request.devices)
-    return failed, write_report(plan, request.out, failed, figures=drawn, setup=setup)
+    with held_folder(request.out):
+        failed = run_plan(plan, request.out, request.devices)
+        params = params_of(plan.suite, _wishes_of(request), FULL, request.seeds[0])
+        drawn = _draw(plan, request.out) if with_figures else {}
+        setup = summarise_setup(params, request.devices)
+        return failed, write_report(plan, request.out, failed, figures=drawn, setup=setup)
 
 
 def _suite_of(request: Request) -> Suite:
@@ -88,6 +114,14 @@ def _suite_of(request: Request) -> Suite:
 
 
 def _wishes_of(request: Request) -> Wishes:
+    for name in (*request.overrides, *request.ablations):
+        if name.partition("=")[0].strip() == "seed":
+            raise ValueError(f"{name!r}: a benchmark takes its seeds from --seeds (leave it out)")
+    methods = [method_of(peer) for peer in request.peers]
+    if len(set(methods)) < len(methods):
+        raise ValueError(
+            "two --peer are one row of the report (leave one out; sources and device do not tell them apart)"
+        )
     return Wishes(
         data_dir=request.data_dir,
         params_path=request.params_path,
