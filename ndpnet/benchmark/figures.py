@@ -35,10 +35,11 @@ def draw_figure(
 ) -> bytes | None:
     """Examples of every defect type and a good one, chosen by their place in the list, not by how well they came out.
 
-    One row of maps per scoring, each on a colour scale of its own. -> PNG; None of scans, which have no one size.
+    One row of maps per scoring, each on a colour scale of its own. -> PNG; None of scans, which have no one size, and
+    without test images.
     """
     prepared, inspector = PreparedData.load(prepared_dir), Inspector.load(model_dir)
-    if prepared.tiling is not None:
+    if prepared.tiling is not None or not prepared.records("test"):
         return None
     records, masks = prepared.records("test"), prepared.masks()
     views = {scoring: open_scored(inspector, scoring) for scoring in scorings}

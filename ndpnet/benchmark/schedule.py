@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,9 @@ def _why(each: _Running, out: Path) -> str | None:
     """Why a task failed: the last line of its log, and where that is; None: it did not."""
     if each.process.exitcode == 0:
         return None
-    path = each.task.log(out)
+    path, code = each.task.log(out), each.process.exitcode
+    if code < 0:
+        return f"{each.task.name}: killed by {signal.Signals(-code).name} (log: {path})"
     lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
     last = lines[-1] if lines else "it said nothing"
-    return f"{each.task.name}: {last} (exit code {each.process.exitcode}; log: {path})"
+    return f"{each.task.name}: {last} (exit code {code}; log: {path})"

@@ -37,7 +37,7 @@ class Suite:
         if missing or not known:
             what = missing[0] if missing else "any category"
             raise ValueError(f"no {Path(root) / what}/train/good (import it: `ndpnet import --help`, or choose --data)")
-        return list(wanted or known)
+        return list(dict.fromkeys(wanted or known))
 
 
 SUITES = {
