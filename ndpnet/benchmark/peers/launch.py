@@ -4,7 +4,7 @@ import json
 import logging
 import signal
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ def run_peer(prepared_dir: Path, out_dir: Path, settings: PeerSettings, *, pytho
     """
     # not resolved: the link's place is what makes it the python of its environment
     out_dir, python = Path(out_dir).resolve(), Path(python).absolute()
+    if settings.sources is not None:  # the worker runs in another folder
+        settings = replace(settings, sources=str(Path(settings.sources).absolute()))
     prepared = PreparedData.load(prepared_dir)
     _check(prepared, settings)
     identity = {"settings": asdict(settings), "data": hash_of([prepared.manifest.data_hash, prepared.settings])}
