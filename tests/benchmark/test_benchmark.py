@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ from PIL import Image
 from processes import kill_when, run_cli, start_cli
 from samples import CATEGORY, Pipeline
 
-from ndpnet.benchmark.figures import choose_rows
-from ndpnet.benchmark.run import parse_peer, parse_seeds
+from ndpnet import steps
+from ndpnet.benchmark.figures import choose_rows, draw_figure
+from ndpnet.benchmark.run import parse_devices, parse_peer, parse_seeds
 from ndpnet.benchmark.suites import SUITES
+from ndpnet.benchmark.tasks import Task
 from ndpnet.benchmark.variants import FULL, choose_variants
 from ndpnet.config import load_params
+from ndpnet.files import held_folder
 
 VARIANTS = ("without RBAM", "pixel gap for MSDSM")
 
@@ -141,6 +145,59 @@ def test_a_changed_picture_is_prepared_again(pipeline: Pipeline, tmp_path: Path)
     assert [task.kind for task in plan.tasks.values()] == [
         "prepared", "bank", "phase1", "model", "score", "time", "model", "score",
     ]  # fmt: skip
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(tmp_path / "data" / CATEGORY / "roi.png")
+    with_roi = make_plan(SUITES["folder"], [CATEGORY], wishes)
+    assert set(with_roi.tasks) & set(plan.tasks) == {key for key, task in plan.tasks.items() if task.kind == "bank"}
+    (tmp_path / "data" / CATEGORY / "roi.png").unlink()
     os.utime(folder / "x_p00_0.png", ns=(1, 1))
     changed = make_plan(SUITES["folder"], [CATEGORY], wishes)
     assert set(changed.tasks) & set(plan.tasks) == {key for key, task in plan.tasks.items() if task.kind == "bank"}
+
+
+def test_devices_are_read() -> None:
+    assert parse_devices("cpu, cpu") == ("cpu", "cpu")
+    for text in ("", "gpu", "0,,1", "cpu,0", "-1"):
+        with pytest.raises(ValueError, match="names no devices"):
+            parse_devices(text)
+    with pytest.raises(ValueError, match="CUDA devices are here"):
+        parse_devices("4096")
+
+
+def test_a_peers_numbers_are_numbers() -> None:
+    for text in ("stfpm:steps=1e3", "stfpm:steps=5.5", "patchcore:coreset_ratio=x", "stfpm:allow_untrained=maybe"):
+        with pytest.raises(ValueError, match=f"'{text.partition(':')[2]}' is not "):
+            parse_peer(text)
+    assert parse_peer("patchcore:coreset_ratio=1,allow_untrained=true")["allow_untrained"] is True
+
+
+def test_seeds_come_from_their_own_option_alone(pipeline: Pipeline, tmp_path: Path) -> None:
+    for option in ("-P", "--ablate"):
+        done = run_cli(arguments(pipeline, tmp_path / "out", option, "seed=7", "--dry-run"), tmp_path / "log")
+        assert done.error_lines == ["Error: 'seed=7': a benchmark takes its seeds from --seeds (leave it out)"]
+
+
+def test_a_folder_in_use_or_a_file_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    with held_folder(tmp_path / "out"):
+        done = run_cli(arguments(pipeline, tmp_path / "out"), tmp_path / "log")
+    (line,) = done.error_lines
+    assert line.startswith(f"Error: another process works in {tmp_path / 'out'} ")
+    (tmp_path / "file").touch()
+    done = run_cli(arguments(pipeline, tmp_path / "file"), tmp_path / "log")
+    (line,) = done.error_lines
+    assert line.startswith(f"Error: cannot write {tmp_path / 'file'}: ")
+
+
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    task = Task("score", "0" * 64, "score wall", {})
+    task.folder(tmp_path).mkdir(parents=True)
+    for damage in (b"", b"[]", b"\x80"):
+        task.done(tmp_path).write_bytes(damage)
+        with pytest.raises(ValueError, match=r"0\.done\.json is damaged \(remove it: score wall is run again\)"):
+            task.metrics(tmp_path)
+
+
+def test_without_test_images_there_is_no_figure(pipeline: Pipeline, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pipeline.data_dir / CATEGORY / "train", data / CATEGORY / "train")
+    steps.prepare(data, CATEGORY, tmp_path / "prepared", pipeline.params, allow_unpinned=True)
+    assert draw_figure(tmp_path / "prepared", pipeline.model_dir) is None
