@@ -69,13 +69,20 @@ def mean_and_spread(values: Sequence[float], *, factor: float = 100) -> str:
 def values_of(
     measured: Iterable[Measured], method: str, subset: str, metric: str, category: str | None = None
 ) -> list[float]:
-    """One value per seed; without a category each seed's mean over the categories, if all of them have one."""
-    by_seed: dict[int, list[float | None]] = {}
+    """One value per seed, as `by_seed`."""
+    return list(by_seed(measured, method, subset, metric, category).values())
+
+
+def by_seed(
+    measured: Iterable[Measured], method: str, subset: str, metric: str, category: str | None = None
+) -> dict[int, float]:
+    """Seed -> value; without a category each seed's mean over the categories, if all of them have one."""
+    found: dict[int, list[float | None]] = {}
     for each in measured:
         if each.cell.method == method and category in (None, each.cell.category):
             value = each.scores.get(subset, {}).get(metric) if each.scores else None
-            by_seed.setdefault(each.cell.seed, []).append(value)
-    return [statistics.mean(values) for values in by_seed.values() if None not in values]
+            found.setdefault(each.cell.seed, []).append(value)
+    return {seed: statistics.mean(values) for seed, values in found.items() if None not in values}
 
 
 def _result_table(subset: str, measured: Sequence[Measured]) -> Table:
@@ -121,22 +128,21 @@ def _difference(values: Sequence[float], published: float) -> str:
 
 def _ablation_table(subset: str, measured: Sequence[Measured]) -> Table:
     variants = {each.cell.method: each.cell.variant for each in measured if each.cell.variant}
-    full = {metric: values_of(measured, FULL.name, subset, metric) for metric in METRICS}
+    full = {metric: by_seed(measured, FULL.name, subset, metric) for metric in METRICS}
     rows = []
     for name, variant in variants.items():
         cells = []
         for metric in METRICS:
-            values = values_of(measured, name, subset, metric)
-            cells.append(mean_and_spread(values))
-            has_both = bool(values and full[metric]) and name != FULL.name
-            change = 100 * (statistics.mean(values) - statistics.mean(full[metric])) if has_both else None
-            cells.append("" if change is None else f"{change:+.2f}")
+            values = by_seed(measured, name, subset, metric)
+            changes = [value - full[metric][seed] for seed, value in values.items() if seed in full[metric]]
+            change = f"{100 * statistics.mean(changes):+.2f}" if changes and name != FULL.name else ""
+            cells += [mean_and_spread(list(values.values())), change]
         drops = variant.paper_drop
         rows.append([name, *cells, "" if drops is None else f"{-drops[0]:+.2f} / {-drops[1]:+.2f}"])
     head = ["", *(text for label in METRICS.values() for text in (label, "change")), "paper, wood: image / pixel"]
     notes = [
-        "In %, means over categories; change in points to NDP-Net with all parts. Pixel gap, MSFR and SSIM are other "
-        "maps from the same trained model; what leaves out a part or changes a parameter is trained anew."
+        "In %, means over categories; change in points to NDP-Net with all parts and the same seeds. Pixel gap, MSFR and "
+        "SSIM are other maps from the same trained model; what leaves out a part or changes a parameter is trained anew."
     ]
     return Table(f"Table VI, ablations: {subset}", head, rows, notes)
 
