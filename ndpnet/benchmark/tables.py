@@ -141,8 +141,9 @@ def _ablation_table(subset: str, measured: Sequence[Measured]) -> Table:
         rows.append([name, *cells, "" if drops is None else f"{-drops[0]:+.2f} / {-drops[1]:+.2f}"])
     head = ["", *(text for label in METRICS.values() for text in (label, "change")), "paper, wood: image / pixel"]
     notes = [
-        "In %, means over categories; change in points to NDP-Net with all parts and the same seeds. Pixel gap, MSFR and "
-        "SSIM are other maps from the same trained model; what leaves out a part or changes a parameter is trained anew."
+        "In %, means over categories; change in points to NDP-Net with all parts and the same seeds. Pixel gap, MSFR "
+        "and SSIM are other maps from the same trained model; what leaves out a part or changes a parameter is trained "
+        "anew."
     ]
     return Table(f"Table VI, ablations: {subset}", head, rows, notes)
 
