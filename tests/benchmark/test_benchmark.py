@@ -170,6 +170,29 @@ def test_a_peers_numbers_are_numbers() -> None:
     assert parse_peer("patchcore:coreset_ratio=1,allow_untrained=true")["allow_untrained"] is True
 
 
+def test_two_peers_of_one_name_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    peers = ["--peer", "draem:steps=5,sources=a", "--peer", "draem:steps=5,sources=b"]
+    done = run_cli(arguments(pipeline, tmp_path / "out", *peers, "--dry-run"), tmp_path / "log")
+    assert done.error_lines == [
+        "Error: two --peer are one row of the report (leave one out; sources and device do not tell them apart)"
+    ]
+
+
+def test_other_photographs_make_another_bank(pipeline: Pipeline, tmp_path: Path) -> None:
+    from ndpnet.benchmark.tasks import Wishes, make_plan
+
+    photo = tmp_path / "photos" / "a.png"
+    photo.parent.mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(photo)
+    sources = (f"synthesis.sources={photo.parent}",)
+    wishes = Wishes(pipeline.data_dir, pipeline.params_path, None, sources, [0], choose_variants(()))
+    before = make_plan(SUITES["folder"], [CATEGORY], wishes).tasks
+    assert make_plan(SUITES["folder"], [CATEGORY], wishes).tasks.keys() == before.keys()
+    os.utime(photo, ns=(1, 1))
+    after = make_plan(SUITES["folder"], [CATEGORY], wishes).tasks
+    assert [before[key].kind for key in before.keys() & after.keys()] == ["prepared"]
+
+
 def test_seeds_come_from_their_own_option_alone(pipeline: Pipeline, tmp_path: Path) -> None:
     for option in ("-P", "--ablate"):
         done = run_cli(arguments(pipeline, tmp_path / "out", option, "seed=7", "--dry-run"), tmp_path / "log")

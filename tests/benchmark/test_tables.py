@@ -74,6 +74,11 @@ def test_tables_are_markdown() -> None:
     assert "28.746" in cost.to_markdown()
 
 
+def test_a_bar_in_a_name_does_not_cut_a_row() -> None:
+    (results, _) = make_tables(SUITES["folder"], [measured("wall|floor", 0, 0.9, 0.8)])
+    assert r"| NDP-Net | wall\|floor | 90.00 |" in results.to_markdown()
+
+
 def test_the_papers_figures_are_whole() -> None:
     # the paper's own means of its own method, which the rest of a column cannot be checked against
     for name, mean in (("II", 98.81), ("III", 98.54), ("IV", 95.73)):
