@@ -15,9 +15,9 @@ from ndpnet.benchmark.variants import SCORINGS
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector, Prediction
+from ndpnet.inference.overlay import HEAT_COLOURS
 
 INCHES, DPI = 1.35, 110
-HEAT_COLOURS = "inferno"
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,6 @@ from ndpnet.files import write_json, write_text
 TEMPLATE = "report.html.j2"
 
 
-def measure(plan: Plan, out: Path) -> list[Measured]:
-    """What the finished tasks returned, cell by cell."""
-    return [_measured(cell, plan, out) for cell in plan.cells]
-
-
 def write_report(
     plan: Plan,
     out: Path,
@@ -27,11 +22,11 @@ def write_report(
     setup: Mapping[str, str],
 ) -> list[Table]:
     """Write report.html, report.md and results.json under `out`; figures: title -> PNG. -> the tables."""
-    measured = measure(plan, out)
+    measured = [_measured(cell, plan, out) for cell in plan.cells]
     tables = make_tables(plan.suite, measured)
     reasons = sorted(set(failed.values()))
     heading = f"Benchmark: {plan.suite.name}"
-    write_json(out / "results.json", [_as_json(each) for each in measured])
+    write_json(out / "results.json", [asdict(each) for each in measured])
     setup_lines = [f"- {name}: {value}" for name, value in setup.items()]
     parts = [f"# {heading}", "", *setup_lines, "", *(f"- FAILED: {reason}" for reason in reasons)]
     write_text(out / "report.md", "\n".join([*parts, *(table.to_markdown() for table in tables)]))
@@ -49,6 +44,8 @@ def _write_page(path: Path, *, figures: Mapping[str, bytes], **content: Any) -> 
 
 
 def _measured(cell: Cell, plan: Plan, out: Path) -> Measured:
+    """What a cell's finished tasks returned."""
+
     def metrics(key: str | None) -> dict[str, Any] | None:
         return plan.tasks[key].metrics(out) if key else None
 
@@ -57,10 +54,6 @@ def _measured(cell: Cell, plan: Plan, out: Path) -> Measured:
     if any(each and each.get("is_untrained") for each in trainings):
         cell = replace(cell, method=f"{cell.method} [backbone untrained]")
     return Measured(cell, metrics(cell.score), seconds, metrics(cell.timing))
-
-
-def _as_json(each: Measured) -> dict[str, Any]:
-    return {**asdict(each), "cell": asdict(each.cell)}
 
 
 def summarise_setup(params: Any, devices: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ndpnet.benchmark.peers.launch import PREDICTIONS
 from ndpnet.benchmark.scoring import open_scored
 from ndpnet.benchmark.suites import SUITES, Suite
 from ndpnet.benchmark.variants import SEGMENTATION
@@ -21,7 +22,7 @@ from ndpnet.inference.package import read_package
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 
-RESULT, PREDICTIONS = "result.json", "predictions.npz"
+RESULT = "result.json"
 SECONDS_TO_TIME = 3.0
 
 Result = dict[str, Any]

@@ -44,7 +44,7 @@ def run_plan(plan: Plan, out: Path, devices: Sequence[str]) -> dict[str, str]:
     try:
         while waiting or running:
             waiting = _fail_dependents(waiting, failed)
-            for task in _ready(waiting, running, plan, out):
+            for task in _ready(waiting, running):
                 if not free:
                     break
                 waiting.remove(task)
@@ -65,7 +65,7 @@ def run_plan(plan: Plan, out: Path, devices: Sequence[str]) -> dict[str, str]:
     return failed
 
 
-def _ready(waiting: Sequence[Task], running: Sequence[_Running], plan: Plan, out: Path) -> list[Task]:
+def _ready(waiting: Sequence[Task], running: Sequence[_Running]) -> list[Task]:
     unfinished = {task.key for task in waiting} | {each.task.key for each in running}
     return [task for task in waiting if not unfinished & set(task.needs.values())]
 
