@@ -99,6 +99,14 @@ class ModelConfig(Section):
     norm: Literal["batch", "group"]
     reference: Literal["first", "medoid"]
     num_references: Positive
+    anomaly_map: Literal["msdsm", "pixel_gap", "line_gap"]
+    line_length: Annotated[int, Field(ge=3, le=63)]
+
+    @model_validator(mode="after")
+    def _lines_have_a_middle(self) -> "ModelConfig":
+        if self.line_length % 2 == 0:
+            raise ValueError(f"model.line_length {self.line_length} has no middle pixel (use an odd number)")
+        return self
 
 
 class LossConfig(Section):

@@ -13,7 +13,10 @@ PACKAGE_DIR = Path(__file__).parent
 TRAINING_CODE = ("config.py", "losses.py", "perceptual.py", "model", "synthesis", "training", "inference/package.py")
 # encoder and decoder are trained without what these decide
 OF_PHASE2 = {
-    "model": ("softmax_scale", "patch_sizes", "ffm_channels", "ffm_kernel", "reference", "num_references"),
+    "model": (
+        *("softmax_scale", "patch_sizes", "ffm_channels", "ffm_kernel"),
+        *("reference", "num_references", "anomaly_map", "line_length"),
+    ),
     "losses": ("feature_repair_weight", "segmentation_weight", "focal_gamma", "focal_alpha"),
 }
 

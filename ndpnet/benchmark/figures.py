@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ndpnet.benchmark.scoring import open_scored
-from ndpnet.benchmark.variants import SCORINGS
+from ndpnet.benchmark.variants import OWN
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector, Prediction
@@ -31,7 +31,7 @@ class Column:
 
 
 def draw_figure(
-    prepared_dir: Path, model_dir: Path, *, scorings: Sequence[str] = SCORINGS[:1], num_examples: int = 8
+    prepared_dir: Path, model_dir: Path, *, scorings: Sequence[str] = (OWN,), num_examples: int = 8
 ) -> bytes | None:
     """Examples of every defect type and a good one, chosen by their place in the list, not by how well they came out.
 

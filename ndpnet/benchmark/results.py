@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ndpnet.benchmark.peers.launch import PREDICTIONS
 from ndpnet.benchmark.scoring import open_scored
 from ndpnet.benchmark.suites import SUITES, Suite
-from ndpnet.benchmark.variants import SEGMENTATION
+from ndpnet.benchmark.variants import OWN
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import metrics
@@ -34,7 +34,7 @@ def score_model(prepared_dir: Path, model_dir: Path, out: Path, *, suite: str, s
     prepared, inspector = PreparedData.load(prepared_dir), Inspector.load(model_dir, device=device)
     check_inputs(prepared, inspector.package)
     judged = judge(prepared, open_scored(inspector, scoring))
-    threshold = inspector.threshold if scoring == SEGMENTATION else None
+    threshold = inspector.threshold if scoring == OWN else None
     outputs = (judged.scores, judged.maps, judged.masks)
     return _write(out, SUITES[suite], judged.records, *outputs, roi=judged.roi, threshold=threshold)
 

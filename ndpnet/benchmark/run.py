@@ -17,7 +17,7 @@ from ndpnet.benchmark.schedule import run_plan
 from ndpnet.benchmark.suites import SUITES, Suite
 from ndpnet.benchmark.tables import Table
 from ndpnet.benchmark.tasks import Plan, Wishes, make_plan, method_of, params_of
-from ndpnet.benchmark.variants import FULL, SCORINGS, choose_variants
+from ndpnet.benchmark.variants import FULL, choose_variants
 from ndpnet.benchmark.worker import CPU
 from ndpnet.files import held_folder
 
@@ -135,9 +135,8 @@ def _wishes_of(request: Request) -> Wishes:
 
 
 def _draw(plan: Plan, out: Path) -> dict[str, bytes]:
-    """One figure for every category's first trained NDP-Net, with the maps of all scorings where these are ablated."""
-    has_scorings = len({cell.variant.scoring for cell in plan.cells if cell.variant}) > 1
-    scorings = SCORINGS if has_scorings else SCORINGS[:1]
+    """One figure for every category's first trained NDP-Net, with the maps of every scoring in the plan."""
+    scorings = list(dict.fromkeys(cell.variant.scoring for cell in plan.cells if cell.variant))
     drawn: dict[str, bytes] = {}
     for cell in plan.cells:
         title = f"Examples: {cell.category}"

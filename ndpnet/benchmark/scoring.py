@@ -1,27 +1,24 @@
-"""Maps by other means than MSDSM from the same trained network (Table VI): pixel gap, MSFR and SSIM."""
+"""Other maps from the same trained network: those that `model.anomaly_map` can choose, MSFR and SSIM (Table VI)."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ndpnet.benchmark.variants import SEGMENTATION
+from ndpnet.benchmark.variants import OWN
 from ndpnet.inference.engines.engine import MapsAndReconstructions, TorchEngine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.model import NDPNet
-from ndpnet.model.network import pad_to_multiple
+from ndpnet.model.network import has_filters, pad_to_multiple
 from ndpnet.model.segmentation import NUM_SCALES, filter_map
 
 SSIM_SIGMA, SSIM_WINDOW = 1.5, 11  # Wang et al. 2004
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 Scoring = Callable[[NDPNet, torch.Tensor, torch.Tensor], torch.Tensor]  # network, input, reconstruction -> map
-
-
-def pixel_gap(_: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """Mean over colours of the squared difference. (B, 3, H, W) twice -> (B, 1, H, W)."""
-    return (image - reconstruction).square().mean(dim=1, keepdim=True)
 
 
 def feature_residual(network: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
@@ -58,7 +55,7 @@ def structural_difference(_: NDPNet, image: torch.Tensor, reconstruction: torch.
     return 1 - (luminance * contrast).mean(dim=1, keepdim=True)
 
 
-MAPS: dict[str, Scoring] = {"pixel-gap": pixel_gap, "msfr": feature_residual, "ssim": structural_difference}
+MAPS: dict[str, Scoring] = {"msfr": feature_residual, "ssim": structural_difference}
 
 
 class DifferenceEngine(TorchEngine):
@@ -86,10 +83,18 @@ class DifferenceEngine(TorchEngine):
 
 def open_scored(inspector: Inspector, scoring: str) -> Inspector:
     """The inspector whose maps are made by `scoring`; without a threshold where that is not the model's own."""
-    if scoring == SEGMENTATION:
+    if scoring == OWN:
         return inspector
-    engine = DifferenceEngine(inspector.engine.network, inspector.engine.device, scoring)
-    sizes = {"image_size": inspector.image_size, "tiling": inspector.tiling, "roi": inspector.roi}
+    network, device, tiling = inspector.engine.network, inspector.engine.device, inspector.tiling
+    if scoring in MAPS:
+        engine = DifferenceEngine(network, device, scoring)
+    else:
+        network = copy.copy(network)
+        network.anomaly_map = scoring
+        engine = TorchEngine(network, device)
+    if tiling is not None:
+        tiling = replace(tiling, has_filters=has_filters(scoring))
+    sizes = {"image_size": inspector.image_size, "tiling": tiling, "roi": inspector.roi}
     scored = Inspector(engine, threshold=None, **sizes)
     scored.package = inspector.package
     return scored

@@ -17,6 +17,7 @@ class Tiling:
     side: int
     overlap: int
     scale: float = 1.0
+    has_filters: bool = True  # mean and median of the anomaly map, once it is blended
 
     def __post_init__(self) -> None:
         is_grid = self.side % GRID == 0 and self.overlap % GRID == 0

@@ -20,9 +20,10 @@ from ndpnet.data.tiling import Tiling
 from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash
 from ndpnet.model import NDPNet
+from ndpnet.model.network import has_filters
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 ENTRIES = ("category", "files", "lineage", "params", "references", "threshold")
@@ -53,8 +54,10 @@ class ModelPackage:
     @property
     def tiling(self) -> Tiling | None:
         """How scans are cut; None of a model that sees whole pictures."""
-        data = self.config["params"]["data"]
-        return Tiling(data["image_size"], data["tile_overlap"], data["scale"]) if data["mode"] == "tile" else None
+        data, anomaly_map = self.config["params"]["data"], self.config["params"]["model"]["anomaly_map"]
+        if data["mode"] != "tile":
+            return None
+        return Tiling(data["image_size"], data["tile_overlap"], data["scale"], has_filters(anomaly_map))
 
     def roi(self) -> np.ndarray | None:
         """The region of interest as it was drawn; None: all is inspected. -> bool (H, W)."""

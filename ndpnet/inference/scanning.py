@@ -17,7 +17,7 @@ FILTER_BLOCK = 256  # side of the blocks that are filtered at once, in pixels
 def predict_scan(
     engine: Engine, scan: np.ndarray, tiling: Tiling, *, with_reconstruction: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Filtered anomaly map, and the reconstruction if asked for. uint8 (H, W, 3) -> float32 (H, W), uint8 (H, W, 3).
+    """Anomaly map, the reconstruction if asked for. uint8 (H, W, 3) -> float32 (H, W), uint8 (H, W, 3) or None.
 
     Besides these two nothing grows with the scan.
     """
@@ -33,7 +33,8 @@ def predict_scan(
             _add(anomaly_map, weight * raw_maps[index], top, left)
             if rebuilt is not None:
                 _add(rebuilt, weight[..., None] * reconstructions[index].transpose(1, 2, 0), top, left)
-    filter_in_place(anomaly_map)
+    if tiling.has_filters:
+        filter_in_place(anomaly_map)
     return anomaly_map, None if rebuilt is None else (rebuilt * 255).round().clip(0, 255).astype(np.uint8)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from ndpnet.model.attention import ReferenceAttention
 from ndpnet.model.decoder import Decoder
 from ndpnet.model.encoder import Encoder, layer_channels
+from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.segmentation import NUM_SCALES, MultiScaleSegmentation, blend_scales, filter_map
 
 FIRST_REPAIRED = 2  # index of layer 3, the first one that RBAM repairs
@@ -26,7 +27,10 @@ class NetworkOutput:
 
 
 class NDPNet(nn.Module):
-    """The whole network (Section III of the paper). `set_reference` comes before the first forward."""
+    """The whole network (Section III of the paper). `set_reference` comes before the first forward.
+
+    anomaly_map: what `predict` answers: msdsm (AM_final), pixel_gap or line_gap, along lines of `line_length` pixels.
+    """
 
     def __init__(
         self,
@@ -37,6 +41,8 @@ class NDPNet(nn.Module):
         ffm_channels: int = 64,
         ffm_kernel: int = 5,
         norm: str = "batch",
+        anomaly_map: str = "msdsm",
+        line_length: int = 15,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(base_width=base_width, norm=norm)
@@ -53,6 +59,8 @@ class NDPNet(nn.Module):
         )
         self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm)
         self.is_encoder_frozen = False
+        self.anomaly_map = anomaly_map
+        self.register_buffer("lines", line_kernels(line_length), persistent=False)
 
     def freeze_encoder(self) -> None:
         """No gradient and no new BatchNorm statistics in the encoder from here on, whatever `.train()` says."""
@@ -84,22 +92,37 @@ class NDPNet(nn.Module):
         """Phase 2's pass (Eq. 3-10). image: (B, 3, H, W), sides multiples of 64; `features`: its encoding, if known."""
         if features is None:
             features = self.encoder(image)
-        pairs = zip(self.attention, features[FIRST_REPAIRED:], strict=True)
-        repaired = [attention(feats) for attention, feats in pairs]
-        reconstruction = self.decoder(repaired)
+        repaired, reconstruction = self._repair(features)
         rebuilt = self.encoder(reconstruction, num_layers=NUM_SCALES)
         return NetworkOutput(repaired, reconstruction, self.segmentation(features, rebuilt))
 
+    def _repair(self, features: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """F_out of layers 3-5 and what the decoder makes of them. features: layers 1-5 -> 3 maps, (B, 3, H, W)."""
+        pairs = zip(self.attention, features[FIRST_REPAIRED:], strict=True)
+        repaired = [attention(feats) for attention, feats in pairs]
+        return repaired, self.decoder(repaired)
+
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Filtered anomaly map AM_final and reconstruction of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
+        """Anomaly map after its filters and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
         anomaly_map, reconstruction = self.predict_raw(image)
-        return filter_map(anomaly_map), reconstruction
+        return filter_map(anomaly_map) if has_filters(self.anomaly_map) else anomaly_map, reconstruction
 
     def predict_raw(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `predict`, the map before its filters: what maps of tiles are blended from."""
         H, W = image.shape[-2:]
-        output = self(pad_to_multiple(image))
-        return blend_scales(output.logits)[..., :H, :W], output.reconstruction[..., :H, :W]
+        padded = pad_to_multiple(image)
+        if self.anomaly_map == "msdsm":
+            output = self(padded)
+            return blend_scales(output.logits)[..., :H, :W], output.reconstruction[..., :H, :W]
+        reconstruction = self._repair(self.encoder(padded))[1][..., :H, :W]  # no second encoding
+        if self.anomaly_map == "pixel_gap":
+            return pixel_gap(image, reconstruction), reconstruction
+        return line_gap(image, reconstruction, self.lines), reconstruction
+
+
+def has_filters(anomaly_map: str) -> bool:
+    """Whether mean and median follow: the mean along a line has smoothed its map already, and along the defect."""
+    return anomaly_map != "line_gap"
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: int = SIZE_MULTIPLE) -> torch.Tensor:

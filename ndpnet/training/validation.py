@@ -52,12 +52,15 @@ class SyntheticValidation:
         network.eval()
         batch = self.batches[0]
         maps, reconstructions = (each.float().cpu() for each in network.predict(batch.defective))
+        top = 1.0 if network.anomaly_map == "msdsm" else float(maps.max())  # gaps are small
         rows = []
         for index in range(0, min(2 * NUM_PICTURES, len(maps)), 2):  # every second one is free of defects
             surfaces = (_to_pixels(batch.defective[index]), _to_pixels(reconstructions[index]))
             truth = (batch.mask[index, 0] > 0).cpu().numpy()
             rows.append(
-                panel(*surfaces, maps[index, 0].numpy(), threshold=None, vmax=1.0, truth=truth, caption=path.stem)
+                panel(
+                    *surfaces, maps[index, 0].numpy(), threshold=None, vmax=top or 1.0, truth=truth, caption=path.stem
+                )
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,11 @@ import torch
 from samples import Pipeline
 from skimage.metrics import structural_similarity
 
-from ndpnet.benchmark.scoring import MAPS, feature_residual, open_scored, pixel_gap, structural_difference
+from ndpnet.benchmark.scoring import MAPS, feature_residual, open_scored, structural_difference
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
 from ndpnet.model import NDPNet
+from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.segmentation import filter_map
 
 
@@ -17,13 +18,6 @@ def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     image = torch.rand(1, 3, 64, 64, generator=generator)
     return image, (image + 0.1 * torch.randn(1, 3, 64, 64, generator=generator)).clamp(0, 1)
-
-
-def test_pixel_gap_is_the_mean_over_colours_of_squares() -> None:
-    image, rebuilt = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
-    rebuilt[0, :, 0, 1] = torch.tensor([0.1, 0.2, 0.6])
-    expected = torch.tensor([[[[0.0, (0.01 + 0.04 + 0.36) / 3], [0.0, 0.0]]]])
-    torch.testing.assert_close(pixel_gap(None, image, rebuilt), expected)
 
 
 def test_ssim_is_scikit_images() -> None:
@@ -52,7 +46,7 @@ def test_feature_residual_sums_layers_at_the_inputs_size() -> None:
     assert (feature_residual(network, image, image) == 0).all()
 
 
-@pytest.mark.parametrize("scoring", sorted(MAPS))
+@pytest.mark.parametrize("scoring", [*sorted(MAPS), "pixel_gap", "line_gap"])
 def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: str) -> None:
     inspector = Inspector.load(pipeline.model_dir)
     image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
@@ -63,8 +57,16 @@ def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: st
     np.testing.assert_array_equal(prediction.reconstruction, own.reconstruction)
     assert not np.array_equal(prediction.anomaly_map, own.anomaly_map)
     assert prediction.score == prediction.anomaly_map.max()
-    if scoring == "pixel-gap":
-        rebuilt = torch.from_numpy(own.reconstruction / 255.0).permute(2, 0, 1)[None]
-        gap = pixel_gap(None, torch.from_numpy(image / 255.0).permute(2, 0, 1)[None], rebuilt)
-        # the reconstruction was rounded to 8 bits
-        np.testing.assert_allclose(prediction.anomaly_map, filter_map(gap)[0, 0].numpy(), atol=0.01)
+    # the reconstruction was rounded to 8 bits
+    pair = [torch.from_numpy(each / 255.0).float().permute(2, 0, 1)[None] for each in (image, own.reconstruction)]
+    if scoring == "pixel_gap":
+        np.testing.assert_allclose(prediction.anomaly_map, filter_map(pixel_gap(*pair))[0, 0].numpy(), atol=0.01)
+    if scoring == "line_gap":
+        np.testing.assert_allclose(prediction.anomaly_map, line_gap(*pair, line_kernels(15))[0, 0].numpy(), atol=0.003)
+
+
+def test_the_models_own_map_by_its_name(pipeline: Pipeline) -> None:
+    inspector = Inspector.load(pipeline.model_dir)
+    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
+    own, named = (open_scored(inspector, scoring).predict(image) for scoring in ("own", "msdsm"))
+    np.testing.assert_array_equal(own.anomaly_map, named.anomaly_map)

@@ -54,21 +54,26 @@ def quantise(
 
 
 def kept_in_floating_point(model: Any) -> Any:
-    """What int8 would spoil and hardly hasten: the attention, and AM_final with its filters. -> `nncf.IgnoredScope`"""
+    """What int8 would spoil and hardly hasten: the attention, and the map with its filters. -> `nncf.IgnoredScope`"""
     nncf = load_module("nncf")
     return nncf.IgnoredScope(types=list(KEPT_OPERATIONS), names=sorted(_after_convolutions(model)), validate=False)
 
 
 def _after_convolutions(model: Any) -> set[str]:
-    """Names of the operations between the last convolutions and the map."""
+    """Names of the operations between the network's last convolutions and the map."""
     names: set[str] = set()
     waiting = [model.output(OUTPUTS[0]).get_node()]
     while waiting:
         node = waiting.pop()
-        if node.get_type_name() != "Convolution" and node.get_friendly_name() not in names:
+        if not _is_of_network(node) and node.get_friendly_name() not in names:
             names.add(node.get_friendly_name())
             waiting += [value.get_source_output().get_node() for value in node.inputs()]
     return names
+
+
+def _is_of_network(node: Any) -> bool:
+    """A trained convolution: that along lines has one channel."""
+    return node.get_type_name() == "Convolution" and node.input_value(1).get_shape()[1] > 1
 
 
 def _as_run(model: Any) -> RunGraph:

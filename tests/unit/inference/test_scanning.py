@@ -48,7 +48,9 @@ def test_tiles_of_a_pointwise_network_make_its_map(height: int, width: int, over
     np.testing.assert_allclose(anomaly_map, filtered(raw), atol=1e-6)
     np.testing.assert_array_equal(rebuilt, 255 - scan)
     assert anomaly_map.dtype == np.float32
-    assert predict_scan(TorchEngine(Pointwise(), CPU), scan, Tiling(256, overlap))[1] is None
+    unfiltered, nothing = predict_scan(TorchEngine(Pointwise(), CPU), scan, Tiling(256, overlap, has_filters=False))
+    np.testing.assert_allclose(unfiltered, raw, atol=1e-6)
+    assert nothing is None
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 2), (64, 300), (256, 256), (257, 513), (259, 70), (1030, 600)])

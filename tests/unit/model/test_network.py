@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ndpnet.model import NDPNet
+from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.network import pad_to_multiple
 from ndpnet.model.segmentation import blend_scales, filter_map
 
@@ -50,6 +51,27 @@ def test_padding_is_cropped_before_the_filters(network: NDPNet) -> None:
     assert torch.equal(anomaly_map, filter_map(blend_scales(output.logits)[..., :65, :130]))
     assert torch.equal(reconstruction, output.reconstruction[..., :65, :130])
     assert pad_to_multiple(image[..., :64, :128]).shape == (1, 3, 64, 128)
+
+
+@pytest.mark.parametrize("anomaly_map", ["pixel_gap", "line_gap"])
+@torch.no_grad()
+def test_a_gap_is_of_the_reconstruction_and_needs_no_second_encoding(anomaly_map: str) -> None:
+    network, image = make_network(anomaly_map=anomaly_map, line_length=7), random_image(2, 3, 65, 130)
+    calls = []
+    network.encoder.register_forward_hook(lambda *_: calls.append(1))
+    found, reconstruction = network.predict(image)
+    assert len(calls) == 1
+    torch.testing.assert_close(reconstruction, make_network().predict(image)[1])
+    if anomaly_map == "pixel_gap":
+        assert torch.equal(found, filter_map(pixel_gap(image, reconstruction)))
+    else:
+        assert torch.equal(found, line_gap(image, reconstruction, line_kernels(7)))
+
+
+def test_the_map_is_no_part_of_the_weights() -> None:
+    assert (
+        make_network(anomaly_map="line_gap", line_length=21).state_dict().keys() == make_network().state_dict().keys()
+    )
 
 
 @torch.no_grad()

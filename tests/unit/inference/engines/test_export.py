@@ -131,6 +131,22 @@ def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
     assert np.abs(found - filter_map(raw)[:, 0].numpy()).max() > 1e-4
 
 
+@pytest.mark.parametrize("anomaly_map", ["pixel_gap", "line_gap"])
+def test_gaps_are_in_the_graph(tmp_path: Path, anomaly_map: str) -> None:
+    torch.manual_seed(0)
+    network = NDPNet(base_width=4, ffm_channels=4, anomaly_map=anomaly_map).eval()
+    network.set_reference(torch.rand(1, 3, 64, 64))
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = network.predict(to_unit(torch.from_numpy(images)))[0][:, 0].numpy()
+    write_onnx(network, tmp_path / "graph.onnx", image_size=64, has_filters=True)
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
+    maps, scores = session.run(["anomaly_map", "score"], {"images": images})
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
+    np.testing.assert_array_equal(scores, maps.max(axis=(1, 2)))
+    assert expected.std() > 0.005
+
+
 def test_an_engine_beyond_the_bounds_is_not_written(copy_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
     """A graph of slightly other weights than the package's, which the export takes for the package's own."""
     state = load_file(copy_dir / WEIGHTS)

@@ -1,0 +1,76 @@
+"""Maps of differences: hand-made cases, and lines against sums along them."""
+
+import math
+
+import pytest
+import torch
+
+from ndpnet.model.gaps import NUM_DIRECTIONS, line_gap, line_kernels, pixel_gap
+from ndpnet.model.segmentation import filter_map
+
+
+def test_pixel_gap_is_the_mean_over_colours_of_squares() -> None:
+    image, rebuilt = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    rebuilt[0, :, 0, 1] = torch.tensor([0.1, 0.2, 0.6])
+    expected = torch.tensor([[[[0.0, (0.01 + 0.04 + 0.36) / 3], [0.0, 0.0]]]])
+    torch.testing.assert_close(pixel_gap(image, rebuilt), expected)
+
+
+def test_a_line_kernel_is_a_line_of_its_direction() -> None:
+    kernels = line_kernels(15)
+    assert kernels.shape == (NUM_DIRECTIONS, 1, 15, 15)
+    torch.testing.assert_close(kernels.sum(dim=(1, 2, 3)), torch.ones(NUM_DIRECTIONS))
+    across, down = torch.zeros(15, 15), torch.zeros(15, 15)
+    across[7], down[:, 7] = 1 / 15, 1 / 15
+    torch.testing.assert_close(kernels[0, 0], across)
+    torch.testing.assert_close(kernels[NUM_DIRECTIONS // 2, 0], down)
+    for direction in range(NUM_DIRECTIONS):
+        rows, columns = torch.nonzero(kernels[direction, 0], as_tuple=True)
+        angle = math.pi * direction / NUM_DIRECTIONS
+        off = (columns - 7) * math.sin(angle) - (rows - 7) * math.cos(angle)
+        assert off.abs().max() <= math.sqrt(0.5)  # of the line through the middle, to a pixel's half diagonal
+        assert torch.equal(kernels[direction, 0], kernels[direction, 0].flip(0, 1))
+        assert len(rows) >= 11  # no holes: at 45 degrees a step is 1.4 pixels
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_a_faint_line_stands_out_of_grain_that_hides_its_pixels(slope: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    reconstruction = torch.full((1, 3, 64, 64), 0.5)
+    image = reconstruction + 0.05 * torch.randn(1, 1, 64, 64, generator=generator)
+    columns = torch.arange(10, 54)
+    rows = (32 + slope * (columns - 32)).long()
+    image[..., rows, columns] -= 0.08
+    by_pixel, by_line = pixel_gap(image, reconstruction), line_gap(image, reconstruction, line_kernels(15))
+    is_line = torch.zeros(64, 64, dtype=torch.bool)
+    is_line[rows, columns] = True
+    inner, far = is_line.clone(), torch.ones(64, 64, dtype=torch.bool)
+    inner[:, :18], inner[:, 46:] = False, False  # whose lines lie in the defect from end to end
+    for row, column in zip(rows, columns, strict=True):
+        far[max(0, row - 8) : row + 9, max(0, column - 8) : column + 9] = False
+
+    def found(anomaly_map: torch.Tensor) -> float:
+        """Share of the defect above all but 1 % of what it does not reach."""
+        return (anomaly_map[0, 0][inner] > anomaly_map[0, 0][far].quantile(0.99)).float().mean().item()
+
+    assert found(by_line) > 0.8
+    assert found(by_pixel) < 0.2
+    assert found(filter_map(by_pixel)) < 0.3
+
+
+def test_line_gap_is_the_mean_of_the_best_direction() -> None:
+    image, reconstruction = torch.zeros(2, 3, 31, 40), torch.zeros(2, 3, 31, 40)
+    image[1, 0, 15, 10:25] = 0.3  # one colour, 15 pixels across
+    image[1, 1, 15, 10:25] = -0.4
+    found = line_gap(image, reconstruction, line_kernels(15))
+    assert found.shape == (2, 1, 31, 40)
+    assert (found[0] == 0).all()
+    torch.testing.assert_close(found[1, 0, 15, 17], torch.tensor(math.sqrt((0.3**2 + 0.4**2) / 3)))
+    torch.testing.assert_close(found[1, 0, 15, 13], found[1, 0, 15, 17] * 11 / 15)  # four pixels beyond the end
+    torch.testing.assert_close(found, line_gap(reconstruction, image, line_kernels(15)))
+
+
+def test_borders_are_replicated() -> None:
+    image = torch.full((1, 3, 20, 20), 0.2)
+    found = line_gap(image, torch.zeros_like(image), line_kernels(21))
+    torch.testing.assert_close(found, torch.full((1, 1, 20, 20), 0.2))
