@@ -16,13 +16,16 @@ def pixel_gap(image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor
 def line_gap(image: torch.Tensor, reconstruction: torch.Tensor, lines: torch.Tensor) -> torch.Tensor:
     """Difference averaged along a line through the pixel, root mean square over colours, of the direction with most.
 
-    The surface's grain, up and down from pixel to pixel, averages out; a crack, dark all along, does not. Beyond the
-    paper. (B, 3, H, W) twice, lines: `line_kernels` -> (B, 1, H, W) in [0, 1], borders replicated.
+    The surface's grain, up and down from pixel to pixel, averages out; a crack, dark all along, does not. What the
+    whole image differs by is the lamp's or the decoder's, no defect: each colour's mean is taken off. Beyond the paper.
+    (B, 3, H, W) twice, lines: `line_kernels` -> (B, 1, H, W) in [0, 1], borders replicated.
     """
-    padded = F.pad(image - reconstruction, (lines.shape[-1] // 2,) * 4, mode="replicate")
+    difference = image - reconstruction
+    difference = difference - difference.mean(dim=(2, 3), keepdim=True)
+    padded = F.pad(difference, (lines.shape[-1] // 2,) * 4, mode="replicate")
     means = F.conv2d(padded.flatten(0, 1).unsqueeze(1), lines)  # (B, C, H', W') -> (B*C, 1, H', W') -> (B*C, 12, H, W)
     strengths = means.unflatten(0, image.shape[:2]).square().mean(dim=1)  # -> (B, 12, H, W)
-    return strengths.amax(dim=1, keepdim=True).sqrt()
+    return strengths.amax(dim=1, keepdim=True).sqrt().clamp(max=1)
 
 
 def line_kernels(length: int) -> torch.Tensor:

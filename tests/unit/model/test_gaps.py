@@ -62,6 +62,7 @@ def test_line_gap_is_the_mean_of_the_best_direction() -> None:
     image, reconstruction = torch.zeros(2, 3, 31, 40), torch.zeros(2, 3, 31, 40)
     image[1, 0, 15, 10:25] = 0.3  # one colour, 15 pixels across
     image[1, 1, 15, 10:25] = -0.4
+    image[1, :, 3, 10:25] -= torch.tensor([0.3, -0.4, 0.0])[:, None]  # so that the mean is 0
     found = line_gap(image, reconstruction, line_kernels(15))
     assert found.shape == (2, 1, 31, 40)
     assert (found[0] == 0).all()
@@ -70,7 +71,22 @@ def test_line_gap_is_the_mean_of_the_best_direction() -> None:
     torch.testing.assert_close(found, line_gap(reconstruction, image, line_kernels(15)))
 
 
+def test_another_brightness_of_the_whole_picture_is_no_defect() -> None:
+    reconstruction = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    offset = torch.tensor([0.1, -0.2, 0.3])[:, None, None]
+    found = line_gap(reconstruction + offset, reconstruction, line_kernels(15))
+    torch.testing.assert_close(found, torch.zeros(1, 1, 40, 40), atol=1e-6, rtol=0)
+
+
+def test_a_map_ends_at_one() -> None:
+    image = torch.zeros(1, 3, 40, 40)
+    image[..., 20, :] = 1
+    assert line_gap(image, 1 - image, line_kernels(9)).max() == 1  # with the mean taken off, 1.95
+
+
 def test_borders_are_replicated() -> None:
     image = torch.full((1, 3, 20, 20), 0.2)
-    found = line_gap(image, torch.zeros_like(image), line_kernels(21))
-    torch.testing.assert_close(found, torch.full((1, 1, 20, 20), 0.2))
+    image[..., 10:] = -0.2
+    found = line_gap(image, torch.zeros_like(image), line_kernels(5))
+    torch.testing.assert_close(found[..., :8], torch.full((1, 1, 20, 8), 0.2))
+    torch.testing.assert_close(found, found.flip(3))
