@@ -14,8 +14,9 @@ from samples import Pipeline
 
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import write_roi
+from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
-from ndpnet.inference.package import read_package, read_weights, write_config
+from ndpnet.inference.package import ModelPackage, read_package, read_weights, write_config
 from ndpnet.model import NDPNet
 
 
@@ -46,6 +47,16 @@ def test_what_a_package_tells(pipeline: Pipeline) -> None:
     (reference,) = package.config["references"]
     row = [record.path for record in prepared.records("train")].index(reference)
     np.testing.assert_array_equal(package.references(), prepared.images("train")[row : row + 1])
+
+
+@pytest.mark.parametrize(("anomaly_map", "has_filters"), [("msdsm", True), ("pixel_gap", True), ("line_gap", False)])
+def test_a_package_of_tiles_says_whether_its_map_is_filtered(
+    pipeline: Pipeline, anomaly_map: str, has_filters: bool
+) -> None:
+    params = pipeline.params.model_dump(mode="json")
+    params["data"] |= {"mode": "tile", "image_size": 128, "tile_overlap": 64, "scale": 0.5}
+    params["model"]["anomaly_map"] = anomaly_map
+    assert ModelPackage(pipeline.model_dir, {"params": params}).tiling == Tiling(128, 64, 0.5, has_filters)
 
 
 def test_the_network_is_loaded_frozen_in_eval_mode(pipeline: Pipeline) -> None:
@@ -127,7 +138,7 @@ def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None
 def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
     # a later format may well have other entries
     (copy_dir / "config.json").write_text('{"format_version": 7}')
-    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 2 \(retrain, or install"):
+    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 3 \(retrain, or install"):
         read_package(copy_dir)
 
 
