@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.storage.bucket import Bucket
 from ndpnet.storage.s3 import open_bucket, parse_url, read_small
 from ndpnet.storage.uploads import put_files
@@ -52,7 +53,7 @@ class Results:
 
 def overlay_name(path: str) -> str:
     """Of a picture's overlay."""
-    return f"overlays/{path}.png"
+    return f"overlays/{path}{OVERLAY_SUFFIX}"
 
 
 def part_name(plan_id: str, shard: int, num_shards: int) -> str:

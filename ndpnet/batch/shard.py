@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ndpnet.batch.plan import Plan, load_plan
 from ndpnet.batch.results import NUM_CONNECTIONS, Results, overlay_name, part_name
 from ndpnet.files import naming_full_disk, scratch_folder
+from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.storage.bucket import Bucket, StoredObject
 from ndpnet.storage.fetches import fetch_objects
 
@@ -132,5 +133,7 @@ def _inspect_block(work: Shard, block: list[StoredObject], folder: Path) -> Iter
 
 def _overlays(plan: Plan, local: dict[Path, StoredObject], folder: Path) -> dict[str, Path]:
     """Names and files of the overlays that there are."""
-    files = {overlay_name(plan.path_of(picture)): folder / f"{path.name}.png" for path, picture in local.items()}
+    files = {
+        overlay_name(plan.path_of(picture)): folder / f"{path.name}{OVERLAY_SUFFIX}" for path, picture in local.items()
+    }
     return {name: path for name, path in files.items() if path.is_file()}

@@ -18,8 +18,9 @@ from ndpnet import __version__
 from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
 from ndpnet.files import atomic_folder, check_output, hash_of
+from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.inference.inspector import Inspector, Verdict
-from ndpnet.inference.overlay import overlay, shrink, write_png
+from ndpnet.inference.overlay import overlay, shrink, write_jpeg
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def _inspect_all(
             row, verdict = _inspect_one(inspector, path, image, _name(path, root))
             drawing = None
             if overlays_of is not None and verdict is not None:
-                overlay_path = overlays_of / "overlays" / f"{path.relative_to(root)}.png"
+                overlay_path = overlays_of / "overlays" / f"{path.relative_to(root)}{OVERLAY_SUFFIX}"
                 drawing = writers.submit(_write_overlay, overlay_path, image, verdict, inspector.tiling is not None)
             written.append((row, drawing))
             while len(written) > ahead or (written and _is_done(written[0][1])):
@@ -166,7 +167,7 @@ def _inspect_one(
 
 
 def _write_overlay(path: Path, image: np.ndarray, verdict: Verdict, is_scan: bool) -> None:
-    write_png(path, _draw(image, verdict, is_scan=is_scan))
+    write_jpeg(path, _draw(image, verdict, is_scan=is_scan))
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:

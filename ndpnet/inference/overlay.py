@@ -17,6 +17,7 @@ IGNORED_BRIGHTNESS = 0.35  # of what lies outside the region of interest
 MIN_TILE_WIDTH = 224  # labels need this much room
 GAP = 8
 PNG_LEVEL = 1  # zlib's own 6 takes four times as long, and of photographed texture more bytes
+JPEG = {"format": "JPEG", "quality": 90, "subsampling": 0}  # colours at full resolution: contours stay sharp
 INK, PAPER = (29, 36, 48), (255, 255, 255)
 
 
@@ -60,9 +61,11 @@ def overlay(
     level = heat_level(anomaly_map, threshold=threshold, vmin=vmin, vmax=vmax)
     if roi is not None:
         level = np.where(roi, level, 0.0)  # nothing is said of what is ignored, whatever the scale
-    opacity = (MAX_OPACITY * level)[..., None]  # transparent where nothing was found: the surface stays visible
-    blended = np.rint(image * (1.0 - opacity) + _heat_colours(level) * opacity).astype(np.uint8)
-    return draw_contours(blended, anomaly_map, threshold=threshold, truth=truth)
+    heat = Image.fromarray(np.minimum(level * 256, 255).astype(np.uint8))  # as matplotlib counts its 256 colours
+    opacity = heat.point([round(255 * MAX_OPACITY * step / 255) for step in range(256)])  # the surface stays visible
+    heat.putpalette(_heat_colours(np.linspace(0.0, 1.0, 256)).tobytes())
+    blended = Image.composite(heat.convert("RGB"), Image.fromarray(image), opacity)
+    return draw_contours(np.asarray(blended), anomaly_map, threshold=threshold, truth=truth)
 
 
 def dim_ignored(image: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
@@ -110,10 +113,16 @@ def draw_contours(
 
 def outline(mask: np.ndarray, *, thickness: int) -> np.ndarray:
     """Ring around the regions, closed along the image's border. bool (H, W), pixels -> bool (H, W)."""
-    grown = ndimage.binary_dilation(mask, structure=np.ones((3, 3)), iterations=thickness)
+    ring = np.zeros(mask.shape, dtype=bool)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return ring
+    near = tuple(slice(max(0, each[0] - thickness), each[-1] + 1 + thickness) for each in (rows, columns))
+    grown = ndimage.maximum_filter(mask[near], size=2 * thickness + 1, mode="constant")
     frame = np.ones(mask.shape, dtype=bool)
     frame[thickness:-thickness, thickness:-thickness] = False
-    return (grown & ~mask) | (mask & frame)  # outside the region, so that a thin crack is not painted over
+    ring[near] = (grown & ~mask[near]) | (mask & frame)[near]  # outside the region: a thin crack is not painted over
+    return ring
 
 
 def panel(
@@ -155,10 +164,21 @@ def encode_png(array: np.ndarray) -> bytes:
 
 def write_png(path: Path, array: np.ndarray) -> None:
     """Write a picture or mask as PNG, all or nothing. uint8 (H, W, 3) | uint8 (H, W) | bool (H, W)."""
+    _write(path, encode_png(array))
+
+
+def write_jpeg(path: Path, array: np.ndarray) -> None:
+    """Write a picture to look at as JPEG, all or nothing. uint8 (H, W, 3)."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, **JPEG)
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(encode_png(array))
+    partial.write_bytes(content)
     os.replace(partial, path)
 
 

@@ -66,7 +66,7 @@ def test_any_number_of_shards_gives_the_bytes_of_one_and_the_verdicts_of_a_local
         "predictions.csv",
         "predictions.jsonl",
         "summary.json",
-        *(f"overlays/{name}.png" for name in NAMES),
+        *(f"overlays/{name}.jpg" for name in NAMES),
     }
     monkeypatch.setattr(shards, "MAX_BLOCK", 2)
     assert run(place, "three", num_shards=3) == summary
@@ -84,7 +84,7 @@ def test_any_number_of_shards_gives_the_bytes_of_one_and_the_verdicts_of_a_local
     assert whole["predictions.jsonl"].decode().splitlines() == [local[name] for name in NAMES]
     table = (tmp_path / "out/predictions.csv").read_text().splitlines()
     assert sorted(whole["predictions.csv"].decode().splitlines()) == sorted(table)
-    assert whole[f"overlays/{NAMES[0]}.png"] == (tmp_path / f"out/overlays/{NAMES[0]}.png").read_bytes()
+    assert whole[f"overlays/{NAMES[0]}.jpg"] == (tmp_path / f"out/overlays/{NAMES[0]}.jpg").read_bytes()
     assert (summary["num_good"], summary["num_defective"]) == (result.num_good, result.num_defective)
     assert (summary["num_pictures"], summary["num_failed"], summary["failed"]) == (len(NAMES), 0, [])
     timing = json.loads(place.read("three/timing.json"))
@@ -106,7 +106,7 @@ def test_what_cannot_be_inspected_is_a_row_that_names_it(place: Place, pictures:
     assert [row["path"] for row in rows_of(place)] == list(NAMES)
     assert (summary["num_failed"], summary["num_good"] + summary["num_defective"]) == (3, len(NAMES) - 3)
     assert {name for name in place.listed() if name.startswith("overlays/")} == {
-        f"overlays/{name}.png" for name in NAMES if name not in errors
+        f"overlays/{name}.jpg" for name in NAMES if name not in errors
     }
 
 
@@ -176,8 +176,8 @@ def test_a_shard_again_stores_its_own_objects_alone_and_the_same_bytes(place: Pl
     plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=2))
     part = f"out/shards/{plan.id}/0001-of-0002.jsonl"
     rows = place.read(part)
-    others = f"overlays/{NAMES[0]}.png"
-    for name in (part, f"out/{others}", f"out/overlays/{NAMES[1]}.png"):
+    others = f"overlays/{NAMES[0]}.jpg"
+    for name in (part, f"out/{others}", f"out/overlays/{NAMES[1]}.jpg"):
         place.remove(name)
     inspect_shard(place.out(), plan.id, 1)
     assert place.read(part) == rows

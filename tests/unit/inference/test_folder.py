@@ -61,11 +61,11 @@ def test_every_picture_gets_a_row_a_line_and_an_overlay(
         assert bool(line["regions"]) == is_defective
         height, width = (96, 80) if row["path"].startswith("good/") else (80, 96)
         assert (int(row["height"]), int(row["width"])) == (height, width)
-        picture = np.asarray(Image.open(tmp_path / "out/overlays" / f"{row['path']}.png"))
+        picture = np.asarray(Image.open(tmp_path / "out/overlays" / f"{row['path']}.jpg"))
         assert picture.shape == (height, width, 3)
         original = np.asarray(Image.open(pictures / row["path"]).convert("RGB"))
         assert (picture != original).any()
-    wanted = [f"overlays/{path}.png" for path in scores]
+    wanted = [f"overlays/{path}.jpg" for path in scores]
     assert names(tmp_path / "out") == sorted([*wanted, "predictions.csv", "predictions.jsonl"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]
 
@@ -92,7 +92,7 @@ def test_unreadable_files_are_named_and_the_others_go_on(
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         row["error"] for row in failed
     ]
-    assert len(list((tmp_path / "out/overlays").rglob("*.png"))) == 12
+    assert len(list((tmp_path / "out/overlays").rglob("*.jpg"))) == 12
 
 
 def test_a_second_run_replaces_all_of_the_first(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:

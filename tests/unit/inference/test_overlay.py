@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from ndpnet.inference import overlay as pictures
 
@@ -115,6 +116,28 @@ def test_png_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, np.where(picture[..., 0] > 9, 255, 0))
     with pytest.raises(ValueError, match="scale them to uint8"):
         pictures.encode_png(np.zeros((4, 4)))
+
+
+def test_a_jpeg_is_the_picture_to_the_eye(tmp_path: Path) -> None:
+    picture = pictures.overlay(GREY, square_map(level=0.9), threshold=0.5)
+    pictures.write_jpeg(tmp_path / "overlays" / "a.jpg", picture)
+    found = np.asarray(Image.open(tmp_path / "overlays" / "a.jpg")).astype(int)
+    assert np.abs(found - picture).mean() < 2
+    contour = (picture == pictures.DETECTED_COLOUR).all(axis=2)
+    assert np.abs(found[contour] - pictures.DETECTED_COLOUR).max() < 60  # a pixel wide, and still red
+    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("thickness", [1, 3])
+def test_an_outline_is_the_dilation_of_the_whole_mask(thickness: int) -> None:
+    rng = np.random.default_rng(thickness)
+    masks = [rng.random((40, 30)) > share for share in (0.5, 0.98, 0.999)]
+    masks += [np.zeros((9, 9), dtype=bool), np.ones((9, 9), dtype=bool), np.eye(12, dtype=bool)]
+    for mask in masks:
+        grown = ndimage.binary_dilation(mask, structure=np.ones((3, 3)), iterations=thickness)
+        frame = np.ones(mask.shape, dtype=bool)
+        frame[thickness:-thickness, thickness:-thickness] = False
+        np.testing.assert_array_equal(pictures.outline(mask, thickness=thickness), (grown & ~mask) | (mask & frame))
 
 
 def test_the_ignored_area_is_dimmed_and_the_rest_as_it_was() -> None:
