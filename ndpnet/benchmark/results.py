@@ -1,5 +1,6 @@
 """Scores of one trained model, or of another method's raw maps, by the same metrics; and how long an image takes."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def score_model(prepared_dir: Path, model_dir: Path, out: Path, *, suite: str, s
     device = "cuda" if torch.cuda.is_available() else "cpu"
     prepared, inspector = PreparedData.load(prepared_dir), Inspector.load(model_dir, device=device)
     check_inputs(prepared, inspector.package)
-    judged = judge(prepared, open_scored(inspector, scoring))
+    judged = judge(prepared, open_scored(inspector, scoring), max_exact_pixels=sys.maxsize)  # tables are exact
     threshold = inspector.threshold if scoring == OWN else None
     outputs = (judged.scores, judged.maps, judged.masks)
     return _write(out, SUITES[suite], judged.records, *outputs, roi=judged.roi, threshold=threshold)

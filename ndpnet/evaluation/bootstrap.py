@@ -13,6 +13,7 @@ from ndpnet.evaluation.metrics import (
     check_maps,
     check_scores,
     inside,
+    label_regions,
     partial_area,
     rank_pixels,
 )
@@ -143,6 +144,26 @@ def pixel_table(
     num_good = np.array([pixels.size for pixels in counted]) - num_defect
     good_above = all_above[:, ::-1] - defect_above
     return PixelTable(good_above, num_good, defect_above, num_defect, overlap_above, ranking.regions_per_image)
+
+
+def pixel_row(
+    anomaly_map: np.ndarray, mask: np.ndarray, thresholds: np.ndarray, *, roi: np.ndarray | None = None
+) -> PixelTable:
+    """One image's row of a table, on ascending thresholds that are known beforehand. (H, W), bool (H, W)."""
+    defect = inside(mask, roi)
+    counted = anomaly_map.ravel() if roi is None else anomaly_map[roi]
+    shares, num_regions = label_regions(defect[None])
+    of_defect = np.searchsorted(thresholds, anomaly_map[defect], side="right")
+    size = thresholds.size + 1
+    histograms = [
+        np.bincount(np.searchsorted(thresholds, counted, side="right"), minlength=size),
+        np.bincount(of_defect, minlength=size),
+        np.bincount(of_defect, weights=shares, minlength=size),
+    ]
+    all_above, defect_above, overlap_above = (_above(each[None])[0] for each in histograms)
+    num_defect = np.array(of_defect.size)
+    num_good = np.array(counted.size) - num_defect
+    return PixelTable(all_above - defect_above, num_good, defect_above, num_defect, overlap_above, num_regions[0])
 
 
 def pixel_auroc_statistic(table: PixelTable) -> Statistic:

@@ -40,15 +40,21 @@ def window_around(spot: tuple[int, int], size: tuple[int, int], side: int = WIND
 
 
 def _view(judged: "Judged", index: int, inspector: Inspector, *, is_missed: bool) -> tuple[dict[str, Any], str]:
-    """What to draw, and where it lies in a scan."""
+    """What to draw, and where it lies in a scan. A map that was not kept is computed again."""
+    image = np.asarray(judged.images[index])
+    again = inspector.predict(image) if judged.maps is None else None
     planes = {
-        "image": np.asarray(judged.images[index]),
-        "anomaly_map": judged.maps[index],
+        "image": image,
+        "anomaly_map": judged.maps[index] if again is None else again.anomaly_map,
         "truth": None if judged.masks is None else judged.masks[index],
         "roi": judged.roi,
     }
-    if judged.reconstructions is not None:
-        return planes | {"reconstruction": judged.reconstructions[index]}, ""
+    if again is not None:
+        rebuilt = again.reconstruction
+    else:
+        rebuilt = None if judged.reconstructions is None else judged.reconstructions[index]
+    if rebuilt is not None:
+        return planes | {"reconstruction": rebuilt}, ""
     spot = _worst_spot(planes["anomaly_map"], planes["truth"] if is_missed else None)
     window = window_around(spot, planes["anomaly_map"].shape)
     view = {name: None if plane is None else np.ascontiguousarray(plane[window]) for name, plane in planes.items()}

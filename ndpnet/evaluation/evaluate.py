@@ -19,6 +19,7 @@ from ndpnet.evaluation import metrics
 from ndpnet.evaluation.cases import write_cases
 from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.report import verdict_of, write_report
+from ndpnet.evaluation.streaming import PixelTally
 from ndpnet.evaluation.summary import format_table, headline_of, summarise
 from ndpnet.files import atomic_folder, check_output, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
@@ -28,6 +29,7 @@ from ndpnet.training.history import history_of
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
+MAX_EXACT_PIXELS = 1 << 27  # of all test images, 2,048 of 256 px: exact pixel metrics take 14 s and 2 GiB of memory
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,20 @@ class Judged:
     records: list[FileRecord]
     images: Sequence[np.ndarray]  # uint8 (N, S, S, 3), or N scans (H, W, 3)
     masks: metrics.Planes | None  # uint8 (N, S, S), or N times (H, W)
-    maps: metrics.Planes  # float32 (N, S, S), or N times (H, W)
-    reconstructions: np.ndarray | None  # uint8 (N, S, S, 3); None of scans
+    maps: metrics.Planes | None  # float32 (N, S, S), or N times (H, W); None of too many images
+    reconstructions: np.ndarray | None  # uint8 (N, S, S, 3); None of scans, and with `maps`
+    tally: PixelTally | None  # what the metrics need of maps that were too many to keep
     scores: np.ndarray  # float64 (N,)
     labels: np.ndarray  # bool (N,)
     roi: np.ndarray | None  # bool (S, S) or (H, W): pixels outside do not count
     num_left_out: int  # further test images, whose whole defect lies outside
     seconds_per_image: float
+
+    def planes(self) -> dict[str, Any]:
+        """What pixel metrics are computed from, as `summarise` takes it."""
+        if self.maps is None:  # the masks are still there, to draw
+            return {"maps": None, "masks": None, "roi": self.roi, "tally": self.tally}
+        return {"maps": self.maps, "masks": self.masks, "roi": self.roi, "tally": None}
 
 
 def evaluate_package(
@@ -72,9 +81,7 @@ def evaluate_package(
         defect_types=[record.defect_type for record in judged.records],
         scores=judged.scores,
         threshold=threshold,
-        maps=judged.maps,
-        masks=judged.masks,
-        roi=judged.roi,
+        **judged.planes(),
         seed=params.seed,
         num_draws=params.evaluation.num_bootstrap,
     )
@@ -142,32 +149,42 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
             )
 
 
-def judge(prepared: PreparedData, inspector: Inspector) -> Judged:
-    """What the model says of every test image."""
+def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int = MAX_EXACT_PIXELS) -> Judged:
+    """What the model says of every test image. With more pixels than `max_exact_pixels` no maps are kept."""
     images, records, masks = prepared.images("test"), prepared.records("test"), prepared.masks()
-    predictions: list[Prediction] = []
-    started = time.monotonic()
-    for image, record in zip(tqdm(images, "evaluate", disable=None), records, strict=True):
-        predictions.append(inspector.predict(image, name=record.path))
-    seconds = time.monotonic() - started
     is_counted = _is_counted(records, masks, inspector.fitted_roi)
     if not is_counted.all():
-        images, masks = metrics.take_planes(images, is_counted), metrics.take_planes(masks, is_counted)
+        images = [images[row] for row in np.flatnonzero(is_counted)]
+        masks = None if masks is None else metrics.take_planes(masks, is_counted)
         records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
-        predictions = [each for each, counts in zip(predictions, is_counted, strict=True) if counts]
-    maps = [prediction.anomaly_map for prediction in predictions]
+    keeps_maps = sum(image.shape[0] * image.shape[1] for image in images) <= max_exact_pixels
+    tally = None if keeps_maps or masks is None else PixelTally(inspector.fitted_roi)
+    predictions: list[Prediction] = []
+    scores = np.empty(len(records))
+    started = time.monotonic()
+    for row, record in enumerate(tqdm(records, "evaluate", disable=None)):
+        prediction = inspector.predict(images[row], name=record.path)
+        scores[row] = prediction.score
+        if keeps_maps:
+            predictions.append(prediction)
+        elif tally is not None:
+            is_good = record.defect_type == GOOD
+            tally.add(prediction.anomaly_map, masks[row], record.defect_type, is_good=is_good)
+    seconds = time.monotonic() - started
+    maps = [prediction.anomaly_map for prediction in predictions] if keeps_maps else None
     is_scan = inspector.tiling is not None
     return Judged(
         records=records,
         images=images,
         masks=masks,
-        maps=maps if is_scan else np.stack(maps),
-        reconstructions=None if is_scan else np.stack([prediction.reconstruction for prediction in predictions]),
-        scores=np.array([prediction.score for prediction in predictions]),
+        maps=maps if is_scan or maps is None else np.stack(maps),
+        reconstructions=None if is_scan or maps is None else np.stack([each.reconstruction for each in predictions]),
+        tally=tally,
+        scores=scores,
         labels=np.array([record.defect_type != GOOD for record in records]),
         roi=inspector.fitted_roi,
         num_left_out=int((~is_counted).sum()),
-        seconds_per_image=seconds / len(is_counted),
+        seconds_per_image=seconds / len(records),
     )
 
 
@@ -184,7 +201,11 @@ def _is_counted(records: list[FileRecord], masks: metrics.Planes | None, roi: np
 
 
 def _curves(judged: Judged) -> dict[str, Any]:
-    pro = metrics.pro_curve(judged.maps, judged.masks, roi=judged.roi) if judged.masks is not None else None
+    pro = None
+    if judged.tally is not None:
+        pro = judged.tally.stream_of(judged.tally.streams).pro_curve()
+    elif judged.masks is not None:
+        pro = metrics.pro_curve(judged.maps, judged.masks, roi=judged.roi)
     return {"roc": metrics.roc_curve_points(judged.scores, judged.labels), "pro": pro}
 
 

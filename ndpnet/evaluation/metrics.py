@@ -118,10 +118,13 @@ def pro_curve(
     ranking = rank_pixels(maps, masks, roi)
     if ranking is None:
         return None
-    fpr, overlap = _pro_vertices(ranking)
-    is_inside = fpr <= max_fpr
-    at_limit = np.interp(max_fpr, fpr, overlap)
-    return thin_curve(np.append(fpr[is_inside], max_fpr), np.append(overlap[is_inside], at_limit), max_points)
+    return thin_curve(*cut_curve(*_pro_vertices(ranking), max_fpr), max_points)
+
+
+def cut_curve(x: np.ndarray, y: np.ndarray, max_x: float) -> Curve:
+    """The curve up to max_x, where it ends. x, y: (P,) non-decreasing."""
+    is_inside = x <= max_x
+    return np.append(x[is_inside], max_x), np.append(y[is_inside], np.interp(max_x, x, y))
 
 
 def thin_curve(x: np.ndarray, y: np.ndarray, max_points: int = MAX_POINTS) -> Curve:

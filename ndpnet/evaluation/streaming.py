@@ -5,14 +5,26 @@ A bin holds the scores that share the leading bits of their single-precision num
 can change at most is known from the counts and stated with every value.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ndpnet.evaluation.metrics import MAX_FPR, check_maps, inside, label_regions, partial_area
+from ndpnet.evaluation.bootstrap import PixelTable, pixel_row
+from ndpnet.evaluation.metrics import (
+    MAX_FPR,
+    Curve,
+    check_maps,
+    cut_curve,
+    inside,
+    label_regions,
+    partial_area,
+    thin_curve,
+)
 
 KEY_BITS = 20  # sign, exponent and 11 bits of the fraction
 NUM_BINS = 1 << KEY_BITS
+GRID = 2.0 ** np.arange(-24, 1 / 16, 1 / 16)  # thresholds of the intervals, known before any map: 16 to a doubling
 
 
 @dataclass(frozen=True)
@@ -52,13 +64,57 @@ class PixelStream:
         """Both metrics with the most that each may be wrong by; None if a class is missing."""
         if not self.good.any() or not self.defect.any():
             return None
-        filled = np.flatnonzero((self.good > 0) | (self.defect > 0))[::-1]
-        fpr, tpr, overlap = (_reached(each[filled]) for each in (self.good, self.defect, self.overlap))
+        fpr, tpr, overlap = self._curves()
         return StreamedMetrics(
             float(partial_area(fpr, tpr)),
             _largest_error(fpr, tpr, 1.0),
             float(partial_area(fpr, overlap, max_fpr)),
             _largest_error(fpr, overlap, max_fpr),
+        )
+
+    def pro_curve(self, max_fpr: float = MAX_FPR) -> Curve | None:
+        """Per-region overlap to plot, to max_fpr. -> (fpr, overlap); None if a class is missing."""
+        if not self.good.any() or not self.defect.any():
+            return None
+        fpr, _, overlap = self._curves()
+        return thin_curve(*cut_curve(fpr, overlap, max_fpr))
+
+    def _curves(self) -> tuple[np.ndarray, ...]:
+        """Shares of good pixels, of defect pixels and of regions that are reached, bin by bin from the highest."""
+        filled = np.flatnonzero((self.good > 0) | (self.defect > 0))[::-1]
+        return tuple(_reached(each[filled]) for each in (self.good, self.defect, self.overlap))
+
+
+class PixelTally:
+    """The pixels of a test set without its maps: a stream per defect type, a few kB per image for the intervals."""
+
+    def __init__(self, roi: np.ndarray | None = None) -> None:
+        self.roi = roi
+        self.streams: dict[str, PixelStream] = {}
+        self.has_truth: list[bool] = []  # by image: its pixels count
+        self.rows: list[PixelTable] = []  # of the images whose pixels count
+
+    def add(self, anomaly_map: np.ndarray, mask: np.ndarray, defect_type: str, *, is_good: bool) -> None:
+        """Count the next image, unless it is defective and its mask is empty. (H, W), bool (H, W)."""
+        mask = np.asarray(mask).astype(bool)
+        self.has_truth.append(is_good or bool(inside(mask, self.roi).any()))
+        if self.has_truth[-1]:
+            self.streams.setdefault(defect_type, PixelStream()).add(anomaly_map, mask, roi=self.roi)
+            self.rows.append(pixel_row(anomaly_map, mask, GRID, roi=self.roi))
+
+    def stream_of(self, defect_types: Iterable[str]) -> PixelStream:
+        """That of all images of these types."""
+        merged = PixelStream()
+        for name in defect_types:
+            if name in self.streams:
+                merged.merge(self.streams[name])
+        return merged
+
+    def table(self) -> PixelTable | None:
+        """What intervals are drawn from, a row per image whose pixels count; None without any."""
+        names = PixelTable.__dataclass_fields__
+        return (
+            PixelTable(*(np.stack([getattr(row, name) for row in self.rows]) for name in names)) if self.rows else None
         )
 
 

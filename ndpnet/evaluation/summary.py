@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ndpnet.evaluation import bootstrap, metrics
+from ndpnet.evaluation.streaming import PixelTally
 
 GOOD = "good"
 MAX_PIXEL_DRAWS = 300
@@ -35,11 +36,17 @@ class ScoredImages:
     maps: metrics.Planes | None
     masks: metrics.Planes | None
     roi: np.ndarray | None
+    tally: PixelTally | None  # in the place of maps and masks: of too many images to keep them
     has_truth: np.ndarray  # (N,) bool: the pixels of this image count
     table: bootstrap.PixelTable | None
     threshold: float | None
     seed: int
     num_draws: int
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether anybody said where the defects are."""
+        return self.masks is not None or self.tally is not None
 
     @property
     def labels(self) -> np.ndarray:
@@ -66,16 +73,19 @@ def summarise(
     maps: metrics.Planes | None = None,
     masks: metrics.Planes | None = None,
     roi: np.ndarray | None = None,
+    tally: PixelTally | None = None,
     seed: int = 0,
     num_draws: int = 1000,
 ) -> dict[str, Any]:
     """The contents of metrics.json. groups, types ("good" = defect-free), scores: (N,); maps, masks: (N, H, W).
 
+    With a tally of the images' pixels instead of maps and masks pixel metrics are within an error that a note states.
     Maps and masks may be of any mix of sizes; only pixels inside `roi`, bool (H, W), count. Intervals are 95 %
     bootstraps over groups; recall and false_alarm_rate have Clopper-Pearson ones, which take images as independent,
     widened to the bootstrap's where images share groups. n/a is None, with the reason in "notes".
     """
-    test = score_images(records_groups, defect_types, scores, threshold, maps, masks, roi, seed, num_draws)
+    planes = {"maps": maps, "masks": masks, "roi": roi, "tally": tally}
+    test = score_images(records_groups, defect_types, scores, threshold, **planes, seed=seed, num_draws=num_draws)
     every = np.ones(test.types.size, dtype=bool)
     labels = test.labels
     has_threshold = test.threshold is not None
@@ -84,12 +94,12 @@ def summarise(
         "category": category,
         "num_good": int((~labels).sum()),
         "num_defective": int(labels.sum()),
-        "has_masks": masks is not None,
+        "has_masks": test.has_masks,
         **intervals,
         "confusion": metrics.confusion(test.scores, labels, test.threshold) if has_threshold else None,
         "by_defect_type": {str(name): _of_type(test, name) for name in np.unique(test.types[labels])},
         "threshold": threshold,
-        "notes": _notes(test, intervals, has_masks=masks is not None),
+        "notes": _notes(test, intervals),
     }
 
 
@@ -115,9 +125,11 @@ def score_images(
     types: Sequence[str],
     scores: np.ndarray,
     threshold: dict[str, Any] | None,
+    *,
     maps: metrics.Planes | None,
     masks: metrics.Planes | None,
     roi: np.ndarray | None,
+    tally: PixelTally | None,
     seed: int,
     num_draws: int,
 ) -> ScoredImages:
@@ -138,8 +150,10 @@ def score_images(
         if has_truth.any():
             counted = (metrics.take_planes(planes, has_truth) for planes in (maps, masks))
             table = bootstrap.pixel_table(*counted, roi=roi)
+    if tally is not None:
+        has_truth, table = np.array(tally.has_truth), tally.table()
     value = None if threshold is None else float(threshold["value"])
-    return ScoredImages(groups, types, scores, maps, masks, roi, has_truth, table, value, seed, num_draws)
+    return ScoredImages(groups, types, scores, maps, masks, roi, tally, has_truth, table, value, seed, num_draws)
 
 
 def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
@@ -152,10 +166,7 @@ def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
 
 def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval | None]:
     rows = rows & test.has_truth
-    values = None
-    if test.table is not None:
-        counted = (metrics.take_planes(planes, rows) for planes in (test.maps, test.masks))
-        values = metrics.pixel_metrics(*counted, roi=test.roi)
+    values = None if test.table is None else _pixel_values(test, rows)
     if values is None:
         return {"pixel_auroc": None, "pro_auc": None}
     table = test.table.take(rows[test.has_truth])
@@ -168,6 +179,15 @@ def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval |
         # the grid's own error, known on the full sample, is taken off the draws
         intervals.append(_interval(value, bounds, shift=value - float(statistic(once)[0])))
     return dict(zip(("pixel_auroc", "pro_auc"), intervals, strict=True))
+
+
+def _pixel_values(test: ScoredImages, rows: np.ndarray) -> tuple[float, float] | None:
+    """Pixel ROCAUC and PROAUC; with a tally, `rows` are all images of their types whose pixels count."""
+    if test.tally is None:
+        counted = (metrics.take_planes(planes, rows) for planes in (test.maps, test.masks))
+        return metrics.pixel_metrics(*counted, roi=test.roi)
+    streamed = test.tally.stream_of(np.unique(test.types[rows])).metrics()
+    return None if streamed is None else (streamed.pixel_auroc, streamed.pro_auc)
 
 
 def _decision_metrics(test: ScoredImages) -> dict[str, Interval | None]:
@@ -215,22 +235,32 @@ def _interval(value: float | None, bounds: bootstrap.Bounds | None, *, shift: fl
     return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
 
 
-def _notes(test: ScoredImages, intervals: dict[str, Interval | None], *, has_masks: bool) -> list[str]:
-    labels = test.labels
+def _notes(test: ScoredImages, intervals: dict[str, Interval | None]) -> list[str]:
+    labels, has_masks = test.labels, test.has_masks
     candidates = [
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
         (not labels.any(), "No defective test images: ROCAUC, PRO, precision, recall and F1 are n/a."),
         (not has_masks, "No masks: image metrics only."),
-        (has_masks and test.maps is None, "No anomaly maps: image metrics only."),
+        (test.masks is not None and test.maps is None, "No anomaly maps: image metrics only."),
+        *_error_notes(test),
         (test.threshold is None, "No threshold: F1, precision, recall and the false-alarm rate are n/a."),
         *_interval_notes(test, intervals),
     ]
     return [sentence for applies, sentence in candidates if applies]
 
 
+def _error_notes(test: ScoredImages) -> list[tuple[bool, str]]:
+    streamed = None if test.tally is None else test.tally.stream_of(test.tally.streams).metrics()
+    if streamed is None:
+        return []
+    errors = f"pixel ROCAUC to within {streamed.pixel_auroc_error:.1g}, PROAUC to within {streamed.pro_auc_error:.1g}"
+    return [(True, f"Too many test images to keep their maps: {errors}.")]
+
+
 def _interval_notes(test: ScoredImages, intervals: dict[str, Interval | None]) -> list[tuple[bool, str]]:
     labels = test.labels
-    num_unmasked = int((~test.has_truth).sum()) if test.masks is not None and test.maps is not None else 0
+    has_pixels = test.has_masks and (test.maps is not None or test.tally is not None)
+    num_unmasked = int((~test.has_truth).sum()) if has_pixels else 0
     num_units = [np.unique(test.groups[of_class]).size for of_class in (labels, ~labels) if of_class.any()]
     perfect = [name for name, interval in intervals.items() if interval is not None and interval["low"] == 1.0]
     return [

@@ -161,19 +161,15 @@ def _judge(prepared: PreparedData, inspector: Inspector, *, seed: int, num_draws
     evaluate.check_inputs(prepared, inspector.package)
     judged = evaluate.judge(prepared, inspector)
     groups, types = [r.group for r in judged.records], [r.defect_type for r in judged.records]
-    threshold, planes = inspector.package.threshold, (judged.maps, judged.masks)
-    test = summary.score_images(groups, types, judged.scores, threshold, *planes, judged.roi, seed, num_draws)
+    threshold, settings = inspector.package.threshold, judged.planes() | {"seed": seed, "num_draws": num_draws}
+    test = summary.score_images(groups, types, judged.scores, threshold, **settings)
     content = summary.summarise(
         category=prepared.manifest.category,
         records_groups=groups,
         defect_types=types,
         scores=judged.scores,
         threshold=threshold,
-        maps=judged.maps,
-        masks=judged.masks,
-        roi=judged.roi,
-        seed=seed,
-        num_draws=num_draws,
+        **settings,
     )
     return Judgement(test, [record.path for record in judged.records], content)
 

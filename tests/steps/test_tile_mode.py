@@ -20,6 +20,7 @@ from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.tiling import Tiling
+from ndpnet.evaluation.evaluate import judge
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.folder import inspect_folder
@@ -199,6 +200,18 @@ def test_a_pixel_outside_the_region_changes_no_figure(roi_run: Run) -> None:
     assert metrics.pixel_metrics(*inside) == tuple(
         roi_run.summary[name]["value"] for name in ("pixel_auroc", "pro_auc")
     )
+
+
+@pytest.mark.parametrize("name", ["run", "roi_run"])
+def test_scans_whose_maps_are_not_kept_are_judged_alike(name: str, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(name)
+    judged = judge(PreparedData.load(run.prepared_dir), Inspector.load(run.model_dir), max_exact_pixels=0)
+    assert judged.maps is None
+    found = judged.tally.stream_of(judged.tally.streams).metrics()
+    for metric in ("pixel_auroc", "pro_auc"):
+        error = getattr(found, f"{metric}_error")
+        assert abs(getattr(found, metric) - run.summary[metric]["value"]) <= error + 1e-9
+    assert judged.scores.tolist() == [float(row["score"]) for row in run.rows()]
 
 
 def test_overlays_and_rows_of_a_folder_of_scans(roi_run: Run, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ndpnet.evaluation import metrics
-from ndpnet.evaluation.streaming import NUM_BINS, PixelStream, StreamedMetrics
+from ndpnet.evaluation.streaming import NUM_BINS, PixelStream, PixelTally, StreamedMetrics
+from ndpnet.evaluation.summary import summarise
 
 SHAPE = (3, 6, 5)
 
@@ -121,3 +122,67 @@ def test_bad_maps_are_refused_as_by_the_exact_metrics() -> None:
     with pytest.raises(ValueError, match="differ"):
         stream.add(np.zeros((2, 2)), np.zeros((2, 3)))
     assert stream.metrics() is None
+
+
+# ---- a whole test set
+
+
+def tally_of(maps: np.ndarray, masks: np.ndarray, types: list[str], roi: np.ndarray | None = None) -> PixelTally:
+    tally = PixelTally(roi)
+    for anomaly_map, mask, name in zip(maps, masks, types, strict=True):
+        tally.add(anomaly_map, mask, name, is_good=name == "good")
+    return tally
+
+
+@pytest.mark.parametrize("has_roi", [False, True])
+def test_a_tally_gives_the_summary_of_the_maps(has_roi: bool) -> None:
+    maps, masks = realistic(count=24)
+    types = [("hole", "good", "spot", "good")[index % 4] for index in range(24)]
+    masks[4] = False  # a hole that nobody drew
+    roi = None
+    if has_roi:
+        roi = np.ones(masks.shape[1:], dtype=bool)
+        roi[:, :8] = False
+    groups, scores = [f"g{index // 2}" for index in range(24)], maps.max(axis=(1, 2)).astype(np.float64)
+    known = {"category": "wall", "records_groups": groups, "defect_types": types, "scores": scores}
+    known |= {"threshold": {"value": 0.5, "statement": ""}, "roi": roi, "num_draws": 200}
+    exact = summarise(**known, maps=maps, masks=masks)
+    found = summarise(**known, tally=tally_of(maps, masks, types, roi))
+    (note,) = [each for each in found["notes"] if each not in exact["notes"]]
+    assert note.startswith("Too many test images to keep their maps: pixel ROCAUC to within ")
+    assert set(exact["notes"]) < set(found["notes"])
+    for of_exact, of_found in [
+        (exact, found), *((exact["by_defect_type"][name], found["by_defect_type"][name]) for name in ("hole", "spot"))
+    ]:  # fmt: skip
+        for name in ("pixel_auroc", "pro_auc"):
+            assert of_found[name]["value"] == pytest.approx(of_exact[name]["value"], abs=1e-3)
+            for end in ("low", "high"):  # the intervals' grids differ
+                assert of_found[name][end] == pytest.approx(of_exact[name][end], abs=0.01)
+            del of_exact[name], of_found[name]
+    del exact["notes"], found["notes"]
+    assert found == exact
+
+
+def test_a_tally_draws_the_curve_of_the_maps() -> None:
+    maps, masks = realistic()
+    types = ["hole" if mask.any() else "good" for mask in masks]
+    tally = tally_of(maps, masks, types)
+    fpr, overlap = tally.stream_of(tally.streams).pro_curve()
+    exact = metrics.pro_curve(maps, masks)
+    assert fpr[0] == overlap[0] == 0
+    assert fpr[-1] == metrics.MAX_FPR
+    np.testing.assert_allclose(
+        np.interp(np.linspace(0, 0.3, 50), fpr, overlap), np.interp(np.linspace(0, 0.3, 50), *exact), atol=0.01
+    )
+    assert tally.stream_of(["good"]).pro_curve() is None
+
+
+def test_a_tally_without_defects_has_no_pixel_metrics() -> None:
+    maps, masks = realistic()
+    tally = tally_of(maps, np.zeros_like(masks), ["good"] * len(maps))
+    scores = maps.max(axis=(1, 2)).astype(np.float64)
+    found = summarise(
+        category="wall", records_groups=[str(i) for i in range(len(maps))], defect_types=["good"] * len(maps),
+        scores=scores, threshold=None, tally=tally,
+    )  # fmt: skip
+    assert found["pixel_auroc"] is found["pro_auc"] is None

@@ -29,7 +29,8 @@ def judge(
         maps[row, 4:8, 4:8] = score
         masks[row, 4:8, 4:8] = defect_type != GOOD
     record = {"value": threshold, "statement": ""}
-    test = summary.score_images(groups, types, scores, record, maps, masks, None, 0, NUM_DRAWS)
+    planes = {"maps": maps, "masks": masks, "roi": None, "tally": None}
+    test = summary.score_images(groups, types, scores, record, **planes, seed=0, num_draws=NUM_DRAWS)
     content = summary.summarise(
         category="x",
         records_groups=groups,

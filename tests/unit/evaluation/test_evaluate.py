@@ -1,0 +1,44 @@
+"""The evaluate step on more test images than it keeps maps of."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from samples import Pipeline
+
+from ndpnet.data.prepared import PreparedData
+from ndpnet.evaluation import evaluate
+from ndpnet.inference import Inspector
+
+
+def test_without_kept_maps_it_says_the_same_to_within_the_stated_error(
+    pipeline: Pipeline, trained_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = (pipeline.prepared_dir, trained_dir)
+    exact = evaluate.evaluate_package(*inputs, tmp_path / "exact", pipeline.params, {})
+    monkeypatch.setattr(evaluate, "judge", partial(evaluate.judge, max_exact_pixels=12 * 64 * 64 - 1))
+    streamed = evaluate.evaluate_package(*inputs, tmp_path / "streamed", pipeline.params, {})
+    assert any(note.startswith("Too many test images to keep their maps") for note in streamed["notes"])
+    judged = evaluate.judge(PreparedData.load(inputs[0]), Inspector.load(trained_dir))
+    errors = judged.tally.stream_of(judged.tally.streams).metrics()
+    for name in ("pixel_auroc", "pro_auc"):
+        error = getattr(errors, f"{name}_error")
+        assert abs(streamed[name]["value"] - exact[name]["value"]) <= error < 0.01
+    for name in ("image_auroc", "recall", "false_alarm_rate", "confusion", "num_good", "num_defective", "has_masks"):
+        assert streamed[name] == exact[name]
+    # what is drawn is computed again: to the bit
+    for folder in ("overlays", "."):
+        for path in (tmp_path / "exact" / folder).iterdir():
+            if path.name in ("predictions.csv", "roc.csv", "loss_phase1.csv") or folder == "overlays":
+                assert (tmp_path / "streamed" / folder / path.name).read_bytes() == path.read_bytes()
+    assert len((tmp_path / "streamed/pro.csv").read_text().splitlines()) > 10
+
+
+def test_as_many_pixels_as_it_may_keep_are_exact(pipeline: Pipeline) -> None:
+    prepared, inspector = PreparedData.load(pipeline.prepared_dir), Inspector.load(pipeline.model_dir)
+    kept = evaluate.judge(prepared, inspector, max_exact_pixels=12 * 64 * 64)
+    assert kept.maps is not None
+    assert kept.tally is None
+    left = evaluate.judge(prepared, inspector, max_exact_pixels=12 * 64 * 64 - 1)
+    assert left.maps is left.reconstructions is None
+    assert (left.scores == kept.scores).all()
