@@ -116,7 +116,9 @@ class PixelTable:
     num_regions: np.ndarray
 
     def take(self, rows: np.ndarray) -> "PixelTable":
-        """The same table for some of the images. rows: indices or a bool mask (N,)."""
+        """The same table for some of the images, itself for all. rows: bool (N,)."""
+        if rows.all():
+            return self
         return PixelTable(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 

@@ -24,7 +24,7 @@ from ndpnet.evaluation.metrics import (
 
 KEY_BITS = 20  # sign, exponent and 11 bits of the fraction
 NUM_BINS = 1 << KEY_BITS
-GRID = 2.0 ** np.arange(-24, 1 / 16, 1 / 16)  # thresholds of the intervals, known before any map: 16 to a doubling
+GRID = 2.0 ** np.arange(-20, 1 / 8, 1 / 8)  # thresholds of the intervals, known before any map: 8 to a doubling
 
 
 @dataclass(frozen=True)
