@@ -1,22 +1,28 @@
 """One image through every engine: milliseconds, share of the machine's peak, ratio to eager PyTorch.
 
-    python benchmarks/inference.py [--width 64] [--size 256] [--rounds 7] [--only openvino-bf16 ...]
+    python benchmarks/inference.py [--width 64] [--map line_gap] [--size 256] [--rounds 7] [--only openvino-bf16 ...]
+                                   [--peers efficient_ad ...]
 
 One thread, one image at a time, all engines in one process and in turn, so what else the machine does meets all alike.
 Processor time of the process stands beside the time that passed: on a machine that others use it is the one to read,
 and the ratios and shares are of its medians. `eager` is the network as training leaves it, `torch-fp32` what the
 Inspector runs (batch norms folded), both channels-last. The network is an untrained one: as fast as a trained one, and
 int8 here is plain quantisation without accuracy control. Peak: the best of square matrix products of each precision,
-in between the rounds. GMAC: multiply-accumulates of convolutions and matrix products, counted by torch.
+in between the rounds. GMAC: multiply-accumulates of convolutions and matrix products, counted by torch. Peers run at
+their published width in their own environment (`make peers`), a process per round: the median of its pictures counts.
 """
 
 import argparse
+import json
 import logging
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +38,11 @@ from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 from ndpnet.synthesis.compose import to_unit
 
+PEER_TIMES = ("processor_seconds_per_image", "seconds_per_image")
 MATRIX_SIDE = 1536
 NUM_CALIBRATION = 8
+PEERS = Path(__file__).parents[1] / "ndpnet/benchmark/peers"
+PEERS_PYTHON = Path(__file__).parents[1] / ".venv-peers/bin/python"
 EXPORTED = ["onnx-fp32", "openvino-fp32", "openvino-bf16", "openvino-int8"]
 
 Run = Callable[[np.ndarray], object]
@@ -43,9 +52,11 @@ def main() -> None:
     """Build every engine, time them in turn, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=64, help="base width; 16 is that of the profile line")
+    parser.add_argument("--map", default="msdsm", choices=["msdsm", "pixel_gap", "line_gap"], help="model.anomaly_map")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="*", default=EXPORTED, choices=EXPORTED, help="engines besides PyTorch's")
+    parser.add_argument("--peers", nargs="*", default=[], help="other models, as ndpnet benchmark --peer names them")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = pictures(arguments.size)
@@ -66,7 +77,8 @@ def pictures(side: int) -> list[np.ndarray]:
 def make_network(arguments: argparse.Namespace, reference: np.ndarray) -> NDPNet:
     """An untrained network of the paper's hidden channels at its width, else of the profile line's."""
     torch.manual_seed(0)
-    network = NDPNet(base_width=arguments.width, ffm_channels=64 if arguments.width >= 64 else 16)
+    channels = 64 if arguments.width >= 64 else 16
+    network = NDPNet(base_width=arguments.width, ffm_channels=channels, anomaly_map=arguments.map)
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     network.set_reference(to_unit(torch.from_numpy(reference[None])))
     return network
@@ -89,8 +101,10 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
         if engine == "openvino":
             model = openvino.Core().read_model(path)
             model = quantised(model, images) if precision == "int8" else model
-            openvino.save_model(model, folder / OPENVINO_GRAPH, compress_to_fp16=False)
-        runs[name] = open_graph(engine, folder, precision=precision, image_size=arguments.size, num_threads=1)
+            # each in a folder of its own: an open engine maps its file, and dies if another is written over it
+            openvino.save_model(model, folder / name / OPENVINO_GRAPH, compress_to_fp16=False)
+        of_engine = folder / name if engine == "openvino" else folder
+        runs[name] = open_graph(engine, of_engine, precision=precision, image_size=arguments.size, num_threads=1)
     return runs
 
 
@@ -107,6 +121,7 @@ def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.nda
     giga_macs = count_giga_macs(arguments, image)
     wall, processor = {name: [] for name in engines}, {name: [] for name in engines}
     peaks = {"fp32": 0.0, "bf16": 0.0, "int8": 0.0}
+    peers: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.peers}
     for round_number in range(1 + arguments.rounds):  # the first one warms up
         for name, run in engines.items():
             started = time.perf_counter(), time.process_time()
@@ -115,7 +130,10 @@ def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.nda
                 wall[name].append(1000 * (time.perf_counter() - started[0]))
                 processor[name].append(1000 * (time.process_time() - started[1]))
         peaks = {precision: max(peak, product_rate(precision)) for precision, peak in peaks.items()}
-    print(f"base width {arguments.width}, {arguments.size} px, {giga_macs:.1f} GMAC, one thread; medians (min to max)")
+        for name in arguments.peers if round_number else ():
+            peers[name].append(time_peer(name, arguments.size))
+    network = f"base width {arguments.width}, {arguments.map}, {arguments.size} px, {giga_macs:.1f} GMAC"
+    print(f"{network}, one thread; medians (min to max)")
     print("peak of matrix products: " + ", ".join(f"{name} {peak:.0f} GMAC/s" for name, peak in peaks.items()))
     print(f"{'engine':14} {'ms of the processor':>28} {'ms passed':>28} {'of eager':>9} {'of peak':>8}")
     first = statistics.median(processor["eager"])
@@ -124,6 +142,19 @@ def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.nda
         peak = peaks[name.split("-")[-1] if "-" in name else "fp32"]
         share = giga_macs / (median / 1000) / peak
         print(f"{name:14} {spread(processor[name]):>28} {spread(wall[name]):>28} {median / first:9.3f} {share:8.0%}")
+    for name, rows in peers.items():
+        of_processor, of_clock = ([1000 * row[key]["p50"] for row in rows] for key in PEER_TIMES)
+        ratio = statistics.median(of_processor) / first
+        print(f"{name:14} {spread(of_processor):>28} {spread(of_clock):>28} {ratio:9.3f}  ({rows[0]['gmac']:.1f} GMAC)")
+
+
+def time_peer(name: str, size: int) -> dict[str, Any]:
+    """One round of a peer. -> what its worker measured."""
+    command = [PEERS_PYTHON, "-m", "worker.speed", name, "--rounds", "1", "--size", str(size)]
+    finished = subprocess.run(command, cwd=PEERS, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        sys.exit(finished.stderr)
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
 @torch.inference_mode()
