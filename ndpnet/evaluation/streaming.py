@@ -112,10 +112,9 @@ class PixelTally:
 
     def table(self) -> PixelTable | None:
         """What intervals are drawn from, a row per image whose pixels count; None without any."""
-        names = PixelTable.__dataclass_fields__
-        return (
-            PixelTable(*(np.stack([getattr(row, name) for row in self.rows]) for name in names)) if self.rows else None
-        )
+        if not self.rows:
+            return None
+        return PixelTable(*(np.stack([getattr(row, name) for row in self.rows]) for name in vars(self.rows[0])))
 
 
 def _keys(anomaly_map: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def overlay(
     if roi is not None:
         level = np.where(roi, level, 0.0)  # nothing is said of what is ignored, whatever the scale
     heat = Image.fromarray(np.minimum(level * 256, 255).astype(np.uint8))  # as matplotlib counts its 256 colours
-    opacity = heat.point([round(255 * MAX_OPACITY * step / 255) for step in range(256)])  # the surface stays visible
+    opacity = heat.point([round(MAX_OPACITY * step) for step in range(256)])  # the surface stays visible
     heat.putpalette(_heat_colours(np.linspace(0.0, 1.0, 256)).tobytes())
     blended = Image.composite(heat.convert("RGB"), Image.fromarray(image), opacity)
     return draw_contours(np.asarray(blended), anomaly_map, threshold=threshold, truth=truth)
