@@ -23,6 +23,7 @@ from ndpnet.data.tiling import Tiling
 from ndpnet.evaluation.evaluate import judge
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.engines.export import export
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.package import read_package, write_config
 from ndpnet.inference.scanning import predict_scan
@@ -212,6 +213,21 @@ def test_scans_whose_maps_are_not_kept_are_judged_alike(name: str, request: pyte
         error = getattr(found, f"{metric}_error")
         assert abs(getattr(found, metric) - run.summary[metric]["value"]) <= error + 1e-9
     assert judged.scores.tolist() == [float(row["score"]) for row in run.rows()]
+
+
+def test_an_exported_engine_says_of_scans_what_torch_says(run: Run, tmp_path: Path) -> None:
+    inputs = {"prepared": run.prepared_dir, "bank": run.prepared_dir.with_name("b")}
+    parity = export(run.model_dir, tmp_path / "model", engine="openvino", precision="fp32", **inputs)
+    assert parity["validation"]["largest_map_difference"] < 1e-5
+    expected = Inspector.load(tmp_path / "model")
+    found = Inspector.load(tmp_path / "model", engine="openvino")
+    assert found.threshold == pytest.approx(expected.threshold, abs=1e-5)
+    paths = sorted((run.data_dir / CATEGORY / "test").rglob("*.png"))
+    assert len({Image.open(path).size for path in paths}) > 1  # of other sizes than the graph's
+    for path in paths:
+        wanted, got = expected.inspect(path), found.inspect(path)
+        np.testing.assert_allclose(got.anomaly_map, wanted.anomaly_map, atol=1e-5)
+        assert got.score == pytest.approx(wanted.score, abs=1e-5)
 
 
 def test_overlays_and_rows_of_a_folder_of_scans(roi_run: Run, tmp_path: Path) -> None:
