@@ -167,7 +167,9 @@ def find_repository(folder: Path) -> Path:
 def find_differences(lock_path: Path, installed: Mapping[str, str] | None = None) -> list[str]:
     """Libraries that are installed in another version than a lock file pins; what is not installed is not used."""
     if installed is None:
-        installed = {_plain(each.metadata["Name"]): each.version for each in metadata.distributions()}
+        # the first on the path is what is imported: setuptools puts old copies of others at its end
+        found_last = reversed(list(metadata.distributions()))
+        installed = {_plain(each.metadata["Name"]): each.version for each in found_last}
     found = []
     for line in lock_path.read_text(encoding="utf-8").splitlines():
         name, _, pinned = line.partition("#")[0].partition(";")[0].strip().partition("==")
