@@ -154,8 +154,9 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
     images, records, masks = prepared.images("test"), prepared.records("test"), prepared.masks()
     is_counted = _is_counted(records, masks, inspector.fitted_roi)
     if not is_counted.all():
-        images = [images[row] for row in np.flatnonzero(is_counted)]
-        masks = None if masks is None else metrics.take_planes(masks, is_counted)
+        rows = np.flatnonzero(is_counted)  # one by one: an array of all would be a copy
+        images = [images[row] for row in rows]
+        masks = None if masks is None else [masks[row] for row in rows]
         records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
     keeps_maps = sum(image.shape[0] * image.shape[1] for image in images) <= max_exact_pixels
     tally = None if keeps_maps or masks is None else PixelTally(inspector.fitted_roi)
