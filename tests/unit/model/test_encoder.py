@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from ndpnet.model.decoder import Decoder, upsample
+from ndpnet.model.decoder import Decoder, doubled, upsample
 from ndpnet.model.encoder import Encoder, layer_channels
 from ndpnet.model.layers import conv_block, make_norm
 
@@ -63,6 +64,17 @@ def test_upsampling_is_bilinear_between_pixel_centres() -> None:
     feats = torch.tensor([[[[0.0, 4.0]]]])
     expected = torch.tensor([[[[0.0, 1.0, 3.0, 4.0], [0.0, 1.0, 3.0, 4.0]]]])
     torch.testing.assert_close(upsample(feats), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 4)])
+def test_what_a_gpu_takes_for_it_has_the_same_values_and_gradient(shape: tuple[int, ...]) -> None:
+    feats = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    expected = F.interpolate(feats, scale_factor=2, mode="bilinear", align_corners=False)
+    upsampled = doubled(doubled(feats, dim=2), dim=3)
+    torch.testing.assert_close(upsampled, expected)
+    weights = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad(each, feats, weights)[0] for each in (upsampled, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_decoder_gives_an_image_from_layers_three_to_five() -> None:
