@@ -93,14 +93,14 @@ def falloff(distance: np.ndarray) -> np.ndarray:
     return 1 - (6 * distance**5 - 15 * distance**4 + 10 * distance**3)
 
 
-def make_composer(profile: str, size: int) -> DefectComposer:
+def make_composer(profile: str, size: int, device: str = "cpu") -> DefectComposer:
     """Over noise, with a small bank of the profile's mix."""
     rng, params = np.random.default_rng(0), load_params(profile=profile)
     num_lines = round(64 * params.synthesis.line_share)
     masks = np.concatenate([blob_masks(rng, 64 - num_lines, size).numpy(), line_masks(rng, num_lines, size).numpy()])
     images, sources = rng.integers(0, 256, (2, 64, size, size, 3), dtype=np.uint8)
     bank, recipe = DefectBank(np.packbits(masks, axis=-1), sources), recipe_of(params, params.train.phase2)
-    return DefectComposer(images, bank, recipe, seed=0, phase=2, device=torch.device("cpu"))
+    return DefectComposer(images, bank, recipe, seed=0, phase=2, device=torch.device(device))
 
 
 def report_wait(size: int, overrides: list[str], folder: Path) -> None:
