@@ -1,4 +1,7 @@
-"""Other maps from the same trained network: those that `model.anomaly_map` can choose, MSFR and SSIM (Table VI)."""
+"""Other maps from the same trained network: those that `model.anomaly_map` can choose, MSFR and SSIM (Table VI).
+
+And `lines_alone`, from no network: what `line_gap` must beat to be worth a training.
+"""
 
 import copy
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from ndpnet.benchmark.variants import OWN
 from ndpnet.inference.engines.engine import MapsAndReconstructions, TorchEngine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.model import NDPNet
+from ndpnet.model.gaps import line_gap
 from ndpnet.model.network import has_filters, pad_to_multiple
 from ndpnet.model.segmentation import NUM_SCALES, filter_map
 
@@ -55,6 +59,7 @@ def structural_difference(_: NDPNet, image: torch.Tensor, reconstruction: torch.
     return 1 - (luminance * contrast).mean(dim=1, keepdim=True)
 
 
+LINES_ALONE = "lines_alone"
 MAPS: dict[str, Scoring] = {"msfr": feature_residual, "ssim": structural_difference}
 
 
@@ -81,19 +86,37 @@ class DifferenceEngine(TorchEngine):
         return filter_map(anomaly_map) if with_filters else anomaly_map, reconstruction[..., :H, :W]
 
 
+class LinesAlone(TorchEngine):
+    """Strengths of lines in the picture itself: `line_gap` to a flat grey instead of a reconstruction."""
+
+    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
+        """See `Engine`."""
+        return self.predict_raw(images)
+
+    def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
+        """See `Engine`."""
+        return self._run(self._map, images)
+
+    def _map(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        grey = torch.full_like(image, 0.5)
+        return line_gap(image, grey, self.network.lines), grey
+
+
 def open_scored(inspector: Inspector, scoring: str) -> Inspector:
     """The inspector whose maps are made by `scoring`; without a threshold where that is not the model's own."""
     if scoring == OWN:
         return inspector
     network, device, tiling = inspector.engine.network, inspector.engine.device, inspector.tiling
-    if scoring in MAPS:
+    if scoring == LINES_ALONE:
+        engine = LinesAlone(network, device)
+    elif scoring in MAPS:
         engine = DifferenceEngine(network, device, scoring)
     else:
         network = copy.copy(network)
         network.anomaly_map = scoring
         engine = TorchEngine(network, device)
     if tiling is not None:
-        tiling = replace(tiling, has_filters=has_filters(scoring))
+        tiling = replace(tiling, has_filters=scoring != LINES_ALONE and has_filters(scoring))
     sizes = {"image_size": inspector.image_size, "tiling": tiling, "roi": inspector.roi}
     scored = Inspector(engine, threshold=None, **sizes)
     scored.package = inspector.package

@@ -26,6 +26,7 @@ PAPER_ABLATIONS = (
 OWN_ABLATIONS = (
     Variant("MSDSM's map", scoring="msdsm"),
     Variant("gap along lines for MSDSM", scoring="line_gap"),
+    Variant("lines without a network", scoring="lines_alone"),
     Variant("softmax_scale 1", ("model.softmax_scale=1",)),
     Variant("softmax_scale 10", ("model.softmax_scale=10",)),
     Variant("softmax_scale 50", ("model.softmax_scale=50",)),

@@ -70,3 +70,14 @@ def test_the_models_own_map_by_its_name(pipeline: Pipeline) -> None:
     image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
     own, named = (open_scored(inspector, scoring).predict(image) for scoring in ("own", "msdsm"))
     np.testing.assert_array_equal(own.anomaly_map, named.anomaly_map)
+
+
+def test_lines_alone_ask_no_network(pipeline: Pipeline) -> None:
+    inspector = Inspector.load(pipeline.model_dir)
+    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
+    scored = open_scored(inspector, "lines_alone")
+    prediction = scored.predict(image)
+    pixels = torch.from_numpy(image / 255.0).float().permute(2, 0, 1)[None]
+    expected = line_gap(pixels, torch.zeros_like(pixels), line_kernels(15))
+    np.testing.assert_allclose(prediction.anomaly_map, expected[0, 0].numpy(), atol=1e-5)
+    assert scored.threshold is None
