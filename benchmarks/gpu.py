@@ -1,6 +1,6 @@
 """What a GPU makes of it: training steps of both phases and inference, against base width, size, batch and precision.
 
-    python benchmarks/gpu.py [--cases 16x256x8 64x256x8 64x256x32] [--steps 30] [--vgg] [-P NAME=VALUE ...]
+    python benchmarks/gpu.py [--cases 16x256x8 64x256x8 64x256x32] [--steps 20] [--vgg] [-P NAME=VALUE ...]
 
 A case is base width, image size and batch. Printed for each phase and precision: images per second of the Trainer's
 own steps, batches composed on the GPU from noise and a small bank of the profile demo, after --warm-up steps (median
@@ -12,6 +12,7 @@ one at a time and in batches.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,19 +22,14 @@ import torch
 from reference_step import PlainVGG
 from synthesis import make_composer
 from torch.utils.flop_counter import FlopCounterMode
-from training_step import METHOD, library_vgg, spread
+from training_step import METHOD, library_vgg, make_trainer, spread, width_overrides
 
 from ndpnet.config import load_params
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.package import make_network
 from ndpnet.model.folding import fold_batch_norms
-from ndpnet.training.checkpoint import Checkpoint
-from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
-from ndpnet.training.phase1 import Phase1
-from ndpnet.training.phase2 import Phase2
 
 CASES = ("16x256x8", "16x256x32", "64x256x8", "64x256x32")
-PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 GPU = "cuda:0"
 SIDE = 8192  # of the matrices whose product is the peak
 
@@ -69,22 +65,15 @@ def main() -> None:
 def train(arguments: argparse.Namespace, case: str, phase: int, precision: str, peak: float) -> str:
     """Steps of one phase."""
     width, size, batch = (int(part) for part in case.split("x"))
-    sizes = [
-        f"model.base_width={width}",
-        f"train.batch_size={batch}",
-        f"model.ffm_channels={64 if width >= 64 else 16}",
-    ]
-    device = ["runtime.accelerator=cuda", f"train.precision={precision}", "train.num_validations=0"]
-    params = load_params(overrides=[*METHOD, *sizes, *device, *arguments.overrides])
-    fabric, composer = make_fabric(params), make_composer("demo", size, device=GPU)
+    how = [f"train.batch_size={batch}", "runtime.accelerator=cuda", f"train.precision={precision}"]
+    params = load_params(overrides=[*METHOD, *width_overrides(width), *how, *arguments.overrides])
+    composer = make_composer("demo", size, device=GPU)
     torch.manual_seed(0)
     network = make_network(params.model).to(GPU)
     network.set_reference(torch.rand(1, 3, size, size, device=GPU))
     vgg = library_vgg(PlainVGG().requires_grad_(False)) if arguments.vgg else None
-    task = (Phase1 if phase == 1 else Phase2)(network, vgg, params.losses)
-    plan = PhasePlan("", params, params.train.phase1 if phase == 1 else params.train.phase2, batch)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(fabric, task, composer, plan, Checkpoint(Path(folder)))
+        trainer = make_trainer(network, vgg, composer, phase, params, Path(folder))
         torch.cuda.reset_peak_memory_stats()
         with FlopCounterMode(display=False) as counter:
             trainer.run_step()
@@ -98,25 +87,20 @@ def train(arguments: argparse.Namespace, case: str, phase: int, precision: str, 
             trainer.pending.clear()
         waits = seconds(lambda: composer.batch(trainer.step, batch), arguments.steps) / arguments.steps
         memory = torch.cuda.max_memory_allocated() / 2**20
-    per_second = sorted(speeds)[len(speeds) // 2]
+    per_second = statistics.median(speeds)
     rate = operations / batch * per_second / 1e12
     return f"{spread(speeds)}, {waits * per_second / batch:.1%}, {memory:.0f}, {rate:.1f}, {rate / peak:.1%}"
 
 
 def infer(width: int, batch: int) -> str:
     """Milliseconds of an image, as the Inspector computes it."""
-    network = make_network(load_params(overrides=widths(width)).model).eval().requires_grad_(False)
+    network = make_network(load_params(overrides=width_overrides(width)).model).eval().requires_grad_(False)
     network = network.to(GPU, memory_format=torch.channels_last)
     network.set_reference(torch.rand(1, 3, 256, 256, device=GPU))
     engine = TorchEngine(fold_batch_norms(network), torch.device(GPU))
     images = torch.randint(0, 256, (batch, 256, 256, 3), dtype=torch.uint8).numpy()
     times = [1000 * seconds(lambda: engine.predict(images)) / batch for _ in range(20)]
     return spread(times[3:])
-
-
-def widths(base: int) -> list[str]:
-    """The overrides of a base width, with the paper's hidden channels at its own."""
-    return [f"model.base_width={base}", f"model.ffm_channels={64 if base >= 64 else 16}"]
 
 
 def seconds(run: Callable[[], object], count: int = 1) -> float:

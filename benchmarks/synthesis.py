@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_step import spread
+from training_step import make_trainer, spread
 
 from ndpnet.config import load_params
 from ndpnet.inference.package import make_network
@@ -26,9 +26,6 @@ from ndpnet.model.denormals import denormals_flushed
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.synthesis.perlin import blob_masks, line_masks
-from ndpnet.training.checkpoint import Checkpoint
-from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
-from ndpnet.training.phase2 import Phase2
 from ndpnet.training.run import recipe_of
 
 COUNT, BATCH = 16, 8
@@ -106,11 +103,9 @@ def make_composer(profile: str, size: int, device: str = "cpu") -> DefectCompose
 def report_wait(size: int, overrides: list[str], folder: Path) -> None:
     """Share of steps of phase 2 that composing takes; batch 8, width 16, no VGG: the quickest steps there are."""
     params = load_params(overrides=overrides)
-    fabric = make_fabric(params)
     network, composer = make_network(params.model), make_composer("demo", size)
     network.set_reference(torch.rand(1, 3, size, size))
-    plan = PhasePlan("phase 2", params, params.train.phase2, len(composer.images))
-    trainer = Trainer(fabric, Phase2(network, None, params.losses), composer, plan, Checkpoint(folder))
+    trainer = make_trainer(network, None, composer, 2, params, folder)
     trainer.run_step()
     waits, steps = [], []
     for _ in range(NUM_STEPS):

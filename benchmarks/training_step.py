@@ -29,9 +29,10 @@ from torch import nn
 
 from ndpnet.config import Params, load_params
 from ndpnet.inference.package import make_network
+from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.perceptual import IMAGENET_MEAN, IMAGENET_STD, VGGFeatures
-from ndpnet.synthesis.compose import Batch
+from ndpnet.synthesis.compose import Batch, DefectComposer
 from ndpnet.synthesis.perlin import blob_masks
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
@@ -102,8 +103,7 @@ def compare(arguments: argparse.Namespace, phase: int, folder: Path) -> None:
 
 def make_steps(arguments: argparse.Namespace, phase: int, folder: Path) -> dict[str, Step]:
     """A step of each variant, in the order in which they take turns."""
-    sizes = [f"model.base_width={arguments.width}", f"train.batch_size={arguments.batch}"]
-    sizes += ["model.ffm_channels=64"] if arguments.width >= 64 else []
+    sizes = [*width_overrides(arguments.width), f"train.batch_size={arguments.batch}"]
     params = load_params(overrides=[*METHOD, *sizes, *arguments.overrides])
     torch.manual_seed(0)
     network, batch = make_network(params.model), make_batch(arguments.batch, arguments.size)
@@ -119,6 +119,11 @@ def make_steps(arguments: argparse.Namespace, phase: int, folder: Path) -> dict[
     }
     wanted = (arguments.memory_of,) if arguments.memory_of else NAMES
     return {name: makers[name]() for name in wanted}
+
+
+def width_overrides(base_width: int) -> list[str]:
+    """The parameters of a base width, with the paper's hidden channels at its own."""
+    return [f"model.base_width={base_width}", *(["model.ffm_channels=64"] if base_width >= 64 else [])]
 
 
 def plain_step(network: PlainNetwork, vgg: PlainVGG | None, batch: Batch, phase: int, params: Params) -> Step:
@@ -147,17 +152,11 @@ def plain_step(network: PlainNetwork, vgg: PlainVGG | None, batch: Batch, phase:
     return step
 
 
-def library_step(
-    network: nn.Module, vgg: PlainVGG | None, batch: Batch, phase: int, params: Params, folder: Path
-) -> Step:
+def library_step(network: NDPNet, vgg: PlainVGG | None, batch: Batch, phase: int, params: Params, folder: Path) -> Step:
     """A step of the library's Trainer."""
-    fabric = make_fabric(params)
     if phase == 2:
         network.set_reference(batch.clean[:1])
-    task = (Phase1 if phase == 1 else Phase2)(network, library_vgg(vgg), params.losses)
-    settings = params.train.phase1 if phase == 1 else params.train.phase2
-    plan = PhasePlan(f"phase {phase}", params, settings, params.train.batch_size)
-    trainer = Trainer(fabric, task, FixedBatch(batch), plan, Checkpoint(folder))
+    trainer = make_trainer(network, library_vgg(vgg), FixedBatch(batch), phase, params, folder)
 
     def step() -> dict[str, torch.Tensor]:
         torch.use_deterministic_algorithms(params.runtime.deterministic)
@@ -166,6 +165,22 @@ def library_step(
         return terms
 
     return step
+
+
+def make_trainer(
+    network: NDPNet,
+    vgg: VGGFeatures | None,
+    composer: DefectComposer | FixedBatch,
+    phase: int,
+    params: Params,
+    folder: Path,
+) -> Trainer:
+    """The library's Trainer of a phase, its checkpoints in a folder."""
+    fabric = make_fabric(params)
+    task = (Phase1 if phase == 1 else Phase2)(network, vgg, params.losses)
+    settings = params.train.phase1 if phase == 1 else params.train.phase2
+    plan = PhasePlan(f"phase {phase}", params, settings, params.train.batch_size)
+    return Trainer(fabric, task, composer, plan, Checkpoint(folder))
 
 
 def library_vgg(vgg: PlainVGG | None) -> VGGFeatures | None:
