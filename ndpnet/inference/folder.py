@@ -19,15 +19,15 @@ from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
 from ndpnet.files import atomic_folder, check_output, hash_of
 from ndpnet.inference import OVERLAY_SUFFIX
-from ndpnet.inference.inspector import Inspector, Verdict
+from ndpnet.inference.inspector import Inspector, Prediction, Verdict
 from ndpnet.inference.overlay import overlay, shrink, write_jpeg
 
 logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
 MAX_OVERLAY_SIDE = 2048  # pixels, of a scan's overlay: one of 8000x8000 would take gigabytes to draw
-MAX_AHEAD = 3  # pictures that are decoded, or drawn, while another one is inspected
-NUM_WRITERS = 2  # threads that draw and compress overlays
+MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
+NUM_WRITERS = 2  # threads that judge, draw and compress
 ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
 COLUMNS = ("path", "verdict", "score", "threshold", "num_regions", "width", "height", "error")
 
@@ -114,60 +114,45 @@ def _finished_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
 def _inspect_all(
     inspector: Inspector, root: Path, paths: list[Path], overlays_of: Path | None
 ) -> Iterator[dict[str, Any]]:
-    """A row per image, in order, once its overlay is written. Decoding, inspecting and drawing go on side by side."""
+    """A row per image, in order, once its overlay is written. This thread predicts; others do all the rest."""
     ahead = 1 if inspector.tiling is not None else MAX_AHEAD  # scans are large
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(NUM_WRITERS) as writers:
-        reads = deque(reader.submit(_read, path) for path in paths[:ahead])
-        written: deque[tuple[dict[str, Any], Future[None] | None]] = deque()
+        reads = deque(reader.submit(_read, inspector, path) for path in paths[:ahead])
+        rows: deque[Future[dict[str, Any]]] = deque()
         for index, path in enumerate(tqdm(paths, "inspect", unit="image", disable=None)):
-            image = reads.popleft().result()
+            read = reads.popleft()
             if index + ahead < len(paths):
-                reads.append(reader.submit(_read, paths[index + ahead]))
-            row, verdict = _inspect_one(inspector, path, image, _name(path, root))
-            drawing = None
-            if overlays_of is not None and verdict is not None:
-                overlay_path = overlays_of / "overlays" / f"{path.relative_to(root)}{OVERLAY_SUFFIX}"
-                drawing = writers.submit(_write_overlay, overlay_path, image, verdict, inspector.tiling is not None)
-            written.append((row, drawing))
-            while len(written) > ahead or (written and _is_done(written[0][1])):
-                yield _finished(*written.popleft())
-        while written:
-            yield _finished(*written.popleft())
+                reads.append(reader.submit(_read, inspector, paths[index + ahead]))
+            name = _name(path, root)
+            try:
+                pixels, fitted = read.result()
+                prediction = inspector.predict(fitted, name=str(path))
+                rows.append(writers.submit(_judged, inspector, name, pixels, prediction, overlays_of))
+            except ValueError as error:
+                logger.error("%s", error)
+                rows.append(writers.submit(dict, path=name, verdict="error", error=str(error)))
+            while len(rows) > ahead or (rows and rows[0].done()):
+                yield rows.popleft().result()
+        while rows:
+            yield rows.popleft().result()
 
 
-def _is_done(drawing: "Future[None] | None") -> bool:
-    return drawing is None or drawing.done()
+def _read(inspector: Inspector, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The picture's pixels, and what the network takes."""
+    pixels = read_image(path)
+    return pixels, inspector.fit(pixels, name=str(path))
 
 
-def _finished(row: dict[str, Any], drawing: "Future[None] | None") -> dict[str, Any]:
-    """The row, once its overlay is on disk; what kept it from there is raised."""
-    if drawing is not None:
-        drawing.result()
-    return row
-
-
-def _read(path: Path) -> np.ndarray | ValueError:
-    try:
-        return read_image(path)
-    except ValueError as error:
-        return error
-
-
-def _inspect_one(
-    inspector: Inspector, path: Path, image: np.ndarray | ValueError, name: str
-) -> tuple[dict[str, Any], Verdict | None]:
-    try:
-        if isinstance(image, ValueError):
-            raise image
-        verdict = inspector.inspect(image, name=str(path))
-    except ValueError as error:
-        logger.error("%s", error)
-        return {"path": name, "verdict": "error", "error": str(error)}, None
-    return {"path": name, "height": image.shape[0], "width": image.shape[1], **_as_row(verdict)}, verdict
-
-
-def _write_overlay(path: Path, image: np.ndarray, verdict: Verdict, is_scan: bool) -> None:
-    write_jpeg(path, _draw(image, verdict, is_scan=is_scan))
+def _judged(
+    inspector: Inspector, name: str, pixels: np.ndarray, prediction: Prediction, overlays_of: Path | None
+) -> dict[str, Any]:
+    """The row of a picture, its overlay being on disk."""
+    height, width = pixels.shape[:2]
+    verdict = inspector.judge(prediction, size=(height, width))
+    if overlays_of is not None:
+        drawn = _draw(pixels, verdict, is_scan=inspector.tiling is not None)
+        write_jpeg(overlays_of / "overlays" / f"{name}{OVERLAY_SUFFIX}", drawn)
+    return {"path": name, "height": height, "width": width, **_as_row(verdict)}
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -134,7 +134,11 @@ class Inspector:
         name = name or (str(image) if isinstance(image, Path) else "the image")
         pixels = _checked(image, name) if isinstance(image, np.ndarray) else read_image(image, name=name)
         prediction = self.predict(self.fit(pixels, name=name), name=name)
-        height, width = pixels.shape[:2]
+        return self.judge(prediction, size=pixels.shape[:2])
+
+    def judge(self, prediction: Prediction, *, size: tuple[int, int]) -> Verdict:
+        """Verdict of a prediction; `size`: the picture's own (height, width)."""
+        height, width = size
         roi = None if self.fitted_roi is None else _scale(self.fitted_roi, height, width)
         anomaly_map = _resize(prediction.anomaly_map, width, height)
         if roi is not None:
