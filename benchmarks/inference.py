@@ -32,7 +32,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.quantise import kept_in_floating_point
-from ndpnet.inference.engines.runtimes import INPUT, ONNX_GRAPH, OPENVINO_GRAPH, load_module, open_graph
+from ndpnet.inference.engines.runtimes import (
+    INPUT,
+    ONNX_GRAPH,
+    OPENVINO_GRAPH,
+    float_type_here,
+    load_module,
+    open_graph,
+)
 from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
@@ -104,7 +111,8 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
             # each in a folder of its own: an open engine maps its file, and dies if another is written over it
             openvino.save_model(model, folder / name / OPENVINO_GRAPH, compress_to_fp16=False)
         of_engine = folder / name if engine == "openvino" else folder
-        runs[name] = open_graph(engine, of_engine, precision=precision, image_size=arguments.size, num_threads=1)
+        float_type = float_type_here(engine, precision)
+        runs[name] = open_graph(engine, of_engine, float_type=float_type, image_size=arguments.size, num_threads=1)
     return runs
 
 

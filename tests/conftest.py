@@ -75,14 +75,15 @@ def trained_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def exported_dir(trained_dir: Path, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained package with engines: onnx-fp32, openvino-fp32, openvino-bf16. Read it, do not write into it."""
+    """The trained package with the engines of `processor.EXPORTS`. Read it, do not write into it."""
+    from processor import EXPORTS
+
     from ndpnet.inference.engines.export import export
 
     out = tmp_path_factory.mktemp("exported") / "model"
     inputs = {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
-    export(trained_dir, out, engine="onnx", precision="fp32", **inputs)
-    for precision in ("fp32", "bf16"):
-        export(out, out, engine="openvino", precision=precision, **inputs)
+    for engine, precision in EXPORTS:
+        export(out if out.exists() else trained_dir, out, engine=engine, precision=precision, **inputs)
     return out
 
 

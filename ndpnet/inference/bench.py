@@ -1,5 +1,6 @@
 """`ndpnet bench`: latency, throughput and memory of every engine of a model, each in a process of its own."""
 
+import logging
 import multiprocessing
 import resource
 import time
@@ -13,6 +14,8 @@ import numpy as np
 from ndpnet.inference.engines import engine_name
 from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.package import read_package
+
+logger = logging.getLogger(__name__)
 
 NUM_WARM, NUM_LEAST = 3, 5  # predictions that are not counted, and how many are at least
 HEADINGS = ("engine", "p50 ms", "p95 ms", "p99 ms", "images/s", "of torch", "peak MiB", "load s", "images")
@@ -33,16 +36,25 @@ class EngineTiming:
 
 
 def bench(model: Path, *, seconds: float, num_threads: int) -> list[EngineTiming]:
-    """Time torch and every engine that the package carries. ValueError: no package, or an engine that cannot run."""
+    """Time torch and every engine that the package carries; one that cannot run here is named in a warning.
+
+    ValueError: no package, or nothing to measure.
+    """
     if seconds <= 0 or num_threads < 1:
         raise ValueError(f"nothing to measure in {seconds:g} seconds on {num_threads} threads (both above 0)")
     package = read_package(model)
     # a new process for each: what one engine allocates or starts must not count against the next
     context = multiprocessing.get_context("spawn")
+    first = engine_name("torch", "fp32")
     timings = []
-    for name in (engine_name("torch", "fp32"), *engine_names(package)):
+    for name in (first, *engine_names(package)):
         with ProcessPoolExecutor(1, mp_context=context) as process:
-            timings.append(process.submit(time_engine, model, name, seconds, num_threads).result())
+            try:
+                timings.append(process.submit(time_engine, model, name, seconds, num_threads).result())
+            except ValueError as error:
+                if name == first:
+                    raise
+                logger.warning("left out: %s", error)
     return timings
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processor import EXPORTS
 from samples import Pipeline, write_params
 
 from ndpnet import steps
@@ -19,7 +20,6 @@ from ndpnet.inference.package import WEIGHTS
 
 pytestmark = pytest.mark.slow
 
-ENGINES = (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 OPTIONS = {"plain_share": 1.0, "plain_contrast": 0.6, "beta_max": 0.0, "edge_softness": 0.0, "surface_jitter": 0.05}
 
 
@@ -50,7 +50,7 @@ def line_run(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Ru
 def line_export(line_run: Run, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package with every engine."""
     out = tmp_path_factory.mktemp("exported") / "model"
-    for engine, precision in ENGINES:
+    for engine, precision in EXPORTS:
         model = out if out.exists() else line_run.model_dir
         export(model, out, prepared=pipeline.prepared_dir, bank=pipeline.bank_dir, engine=engine, precision=precision)
     return out
@@ -79,7 +79,7 @@ def test_threshold_evaluation_and_inspection_are_of_this_map(
     assert (tmp_path / "evaluation" / "report.html").stat().st_size > 100_000
 
 
-@pytest.mark.parametrize(("engine", "precision"), ENGINES)
+@pytest.mark.parametrize(("engine", "precision"), EXPORTS)
 def test_engines_decide_as_torch_does(line_export: Path, pipeline: Pipeline, engine: str, precision: str) -> None:
     """On test pictures, of which the export knows nothing."""
     expected, found = Inspector.load(line_export), Inspector.load(line_export, engine=engine, precision=precision)

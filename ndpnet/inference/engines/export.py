@@ -31,7 +31,13 @@ from ndpnet.inference.engines.parity import (
     excesses,
 )
 from ndpnet.inference.engines.quantise import quantise
-from ndpnet.inference.engines.runtimes import ONNX_GRAPH, OPENVINO_GRAPH, RUNTIME_MODULES, load_module
+from ndpnet.inference.engines.runtimes import (
+    ONNX_GRAPH,
+    OPENVINO_GRAPH,
+    RUNTIME_MODULES,
+    float_type_here,
+    load_module,
+)
 from ndpnet.inference.engines.stored import PARITY, engine_names, open_graph_of, read_engine, write_engine
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
@@ -58,12 +64,13 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
     """Copy a package and add an engine to it. -> its parity.
 
     ValueError in one line, and nothing written: data or bank of another model, an engine beyond the bounds of parity, a
-    missing runtime.
+    missing runtime, or a processor without what it computes in.
     """
     name = engine_name(engine, precision)
     if engine == "torch":
         raise ValueError("every model has the engine torch (export onnx or openvino)")
     load_module(RUNTIME_MODULES[engine])
+    float_type = float_type_here(engine, precision)
     check_output(out, marker=REFERENCE)
     source = _read_source(model, prepared, bank)
     with atomic_folder(out, marker=REFERENCE) as folder:
@@ -72,7 +79,7 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
         shutil.rmtree(engine_dir, ignore_errors=True)
         engine_dir.mkdir(parents=True)
         _write_graph(engine_dir, source, engine, precision)
-        parity = _finish(engine_dir, source, engine, precision)
+        parity = _finish(engine_dir, source, engine, precision, float_type)
     return parity
 
 
@@ -138,16 +145,16 @@ def _inspect_with(engine: Engine, package: ModelPackage, *, roi: np.ndarray | No
     return Inspector(engine, image_size=package.image_size, threshold=None, tiling=package.tiling, roi=roi)
 
 
-def _finish(folder: Path, source: Source, engine: str, precision: str) -> dict[str, Any]:
+def _finish(folder: Path, source: Source, engine: str, precision: str, float_type: str) -> dict[str, Any]:
     """Load what was written, fit its threshold, compare it with torch and write both down. ValueError: not the same."""
     package, torch_inspector = source.package, source.inspector
-    engine_found = open_graph_of(folder, package, engine, precision)
+    engine_found = open_graph_of(folder, package, engine, float_type)
     inspector = _inspect_with(engine_found, package, roi=package.roi())
     inspector.engine_name = folder.name
     threshold = _fit_threshold(inspector, source)
     thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])
     parity = compare(source.answers, ask(inspector, source.images), source.images, thresholds=thresholds)
-    parity |= {"engine": engine, "precision": precision, "bounds": bounds_of(precision)}
+    parity |= {"engine": engine, "precision": precision, "float_type": float_type, "bounds": bounds_of(precision)}
     beyond = excesses(parity, precision)
     if beyond:
         mend = "use another engine" if precision == "fp32" else "use a finer precision"
@@ -158,7 +165,8 @@ def _finish(folder: Path, source: Source, engine: str, precision: str) -> dict[s
     write_json(folder / PARITY, parity)
     names = ("torch", "onnx", RUNTIME_MODULES[engine], *(("nncf",) if precision == "int8" else ()))
     versions = {name: version(name) for name in names}
-    write_engine(folder, package, engine=engine, precision=precision, versions=versions, threshold=threshold)
+    kind = {"engine": engine, "precision": precision, "float_type": float_type}
+    write_engine(folder, package, **kind, versions=versions, threshold=threshold)
     return parity
 
 

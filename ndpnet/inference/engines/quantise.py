@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ndpnet.inference.engines.engine import RunGraph
-from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module, openvino_settings
+from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, float_type_here, load_module, openvino_settings
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ def _as_run(model: Any) -> RunGraph:
     openvino = load_module("openvino")
     compiled = model
     if isinstance(model, openvino.Model):
-        compiled = openvino.compile_model(model, "CPU", openvino_settings("int8", torch.get_num_threads()))
+        settings = openvino_settings(float_type_here("openvino", "int8"), torch.get_num_threads())
+        compiled = openvino.compile_model(model, "CPU", settings)
 
     def run(images: np.ndarray) -> Sequence[np.ndarray]:
         results = compiled({INPUT: images})

@@ -14,6 +14,7 @@ INPUT, OUTPUTS = "images", ["anomaly_map", "reconstruction"]
 ONNX_GRAPH, OPENVINO_GRAPH, OPENVINO_WEIGHTS = "graph.onnx", "graph.xml", "graph.bin"
 GRAPH_FILES = {"onnx": (ONNX_GRAPH,), "openvino": (OPENVINO_GRAPH, OPENVINO_WEIGHTS)}
 RUNTIME_MODULES = {"onnx": "onnxruntime", "openvino": "openvino"}
+OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16"}
 
 
 def load_module(name: str) -> ModuleType:
@@ -26,19 +27,43 @@ def load_module(name: str) -> ModuleType:
         raise ValueError(f"{name} is not installed (run `pip install 'ndpnet[export]'`)") from error
 
 
-def open_graph(engine: str, folder: Path, *, precision: str, image_size: int, num_threads: int) -> RunGraph:
-    """Load the graph of an engine's folder. ValueError in one line: the runtime is missing, or refuses the file."""
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this processor; where it does not it takes fp32, and does not say so."""
+    return "BF16" in load_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def float_type_here(engine: str, precision: str) -> str:
+    """What an engine computes in here, fp32 or bf16; of int8, what is not quantised. ValueError: it cannot."""
+    if engine == "onnx" or precision == "fp32":
+        return "fp32"
+    if has_bf16():
+        return "bf16"
+    if precision == "bf16":
+        raise ValueError("this processor has no bf16 (export on the kind that will run the model, or use fp32)")
+    return "fp32"
+
+
+def open_graph(engine: str, folder: Path, *, float_type: str, image_size: int, num_threads: int) -> RunGraph:
+    """Load the graph of an engine's folder. ValueError in one line: the runtime is missing, or refuses the file.
+
+    float_type: what it was checked in, and must compute in here: fp32 or bf16.
+    """
     runtime = load_module(RUNTIME_MODULES[engine])
+    if float_type == "bf16" and not has_bf16():
+        raise ValueError(
+            f"{folder} was checked in bf16, which this processor does not have (export it on the kind that will run "
+            "it, or use fp32)"
+        )
     path = folder / GRAPH_FILES[engine][0]
     open_with = _open_onnx if engine == "onnx" else _open_openvino
     try:
-        return open_with(runtime, path, precision, image_size, num_threads)
+        return open_with(runtime, path, float_type, image_size, num_threads)
     except Exception as error:  # each runtime raises types of its own
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{RUNTIME_MODULES[engine]} cannot load {path}: {reason} (export the model again)") from error
 
 
-def _open_onnx(runtime: ModuleType, path: Path, precision: str, image_size: int, num_threads: int) -> RunGraph:
+def _open_onnx(runtime: ModuleType, path: Path, float_type: str, image_size: int, num_threads: int) -> RunGraph:
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     options.log_severity_level = 3  # errors
@@ -47,11 +72,11 @@ def _open_onnx(runtime: ModuleType, path: Path, precision: str, image_size: int,
     return lambda images: session.run(OUTPUTS, {INPUT: images})
 
 
-def _open_openvino(runtime: ModuleType, path: Path, precision: str, image_size: int, num_threads: int) -> RunGraph:
+def _open_openvino(runtime: ModuleType, path: Path, float_type: str, image_size: int, num_threads: int) -> RunGraph:
     core = runtime.Core()
     model = core.read_model(path)
     model.reshape([1, image_size, image_size, 3])  # a fixed size is up to 13 % faster
-    compiled = core.compile_model(model, "CPU", openvino_settings(precision, num_threads))
+    compiled = core.compile_model(model, "CPU", openvino_settings(float_type, num_threads))
     request = compiled.create_infer_request()
 
     def run(images: np.ndarray) -> Sequence[np.ndarray]:
@@ -61,10 +86,10 @@ def _open_openvino(runtime: ModuleType, path: Path, precision: str, image_size: 
     return run
 
 
-def openvino_settings(precision: str, num_threads: int) -> dict[str, object]:
-    """How OpenVINO runs a graph. What int8 leaves unquantised runs in bf16 where the processor has it."""
+def openvino_settings(float_type: str, num_threads: int) -> dict[str, object]:
+    """How OpenVINO runs a graph."""
     return {
-        "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+        "INFERENCE_PRECISION_HINT": OPENVINO_TYPES[float_type],
         "INFERENCE_NUM_THREADS": num_threads,
         "NUM_STREAMS": 1,
         "CPU_DENORMALS_OPTIMIZATION": True,

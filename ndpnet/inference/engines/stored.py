@@ -14,8 +14,8 @@ from ndpnet.inference.engines.runtimes import GRAPH_FILES, open_graph
 from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
 
 ENGINE, PARITY = "engine.json", "parity.json"
-FORMAT_VERSION = 1
-ENTRIES = ("engine", "files", "made_from", "precision", "threshold", "versions")
+FORMAT_VERSION = 2
+ENTRIES = ("engine", "files", "float_type", "made_from", "precision", "threshold", "versions")
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class StoredEngine:
         return self.record["threshold"]
 
     def open(self) -> Engine:
-        """Load the graph, with as many threads as torch has."""
-        return open_graph_of(self.folder, self.package, self.record["engine"], self.record["precision"])
+        """Load the graph, with as many threads as torch has. ValueError: not what was checked, on this processor."""
+        return open_graph_of(self.folder, self.package, self.record["engine"], self.record["float_type"])
 
 
-def open_graph_of(folder: Path, package: ModelPackage, engine: str, precision: str) -> Engine:
+def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> Engine:
     """Load the graph in an engine's folder, with as many threads as torch has."""
     size, num_threads = package.image_size, torch.get_num_threads()
-    run = open_graph(engine, folder, precision=precision, image_size=size, num_threads=num_threads)
+    run = open_graph(engine, folder, float_type=float_type, image_size=size, num_threads=num_threads)
     return GraphEngine(run, has_filters=package.tiling is None)
 
 
@@ -61,13 +61,14 @@ def write_engine(
     *,
     engine: str,
     precision: str,
+    float_type: str,
     versions: dict[str, str],
     threshold: dict[str, Any] | None,
 ) -> None:
     """Finish an engine's folder, which has graph and parity already, with its record."""
-    names = (*GRAPH_FILES[engine], PARITY)
-    record = {"engine": engine, "precision": precision, "made_from": made_from(package), "versions": versions}
-    record |= {"threshold": threshold, "files": {name: sha256_of(folder / name) for name in names}}
+    files = {name: sha256_of(folder / name) for name in (*GRAPH_FILES[engine], PARITY)}
+    record = {"engine": engine, "precision": precision, "float_type": float_type, "made_from": made_from(package)}
+    record |= {"versions": versions, "threshold": threshold, "files": files}
     write_json(folder / ENGINE, record | {"format_version": FORMAT_VERSION})
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from processor import EXPORTED_NAMES, EXPORTS, HAS_BF16, NEEDS_BF16
 from safetensors.torch import load_file, save_file
 from samples import Pipeline
 
@@ -26,7 +27,6 @@ from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 
 FP32 = [("onnx", "fp32"), ("openvino", "fp32")]
-EVERY = [*FP32, ("openvino", "bf16")]
 
 
 def parity_of(folder: Path, name: str) -> dict:
@@ -51,7 +51,7 @@ def test_maps_scores_and_verdicts_are_those_of_torch(
     assert {got.is_defective for _, got in verdicts} == {True, False}
 
 
-@pytest.mark.parametrize(("engine", "precision"), EVERY)
+@pytest.mark.parametrize(("engine", "precision"), EXPORTS)
 def test_each_engine_has_a_threshold_of_its_own_from_calibration(
     exported_dir: Path, pipeline: Pipeline, engine: str, precision: str
 ) -> None:
@@ -69,7 +69,7 @@ def test_each_engine_has_a_threshold_of_its_own_from_calibration(
 
 
 def test_parity_is_written_down(exported_dir: Path) -> None:
-    for engine, precision in EVERY:
+    for engine, precision in EXPORTS:
         parity = parity_of(exported_dir, f"{engine}-{precision}")
         assert (parity["training"]["num_images"], parity["validation"]["num_images"]) == (12, 256)
         assert (parity["validation"]["num_defective"], parity["validation"]["are_held_out"]) == (128, True)
@@ -83,17 +83,30 @@ def test_parity_is_written_down(exported_dir: Path) -> None:
         assert image_auroc["torch"] > 0.9
         assert pixel_auroc["torch"] > 0.7
         assert max(abs(image_auroc["difference"]), abs(pixel_auroc["difference"])) <= 0.002
-    bf16 = parity_of(exported_dir, "openvino-bf16")
-    assert bf16["training"]["largest_map_difference"] > 1e-4  # half precision it is
-    assert bf16["bounds"] == {"image_auroc_difference": 0.002, "pixel_auroc_difference": 0.002}
+        assert parity["float_type"] == precision
+
+
+@NEEDS_BF16
+def test_bf16_is_half_precision(exported_dir: Path) -> None:
+    parity = parity_of(exported_dir, "openvino-bf16")
+    assert parity["training"]["largest_map_difference"] > 1e-4
+    assert parity["bounds"] == {"image_auroc_difference": 0.002, "pixel_auroc_difference": 0.002}
+
+
+@pytest.mark.skipif(HAS_BF16, reason="this processor has bf16")
+def test_bf16_is_not_exported_where_openvino_would_compute_in_fp32(
+    exported_dir: Path, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    inputs = {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
+    with pytest.raises(ValueError, match=r"^this processor has no bf16 \(export on the kind that"):
+        export(exported_dir, tmp_path / "out", engine="openvino", precision="bf16", **inputs)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_model_itself_is_untouched_and_the_engines_count(trained_dir: Path, exported_dir: Path) -> None:
     assert model_hash(exported_dir) == model_hash(trained_dir) == package_hash(trained_dir)
     assert package_hash(exported_dir) != package_hash(trained_dir)
-    assert sorted(path.name for path in (exported_dir / "engines").iterdir()) == [
-        "onnx-fp32", "openvino-bf16", "openvino-fp32"
-    ]  # fmt: skip
+    assert sorted(path.name for path in (exported_dir / "engines").iterdir()) == EXPORTED_NAMES
 
 
 def test_the_graph_takes_batches_and_scores_them(exported_dir: Path, pipeline: Pipeline) -> None:
@@ -112,7 +125,7 @@ def test_the_graph_takes_batches_and_scores_them(exported_dir: Path, pipeline: P
 def test_no_path_of_this_machine_is_in_the_files(exported_dir: Path) -> None:
     here = str(Path(torch.__file__).parents[1]).encode(), str(exported_dir.parent).encode(), b"/ndpnet/"
     files = [path for path in (exported_dir / "engines").rglob("*") if path.is_file()]
-    assert len(files) == 11
+    assert len(files) == sum(3 if name.startswith("onnx") else 4 for name in EXPORTED_NAMES)
     assert not [path.name for path in files for text in here if text in path.read_bytes()]
 
 

@@ -1,6 +1,7 @@
 """Engines in a package: found, checked, refitted, carried along."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from processor import EXPORTED_NAMES, EXPORTS, HAS_BF16
 from samples import Pipeline
 from skimage.data import brick
 
@@ -27,15 +29,16 @@ def load(folder: Path, **options: str) -> Inspector:
 
 def test_the_finest_precision_is_taken_if_none_is_named(exported_dir: Path) -> None:
     assert load(exported_dir, engine="openvino").engine_name == "openvino-fp32"
-    assert load(exported_dir, engine="openvino", precision="bf16").engine_name == "openvino-bf16"
     assert Inspector.load(exported_dir).engine_name == "torch-fp32"
+    for engine, precision in EXPORTS:
+        assert load(exported_dir, engine=engine, precision=precision).engine_name == f"{engine}-{precision}"
 
 
 def test_an_engine_that_is_not_there_is_one_line(exported_dir: Path, pipeline: Pipeline) -> None:
     with pytest.raises(ValueError, match=r"^no engine openvino in .*model \(it has none; make it with `ndpnet exp"):
         load(pipeline.model_dir, engine="openvino")
     with pytest.raises(
-        ValueError, match=r"^no engine openvino-int8 in .* \(it has onnx-fp32, openvino-bf16, openvino-fp"
+        ValueError, match=rf"^no engine openvino-int8 in .* \(it has {', '.join(EXPORTED_NAMES)}; make it"
     ):
         load(exported_dir, engine="openvino", precision="int8")
     with pytest.raises(ValueError, match=r"^no engine 'tensorrt' \(one of torch, onnx, openvino\)$"):
@@ -45,21 +48,24 @@ def test_an_engine_that_is_not_there_is_one_line(exported_dir: Path, pipeline: P
 
 
 def test_the_largest_difference_is_in_scores_or_in_aurocs(copy_dir: Path, pipeline: Pipeline) -> None:
+    engines = copy_dir / "engines"
+
     def write(name: str, score: float, auroc: float) -> None:
-        path = copy_dir / "engines" / name / "parity.json"
+        path = engines / name / "parity.json"
         parity = json.loads(path.read_text())
         parity["validation"]["largest_score_difference"] = score
         parity["validation"]["pixel_auroc"]["difference"] = -auroc
         path.write_text(json.dumps(parity))
         record_path = path.with_name("engine.json")
         record = json.loads(record_path.read_text())
-        record["files"]["parity.json"] = sha256_of(path)
+        record |= {"precision": name.split("-")[1], "files": record["files"] | {"parity.json": sha256_of(path)}}
         record_path.write_text(json.dumps(record))
 
     assert largest_difference(read_package(pipeline.model_dir)) is None
     write("onnx-fp32", 3e-3, 0.5)
     assert largest_difference(read_package(copy_dir)) == 3e-3
-    write("openvino-bf16", 0.5, 4e-3)
+    shutil.copytree(engines / "openvino-fp32", engines / "openvino-int8")
+    write("openvino-int8", 0.5, 4e-3)
     assert largest_difference(read_package(copy_dir)) == 4e-3
 
 
@@ -83,7 +89,7 @@ def test_a_damaged_record_is_one_line(copy_dir: Path) -> None:
     record = json.loads(path.read_text())
     refused = {
         "": r"engine\.json is damaged: ",
-        json.dumps(record | {"format_version": 7}): r"has format 7, this ndpnet reads 1 \(export the model again\)$",
+        json.dumps(record | {"format_version": 7}): r"has format 7, this ndpnet reads 2 \(export the model again\)$",
         json.dumps({**record, "files": {}}): r"engine\.json is damaged: it lacks files",
         json.dumps({name: value for name, value in record.items() if name != "threshold"}): r"it lacks threshold",
         json.dumps(record | {"made_from": "0" * 64}): r"was exported from another model \(export this one\)$",
@@ -101,7 +107,7 @@ def test_a_graph_that_the_runtime_refuses_is_one_line(copy_dir: Path) -> None:
         folder = copy_dir / f"engines/{engine}-fp32"
         (folder / name).write_bytes(b"no graph")
         with pytest.raises(ValueError, match=rf"cannot load .*{name}: .* \(export the model again\)$") as caught:
-            open_graph(engine, folder, precision="fp32", image_size=64, num_threads=1)
+            open_graph(engine, folder, float_type="fp32", image_size=64, num_threads=1)
         assert "\n" not in str(caught.value)
 
 
@@ -111,7 +117,7 @@ def test_calibrating_refits_the_engines_too(exported_dir: Path, tmp_path: Path) 
         Image.fromarray(brick()[number * 60 : number * 60 + 90, 200:300]).save(tmp_path / f"good/wall_n{number}_0.png")
     calibrate(exported_dir, tmp_path / "good", tmp_path / "new")
     paths = sorted((tmp_path / "good").iterdir())
-    for engine, precision in (("torch", "fp32"), ("onnx", "fp32"), ("openvino", "bf16")):
+    for engine, precision in (("torch", "fp32"), *EXPORTS):
         inspector = Inspector.load(tmp_path / "new", engine=engine, precision=precision)
         assert inspector.threshold == max(inspector.inspect(path).score for path in paths)
         assert inspector.threshold_record["num_images"] == 6
@@ -134,7 +140,7 @@ def test_evaluation_goes_by_the_engine(exported_dir: Path, pipeline: Pipeline, t
 
 def test_the_hash_is_over_the_engines_files_and_links_are_refused(copy_dir: Path) -> None:
     names = package_files(copy_dir)
-    assert "engines/openvino-bf16/graph.bin" in names
+    assert "engines/openvino-fp32/graph.bin" in names
     assert "config.json" in names
     before = package_hash(copy_dir)
     (copy_dir / "engines/onnx-fp32/parity.json").write_text("{}")
@@ -166,7 +172,7 @@ def test_openvino_reports_nothing_to_its_maker(exported_dir: Path, tmp_path: Pat
 
 def test_bench_times_every_engine(exported_dir: Path) -> None:
     timings = bench(exported_dir, seconds=0.1, num_threads=1)
-    assert [each.engine for each in timings] == ["torch-fp32", "onnx-fp32", "openvino-bf16", "openvino-fp32"]
+    assert [each.engine for each in timings] == ["torch-fp32", *EXPORTED_NAMES]
     for each in timings:
         assert len(each.seconds) >= 5
         assert sum(each.seconds) >= 0.1
@@ -179,3 +185,19 @@ def test_bench_times_every_engine(exported_dir: Path) -> None:
     assert foot == "one image at a time, 1 thread"
     with pytest.raises(ValueError, match="nothing to measure in 0 seconds"):
         bench(exported_dir, seconds=0, num_threads=1)
+
+
+@pytest.mark.skipif(HAS_BF16, reason="this processor has bf16")
+def test_an_engine_checked_in_bf16_does_not_run_in_another_precision(
+    copy_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenVINO would take fp32 and say nothing, with a threshold that was fitted in bf16."""
+    path = copy_dir / "engines/openvino-fp32/engine.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"float_type": "bf16"}))
+    with pytest.raises(ValueError, match=r"openvino-fp32 was checked in bf16, which this processor does not have \("):
+        load(copy_dir, engine="openvino")
+    timings = bench(copy_dir, seconds=0.1, num_threads=1)
+    assert [each.engine for each in timings] == ["torch-fp32", "onnx-fp32"]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("left out: ")
+    assert "openvino-fp32 was checked in bf16" in warning
