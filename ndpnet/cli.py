@@ -218,6 +218,10 @@ def calibrate(
     options = {"group_pattern": group_pattern, "target_rate": false_alarm_rate, "roi_path": roi_path}
     record = refit(model, good_images, out, **options)
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
+    click.echo("the highest scores, and the threshold without that picture (look at them: is each really good?):")
+    for each in record["highest"]:
+        without = "none" if each["value_without"] is None else f"{each['value_without']:.4f}"
+        click.echo(f"  {each['score']:.4f}  {without}  {each['path']}")
 
 
 @main.command("inspect")

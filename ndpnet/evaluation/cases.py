@@ -1,11 +1,14 @@
 """Pictures of single cases for the report: whole images, and of scans a window around the spot that matters."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.report import order_cases, verdict_of
+from ndpnet.files import hash_of
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.overlay import encode_png, panel
 
@@ -18,18 +21,36 @@ WINDOW = 512  # side of what is shown of a scan, in pixels
 
 def write_cases(folder: Path, judged: "Judged", inspector: Inspector, limit: int) -> list[dict[str, Any]]:
     """One panel per case under overlays/, worst first. -> what the report shows of them."""
-    folder.mkdir()
-    threshold = inspector.threshold
-    top = float(np.quantile(judged.scores, SCALE_QUANTILE))
     panels = []
-    for rank, index in enumerate(order_cases(judged.scores, judged.labels, threshold, limit)):
+    for rank, index in enumerate(order_cases(judged.scores, judged.labels, inspector.threshold, limit)):
         record, score = judged.records[index], float(judged.scores[index])
-        verdict = verdict_of(score, bool(judged.labels[index]), threshold)
-        view, place = _view(judged, index, inspector, is_missed=verdict == "missed")
-        caption = f"{record.path}: {verdict}, score {score:.3f}{place}"
-        png = encode_png(panel(**view, threshold=threshold, vmax=top if top > 0 else 1.0, caption=caption))
-        (folder / f"{rank:03d}_{verdict.replace(' ', '-')}_{Path(record.path).stem}.png").write_bytes(png)
-        panels.append({"title": record.path, "score": score, "verdict": verdict, "png": png})
+        verdict = verdict_of(score, bool(judged.labels[index]), inspector.threshold)
+        shown = {"title": record.path, "score": score, "verdict": verdict}
+        path = folder / f"{rank:03d}_{verdict.replace(' ', '-')}_{Path(record.path).stem}.png"
+        panels.append(shown | {"png": _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)})
+    return panels
+
+
+def write_calibration_cases(
+    folder: Path, prepared: PreparedData, judged: "Judged", inspector: Inspector
+) -> list[dict[str, Any]]:
+    """Panels of the good images that the threshold hangs on. -> {title, score, value_without, png}, highest first.
+
+    png: None of images that `prepared` does not have: the model was calibrated on others.
+    """
+    record, panels = inspector.threshold_record or {}, []
+    records, images = prepared.records("calibration"), prepared.images("calibration")
+    is_known = hash_of(sorted(each.sha256 for each in records)) == record.get("data_hash")
+    places = {each.path: index for index, each in enumerate(records)} if is_known else {}
+    for rank, each in enumerate(record.get("highest", [])):  # a package of before has none
+        shown = {"title": each["path"], "score": each["score"], "verdict": "good", "png": None}
+        if each["path"] in places:
+            image = np.asarray(images[places[each["path"]]])
+            prediction = inspector.predict(image, name=each["path"])
+            seen = _Seen(image, prediction.anomaly_map, None, prediction.reconstruction)
+            path = folder / f"{rank}_{Path(each['path']).stem}.png"
+            shown["png"] = _write_panel(path, seen, inspector, judged, shown)
+        panels.append(shown | {"value_without": each["value_without"]})
     return panels
 
 
@@ -39,24 +60,43 @@ def window_around(spot: tuple[int, int], size: tuple[int, int], side: int = WIND
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
 
 
-def _view(judged: "Judged", index: int, inspector: Inspector, *, is_missed: bool) -> tuple[dict[str, Any], str]:
-    """What to draw, and where it lies in a scan. A map that was not kept is computed again."""
-    image = np.asarray(judged.images[index])
-    again = inspector.predict(image) if judged.maps is None else None
-    planes = {
-        "image": image,
-        "anomaly_map": judged.maps[index] if again is None else again.anomaly_map,
-        "truth": None if judged.masks is None else judged.masks[index],
-        "roi": judged.roi,
-    }
-    if again is not None:
-        rebuilt = again.reconstruction
-    else:
-        rebuilt = None if judged.reconstructions is None else judged.reconstructions[index]
-    if rebuilt is not None:
-        return planes | {"reconstruction": rebuilt}, ""
-    spot = _worst_spot(planes["anomaly_map"], planes["truth"] if is_missed else None)
-    window = window_around(spot, planes["anomaly_map"].shape)
+class _Seen(NamedTuple):
+    """An image and what the model says of it."""
+
+    image: np.ndarray  # uint8 (H, W, 3)
+    anomaly_map: np.ndarray  # float32 (H, W)
+    truth: np.ndarray | None  # uint8 (H, W)
+    reconstruction: np.ndarray | None  # uint8 (H, W, 3); None of a scan
+
+
+def _seen(judged: "Judged", index: int, inspector: Inspector) -> _Seen:
+    """A test image. A map that was not kept is computed again."""
+    image, truth = np.asarray(judged.images[index]), None if judged.masks is None else judged.masks[index]
+    if judged.maps is None:
+        again = inspector.predict(image)
+        return _Seen(image, again.anomaly_map, truth, again.reconstruction)
+    rebuilt = None if judged.reconstructions is None else judged.reconstructions[index]
+    return _Seen(image, judged.maps[index], truth, rebuilt)
+
+
+def _write_panel(path: Path, seen: _Seen, inspector: Inspector, judged: "Judged", shown: Mapping[str, Any]) -> bytes:
+    """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}."""
+    view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
+    caption = f"{shown['title']}: {shown['verdict']}, score {shown['score']:.3f}{place}"
+    top = float(np.quantile(judged.scores, SCALE_QUANTILE))
+    png = encode_png(panel(**view, threshold=inspector.threshold, vmax=top if top > 0 else 1.0, caption=caption))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(png)
+    return png
+
+
+def _view(seen: _Seen, roi: np.ndarray | None, inspector: Inspector, *, is_missed: bool) -> tuple[dict[str, Any], str]:
+    """What to draw, and where it lies in a scan."""
+    planes = seen._asdict() | {"roi": roi}
+    if seen.reconstruction is not None:
+        return planes, ""
+    spot = _worst_spot(seen.anomaly_map, seen.truth if is_missed else None)
+    window = window_around(spot, seen.anomaly_map.shape)
     view = {name: None if plane is None else np.ascontiguousarray(plane[window]) for name, plane in planes.items()}
     return view | {"reconstruction": inspector.rebuild(view["image"])}, f", around ({spot[1]}, {spot[0]})"
 

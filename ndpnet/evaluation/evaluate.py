@@ -16,7 +16,7 @@ from ndpnet.config import Params
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import metrics
-from ndpnet.evaluation.cases import write_cases
+from ndpnet.evaluation.cases import write_calibration_cases, write_cases
 from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.report import verdict_of, write_report
 from ndpnet.evaluation.streaming import PixelTally
@@ -65,7 +65,7 @@ def evaluate_package(
     engine: str = "torch",
     precision: str | None = None,
 ) -> dict[str, Any]:
-    """Write the metrics, headline.json, curves and predictions as CSV, table.txt, report.html and overlays/.
+    """Write the metrics, headline.json, curves and predictions as CSV, table.txt, report.html, overlays/, calibration/.
 
     -> the metrics.
     """
@@ -95,13 +95,14 @@ def evaluate_package(
         write_json(folder / "timing.json", timing)
         write_text(folder / "table.txt", format_table(summary) + "\n")
         _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
-        _write_pages(folder, judged, inspector, summary, identity, num_cases=params.evaluation.num_cases)
+        _write_pages(folder, prepared, judged, inspector, summary, identity, num_cases=params.evaluation.num_cases)
     return summary
 
 
 def _write_pages(
     folder: Path,
-    judged: "Judged",
+    prepared: PreparedData,
+    judged: Judged,
     inspector: Inspector,
     summary: dict[str, Any],
     identity: dict[str, str],
@@ -120,6 +121,7 @@ def _write_pages(
         threshold=inspector.threshold_record,
         history=histories,
         panels=write_cases(folder / "overlays", judged, inspector, num_cases),
+        calibration=write_calibration_cases(folder / "calibration", prepared, judged, inspector),
         identity=identity,
         warnings=_warnings(inspector.package),
     )

@@ -46,10 +46,14 @@ def write_report(
     threshold: Mapping[str, Any] | None,
     history: Mapping[str, charts.History],
     panels: Sequence[Mapping[str, Any]],
+    calibration: Sequence[Mapping[str, Any]],
     identity: Mapping[str, str],
     warnings: Sequence[str],
 ) -> None:
-    """Write the report as one HTML file. scores: (N,), labels: bool (N,), panels: {title, score, verdict, png}."""
+    """Write the report as one HTML file. scores: (N,), labels: bool (N,), panels: {title, score, verdict, png}.
+
+    calibration: {title, score, value_without, png} of the good images that the threshold hangs on; png may be None.
+    """
     html = _template().render(
         summary=summary,
         metrics=METRICS,
@@ -59,6 +63,7 @@ def write_report(
         charts=draw_charts(summary, curves, scores, labels, threshold, history),
         types=_types_worst_first(summary["by_defect_type"]),
         cases=[{**panel, **embed_image(panel["png"])} for panel in panels],
+        calibration=[{**panel, **_embed_if_any(panel["png"])} for panel in calibration],
         identity=identity,
         warnings=warnings,
     )
@@ -199,6 +204,10 @@ def embed_image(png: bytes) -> dict[str, Any]:
         if len(jpeg) <= MAX_CASE_BYTES:
             break
     return _data_uri("jpeg", jpeg, size)
+
+
+def _embed_if_any(png: bytes | None) -> dict[str, Any]:
+    return {"uri": None} if png is None else embed_image(png)
 
 
 def _template() -> jinja2.Template:

@@ -10,6 +10,7 @@ import numpy as np
 
 MAX_DENOMINATOR = 10**12  # reads the float 0.01 as the 1/100 that was meant
 MIN_RATE = 1e-6
+NUM_HIGHEST = 6  # calibration images that are named
 
 
 def fit_threshold(scores: np.ndarray, groups: Sequence[str], *, target_rate: float = 0.01) -> dict[str, Any]:
@@ -33,6 +34,23 @@ def fit_threshold(scores: np.ndarray, groups: Sequence[str], *, target_rate: flo
         "units_needed": math.ceil(1 / rate) - 1,
     }
     return {**record, "statement": _statement(record)}
+
+
+def highest_scores(
+    paths: Sequence[str], scores: np.ndarray, groups: Sequence[str], *, target_rate: float
+) -> list[dict[str, Any]]:
+    """The images that the threshold hangs on, highest first: {path, score, value_without}. All: (N,).
+
+    value_without: the threshold if that image had not been there; None of the only one.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    rows = []
+    for index in np.argsort(-scores, kind="stable")[:NUM_HIGHEST]:
+        others = [group for place, group in enumerate(groups) if place != index]
+        fitted = fit_threshold(np.delete(scores, index), others, target_rate=target_rate) if others else None
+        without = None if fitted is None else fitted["value"]
+        rows.append({"path": paths[index], "score": float(scores[index]), "value_without": without})
+    return rows
 
 
 def _conformal_quantile(scores: np.ndarray, groups: Sequence[str], budget: Fraction) -> float:

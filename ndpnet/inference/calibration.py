@@ -15,7 +15,7 @@ from ndpnet.data.manifest import GOOD, FileRecord, Manifest
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
-from ndpnet.evaluation.threshold import fit_threshold
+from ndpnet.evaluation.threshold import fit_threshold, highest_scores
 from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
@@ -41,8 +41,7 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
         inspector.predict(image, name=record.path).score
         for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
     ]
-    hashes = [record.sha256 for record in records]
-    return _set_threshold(folder, scores, [r.group for r in records], hashes, params.evaluation.target_false_alarm_rate)
+    return _set_threshold(folder, scores, records, params.evaluation.target_false_alarm_rate)
 
 
 def calibrate(
@@ -89,9 +88,8 @@ def calibrate(
             write_roi(folder / ROI, roi)
         _replace_calibration(folder, package, records)
         for name in engine_names(package):
-            record = _fit(scores[name], groups, hashes, target_rate)
-            replace_threshold(folder / ENGINES_DIR / name, record)
-        return _set_threshold(folder, scores[inspector.engine_name], groups, hashes, target_rate)
+            replace_threshold(folder / ENGINES_DIR / name, threshold_record(scores[name], records, target_rate))
+        return _set_threshold(folder, scores[inspector.engine_name], records, target_rate)
 
 
 def _every_engine(package: ModelPackage, roi: np.ndarray | None) -> dict[str, Inspector]:
@@ -124,14 +122,18 @@ def _refuse_training_images(package: ModelPackage, paths: Sequence[Path], hashes
 
 
 def _set_threshold(
-    folder: Path, scores: Sequence[float], groups: Sequence[str], hashes: Sequence[str], target_rate: float
+    folder: Path, scores: Sequence[float], records: Sequence[FileRecord], target_rate: float
 ) -> dict[str, Any]:
-    record = _fit(scores, groups, hashes, target_rate)
+    threshold = threshold_record(scores, records, target_rate)
     config = json.loads((folder / CONFIG).read_text())
-    write_config(folder, config | {"threshold": record})
-    return record
+    write_config(folder, config | {"threshold": threshold})
+    return threshold
 
 
-def _fit(scores: Sequence[float], groups: Sequence[str], hashes: Sequence[str], target_rate: float) -> dict[str, Any]:
-    record = fit_threshold(np.asarray(scores), groups, target_rate=target_rate)
-    return record | {"data_hash": hash_of(sorted(hashes))}
+def threshold_record(scores: Sequence[float], records: Sequence[FileRecord], target_rate: float) -> dict[str, Any]:
+    """What a package says of its threshold: the fit, the pictures it hangs on, and the hash of all. scores: (N,)."""
+    scores, groups = np.asarray(scores), [record.group for record in records]
+    paths, hashes = [record.path for record in records], [record.sha256 for record in records]
+    fitted = fit_threshold(scores, groups, target_rate=target_rate)
+    highest = highest_scores(paths, scores, groups, target_rate=target_rate)
+    return fitted | {"highest": highest, "data_hash": hash_of(sorted(hashes))}

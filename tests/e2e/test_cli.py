@@ -81,7 +81,11 @@ def test_calibrate_prints_the_promise(run: Callable[..., Finished], pipeline: Pi
     finished = run("calibrate", pipeline.model_dir, good_dir, "--out", tmp_path / "new", "--false-alarm-rate", 0.2)
     assert (finished.exit_code, finished.error_lines) == (0, [])
     record = json.loads((tmp_path / "new/config.json").read_text())["threshold"]
-    assert finished.stdout == f"threshold {record['value']:.4f} from 6 images\n{record['statement']}\n"
+    first, statement, heading, *highest = finished.stdout.splitlines()
+    assert (first, statement) == (f"threshold {record['value']:.4f} from 6 images", record["statement"])
+    assert heading.startswith("the highest scores, and the threshold without that picture")
+    rows = [(f"{each['score']:.4f}", f"{each['value_without']:.4f}", each["path"]) for each in record["highest"]]
+    assert [tuple(line.split()) for line in highest] == rows
     assert "At most 20.0 % false alarms" in finished.stdout
 
 

@@ -12,6 +12,7 @@ from samples import CATEGORY, NUM_STEPS, Pipeline
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
+from ndpnet.inference.package import read_package
 from ndpnet.training.history import history_of
 
 PACKAGE_FILES = ["config.json", "history_phase1.jsonl", "history_phase2.jsonl", "manifest.json", "reference.png"]
@@ -190,8 +191,12 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
     written = contents(tmp_path / "evaluation")
     tables = {"metrics.json", "headline.json", "timing.json", "table.txt", "predictions.csv", "report.html"}
     tables |= {"roc.csv", "pro.csv", "loss_phase1.csv", "loss_phase2.csv"}
-    assert {name for name in written if not name.startswith("overlays/")} == tables
-    assert len(written) - len(tables) == 6  # evaluation.num_cases
+    assert {name for name in written if not name.startswith(("overlays/", "calibration/"))} == tables
+    assert sum(name.startswith("overlays/") for name in written) == 6  # evaluation.num_cases
+    highest = read_package(pipeline.model_dir).threshold["highest"]
+    shown = [f"calibration/{rank}_{Path(each['path']).stem}.png" for rank, each in enumerate(highest)]
+    assert sorted(name for name in written if name.startswith("calibration/")) == shown
+    assert all(each["path"].encode() in written["report.html"] for each in highest)
     assert json.loads(written["metrics.json"]) == metrics
     assert (metrics["num_good"], metrics["num_defective"], metrics["has_masks"]) == (6, 6, True)
     assert sum(metrics["confusion"].values()) == 12

@@ -175,6 +175,8 @@ def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
     assert run.counts["num_train_tiles"] == len(data.images("train"))
     assert (run.evaluation_dir / "report.html").stat().st_size > 10_000
     assert len(list((run.evaluation_dir / "overlays").iterdir())) == 6
+    highest = read_package(run.model_dir).threshold["highest"]
+    assert len(list((run.evaluation_dir / "calibration").iterdir())) == len(highest) > 0
 
 
 def test_the_package_remembers_the_tiling_and_the_pin(run: Run) -> None:

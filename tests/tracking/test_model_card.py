@@ -68,6 +68,8 @@ def test_the_card_has_the_numbers_of_the_package_and_its_evaluation(package: Mod
         assert metrics[kind][4].startswith("80.0 % (28.4–99.5)")
     assert package.threshold["statement"] in card
     assert f"above {package.threshold['value']}." in card
+    for each in package.threshold["highest"]:
+        assert rows_of(card, "Threshold and its guarantee")[each["path"]][0] == f"{each['score']:.4g}"
     data = rows_of(card, "Data")
     # the ten groups of two pictures each, and the test images
     assert [data[split] for split in ("train", "validation", "calibration", "test")] == [

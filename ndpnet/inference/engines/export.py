@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.threshold import fit_threshold
 from ndpnet.files import atomic_folder, check_output, hash_of, write_json
+from ndpnet.inference.calibration import threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import Engine, GraphEngine, RunGraph
 from ndpnet.inference.engines.graph import write_onnx
@@ -176,8 +176,7 @@ def _fit_threshold(inspector: Inspector, source: Source) -> dict[str, Any] | Non
     if record is None:
         return None
     records, images = source.prepared.records("calibration"), source.prepared.images("calibration")
-    data_hash = hash_of(sorted(each.sha256 for each in records))
-    if data_hash != record["data_hash"]:
+    if hash_of(sorted(each.sha256 for each in records)) != record["data_hash"]:
         raise ValueError(
             f"the model was calibrated on other images than those of {source.prepared.folder} (export the model as "
             "it was trained, then `ndpnet calibrate` the export: that refits its engines, too)"
@@ -186,5 +185,4 @@ def _fit_threshold(inspector: Inspector, source: Source) -> dict[str, Any] | Non
         inspector.predict(image, name=each.path).score
         for image, each in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
     ]
-    fitted = fit_threshold(np.asarray(scores), [each.group for each in records], target_rate=record["target_rate"])
-    return fitted | {"data_hash": data_hash}
+    return threshold_record(scores, records, record["target_rate"])

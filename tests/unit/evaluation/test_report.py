@@ -105,6 +105,10 @@ def write(out_path: Path, **changes: Any) -> str:
         "scores": scores, "labels": labels, "threshold": threshold_record(),
         "history": {"phase1": history(), "phase2": history()},
         "panels": [{"title": "a <i>&\"'.png", "score": 0.25, "verdict": "missed", "png": noise_png(0, 40, 60)}],
+        "calibration": [
+            {"title": "part7 <b>.png", "score": 0.5, "value_without": 0.375, "png": noise_png(1, 40, 60)},
+            {"title": "elsewhere.png", "score": 0.375, "value_without": None, "png": None},
+        ],
         "identity": {"commit": "abc123", "reference image": "good/<1>.png"}, "warnings": ["No perceptual loss: <none>"],
     }  # fmt: skip
     report.write_report(out_path, **{**given, **changes})
@@ -154,6 +158,17 @@ def test_special_characters_are_escaped(html: str) -> None:
     assert 'alt="a &lt;i&gt;&amp;&#34;&#39;.png: missed"' in html
 
 
+def test_good_pictures_that_the_threshold_hangs_on_are_shown(html: str, tmp_path: Path) -> None:
+    page = Page(html)
+    assert "part7 <b>.png" in page.text
+    assert "score 0.5; threshold without it 0.375" in page.text
+    assert "score 0.375; threshold without it none" in page.text
+    assert page.tags.count("img") == 2  # a test case, and the one of the two that is at hand
+    without = Page(write(tmp_path / "report.html", calibration=[]))
+    assert "hangs on" not in without.text
+    assert without.tags.count("img") == 1
+
+
 def test_warnings_come_before_the_answers(html: str) -> None:
     text = Page(html).text
     assert text.index("No perceptual loss: <none>") < text.index("Does it find defects?")
@@ -166,7 +181,8 @@ def test_same_input_gives_the_same_bytes(html: str, tmp_path: Path) -> None:
 
 
 def test_nothing_known_still_gives_a_report(tmp_path: Path) -> None:
-    nothing = {"curves": {"roc": None, "pro": None}, "history": {}, "panels": [], "identity": {}, "warnings": []}
+    nothing = {"curves": {"roc": None, "pro": None}, "history": {}, "identity": {}}
+    nothing |= {"panels": [], "calibration": [], "warnings": []}
     for scores, labels in [(np.ones(3), np.ones(3, dtype=bool)), (np.zeros(0), np.zeros(0, dtype=bool))]:
         given = {**nothing, "summary": empty_summary(), "threshold": None, "scores": scores, "labels": labels}
         page = Page(write(tmp_path / "empty.html", **given))

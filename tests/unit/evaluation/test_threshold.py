@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndpnet.evaluation.threshold import fit_threshold
+from ndpnet.evaluation.threshold import fit_threshold, highest_scores
 
 
 def singletons(count: int) -> list[str]:
@@ -145,3 +145,20 @@ def test_bad_input_is_refused() -> None:
     for rate in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match="target_rate is"):
             fit_threshold(np.arange(3.0), singletons(3), target_rate=rate)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 30), st.integers(1, 6), st.sampled_from([0.05, 0.2, 0.5]), st.integers(0, 5))
+def test_the_highest_scores_and_what_the_threshold_would_be_without_each(
+    count: int, num_units: int, rate: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores, groups = rng.integers(0, 20, count) / 8, [f"part{unit}" for unit in rng.integers(0, num_units, count)]
+    paths = [f"{index}.png" for index in range(count)]
+    rows = highest_scores(paths, scores, groups, target_rate=rate)
+    assert [row["score"] for row in rows] == sorted(scores, reverse=True)[:6]
+    for row in rows:
+        index = paths.index(row["path"])
+        others = [place for place in range(count) if place != index]
+        left = fit_threshold(scores[others], [groups[place] for place in others], target_rate=rate)
+        assert (row["score"], row["value_without"]) == (scores[index], left["value"])

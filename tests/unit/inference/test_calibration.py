@@ -88,6 +88,24 @@ def test_groups_and_the_target_rate_decide_what_is_promised(pipeline: Pipeline, 
     assert half["value"] == scores[6]
 
 
+def test_the_pictures_that_the_threshold_hangs_on(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    """Calibrating once more without the first of them gives the threshold that was foretold."""
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "all", target_rate=0.1)
+    inspector = Inspector.load(pipeline.model_dir)
+    scores = {path.name: inspector.inspect(path).score for path in good_dir.iterdir()}
+    expected = sorted(scores.items(), key=lambda item: -item[1])[:6]
+    assert [(each["path"], each["score"]) for each in record["highest"]] == expected
+    first, second, *_ = record["highest"]
+    (good_dir / first["path"]).unlink()
+    without = calibrate(pipeline.model_dir, good_dir, tmp_path / "without", target_rate=0.1)
+    assert without["value"] == first["value_without"] == second["score"] < record["value"]
+    assert second["value_without"] == record["value"]
+    for path in sorted(good_dir.iterdir())[1:]:
+        path.unlink()
+    (only,) = calibrate(pipeline.model_dir, good_dir, tmp_path / "only")["highest"]
+    assert only["value_without"] is None
+
+
 def test_calibrating_in_place_and_again_gives_the_same_bytes(
     pipeline: Pipeline, good_dir: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +133,8 @@ def test_images_the_model_was_only_calibrated_on_are_welcome(pipeline: Pipeline,
         for group in ("p08", "p11", "p17"):
             shutil.copy(pipeline.data_dir / f"wall/train/good/wall_{group}_{shot}.png", good_dir)
     record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern=r"_(p\d+)_")
+    for each in record["highest"]:
+        each["path"] = f"train/good/{each['path']}"  # as they are called in the folder of the category
     assert record == config_of(pipeline.model_dir)["threshold"]
     old, new = (read_package(folder).manifest() for folder in (pipeline.model_dir, tmp_path / "new"))
     assert sorted(each.sha256 for each in new.files) == sorted(each.sha256 for each in old.files)

@@ -61,7 +61,9 @@ def test_each_engine_has_a_threshold_of_its_own_from_calibration(
     groups = [record.group for record in prepared.records("calibration")]
     of_torch = read_package(exported_dir).threshold
     expected = fit_threshold(scores, groups, target_rate=0.01)
-    assert inspector.threshold_record == expected | {"data_hash": of_torch["data_hash"]}
+    highest = inspector.threshold_record["highest"]
+    assert [each["score"] for each in highest] == sorted(scores, reverse=True)[:6]
+    assert inspector.threshold_record == expected | {"data_hash": of_torch["data_hash"], "highest": highest}
     assert inspector.threshold == expected["value"]
     if precision == "bf16":
         assert inspector.threshold != of_torch["value"]
