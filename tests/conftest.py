@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from samples import CATEGORY, Pipeline, write_category, write_params
 from servers import S3Server
 
@@ -20,6 +21,8 @@ def pytest_configure() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["NDPNET_TRACKING"] = "off"  # but where a test switches it on
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    settings.register_profile("any machine", deadline=None)  # a slow one fails no test
+    settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

@@ -52,7 +52,7 @@ def test_pro_equals_brute_force(levels: int, max_fpr: float) -> None:
         assert metrics.pro_auc(maps, masks, max_fpr) == pytest.approx(brute_force_pro(maps, masks, max_fpr), abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     hnp.arrays(np.float32, SHAPE, elements=st.floats(-4, 4, width=16)),
     hnp.arrays(bool, SHAPE),
@@ -68,7 +68,7 @@ def test_pixel_metrics_equal_their_definitions(maps: np.ndarray, masks: np.ndarr
     assert both == (metrics.pixel_auroc(maps, masks), metrics.pro_auc(maps, masks, max_fpr))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hnp.arrays(np.int8, 30, elements=st.integers(0, 9)), hnp.arrays(bool, 30))
 def test_image_auroc_with_ties_equals_scikit_learn(scores: np.ndarray, labels: np.ndarray) -> None:
     if labels.all() or not labels.any():

@@ -37,7 +37,7 @@ def realistic(count: int = 20, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return rng.beta(2, 8, masks.shape).astype(np.float32) * 0.7 + 0.25 * masks, masks
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     hnp.arrays(np.float64, SHAPE, elements=st.floats(-1e3, 1e3) | st.floats(0.5, 0.501)),
     hnp.arrays(bool, SHAPE),

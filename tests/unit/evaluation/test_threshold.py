@@ -14,7 +14,7 @@ def singletons(count: int) -> list[str]:
     return [f"part{index}" for index in range(count)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 5))
 def test_singletons_give_the_kth_smallest(num_scores: int, per_mille: int, seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 60, num_scores) / 8  # with ties
@@ -147,7 +147,7 @@ def test_bad_input_is_refused() -> None:
             fit_threshold(np.arange(3.0), singletons(3), target_rate=rate)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 30), st.integers(1, 6), st.sampled_from([0.05, 0.2, 0.5]), st.integers(0, 5))
 def test_the_highest_scores_and_what_the_threshold_would_be_without_each(
     count: int, num_units: int, rate: float, seed: int

@@ -181,7 +181,7 @@ def test_an_encrypted_zip_is_refused(packed_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_an_archive_cut_anywhere_is_an_error(tmp_path: Path, ending: str, share: float) -> None:
     folder = tmp_path / "packed"
@@ -200,7 +200,7 @@ def test_an_archive_cut_anywhere_is_an_error(tmp_path: Path, ending: str, share:
         unpack(whole, out)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 5000), value=st.integers(0, 255))
 def test_a_damaged_byte_never_writes_outside(tmp_path: Path, position: int, value: int) -> None:
     stream = io.BytesIO()
