@@ -43,7 +43,7 @@ def write_calibration_cases(
     is_known = hash_of(sorted(each.sha256 for each in records)) == record.get("data_hash")
     places = {each.path: index for index, each in enumerate(records)} if is_known else {}
     for rank, each in enumerate(record.get("highest", [])):  # a package of before has none
-        shown = {"title": each["path"], "score": each["score"], "verdict": "good", "png": None}
+        shown = {"title": each["path"], "score": each["score"], "verdict": "calibration", "png": None}
         if each["path"] in places:
             image = np.asarray(images[places[each["path"]]])
             prediction = inspector.predict(image, name=each["path"])

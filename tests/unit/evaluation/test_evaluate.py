@@ -4,11 +4,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from samples import Pipeline
+from samples import Pipeline, write_picture
+from skimage.data import brick
 
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import evaluate
 from ndpnet.inference import Inspector
+from ndpnet.inference.calibration import calibrate
 
 
 def test_without_kept_maps_it_says_the_same_to_within_the_stated_error(
@@ -42,3 +44,15 @@ def test_as_many_pixels_as_it_may_keep_are_exact(pipeline: Pipeline) -> None:
     left = evaluate.judge(prepared, inspector, max_exact_pixels=12 * 64 * 64 - 1)
     assert left.maps is left.reconstructions is None
     assert (left.scores == kept.scores).all()
+
+
+def test_calibration_pictures_that_are_not_at_hand_are_named(pipeline: Pipeline, tmp_path: Path) -> None:
+    good_dir, model_dir = tmp_path / "good", tmp_path / "model"
+    for number in range(3):
+        write_picture(good_dir / f"new_{number}.png", brick()[number * 90 : number * 90 + 80, 300:396])
+    highest = calibrate(pipeline.model_dir, good_dir, model_dir)["highest"]
+    evaluate.evaluate_package(pipeline.prepared_dir, model_dir, tmp_path / "evaluation", pipeline.params, {})
+    report = (tmp_path / "evaluation/report.html").read_text(encoding="utf-8")
+    assert sorted(each["path"] for each in highest) == ["new_0.png", "new_1.png", "new_2.png"]
+    assert all(each["path"] in report for each in highest)
+    assert not (tmp_path / "evaluation/calibration").exists()
