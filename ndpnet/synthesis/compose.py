@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from ndpnet.synthesis.bank import DefectBank
 
 FILLING = ("source_gain", "source_bias", "is_grey", "plain_contrast", "is_dark", "is_plain", "beta", "softness")
 FAINTEST = 0.3  # part of a crack, of its depth
+SAMPLES_AT_ONCE = 64  # on a GPU, where launching takes longer than computing: the batches of several steps
 
 
 class Batch(NamedTuple):
@@ -89,11 +90,23 @@ class DefectComposer:
             window_sums(torch.ones(1, self.patch_size, self.patch_size, dtype=torch.uint8)).to(device).view(-1)
         )
         self.epoch, self.order = -1, np.empty(0, dtype=int)  # the shuffled epoch in use
+        self.samples_at_once = SAMPLES_AT_ONCE if device.type == "cuda" else 0
+        self.at_once: tuple[Any, list[Batch]] = (None, [])  # the batches of several steps, and of which
 
     def batch(self, step: int, batch_size: int, *, rank: int = 0, num_ranks: int = 1) -> Batch:
         """This process's share of the global batch of a step; `batch_size` is global."""
         samples = range(rank, batch_size, num_ranks)
-        return self.compose([self.draw(step, batch_size, sample) for sample in samples])
+        num_steps = max(1, self.samples_at_once // len(samples))
+        if num_steps == 1:
+            return self.compose([self.draw(step, batch_size, sample) for sample in samples])
+        # groups begin at the same steps in whatever process: sums may depend on what they are computed with
+        group, place = divmod(step, num_steps)
+        if self.at_once[0] != (group, batch_size, rank, num_ranks):
+            steps = range(group * num_steps, (group + 1) * num_steps)
+            every = self.compose([self.draw(each, batch_size, sample) for each in steps for sample in samples])
+            batches = zip(*(values.split(len(samples)) for values in every), strict=True)
+            self.at_once = (group, batch_size, rank, num_ranks), [Batch(*each) for each in batches]
+        return self.at_once[1][place]
 
     def draw(self, step: int, batch_size: int, sample: int) -> SampleDraw:
         """The random numbers of one sample: a function of (seed, phase, step, sample) alone."""

@@ -289,6 +289,19 @@ def test_ranks_share_the_batch_of_one_process(num_ranks: int) -> None:
         assert_same(part, Batch(whole.clean[chosen], whole.defective[chosen], whole.mask[chosen]))
 
 
+def test_several_steps_at_once_give_the_batches_of_each() -> None:
+    """As on a GPU; in whatever order they are asked for, and from whichever step on."""
+    settings = {"defect_free_share": 0.3, "plain_share": 0.5, "edge_softness": 1.0, "surface_jitter": 0.1}
+    one, several, later = (make_composer(num_cracks=2, **settings) for _ in range(3))
+    several.samples_at_once = later.samples_at_once = 27  # three steps of eight
+    for step in (0, 1, 2, 3, 7, 6, 2):
+        assert_same(one.batch(step, 8), several.batch(step, 8))
+    for step in (4, 5, 6):
+        assert_same(one.batch(step, 8), later.batch(step, 8))
+    assert_same(one.batch(6, 4), later.batch(6, 4))
+    assert_same(one.batch(6, 8, rank=1, num_ranks=2), later.batch(6, 8, rank=1, num_ranks=2))
+
+
 def test_every_epoch_visits_every_image_once() -> None:
     composer = make_composer()  # ten images, batches of four: epochs begin within a batch
     visited = [composer.draw(step, 4, sample).image for step in range(15) for sample in range(4)]
