@@ -1,4 +1,4 @@
-"""Is this machine fit to train: libraries, sources, data, room, GPU, tracking server."""
+"""Is this machine fit to train and inspect: libraries, sources, data, room, GPU, engines, tracking server."""
 
 import base64
 import shutil
@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +34,8 @@ class Check:
 
 def check_machine(folder: Path = Path()) -> Iterator[Check]:
     """Yield the checks of this machine and of the sources in `folder`, one by one: some ask a server."""
-    checks = (_check_libraries, _check_git, _check_data, _check_disk, _check_memory, _check_gpu, _check_tracking)
-    for check in checks:
+    checks = (_check_libraries, _check_git, _check_data, _check_disk, _check_memory, _check_gpu, _check_engines)
+    for check in (*checks, _check_tracking):
         name = check.__name__.removeprefix("_check_")
         yield attempt(name, lambda check=check: check(folder))
 
@@ -156,6 +157,14 @@ def _check_gpu(folder: Path) -> Check:
         return Check("gpu", "ok", "none: training runs on the CPU")
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return Check("gpu", "ok", ", ".join(names))
+
+
+def _check_engines(folder: Path) -> Check:
+    from ndpnet.inference.engines.runtimes import RUNTIME_MODULES, has_bf16, load_module
+
+    names = [load_module(name).__name__ for name in RUNTIME_MODULES.values()]  # ValueError: not installed
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return Check("engines", "ok", f"{versions}; {'bf16, too' if has_bf16() else 'no bf16 on this processor'}")
 
 
 def _check_tracking(folder: Path) -> Check:

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 FLUSH_STEPS = 16  # losses stay on the device that long
 LAST_RATE = 0.01  # of the cosine schedule
+WITHOUT_BF16 = ("NO AVX", "AVX2")  # processors as torch calls them
 
 Validate = Callable[[NDPNet], dict[str, float]]
 
@@ -214,7 +215,13 @@ def make_fabric(params: Params) -> Fabric:
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("runtime.accelerator is cuda, but no CUDA device is visible (use auto or cpu)")
     processes = fabric_processes(runtime.devices)
-    return Fabric(accelerator=runtime.accelerator, precision=params.train.precision, **processes)
+    fabric = Fabric(accelerator=runtime.accelerator, precision=params.train.precision, **processes)
+    capability = torch.backends.cpu.get_cpu_capability()
+    if params.train.precision == "bf16-mixed" and fabric.device.type == "cpu" and capability in WITHOUT_BF16:
+        logger.warning(
+            "this processor (%s) has no bf16: train.precision 32-true takes a fraction of the time", capability
+        )
+    return fabric
 
 
 def _averaged(network: NDPNet, decay: float) -> AveragedModel | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from http_servers import Answer, Request, serving
+from processor import HAS_BF16
 from repositories import Repository
 
 from ndpnet import doctor
@@ -26,7 +27,9 @@ def checks_of(folder: Path) -> dict[str, Check]:
 
 def test_a_sound_machine_passes(repository: Repository) -> None:
     checks = checks_of(repository.folder)
-    assert set(checks) == {"libraries", "git", "data", "disk", "memory", "gpu", "tracking"}
+    assert set(checks) == {"libraries", "git", "data", "disk", "memory", "gpu", "engines", "tracking"}
+    assert checks["engines"].verdict == "ok"
+    assert ("no bf16" in checks["engines"].found) == (not HAS_BF16)
     assert (checks["git"].verdict, checks["git"].found[-7:]) == ("ok", ", clean")
     assert (checks["data"].verdict, checks["data"].found[:20]) == ("ok", "as pinned: data.dvc:")
     assert not has_failed(checks.values())

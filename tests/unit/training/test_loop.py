@@ -252,6 +252,15 @@ def test_features_computed_twice_change_no_bit(
     assert_same_bits(kept, again)
 
 
+def test_bf16_on_a_processor_without_it_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Five times slower than fp32 on such a one; nothing is said where it pays, or of fp32."""
+    has_none = torch.backends.cpu.get_cpu_capability() in ("NO AVX", "AVX2")
+    for precision, is_warned in (("32-true", False), ("bf16-mixed", has_none)):
+        caplog.clear()
+        make_fabric(load_params(overrides=[f"train.precision={precision}", "runtime.accelerator=cpu"]))
+        assert ("has no bf16" in caplog.text) == is_warned
+
+
 def test_a_phase_in_bf16_resumes_bit_for_bit(pipeline: Pipeline, tmp_path: Path) -> None:
     weights = steps_of(pipeline, tmp_path / "one", "train.precision=bf16-mixed", phase=2)
     first = make_trainer(pipeline, tmp_path / "two", "train.precision=bf16-mixed", phase=2)
