@@ -34,7 +34,7 @@ def write_cases(folder: Path, judged: "Judged", inspector: Inspector, limit: int
 def write_calibration_cases(
     folder: Path, prepared: PreparedData, judged: "Judged", inspector: Inspector
 ) -> list[dict[str, Any]]:
-    """Panels of the good images that the threshold hangs on. -> {title, score, value_without, png}, highest first.
+    """Panels of the good images that the threshold hangs on, too. -> {title, score, value_without, png}, highest first.
 
     png: None of images that `prepared` does not have: the model was calibrated on others.
     """
@@ -48,7 +48,7 @@ def write_calibration_cases(
             image = np.asarray(images[places[each["path"]]])
             prediction = inspector.predict(image, name=each["path"])
             seen = _Seen(image, prediction.anomaly_map, None, prediction.reconstruction)
-            path = folder / f"{rank}_{Path(each['path']).stem}.png"
+            path = folder / f"calibration_{rank}_{Path(each['path']).stem}.png"
             shown["png"] = _write_panel(path, seen, inspector, judged, shown)
         panels.append(shown | {"value_without": each["value_without"]})
     return panels

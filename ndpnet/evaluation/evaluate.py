@@ -65,7 +65,7 @@ def evaluate_package(
     engine: str = "torch",
     precision: str | None = None,
 ) -> dict[str, Any]:
-    """Write the metrics, headline.json, curves and predictions as CSV, table.txt, report.html, overlays/, calibration/.
+    """Write the metrics, headline.json, curves and predictions as CSV, table.txt, report.html and overlays/.
 
     -> the metrics.
     """
@@ -121,7 +121,7 @@ def _write_pages(
         threshold=inspector.threshold_record,
         history=histories,
         panels=write_cases(folder / "overlays", judged, inspector, num_cases),
-        calibration=write_calibration_cases(folder / "calibration", prepared, judged, inspector),
+        calibration=write_calibration_cases(folder / "overlays", prepared, judged, inspector),
         identity=identity,
         warnings=_warnings(inspector.package),
     )

@@ -191,11 +191,11 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
     written = contents(tmp_path / "evaluation")
     tables = {"metrics.json", "headline.json", "timing.json", "table.txt", "predictions.csv", "report.html"}
     tables |= {"roc.csv", "pro.csv", "loss_phase1.csv", "loss_phase2.csv"}
-    assert {name for name in written if not name.startswith(("overlays/", "calibration/"))} == tables
-    assert sum(name.startswith("overlays/") for name in written) == 6  # evaluation.num_cases
+    assert {name for name in written if not name.startswith("overlays/")} == tables
+    assert sum(name.startswith("overlays/0") for name in written) == 6  # evaluation.num_cases
     highest = read_package(pipeline.model_dir).threshold["highest"]
-    shown = [f"calibration/{rank}_{Path(each['path']).stem}.png" for rank, each in enumerate(highest)]
-    assert sorted(name for name in written if name.startswith("calibration/")) == shown
+    shown = [f"overlays/calibration_{rank}_{Path(each['path']).stem}.png" for rank, each in enumerate(highest)]
+    assert sorted(name for name in written if name.startswith("overlays/calibration_")) == shown
     assert all(each["path"].encode() in written["report.html"] for each in highest)
     assert json.loads(written["metrics.json"]) == metrics
     assert (metrics["num_good"], metrics["num_defective"], metrics["has_masks"]) == (6, 6, True)

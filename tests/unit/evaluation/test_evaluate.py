@@ -55,4 +55,4 @@ def test_calibration_pictures_that_are_not_at_hand_are_named(pipeline: Pipeline,
     report = (tmp_path / "evaluation/report.html").read_text(encoding="utf-8")
     assert sorted(each["path"] for each in highest) == ["new_0.png", "new_1.png", "new_2.png"]
     assert all(each["path"] in report for each in highest)
-    assert not (tmp_path / "evaluation/calibration").exists()
+    assert not list((tmp_path / "evaluation/overlays").glob("calibration_*"))
