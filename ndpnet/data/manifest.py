@@ -1,6 +1,7 @@
 """The identity of one category's data: every file with its hash, group, split and defect type."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ class Manifest:
         if unknown:
             raise ValueError(f"the manifest {path} names the split {unknown[0]!r} (run `ndpnet prepare` again)")
         return manifest
+
+
+def content_hash(records: Iterable[FileRecord]) -> str:
+    """What pictures show, whatever they are called: the sha256 over their sorted content hashes."""
+    return hash_of(sorted(record.sha256 for record in records))
 
 
 def _record(*, tiles: list[list[int]], **fields: Any) -> FileRecord:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.report import order_cases, verdict_of
-from ndpnet.files import hash_of
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.overlay import encode_png, panel
 
@@ -40,7 +40,7 @@ def write_calibration_cases(
     """
     record, panels = inspector.threshold_record or {}, []
     records, images = prepared.records("calibration"), prepared.images("calibration")
-    is_known = hash_of(sorted(each.sha256 for each in records)) == record.get("data_hash")
+    is_known = content_hash(records) == record.get("data_hash")
     places = {each.path: index for index, each in enumerate(records)} if is_known else {}
     for rank, each in enumerate(record.get("highest", [])):  # a package of before has none
         shown = {"title": each["path"], "score": each["score"], "verdict": "calibration", "png": None}

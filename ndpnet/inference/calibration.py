@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from ndpnet.config import Params
 from ndpnet.data.images import read_image
-from ndpnet.data.manifest import GOOD, FileRecord, Manifest
+from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.evaluation.threshold import fit_threshold, highest_scores
-from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of
+from ndpnet.files import atomic_folder, check_output, sha256_of
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
@@ -133,7 +133,7 @@ def _set_threshold(
 def threshold_record(scores: Sequence[float], records: Sequence[FileRecord], target_rate: float) -> dict[str, Any]:
     """What a package says of its threshold: the fit, the pictures it hangs on, and the hash of all. scores: (N,)."""
     scores, groups = np.asarray(scores), [record.group for record in records]
-    paths, hashes = [record.path for record in records], [record.sha256 for record in records]
+    paths = [record.path for record in records]
     fitted = fit_threshold(scores, groups, target_rate=target_rate)
     highest = highest_scores(paths, scores, groups, target_rate=target_rate)
-    return fitted | {"highest": highest, "data_hash": hash_of(sorted(hashes))}
+    return fitted | {"highest": highest, "data_hash": content_hash(records)}

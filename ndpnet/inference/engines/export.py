@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import atomic_folder, check_output, hash_of, write_json
+from ndpnet.files import atomic_folder, check_output, write_json
 from ndpnet.inference.calibration import threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import Engine, GraphEngine, RunGraph
@@ -176,7 +177,7 @@ def _fit_threshold(inspector: Inspector, source: Source) -> dict[str, Any] | Non
     if record is None:
         return None
     records, images = source.prepared.records("calibration"), source.prepared.images("calibration")
-    if hash_of(sorted(each.sha256 for each in records)) != record["data_hash"]:
+    if content_hash(records) != record["data_hash"]:
         raise ValueError(
             f"the model was calibrated on other images than those of {source.prepared.folder} (export the model as "
             "it was trained, then `ndpnet calibrate` the export: that refits its engines, too)"
