@@ -201,14 +201,17 @@ def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str
 @click.argument("model", type=FolderPath)
 @click.argument("good_images", type=FolderPath)
 @folder_option("--out", "Model package to write.")
-@click.option("--group-pattern", default="", help="Regex on file names: what was photographed together.")
+@click.option(
+    "--group-pattern",
+    help='Regex on file names: what was photographed together; that of the model if left out, "" = none.',
+)
 @click.option("--false-alarm-rate", type=float, help="Target rate; that of the model if left out.")
 @click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
 def calibrate(
     model: Path,
     good_images: Path,
     out: Path,
-    group_pattern: str,
+    group_pattern: str | None,
     false_alarm_rate: float | None,
     roi_path: Path | None,
 ) -> None:

@@ -15,7 +15,9 @@ def group_of(path: str, pattern: str) -> str:
         raise ValueError(f"group pattern {pattern!r} is no regular expression: {error} (mend it)") from error
     found = match and (match.group(1) if match.re.groups else match.group())
     if not found:
-        raise ValueError(f"group pattern {pattern!r} finds no group in {path} (mend the pattern or rename the file)")
+        raise ValueError(
+            f"group pattern {pattern!r} finds no group in {path} (another pattern, '' for none, or rename the file)"
+        )
     return found
 
 

@@ -17,7 +17,9 @@ def fit_threshold(scores: np.ndarray, groups: Sequence[str], *, target_rate: flo
     """Threshold record: P(new good image of a new unit scores > value) <= guaranteed_rate. scores, groups: (N,).
 
     Each image of unit k weighs 1/((K+1) N_k) and infinity 1/(K+1); the value is the (1 - target_rate) quantile. With
-    one image per unit it is the ceil((n+1)(1-target_rate))-th smallest score. ValueError: no or non-finite scores.
+    one image per unit it is the ceil((n+1)(1-target_rate))-th smallest score. unit_rate: the same promise for the
+    highest score of a new unit; of K units at hand k exceed the value, so a new one does with (k+1)/(K+1).
+    ValueError: no or non-finite scores.
     """
     scores = _check(scores, groups, target_rate)
     rate = Fraction(target_rate).limit_denominator(MAX_DENOMINATOR)
@@ -29,6 +31,8 @@ def fit_threshold(scores: np.ndarray, groups: Sequence[str], *, target_rate: flo
         "value": value,
         "target_rate": float(target_rate),
         "guaranteed_rate": float(target_rate) if is_enough else 1.0 / (num_units + 1),
+        "unit_rate": (len({group for group, score in zip(groups, scores, strict=True) if score > value}) + 1)
+        / (num_units + 1),
         "num_units": num_units,
         "num_images": int(scores.size),
         "units_needed": math.ceil(1 / rate) - 1,
@@ -84,9 +88,17 @@ def _statement(record: dict[str, Any]) -> str:
         best, needed = _percent(record["guaranteed_rate"]), record["units_needed"]
         return f"No guarantee for {target}: {units} can guarantee {best} at best; {needed} would do."
     return (
-        f"At most {target} false alarms on new good images, fitted on {units} "
+        f"At most {target} false alarms on new good images{_of_units(record)}, fitted on {units} "
         "(marginal over calibration draws, while the line stays as it was)."
     )
+
+
+def _of_units(record: dict[str, Any]) -> str:
+    """The promise for who counts units, if they have several images."""
+    if record["num_images"] == record["num_units"]:
+        return ""
+    per_unit = record["num_images"] / record["num_units"]
+    return f" and on {_percent(record['unit_rate'])} of new good units of {per_unit:.3g} images"
 
 
 def _percent(rate: float) -> str:

@@ -49,16 +49,19 @@ def calibrate(
     good_images: Path,
     out: Path,
     *,
-    group_pattern: str = "",
+    group_pattern: str | None = None,
     target_rate: float | None = None,
     roi_path: Path | None = None,
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
-    `roi_path`: a picture, white where the new package inspects. ValueError: no images, an unreadable one, one that
-    the model was trained on, or that the region does not fit.
+    `group_pattern`: what was photographed together, by its file name; None: as in the package. `roi_path`: a picture,
+    white where the new package inspects. ValueError: no images, an unreadable one, one that the model was trained on,
+    that the pattern finds no group in, or that the region does not fit.
     """
     package = read_package(model)
+    if group_pattern is None:
+        group_pattern = package.config["params"]["data"]["group_pattern"]
     if target_rate is None:
         target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
     check_output(out, marker=REFERENCE)

@@ -132,7 +132,7 @@ def no_bucket_name(folder: Path) -> list[object]:
         (other_layout, "no Kolektor data in {folder}/wall: neither kosNN folders nor train with NNNNN_GT.png"),
         (orphan_mask, "ground_truth/cut/001_mask.png has no picture (remove the mask or add the picture)"),
         (missing, "no folder or archive {folder}/none (check the path)"),
-        (no_such_group, "finds no group in x.png (mend the pattern or rename the file)"),
+        (no_such_group, "finds no group in x.png (another pattern, '' for none, or rename the file)"),
         (over_a_thesis, "will not replace folder {folder}/out: it has other content and no import.json (choose"),
         (no_bucket_name, "is no address on S3"),
     ],

@@ -45,7 +45,7 @@ def test_group_is_the_capture_group_or_the_match_or_the_path() -> None:
 
 
 def test_the_pattern_sees_the_stem_alone() -> None:
-    with pytest.raises(ValueError, match=r"finds no group in train/good/007.png \(mend the pattern"):
+    with pytest.raises(ValueError, match=r"finds no group in train/good/007.png \(another pattern"):
         group_of("train/good/007.png", "good|png")
     with pytest.raises(ValueError, match="is no regular expression"):
         group_of("a.png", "(")

@@ -49,10 +49,10 @@ def test_as_many_pixels_as_it_may_keep_are_exact(pipeline: Pipeline) -> None:
 def test_calibration_pictures_that_are_not_at_hand_are_named(pipeline: Pipeline, tmp_path: Path) -> None:
     good_dir, model_dir = tmp_path / "good", tmp_path / "model"
     for number in range(3):
-        write_picture(good_dir / f"new_{number}.png", brick()[number * 90 : number * 90 + 80, 300:396])
+        write_picture(good_dir / f"new_p{number}_0.png", brick()[number * 90 : number * 90 + 80, 300:396])
     highest = calibrate(pipeline.model_dir, good_dir, model_dir)["highest"]
     evaluate.evaluate_package(pipeline.prepared_dir, model_dir, tmp_path / "evaluation", pipeline.params, {})
     report = (tmp_path / "evaluation/report.html").read_text(encoding="utf-8")
-    assert sorted(each["path"] for each in highest) == ["new_0.png", "new_1.png", "new_2.png"]
+    assert sorted(each["path"] for each in highest) == [f"new_p{number}_0.png" for number in range(3)]
     assert all(each["path"] in report for each in highest)
     assert not list((tmp_path / "evaluation/overlays").glob("calibration_*"))

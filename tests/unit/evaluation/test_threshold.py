@@ -162,3 +162,36 @@ def test_the_highest_scores_and_what_the_threshold_would_be_without_each(
         others = [place for place in range(count) if place != index]
         left = fit_threshold(scores[others], [groups[place] for place in others], target_rate=rate)
         assert (row["score"], row["value_without"]) == (scores[index], left["value"])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("num_units", [50, 199])
+def test_what_is_promised_per_unit_is_kept(num_units: int, share: float) -> None:
+    """Units of 6 images that look alike: the highest of a new unit exceeds the threshold as often as stated."""
+    rng, stated, seen, groups = (
+        np.random.default_rng(0),
+        [],
+        [],
+        np.repeat(np.arange(num_units), 6).astype(str).tolist(),
+    )
+
+    def units(count: int) -> np.ndarray:
+        return rng.standard_normal((count, 1)) * share**0.5 + rng.standard_normal((count, 6)) * (1 - share) ** 0.5
+
+    for _ in range(60):
+        record = fit_threshold(units(num_units).ravel(), groups, target_rate=0.05)
+        stated.append(record["unit_rate"])
+        seen.append((units(400).max(axis=1) > record["value"]).mean())
+    spread = np.std(seen) / 60**0.5
+    assert np.mean(seen) <= np.mean(stated) + 3 * spread
+    assert np.mean(seen) >= 0.75 * np.mean(stated)
+
+
+def test_who_counts_units_is_told_what_is_promised_for_them() -> None:
+    scores, groups = np.arange(80.0), [f"part{index // 2}" for index in range(80)]
+    record = fit_threshold(scores, groups, target_rate=0.05)
+    assert (record["value"], record["unit_rate"]) == (77.0, 2 / 41)  # two images of one unit lie above
+    assert record["statement"].startswith(
+        "At most 5.0 % false alarms on new good images and on 4.9 % of new good units of 2 images, fitted on 40 "
+    )
+    assert "units of" not in fit_threshold(scores, singletons(80), target_rate=0.05)["statement"]

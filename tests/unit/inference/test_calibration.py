@@ -25,7 +25,7 @@ def good_dir(tmp_path: Path) -> Path:
     good_dir.mkdir()
     for number in range(12):
         crop = brick()[number * 30 : number * 30 + 90, 200:300]
-        Image.fromarray(crop).save(good_dir / f"wall_n{number // 3}_{number}.png")
+        Image.fromarray(crop).save(good_dir / f"wall_p{number // 3}_{number}.png")
     return good_dir
 
 
@@ -74,14 +74,16 @@ def test_a_new_package_differs_in_threshold_and_calibration_pictures_alone(
 
 
 def test_groups_and_the_target_rate_decide_what_is_promised(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
-    single = calibrate(pipeline.model_dir, good_dir, tmp_path / "single", target_rate=0.1)
+    single = calibrate(pipeline.model_dir, good_dir, tmp_path / "single", group_pattern="", target_rate=0.1)
     assert (single["num_units"], single["guaranteed_rate"], single["units_needed"]) == (12, 0.1, 9)
     assert single["statement"].startswith("At most 10.0 % false alarms on new good images, fitted on 12 independent")
-    grouped = calibrate(pipeline.model_dir, good_dir, tmp_path / "grouped", group_pattern=r"_(n\d)_", target_rate=0.1)
+    grouped = calibrate(
+        pipeline.model_dir, good_dir, tmp_path / "grouped", target_rate=0.1
+    )  # by the package's own pattern
     assert (grouped["num_units"], grouped["num_images"], grouped["guaranteed_rate"]) == (4, 12, 0.2)
     assert grouped["statement"].startswith("No guarantee for 10.0 %: 4 independent calibration units can guarantee 20")
     # the 12th smallest of 12 is what ceil(13 * 0.9) asks for; half the time the 7th would do
-    half = calibrate(pipeline.model_dir, good_dir, tmp_path / "half", target_rate=0.5)
+    half = calibrate(pipeline.model_dir, good_dir, tmp_path / "half", group_pattern="", target_rate=0.5)
     inspector = Inspector.load(pipeline.model_dir)
     scores = sorted(inspector.inspect(path).score for path in good_dir.iterdir())
     assert single["value"] == scores[11]
@@ -143,17 +145,17 @@ def test_images_the_model_was_only_calibrated_on_are_welcome(pipeline: Pipeline,
 def test_bad_folders_are_one_line_and_leave_nothing(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
-    shutil.copy(good_dir / "wall_n0_0.png", tmp_path / "broken")
-    (tmp_path / "broken" / "x.png").write_bytes((good_dir / "wall_n0_0.png").read_bytes()[:500])
+    shutil.copy(good_dir / "wall_p0_0.png", tmp_path / "broken")
+    (tmp_path / "broken" / "x_p0_.png").write_bytes((good_dir / "wall_p0_0.png").read_bytes()[:500])
     for name, message in {
         "none": "no file or folder .*none",
         "empty": "no images under .*empty",
-        "broken": r"cannot read .*broken/x\.png",
+        "broken": r"cannot read .*broken/x_p0_\.png",
     }.items():
         with pytest.raises(ValueError, match=message):
             calibrate(pipeline.model_dir, tmp_path / name, tmp_path / "new")
     for options, message in (
-        ({"group_pattern": "(lamp)"}, "finds no group in wall_n0_0.png"),
+        ({"group_pattern": "(lamp)"}, "finds no group in wall_p0_0.png"),
         ({"group_pattern": "("}, "is no regular expression"),
         ({"target_rate": 0.0}, "target_rate is 0.0: choose one"),
         ({"target_rate": 1.5}, "target_rate is 1.5: choose one"),
@@ -203,7 +205,7 @@ def test_a_region_that_cannot_be_used_leaves_no_package(pipeline: Pipeline, good
     for name, message in {
         "none.png": r"^no file .*none\.png \(check the path of the region of interest\)$",
         "black.png": r"black\.png is all black",
-        "tall.png": r"wall_n0_0\.png has 100x90 pixels, the region of interest 30x90, of another aspect",
+        "tall.png": r"wall_p0_0\.png has 100x90 pixels, the region of interest 30x90, of another aspect",
     }.items():
         with pytest.raises(ValueError, match=message):
             calibrate(pipeline.model_dir, good_dir, tmp_path / "new", roi_path=tmp_path / name)

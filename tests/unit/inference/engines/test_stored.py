@@ -114,7 +114,7 @@ def test_a_graph_that_the_runtime_refuses_is_one_line(copy_dir: Path) -> None:
 def test_calibrating_refits_the_engines_too(exported_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "good").mkdir()
     for number in range(6):
-        Image.fromarray(brick()[number * 60 : number * 60 + 90, 200:300]).save(tmp_path / f"good/wall_n{number}_0.png")
+        Image.fromarray(brick()[number * 60 : number * 60 + 90, 200:300]).save(tmp_path / f"good/wall_p{number}_0.png")
     calibrate(exported_dir, tmp_path / "good", tmp_path / "new")
     paths = sorted((tmp_path / "good").iterdir())
     for engine, precision in (("torch", "fp32"), *EXPORTS):
