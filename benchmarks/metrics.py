@@ -8,7 +8,7 @@ median and maximum over the rounds. Then, for every count, both ways in a proces
 libraries and the time of all, with the differences of the streamed values from the exact ones beside the errors that
 they state. A map is made when it is needed: the exact
 way must keep them all, so it goes to 2,000; the stream keeps none. `evaluate` is what the step of that name does with
-more images than that: the stream, and a few kB per image that intervals are drawn from; its time is with 300 draws.
+more images than that: the stream, and a few kB per image that intervals are computed from; its time is with intervals.
 """
 
 import argparse

@@ -154,7 +154,6 @@ class EvaluationConfig(Section):
     """Metrics, threshold and report."""
 
     target_false_alarm_rate: Annotated[float, Field(gt=0, lt=1)]
-    num_bootstrap: Positive
     num_cases: Positive
 
 
@@ -164,14 +163,13 @@ Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "preci
 class PromotionConfig(Section):
     """What a version must show before it becomes champion."""
 
-    tolerances: Annotated[dict[Metric, NotNegative], Field(min_length=1)]
+    tolerances: Annotated[dict[Metric, NotNegative | Literal["auto"]], Field(min_length=1)]
     floors: dict[Metric, Fraction]
     false_alarm_budget: Fraction
     false_alarm_bound: Literal["point", "upper"]
     max_type_drop: NotNegative
     max_latency_ratio: Annotated[float, Field(gt=0)]
     max_export_difference: NotNegative
-    num_bootstrap: Annotated[int, Field(ge=2)]
 
     @model_validator(mode="after")
     def _floors_are_of_chosen_metrics(self) -> "PromotionConfig":

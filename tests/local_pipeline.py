@@ -17,7 +17,7 @@ from ndpnet.config import PARAMS_PATH
 
 SOURCES = Path(ndpnet.__file__).parents[1]
 RUN = (*NDPNET, "pipeline", "run", "--local")
-LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0, "num_bootstrap": 20}
+LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0}
 
 
 def make_project(folder: Path) -> Repository:

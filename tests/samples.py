@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
         "phase1": {"epochs": 4, "learning_rate": 0.001},
         "phase2": {"epochs": 4, "learning_rate": 0.001},
     },
-    "evaluation": {"target_false_alarm_rate": 0.01, "num_bootstrap": 20, "num_cases": 6},
+    "evaluation": {"target_false_alarm_rate": 0.01, "num_cases": 6},
     "runtime": {"accelerator": "cpu", "checkpoint_seconds": 0, "log_seconds": 0},
     "profiles": {"demo": {}},
 }

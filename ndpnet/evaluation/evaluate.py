@@ -48,6 +48,15 @@ class Judged:
     num_left_out: int  # further test images, whose whole defect lies outside
     seconds_per_image: float
 
+    @property
+    def peaks(self) -> np.ndarray | None:
+        """(N,): highest anomaly inside each mask, NaN where that is empty; None without masks."""
+        if self.tally is not None:
+            return np.array(self.tally.peaks)
+        if self.masks is None or self.maps is None:
+            return None
+        return metrics.peaks_inside(*metrics.check_maps(self.maps, self.masks, self.roi), self.roi)
+
     def planes(self) -> dict[str, Any]:
         """What pixel metrics are computed from, as `summarise` takes it."""
         if self.maps is None:  # the masks are still there, to draw
@@ -82,8 +91,6 @@ def evaluate_package(
         scores=judged.scores,
         threshold=threshold,
         **judged.planes(),
-        seed=params.seed,
-        num_draws=params.evaluation.num_bootstrap,
     )
     summary["notes"] += _notes(prepared, package, judged.num_left_out)
     summary["model_hash"] = package.model_hash
@@ -213,13 +220,16 @@ def _curves(judged: Judged) -> dict[str, Any]:
 
 
 def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> None:
+    """overlap: whether what exceeds the threshold meets the defect; empty without one, its mask or a threshold."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "defect_type", "group", "score", "threshold", "verdict"])
-    for record, score, label in zip(judged.records, judged.scores, judged.labels, strict=True):
+    writer.writerow(["path", "defect_type", "group", "score", "threshold", "verdict", "overlap"])
+    shown = "" if threshold is None else repr(threshold)
+    peaks = np.full(len(judged.records), np.nan) if judged.peaks is None else judged.peaks
+    for record, score, label, peak in zip(judged.records, judged.scores, judged.labels, peaks, strict=True):
         verdict = verdict_of(float(score), bool(label), threshold)
-        shown = "" if threshold is None else repr(threshold)
-        writer.writerow([record.path, record.defect_type, record.group, repr(float(score)), shown, verdict])
+        overlap = "" if threshold is None or np.isnan(peak) else str(bool(peak > threshold)).lower()
+        writer.writerow([record.path, record.defect_type, record.group, repr(float(score)), shown, verdict, overlap])
     write_text(path, text.getvalue())
 
 

@@ -49,6 +49,14 @@ def inside(mask: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
     return mask if roi is None else mask & roi
 
 
+def peaks_inside(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> np.ndarray:
+    """Highest value of each map inside its mask, NaN where that is empty. maps, masks: (N, H, W) -> (N,)."""
+    defects = [inside(mask, roi) for mask in masks]
+    return np.array(
+        [each[defect].max() if defect.any() else np.nan for each, defect in zip(maps, defects, strict=True)]
+    )
+
+
 def select_pixels(maps: Planes, chosen: Planes) -> np.ndarray:
     """The chosen pixels of all maps in one array, image by image. maps: (N, H, W), chosen: bool -> (P,)."""
     counts = [np.count_nonzero(each) for each in chosen]

@@ -27,8 +27,9 @@ METRICS = {
     "pixel_auroc": ("Pixel AUROC", "the same for pairs of one defective and one sound pixel"),
     "pro_auc": ("PRO", "how completely each defect is marked, a small one counting as much as a large one"),
     "recall": ("Defects found", "share of the defective images that the threshold flags"),
+    "recall_overlap": ("Found in place", "the same, if what the threshold marks also touches the defect; needs masks"),
     "precision": ("Alarms that are right", "share of the flagged images that are defective, in this test set's mix"),
-    "f1": ("F1", "balance of the two shares above"),
+    "f1": ("F1", "balance of defects found and alarms that are right"),
     "false_alarm_rate": ("False alarms", "share of the good images that the threshold flags"),
 }  # fmt: skip
 
@@ -108,11 +109,6 @@ def percent(interval: Interval, *, with_interval: bool = True) -> str:
     if not with_interval or not (math.isfinite(low) and math.isfinite(high)):
         return value
     return f"{value} ({100 * low:.1f}–{100 * high:.1f})"
-
-
-def upper_limit_of_none(total: int) -> float:
-    """Largest rate that zero events among `total` leave possible at 95 % confidence: 1 - 0.05^(1/n)."""
-    return 1.0 - (1.0 - CONFIDENCE) ** (1.0 / total)
 
 
 def lead_sentence(summary: Summary) -> str:
@@ -231,7 +227,14 @@ def _detection_answer(summary: Summary) -> dict[str, Any]:
         missed = confusion["false_negative"]
         answer["answer"] = f"{confusion['true_positive']} of {summary['num_defective']} found"
         answer["rate"] = summary["recall"]
-        answer["details"] = [f"{missed} missed." if missed else _none_seen("None missed", summary["num_defective"])]
+        answer["details"] = [
+            f"{missed} missed."
+            if missed
+            else _none_seen("None missed", summary["num_defective"], 1 - summary["recall"]["low"])
+        ]
+        if summary["recall_overlap"] is not None:
+            in_place = percent(summary["recall_overlap"], with_interval=False)
+            answer["details"].append(f"{in_place} found in place: the mark touches the defect.")
     elif auroc is not None:
         answer["answer"] = f"{percent(auroc, with_interval=False)} ranked right"
         answer["rate"] = auroc
@@ -253,7 +256,7 @@ def _false_alarm_answer(summary: Summary, threshold: Mapping[str, Any] | None) -
         answer["answer"] = f"{false} of {good} good images"
         answer["rate"] = summary["false_alarm_rate"]
         answer["scale"] = _round_scale([promised, *(answer["rate"] or {}).values()])
-        answer["details"] = [] if false else [_none_seen("None seen", good)]
+        answer["details"] = [] if false else [_none_seen("None seen", good, summary["false_alarm_rate"]["high"])]
     else:
         answer["details"] = [
             "Not measured: no threshold." if confusion is None else "Not measured: no good test image."
@@ -280,8 +283,8 @@ def _round_scale(rates: Sequence[float | None]) -> float:
     return next((end for end in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if end >= widest), 1.0)
 
 
-def _none_seen(words: str, total: int) -> str:
-    return f"{words} among {total}; the true rate may still be up to {_rate(upper_limit_of_none(total))}."
+def _none_seen(words: str, total: int, highest_rate: float) -> str:
+    return f"{words} among {total}; the true rate may still be up to {_rate(highest_rate)}."
 
 
 def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> list[tuple[bool, str]]:

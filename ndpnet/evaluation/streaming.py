@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ndpnet.evaluation.bootstrap import PixelTable, pixel_row
 from ndpnet.evaluation.metrics import (
     MAX_FPR,
     Curve,
@@ -19,8 +18,10 @@ from ndpnet.evaluation.metrics import (
     inside,
     label_regions,
     partial_area,
+    peaks_inside,
     thin_curve,
 )
+from ndpnet.evaluation.weighted import PixelTable, pixel_row
 
 KEY_BITS = 20  # sign, exponent and 11 bits of the fraction
 NUM_BINS = 1 << KEY_BITS
@@ -92,12 +93,14 @@ class PixelTally:
         self.roi = roi
         self.streams: dict[str, PixelStream] = {}
         self.has_truth: list[bool] = []  # by image: its pixels count
+        self.peaks: list[float] = []  # by image: highest anomaly inside its mask, NaN without one
         self.rows: list[PixelTable] = []  # of the images whose pixels count
 
     def add(self, anomaly_map: np.ndarray, mask: np.ndarray, defect_type: str, *, is_good: bool) -> None:
         """Count the next image, unless it is defective and its mask is empty. (H, W), bool (H, W)."""
         mask = np.asarray(mask).astype(bool)
         self.has_truth.append(is_good or bool(inside(mask, self.roi).any()))
+        self.peaks += peaks_inside(anomaly_map[None], mask[None], self.roi).tolist()
         if self.has_truth[-1]:
             self.streams.setdefault(defect_type, PixelStream()).add(anomaly_map, mask, roi=self.roi)
             self.rows.append(pixel_row(anomaly_map, mask, GRID, roi=self.roi))
@@ -111,7 +114,7 @@ class PixelTally:
         return merged
 
     def table(self) -> PixelTable | None:
-        """What intervals are drawn from, a row per image whose pixels count; None without any."""
+        """What intervals are computed from, a row per image whose pixels count; None without any."""
         if not self.rows:
             return None
         return PixelTable(*(np.stack([getattr(row, name) for row in self.rows]) for name in vars(self.rows[0])))

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ndpnet.evaluation import bootstrap, metrics
+from ndpnet.evaluation import intervals, metrics, weighted
 from ndpnet.evaluation.streaming import PixelTally
 
 GOOD = "good"
-MAX_PIXEL_DRAWS = 300
-MIN_UNITS = 5  # fewer independent units than this cannot show the spread between units
-MIN_DRAWS = 2
+MIN_UNITS = 5  # fewer independent units than this can hardly show the spread between units
 HEADLINE = {
     "image_auroc": "image ROCAUC",
     "pixel_auroc": "pixel ROCAUC",
@@ -20,6 +18,7 @@ HEADLINE = {
     "f1": "F1",
     "precision": "precision",
     "recall": "recall",
+    "recall_overlap": "recall by overlap",
     "false_alarm_rate": "false alarms",
 }
 
@@ -38,10 +37,9 @@ class ScoredImages:
     roi: np.ndarray | None
     tally: PixelTally | None  # in the place of maps and masks: of too many images to keep them
     has_truth: np.ndarray  # (N,) bool: the pixels of this image count
-    table: bootstrap.PixelTable | None
+    peaks: np.ndarray | None  # (N,): highest anomaly inside the mask, NaN without one; None without masks and maps
+    table: weighted.PixelTable | None
     threshold: float | None
-    seed: int
-    num_draws: int
 
     @property
     def has_masks(self) -> bool:
@@ -53,14 +51,15 @@ class ScoredImages:
         """(N,) bool, True = defective."""
         return self.types != GOOD
 
-    def bounds(
-        self, statistic: bootstrap.Statistic, rows: np.ndarray, num_draws: int | None = None
-    ) -> bootstrap.Bounds | None:
-        """Bootstrap interval of a statistic over the images `rows`, a bool mask (N,)."""
-        num_draws = self.num_draws if num_draws is None else num_draws
-        return bootstrap.bootstrap_interval(
-            statistic, self.groups[rows], self.labels[rows], num_draws=num_draws, seed=self.seed
-        )
+    @property
+    def calls(self) -> np.ndarray:
+        """(N,) bool: called defective."""
+        return self.scores > self.threshold
+
+    @property
+    def overlaps(self) -> np.ndarray:
+        """(N,) bool: called defective, and what exceeds the threshold meets the defect."""
+        return self.calls & (self.peaks > self.threshold)
 
 
 def summarise(
@@ -74,32 +73,29 @@ def summarise(
     masks: metrics.Planes | None = None,
     roi: np.ndarray | None = None,
     tally: PixelTally | None = None,
-    seed: int = 0,
-    num_draws: int = 1000,
 ) -> dict[str, Any]:
     """The contents of metrics.json. groups, types ("good" = defect-free), scores: (N,); maps, masks: (N, H, W).
 
     With a tally of the images' pixels instead of maps and masks pixel metrics are within an error that a note states.
-    Maps and masks may be of any mix of sizes; only pixels inside `roi`, bool (H, W), count. Intervals are 95 %
-    bootstraps over groups; recall and false_alarm_rate have Clopper-Pearson ones, which take images as independent,
-    widened to the bootstrap's where images share groups. n/a is None, with the reason in "notes".
+    Maps and masks may be of any mix of sizes; only pixels inside `roi`, bool (H, W), count. Intervals are 95 % and take
+    groups, not images, as independent (`intervals`). n/a is None, with the reason in "notes".
     """
     planes = {"maps": maps, "masks": masks, "roi": roi, "tally": tally}
-    test = score_images(records_groups, defect_types, scores, threshold, **planes, seed=seed, num_draws=num_draws)
+    test = score_images(records_groups, defect_types, scores, threshold, **planes)
     every = np.ones(test.types.size, dtype=bool)
     labels = test.labels
     has_threshold = test.threshold is not None
-    intervals = {"image_auroc": _image_auroc(test, every), **_pixel_metrics(test, every), **_decision_metrics(test)}
+    measured = {"image_auroc": _image_auroc(test, every), **_pixel_metrics(test, every), **_decision_metrics(test)}
     return {
         "category": category,
         "num_good": int((~labels).sum()),
         "num_defective": int(labels.sum()),
         "has_masks": test.has_masks,
-        **intervals,
+        **measured,
         "confusion": metrics.confusion(test.scores, labels, test.threshold) if has_threshold else None,
         "by_defect_type": {str(name): _of_type(test, name) for name in np.unique(test.types[labels])},
         "threshold": threshold,
-        "notes": _notes(test, intervals),
+        "notes": _notes(test),
     }
 
 
@@ -111,8 +107,8 @@ def headline_of(summary: dict[str, Any]) -> dict[str, float]:
 def format_table(summary: dict[str, Any]) -> str:
     """The summary as plain text for a terminal: metrics in % with their intervals, then one line per defect type."""
     title = f"{summary['category']}: {summary['num_good']} good and {summary['num_defective']} defective test images"
-    lines = [title, f"{'':<16}{'%':>5}  95 % interval"]
-    lines += [f"{label:<16}{_cell(summary[key])}" for key, label in HEADLINE.items()]
+    lines = [title, f"{'':<18}{'%':>5}  95 % interval"]
+    lines += [f"{label:<18}{_cell(summary[key])}" for key, label in HEADLINE.items()]
     if summary["by_defect_type"]:
         lines += ["", *_type_lines(summary["by_defect_type"])]
     if summary["threshold"] is not None:
@@ -130,18 +126,14 @@ def score_images(
     masks: metrics.Planes | None,
     roi: np.ndarray | None,
     tally: PixelTally | None,
-    seed: int,
-    num_draws: int,
 ) -> ScoredImages:
     """A test set's images with all that metrics and their intervals are computed from; all sequences (N,)."""
     groups, types = np.asarray(groups, dtype=str), np.asarray(types, dtype=str)
     if not groups.size == types.size == np.size(scores) or groups.size == 0:
         sizes = f"{groups.size} groups, {types.size} defect types, {np.size(scores)} scores"
         raise ValueError(f"{sizes}: give one of each per test image, and at least one image")
-    if num_draws < MIN_DRAWS:
-        raise ValueError(f"num_draws is {num_draws}: an interval needs at least {MIN_DRAWS} bootstrap draws, e.g. 1000")
     scores, labels = metrics.check_scores(scores, types != GOOD)
-    has_truth, table = np.zeros(types.size, dtype=bool), None
+    has_truth, table, peaks = np.zeros(types.size, dtype=bool), None, None
     if maps is not None and masks is not None:
         maps, masks = metrics.check_maps(maps, masks, roi)
         if len(maps) != types.size:
@@ -149,11 +141,12 @@ def score_images(
         has_truth = ~labels | np.array([metrics.inside(mask, roi).any() for mask in masks])
         if has_truth.any():
             counted = (metrics.take_planes(planes, has_truth) for planes in (maps, masks))
-            table = bootstrap.pixel_table(*counted, roi=roi)
+            table = weighted.pixel_table(*counted, roi=roi)
+        peaks = metrics.peaks_inside(maps, masks, roi)
     if tally is not None:
-        has_truth, table = np.array(tally.has_truth), tally.table()
+        has_truth, table, peaks = np.array(tally.has_truth), tally.table(), np.array(tally.peaks)
     value = None if threshold is None else float(threshold["value"])
-    return ScoredImages(groups, types, scores, maps, masks, roi, tally, has_truth, table, value, seed, num_draws)
+    return ScoredImages(groups, types, scores, maps, masks, roi, tally, has_truth, peaks, table, value)
 
 
 def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
@@ -161,7 +154,8 @@ def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
     value = metrics.image_auroc(scores, labels)
     if value is None:
         return None
-    return _interval(value, test.bounds(bootstrap.auroc_statistic(scores, labels), rows))
+    spread = intervals.jackknife(weighted.auroc_statistic(scores, labels), test.groups[rows], (labels, ~labels))
+    return _interval(value, intervals.metric_interval(value, spread, chance_share=intervals.CHANCE_SHARE))
 
 
 def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval | None]:
@@ -170,15 +164,13 @@ def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval |
     if values is None:
         return {"pixel_auroc": None, "pro_auc": None}
     table = test.table.take(rows[test.has_truth])
-    statistics = (bootstrap.pixel_auroc_statistic(table), bootstrap.pro_statistic(table))
-    num_draws = min(test.num_draws, MAX_PIXEL_DRAWS)
-    once = np.ones((1, int(rows.sum())))
-    intervals = []
-    for value, statistic in zip(values, statistics, strict=True):
-        bounds = test.bounds(statistic, rows, num_draws)
-        # the grid's own error, known on the full sample, is taken off the draws
-        intervals.append(_interval(value, bounds, shift=value - float(statistic(once)[0])))
-    return dict(zip(("pixel_auroc", "pro_auc"), intervals, strict=True))
+    statistics = (weighted.pixel_auroc_statistic(table), weighted.pro_statistic(table))
+    named = zip(("pixel_auroc", "pro_auc"), values, statistics, strict=True)
+    groups, labels = test.groups[rows], test.labels[rows]
+    return {
+        name: _interval(value, intervals.metric_interval(value, intervals.jackknife(statistic, groups, (labels,))))
+        for name, value, statistic in named
+    }
 
 
 def _pixel_values(test: ScoredImages, rows: np.ndarray) -> tuple[float, float] | None:
@@ -193,49 +185,57 @@ def _pixel_values(test: ScoredImages, rows: np.ndarray) -> tuple[float, float] |
 def _decision_metrics(test: ScoredImages) -> dict[str, Interval | None]:
     """Precision and F1 need both classes: without good images precision is 1 whatever the model does."""
     if test.threshold is None:
-        return dict.fromkeys(("f1", "precision", "recall", "false_alarm_rate"))
-    labels, every = test.labels, np.ones(test.types.size, dtype=bool)
-    calls, counts = test.scores > test.threshold, metrics.confusion(test.scores, labels, test.threshold)
-    has_both = labels.any() and not labels.all()
-    f1, precision = (metrics.f1(counts), metrics.precision(counts)) if has_both else (None, None)
+        return dict.fromkeys(("f1", "precision", "recall", "recall_overlap", "false_alarm_rate"))
+    labels, has_both = test.labels, test.labels.any() and not test.labels.all()
     return {
-        "f1": _interval(f1, test.bounds(bootstrap.f1_statistic(calls, labels), every)),
-        "precision": _interval(precision, test.bounds(bootstrap.precision_statistic(calls, labels), every)),
-        "recall": _rate(test, labels),
-        "false_alarm_rate": _rate(test, ~labels),
+        "f1": _f1(test) if has_both else None,
+        "precision": _rate(test, labels, test.calls) if has_both else None,
+        "recall": _rate(test, test.calls, labels),
+        "recall_overlap": _recall_overlap(test, labels),
+        "false_alarm_rate": _rate(test, test.calls, ~labels),
     }
+
+
+def _f1(test: ScoredImages) -> Interval:
+    labels, calls = test.labels, test.calls
+    value = metrics.f1(metrics.confusion(test.scores, labels, test.threshold))
+    spread = intervals.jackknife(weighted.f1_statistic(calls, labels), test.groups, (labels | calls,))
+    return _interval(value, intervals.metric_interval(value, spread, chance_share=intervals.CHANCE_SHARE))
 
 
 def _of_type(test: ScoredImages, name: str) -> dict[str, Any]:
     """One defect type against all good images."""
     is_type = test.types == name
     rows = is_type | ~test.labels
-    recall = None if test.threshold is None else _rate(test, is_type)
-    image_auroc = _image_auroc(test, rows)
-    return {"count": int(is_type.sum()), "image_auroc": image_auroc, **_pixel_metrics(test, rows), "recall": recall}
+    found = dict.fromkeys(("recall", "recall_overlap"))
+    if test.threshold is not None:
+        found = {"recall": _rate(test, test.calls, is_type), "recall_overlap": _recall_overlap(test, is_type)}
+    return {
+        "count": int(is_type.sum()),
+        "image_auroc": _image_auroc(test, rows),
+        **_pixel_metrics(test, rows),
+        **found,
+    }
 
 
-def _rate(test: ScoredImages, rows: np.ndarray) -> Interval | None:
-    """Share of `rows` called defective with Clopper-Pearson, widened to the bootstrap where images share groups."""
-    calls = test.scores[rows] > test.threshold
-    if calls.size == 0:
+def _recall_overlap(test: ScoredImages, rows: np.ndarray) -> Interval | None:
+    """Of the defective images with a mask, those found where the defect is."""
+    return None if test.peaks is None else _rate(test, test.overlaps, rows & test.has_truth)
+
+
+def _rate(test: ScoredImages, hits: np.ndarray, rows: np.ndarray) -> Interval | None:
+    """Share of `rows` that are hits; None without rows. bool (N,) each."""
+    if not rows.any():
         return None
-    low, high = bootstrap.clopper_pearson(int(calls.sum()), calls.size)
-    if np.unique(test.groups[rows]).size < calls.size:
-        bounds = test.bounds(lambda weights: weights @ calls / weights.sum(axis=1), rows)
-        low, high = min(low, bounds[0]), max(high, bounds[1])
-    return _interval(calls.mean(), (low, high))
+    return _interval(hits[rows].mean(), intervals.rate_interval(hits[rows], test.groups[rows]))
 
 
-def _interval(value: float | None, bounds: bootstrap.Bounds | None, *, shift: float = 0.0) -> Interval | None:
-    """The contract's interval; a percentile interval is stretched to hold the value it belongs to."""
-    if value is None or bounds is None:
-        return None
-    low, high = (min(max(bound + shift, 0.0), 1.0) for bound in bounds)
-    return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
+def _interval(value: float, bounds: intervals.Bounds) -> Interval:
+    """The contract's interval; it holds the value it belongs to, whatever was rounded."""
+    return {"value": float(value), "low": float(min(bounds[0], value)), "high": float(max(bounds[1], value))}
 
 
-def _notes(test: ScoredImages, intervals: dict[str, Interval | None]) -> list[str]:
+def _notes(test: ScoredImages) -> list[str]:
     labels, has_masks = test.labels, test.has_masks
     candidates = [
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
@@ -244,7 +244,7 @@ def _notes(test: ScoredImages, intervals: dict[str, Interval | None]) -> list[st
         (test.masks is not None and test.maps is None, "No anomaly maps: image metrics only."),
         *_error_notes(test),
         (test.threshold is None, "No threshold: F1, precision, recall and the false-alarm rate are n/a."),
-        *_interval_notes(test, intervals),
+        *_interval_notes(test),
     ]
     return [sentence for applies, sentence in candidates if applies]
 
@@ -257,22 +257,17 @@ def _error_notes(test: ScoredImages) -> list[tuple[bool, str]]:
     return [(True, f"Too many test images to keep their maps: {errors}.")]
 
 
-def _interval_notes(test: ScoredImages, intervals: dict[str, Interval | None]) -> list[tuple[bool, str]]:
+def _interval_notes(test: ScoredImages) -> list[tuple[bool, str]]:
     labels = test.labels
     has_pixels = test.has_masks and (test.maps is not None or test.tally is not None)
     num_unmasked = int((~test.has_truth).sum()) if has_pixels else 0
-    num_units = [np.unique(test.groups[of_class]).size for of_class in (labels, ~labels) if of_class.any()]
-    perfect = [name for name, interval in intervals.items() if interval is not None and interval["low"] == 1.0]
+    num_units = min(np.unique(test.groups[of_class]).size for of_class in (labels, ~labels) if of_class.any())
     return [
-        (num_unmasked > 0, f"{num_unmasked} defective images have an empty mask: left out of the pixel metrics."),
         (
-            min(num_units) < MIN_UNITS,
-            f"A class has {min(num_units)} < {MIN_UNITS} independent units: its intervals are too narrow.",
+            num_unmasked > 0,
+            f"{num_unmasked} defective images have an empty mask: left out of the pixel metrics and recall by overlap.",
         ),
-        (
-            len(perfect) > 0,
-            f"100 % in every resample: {', '.join(perfect)}. An interval without width is no certainty.",
-        ),
+        (num_units < MIN_UNITS, f"A class has {num_units} < {MIN_UNITS} independent units: intervals say little."),
     ]
 
 

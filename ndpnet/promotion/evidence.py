@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation import bootstrap, evaluate, summary
-from ndpnet.evaluation.summary import MAX_PIXEL_DRAWS
+from ndpnet.evaluation import evaluate, summary, weighted
+from ndpnet.evaluation.intervals import Statistic, jackknife
 from ndpnet.inference.inspector import Inspector
 from ndpnet.promotion.gate import Compared, Rate, TypeDrop
 
@@ -28,11 +28,6 @@ class Judgement:
     test: summary.ScoredImages
     paths: list[str]
     summary: dict[str, Any]
-
-    @property
-    def calls(self) -> np.ndarray:
-        """(N,) bool: called defective."""
-        return self.test.scores > self.test.threshold
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,6 @@ def gather(
     champion: Side | None,
     *,
     metrics: Sequence[str],
-    num_draws: int,
-    seed: int,
     device: str = "cpu",
 ) -> Evidence:
     """Judge one or two packages on the same test images. ValueError: folders and packages do not fit each other.
@@ -78,7 +71,7 @@ def gather(
     test_set, num_seen = _describe(prepared), count_seen(prepared[0], inspectors)
     if num_seen:
         return Evidence(test_set, num_seen, None, {}, None, None, None, {}, {})
-    judged = [_judge(*side, seed=seed, num_draws=num_draws) for side in zip(prepared, inspectors, strict=True)]
+    judged = [_judge(*side) for side in zip(prepared, inspectors, strict=True)]
     _check_rows(judged)
     seconds = time_both(inspectors, [each.images("test") for each in prepared])
     first, second = judged[0], judged[1] if champion is not None else None
@@ -87,7 +80,7 @@ def gather(
         test_set=test_set,
         num_seen=0,
         num_units=_num_units(first.test),
-        metrics={name: compare(name, first, second, num_draws=num_draws, seed=seed) for name in metrics},
+        metrics={name: compare(name, first, second) for name in metrics},
         false_alarms=_rate(first.summary["false_alarm_rate"]),
         worst_type=find_worst_type(first.summary, second.summary, metrics) if second else None,
         latency_ratio=seconds[0] / seconds[1] if second else None,
@@ -102,10 +95,10 @@ def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
     return sum(record.sha256 in known for record in prepared.records("test"))
 
 
-def compare(metric: str, challenger: Judgement, champion: Judgement | None, *, num_draws: int, seed: int) -> Compared:
-    """A metric of both models, and the lower bound of the 95 % interval of its paired difference.
+def compare(metric: str, challenger: Judgement, champion: Judgement | None) -> Compared:
+    """A metric of both models, and how far the difference of the two scatters.
 
-    Paired: a draw takes the same groups of test images for both, so what is hard for both cancels out.
+    Paired: groups of test images are left out for both at once, so what is hard for both cancels out.
     """
     value = _value(challenger.summary, metric)
     if champion is None or value is None:
@@ -113,19 +106,14 @@ def compare(metric: str, challenger: Judgement, champion: Judgement | None, *, n
     before = _value(champion.summary, metric)
     if before is None:
         return Compared(value)
-    rows = _rows(metric, challenger)
-    first, second = _statistic(metric, challenger), _statistic(metric, champion)
-    once = np.ones((1, int(rows.sum())))
-    # the grid's own error, known on the full sample, is taken off the draws
-    shift = (value - before) - float(first(once)[0] - second(once)[0])
-    bounds = bootstrap.bootstrap_interval(
-        lambda weights: first(weights) - second(weights),
-        challenger.test.groups[rows],
-        challenger.test.labels[rows],
-        num_draws=min(num_draws, MAX_PIXEL_DRAWS) if metric in PIXEL_METRICS else num_draws,
-        seed=seed,
+    if _is_same_model(challenger.test, champion.test):
+        return Compared(value, before, is_same_model=True)
+    rows, classes = _rows(metric, challenger.test, champion.test)
+    first, second = _statistic(metric, challenger.test), _statistic(metric, champion.test)
+    spread = jackknife(
+        lambda weights: first(weights) - second(weights), challenger.test.groups[rows], [each[rows] for each in classes]
     )
-    return Compared(value, before, None if bounds is None else min(bounds[0] + shift, value - before))
+    return Compared(value, before, spread if spread.is_known else None)
 
 
 def find_worst_type(challenger: dict[str, Any], champion: dict[str, Any], metrics: Sequence[str]) -> TypeDrop | None:
@@ -157,19 +145,19 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[Sequence[np.ndar
     return [median(each) for each in seconds]
 
 
-def _judge(prepared: PreparedData, inspector: Inspector, *, seed: int, num_draws: int) -> Judgement:
+def _judge(prepared: PreparedData, inspector: Inspector) -> Judgement:
     evaluate.check_inputs(prepared, inspector.package)
     judged = evaluate.judge(prepared, inspector)
     groups, types = [r.group for r in judged.records], [r.defect_type for r in judged.records]
-    threshold, settings = inspector.package.threshold, judged.planes() | {"seed": seed, "num_draws": num_draws}
-    test = summary.score_images(groups, types, judged.scores, threshold, **settings)
+    threshold = inspector.package.threshold
+    test = summary.score_images(groups, types, judged.scores, threshold, **judged.planes())
     content = summary.summarise(
         category=prepared.manifest.category,
         records_groups=groups,
         defect_types=types,
         scores=judged.scores,
         threshold=threshold,
-        **settings,
+        **judged.planes(),
     )
     return Judgement(test, [record.path for record in judged.records], content)
 
@@ -182,26 +170,40 @@ def _check_rows(judged: Sequence[Judgement]) -> None:
         )
 
 
-def _rows(metric: str, judgement: Judgement) -> np.ndarray:
-    """(N,) bool: the images that a metric counts; a defective one without a mask cannot say where it is defective."""
-    test = judgement.test
-    return test.has_truth if metric in PIXEL_METRICS else np.ones(test.labels.size, dtype=bool)
+def _is_same_model(first: summary.ScoredImages, second: summary.ScoredImages) -> bool:
+    """Whether two models are one: other networks differ in the last bits at least."""
+    return first.threshold == second.threshold and np.array_equal(first.scores, second.scores)
 
 
-def _statistic(metric: str, judgement: Judgement) -> bootstrap.Statistic:
-    test = judgement.test
+def _rows(
+    metric: str, first: summary.ScoredImages, second: summary.ScoredImages
+) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """The images that a metric counts (N,), and the classes of images that it cannot lack: bool (N,) each."""
+    every, labels = np.ones(first.labels.size, dtype=bool), first.labels
+    if metric in PIXEL_METRICS:
+        return first.has_truth, (labels,)  # a defective one without a mask cannot say where it is defective
     if metric == "image_auroc":
-        return bootstrap.auroc_statistic(test.scores, test.labels)
-    if metric == "pixel_auroc":
-        return bootstrap.pixel_auroc_statistic(test.table)
-    if metric == "pro_auc":
-        return bootstrap.pro_statistic(test.table)
-    if metric == "f1":
-        return bootstrap.f1_statistic(judgement.calls, test.labels)
+        return every, (labels, ~labels)
+    if metric == "recall":
+        return every, (labels,)
     if metric == "precision":
-        return bootstrap.precision_statistic(judgement.calls, test.labels)
+        return every, (first.calls, second.calls)
+    return every, (labels | first.calls | second.calls,)
+
+
+def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
+    if metric == "image_auroc":
+        return weighted.auroc_statistic(test.scores, test.labels)
+    if metric == "pixel_auroc":
+        return weighted.pixel_auroc_statistic(test.table)
+    if metric == "pro_auc":
+        return weighted.pro_statistic(test.table)
+    if metric == "f1":
+        return weighted.f1_statistic(test.calls, test.labels)
+    if metric == "precision":
+        return weighted.precision_statistic(test.calls, test.labels)
     # recall is precision with the roles exchanged: calls among the defective, not defective among the calls
-    return bootstrap.precision_statistic(test.labels, judgement.calls)
+    return weighted.precision_statistic(test.labels, test.calls)
 
 
 def _value(summary: dict[str, Any], metric: str) -> float | None:

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ndpnet.evaluation.intervals import TAIL, Spread, margin, refused_share, smallest_difference
+
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 
-MIN_UNITS = 5  # independent units of each class: fewer cannot show the spread between units
+MIN_UNITS = 5  # independent units of each class: fewer can hardly show the spread between units
+REFUSED_SHARE = 0.1  # of test sets on which tolerances `auto` refuse a challenger as good as the champion
 
 
 @dataclass(frozen=True)
 class MetricBound:
     """What a metric must reach: at least `floor` itself, and at most `tolerance` below the champion."""
 
-    tolerance: float
+    tolerance: float | Literal["auto"]
     floor: float
 
 
@@ -31,11 +34,12 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Compared:
-    """One metric of both models on the same images. `low`: of the paired interval of challenger - champion."""
+    """One metric of both models on the same images, and the spread of challenger - champion; None: it is not known."""
 
     challenger: float | None
     champion: float | None = None
-    low: float | None = None
+    spread: Spread | None = None
+    is_same_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,10 +188,11 @@ def _false_alarms(rate: Rate | None, bounds: Bounds) -> Check:
 
 def _metrics(numbers: Numbers, bounds: Bounds) -> list[Check]:
     measurable = [name for name in bounds.metrics if _value_of(numbers, name) is not None]
+    refused = REFUSED_SHARE / max(1, sum(bounds.metrics[name].tolerance == "auto" for name in measurable))
     checks = [
         check
         for name, bound in bounds.metrics.items()
-        for check in (_floor(numbers, name, bound.floor), _not_worse(numbers, name, bound.tolerance))
+        for check in (_floor(numbers, name, bound.floor), _not_worse(numbers, name, bound.tolerance, refused))
     ]
     count, sentence = len(measurable), f"{len(measurable)} of {len(bounds.metrics)} chosen metrics can be measured here"
     return [_check("metrics measurable", count, 1.0, count >= 1, sentence), *checks]
@@ -204,22 +209,33 @@ def _floor(numbers: Numbers, metric: str, floor: float) -> Check:
     return _check(metric, value, floor, value >= floor, f"{_percent(value)}, at least {_percent(floor)} is asked")
 
 
-def _not_worse(numbers: Numbers, metric: str, tolerance: float) -> Check:
-    name, bound = f"{metric} against champion", -tolerance
+def _not_worse(numbers: Numbers, metric: str, tolerance: float | Literal["auto"], refused: float) -> Check:
+    """Whether it is at most `tolerance` worse; `auto`: so wide that an equal one fails on the share `refused`."""
+    name, bound = f"{metric} against champion", None if tolerance == "auto" else -tolerance
     compared = numbers.metrics.get(metric)
     if not numbers.has_champion:
         return _not_applicable(name, bound, "there is no champion yet")
     if compared is None or compared.challenger is None:
         return _check(name, None, bound, None, "this test set cannot tell", is_required=False)
-    if compared.champion is None or compared.low is None:
+    if compared.is_same_model:
+        return _check(name, 0.0, bound, True, "the two models give every image the same score")
+    if compared.champion is None or compared.spread is None:
         # the test set can tell of the challenger: that it cannot of the champion is no reason to trust
         return _check(name, None, bound, None, "the difference to the champion could not be measured")
+    if tolerance == "auto":
+        tolerance = margin(compared.spread, TAIL) + margin(compared.spread, refused)
+    low = smallest_difference(compared.challenger - compared.champion, compared.spread)
+    return _check(name, low, -tolerance, low >= -tolerance, _difference_in_words(compared, low, tolerance))
+
+
+def _difference_in_words(compared: Compared, low: float, tolerance: float) -> str:
     points = 100 * (compared.challenger - compared.champion)
-    sentence = (
+    refused = refused_share(compared.spread, tolerance)
+    return (
         f"{_percent(compared.challenger)} against {_percent(compared.champion)} ({points:+.1f} points); lower bound of "
-        f"the paired difference {100 * compared.low:+.1f} points"
+        f"the paired difference {100 * low:+.1f} points, {100 * -tolerance:+.1f} allowed: this refuses a challenger "
+        f"just as good on {100 * refused:.0f} % of such test sets"
     )
-    return _check(name, compared.low, bound, compared.low >= bound, sentence)
 
 
 def _types(numbers: Numbers, max_drop: float) -> Check:

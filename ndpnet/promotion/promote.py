@@ -31,11 +31,9 @@ MAX_DESCRIPTION = 5000  # characters
 
 @dataclass(frozen=True)
 class Settings:
-    """How to judge: the bounds of the gate, draws and seed of the intervals, where the network runs."""
+    """How to judge: the bounds of the gate, and where the network runs."""
 
     bounds: gate.Bounds
-    num_draws: int
-    seed: int
     device: str = "cpu"
 
 
@@ -55,8 +53,7 @@ def settings_of(params: Params, *, device: str = "cpu") -> Settings:
     metrics = {
         name: gate.MetricBound(tolerance, chosen.floors.get(name, 0.0)) for name, tolerance in chosen.tolerances.items()
     }
-    bounds = gate.Bounds(metrics=metrics, **chosen.model_dump(exclude={"tolerances", "floors", "num_bootstrap"}))
-    return Settings(bounds, chosen.num_bootstrap, params.seed, device)
+    return Settings(gate.Bounds(metrics=metrics, **chosen.model_dump(exclude={"tolerances", "floors"})), device)
 
 
 def promote(name: str, wish: Wish, settings: Settings, author: Author, out: Path | None = None) -> dict[str, Any]:
@@ -154,8 +151,6 @@ def _judge(
         "checks": [check.to_dict() for check in checks],
         "blocking": [check.name for check in checks if check.is_blocking],
         "bounds": asdict(settings.bounds),
-        "num_draws": settings.num_draws,
-        "seed": settings.seed,
         "evidence": None if evidence is None else asdict(evidence),
     }
 
@@ -171,8 +166,6 @@ def _measure(name: str, package_dir: Path, champion: int | None, wish: Wish, set
         Side(package_dir, wish.prepared_dir),
         champion_side,
         metrics=tuple(settings.bounds.metrics),
-        num_draws=settings.num_draws,
-        seed=settings.seed,
         device=settings.device,
     )
 

@@ -50,7 +50,7 @@ MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
 SOURCE_HASH = "ndpnet.source_hash"
 LOCK_SECONDS = 600.0
-MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "false_alarm_rate")
+MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "recall_overlap", "false_alarm_rate")
 
 
 @dataclass(frozen=True)

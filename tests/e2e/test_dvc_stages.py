@@ -50,7 +50,7 @@ def stages_to_run(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("changed", "stages"),
     [
-        (["ndpnet/evaluation/bootstrap.py"], {EVALUATE}),
+        (["ndpnet/evaluation/weighted.py"], {EVALUATE}),
         (["ndpnet/evaluation/metrics.py"], {PHASE1, PHASE2, EVALUATE}),  # histories hold what validation measures
         (["ndpnet/evaluation/report.html.j2"], {EVALUATE}),
         (["ndpnet/model/attention.py"], {PHASE1, PHASE2, EVALUATE}),

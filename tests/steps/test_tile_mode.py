@@ -121,7 +121,7 @@ METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall")
 
 def test_models_of_scans_are_compared_for_promotion(run: Run) -> None:
     side = Side(run.model_dir, run.prepared_dir)
-    evidence = gather(side, side, metrics=METRICS, num_draws=20, seed=0)
+    evidence = gather(side, side, metrics=METRICS)
     assert {name: each.challenger for name, each in evidence.metrics.items()} == {
         name: run.summary[name]["value"] for name in METRICS
     }
@@ -139,12 +139,12 @@ def test_a_model_of_scans_can_follow_one_of_whole_pictures(run: Run, tmp_path: P
     params = run.params.model_copy(update={"data": run.params.data.model_copy(update={"mode": "resize"})})
     steps.prepare(run.data_dir, CATEGORY, tmp_path / "prepared", params, allow_unpinned=True)
     scans, pictures = Side(run.model_dir, run.prepared_dir), Side(whole, tmp_path / "prepared")
-    evidence = gather(scans, pictures, metrics=METRICS, num_draws=20, seed=0)
+    evidence = gather(scans, pictures, metrics=METRICS)
     assert evidence.metrics["pixel_auroc"].challenger == run.summary["pixel_auroc"]["value"]
     assert evidence.metrics["pixel_auroc"].champion != evidence.metrics["pixel_auroc"].challenger
     assert all(each.low <= each.challenger - each.champion for each in evidence.metrics.values())
     with pytest.raises(ValueError, match=r"prepared with data.mode tile, the model takes resize"):
-        gather(scans, Side(whole, run.prepared_dir), metrics=METRICS, num_draws=20, seed=0)
+        gather(scans, Side(whole, run.prepared_dir), metrics=METRICS)
 
 
 def test_a_model_of_scans_becomes_champion(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

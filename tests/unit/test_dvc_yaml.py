@@ -42,7 +42,7 @@ def test_phase_1_depends_on_all_parameters_of_training_but_phase_2() -> None:
 
 def test_the_graph_follows_names_and_no_more() -> None:
     evaluate = files_of("ndpnet.steps", "evaluate")
-    assert "ndpnet/evaluation/bootstrap.py" in evaluate  # by way of a module: bootstrap.f1_statistic
+    assert "ndpnet/evaluation/weighted.py" in evaluate  # by way of a module: weighted.f1_statistic
     assert "ndpnet/evaluation/report.html.j2" in evaluate  # read by its name
     assert "ndpnet/model/segmentation.py" in evaluate  # a class that another one makes
     assert "ndpnet/model/__init__.py" in evaluate  # hands on a name

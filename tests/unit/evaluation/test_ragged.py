@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from ndpnet.evaluation import bootstrap, metrics
+from ndpnet.evaluation import metrics, weighted
 from ndpnet.evaluation.summary import summarise
 
 SIZES = [(30, 40), (25, 60), (64, 20), (30, 40), (50, 50)]
@@ -41,7 +41,7 @@ def test_a_list_of_equal_sizes_gives_the_bits_of_the_stack() -> None:
     assert metrics.pro_auc(maps, masks, 0.1) == metrics.pro_auc(*as_lists, 0.1)
     for mine, other in zip(metrics.pro_curve(maps, masks), metrics.pro_curve(*as_lists), strict=True):
         np.testing.assert_array_equal(mine, other)
-    table, other_table = bootstrap.pixel_table(maps, masks), bootstrap.pixel_table(*as_lists)
+    table, other_table = weighted.pixel_table(maps, masks), weighted.pixel_table(*as_lists)
     for name in table.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(table, name), getattr(other_table, name))
 
@@ -60,7 +60,7 @@ def test_mixed_sizes_count_every_pixel_once() -> None:
     fpr = float((pixels[truth == 0] > 0.8).mean())
     x, y = metrics.pro_curve(maps, masks, max_fpr=1.0, max_points=10**6)
     assert np.interp(fpr, x, y) == pytest.approx(np.mean(shares), abs=1e-9)
-    table = bootstrap.pixel_table(maps, masks)
+    table = weighted.pixel_table(maps, masks)
     np.testing.assert_array_equal(table.num_good + table.num_defect, [height * width for height, width in SIZES])
 
 
@@ -75,7 +75,7 @@ def test_pixels_outside_the_region_do_not_count_as_anything() -> None:
     assert metrics.pro_auc(maps, masks, roi=roi) == metrics.pro_auc(*inside)
     for mine, other in zip(metrics.pro_curve(maps, masks, roi=roi), metrics.pro_curve(*inside), strict=True):
         np.testing.assert_array_equal(mine, other)
-    table, other = bootstrap.pixel_table(maps, masks, roi=roi), bootstrap.pixel_table(*inside)
+    table, other = weighted.pixel_table(maps, masks, roi=roi), weighted.pixel_table(*inside)
     for name in table.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(table, name), getattr(other, name))
     # whatever is said outside
@@ -91,7 +91,6 @@ def test_the_summary_of_mixed_sizes_and_of_a_region() -> None:
         "records_groups": ["a", "b", "c", "d", "e"],
         "defect_types": ["good", "cut", "cut", "cut", "spot"],
         "threshold": None,
-        "num_draws": 20,
     }
     scores = np.array([float(each.max()) for each in maps])
     summary = summarise(**common, scores=scores, maps=maps, masks=masks)

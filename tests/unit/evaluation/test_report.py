@@ -62,14 +62,14 @@ def threshold_record(**changes: Any) -> dict[str, Any]:
 def full_summary(**changes: Any) -> dict[str, Any]:
     unknown = {"image_auroc": None, "pixel_auroc": None, "pro_auc": None}
     by_type = {
-        "crack": {"count": 30, "recall": rate(0.9, 0.8, 0.98), **unknown},
-        "pore <b>": {"count": 10, "recall": rate(0.7, 0.4, 0.9), **unknown},
+        "crack": {"count": 30, "recall": rate(0.9, 0.8, 0.98), "recall_overlap": rate(0.8, 0.7, 0.9), **unknown},
+        "pore <b>": {"count": 10, "recall": rate(0.7, 0.4, 0.9), "recall_overlap": None, **unknown},
     }
     return {
         "category": "wood", "num_good": 400, "num_defective": 40, "has_masks": True,
         "image_auroc": rate(0.9876, 0.97, 0.995), "pixel_auroc": rate(0.95, 0.94, 0.96), "pro_auc": rate(0.9, 0.8, 1.0),
         "f1": rate(0.88, 0.8, 0.9), "precision": rate(0.92, 0.85, 0.97), "recall": rate(0.85, 0.735, 0.95),
-        "false_alarm_rate": rate(0.0075, 0.0, 0.0175),
+        "recall_overlap": rate(0.625, 0.46, 0.77), "false_alarm_rate": rate(0.0075, 0.0, 0.0175),
         "confusion": {"true_positive": 34, "false_positive": 3, "true_negative": 397, "false_negative": 6},
         "by_defect_type": by_type, "threshold": threshold_record(), "notes": ["a note & more"], **changes,
     }  # fmt: skip
@@ -216,19 +216,29 @@ def test_trust_follows_from_promise_and_counts() -> None:
 
 
 def test_no_event_seen_is_not_reported_as_impossible() -> None:
-    assert report.upper_limit_of_none(299) == pytest.approx(0.00997, abs=1e-5)  # 1 - 0.05^(1/299)
     confusion = {"true_positive": 40, "false_positive": 0, "true_negative": 400, "false_negative": 0}
-    zero, one = rate(0.0, 0.0, 0.0), rate(1.0, 1.0, 1.0)
+    zero, one = rate(0.0, 0.0, 0.031), rate(1.0, 0.912, 1.0)
     summary = full_summary(confusion=confusion, false_alarm_rate=zero, recall=one)
     found, alarms, _ = report.answers(summary, threshold_record(), [])
-    assert found["details"] == ["None missed among 40; the true rate may still be up to 7.2 %."]
-    assert alarms["details"][0] == "None seen among 400; the true rate may still be up to 0.7 %."
+    assert found["details"] == [
+        "None missed among 40; the true rate may still be up to 8.8 %.",
+        "62.5 % found in place: the mark touches the defect.",
+    ]
+    assert alarms["details"][0] == "None seen among 400; the true rate may still be up to 3.1 %."
 
 
 def test_guessing_is_said() -> None:
     answer = report.answers(full_summary(image_auroc=rate(0.55, 0.48, 0.62)), threshold_record(), [])[0]
     assert answer["level"] == "bad"
     assert "no better than guessing" in answer["details"][-1]
+
+
+def test_what_is_promised_per_unit_stands_beside_what_is_promised_per_image(tmp_path: Path) -> None:
+    assert "at most 1.0 % of images, 4.2 % of units" in write(
+        tmp_path / "units.html", threshold=threshold_record(unit_rate=0.0417)
+    ).replace("\n", " ")
+    single = threshold_record(unit_rate=0.01, num_images=120)
+    assert "of units" not in write(tmp_path / "single.html", threshold=single)
 
 
 def test_percent() -> None:

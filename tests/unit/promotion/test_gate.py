@@ -7,8 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ndpnet.evaluation.intervals import TAIL, Spread, margin
 from ndpnet.promotion.gate import (
     MIN_UNITS,
+    REFUSED_SHARE,
     Bounds,
     Check,
     Compared,
@@ -20,6 +22,15 @@ from ndpnet.promotion.gate import (
     has_passed,
 )
 
+SPREAD = Spread(0.01, 21)
+WIDTH = margin(SPREAD, TAIL)  # 0.0209
+
+
+def of_low(low: float) -> Compared:
+    """Two models whose paired interval begins at `low`."""
+    return Compared(0.8 + low + WIDTH, 0.8, SPREAD)
+
+
 BOUNDS = Bounds(
     metrics={"image_auroc": MetricBound(0.02, 0.7), "pro_auc": MetricBound(0.03, 0.3)},
     false_alarm_budget=0.05,
@@ -30,7 +41,7 @@ BOUNDS = Bounds(
 )
 GOOD = Numbers(
     has_champion=True,
-    metrics={"image_auroc": Compared(0.9, 0.9, -0.02), "pro_auc": Compared(0.8, 0.9, -0.03)},
+    metrics={"image_auroc": of_low(-0.02 + 1e-12), "pro_auc": of_low(-0.03 + 1e-12)},
     is_training_pinned=True,
     is_test_pinned=True,
     is_git_clean=True,
@@ -54,6 +65,7 @@ FIRST = replace(
     export_difference=None,
 )
 EPSILON = 1e-9
+AGAINST = "image_auroc against champion"
 
 
 def of(checks: tuple[Check, ...], name: str) -> Check:
@@ -95,18 +107,18 @@ TABLE = [
     ("metrics measurable", {}, "pass", False, 2),
     ("metrics measurable", {"metrics": metric("pro_auc", Compared(None))}, "pass", False, 1),
     ("metrics measurable", {"metrics": {}}, "fail", True, 0),
-    ("image_auroc", {}, "pass", False, 0.9),
-    ("image_auroc", {"metrics": metric("image_auroc", Compared(0.7, 0.7, 0))}, "pass", False, 0.7),
-    ("image_auroc", {"metrics": metric("image_auroc", Compared(0.69, 0.5, 0.1))}, "fail", True, 0.69),
+    ("image_auroc", {"metrics": metric("image_auroc", of_low(0.0))}, "pass", False, 0.8 + WIDTH),
+    ("image_auroc", {"metrics": metric("image_auroc", Compared(0.7, 0.69, SPREAD))}, "pass", False, 0.7),
+    ("image_auroc", {"metrics": metric("image_auroc", Compared(0.69, 0.5, SPREAD))}, "fail", True, 0.69),
     ("image_auroc", {"metrics": metric("image_auroc", Compared(None))}, "not available", False, None),
-    ("pro_auc", {"metrics": metric("pro_auc", Compared(0.29, 0.1, 0.1))}, "fail", True, 0.29),
-    ("image_auroc against champion", {}, "pass", False, -0.02),
+    ("pro_auc", {"metrics": metric("pro_auc", Compared(0.29, 0.1, SPREAD))}, "fail", True, 0.29),
+    ("image_auroc against champion", {}, "pass", False, pytest.approx(-0.02)),
     (
         "image_auroc against champion",
-        {"metrics": metric("image_auroc", Compared(0.95, 0.9, -0.02 - EPSILON))},
+        {"metrics": metric("image_auroc", of_low(-0.02 - EPSILON))},
         "fail",
         True,
-        -0.02 - EPSILON,
+        pytest.approx(-0.02, abs=1e-8),
     ),
     ("image_auroc against champion", {"metrics": metric("image_auroc", Compared(None))}, "not available", False, None),
     ("image_auroc against champion", {"metrics": metric("image_auroc", Compared(0.9))}, "not available", True, None),
@@ -117,7 +129,7 @@ TABLE = [
         True,
         None,
     ),
-    ("pro_auc against champion", {"metrics": metric("pro_auc", Compared(0.9, 0.9, -0.031))}, "fail", True, -0.031),
+    ("pro_auc against champion", {"metrics": metric("pro_auc", of_low(-0.031))}, "fail", True, pytest.approx(-0.031)),
     ("defect types", {}, "pass", False, 0.1),
     ("defect types", {"worst_type": TypeDrop("hole", "pro_auc", 0.1 + EPSILON)}, "fail", True, 0.1 + EPSILON),
     ("defect types", {"worst_type": TypeDrop("hole", "pro_auc", -0.2)}, "pass", False, -0.2),
@@ -183,8 +195,38 @@ def test_the_upper_bound_of_the_rate_can_be_asked_for() -> None:
     assert of(decide(replace(GOOD, false_alarms=Rate(0.0, 0.0, 0.05)), strict), "false-alarm rate").verdict == "pass"
 
 
+def test_a_model_is_no_worse_than_itself_whatever_the_tolerance() -> None:
+    check = of(decide(replace(GOOD, metrics=metric("image_auroc", Compared(0.9, 0.9, None, True))), BOUNDS), AGAINST)
+    assert (check.verdict, check.number, check.bound) == ("pass", 0.0, -0.02)
+
+
+def test_the_gate_says_how_often_it_would_refuse_a_challenger_as_good() -> None:
+    check = of(decide(GOOD, BOUNDS), AGAINST)
+    assert "just as good on 53 % of such test sets" in check.sentence  # P(t20 < 2.086 - 0.02 / 0.01)
+    wide = replace(GOOD, metrics=metric("image_auroc", Compared(0.9, 0.9, Spread(0.1, 21))))
+    assert "just as good on 96 % of such test sets" in of(decide(wide, BOUNDS), AGAINST).sentence
+    same = replace(GOOD, metrics=metric("image_auroc", Compared(1.0, 1.0, Spread(0.0, 21))))
+    check = of(decide(same, BOUNDS), AGAINST)  # 21 units without a difference say nothing finer than 16 points
+    assert (check.verdict, check.number) == ("fail", pytest.approx(0.025 ** (1 / 21) - 1))
+
+
+def test_a_tolerance_left_to_the_gate_follows_the_width_of_the_interval() -> None:
+    names = ("image_auroc", "pro_auc")
+    chosen = replace(BOUNDS, metrics={name: MetricBound("auto", 0.0) for name in names})
+    allowed = margin(SPREAD, REFUSED_SHARE / 2)  # below the champion, as measured: the two share what may be refused
+    for difference, verdict in ((-allowed + EPSILON, "pass"), (-allowed - EPSILON, "fail")):
+        compared = Compared(0.8 + difference, 0.8, SPREAD)
+        check = of(decide(replace(GOOD, metrics=metric("image_auroc", compared)), chosen), AGAINST)
+        assert (check.verdict, check.bound) == (verdict, pytest.approx(-WIDTH - allowed))
+        assert "just as good on 5 % of such test sets" in check.sentence
+    alone = replace(GOOD, metrics={"image_auroc": Compared(0.8, 0.8, SPREAD)})
+    assert of(decide(alone, chosen), AGAINST).bound == pytest.approx(-WIDTH - margin(SPREAD, REFUSED_SHARE))
+    assert of(decide(alone, chosen), "pro_auc against champion").bound is None
+
+
 known = st.none() | st.booleans()
 rate = st.floats(0, 1)
+spread = st.builds(Spread, rate, st.integers(2, 99))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine the first draw takes seconds
@@ -194,7 +236,7 @@ rate = st.floats(0, 1)
         has_champion=st.booleans(),
         metrics=st.dictionaries(
             st.sampled_from(["image_auroc", "pro_auc", "recall"]),
-            st.builds(Compared, st.none() | rate, st.none() | rate, st.none() | st.floats(-1, 1)),
+            st.builds(Compared, st.none() | rate, st.none() | rate, st.none() | spread, st.booleans()),
         ),
         is_training_pinned=known,
         is_test_pinned=known,

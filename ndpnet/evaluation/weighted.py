@@ -1,11 +1,10 @@
-"""Percentile intervals from resampled units, stratified by label; exact for images, on a threshold grid for pixels."""
+"""Metrics of images that count more or less than once: exact for scores of images, on a threshold grid for pixels."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from ndpnet.evaluation.intervals import Statistic
 from ndpnet.evaluation.metrics import (
     MAX_FPR,
     PixelRanking,
@@ -18,55 +17,7 @@ from ndpnet.evaluation.metrics import (
     rank_pixels,
 )
 
-Bounds = tuple[float, float]
-# weights (D, N) of the images in D draws -> values (D,), NaN = undefined
-Statistic = Callable[[np.ndarray], np.ndarray]
-
-CHUNK_CELLS = 4_000_000  # of weights held at once, 32 MB
 GRID_SIZE = 256
-
-
-def bootstrap_interval(
-    statistic: Statistic,
-    groups: Sequence[str],
-    labels: np.ndarray,
-    *,
-    num_draws: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Bounds | None:
-    """Percentile interval of `statistic` over draws of whole groups with replacement. groups, labels: (N,).
-
-    Groups with good images only, with defective ones only and with both are drawn apart: a class never vanishes.
-    Draws in which the statistic is undefined are left out; None when it is in all of them.
-    """
-    rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_CELLS // max(len(groups), 1))
-    values = []
-    for start in range(0, num_draws, chunk):
-        weights = draw_weights(groups, labels, num_draws=min(chunk, num_draws - start), rng=rng)
-        values.append(statistic(weights))
-    defined = np.concatenate(values)
-    defined = defined[np.isfinite(defined)]
-    if defined.size == 0:
-        return None
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def draw_weights(groups: Sequence[str], labels: np.ndarray, *, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each image occurs in each draw. groups, labels: (N,) -> (num_draws, N) float64."""
-    _, unit = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    labels = np.asarray(labels, dtype=bool)
-    has_defective = np.bincount(unit, weights=labels) > 0
-    has_good = np.bincount(unit, weights=~labels) > 0
-    stratum = has_defective * 2 + has_good
-    counts = np.zeros((num_draws, stratum.size))
-    for kind in np.unique(stratum):
-        members = np.flatnonzero(stratum == kind)
-        share = np.full(members.size, 1.0 / members.size)
-        counts[:, members] = rng.multinomial(members.size, share, size=num_draws)
-    return counts[:, unit]
 
 
 def auroc_statistic(scores: np.ndarray, labels: np.ndarray) -> Statistic:
@@ -96,17 +47,9 @@ def f1_statistic(calls: np.ndarray, labels: np.ndarray) -> Statistic:
     return _ratio_statistic(2.0 * (calls & labels), 1.0 * calls + labels)
 
 
-def clopper_pearson(hits: int, trials: int, *, confidence: float = 0.95) -> Bounds:
-    """Exact binomial interval of a rate, hits out of trials > 0: quantiles of two beta distributions."""
-    tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0
-    return low, high
-
-
 @dataclass(frozen=True)
 class PixelTable:
-    """Per image, what exceeds each of T descending thresholds: all a resampled pixel metric needs. (N, T) and (N,)."""
+    """Per image, what exceeds each of T descending thresholds: all a weighted pixel metric needs. (N, T) and (N,)."""
 
     good_above: np.ndarray
     num_good: np.ndarray
@@ -125,9 +68,9 @@ class PixelTable:
 def pixel_table(
     maps: Planes, masks: Planes, *, grid_size: int = GRID_SIZE, roi: np.ndarray | None = None
 ) -> PixelTable | None:
-    """Count once, on a grid of 2 * grid_size thresholds, what every draw needs. maps, masks: (N, H, W).
+    """Count once, on a grid of 2 * grid_size thresholds, what any weights need. maps, masks: (N, H, W).
 
-    The interval's only approximation: the curve between two grid thresholds is taken as straight. None if a class is
+    The only approximation: the curve between two grid thresholds is taken as straight. None if a class is
     missing.
     """
     maps, masks = check_maps(maps, masks, roi)
