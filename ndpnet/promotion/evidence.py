@@ -106,7 +106,7 @@ def compare(metric: str, challenger: Judgement, champion: Judgement | None) -> C
     before = _value(champion.summary, metric)
     if before is None:
         return Compared(value)
-    if _is_same_model(challenger.test, champion.test):
+    if _is_same_model(metric, challenger.test, champion.test):
         return Compared(value, before, is_same_model=True)
     rows, classes = _rows(metric, challenger.test, champion.test)
     first, second = _statistic(metric, challenger.test), _statistic(metric, champion.test)
@@ -170,9 +170,10 @@ def _check_rows(judged: Sequence[Judgement]) -> None:
         )
 
 
-def _is_same_model(first: summary.ScoredImages, second: summary.ScoredImages) -> bool:
-    """Whether two models are one: other networks differ in the last bits at least."""
-    return first.threshold == second.threshold and np.array_equal(first.scores, second.scores)
+def _is_same_model(metric: str, first: summary.ScoredImages, second: summary.ScoredImages) -> bool:
+    """Whether a metric sees one model in two: other networks differ in the last bits, a ranking has no threshold."""
+    is_threshold_shared = metric in RANKING_METRICS or first.threshold == second.threshold
+    return is_threshold_shared and np.array_equal(first.scores, second.scores)
 
 
 def _rows(

@@ -35,9 +35,9 @@ CLEAN = {"git_commit": "c" * 40, "git_dirty": "false"}
 LOOSE = Settings(
     Bounds(
         metrics={
-            "image_auroc": MetricBound(0.02, 0.0),
-            "pro_auc": MetricBound(0.03, 0.0),
-            "recall": MetricBound(0.1, 0.0),
+            "image_auroc": MetricBound("auto", 0.0),
+            "pro_auc": MetricBound("auto", 0.0),
+            "recall": MetricBound("auto", 0.0),
         },
         false_alarm_budget=1.0,
         false_alarm_bound="point",
