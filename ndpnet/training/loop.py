@@ -1,22 +1,23 @@
 """How the steps of a phase are run: devices, optimiser, checkpoints, history. What a step computes is the phase's."""
 
+import copy
 import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ndpnet.config import Params, PhaseConfig
 from ndpnet.model import NDPNet
 from ndpnet.model.layers import ConvBlock
-from ndpnet.synthesis.compose import DefectComposer
+from ndpnet.synthesis.compose import Batch, DefectComposer
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.processes import fabric_processes
 from ndpnet.training.progress import Progress
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 FLUSH_STEPS = 16  # losses stay on the device that long
 LAST_RATE = 0.01  # of the cosine schedule
+# what BatchNorm's statistics are taken from: so many passes, each over so many batches at once, which without gradients
+# fits where one does with them. The variance within a small batch leaves out that its mean differs from the others'
+STATISTICS_PASSES, BATCHES_AT_ONCE = 4, 4
 WITHOUT_BF16 = ("NO AVX", "AVX2")  # processors as torch calls them
 
 Validate = Callable[[NDPNet], dict[str, float]]
@@ -75,7 +79,9 @@ class Trainer:
             if isinstance(block, ConvBlock):
                 block.is_recomputed = plan.params.runtime.recompute_features
         self.task, self.optimizer = fabric.setup(task, optimizer)
-        self.average = _averaged(self.network, train.ema_decay)
+        # on the same device, and in no optimiser
+        self.average = copy.deepcopy(self.network) if train.ema_decay else None
+        self.kept_task = type(task)(self.average or self.network, None, plan.params.losses)
         self.step = 0
         self.pending: list[tuple[float, dict[str, torch.Tensor]]] = []
         self._resume()
@@ -113,8 +119,7 @@ class Trainer:
         self._clip_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update_parameters(self.network)
+        self._update_average()
         self.step += 1
         self.pending.append((learning_rate, self._mean_over_ranks(terms)))
 
@@ -136,8 +141,12 @@ class Trainer:
         return rows[-1]["loss"] if rows else math.nan
 
     def final_network(self) -> NDPNet:
-        """The network to keep: averaged weights where averaging is on."""
-        return self.average.module if self.average is not None else self.network
+        """The network to keep, in eval mode: averaged parameters where averaging is on, statistics of these.
+
+        In the first process alone: it composes the whole batches. The same bits after a resume.
+        """
+        settle_statistics(self.kept_task, map(self._large_batch, range(STATISTICS_PASSES)))
+        return self.kept_task.network
 
     def save(self) -> None:
         """Checkpoint everything that the next step depends on."""
@@ -176,10 +185,27 @@ class Trainer:
                 "they do not see one work folder (choose one that all nodes share)"
             )
 
-    def _batch(self) -> Any:
+    def _batch(self) -> Batch:
         batch_size = self.plan.params.train.batch_size
         fabric = self.fabric
         return self.composer.batch(self.step, batch_size, rank=fabric.global_rank, num_ranks=fabric.world_size)
+
+    def _large_batch(self, number: int) -> Batch:
+        """Batches of all processes that would follow after the last one that is trained on, in one."""
+        first = self.plan.num_steps + number * BATCHES_AT_ONCE
+        steps = range(first, first + BATCHES_AT_ONCE)
+        batches = [self.composer.batch(step, self.plan.params.train.batch_size) for step in steps]
+        return Batch(*map(torch.cat, zip(*batches, strict=True)))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the averaged parameters towards the present ones, faster at first: what they start with is no result."""
+        if self.average is None:
+            return
+        decay = min(self.plan.params.train.ema_decay, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        moved = [(kept, present) for kept, present in pairs if present.requires_grad]
+        get_ema_multi_avg_fn(decay)(*map(list, zip(*moved, strict=True)), None)
 
     def _mean_over_ranks(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         terms = {name: term.detach() for name, term in terms.items()}
@@ -224,7 +250,23 @@ def make_fabric(params: Params) -> Fabric:
     return fabric
 
 
-def _averaged(network: NDPNet, decay: float) -> AveragedModel | None:
-    if not decay:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+@torch.no_grad()
+def settle_statistics(task: nn.Module, batches: Iterable[Batch]) -> None:
+    """Make BatchNorm's running statistics the means over `batches`, but for a frozen encoder's; ends in eval mode.
+
+    What a training leaves in them is of weights that it has left behind, and of none at all in averaged ones.
+    """
+    task.train()
+    norms = [each for each in task.modules() if isinstance(each, nn.BatchNorm2d) and each.training]
+    if not norms:
+        task.eval()
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over what follows
+    for batch in batches:
+        task(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    task.eval()

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 from samples import NUM_STEPS, Pipeline
+from torch import nn
 
 from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.inference.package import make_network, read_weights
+from ndpnet.inference.package import make_network, read_package, read_weights
 from ndpnet.model.layers import ConvBlock
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import DefectComposer, to_unit
+from ndpnet.synthesis.compose import Batch, DefectComposer, to_unit
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.history import history_of
 from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
@@ -132,26 +133,75 @@ def test_a_resumed_phase_ends_bit_for_bit_as_an_uninterrupted_one(
     assert (tmp_path / "history.jsonl").read_bytes() == history
 
 
-def test_the_network_to_keep_is_the_moving_average(pipeline: Pipeline, tmp_path: Path) -> None:
-    trainer = make_trainer(pipeline, tmp_path, "train.ema_decay=0.75")
-    expected: dict[str, torch.Tensor] = {}
-    for _ in range(5):
+def test_the_parameters_to_keep_are_a_moving_average_that_starts_fast(pipeline: Pipeline, tmp_path: Path) -> None:
+    trainer = make_trainer(pipeline, tmp_path, "train.ema_decay=0.3")
+    expected = {name: value.detach().double() for name, value in trainer.network.named_parameters()}
+    for decay in (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3):
         trainer.run_step()
-        for name, value in trainer.network.state_dict().items():
-            if value.is_floating_point():
-                # the first step's weights start the average
-                expected[name] = 0.75 * expected.get(name, value.double()) + 0.25 * value.double()
-    kept = trainer.final_network().state_dict()
+        for name, value in trainer.network.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * value.detach().double()
+    kept = dict(trainer.final_network().named_parameters())
     for name, value in expected.items():
-        torch.testing.assert_close(kept[name].double(), value, rtol=1e-5, atol=1e-7)
-    moved = "encoder.layers.0.1.running_mean"  # statistics of BatchNorm are averaged too
-    assert not torch.equal(kept[moved], trainer.network.state_dict()[moved])
+        torch.testing.assert_close(kept[name].detach().double(), value, rtol=1e-5, atol=1e-7)
 
 
 def test_without_averaging_the_last_weights_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
     trainer = make_trainer(pipeline, tmp_path, "train.ema_decay=0")
     trainer.run_step()
     assert trainer.final_network() is trainer.network
+
+
+def input_variances(task: nn.Module, batches: list[Batch]) -> dict[str, torch.Tensor]:
+    """What each BatchNorm gets to normalise: the variance of every channel over all batches, in eval mode."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    for name, module in task.network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            values = seen.setdefault(name, [])
+            module.register_forward_pre_hook(lambda _, inputs, values=values: values.append(inputs[0]))
+    task.eval()
+    with torch.no_grad():
+        for batch in batches:
+            task(batch)
+    return {name: torch.cat(values).var(dim=(0, 2, 3)) for name, values in seen.items() if values}
+
+
+@pytest.fixture(scope="module", params=[0.99, 0.0], ids=["averaged", "last weights"])
+def trained(
+    pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[Params, Path]:
+    """Parameters, and a folder with phase 1 and model: few steps, and an average over many."""
+    folder = tmp_path_factory.mktemp("trained")
+    params = load_params(pipeline.params_path, overrides=[f"train.ema_decay={request.param}"])
+    inputs = (pipeline.prepared_dir, pipeline.bank_dir)
+    steps.train_phase1(*inputs, folder / "phase1", params, folder / "work")
+    steps.train_phase2(*inputs, folder / "phase1", folder / "model", params, folder / "work")
+    return params, folder
+
+
+@pytest.mark.parametrize(("phase", "parts"), [(1, {"encoder", "decoder"}), (2, {"decoder", "segmentation"})])
+def test_the_statistics_to_keep_are_those_of_the_weights_to_keep(
+    pipeline: Pipeline, tmp_path: Path, trained: tuple[Params, Path], phase: int, parts: set[str]
+) -> None:
+    params, folder = trained
+    if phase == 1:
+        network = make_network(params.model)
+        read_weights(folder / "phase1/weights.safetensors", network)
+    else:
+        network = read_package(folder / "model").load_network(torch.device("cpu"))
+    composer = make_trainer(pipeline, tmp_path, phase=phase).composer
+    task = (Phase1 if phase == 1 else Phase2)(network, None, params.losses)
+    variances = input_variances(task, [composer.batch(step, 8) for step in range(32)])
+    assert {name.split(".")[0] for name in variances} == parts
+    for name, variance in variances.items():
+        ratio = network.get_buffer(f"{name}.running_var") / variance
+        assert 0.5 < ratio.min() <= ratio.max() < 2, name
+
+
+@pytest.mark.parametrize("history", ["phase1/history.jsonl", "model/history_phase2.jsonl"])
+def test_held_out_pictures_are_rebuilt_as_those_of_the_training_are(trained: tuple[Params, Path], history: str) -> None:
+    rows = history_of(trained[1] / history)
+    validated = [row["validation/reconstruction"] for row in rows if "loss" not in row]
+    assert validated[-1] < 3 * [row["reconstruction"] for row in rows if "loss" in row][-1]
 
 
 def gradient_norms(trainer: Trainer, num_steps: int) -> list[float]:
