@@ -59,7 +59,7 @@ def train(arguments: argparse.Namespace, folder: Path, devices: int) -> dict[str
     epochs = arguments.steps * 8 / NUM_IMAGES  # of batches of 8
     overrides = [*SETTINGS[1::2], "model.norm=group", f"runtime.devices={devices}"]
     overrides += [f"runtime.accelerator={arguments.accelerator}", "runtime.log_seconds=0"]
-    overrides += [f"train.phase{phase}.epochs={epochs}" for phase in (1, 2)]
+    overrides += [f"train.phase{phase}.{name}" for phase in (1, 2) for name in (f"epochs={epochs}", "min_steps=0")]
     params = load_params(overrides=[*overrides, *arguments.overrides])
     inputs, out = (folder / "prepared", folder / "bank"), folder / f"on{devices}"
     results = {

@@ -29,6 +29,7 @@ UNTIL_FIRST_BATCH = (
 OPTIONS = ("--allow-unpinned",)
 SETTINGS = ("-P", "data.group_pattern=''", "-P", "synthesis.num_masks=256", "-P", "synthesis.num_sources=32")
 SETTINGS += ("-P", "train.num_validations=0")
+ONE_STEP = ("-P", "train.phase1.epochs=0.001", "-P", "train.phase1.min_steps=0")
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def make_inputs(folder: Path, count: int) -> list[str]:
     inputs = ["--prepared", f"{folder}/prepared", "--bank", f"{folder}/bank"]
     prepare = ["prepare", "--data", f"{folder}/data", "--category", "tile", "--out", f"{folder}/prepared", *OPTIONS]
     train = ["train-phase1", *inputs, "--out", f"{folder}/phase1", "--work-dir", f"{folder}/work"]
-    for verb in (prepare, ["synthesize", "--out", f"{folder}/bank"], [*train, "-P", "train.phase1.epochs=0.001"]):
+    for verb in (prepare, ["synthesize", "--out", f"{folder}/bank"], [*train, *ONE_STEP]):
         run(["-c", f"{CLI}main({[*verb, *SETTINGS]!r})"])
     return inputs
 

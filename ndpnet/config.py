@@ -132,6 +132,7 @@ class PhaseConfig(Section):
     """One training phase."""
 
     epochs: Annotated[float, Field(gt=0)]
+    min_steps: Annotated[int, Field(ge=0)]
     learning_rate: Annotated[float, Field(gt=0)]
     defect_free_share: Fraction
 

@@ -45,8 +45,9 @@ class PhasePlan:
 
     @property
     def num_steps(self) -> int:
-        """Optimiser steps of the whole phase."""
-        return max(1, math.ceil(self.phase.epochs * self.num_images / self.params.train.batch_size))
+        """Optimiser steps of the whole phase: so many epochs, but no fewer than `min_steps` however few pictures."""
+        of_epochs = math.ceil(self.phase.epochs * self.num_images / self.params.train.batch_size)
+        return max(1, self.phase.min_steps, of_epochs)
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of step 0, 1, ...: constant, or half a cosine down to 1 %."""

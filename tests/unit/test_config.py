@@ -51,8 +51,8 @@ PAPER = {
         "schedule": "constant",
         "gradient_clip": 0.0,
         "ema_decay": 0.0,
-        "phase1": {"epochs": 400, "learning_rate": 1e-4, "defect_free_share": 0.0},
-        "phase2": {"epochs": 200, "learning_rate": 1e-4, "defect_free_share": 0.3},
+        "phase1": {"epochs": 400, "min_steps": 0, "learning_rate": 1e-4, "defect_free_share": 0.0},
+        "phase2": {"epochs": 200, "min_steps": 0, "learning_rate": 1e-4, "defect_free_share": 0.3},
     },
 }
 
@@ -120,7 +120,7 @@ def test_a_profile_lies_under_the_overrides() -> None:
         ("trian.batch_size=3", "unknown parameter 'trian.batch_size' (did you mean 'train'?)"),
         ("sed=3", "unknown parameter 'sed' (did you mean 'seed'?)"),
         ("seed.value=3", "unknown parameter 'seed.value' (did you mean 'seed'?)"),
-        ("train.phase1.xyz=3", "(known: epochs, learning_rate, defect_free_share)"),
+        ("train.phase1.xyz=3", "(known: epochs, min_steps, learning_rate, defect_free_share)"),
         ("train.phase1={epoch: 3}", "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
         ("seed", "parameter 'seed' has no value (write name=value, as in train.phase1.epochs=5)"),
         ("model.patch_sizes=[2,", "parameter 'model.patch_sizes': '[2,' is not valid YAML"),
@@ -141,6 +141,7 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
         ("train.phase1.epochs=0", "greater than 0, not 0"),
         ("train.phase1.epochs=.inf", "finite number"),
         ("train.phase1.epochs=.nan", "parameter 'train.phase1.epochs': "),
+        ("train.phase2.min_steps=-1", "greater than or equal to 0, not -1"),
         ("train.ema_decay=1", "less than 1, not 1"),
         ("losses.focal_alpha=1.5", "less than or equal to 1, not 1.5"),
         ("losses.perceptual_weight=-1", "greater than or equal to 0, not -1"),

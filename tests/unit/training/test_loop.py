@@ -79,12 +79,21 @@ def test_the_constant_schedule_is_constant(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "batch_size", "num_images", "num_steps"), [(4, 4, 12, 12), (1, 8, 12, 2), (0.01, 8, 12, 1), (1, 8, 1, 1)]
+    ("epochs", "min_steps", "batch_size", "num_images", "num_steps"),
+    [
+        (4, 0, 4, 12, 12),
+        (1, 0, 8, 12, 2),
+        (0.01, 0, 8, 12, 1),
+        (1, 0, 8, 1, 1),
+        (4, 11, 4, 12, 12),
+        (4, 200, 4, 12, 200),
+    ],
 )
 def test_the_number_of_steps(
-    pipeline: Pipeline, epochs: float, batch_size: int, num_images: int, num_steps: int
+    pipeline: Pipeline, epochs: float, min_steps: int, batch_size: int, num_images: int, num_steps: int
 ) -> None:
-    overrides = (f"train.phase1.epochs={epochs}", f"train.batch_size={batch_size}")
+    overrides = (f"train.phase1.epochs={epochs}", f"train.phase1.min_steps={min_steps}")
+    overrides += (f"train.batch_size={batch_size}",)
     assert plan_of(pipeline, *overrides, num_images=num_images).num_steps == num_steps
 
 
