@@ -111,7 +111,7 @@ def repair(feats: torch.Tensor, reference: torch.Tensor, patch_size: int) -> tor
 
 
 class Segmentation(nn.Module):
-    """MSDSM's heads (Eq. 10)."""
+    """MSDSM's heads."""
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ def perception_loss(features: Features, defective_features: Features, mask: torc
 
 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor, gamma: float, alpha: float) -> torch.Tensor:
-    """Eq. 11, mean. logits, target: (B, 1, h, w)."""
+    """Eq. 10, mean. logits, target: (B, 1, h, w)."""
     log_likelihood = target * F.logsigmoid(logits) + (1 - target) * F.logsigmoid(-logits)
     missed = 1 - log_likelihood.exp()
     return (-(target * alpha + (1 - target) * (1 - alpha)) * missed**gamma * log_likelihood).mean()

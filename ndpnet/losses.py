@@ -54,7 +54,7 @@ def focal_loss(logits: torch.Tensor, target: torch.Tensor, *, gamma: float, alph
 def segmentation_loss(
     logits: Sequence[torch.Tensor], mask: torch.Tensor, *, gamma: float, alpha: float
 ) -> torch.Tensor:
-    """L_seg (Eq. 11): mean focal loss over scales. logits: [(B, 1, H/2^(i-1), ...)], mask: (B, 1, H, W) -> scalar."""
+    """L_seg (Eq. 10): mean focal loss over scales. logits: [(B, 1, H/2^(i-1), ...)], mask: (B, 1, H, W) -> scalar."""
     losses = [focal_loss(each, resize_mask(mask, each.shape[-2:]), gamma=gamma, alpha=alpha) for each in logits]
     return torch.stack(losses).mean()
 

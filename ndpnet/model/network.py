@@ -89,7 +89,7 @@ class NDPNet(nn.Module):
         return self.decoder(features[FIRST_REPAIRED:])
 
     def forward(self, image: torch.Tensor, features: Sequence[torch.Tensor] | None = None) -> NetworkOutput:
-        """Phase 2's pass (Eq. 3-10). image: (B, 3, H, W), sides multiples of 64; `features`: its encoding, if known."""
+        """Phase 2's pass (Eq. 3-8). image: (B, 3, H, W), sides multiples of 64; `features`: its encoding, if known."""
         if features is None:
             features = self.encoder(image)
         repaired, reconstruction = self._repair(features)

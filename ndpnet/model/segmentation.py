@@ -1,4 +1,4 @@
-"""Multi-scale defect segmentation (MSDSM): what differs between input and reconstruction, at three scales (Eq. 10)."""
+"""Multi-scale defect segmentation (MSDSM): what differs between input and reconstruction, at three scales."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,7 @@ class MultiScaleSegmentation(nn.Module):
 
 
 def blend_scales(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """AM_final = 0.2 AM_1 + 0.2 up(AM_2) + 0.6 up(AM_3). logits: [(B, 1, H/2^(i-1), ...)] -> (B, 1, H, W) in [0, 1]."""
+    """AM_final = 0.2 AM_1 + 0.2 up(AM_2) + 0.6 up(AM_3) (Eq. 11). logits: [(B, 1, H/2^(i-1), ...)] -> (B, 1, H, W)."""
     size = logits[0].shape[-2:]
     maps = [torch.sigmoid(logit.float()) for logit in logits]
     blended = SCALE_WEIGHTS[0] * maps[0]
