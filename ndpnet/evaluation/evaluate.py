@@ -131,6 +131,7 @@ def _write_pages(
         calibration=write_calibration_cases(folder / "overlays", prepared, judged, inspector),
         identity=identity,
         warnings=_warnings(inspector.package),
+        faults=(inspector.package.config.get("checks") or {}).get("idle", []),
     )
 
 

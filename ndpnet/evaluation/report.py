@@ -50,16 +50,18 @@ def write_report(
     calibration: Sequence[Mapping[str, Any]],
     identity: Mapping[str, str],
     warnings: Sequence[str],
+    faults: Sequence[str],
 ) -> None:
     """Write the report as one HTML file. scores: (N,), labels: bool (N,), panels: {title, score, verdict, png}.
 
     calibration: {title, score, value_without, png} of the good images that the threshold hangs on; png may be None.
+    faults: parts of the model that do nothing, each one sentence.
     """
     html = _template().render(
         summary=summary,
         metrics=METRICS,
         lead=lead_sentence(summary),
-        answers=answers(summary, threshold, warnings),
+        answers=answers(summary, threshold, [*faults, *warnings]),
         threshold=threshold,
         charts=draw_charts(summary, curves, scores, labels, threshold, history),
         types=_types_worst_first(summary["by_defect_type"]),
@@ -67,6 +69,7 @@ def write_report(
         calibration=[{**panel, **_embed_if_any(panel["png"])} for panel in calibration],
         identity=identity,
         warnings=warnings,
+        faults=faults,
     )
     files.write_text(out_path, html)
 

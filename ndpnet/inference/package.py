@@ -163,8 +163,12 @@ def write_training(
     reference_indices: list[int],
     params: Params,
     inputs: dict[str, str],
+    checks: dict[str, Any] | None,
 ) -> None:
-    """Write everything of a package but its threshold; `inputs` are the hashes of what else it was made of."""
+    """Write everything of a package but its threshold; `inputs` are the hashes of what else it was made of.
+
+    checks: what `ndpnet.training.checks` found.
+    """
     names = prepared.row_names("train")
     write_weights(network, folder / WEIGHTS)
     write_references(np.array(prepared.images("train")[reference_indices]), folder / REFERENCE)
@@ -186,6 +190,7 @@ def write_training(
             "versions": library_versions(),
             **inputs,
         },
+        "checks": checks,
         "threshold": None,
     }
     write_config(folder, config)

@@ -102,19 +102,27 @@ class NDPNet(nn.Module):
         repaired = [attention(feats) for attention, feats in pairs]
         return repaired, self.decoder(repaired)
 
-    def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Anomaly map after its filters and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
-        anomaly_map, reconstruction = self.predict_raw(image)
+    def predict(
+        self, image: torch.Tensor, reconstruction: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Anomaly map after its filters and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W).
+
+        `reconstruction`: (B, 3, H, W) in the place of the decoder's.
+        """
+        anomaly_map, reconstruction = self.predict_raw(image, reconstruction)
         return filter_map(anomaly_map) if has_filters(self.anomaly_map) else anomaly_map, reconstruction
 
-    def predict_raw(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict_raw(
+        self, image: torch.Tensor, reconstruction: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `predict`, the map before its filters: what maps of tiles are blended from."""
         H, W = image.shape[-2:]
-        padded = pad_to_multiple(image)
+        features = self.encoder(pad_to_multiple(image))
+        padded = self._repair(features)[1] if reconstruction is None else pad_to_multiple(reconstruction)
+        reconstruction = padded[..., :H, :W]
         if self.anomaly_map == "msdsm":
-            output = self(padded)
-            return blend_scales(output.logits)[..., :H, :W], output.reconstruction[..., :H, :W]
-        reconstruction = self._repair(self.encoder(padded))[1][..., :H, :W]  # no second encoding
+            logits = self.segmentation(features, self.encoder(padded, num_layers=NUM_SCALES))
+            return blend_scales(logits)[..., :H, :W], reconstruction
         if self.anomaly_map == "pixel_gap":
             return pixel_gap(image, reconstruction), reconstruction
         return line_gap(image, reconstruction, self.lines), reconstruction

@@ -1,6 +1,7 @@
 """The two training steps: from prepared folder and bank to phase 1's weights, and from these to the model package."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,21 @@ from ndpnet.files import atomic_folder, check_output, hash_of, write_json
 from ndpnet.inference.calibration import calibrate_on_prepared
 from ndpnet.inference.package import REFERENCE, write_training, write_weights
 from ndpnet.lineage import code_hash, folder_hash, identity_params, phase1_params
+from ndpnet.model import NDPNet
 from ndpnet.synthesis.bank import DefectBank
+from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.training.checkpoint import only_process
+from ndpnet.training.checks import check_parts
 from ndpnet.training.history import history_of
 from ndpnet.training.processes import is_first_process
-from ndpnet.training.run import PhaseInputs, train_detector, train_encoder
+from ndpnet.training.run import PhaseInputs, recipe_of, train_detector, train_encoder
+from ndpnet.training.validation import PHASE_ID, SyntheticValidation
+
+logger = logging.getLogger(__name__)
 
 PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
 BANK_FILES = ("bank.json", "masks.npy", "sources.npy")
+NUM_AVERAGED = 64  # training pictures, for the mean one
 PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
 
 
@@ -76,12 +84,28 @@ def train_phase2(
         result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
         with atomic_folder(out, marker=REFERENCE) as folder:
             shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
-            references = result.reference_indices
-            write_training(folder, result.network, inputs.prepared, references, params, inputs_of_model)
+            references, checks = result.reference_indices, _checks(inputs, result.network)
+            write_training(folder, result.network, inputs.prepared, references, params, inputs_of_model, checks)
             threshold = calibrate_on_prepared(folder, inputs.prepared, params)
             losses = _keep_history(inputs.work_dir, folder / "history_phase2.jsonl")
         shutil.rmtree(inputs.work_dir)
     return losses | result.speed | ({"threshold": threshold["value"]} if threshold else {})
+
+
+def _checks(inputs: PhaseInputs, network: NDPNet) -> dict[str, Any] | None:
+    """What the parts of a trained network do, with a warning for each that does nothing; None without validation."""
+    images = inputs.prepared.images("validation")
+    if not len(images):
+        return None
+    recipe, settings = recipe_of(inputs.params, inputs.params.train.phase2), {"seed": inputs.params.seed}
+    settings["device"] = next(network.parameters()).device
+    validation = SyntheticValidation(images, inputs.bank, recipe, **settings)
+    composer = DefectComposer(inputs.prepared.images("train"), inputs.bank, recipe, phase=PHASE_ID, **settings)
+    mean_picture = composer.batch(0, NUM_AVERAGED).clean.mean(dim=0)
+    checks = check_parts(network, validation.batches, mean_picture)
+    for sentence in checks["idle"]:
+        logger.warning(sentence)
+    return checks
 
 
 def _phase_inputs(

@@ -110,6 +110,7 @@ def write(out_path: Path, **changes: Any) -> str:
             {"title": "elsewhere.png", "score": 0.375, "value_without": None, "png": None},
         ],
         "identity": {"commit": "abc123", "reference image": "good/<1>.png"}, "warnings": ["No perceptual loss: <none>"],
+        "faults": [],
     }  # fmt: skip
     report.write_report(out_path, **{**given, **changes})
     return out_path.read_text(encoding="utf-8")
@@ -176,13 +177,20 @@ def test_warnings_come_before_the_answers(html: str) -> None:
     assert "1 warning above." in text
 
 
+def test_parts_that_do_nothing_are_red_and_come_first(tmp_path: Path) -> None:
+    written = write(tmp_path / "report.html", faults=["The repair is <idle>."])
+    assert '<li class="wrong">The repair is &lt;idle&gt;.</li>' in written
+    assert written.index("The repair is") < written.index("No perceptual loss")
+    assert "2 warnings above." in Page(written).text
+
+
 def test_same_input_gives_the_same_bytes(html: str, tmp_path: Path) -> None:
     assert write(tmp_path / "again.html") == html
 
 
 def test_nothing_known_still_gives_a_report(tmp_path: Path) -> None:
     nothing = {"curves": {"roc": None, "pro": None}, "history": {}, "identity": {}}
-    nothing |= {"panels": [], "calibration": [], "warnings": []}
+    nothing |= {"panels": [], "calibration": [], "warnings": [], "faults": []}
     for scores, labels in [(np.ones(3), np.ones(3, dtype=bool)), (np.zeros(0), np.zeros(0, dtype=bool))]:
         given = {**nothing, "summary": empty_summary(), "threshold": None, "scores": scores, "labels": labels}
         page = Page(write(tmp_path / "empty.html", **given))

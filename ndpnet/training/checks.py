@@ -1,0 +1,62 @@
+"""What each trained part does, on artificial defects of held-out good pictures: a part that does nothing is named."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ndpnet.evaluation import metrics
+from ndpnet.losses import resize_mask
+from ndpnet.model import NDPNet
+from ndpnet.model.network import FIRST_REPAIRED
+from ndpnet.synthesis.compose import Batch
+
+IDLE_SHARE = 0.95  # of the error without a part: what leaves more does nothing
+IDLE = {
+    "reconstruction": "The reconstruction is no better than the mean picture: squared errors {with:.4g} and "
+    "{without:.4g} (train longer: train.phase1.min_steps, train.phase2.min_steps).",
+    "repair": "The repair is no better than the input: inside defects its features are {with:.3g} from the clean ones, "
+    "the input's {without:.3g}, in variances (train longer: train.phase2.min_steps, or raise model.softmax_scale).",
+    "map": "The map ignores the reconstruction: 1 - pixel ROCAUC is {with:.4g}, {without:.4g} with the input in "
+    "the reconstruction's place (another model.anomaly_map may).",
+}
+
+
+@torch.no_grad()
+def check_parts(network: NDPNet, batches: Sequence[Batch], mean_picture: torch.Tensor) -> dict[str, Any]:
+    """Errors with and without each part; `idle`: a sentence for each that does nothing. mean_picture: (3, P, P)."""
+    network.eval()
+    found = [_errors(network, batch, mean_picture) for batch in batches]
+    gaps = {name: np.mean([each[name] for each in found], axis=0).tolist() for name in ("reconstruction", "repair")}
+    masks = np.concatenate([(batch.mask[:, 0] > 0).cpu().numpy() for batch in batches])
+    maps = [np.concatenate([each["maps"][index] for each in found]) for index in (0, 1)]
+    gaps["map"] = [1 - (metrics.pixel_auroc(each, masks) or 0.0) for each in maps]
+    if not network.attention[0].repairs:  # left out on purpose
+        del gaps["repair"]
+    values = {name: {"with": both[0], "without": both[1]} for name, both in gaps.items()}
+    idle = [IDLE[name].format(**each) for name, each in values.items() if each["with"] > IDLE_SHARE * each["without"]]
+    return {"values": values, "idle": idle}
+
+
+def _errors(network: NDPNet, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:
+    clean, defective = network.encoder(batch.clean), network.encoder(batch.defective)
+    output = network(batch.defective, features=defective)
+    maps = [network.predict(batch.defective, each)[0] for each in (output.reconstruction, batch.defective)]
+    return {
+        "reconstruction": [
+            (picture - batch.clean).square().mean().item() for picture in (output.reconstruction, mean_picture)
+        ],
+        "repair": [
+            sum(_gap_inside(*pair, batch.mask) for pair in zip(features, clean[FIRST_REPAIRED:], strict=True))
+            for features in (output.repaired, defective[FIRST_REPAIRED:])
+        ],
+        "maps": [each[:, 0].float().cpu().numpy() for each in maps],
+    }
+
+
+def _gap_inside(feats: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor) -> float:
+    """Mean squared distance inside defects, in variances of the clean features. (B, C, h, w) twice, (B, 1, H, W)."""
+    inside = resize_mask(mask, feats.shape[-2:])
+    distance = (feats - clean).square().mean(dim=1, keepdim=True)
+    return ((distance * inside).sum() / inside.sum().clamp(min=1) / clean.var().clamp(min=1e-12)).item()
