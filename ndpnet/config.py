@@ -51,6 +51,7 @@ class SynthesisConfig(Section):
 
     sources: str
     num_sources: Positive
+    source_augmentation: Literal["none", "draem"]
     num_masks: Positive
     patch_size: Annotated[int, Field(ge=64, multiple_of=64)]
     blob_max_log2_grid: Annotated[int, Field(ge=0, le=5)]
@@ -96,6 +97,8 @@ class ModelConfig(Section):
     patch_sizes: tuple[Literal[1, 2, 4], ...]
     ffm_channels: Positive
     ffm_kernel: Literal[1, 3, 5, 7]
+    ffm_norm: bool
+    segmentation_input: Literal["concat", "concat_difference", "product"]
     norm: Literal["batch", "group"]
     reference: Literal["first", "medoid"]
     num_references: Positive
@@ -113,10 +116,12 @@ class LossConfig(Section):
     """Weights of the loss terms (Eq. 12-17)."""
 
     perceptual_weights: str
+    perceptual_maps: Literal["first_five", "block_starts"]
     reconstruction_weight: NotNegative
     perceptual_weight: NotNegative
     defect_perception_weight: NotNegative
     feature_repair_weight: NotNegative
+    feature_repair_relative: bool
     segmentation_weight: NotNegative
     focal_gamma: NotNegative
     focal_alpha: Fraction

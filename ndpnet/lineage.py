@@ -14,10 +14,13 @@ TRAINING_CODE = ("config.py", "losses.py", "perceptual.py", "model", "synthesis"
 # encoder and decoder are trained without what these decide
 OF_PHASE2 = {
     "model": (
-        *("softmax_scale", "patch_sizes", "ffm_channels", "ffm_kernel"),
+        *("softmax_scale", "patch_sizes", "ffm_channels", "ffm_kernel", "ffm_norm", "segmentation_input"),
         *("reference", "num_references", "anomaly_map", "line_length"),
     ),
-    "losses": ("feature_repair_weight", "segmentation_weight", "focal_gamma", "focal_alpha"),
+    "losses": (
+        *("feature_repair_weight", "feature_repair_relative"),
+        *("segmentation_weight", "focal_gamma", "focal_alpha"),
+    ),
 }
 
 

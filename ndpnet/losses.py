@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 MIN_MAX_EPS = 1e-6
+VARIANCE_EPS = 1e-6
 
 
 def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -35,10 +36,18 @@ def defect_perception_loss(
     return total / num_pairs.clamp(min=1)
 
 
-def feature_repair_loss(repaired: Sequence[torch.Tensor], clean_features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """L_fea_rep (Eq. 9): 1/(l2-l1) * sum over layers l1..l2. Both: (l2-l1+1) x (B, C_l, h, w) -> scalar."""
-    pairs = zip(repaired, clean_features, strict=True)
-    return sum(F.mse_loss(out.float(), clean.float()) for out, clean in pairs) / (len(repaired) - 1)
+def feature_repair_loss(
+    repaired: Sequence[torch.Tensor], clean_features: Sequence[torch.Tensor], *, is_relative: bool = False
+) -> torch.Tensor:
+    """L_fea_rep (Eq. 9): 1/(l2-l1) * sum over layers l1..l2. Both: (l2-l1+1) x (B, C_l, h, w) -> scalar.
+
+    is_relative: each layer divided by the variance of its clean features.
+    """
+    total = repaired[0].new_zeros((), dtype=torch.float32)
+    for out, clean in zip(repaired, clean_features, strict=True):
+        loss = F.mse_loss(out.float(), clean.float())
+        total = total + (loss / (clean.float().var() + VARIANCE_EPS) if is_relative else loss)
+    return total / (len(repaired) - 1)
 
 
 def focal_loss(logits: torch.Tensor, target: torch.Tensor, *, gamma: float, alpha: float) -> torch.Tensor:

@@ -23,7 +23,7 @@ from ndpnet.model import NDPNet
 from ndpnet.model.network import has_filters
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 ENTRIES = ("category", "files", "lineage", "params", "references", "threshold")

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ndpnet.model.layers import make_norm
+
 MAX_QUERIES = 4096  # patches at once: the weights of all patches of a large picture would not fit into memory
 
 
@@ -68,14 +70,25 @@ class ReferenceRepair(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """FFM: a softmax across the branches F, F_rep2, F_rep4, at every position and channel (Eq. 6-8)."""
+    """FFM: a softmax across the branches F, F_rep2, F_rep4, at every position and channel (Eq. 6-8).
+
+    norm: as in `make_norm`, with a ReLU between the two convolutions, as in SKNet; None: neither.
+    """
 
     def __init__(
-        self, *, num_channels: int, num_branches: int, hidden_channels: int = 64, kernel_size: int = 5
+        self,
+        *,
+        num_channels: int,
+        num_branches: int,
+        hidden_channels: int = 64,
+        kernel_size: int = 5,
+        norm: str | None = None,
     ) -> None:
         super().__init__()
         padding = kernel_size // 2
-        self.squeeze = nn.Conv2d(num_channels, hidden_channels, kernel_size, padding=padding)
+        squeeze = nn.Conv2d(num_channels, hidden_channels, kernel_size, padding=padding)
+        norms = [] if norm is None else [make_norm(norm, hidden_channels), nn.ReLU(inplace=True)]
+        self.squeeze = nn.Sequential(squeeze, *norms) if norms else squeeze
         self.branch_logits = nn.ModuleList(
             nn.Conv2d(hidden_channels, num_channels, kernel_size, padding=padding) for _ in range(num_branches)
         )
@@ -111,6 +124,7 @@ class ReferenceAttention(nn.Module):
         softmax_scale: float = 1.0,
         ffm_channels: int = 64,
         ffm_kernel: int = 5,
+        ffm_norm: str | None = None,
     ) -> None:
         super().__init__()
         self.repairs = nn.ModuleList(
@@ -121,6 +135,7 @@ class ReferenceAttention(nn.Module):
             num_branches=1 + len(patch_sizes),
             hidden_channels=ffm_channels,
             kernel_size=ffm_kernel,
+            norm=ffm_norm,
         )
 
     def set_reference(self, reference_feats: torch.Tensor) -> None:

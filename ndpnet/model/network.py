@@ -40,6 +40,8 @@ class NDPNet(nn.Module):
         patch_sizes: Sequence[int] = (2, 4),
         ffm_channels: int = 64,
         ffm_kernel: int = 5,
+        ffm_norm: bool = False,
+        segmentation_input: str = "concat",
         norm: str = "batch",
         anomaly_map: str = "msdsm",
         line_length: int = 15,
@@ -54,10 +56,11 @@ class NDPNet(nn.Module):
                 softmax_scale=softmax_scale,
                 ffm_channels=ffm_channels,
                 ffm_kernel=ffm_kernel,
+                ffm_norm=norm if ffm_norm else None,
             )
             for channels in layer_channels(base_width)[FIRST_REPAIRED:]
         )
-        self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm)
+        self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm, compared_as=segmentation_input)
         self.is_encoder_frozen = False
         self.anomaly_map = anomaly_map
         self.register_buffer("lines", line_kernels(line_length), persistent=False)

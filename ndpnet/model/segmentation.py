@@ -11,19 +11,21 @@ from ndpnet.model.layers import conv_block
 
 NUM_SCALES = 3
 SCALE_WEIGHTS = (0.2, 0.2, 0.6)
+COMPARED_WIDTHS = {"concat": 2, "concat_difference": 3, "product": 1}  # channels of a head's input, times C
 FILTER_SIZE = 5
 FILTER_REACH = 2 * (FILTER_SIZE // 2)  # pixels around it that a filtered pixel depends on
 SORT_FIVE = ((0, 1), (3, 4), (2, 4), (2, 3), (1, 4), (0, 3), (0, 2), (1, 3), (1, 2))  # nine comparisons, the least
 
 
 class MultiScaleSegmentation(nn.Module):
-    """Three sub-networks DSM_i, each one conv block and a 1x1 convolution to one logit."""
+    """Three sub-networks DSM_i, each one conv block and a 1x1 convolution to a logit; `compared_as`: see `compare`."""
 
-    def __init__(self, *, base_width: int, norm: str = "batch") -> None:
+    def __init__(self, *, base_width: int, norm: str = "batch", compared_as: str = "concat") -> None:
         super().__init__()
-        channels = layer_channels(base_width)[:NUM_SCALES]
+        self.compared_as = compared_as
+        channels, times = layer_channels(base_width)[:NUM_SCALES], COMPARED_WIDTHS[compared_as]
         self.heads = nn.ModuleList(
-            nn.Sequential(conv_block(2 * width, width, norm), nn.Conv2d(width, 1, 1)) for width in channels
+            nn.Sequential(conv_block(times * width, width, norm), nn.Conv2d(width, 1, 1)) for width in channels
         )
 
     def forward(
@@ -35,8 +37,8 @@ class MultiScaleSegmentation(nn.Module):
 
     def _logit(self, head: nn.Sequential, seen: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
         """One head. (B, C_i, h, w) twice -> (B, 1, h, w)."""
-        if seen.requires_grad or not rebuilt.requires_grad:
-            return head(torch.cat([seen, rebuilt], dim=1))
+        if self.compared_as != "concat" or seen.requires_grad or not rebuilt.requires_grad:
+            return head(compare(seen, rebuilt, self.compared_as))
         # the first convolution in two halves: the gradient of the input's features is never asked for
         block, to_logit = head
         first, *others = block
@@ -45,6 +47,17 @@ class MultiScaleSegmentation(nn.Module):
         for layer in others:
             feats = layer(feats)
         return to_logit(feats)
+
+
+def compare(seen: torch.Tensor, rebuilt: torch.Tensor, compared_as: str) -> torch.Tensor:
+    """What a head sees: both, both with their absolute difference, or the product of both at unit length.
+
+    (B, C, h, w) twice -> (B, COMPARED_WIDTHS * C, h, w).
+    """
+    if compared_as == "product":
+        return F.normalize(seen, dim=1) * F.normalize(rebuilt, dim=1)
+    difference = [(seen - rebuilt).abs()] if compared_as == "concat_difference" else []
+    return torch.cat([seen, rebuilt, *difference], dim=1)
 
 
 def blend_scales(logits: Sequence[torch.Tensor]) -> torch.Tensor:

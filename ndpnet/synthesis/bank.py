@@ -13,6 +13,7 @@ from PIL import Image
 from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
 from ndpnet.files import atomic_folder, write_json
+from ndpnet.synthesis.augmentation import augmented
 from ndpnet.synthesis.cracks import crack_masks
 from ndpnet.synthesis.perlin import blob_masks, line_masks
 
@@ -73,9 +74,13 @@ def make_bank(
     line_max_log2_grid: int,
     sources: str,
     num_sources: int,
+    source_augmentation: str,
     seed: int,
 ) -> dict[str, int]:
-    """Write a bank: `num_masks` masks (shares of lines and of cracks) and `num_sources` crops of natural images."""
+    """Write a bank: `num_masks` masks (shares of lines and of cracks) and `num_sources` natural pictures.
+
+    source_augmentation: `none` for crops as they are, `draem` for whole pictures, each changed as in DRAEM.
+    """
     photos = list_sources(sources)
     num_lines, num_cracks = round(num_masks * line_share), round(num_masks * crack_share)
     widths = {"min_width": line_width_min, "max_width": line_width_max}
@@ -89,7 +94,7 @@ def make_bank(
             for make, count, stream in kinds
         ]
         np.save(folder / "masks.npy", np.concatenate(masks))
-        np.save(folder / "sources.npy", _source_crops(photos, num_sources, patch_size, seed))
+        np.save(folder / "sources.npy", _sources(photos, num_sources, patch_size, seed, source_augmentation))
         counts = {"num_masks": num_masks, "num_line_masks": num_lines, "num_crack_masks": num_cracks}
         counts |= {"num_sources": num_sources, "num_photos": len(photos)}
         counts |= {"patch_size": patch_size, "format_version": FORMAT_VERSION}
@@ -134,15 +139,17 @@ def _packed_masks(
     return packed
 
 
-def _source_crops(photos: list[Path], num_sources: int, patch_size: int, seed: int) -> np.ndarray:
-    """Random square crops, every photo as often as any other. -> uint8 (num_sources, P, P, 3)."""
-    crops = np.empty((num_sources, patch_size, patch_size, 3), dtype=np.uint8)
+def _sources(photos: list[Path], num_sources: int, patch_size: int, seed: int, augmentation: str) -> np.ndarray:
+    """Random square crops or changed whole pictures, every photo as often. -> uint8 (num_sources, P, P, 3)."""
+    sources = np.empty((num_sources, patch_size, patch_size, 3), dtype=np.uint8)
     for photo_index, path in enumerate(photos[:num_sources]):
         image = read_image(path)
+        whole = Image.fromarray(image).resize((patch_size, patch_size), Image.Resampling.BILINEAR)
         for index in range(photo_index, num_sources, len(photos)):
             rng = np.random.default_rng([seed, 2, index])
-            crops[index] = _random_crop(image, patch_size, rng)
-    return crops
+            is_crop = augmentation == "none"
+            sources[index] = _random_crop(image, patch_size, rng) if is_crop else augmented(np.array(whole), rng)
+    return sources
 
 
 def _random_crop(image: np.ndarray, patch_size: int, rng: np.random.Generator) -> np.ndarray:

@@ -31,7 +31,9 @@ class Phase2(nn.Module):
         output = self.network(batch.defective, features=defective)
         terms = {
             "reconstruction": reconstruction_loss(output.reconstruction, batch.clean),
-            "feature_repair": feature_repair_loss(output.repaired, clean[FIRST_REPAIRED:]),
+            "feature_repair": feature_repair_loss(
+                output.repaired, clean[FIRST_REPAIRED:], is_relative=self.losses.feature_repair_relative
+            ),
             "segmentation": segmentation_loss(
                 output.logits, batch.mask, gamma=self.losses.focal_gamma, alpha=self.losses.focal_alpha
             ),

@@ -64,7 +64,7 @@ def train_encoder(inputs: PhaseInputs) -> PhaseResult:
     fabric = make_fabric(inputs.params)  # first: it decides how this process computes
     torch.manual_seed(inputs.params.seed)
     network = make_network(inputs.params.model)
-    vgg = load_vgg(inputs.params.losses.perceptual_weights)
+    vgg = load_vgg(inputs.params.losses.perceptual_weights, inputs.params.losses.perceptual_maps)
     return _run(fabric, inputs, Phase1, network, vgg, [])
 
 
@@ -79,7 +79,7 @@ def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     images = inputs.prepared.images("train")
     chosen = choose_references(images, network, method=params.model.reference, count=params.model.num_references)
     network.set_reference(to_unit(torch.from_numpy(np.array(images[chosen]))))
-    vgg = load_vgg(params.losses.perceptual_weights)
+    vgg = load_vgg(params.losses.perceptual_weights, params.losses.perceptual_maps)
     return _run(fabric, inputs, Phase2, network, vgg, chosen)
 
 

@@ -1,5 +1,6 @@
 """The steps on a GPU, where one is at hand: near the CPU's results, the same bits twice and after an interruption."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference import Inspector
-from ndpnet.perceptual import CONV_INDICES, SHAPES
+from ndpnet.perceptual import CONV_INDICES, names_up_to
 from ndpnet.training.history import history_of
 from ndpnet.training.loop import Trainer
 
@@ -81,9 +82,10 @@ def test_an_interrupted_training_ends_bit_for_bit_as_another(
 
 def test_the_perceptual_loss_trains_there_the_same_bits_twice(pipeline: Pipeline, tmp_path: Path) -> None:
     generator, state = torch.Generator().manual_seed(0), {}
-    for index, shape in zip(CONV_INDICES, SHAPES[1:], strict=True):
-        state[f"features.{index}.weight"] = 0.05 * torch.randn(shape, generator=generator)
-        state[f"features.{index}.bias"] = torch.zeros(shape[0])
+    channels = itertools.pairwise((3, 64, 64, 128, 128, 256))
+    for name, (before, after) in zip(names_up_to("first_five"), channels, strict=True):
+        state[f"features.{CONV_INDICES[name]}.weight"] = 0.05 * torch.randn(after, before, 3, 3, generator=generator)
+        state[f"features.{CONV_INDICES[name]}.bias"] = torch.zeros(after)
     torch.save(state, tmp_path / "vgg.pth")
     weights = f"losses.perceptual_weights={tmp_path / 'vgg.pth'}"
     assert_same_bits(*(train(pipeline, tmp_path / name, weights) for name in ("one", "other")))

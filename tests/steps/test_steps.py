@@ -241,8 +241,9 @@ def test_without_calibration_images_there_is_a_package_without_threshold(pipelin
 
 def test_what_only_phase_two_reads_leaves_phase_one_as_it_was(pipeline: Pipeline, tmp_path: Path) -> None:
     others = ["model.softmax_scale=50", "model.patch_sizes=[]", "model.reference=first", "model.num_references=2"]
-    others += ["model.ffm_channels=8", "model.ffm_kernel=3", "losses.focal_alpha=0.5", "train.phase2.epochs=1"]
+    others += ["model.ffm_channels=8", "model.ffm_kernel=3", "losses.focal_alpha=0.3", "train.phase2.epochs=1"]
     others += ["losses.segmentation_weight=2", "losses.feature_repair_weight=3", "losses.focal_gamma=0"]
+    others += ["losses.feature_repair_relative=true", "model.ffm_norm=true", "model.segmentation_input=product"]
     params = load_params(pipeline.params_path, overrides=others)
     steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, tmp_path / "phase1", params, tmp_path / "work")
     assert contents(tmp_path / "phase1") == contents(pipeline.phase1_dir)

@@ -14,6 +14,8 @@ from ndpnet.config import PARAMS_PATH, Params, load_params, parse_params
 PAPER = {
     "data": {"image_size": 256, "calibration_fraction": 0.0, "validation_fraction": 0.0},
     "synthesis": {
+        "num_sources": 2048,
+        "source_augmentation": "draem",
         "patch_size": 256,
         "blob_max_log2_grid": 5,
         "line_share": 0.0,
@@ -31,6 +33,8 @@ PAPER = {
         "patch_sizes": (2, 4),
         "ffm_channels": 64,
         "ffm_kernel": 5,
+        "ffm_norm": False,
+        "segmentation_input": "concat",
         "norm": "batch",
         "num_references": 1,
     },
@@ -42,7 +46,9 @@ PAPER = {
         "feature_repair_weight": 1.0,
         "segmentation_weight": 1.0,
         "focal_gamma": 2.0,
-        "focal_alpha": 0.25,
+        "focal_alpha": 0.5,
+        "feature_repair_relative": False,
+        "perceptual_maps": "first_five",
     },
     "train": {
         "batch_size": 8,

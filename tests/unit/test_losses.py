@@ -102,6 +102,16 @@ def test_repair_loss_has_the_factor_one_over_l2_minus_l1() -> None:
     assert feature_repair_loss(repaired, clean).item() == pytest.approx((1 + 4 + 9) / (5 - 3))
 
 
+def test_a_relative_repair_loss_does_not_depend_on_the_scale_of_a_layer() -> None:
+    clean = [random_tensor(2, 3, 8, 8, seed=seed) for seed in range(3)]
+    repaired = [feats + 0.5 for feats in clean]
+    expected = sum(0.25 / feats.var().item() for feats in clean) / 2
+    assert feature_repair_loss(repaired, clean, is_relative=True).item() == pytest.approx(expected, rel=1e-4)
+    larger = [[10 * feats for feats in layers] for layers in (repaired, clean)]
+    assert feature_repair_loss(*larger, is_relative=True).item() == pytest.approx(expected, rel=1e-4)
+    assert feature_repair_loss(*larger).item() == pytest.approx(100 * 3 * 0.25 / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize(("gamma", "alpha"), [(2.0, 0.25), (0.0, 0.5), (1.5, 0.9)])
 def test_focal_loss_is_the_textbook_formula(gamma: float, alpha: float) -> None:
     logits = [-3.0, -0.5, 0.0, 0.7, 4.0]

@@ -31,11 +31,13 @@ def state_path(features: nn.Sequential, tmp_path_factory: pytest.TempPathFactory
     return path
 
 
-def relu_maps(features: nn.Sequential, image: torch.Tensor) -> list[torch.Tensor]:
+def relu_maps(
+    features: nn.Sequential, image: torch.Tensor, indices: tuple[int, ...] = RELU_INDICES
+) -> list[torch.Tensor]:
     maps = []
     for index, layer in enumerate(features):
         image = layer(image)
-        if index in RELU_INDICES:
+        if index in indices:
             maps.append(image.clone())
     return maps
 
@@ -55,6 +57,23 @@ def test_a_state_dict_gives_torchvision_maps(features: nn.Sequential, state_path
         (2, 128, 10, 12),
         (2, 128, 10, 12),
         (2, 256, 5, 6),
+    ]
+    for each, target in zip(maps, expected, strict=True):
+        torch.testing.assert_close(each, target, atol=1e-5, rtol=1e-4)
+
+
+def test_the_first_map_of_every_block(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    deep = make_layers([64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512]).eval()
+    path = tmp_path / "vgg16.pth"
+    torch.save({f"features.{name}": value for name, value in deep.state_dict().items()}, path)
+    image = random_image(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = relu_maps(deep, normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (1, 6, 11, 18, 25))
+        maps = load_vgg(str(path), "block_starts")(image)
+    assert [tuple(each.shape[1:]) for each in maps] == [
+        *((64, 32, 32), (128, 16, 16), (256, 8, 8)),
+        *((512, 4, 4), (512, 2, 2)),
     ]
     for each, target in zip(maps, expected, strict=True):
         torch.testing.assert_close(each, target, atol=1e-5, rtol=1e-4)

@@ -132,6 +132,20 @@ def test_fusion_is_eq_6_to_8() -> None:
     ]
 
 
+def test_a_norm_and_a_relu_between_the_convolutions_of_the_fusion() -> None:
+    torch.manual_seed(0)
+    fusion = FeatureFusion(num_channels=3, num_branches=3, hidden_channels=4, norm="batch")
+    branches = [random_feats(4, 3, 8, 8, seed=seed) for seed in range(3)]
+    hidden = fusion.squeeze(sum(branches))  # in training mode: of the batch
+    before_relu = fusion.squeeze[:2](sum(branches))
+    torch.testing.assert_close(before_relu.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(before_relu.var(dim=(0, 2, 3)), torch.ones(4), atol=0.01, rtol=0)
+    assert torch.equal(hidden, before_relu.clamp(min=0))
+    logits = torch.stack([conv(hidden) for conv in fusion.branch_logits])
+    expected = (torch.softmax(logits, dim=0) * torch.stack(branches)).sum(dim=0)
+    torch.testing.assert_close(fusion(branches), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_fused_features_stay_between_the_branches() -> None:
     torch.manual_seed(1)
     fusion = FeatureFusion(num_channels=2, num_branches=3, hidden_channels=4)

@@ -46,7 +46,7 @@ def test_the_network_computes_with_it_and_nobody_else(pipeline: Pipeline, tmp_pa
     inspector = Inspector.load(pipeline.model_dir)
     assert not is_flushed()
     seen = []
-    handle = inspector.engine.network.register_forward_pre_hook(lambda *_: seen.append(is_flushed()))
+    handle = inspector.engine.network.decoder.register_forward_pre_hook(lambda *_: seen.append(is_flushed()))
     inspector.predict(np.zeros((64, 64, 3), dtype=np.uint8))
     handle.remove()
     steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, tmp_path / "out", pipeline.params, tmp_path / "work")

@@ -8,10 +8,10 @@ from ndpnet.model import NDPNet
 from ndpnet.model.folding import fold_batch_norms
 
 
-def make_network(norm: str) -> NDPNet:
+def make_network(norm: str, *, ffm_norm: bool = False) -> NDPNet:
     """A network whose statistics are no longer those of a new one."""
     torch.manual_seed(0)
-    network = NDPNet(base_width=4, ffm_channels=4, norm=norm).eval()
+    network = NDPNet(base_width=4, ffm_channels=4, norm=norm, ffm_norm=ffm_norm).eval()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
@@ -22,11 +22,12 @@ def make_network(norm: str) -> NDPNet:
     return network
 
 
+@pytest.mark.parametrize(("ffm_norm", "num_norms"), [(False, 24), (True, 27)])
 @torch.no_grad()
-def test_the_map_stays_to_rounding_without_batch_norms() -> None:
-    network, image = make_network("batch"), torch.rand(2, 3, 64, 128)
+def test_the_map_stays_to_rounding_without_batch_norms(ffm_norm: bool, num_norms: int) -> None:
+    network, image = make_network("batch", ffm_norm=ffm_norm), torch.rand(2, 3, 64, 128)
     expected = network.predict(image)
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 24
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == num_norms
     folded = fold_batch_norms(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     for found, wanted in zip(folded.predict(image), expected, strict=True):

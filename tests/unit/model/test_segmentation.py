@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, filter_map, median_5x5, median_of
+from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, compare, filter_map, median_5x5, median_of
 
 
 def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -43,6 +43,28 @@ def test_heads_see_input_and_reconstruction_of_their_layer() -> None:
         torch.testing.assert_close(logit, head(torch.cat([first, second], dim=1)))
     # further layers than three are not looked at
     assert torch.equal(segmentation([*seen, seen[0], seen[0]], rebuilt)[2], logits[2])
+
+
+def test_what_the_heads_may_compare() -> None:
+    seen, rebuilt = random_tensor(2, 4, 8, 8), random_tensor(2, 4, 8, 8, seed=1)
+    both = compare(seen, rebuilt, "concat_difference")
+    assert torch.equal(both, torch.cat([seen, rebuilt, (seen - rebuilt).abs()], dim=1))
+    product = compare(seen, rebuilt, "product")
+    cosine = torch.cosine_similarity(seen, rebuilt, dim=1)
+    torch.testing.assert_close(product.sum(dim=1), cosine)
+    torch.testing.assert_close(compare(3 * seen, rebuilt, "product"), product)
+
+
+@pytest.mark.parametrize("compared_as", ["concat", "concat_difference", "product"])
+def test_every_comparison_teaches_the_reconstruction(compared_as: str) -> None:
+    torch.manual_seed(0)
+    segmentation = MultiScaleSegmentation(base_width=4, compared_as=compared_as)
+    seen = [random_tensor(2, width, size, size) for width, size in ((4, 16), (8, 8), (16, 4))]
+    rebuilt = [random_tensor(*feats.shape, seed=9).requires_grad_() for feats in seen]
+    sum(logit.sum() for logit in segmentation(seen, rebuilt)).backward()
+    assert all(feats.grad.abs().sum() > 0 for feats in rebuilt)
+    for head, first, second in zip(segmentation.heads, seen, rebuilt, strict=True):
+        assert head[0][0].in_channels == compare(first, second, compared_as).shape[1]
 
 
 def test_constant_maps_blend_with_the_weights() -> None:

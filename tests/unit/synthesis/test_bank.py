@@ -31,7 +31,7 @@ def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(out_dir: Path, sources: Path | str, **changes: Any) -> dict[str, int]:
     settings = {"patch_size": 64, "num_masks": 40, "line_share": 0.25, "num_sources": 7, "seed": 3}
     settings |= {"line_width_min": 1.0, "line_width_max": 4.0, "line_max_log2_grid": 3}
-    settings |= {"crack_share": 0.0, "blob_max_log2_grid": 5}
+    settings |= {"crack_share": 0.0, "blob_max_log2_grid": 5, "source_augmentation": "none"}
     return make_bank(out_dir, sources=str(sources), **(settings | changes))
 
 

@@ -1,0 +1,51 @@
+"""DRAEM's changes of a filling: three a picture, of ten."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ndpnet.synthesis.augmentation import NUM_CHANGES, _changes, augmented
+from ndpnet.synthesis.bank import DefectBank, make_bank
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """Smooth colours with a bright corner."""
+    rows, columns = np.mgrid[0:64, 0:64]
+    picture = np.stack([40 + 2 * rows, 60 + columns, 200 - rows - columns], axis=2).clip(0, 255).astype(np.uint8)
+    picture[:8, :8] = 250
+    return picture
+
+
+@pytest.mark.parametrize("change", _changes())
+def test_every_change_keeps_the_shape_and_changes_something(
+    picture: np.ndarray, change: Callable[..., torch.Tensor]
+) -> None:
+    image = torch.from_numpy(picture).permute(2, 0, 1)
+    changed = [change(image, np.random.default_rng(seed)) for seed in range(6)]
+    assert {(each.dtype, each.shape) for each in changed} == {(torch.uint8, (3, 64, 64))}
+    assert sum(not torch.equal(each, image) for each in changed) >= 2
+
+
+def test_three_of_ten_are_drawn_by_the_seed(picture: np.ndarray) -> None:
+    assert (len(_changes()), NUM_CHANGES) == (10, 3)
+    first, second, other = (augmented(picture, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_a_bank_of_changed_whole_photographs(tmp_path: Path, picture: np.ndarray) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(picture).resize((96, 96)).save(tmp_path / "photos/one.png")
+    settings = {"patch_size": 64, "num_masks": 8, "line_share": 0.0, "crack_share": 0.0, "blob_max_log2_grid": 5}
+    settings |= {"line_width_min": 1.0, "line_width_max": 4.0, "line_max_log2_grid": 3, "num_sources": 60, "seed": 3}
+    make_bank(tmp_path / "bank", sources=str(tmp_path / "photos"), source_augmentation="draem", **settings)
+    sources = DefectBank.load(tmp_path / "bank").sources
+    assert len(np.unique(sources, axis=0)) >= 50  # not every change is of a random strength
+    corners = sources[:, 0, 0].mean(axis=1)
+    assert (corners < 5).sum() >= 5  # black beyond a turned picture, or inverted
+    assert (corners > 200).sum() >= 10  # the whole picture: its corner is the photograph's
