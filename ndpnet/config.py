@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 PARAMS_PATH = Path(__file__).with_name("params.yaml")
 
+OWN_MAPS, PRETRAINED_MAPS = ("msdsm", "pixel_gap", "line_gap"), ("segmentation", "distance", "fused")
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -92,6 +94,10 @@ class SynthesisConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
+    encoder: str
+    encoder_weights: str
+    bank_size: Annotated[int, Field(ge=64, multiple_of=64)]
+    head_channels: Positive
     base_width: Annotated[int, Field(ge=4, multiple_of=4)]
     softmax_scale: Annotated[float, Field(gt=0)]
     patch_sizes: tuple[Literal[1, 2, 4], ...]
@@ -102,8 +108,17 @@ class ModelConfig(Section):
     norm: Literal["batch", "group"]
     reference: Literal["first", "medoid"]
     num_references: Positive
-    anomaly_map: Literal["msdsm", "pixel_gap", "line_gap"]
+    anomaly_map: Literal["msdsm", "pixel_gap", "line_gap", "segmentation", "distance", "fused"]
     line_length: Annotated[int, Field(ge=3, le=63)]
+
+    @model_validator(mode="after")
+    def _encoder_has_the_map(self) -> "ModelConfig":
+        maps = OWN_MAPS if self.encoder == "own" else PRETRAINED_MAPS
+        if self.anomaly_map not in maps:
+            raise ValueError(
+                f"model.anomaly_map {self.anomaly_map} is not one of model.encoder {self.encoder}: {', '.join(maps)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lines_have_a_middle(self) -> "ModelConfig":

@@ -7,6 +7,7 @@ from typing import Any
 
 from ndpnet.config import Params
 from ndpnet.files import hash_of, sha256_of
+from ndpnet.model.weights import weights_path
 
 PACKAGE_DIR = Path(__file__).parent
 # a change here changes what a training step computes
@@ -15,7 +16,7 @@ TRAINING_CODE = ("config.py", "losses.py", "perceptual.py", "model", "synthesis"
 OF_PHASE2 = {
     "model": (
         *("softmax_scale", "patch_sizes", "ffm_channels", "ffm_kernel", "ffm_norm", "segmentation_input"),
-        *("reference", "num_references", "anomaly_map", "line_length"),
+        *("reference", "num_references", "anomaly_map", "line_length", "head_channels"),
     ),
     "losses": (
         *("feature_repair_weight", "feature_repair_relative"),
@@ -51,6 +52,8 @@ def identity_params(params: Params) -> dict[str, Any]:
     weights = Path(params.losses.perceptual_weights)
     if weights.is_file():
         values["losses"]["perceptual_weights"] = f"sha256:{sha256_of(weights)}"
+    if params.model.encoder != "own":
+        values["model"]["encoder_weights"] = f"sha256:{sha256_of(weights_path(params.model.encoder_weights))}"
     return values
 
 

@@ -24,7 +24,7 @@ TINY: dict[str, Any] = {
         "validation_fraction": 0.1,
     },
     "synthesis": {"num_sources": 16, "num_masks": 64, "patch_size": SIZE},
-    "model": {"base_width": 4, "ffm_channels": 4, "num_references": 1},
+    "model": {"encoder": "own", "anomaly_map": "msdsm", "base_width": 4, "ffm_channels": 4, "num_references": 1},
     "losses": {"perceptual_weights": "none"},
     "train": {
         "batch_size": 4,

@@ -225,6 +225,12 @@ class PreparedData:
             return [record.path for record in self.records(split)]
         return [f"{record.path} ({left}, {top})" for record in self.records(split) for left, top in record.tiles]
 
+    def row_groups(self, split: str) -> list[str]:
+        """Return the group of each picture of `images(split)`."""
+        if self.tiling is None or split not in TILED_SPLITS:
+            return [record.group for record in self.records(split)]
+        return [record.group for record in self.records(split) for _ in record.tiles]
+
     def _open_views(self, file_name: str, shapes: Sequence[tuple[int, ...]]) -> Views:
         views = Views(np.empty(0, np.uint8), shapes)
         return Views(self._open(file_name, (views.starts[-1],)), shapes)

@@ -21,11 +21,13 @@ from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash
 from ndpnet.model import NDPNet
 from ndpnet.model.network import has_filters
+from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
 FORMAT_VERSION = 4
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
+OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
 ENTRIES = ("category", "files", "lineage", "params", "references", "threshold")
 
 
@@ -63,7 +65,7 @@ class ModelPackage:
         """The region of interest as it was drawn; None: all is inspected. -> bool (H, W)."""
         return read_roi(self.folder / ROI)
 
-    def load_network(self, device: torch.device) -> NDPNet:
+    def load_network(self, device: torch.device) -> NDPNet | PretrainedNDPNet:
         """The trained network in eval mode with its reference set."""
         network = make_network(ModelConfig.model_validate(self.config["params"]["model"]))
         network.load_state_dict(load_file(self.folder / WEIGHTS))
@@ -81,9 +83,11 @@ class ModelPackage:
         return strip.reshape(-1, strip.shape[1], *strip.shape[1:]).copy()
 
 
-def make_network(model: ModelConfig) -> NDPNet:
-    """An untrained network of the given shape."""
-    return NDPNet(**model.model_dump(exclude={"reference", "num_references"}))
+def make_network(model: ModelConfig) -> NDPNet | PretrainedNDPNet:
+    """An untrained network of the given shape: the paper's own, or one behind a backbone of timm."""
+    if model.encoder != "own":
+        return PretrainedNDPNet(**model.model_dump(include=set(OF_PRETRAINED)))
+    return NDPNet(**model.model_dump(exclude={"reference", "num_references", "encoder_weights", *OF_PRETRAINED[:3]}))
 
 
 def write_weights(network: NDPNet, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:

@@ -105,20 +105,34 @@ class NDPNet(nn.Module):
         repaired = [attention(feats) for attention, feats in pairs]
         return repaired, self.decoder(repaired)
 
-    def predict(
-        self, image: torch.Tensor, reconstruction: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Anomaly map after its filters and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W).
+    @property
+    def has_repair(self) -> bool:
+        """Whether RBAM has not been left out."""
+        return bool(self.attention[0].repairs)
 
-        `reconstruction`: (B, 3, H, W) in the place of the decoder's.
-        """
-        anomaly_map, reconstruction = self.predict_raw(image, reconstruction)
-        return filter_map(anomaly_map) if has_filters(self.anomaly_map) else anomaly_map, reconstruction
+    def repairable(self, features: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """What of the encoder's features is repaired: layers 3-5."""
+        return features[FIRST_REPAIRED:]
+
+    def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Anomaly map after its filters and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
+        anomaly_map, reconstruction = self.predict_raw(image)
+        return self._filtered(anomaly_map), reconstruction
+
+    def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
+        """The map with the input itself in the reconstruction's place. (B, 3, H, W) -> (B, 1, H, W)."""
+        return self._filtered(self.predict_raw(image, image)[0])
+
+    def _filtered(self, anomaly_map: torch.Tensor) -> torch.Tensor:
+        return filter_map(anomaly_map) if has_filters(self.anomaly_map) else anomaly_map
 
     def predict_raw(
         self, image: torch.Tensor, reconstruction: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `predict`, the map before its filters: what maps of tiles are blended from."""
+        """As `predict`, the map before its filters: what maps of tiles are blended from.
+
+        `reconstruction`: (B, 3, H, W) in the place of the decoder's.
+        """
         H, W = image.shape[-2:]
         features = self.encoder(pad_to_multiple(image))
         padded = self._repair(features)[1] if reconstruction is None else pad_to_multiple(reconstruction)
@@ -132,8 +146,8 @@ class NDPNet(nn.Module):
 
 
 def has_filters(anomaly_map: str) -> bool:
-    """Whether mean and median follow: the mean along a line has smoothed its map already, and along the defect."""
-    return anomaly_map != "line_gap"
+    """Whether mean and median follow: other maps have been smoothed already, line_gap along the defect."""
+    return anomaly_map in ("msdsm", "pixel_gap")
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: int = SIZE_MULTIPLE) -> torch.Tensor:

@@ -16,11 +16,12 @@ SAMPLES_AT_ONCE = 64  # on a GPU, where launching takes longer than computing: t
 
 
 class Batch(NamedTuple):
-    """clean, defective: (B, 3, P, P) in [0, 1]; mask: (B, 1, P, P), 1 = defect."""
+    """clean, defective: (B, 3, P, P) in [0, 1]; mask: (B, 1, P, P), 1 = defect; image: (B,), rows of the images."""
 
     clean: torch.Tensor
     defective: torch.Tensor
     mask: torch.Tensor
+    image: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class DefectComposer:
         clean = self._surfaces(draws)
         mask = self._masks(draws)
         defective = self._cracked(self._defective(clean, mask, draws), clean, mask, draws)
-        return Batch(clean, defective, mask[:, None].float())
+        image = torch.tensor([draw.image for draw in draws], device=self.device)
+        return Batch(clean, defective, mask[:, None].float(), image)
 
     def _defective(self, clean: torch.Tensor, mask: torch.Tensor, draws: list[SampleDraw]) -> torch.Tensor:
         """Eq. 1 with beta, at the pixels of defects alone. (B, 3, P, P), uint8 (B, P, P) -> (B, 3, P, P)."""

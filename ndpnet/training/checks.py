@@ -9,7 +9,6 @@ import torch
 from ndpnet.evaluation import metrics
 from ndpnet.losses import resize_mask
 from ndpnet.model import NDPNet
-from ndpnet.model.network import FIRST_REPAIRED
 from ndpnet.synthesis.compose import Batch
 
 IDLE_SHARE = 0.95  # of the error without a part: what leaves more does nothing
@@ -32,7 +31,7 @@ def check_parts(network: NDPNet, batches: Sequence[Batch], mean_picture: torch.T
     masks = np.concatenate([(batch.mask[:, 0] > 0).cpu().numpy() for batch in batches])
     maps = [np.concatenate([each["maps"][index] for each in found]) for index in (0, 1)]
     gaps["map"] = [1 - (metrics.pixel_auroc(each, masks) or 0.0) for each in maps]
-    if not network.attention[0].repairs:  # left out on purpose
+    if not network.has_repair:  # left out on purpose
         del gaps["repair"]
     values = {name: {"with": both[0], "without": both[1]} for name, both in gaps.items()}
     idle = [IDLE[name].format(**each) for name, each in values.items() if each["with"] > IDLE_SHARE * each["without"]]
@@ -42,14 +41,14 @@ def check_parts(network: NDPNet, batches: Sequence[Batch], mean_picture: torch.T
 def _errors(network: NDPNet, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:
     clean, defective = network.encoder(batch.clean), network.encoder(batch.defective)
     output = network(batch.defective, features=defective)
-    maps = [network.predict(batch.defective, each)[0] for each in (output.reconstruction, batch.defective)]
+    maps = [network.predict(batch.defective)[0], network.predict_unrepaired(batch.defective)]
     return {
         "reconstruction": [
             (picture - batch.clean).square().mean().item() for picture in (output.reconstruction, mean_picture)
         ],
         "repair": [
-            sum(_gap_inside(*pair, batch.mask) for pair in zip(features, clean[FIRST_REPAIRED:], strict=True))
-            for features in (output.repaired, defective[FIRST_REPAIRED:])
+            sum(_gap_inside(*pair, batch.mask) for pair in zip(features, network.repairable(clean), strict=True))
+            for features in (output.repaired, network.repairable(defective))
         ],
         "maps": [each[:, 0].float().cpu().numpy() for each in maps],
     }

@@ -46,7 +46,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir
     with only_process(inputs.work_dir):
         result = train_encoder(inputs)
         with atomic_folder(out, marker=PHASE1) as folder:
-            write_weights(result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder."))
+            write_weights(result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks."))
             write_json(folder / PHASE1, {"params": identity, "inputs": inputs_hash})
             losses = _keep_history(inputs.work_dir, folder / HISTORY)
         shutil.rmtree(inputs.work_dir)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ndpnet.model import NDPNet
-from ndpnet.model.network import FIRST_REPAIRED, pad_to_multiple
+from ndpnet.model.network import pad_to_multiple
 from ndpnet.synthesis.compose import to_unit
 
 
@@ -29,13 +29,13 @@ def choose_references(images: np.ndarray, network: NDPNet, *, method: str, count
 
 @torch.inference_mode()
 def _pooled_features(images: np.ndarray, network: NDPNet) -> np.ndarray:
-    """Means over positions of layers 3-5, each channel scaled to unit spread. -> float64 (N, C_3 + C_4 + C_5)."""
+    """Means over positions of what is repaired, each channel scaled to unit spread. -> float64 (N, channels)."""
     network.eval()
     device = next(network.parameters()).device
     rows = []
     for image in images:
         batch = to_unit(torch.from_numpy(image[None].copy()).to(device))
-        features = network.encoder(pad_to_multiple(batch))[FIRST_REPAIRED:]
+        features = network.repairable(network.encoder(pad_to_multiple(batch)))
         rows.append(torch.cat([feats.mean(dim=(2, 3))[0] for feats in features]).double().cpu().numpy())
     pooled = np.stack(rows)
     return pooled / (pooled.std(axis=0) + 1e-12)

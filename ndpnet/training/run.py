@@ -15,7 +15,9 @@ from ndpnet.config import Params, PhaseConfig
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.package import make_network, read_weights, write_weights
 from ndpnet.model import NDPNet
+from ndpnet.model.backbone import load_backbone
 from ndpnet.model.denormals import denormals_flushed
+from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.perceptual import VGGFeatures, load_vgg
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe, to_unit
@@ -23,6 +25,7 @@ from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
+from ndpnet.training.pretrained import PretrainedPhase1, PretrainedPhase2, fit_bank, fit_scales, group_numbers
 from ndpnet.training.processes import is_first_process
 from ndpnet.training.reference import choose_references
 from ndpnet.training.validation import SyntheticValidation
@@ -63,9 +66,15 @@ def train_encoder(inputs: PhaseInputs) -> PhaseResult:
     """Phase 1: encoder and decoder (Eq. 12-14)."""
     fabric = make_fabric(inputs.params)  # first: it decides how this process computes
     torch.manual_seed(inputs.params.seed)
-    network = make_network(inputs.params.model)
-    vgg = load_vgg(inputs.params.losses.perceptual_weights, inputs.params.losses.perceptual_maps)
-    return _run(fabric, inputs, Phase1, network, vgg, [])
+    params = inputs.params
+    network = make_network(params.model)
+    vgg = load_vgg(params.losses.perceptual_weights, params.losses.perceptual_maps)
+    if isinstance(network, NDPNet):
+        return _run(fabric, inputs, Phase1, network, vgg, [])
+    logger.info("phase 1 trains the decoder alone: %s is frozen, L_def_per has nothing to train", params.model.encoder)
+    load_backbone(network.encoder, params.model.encoder_weights)
+    fit_bank(network, inputs.prepared.images("train"), inputs.prepared.row_groups("train"), seed=params.seed)
+    return _run(fabric, inputs, PretrainedPhase1, network, vgg, [])
 
 
 @denormals_flushed()
@@ -79,6 +88,9 @@ def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     images = inputs.prepared.images("train")
     chosen = choose_references(images, network, method=params.model.reference, count=params.model.num_references)
     network.set_reference(to_unit(torch.from_numpy(np.array(images[chosen]))))
+    if isinstance(network, PretrainedNDPNet):
+        network.picture_groups = group_numbers(inputs.prepared.row_groups("train"))
+        return _run(fabric, inputs, PretrainedPhase2, network, None, chosen)
     vgg = load_vgg(params.losses.perceptual_weights, params.losses.perceptual_maps)
     return _run(fabric, inputs, Phase2, network, vgg, chosen)
 
@@ -115,7 +127,10 @@ def _train(
     trainer = Trainer(fabric, task(network, vgg, params.losses), composer, plan, Checkpoint(inputs.work_dir))
     speed = trainer.run(_validation(inputs, number, recipe, fabric.device, step=lambda: trainer.step))
     if fabric.is_global_zero:
-        write_weights(trainer.final_network(), inputs.work_dir / FINAL_WEIGHTS)
+        network = trainer.final_network()
+        if isinstance(network, PretrainedNDPNet) and number == 2:
+            fit_scales(network, inputs.prepared.images("validation"), images, inputs.prepared.row_groups("train"))
+        write_weights(network, inputs.work_dir / FINAL_WEIGHTS)
     return speed
 
 

@@ -1,0 +1,158 @@
+"""A frozen encoder that has seen other pictures: any backbone of timm, with weights from a local file, never a hub."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from ndpnet.model.folding import fold_batch_norms
+from ndpnet.model.weights import weights_path
+
+STRIDES = (4, 8, 16)  # of the levels that are used, where a backbone has them
+NUM_LEVELS = 3
+SMALLEST_SPREAD = 1e-6  # of a channel that is the same everywhere
+
+
+class Backbone(nn.Module):
+    """Features of three levels, averaged over 3 x 3 positions, each channel standardised by `fit` on good pictures."""
+
+    def __init__(self, name: str) -> None:
+        """Untrained; `load_backbone` brings the weights. ValueError: timm has no such backbone."""
+        super().__init__()
+        self.name = name
+        self.network = _folded(_create(name))
+        self.channels: list[int] = self.network.feature_info.channels()
+        strides = self.network.feature_info.reduction()
+        self.patch_side = (
+            strides[-1] if strides[-1] < 16 else 16
+        )  # of a ViT, whose patches may divide no multiple of 16
+        self.strides: list[int] = [stride if stride < self.patch_side else 16 for stride in strides]
+        config = self.network.pretrained_cfg
+        for kind in ("mean", "std"):
+            values = torch.tensor(config[kind]).view(1, 3, 1, 1)
+            self.register_buffer(f"picture_{kind}", values, persistent=False)
+        for level, channels in enumerate(self.channels):
+            self.register_buffer(f"mean{level}", torch.zeros(channels))
+            self.register_buffer(f"spread{level}", torch.ones(channels))
+        self.requires_grad_(False)
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Three levels, finest first. image: (B, 3, H, W) in [0, 1] -> [(B, C_l, H/stride_l, W/stride_l)]."""
+        levels = self._raw(image)
+        return [
+            (feats - getattr(self, f"mean{level}")[:, None, None]) / getattr(self, f"spread{level}")[:, None, None]
+            for level, feats in enumerate(levels)
+        ]
+
+    @torch.no_grad()
+    def fit(self, batches: list[torch.Tensor]) -> None:
+        """Take each channel's mean and standard deviation from good pictures. batches: (B, 3, H, W) in [0, 1] each."""
+        for level in range(NUM_LEVELS):
+            getattr(self, f"mean{level}").zero_()
+            getattr(self, f"spread{level}").fill_(1)
+        sums = [[torch.zeros(channels, dtype=torch.float64) for _ in range(2)] for channels in self.channels]
+        counts = [0] * NUM_LEVELS
+        for batch in batches:
+            for level, feats in enumerate(at_stride_8(self(batch), self.strides)):
+                values = feats.transpose(0, 1).flatten(1).double().cpu()  # (B, C, h, w) -> (C, B*h*w)
+                sums[level][0] += values.sum(dim=1)
+                sums[level][1] += values.square().sum(dim=1)
+                counts[level] += values.shape[1]
+        for level, (total, squared) in enumerate(sums):
+            mean = total / counts[level]
+            spread = (squared / counts[level] - mean.square()).clamp(min=SMALLEST_SPREAD**2).sqrt()
+            getattr(self, f"mean{level}").copy_(mean)
+            getattr(self, f"spread{level}").copy_(spread)
+
+    def _raw(self, image: torch.Tensor) -> list[torch.Tensor]:
+        if self.patch_side != 16:  # as many patches of the backbone's own side as there are of 16 pixels
+            size = [side // 16 * self.patch_side for side in image.shape[-2:]]
+            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        features = self.network((image - self.picture_mean) / self.picture_std)
+        return [F.avg_pool2d(F.pad(feats, (1, 1, 1, 1), mode="replicate"), 3, stride=1) for feats in features]
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stay in eval mode: a frozen encoder has no statistics of a batch."""
+        return super().train(False)
+
+
+def at_stride_8(levels: list[torch.Tensor], strides: list[int]) -> list[torch.Tensor]:
+    """The levels that are compared with good patches: a finer one averaged to stride 8, others as they are."""
+    return [
+        F.avg_pool2d(feats, 8 // stride) if stride < 8 else feats for feats, stride in zip(levels, strides, strict=True)
+    ]
+
+
+def load_backbone(backbone: Backbone, source: str) -> None:
+    """Load ImageNet weights from a file, or from the installed package that carries one. ValueError if they do not fit.
+
+    Another project's names are taken by their order, if all shapes agree.
+    """
+    path = weights_path(source)
+    fresh = _create(backbone.name)
+    state, own = _read(path), fresh.model.state_dict()
+    if not own.keys() <= state.keys():
+        whole = _whole(backbone.name).state_dict()
+        state = dict(zip(whole, state.values(), strict=len(whole) == len(state)))
+    wrong = next((name for name in own if name not in state or own[name].shape != state[name].shape), None)
+    if wrong is not None:
+        raise ValueError(f"{path} is not of {backbone.name}: {wrong} differs (name a file of model.encoder's weights)")
+    fresh.model.load_state_dict({name: state[name] for name in own})
+    backbone.network.load_state_dict(_folded(fresh).state_dict())
+
+
+def _create(name: str) -> nn.Module:
+    """The part of a backbone up to its last level that is used; timm's own wrapper cuts off the rest."""
+    import timm
+
+    options = {"dynamic_img_size": True} if hasattr(_whole(name), "dynamic_img_size") else {}
+    indices = _level_indices(name)
+    return timm.create_model(
+        name, pretrained=False, features_only=True, feature_cls="getter", out_indices=indices, **options
+    )
+
+
+def _folded(network: nn.Module) -> nn.Module:
+    """Without the BatchNorms of an EfficientNet, whose statistics never change; other backbones keep theirs."""
+    from timm.models import _efficientnet_blocks as blocks
+    from timm.models.efficientnet import EfficientNet
+
+    kinds = (
+        EfficientNet,
+        blocks.ConvBnAct,
+        blocks.DepthwiseSeparableConv,
+        blocks.InvertedResidual,
+        blocks.EdgeResidual,
+    )
+    return fold_batch_norms(network.eval(), kinds)
+
+
+def _whole(name: str) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise ValueError(f"model.encoder {name!r} is no backbone of timm (one of timm.list_models(), or own)")
+    return timm.create_model(name, pretrained=False)
+
+
+def _level_indices(name: str) -> list[int]:
+    """Which of a backbone's feature maps are used: the last ones of strides 4, 8 and 16, else three of its depth."""
+    strides = [each["reduction"] for each in _whole(name).feature_info]
+    last = {stride: index for index, stride in enumerate(strides)}
+    if last.keys() >= set(STRIDES):
+        return [last[stride] for stride in STRIDES]
+    if len(strides) < NUM_LEVELS:
+        raise ValueError(f"model.encoder {name!r} has {len(strides)} levels, not {NUM_LEVELS} (use another)")
+    return [len(strides) * part // NUM_LEVELS - 1 for part in range(1, NUM_LEVELS + 1)]
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damaged bytes make the readers raise
+        raise ValueError(f"cannot read weights from {path}: {error!r} (a state dict, .pth or .safetensors)") from error
+    return state.get("state_dict", state)

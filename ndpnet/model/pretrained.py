@@ -1,0 +1,187 @@
+"""NDP-Net behind a frozen ImageNet encoder: reference attention over a bank of good patches, one joint segmentation."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ndpnet.model.backbone import NUM_LEVELS, Backbone, at_stride_8
+from ndpnet.model.decoder import upsample
+from ndpnet.model.layers import conv_block
+from ndpnet.model.network import NetworkOutput, pad_to_multiple
+from ndpnet.model.patch_bank import PatchBank, surprise
+
+MAP_STRIDE = 4  # of the map before it is enlarged
+SMOOTHING = 5  # pixels of the map that are averaged, along each side
+DISTANCE_WEIGHT = 0.5  # of the distance beside the segmentation
+DECODER_CHANNELS = (64, 32, 16)
+SMALLEST_SPREAD = 1e-6
+
+
+class PretrainedNDPNet(nn.Module):
+    """The method with an encoder that is not trained. A package has all of it, the bank and the scales of the maps.
+
+    anomaly_map: what `predict` answers: segmentation (the joint one), distance (to the bank) or fused (both).
+    """
+
+    def __init__(self, *, encoder: str, bank_size: int, head_channels: int, anomaly_map: str = "fused") -> None:
+        super().__init__()
+        self.anomaly_map = anomaly_map
+        self.encoder = Backbone(encoder)
+        channels = self.encoder.channels
+        self.banks = nn.ModuleList(PatchBank(num_channels=width, num_patches=bank_size) for width in channels)
+        self.decoder = SurfaceDecoder(channels, self.encoder.strides)
+        self.segmentation = JointSegmentation(channels, head_channels)
+        # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of the distances
+        self.register_buffer("logit_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("level_spreads", torch.ones(NUM_LEVELS))
+        self.register_buffer("distance_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("good_maximum", torch.tensor(1.0))
+        self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)  # in training alone
+
+    def freeze_encoder(self) -> None:
+        """It is frozen from the start."""
+
+    def set_reference(self, reference: torch.Tensor) -> None:
+        """Nothing: the bank is in the weights. reference: (R, 3, H, W), a good picture to show."""
+
+    def levels(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What is compared with the bank, and repaired. features: the encoder's -> 3 maps."""
+        return at_stride_8(list(features), self.encoder.strides)
+
+    repairable = levels
+    has_repair = True
+
+    def rebuild(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Phase 1's reconstruction: the decoder on untouched features. -> (B, 3, H, W)."""
+        return self.decoder(self.levels(features))
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        features: Sequence[torch.Tensor] | None = None,
+        groups: torch.Tensor | None = None,
+    ) -> NetworkOutput:
+        """All of one pass. image: (B, 3, H, W), sides multiples of 64; `groups` (B,): as of `PatchBank`."""
+        features = self.encoder(image) if features is None else features
+        repaired = self.repair(features, groups)
+        return NetworkOutput(repaired, self.decoder(repaired), [self.logit(features, repaired)])
+
+    def repair(self, features: Sequence[torch.Tensor], groups: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """What the bank has in the place of each level (Eq. 3-5). `groups` (B,): as of `PatchBank`. -> as `levels`."""
+        return [bank(feats, groups) for bank, feats in zip(self.banks, self.levels(features), strict=True)]
+
+    def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Anomaly map in (0, 1) and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
+        return self._predict(image, is_repaired=True)
+
+    predict_raw = predict  # it has been smoothed before it was enlarged
+
+    def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
+        """The map with the input's own features in the place of the repaired ones. (B, 3, H, W) -> (B, 1, H, W)."""
+        return self._predict(image, is_repaired=False)[0]
+
+    def _predict(self, image: torch.Tensor, *, is_repaired: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        H, W = image.shape[-2:]
+        features = self.encoder(pad_to_multiple(image))
+        repaired = self.repair(features) if is_repaired else self.levels(features)
+        ratio = self.excess(features, repaired) / self.good_maximum - 1
+        # to (0, 1) with 0.5 at the highest value of held-out good pictures; unlike a sigmoid it never saturates
+        anomaly_map = 0.5 + 0.5 * ratio / (1 + ratio.abs())
+        return anomaly_map[..., :H, :W], self.decoder(repaired)[..., :H, :W]
+
+    def excess(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The map in spreads of good pictures, enlarged and smoothed. -> (B, 1, H, W)."""
+        total: torch.Tensor | float = 0.0
+        if self.anomaly_map != "distance":
+            total = total + (self.logit(features, repaired) - self.logit_scale[0]) / self.logit_scale[1]
+        if self.anomaly_map != "segmentation":
+            distance = (self.distance(features, repaired) - self.distance_scale[0]) / self.distance_scale[1]
+            total = total + DISTANCE_WEIGHT * distance
+        total = enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
+        return F.avg_pool2d(F.pad(total, (SMOOTHING // 2,) * 4, mode="replicate"), SMOOTHING, stride=1)
+
+    def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Of the joint segmentation. features: the encoder's, repaired: as `levels` -> (B, 1, H/4, W/4)."""
+        levels = self.levels(features)
+        return self.segmentation(features[0], levels, repaired, self._map_size(levels))
+
+    def distance(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Sum over levels of the relative distance to the bank, each in its spread. -> (B, 1, H/4, W/4)."""
+        levels = self.levels(features)
+        maps = [enlarge(surprise(*pair), self._map_size(levels)) for pair in zip(levels, repaired, strict=True)]
+        return sum(each / spread for each, spread in zip(maps, self.level_spreads, strict=True))
+
+    def _map_size(self, levels: Sequence[torch.Tensor]) -> list[int]:
+        return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]
+
+    @torch.no_grad()
+    def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+        """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
+        self.eval()
+        found = []
+        for image, groups in pictures:
+            features = self.encoder(image)
+            found.append((features, self.repair(features, groups)))
+        self.level_spreads.fill_(1)
+        for level in range(NUM_LEVELS):
+            maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in found]
+            self.level_spreads[level] = torch.cat(maps).std().clamp(min=SMALLEST_SPREAD)
+        for scale, compute in ((self.logit_scale, self.logit), (self.distance_scale, self.distance)):
+            values = torch.cat([compute(*each).flatten() for each in found])
+            scale.copy_(torch.stack([values.mean(), values.std().clamp(min=SMALLEST_SPREAD)]))
+        self.good_maximum.copy_(torch.stack([self.excess(*each).amax() for each in found]).amax().clamp(min=1))
+
+
+class JointSegmentation(nn.Module):
+    """MSDSM in one: every level's features, the repaired ones and their differences, joined at stride 4, to a logit."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(channels[0], width, 1)
+        self.compared = nn.ModuleList(nn.Conv2d(3 * count + 1, width, 1, bias=False) for count in channels)
+        self.norm = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.block = conv_block(width, width, "batch")
+        self.to_logit = nn.Conv2d(width, 1, 1)
+
+    def forward(
+        self, fine: torch.Tensor, levels: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], size: Sequence[int]
+    ) -> torch.Tensor:
+        """fine: the finest features; levels, repaired: 3 maps each -> logit (B, 1, *size)."""
+        joined = enlarge(self.fine(fine), size)
+        for convolution, feats, clean in zip(self.compared, levels, repaired, strict=True):
+            squared = (feats - clean).square()  # of any size inside a defect: its logarithm is what is learned from
+            seen = torch.cat([feats, clean, squared.log1p(), squared.sum(dim=1, keepdim=True).log1p()], dim=1)
+            joined = joined + enlarge(convolution(seen), size)
+        return self.to_logit(self.block(self.norm(joined)))
+
+
+class SurfaceDecoder(nn.Module):
+    """The clean surface from repaired levels, for people to look at; no map depends on it."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        self.enter = nn.ModuleList(nn.Conv2d(count, DECODER_CHANNELS[0], 1) for count in channels)
+        self.start_stride = max(8, strides[0])
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+            for before, after in pairwise(DECODER_CHANNELS)
+        )
+        self.to_image = nn.Conv2d(DECODER_CHANNELS[-1], 3 * 4, 3, padding=1)
+
+    def forward(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
+        """levels: 3 maps -> (B, 3, H, W) in [0, 1]."""
+        size = [side * self.start_stride // 8 for side in levels[0].shape[-2:]]
+        x = sum(enlarge(conv(feats), size) for conv, feats in zip(self.enter, levels, strict=True))  # at stride 8
+        for block in self.blocks:
+            x = block(upsample(F.relu(x)))
+        return torch.sigmoid(F.pixel_shuffle(self.to_image(x), 2))  # (B, 12, H/2, W/2) -> (B, 3, H, W)
+
+
+def enlarge(feats: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Bilinear, to (height, width); as it is where it has them."""
+    if list(feats.shape[-2:]) == list(size):
+        return feats
+    return F.interpolate(feats, size=list(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,113 @@
+"""What a step of each phase computes behind a frozen ImageNet encoder, and what is fitted without steps."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from ndpnet.config import LossConfig
+from ndpnet.losses import reconstruction_loss, segmentation_loss
+from ndpnet.model.pretrained import PretrainedNDPNet
+from ndpnet.perceptual import VGGFeatures
+from ndpnet.synthesis.compose import Batch, to_unit
+from ndpnet.training.phase1 import vgg_distance
+
+MAX_FITTED = 256  # pictures that statistics and bank are taken from, spread over all
+STREAM = 4  # of the random draws
+PICTURES_AT_ONCE = 8
+
+logger = logging.getLogger(__name__)
+
+
+class PretrainedPhase1(nn.Module):
+    """Trains the decoder to rebuild good pictures (Eq. 12-14 without L_def_per: the encoder is not trained)."""
+
+    number = 1
+
+    def __init__(self, network: PretrainedNDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
+        super().__init__()
+        self.network, self.vgg, self.losses = network, vgg, losses
+        network.segmentation.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Loss terms and their weighted sum `loss`, scalars."""
+        with torch.no_grad():
+            features = self.network.encoder(batch.clean)
+        reconstruction = self.network.rebuild(features)
+        terms = {"reconstruction": reconstruction_loss(reconstruction, batch.clean)}
+        loss = self.losses.reconstruction_weight * terms["reconstruction"]
+        if self.vgg is not None:
+            terms["perceptual"] = vgg_distance(self.vgg, reconstruction, batch.clean)
+            loss = loss + self.losses.perceptual_weight * terms["perceptual"]
+        return {"loss": loss} | terms
+
+
+class PretrainedPhase2(nn.Module):
+    """Trains the joint segmentation (Eq. 10): the bank repairs without being trained, the decoder is phase 1's."""
+
+    number = 2
+
+    def __init__(self, network: PretrainedNDPNet, _vgg: VGGFeatures | None, losses: LossConfig) -> None:
+        super().__init__()
+        self.network, self.losses = network, losses
+        network.segmentation.requires_grad_(True)
+        network.decoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "PretrainedPhase2":
+        """The decoder stays in eval mode."""
+        super().train(mode)
+        self.network.decoder.eval()
+        return self
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Loss terms and their weighted sum `loss`, scalars."""
+        network = self.network
+        with torch.no_grad():
+            features = network.encoder(batch.defective)
+            repaired = network.repair(features, network.picture_groups[batch.image])
+        logit = network.logit(features, repaired)
+        focal = {"gamma": self.losses.focal_gamma, "alpha": self.losses.focal_alpha}
+        terms = {"segmentation": segmentation_loss([logit], batch.mask, **focal)}
+        return {"loss": self.losses.segmentation_weight * terms["segmentation"]} | terms
+
+
+@torch.no_grad()
+def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str], *, seed: int) -> None:
+    """Take channel statistics and the bank's patches from good pictures. images: uint8 (N, S, S, 3), groups: names."""
+    rows = np.unique(np.linspace(0, len(images) - 1, MAX_FITTED).round().astype(int))
+    numbers = group_numbers(groups)[rows]
+    network.encoder.fit(list(_batches(images, rows)))
+    levels = [network.levels(network.encoder(batch)) for batch in _batches(images, rows)]
+    rng = np.random.default_rng([seed, STREAM])
+    for number, bank in enumerate(network.banks):
+        maps = torch.cat([each[number] for each in levels])  # (N, C, h, w)
+        places = maps.shape[2] * maps.shape[3]
+        patches = maps.permute(0, 2, 3, 1).flatten(0, 2)  # -> (N*h*w, C)
+        count = len(bank.patches)
+        chosen = torch.from_numpy(np.sort(rng.choice(len(patches), count, replace=len(patches) < count)))
+        bank.patches.copy_(patches[chosen])
+        bank.groups.copy_(numbers[chosen // places])
+
+
+def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndarray, groups: Sequence[str]) -> None:
+    """Put the maps on one scale by good pictures that were held out, or where there are none by those trained on."""
+    if len(held_out):
+        rows = np.arange(len(held_out))[:MAX_FITTED]
+        network.fit_scales([(batch, None) for batch in _batches(held_out, rows)])
+        return
+    rows = np.unique(np.linspace(0, len(trained) - 1, MAX_FITTED).round().astype(int))
+    of_rows = group_numbers(groups)[rows].split(PICTURES_AT_ONCE)
+    network.fit_scales(list(zip(_batches(trained, rows), of_rows, strict=True)))
+
+
+def group_numbers(groups: Sequence[str]) -> torch.Tensor:
+    """A number for each picture's group; with one group alone one for each picture. -> (N,)."""
+    _, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    return torch.from_numpy(numbers if numbers.max() > 0 else np.arange(len(groups)))
+
+
+def _batches(images: np.ndarray, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    for start in range(0, len(rows), PICTURES_AT_ONCE):
+        yield to_unit(torch.from_numpy(np.array(images[rows[start : start + PICTURES_AT_ONCE]])))
