@@ -13,9 +13,12 @@ from typing import TypeVar
 import numpy as np
 
 from ndpnet.data.arrays import ArrayAppender, new_array
-from ndpnet.data.images import fit_image, fit_mask, read_image, read_mask, scale_plane
+from ndpnet.data.copies import thumbnail
+from ndpnet.data.images import fit_image, fit_mask, is_wide, open_image, scale_plane
 from ndpnet.data.layouts import FoundImage
+from ndpnet.data.levels import Levels, depth_of_set
 from ndpnet.data.manifest import SPLITS, FileRecord
+from ndpnet.data.masks import Mask, open_mask
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import contrast, scale_scan, scaled_size, training_origins
 
@@ -33,15 +36,25 @@ class Job:
     group: str
     split: str
     row: int
+    bit_depth: int  # of the set
 
 
 @dataclass(frozen=True)
 class Picture:
     """A picture as it was read. image: uint8 (H, W, 3), mask: bool (H, W) or None."""
 
-    record: FileRecord
+    seen: "Seen"
     image: np.ndarray
     mask: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of a picture beside its pixels."""
+
+    record: FileRecord
+    thumbnail: np.ndarray  # float32 (SIDE^2,)
+    mask_note: str | None  # what a person should look at
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class TileRule:
 
 def decode_resized(
     category_dir: Path, jobs: Sequence[Job], out_dir: Path, *, image_size: int, roi: np.ndarray | None
-) -> list[FileRecord]:
+) -> list[Seen]:
     """Fill {split}.npy, and masks.npy where there are masks; rows are written in place, so memory stays small."""
     size = (image_size, image_size)
     arrays = {}
@@ -67,25 +80,25 @@ def decode_resized(
     if _has_masks(jobs):
         arrays["masks"] = new_array(out_dir / "masks.npy", (len(arrays["test"]), *size))
 
-    def decode(job: Job) -> FileRecord:
+    def decode(job: Job) -> Seen:
         picture = read_picture(category_dir, job)
         _check_roi(category_dir, picture, roi, "resize")
         name = str(category_dir / job.found.path)
         arrays[job.split][job.row] = fit_image(picture.image, image_size, name=name)
         if picture.mask is not None:
             arrays["masks"][job.row] = fit_mask(picture.mask, image_size)
-        return picture.record
+        return picture.seen
 
-    records = list(map_in_threads(decode, jobs, num_waiting=MAX_RECORDS_WAITING))
+    seen = list(map_in_threads(decode, jobs, num_waiting=MAX_RECORDS_WAITING))
     for array in arrays.values():
         array.flush()
-    return records
+    return seen
 
 
 def decode_scans(
     category_dir: Path, jobs: Sequence[Job], out_dir: Path, *, rule: TileRule, roi: np.ndarray | None
-) -> tuple[list[FileRecord], int]:
-    """Write tiles of scans to train on, whole scans to calibrate and test on. -> records, number of rejected tiles."""
+) -> tuple[list[Seen], int]:
+    """Write tiles of scans to train on, whole scans to calibrate and test on. -> scans, number of rejected tiles."""
 
     def decode(job: Job) -> Picture:
         picture = read_picture(category_dir, job)
@@ -93,9 +106,9 @@ def decode_scans(
         name = str(category_dir / job.found.path)
         scan = scale_scan(picture.image, rule.scale, name=name)
         mask = None if picture.mask is None else scale_plane(picture.mask, (scan.shape[1], scan.shape[0]))
-        return Picture(picture.record, scan, mask)
+        return Picture(picture.seen, scan, mask)
 
-    records, num_rejected = [], 0
+    seen, num_rejected = [], 0
     tile_shape = (rule.side, rule.side, 3)
     with ExitStack() as stack:
         appenders = {
@@ -107,7 +120,7 @@ def decode_scans(
         if _has_masks(jobs):
             appenders["masks"] = stack.enter_context(ArrayAppender(out_dir / "masks.npy"))
         for scan in map_in_threads(decode, jobs, num_waiting=1):
-            record = scan.record
+            record = scan.seen.record
             if record.split in TILED_SPLITS:
                 kept, rejected = choose_tiles(scan.image, rule, roi, name=str(category_dir / record.path))
                 record, num_rejected = replace(record, tiles=kept), num_rejected + rejected
@@ -115,8 +128,8 @@ def decode_scans(
                     appenders[record.split].append(scan.image[top : top + rule.side, left : left + rule.side])
             else:
                 _append_scan(appenders, scan)
-            records.append(record)
-    return records, num_rejected
+            seen.append(replace(scan.seen, record=record))
+    return seen, num_rejected
 
 
 def choose_tiles(
@@ -145,12 +158,13 @@ def choose_tiles(
 def read_picture(category_dir: Path, job: Job) -> Picture:
     """Hash and decode one picture, and its mask. ValueError names the file."""
     found = job.found
-    content = _read_bytes(category_dir / found.path)
-    image = read_image(content, name=str(category_dir / found.path))
+    content = read_bytes(category_dir / found.path)
+    opened = open_image(content, name=str(category_dir / found.path))
+    facts, image = opened.facts(), opened.rgb(job.bit_depth)
     height, width = image.shape[:2]
-    mask = mask_sha256 = None
+    mask, mask_sha256 = None, None
     if found.mask_path:
-        mask_content = _read_bytes(category_dir / found.mask_path)
+        mask_content = read_bytes(category_dir / found.mask_path)
         mask_sha256 = hashlib.sha256(mask_content).hexdigest()
         mask = _checked_mask(mask_content, str(category_dir / found.mask_path), (height, width))
     record = FileRecord(
@@ -163,8 +177,21 @@ def read_picture(category_dir: Path, job: Job) -> Picture:
         height=height,
         mask_path=found.mask_path,
         mask_sha256=mask_sha256,
+        pixels_sha256=facts.pixels_sha256.hex(),
+        bit_depth=job.bit_depth,
     )
-    return Picture(record, image, mask)
+    seen = Seen(record, thumbnail(image), mask and mask.note)
+    return Picture(seen, image, None if mask is None else mask.marked)
+
+
+def find_bit_depth(category_dir: Path, found: Iterable[FoundImage]) -> int:
+    """Bits that the levels of a category's pictures use; ValueError for a mixture. Only 16-bit ones are decoded."""
+
+    def read_levels(image: FoundImage) -> tuple[str, Levels]:
+        path = category_dir / image.path
+        return str(path), open_image(path).levels if is_wide(path, name=str(path)) else Levels(8, 255, 0.0)
+
+    return depth_of_set(map_in_threads(read_levels, found, num_waiting=MAX_RECORDS_WAITING))
 
 
 def scan_shapes(records: Iterable[FileRecord], scale: float) -> list[tuple[int, int]]:
@@ -192,8 +219,9 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], *,
 
 
 def _append_scan(appenders: dict[str, ArrayAppender], scan: Picture) -> None:
-    appenders[scan.record.split].append(scan.image)
-    if scan.record.split == "test" and "masks" in appenders:
+    split = scan.seen.record.split
+    appenders[split].append(scan.image)
+    if split == "test" and "masks" in appenders:
         mask = np.zeros(scan.image.shape[:2], np.uint8) if scan.mask is None else scan.mask.astype(np.uint8)
         appenders["masks"].append(mask)
 
@@ -204,23 +232,24 @@ def _has_masks(jobs: Iterable[Job]) -> bool:
 
 def _check_roi(category_dir: Path, picture: Picture, roi: np.ndarray | None, mode: str) -> None:
     if roi is not None:
-        record = picture.record
+        record = picture.seen.record
         check_roi_fits(roi, record.width, record.height, mode=mode, name=str(category_dir / record.path))
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Return a picture's bytes; ValueError names one that cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror} (check the file and its permissions)") from error
 
 
-def _checked_mask(content: bytes, name: str, size: tuple[int, int]) -> np.ndarray:
-    mask = read_mask(content, name=name)
-    if mask.shape != size:
-        (mask_height, mask_width), (height, width) = mask.shape, size
+def _checked_mask(content: bytes, name: str, size: tuple[int, int]) -> Mask:
+    mask = open_mask(content, name=name)
+    if mask.marked.shape != size:
+        (mask_height, mask_width), (height, width) = mask.marked.shape, size
         sizes = f"{mask_width}x{mask_height} pixels, its image {width}x{height}"
         raise ValueError(f"mask {name} has {sizes} (draw it at the image's size)")
-    if not mask.any():
+    if not mask.marked.any():
         raise ValueError(f"mask {name} is empty (mark the defect, or move its image to test/good)")
     return mask

@@ -2,15 +2,28 @@
 
 import hashlib
 import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from ndpnet.data.levels import Levels, table_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 MAX_PIXELS = 400_000_000
 MIN_SIDE = 64
+# PIL keeps the high bytes of 16-bit colour; these raw modes make it read the low ones instead
+LOW_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")
+} | {"LA;16B": "RGBA"}  # grey with alpha, as four single bytes
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SAMPLE_FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,62 +32,146 @@ class ImageFacts:
 
     width: int
     height: int
-    spread: float  # standard deviation in grey levels of 256, of the channel that varies most
+    spread: float  # standard deviation in grey levels of 256 (of its file's bits), of the channel that varies most
     pixels_sha256: bytes  # equal for two files that show the same pixels, whatever their format and metadata
+    levels: Levels
+
+    def spread_at(self, bit_depth: int) -> float:
+        """Return the spread in grey levels of 256 as the picture is seen in a set of so many bits."""
+        return self.spread * 2 ** (16 - bit_depth) if self.levels.stored > 8 else self.spread
 
 
-def read_image(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
+@dataclass(frozen=True)
+class OpenedImage:
+    """A decoded picture, upright by EXIF (the first page of several)."""
+
+    name: str
+    image: Image.Image
+    levels: Levels
+    wide: np.ndarray | None  # uint16 (H, W) or (H, W, 3) of a picture with more than 8 bits a sample
+    is_inverted: bool = False  # 0 is white; of wide ones only, PIL inverts the others
+
+    def rgb(self, bit_depth: int | None = None) -> np.ndarray:
+        """As `read_image`. -> uint8 (H, W, 3)."""
+        if self.wide is None:
+            return np.array(_to_rgb(self.image, self.name), dtype=np.uint8)
+        table = table_of(self.levels, bit_depth, self.name, is_inverted=self.is_inverted)
+        values = table[self.wide]
+        return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+
+    def facts(self) -> ImageFacts:
+        """Return what it tells, without a copy of most pictures."""
+        seen = self.image if self.image.mode in ("L", "RGB") else _to_rgb(self.image, self.name)
+        shown = np.asarray(seen) if self.wide is None else self.wide
+        if shown.ndim == 3 and all((row == row[:, :1]).all() for row in shown):  # row by row: stops early
+            shown = shown[:, :, 0]  # (H, W, 3) -> (H, W): grey saved as colour is the same picture
+        digest = hashlib.sha256(f"{shown.dtype} {shown.shape} ".encode())
+        digest.update(np.ascontiguousarray(65535 - shown if self.is_inverted else shown))
+        spread = (
+            _spread(np.reshape(seen.histogram(), (-1, 256)))
+            if self.wide is None
+            else _spread(count_levels(self.wide)) / 257
+        )
+        return ImageFacts(self.image.width, self.image.height, spread, digest.digest(), self.levels)
+
+
+def read_image(source: Path | bytes, *, name: str | None = None, bit_depth: int | None = None) -> np.ndarray:
     """Decode a picture of any mode, upright by EXIF (the first page of several). -> uint8 (H, W, 3).
 
-    ValueError names the file. Alpha is dropped; 16-bit grey is divided by 257 and rounded; of 16-bit colour PIL
-    keeps the high byte.
+    ValueError names the file. Alpha is dropped. Of more than 8 bits a sample the lower `bit_depth` are used, as in its
+    set (`depth_of_set`); None: as many as the file says, else 16.
     """
-    name = _name_of(source, name)
-    return _to_array(_load_upright(source, name), name)
+    return open_image(source, name=name).rgb(bit_depth)
 
 
-def read_mask(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
-    """Decode a defect mask: defective where any channel but alpha is not zero. -> bool (H, W)."""
-    name = _name_of(source, name)
-    image = _load_upright(source, name)
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return np.asarray(image) != 0
-    return np.asarray(_to_rgb(image, name)).any(axis=2)
+def describe_image(source: Path | bytes, *, name: str | None = None) -> ImageFacts:
+    """Decode a picture once for its facts; ValueError names the file."""
+    return open_image(source, name=name).facts()
 
 
 def num_pixels(source: Path | bytes, *, name: str) -> int:
     """Return a picture's pixels by its header, without decoding it; ValueError names the file."""
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as in _load_upright
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            return image.width * image.height
-    except Exception as error:  # as in _load_upright
-        raise ValueError(f"cannot read {name}: {_reason(error)}") from error
+    with _opened(source, name) as image:
+        return image.width * image.height
 
 
-def describe_image(source: Path | bytes, *, name: str | None = None) -> ImageFacts:
-    """Decode a picture once, as `read_image` does, for its facts; ValueError names the file."""
+def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
+    """Decode a picture whose samples have a fixed range; ValueError names the file."""
     name = _name_of(source, name)
-    image = _load_upright(source, name)
-    if image.mode not in ("L", "RGB"):  # what most pictures are needs no second copy
-        seen = Image.fromarray(_to_array(image, name))
-        levels = np.asarray(image) if image.mode.startswith("I;16") else np.asarray(seen)
+    image, raw_mode = _load_upright(source, name)
+    _check_samples(image, name)
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint16, copy=False)
+    elif raw_mode in LOW_BYTES:
+        wide = _with_low_bytes(np.asarray(image), np.asarray(_load_upright(source, name, LOW_BYTES)[0]), raw_mode)
     else:
-        seen, levels = image, np.asarray(image)
-    is_grey = levels.ndim == 3 and all((row == row[:, :1]).all() for row in levels)  # row by row: stops early
-    if is_grey:
-        levels = levels[:, :, 0]  # (H, W, 3) -> (H, W): grey saved as colour is the same picture
-    digest = hashlib.sha256(f"{levels.dtype} {levels.shape} ".encode())
-    digest.update(np.ascontiguousarray(levels))
-    return ImageFacts(image.width, image.height, _spread(seen), digest.digest())
+        return OpenedImage(name, image, Levels(8, 255, 0.0), None)
+    counts = count_levels(wide).sum(axis=0)
+    stored = 12 if raw_mode == "I;12" else 16
+    declared = 12 if stored == 12 else _significant_bits(source) if image.format == "PNG" else None
+    highest, mean = int(np.flatnonzero(counts)[-1]), float(counts @ np.arange(counts.size) / counts.sum())
+    is_inverted = image.mode.startswith("I;16") and _tiff_tag(image, TIFF_PHOTOMETRIC) == (0,)
+    return OpenedImage(name, image, Levels(stored, highest, mean, declared), wide, is_inverted)
 
 
-def _spread(image: Image.Image) -> float:
-    """Standard deviation of the channel that varies most, from its histogram: no float copy of the picture."""
-    histogram = np.array(image.histogram(), dtype=np.float64).reshape(-1, 256)  # (channels, 256)
+def is_wide(source: Path | bytes, *, name: str) -> bool:
+    """Whether a picture has more than 8 bits a sample, by its header; ValueError names the file."""
+    with _opened(source, name) as image:
+        return image.mode.startswith("I;16") or _raw_mode(image) in LOW_BYTES
+
+
+def _with_low_bytes(high: np.ndarray, low: np.ndarray, raw_mode: str) -> np.ndarray:
+    """Put two readings together. uint8 (H, W, C), (H, W, C) -> uint16 (H, W, 3), or (H, W) of grey with alpha."""
+    if raw_mode == "LA;16B":
+        return low[:, :, 0].astype(np.uint16) << 8 | low[:, :, 1]
+    return high[:, :, :3].astype(np.uint16) << 8 | low[:, :, :3]
+
+
+def _significant_bits(source: Path | bytes) -> int | None:
+    """Return what a PNG's sBIT chunk says, which lies before the pixels."""
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
+        stream.seek(8)
+        while len(header := stream.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
+            size = int.from_bytes(header[:4], "big")
+            if header[4:] == b"sBIT":
+                return max(stream.read(size)[:3], default=None)
+            stream.seek(size + 4, io.SEEK_CUR)
+    return None
+
+
+def _check_samples(image: Image.Image, name: str) -> None:
+    """Refuse samples whose range nobody knows."""
+    bits = max(_tiff_tag(image, TIFF_BITS) or (32,))
+    kinds = [SAMPLE_FORMATS[each] for each in _tiff_tag(image, TIFF_SAMPLE_FORMAT) if each in SAMPLE_FORMATS]
+    if kinds or image.mode in ("I", "F"):
+        kind = kinds[0] if kinds else "float" if image.mode == "F" else "unsigned"
+        raise ValueError(
+            f"cannot read {name}: {kind} {bits}-bit samples have no fixed range (save it with unsigned 8 or 16 bits)"
+        )
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
+    """Return a TIFF's tag, () if there is none."""
+    value = image.tag_v2.get(tag, ()) if isinstance(image, TiffImageFile) else ()
+    return value if isinstance(value, tuple) else (value,)
+
+
+def count_levels(samples: np.ndarray) -> np.ndarray:
+    """Count each level. uint8 or uint16 (H, W) or (H, W, C) -> (C, 256) or (C, 65536)."""
+    planes = samples.reshape(*samples.shape[:2], -1)
+    counts = np.zeros((planes.shape[2], np.iinfo(samples.dtype).max + 1))
+    for top in range(0, len(planes), 256):  # some rows at a time: bincount takes eight bytes a pixel
+        for channel in range(planes.shape[2]):
+            counts[channel] += np.bincount(planes[top : top + 256, :, channel].ravel(), minlength=counts.shape[1])
+    return counts
+
+
+def _spread(histogram: np.ndarray) -> float:
+    """Standard deviation of the channel that varies most, in levels: no float copy of the picture."""
+    levels = np.arange(histogram.shape[1])
     shares = histogram / histogram.sum(axis=1, keepdims=True)
-    means = shares @ np.arange(256)
-    return float(np.sqrt((shares * (np.arange(256) - means[:, None]) ** 2).sum(axis=1)).max())
+    means = shares @ levels
+    return float(np.sqrt((shares * (levels - means[:, None]) ** 2).sum(axis=1)).max())
 
 
 def fit_image(image: np.ndarray, size: int, *, name: str = "the image") -> np.ndarray:
@@ -110,45 +207,61 @@ def _name_of(source: Path | bytes, name: str | None) -> str:
     return "the picture" if isinstance(source, bytes) else str(source)
 
 
-def _load_upright(source: Path | bytes, name: str) -> Image.Image:
+@contextmanager
+def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     # PIL's own limit is half of ours; ours is checked below, before any pixel is decoded
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-    stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:
-        with Image.open(stream, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
-            return image
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source), formats=FORMATS) as image:
+            yield image
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make PIL's decoders raise a dozen of types
-        raise ValueError(f"cannot read {name}: {_reason(error)}") from error
+        raise ValueError(f"cannot read {name}: {_reason(error, source)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _load_upright(source: Path | bytes, name: str, raw_modes: Mapping[str, str] = {}) -> tuple[Image.Image, str]:
+    """Decode a picture, its bytes taken as another raw mode where `raw_modes` has one. -> upright, its raw mode."""
+    with _opened(source, name) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        raw_mode = _raw_mode(image)
+        if raw_mode in raw_modes:
+            image.tile = [_with_raw_mode(tile, raw_modes[raw_mode]) for tile in image.tile]
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
+        return image, raw_mode
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the first tile's bytes are laid out, "" if nothing says so."""
+    args = image.tile[0].args if getattr(image, "tile", None) else ""
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
+    return tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+
+
+def _reason(error: Exception, source: Path | bytes) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file (check the path)"
+    if isinstance(error, OSError) and error.errno:
+        return f"{error.strerror} (check the file and its permissions)"
     if isinstance(error, UnidentifiedImageError):
-        return f"not a picture in {', '.join(FORMATS)} (replace or remove it)"
+        return f"{_unknown_kind(source)} (replace or remove it)"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than {MAX_PIXELS // 1_000_000} megapixels (cut it into smaller pictures)"
-    if "truncated" in str(error).lower():
-        return "truncated image (replace or remove it)"
+    is_truncated = "truncated" in str(error).lower()
     detail = " ".join(str(error).split()) or type(error).__name__
-    return f"damaged image, {detail} (replace or remove it)"
+    return f"{'truncated image' if is_truncated else 'damaged image, ' + detail} (replace or remove it)"
 
 
-def _to_array(image: Image.Image, name: str) -> np.ndarray:
-    """Return an upright picture of any mode as `read_image` does. -> uint8 (H, W, 3)."""
-    if image.mode.startswith("I;16"):
-        levels = np.asarray(image).astype(np.uint32)
-        grey = ((levels + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"cannot read {name}: 32-bit pixels have no fixed range (save it with 8 or 16 bits)")
-    return np.array(_to_rgb(image, name), dtype=np.uint8)
+def _unknown_kind(source: Path | bytes) -> str:
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
+        if stream.read(4) in TIFF_STARTS:
+            return "a damaged TIFF, or one whose samples are neither unsigned 8 nor 16 bits"
+    return f"not a picture in {', '.join(FORMATS)}"
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -16,6 +16,7 @@ GOOD = "good"
 class FileRecord:
     """One picture; `path` and `mask_path` are posix paths relative to the category's folder, sizes in pixels.
 
+    pixels_sha256: of what is seen, whatever the file; bit_depth: of its set; None in older manifests.
     `tiles`: (left, top) of its training tiles, in pixels of the scaled scan; none where whole pictures are trained on.
     """
 
@@ -29,6 +30,8 @@ class FileRecord:
     mask_path: str | None
     mask_sha256: str | None
     tiles: tuple[tuple[int, int], ...] = ()
+    pixels_sha256: str | None = None
+    bit_depth: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Manifest:
         if split not in SPLITS:
             raise ValueError(f"no split {split!r} (one of {', '.join(SPLITS)})")
         return [record for record in self.files if record.split == split]
+
+    @property
+    def bit_depth(self) -> int | None:
+        """Bits that the levels of its pictures use; None: an older manifest."""
+        return max((record.bit_depth for record in self.files if record.bit_depth), default=None)
 
     @property
     def data_hash(self) -> str:

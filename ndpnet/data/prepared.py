@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from ndpnet.data.arrays import Views
-from ndpnet.data.decoding import TILED_SPLITS, Job, TileRule, decode_resized, decode_scans, scan_shapes
+from ndpnet.data.copies import pair_copies, refuse_leaks, warn_of_alike
+from ndpnet.data.decoding import (
+    TILED_SPLITS,
+    Job,
+    Seen,
+    TileRule,
+    decode_resized,
+    decode_scans,
+    find_bit_depth,
+    scan_shapes,
+)
 from ndpnet.data.layouts import FoundImage, scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
@@ -58,18 +68,24 @@ def prepare(
     # tile_overlap is of no use before inspection; it stands here so that a change of it reaches the model
     settings |= {"tile_overlap": tile_overlap, "is_pinned": is_pinned, "format_version": FORMAT_VERSION}
     category_dir = Path(data_dir) / category
-    jobs = _plan(scan_mvtec(category_dir), group_pattern, fractions)
-    roi = find_roi(category_dir)
+    found = scan_mvtec(category_dir)
+    bit_depth, roi = find_bit_depth(category_dir, found), find_roi(category_dir)
+    rule = TileRule(image_size, tile_stride, tile_margin, tile_min_contrast, scale) if mode == "tile" else None
     with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
-        counts: dict[str, Any] = {}
-        if mode == "tile":
-            rule = TileRule(image_size, tile_stride, tile_margin, tile_min_contrast, scale)
-            records, num_rejected = decode_scans(category_dir, jobs, partial_dir, rule=rule, roi=roi)
-            counts = _count_tiles(records, num_rejected)
-        else:
-            records = decode_resized(category_dir, jobs, partial_dir, image_size=image_size, roi=roi)
-        _check_content(category_dir, records)
-        manifest = Manifest(category, tuple(records))
+
+        def decode(images: list[FoundImage]) -> tuple[list[Seen], dict[str, int]]:
+            jobs = _plan(images, group_pattern, fractions, bit_depth)
+            if rule is None:
+                return decode_resized(category_dir, jobs, partial_dir, image_size=image_size, roi=roi), {}
+            seen, num_rejected = decode_scans(category_dir, jobs, partial_dir, rule=rule, roi=roi)
+            return seen, _count_tiles([each.record for each in seen], num_rejected)
+
+        seen, counts = decode(found)
+        if copies := _find_copies([each.record for each in seen]):
+            seen, counts = decode([image for image in found if image.path not in copies])
+        _warn_of_groups([each.record for each in seen], fractions)
+        _warn_of_looks(seen)
+        manifest = Manifest(category, tuple(each.record for each in seen))
         manifest.save(partial_dir / "manifest.json")
         if roi is not None:
             write_roi(partial_dir / ROI, roi)
@@ -80,24 +96,23 @@ def prepare(
     return _counts(manifest) | counts | {"has_roi": roi is not None}
 
 
-def _plan(found: list[FoundImage], group_pattern: str, fractions: dict[str, float]) -> list[Job]:
+def _plan(found: list[FoundImage], group_pattern: str, fractions: dict[str, float], bit_depth: int) -> list[Job]:
     jobs, num_rows = [], dict.fromkeys(SPLITS, 0)
     for image in found:
         group = group_of(image.path, group_pattern)
         split = "test" if image.is_test else assign_split(group, **fractions)
-        jobs.append(Job(image, group, split, num_rows[split]))
+        jobs.append(Job(image, group, split, num_rows[split], bit_depth))
         num_rows[split] += 1
     if not num_rows["train"]:
         raise ValueError(
             f"no image is left to train on: calibration takes {num_rows['calibration']} of train/good and validation "
             f"{num_rows['validation']} (add groups, or lower the two fractions)"
         )
-    _warn_of_groups(jobs, fractions)
     return jobs
 
 
-def _warn_of_groups(jobs: list[Job], fractions: dict[str, float]) -> None:
-    groups = {split: {job.group for job in jobs if job.split == split} for split in SPLITS}
+def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> None:
+    groups = {split: {record.group for record in records if record.split == split} for split in SPLITS}
     shared = groups["test"] & (groups["train"] | groups["validation"] | groups["calibration"])
     if shared:
         logger.warning("%d groups are in train and in test, first %s: test depends on train", len(shared), min(shared))
@@ -106,19 +121,25 @@ def _warn_of_groups(jobs: list[Job], fractions: dict[str, float]) -> None:
             logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)
 
 
-def _check_content(category_dir: Path, records: list[FileRecord]) -> None:
-    """Refuse a picture that is in train/good and in test; warn of one that is in train/good twice."""
-    trained = {}
-    duplicates = []
-    for record in records:
-        if record.split != "test" and trained.setdefault(record.sha256, record) is not record:
-            duplicates.append(f"{trained[record.sha256].path} = {record.path}")
-    for record in records:
-        if record.split == "test" and record.sha256 in trained:
-            both = f"{trained[record.sha256].path} and {record.path}"
-            raise ValueError(f"the same picture is in train and in test of {category_dir}: {both} (remove one)")
-    if duplicates:
-        logger.warning("%d pictures of train/good occur twice, first %s: remove them", len(duplicates), duplicates[0])
+def _find_copies(records: list[FileRecord]) -> dict[str, str]:
+    """Return the copies in train/good, which are left out: path -> that of the first. ValueError: one is in test."""
+    ordered = sorted(records, key=lambda record: record.split == "test")
+    pairs = pair_copies(ordered, lambda record: record.pixels_sha256)
+    refuse_leaks([(first.path, copy.path) for copy, first in pairs if copy.split == "test" != first.split])
+    tested = [(copy.path, first.path) for copy, first in pairs if copy.split == "test"]
+    trained = [(copy.path, first.path) for copy, first in pairs if copy.split != "test"]
+    for found, fate in ((trained, "each counts once"), (tested, "each is tested on twice (remove one)")):
+        if found:
+            logger.warning("%d pictures are copies, first %s = %s: %s", len(found), *found[0], fate)
+    return dict(trained)
+
+
+def _warn_of_looks(seen: list[Seen]) -> None:
+    """Warn of what a person should look at: pictures that look the same, masks that may be meant otherwise."""
+    warn_of_alike([each.thumbnail for each in seen], [each.record for each in seen])
+    notes = [f"{each.record.mask_path} {each.mask_note}" for each in seen if each.mask_note]
+    if notes:
+        logger.warning("%d masks need a look, first %s", len(notes), notes[0])
 
 
 def _count_tiles(records: list[FileRecord], num_rejected: int) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Fitting the decision threshold of a model package from good images that it was not trained on."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -10,13 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet.config import Params
-from ndpnet.data.images import read_image
+from ndpnet.data.copies import thumbnail, warn_of_alike
+from ndpnet.data.decoding import read_bytes
+from ndpnet.data.images import open_image
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.evaluation.threshold import fit_threshold, highest_scores
-from ndpnet.files import atomic_folder, check_output, sha256_of
+from ndpnet.files import atomic_folder, check_output
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
@@ -55,9 +58,9 @@ def calibrate(
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
-    `group_pattern`: what was photographed together, by its file name; None: as in the package. `roi_path`: a picture,
-    white where the new package inspects. ValueError: no images, an unreadable one, one that the model was trained on,
-    that the pattern finds no group in, or that the region does not fit.
+    Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name; None:
+    as in the package. `roi_path`: a picture, white where the new package inspects. ValueError: no images, an unreadable
+    one, one that the model was trained on, that the pattern finds no group in, or that the region does not fit.
     """
     package = read_package(model)
     if group_pattern is None:
@@ -66,25 +69,23 @@ def calibrate(
         target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
     check_output(out, marker=REFERENCE)
     root, paths = list_images(good_images)
-    hashes = [sha256_of(path) for path in paths]
-    _refuse_training_images(package, paths, hashes)
-    names = [path.relative_to(root).as_posix() for path in paths]
-    groups = [group_of(name, group_pattern) for name in names]
-    records = []
+    groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
+    goods = _Goods(package, root)
     roi = _new_roi(roi_path)
     inspectors = _every_engine(package, roi)
     inspector, scores = next(iter(inspectors.values())), {name: [] for name in inspectors}
-    for index, path in enumerate(tqdm(paths, "calibrate", disable=None)):
-        pixels = read_image(path)
-        height, width = pixels.shape[:2]
-        size = {"width": width, "height": height}
-        records.append(FileRecord(names[index], hashes[index], groups[index], "calibration", GOOD, **size, **NO_MASK))
+    for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
+        pixels = goods.read(path, group, inspector.bit_depth)
+        if pixels is None:
+            continue
         if roi is not None:
             mode = "resize" if inspector.tiling is None else "tile"
-            check_roi_fits(roi, width, height, mode=mode, name=str(path))
+            check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
         fitted = inspector.fit(pixels, name=str(path))
         for name, each in inspectors.items():
             scores[name].append(each.predict(fitted, name=str(path)).score)
+    records = goods.records
+    goods.warn()
     with atomic_folder(out, marker=REFERENCE) as folder:
         copy_package(package.folder, folder)
         if roi is not None:
@@ -93,6 +94,44 @@ def calibrate(
         for name in engine_names(package):
             replace_threshold(folder / ENGINES_DIR / name, threshold_record(scores[name], records, target_rate))
         return _set_threshold(folder, scores[inspector.engine_name], records, target_rate)
+
+
+class _Goods:
+    """The good images of a calibration: none that was trained on, each one's pixels once."""
+
+    def __init__(self, package: ModelPackage, root: Path) -> None:
+        trained = [record for record in package.manifest().files if record.split == "train"]
+        self._root = root
+        self._trained = {each for record in trained for each in (record.sha256, record.pixels_sha256) if each}
+        self._thumbnails: list[np.ndarray] = []
+        self._first: dict[str, str] = {}  # pixels -> name
+        self._copies: list[tuple[str, str]] = []
+        self.records: list[FileRecord] = []
+
+    def read(self, path: Path, group: str, bit_depth: int | None) -> np.ndarray | None:
+        """Decode an image and record it. -> uint8 (H, W, 3), None of a copy; ValueError: it was trained on."""
+        name, content = path.relative_to(self._root).as_posix(), read_bytes(path)
+        opened = open_image(content, name=str(path))
+        sha256, pixels_sha256 = hashlib.sha256(content).hexdigest(), opened.facts().pixels_sha256.hex()
+        if self._trained & {sha256, pixels_sha256}:
+            raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
+        pixels = opened.rgb(bit_depth)
+        first = self._first.setdefault(pixels_sha256, name)
+        if first != name:
+            self._copies.append((name, first))
+            return None
+        facts = {"width": pixels.shape[1], "height": pixels.shape[0], "pixels_sha256": pixels_sha256}
+        self.records.append(
+            FileRecord(name, sha256, group, "calibration", GOOD, **facts, **NO_MASK, bit_depth=bit_depth)
+        )
+        self._thumbnails.append(thumbnail(pixels))
+        return pixels
+
+    def warn(self) -> None:
+        """Say which images are no independent ones."""
+        if self._copies:
+            logger.warning("%d images are copies, first %s = %s: each counts once", len(self._copies), *self._copies[0])
+        warn_of_alike(self._thumbnails, self.records)
 
 
 def _every_engine(package: ModelPackage, roi: np.ndarray | None) -> dict[str, Inspector]:
@@ -115,13 +154,6 @@ def _new_roi(path: Path | None) -> np.ndarray | None:
     if path is not None and not Path(path).is_file():
         raise ValueError(f"no file {path} (check the path of the region of interest)")
     return None if path is None else read_roi(path)
-
-
-def _refuse_training_images(package: ModelPackage, paths: Sequence[Path], hashes: Sequence[str]) -> None:
-    trained = {record.sha256 for record in package.manifest().files if record.split == "train"}
-    for path, sha256 in zip(paths, hashes, strict=True):
-        if sha256 in trained:
-            raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
 
 
 def _set_threshold(

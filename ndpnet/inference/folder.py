@@ -139,7 +139,7 @@ def _inspect_all(
 
 def _read(inspector: Inspector, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The picture's pixels, and what the network takes."""
-    pixels = read_image(path)
+    pixels = read_image(path, bit_depth=inspector.bit_depth)
     return pixels, inspector.fit(pixels, name=str(path))
 
 

@@ -64,6 +64,7 @@ class Inspector:
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own, of a loaded package
         self.engine_name = "torch-fp32"
+        self.bit_depth: int | None = None  # of the pictures the package was made of; None: not known
 
     @classmethod
     def load(
@@ -93,6 +94,7 @@ class Inspector:
             roi=package.roi() if roi is None else roi,
         )
         inspector.package, inspector.threshold_record, inspector.engine_name = package, record, name
+        inspector.bit_depth = package.manifest().bit_depth
         return inspector
 
     def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
@@ -132,7 +134,8 @@ class Inspector:
     def inspect(self, image: Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
         """Verdict on a file, its bytes, or an RGB array uint8 (H, W, 3). ValueError names it if it cannot be read."""
         name = name or (str(image) if isinstance(image, Path) else "the image")
-        pixels = _checked(image, name) if isinstance(image, np.ndarray) else read_image(image, name=name)
+        is_array = isinstance(image, np.ndarray)
+        pixels = _checked(image, name) if is_array else read_image(image, name=name, bit_depth=self.bit_depth)
         prediction = self.predict(self.fit(pixels, name=name), name=name)
         return self.judge(prediction, size=pixels.shape[:2])
 

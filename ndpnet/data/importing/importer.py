@@ -14,14 +14,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ndpnet.data.images import read_mask
+from ndpnet.data.copies import pair_copies, refuse_leaks
 from ndpnet.data.importing.archives import MAX_BYTES, MAX_FILES
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import ROI, CategoryPlan, SourceImage
 from ndpnet.data.importing.staging import OpenedSource, opened_source
+from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.masks import read_mask
 from ndpnet.data.split import group_of
 from ndpnet.files import atomic_folder, write_json
 
@@ -109,6 +111,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         placed = _in_threads(placer.place, plan.images, plan.name)
         kept = [picture for picture in placed if picture.facts is not None]
         _check_names(kept)
+        bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in kept)
         kept, duplicates = _without_duplicates(kept)
         kept, left_out = _limit(kept, options.train_limit)
         for picture in [picture for picture, _ in duplicates] + left_out:
@@ -126,6 +129,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             kept=kept,
             duplicates=duplicates,
             num_left_out=len(left_out),
+            bit_depth=bit_depth,
         )
         write_json(folder / REPORT, report.content)
     return report
@@ -171,26 +175,16 @@ def _without_duplicates(placed: list[Placed]) -> tuple[list[Placed], list[tuple[
 
     The same picture is one with the same pixels: files may differ in their metadata or compression.
     """
-    first: dict[bytes, Placed] = {}
-    kept, duplicates, leaks = [], [], []
-    for picture in sorted(placed, key=lambda picture: (picture.split != "train", picture.path)):
-        assert picture.facts is not None
-        other = first.setdefault(picture.facts.pixels_sha256, picture)
-        if other is picture:
-            kept.append(picture)
-        elif other.split == picture.split == "train" or (_is_ours_to_split(other) and _is_ours_to_split(picture)):
+    ordered = sorted(placed, key=lambda picture: (picture.split != "train", picture.path))
+    duplicates, leaks = [], []
+    for picture, other in pair_copies(ordered, lambda picture: picture.facts.pixels_sha256):
+        if other.split == picture.split == "train" or (_is_ours_to_split(other) and _is_ours_to_split(picture)):
             duplicates.append((picture, other))
         elif other.split == "train":
-            leaks.append((other, picture))
-        else:
-            kept.append(picture)
-    if leaks:
-        trained, tested = leaks[0]
-        raise ValueError(
-            f"{len(leaks)} pictures are in train and in test, first {trained.image.path} = {tested.image.path} "
-            "(remove them from one: what was trained on cannot be tested on)"
-        )
-    return kept, duplicates
+            leaks.append((other.image.path, picture.image.path))
+    refuse_leaks(leaks)
+    dropped = {picture.path for picture, _ in duplicates}
+    return [picture for picture in ordered if picture.path not in dropped], duplicates
 
 
 def _is_ours_to_split(picture: Placed) -> bool:

@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ndpnet.data.demo import encode_png
-from ndpnet.data.images import MIN_SIDE, ImageFacts, describe_image, num_pixels, read_mask
+from ndpnet.data.images import MIN_SIDE, ImageFacts, describe_image, num_pixels
 from ndpnet.data.importing.sources.plan import Ellipse, SourceImage
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.masks import Mask, open_mask
 from ndpnet.files import CHUNK_BYTES, sha256_of
 
 # larger pictures are decoded one at a time, so that memory does not grow with the number of threads
@@ -33,6 +34,7 @@ class Placed:
     mask_path: str | None = None
     mask_sha256: str | None = None
     reason: str | None = None
+    mask_note: str | None = None
 
 
 class Placer:
@@ -46,7 +48,8 @@ class Placer:
     def place(self, image: SourceImage) -> Placed:
         """Copy a picture and its mask, decoding both; ValueError for a mask that contradicts its picture."""
         reason = _name_problem(image.defect_type + image.name)
-        mask = None if reason else self._read_mask(image)
+        opened = None if reason else self._read_mask(image)
+        mask = opened and opened.marked
         is_good = image.defect_type == GOOD or (image.is_label and mask is not None and not mask.any())
         defect_type = GOOD if is_good else image.defect_type
         split = self._split_of(image, is_good)
@@ -63,7 +66,8 @@ class Placer:
         if image.ellipses:
             mask = draw_ellipses(image.ellipses, facts.height, facts.width)
         mask_path, mask_sha256 = self._place_mask(image, mask, facts, defect_type)
-        return Placed(image, path, split, defect_type, sha256, facts, mask_path, mask_sha256)
+        note = opened.note if opened and mask_path else None
+        return Placed(image, path, split, defect_type, sha256, facts, mask_path, mask_sha256, mask_note=note)
 
     def copy_file(self, source: str, path: str) -> None:
         """Copy what lies beside the pictures."""
@@ -81,12 +85,12 @@ class Placer:
             raise ValueError(f"{facts.width}x{facts.height} pixels, a side below {MIN_SIDE}")
         return facts
 
-    def _read_mask(self, image: SourceImage) -> np.ndarray | None:
-        """Decode the mask where it is. -> bool (H, W)."""
+    def _read_mask(self, image: SourceImage) -> Mask | None:
+        """Decode the mask where it is."""
         if image.mask_path is None:
             return None
         with self._room(self._root / image.mask_path, image.mask_path):
-            return read_mask(self._root / image.mask_path, name=f"mask {image.mask_path}")
+            return open_mask(self._root / image.mask_path, name=image.mask_path)
 
     def _place_mask(
         self, image: SourceImage, mask: np.ndarray | None, facts: ImageFacts, defect_type: str

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ndpnet.data.copies import pair_copies
 from ndpnet.data.importing.placing import Placed
 from ndpnet.data.importing.published import count_found, differences, recognise
 from ndpnet.data.importing.sources.plan import CategoryPlan
@@ -39,6 +40,8 @@ class ImportReport:
             lines.append(f"  {published['data_set']}: {verdict}")
         if content["licence"]:
             lines.append(f"  licence: {content['licence']}")
+        if content["bit_depth"] > 8:
+            lines.append(f"  levels of {content['bit_depth']} bits: {2 ** content['bit_depth'] - 1} is white")
         if content["num_left_out"]:
             lines.append(f"  {content['num_left_out']} good ones left out by the limit on train")
         lines += _listed("unreadable, not imported", [f"{e['file']}: {e['reason']}" for e in content["rejected"]])
@@ -47,6 +50,7 @@ class ImportReport:
         same = [f"{entry['file']} = {entry['same_as']}" for entry in content["test_duplicates"]]
         lines += _listed("twice in test, imported", same)
         lines += _listed("near-empty, imported", content["near_empty"])
+        lines += _listed("masks to look at, imported", [f"{e['file']} {e['note']}" for e in content["mask_notes"]])
         return lines + _listed("other files, ignored", content["ignored"])
 
 
@@ -59,6 +63,7 @@ def build_report(
     kept: list[Placed],
     duplicates: list[tuple[Placed, Placed]],
     num_left_out: int,
+    bit_depth: int,
 ) -> ImportReport:
     """Sum up an import; no time and no absolute path are in it."""
     readable = [picture for picture in placed if picture.facts is not None]
@@ -74,6 +79,7 @@ def build_report(
             "category": plan.name,
             "counts": _counts(kept),
             "data_hash": _data_hash(kept),
+            "bit_depth": bit_depth,
             "found": found,
             "published": published
             and {
@@ -89,7 +95,8 @@ def build_report(
             "rejected": [{"file": p.image.path, "reason": p.reason} for p in placed if p.reason],
             "duplicates": [{"file": p.image.path, "same_as": first.image.path} for p, first in duplicates],
             "test_duplicates": _test_duplicates(kept),
-            "near_empty": [p.image.path for p in kept if p.facts is not None and p.facts.spread < MIN_SPREAD],
+            "near_empty": [p.image.path for p in kept if p.facts.spread_at(bit_depth) < MIN_SPREAD],
+            "mask_notes": [{"file": p.mask_path, "note": p.mask_note} for p in kept if p.mask_note],
             "ignored": sorted(plan.ignored),
         }
     )
@@ -109,14 +116,8 @@ def _data_hash(kept: list[Placed]) -> str:
 
 def _test_duplicates(kept: list[Placed]) -> list[dict[str, str]]:
     """List pictures that are tested on twice: a publisher's test set stays as it is."""
-    first: dict[bytes, Placed] = {}
-    same = []
-    for picture in kept:
-        assert picture.facts is not None
-        other = first.setdefault(picture.facts.pixels_sha256, picture)
-        if other is not picture:
-            same.append({"file": picture.image.path, "same_as": other.image.path})
-    return same
+    pairs = pair_copies(kept, lambda picture: picture.facts.pixels_sha256)
+    return [{"file": copy.image.path, "same_as": first.image.path} for copy, first in pairs]
 
 
 def _listed(title: str, entries: list[str]) -> list[str]:

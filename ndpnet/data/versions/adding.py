@@ -5,14 +5,17 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ndpnet.data.images import ImageFacts, describe_image
 from ndpnet.data.importing.staging import opened_source
+from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.versions.batch import NewPicture, md5_of, read_batch
+from ndpnet.data.versions.batch import NUM_THREADS, NewPicture, md5_of, read_batch
 from ndpnet.data.versions.changes import Changes, write_changes
 from ndpnet.data.versions.version import compare, is_picture
 from ndpnet.storage.pins import Files, PinnedFolder
@@ -64,28 +67,42 @@ def add_batch(
         with opened_source(source, data_dir, **LIMITS, endpoint_url=endpoint_url) as opened:
             batch = read_batch(opened.root, masks, source)
             before = _check_start(folder, f"{category}/", batch)
-            placements, num_duplicates = plan(folder.listing().files, batch, category, place)
+            files = folder.listing().files
+            placements, num_duplicates = plan(files, _describe(data_dir, files, category), batch, category, place)
             _copy_all(placements, staging_dir)
         for placement in placements:
             _move_into_place(staging_dir, data_dir, placement)
         return _pin_and_report(folder, before, batch, placements, category, place, num_duplicates)
 
 
-def plan(files: Files, batch: list[NewPicture], category: str, place: str) -> tuple[list[Placement], int]:
-    """Choose the paths of the pictures that are new. -> placements, number of duplicates; ValueError for leakage."""
-    known: dict[str, list[str]] = {}
-    for path, md5 in files.items():
-        if path.startswith((f"{category}/train/", f"{category}/test/")) and is_picture(PurePosixPath(path).name):
-            known.setdefault(md5, []).append(path)
+def plan(
+    files: Files, there: dict[str, ImageFacts], batch: list[NewPicture], category: str, place: str
+) -> tuple[list[Placement], int]:
+    """Choose the paths of the pictures that are new. -> placements, number of duplicates; ValueError for leakage.
+
+    there: what the category's pictures show, by path. A duplicate is one that shows the same pixels.
+    """
+    known: dict[bytes, list[str]] = {}
+    for path, facts in there.items():
+        known.setdefault(facts.pixels_sha256, []).append(path)
     _check_masks(files, batch, category, place)
+    depth_of_set([(path, facts.levels) for path, facts in there.items()] + [(p.name, p.facts.levels) for p in batch])
     _check_leakage(known, batch, f"{category}/{place}/")
     taken = {_stem_key(path) for path in files if path.startswith(f"{category}/{place}/")}
     placements: list[Placement] = []
     for picture in batch:
-        if picture.md5 not in known:
-            known[picture.md5] = [picture.name]
+        if picture.facts.pixels_sha256 not in known:
+            known[picture.facts.pixels_sha256] = [picture.name]
             placements.append(_place(picture, files, taken, category, place))
     return placements, len(batch) - len(placements)
+
+
+def _describe(data_dir: Path, files: Files, category: str) -> dict[str, ImageFacts]:
+    """Decode the pictures of a category. -> their facts by path; ValueError for one that cannot be read."""
+    below = (f"{category}/train/", f"{category}/test/")
+    paths = [path for path in files if path.startswith(below) and is_picture(PurePosixPath(path).name)]
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        return dict(zip(paths, pool.map(lambda path: describe_image(data_dir / path), paths), strict=True))
 
 
 def _check_target(data_dir: Path, category: str, place: str, masks: Path | None) -> None:
@@ -134,12 +151,12 @@ def _check_masks(files: Files, batch: list[NewPicture], category: str, place: st
         raise ValueError(f"the defective pictures of {category} have no masks (draw theirs too, or leave --masks out)")
 
 
-def _check_leakage(known: dict[str, list[str]], batch: list[NewPicture], below: str) -> None:
+def _check_leakage(known: dict[bytes, list[str]], batch: list[NewPicture], below: str) -> None:
     """Refuse pictures that are already there, but in another split or as another type."""
     clashes = [
         f"{picture.name} is already there as {path}"
         for picture in batch
-        for path in known.get(picture.md5, [])
+        for path in known.get(picture.facts.pixels_sha256, [])
         if not path.startswith(below)
     ]
     if clashes:

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.images import MIN_SIDE, read_image, read_mask
+from ndpnet.data.images import MIN_SIDE, ImageFacts, open_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES
+from ndpnet.data.masks import read_mask
 from ndpnet.data.versions.changes import Look, measure
 from ndpnet.data.versions.version import is_picture
 
@@ -23,6 +24,7 @@ class NewPicture:
     name: str
     path: Path
     md5: str
+    facts: ImageFacts
     look: Look
     mask_path: Path | None = None
     mask_md5: str | None = None
@@ -86,7 +88,8 @@ def _read(root: Path, path: Path, masks: dict[str, Path] | None) -> NewPicture |
     try:
         name.encode()
         content = path.read_bytes()
-        image = read_image(content, name=name)
+        opened = open_image(content, name=name)
+        facts, image = opened.facts(), opened.rgb()
         height, width = image.shape[:2]
         if min(height, width) < MIN_SIDE:
             raise ValueError(f"{name} has {width}x{height} pixels, a side below {MIN_SIDE}")
@@ -100,7 +103,7 @@ def _read(root: Path, path: Path, masks: dict[str, Path] | None) -> NewPicture |
     except ValueError as error:
         return str(error)
     mask_md5 = md5_of(mask_path.read_bytes()) if mask_path else None
-    return NewPicture(name, path, md5_of(content), measure(image), mask_path, mask_md5)
+    return NewPicture(name, path, md5_of(content), facts, measure(image), mask_path, mask_md5)
 
 
 def _mask_of(name: str, size: tuple[int, int], masks: dict[str, Path]) -> Path:

@@ -124,7 +124,7 @@ def test_training_only_has_empty_test_arrays(tmp_path: Path) -> None:
 def test_the_same_picture_in_train_and_test_is_refused(data_dir: Path, tmp_path: Path) -> None:
     leaked = data_dir / "tile/test/good/p99_0.png"
     leaked.write_bytes((data_dir / "tile/train/good/p3_1.png").read_bytes())
-    with pytest.raises(ValueError, match=r"train/good/p3_1\.png and test/good/p99_0\.png \(remove one\)"):
+    with pytest.raises(ValueError, match=r"^1 pictures .* train/good/p3_1\.png = test/good/p99_0\.png \(remove"):
         prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
     assert not (tmp_path / "out").exists()
 
@@ -139,8 +139,8 @@ def test_duplicates_and_shared_groups_are_warned_of_once(
     with caplog.at_level(logging.WARNING):
         prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
     assert [record.getMessage() for record in caplog.records] == [
+        "2 pictures are copies, first train/good/p3_7.png = train/good/p3_1.png: each counts once",
         "1 groups are in train and in test, first p5: test depends on train",
-        "2 pictures of train/good occur twice, first train/good/p3_1.png = train/good/p3_7.png: remove them",
     ]
 
 
@@ -198,3 +198,76 @@ def test_load_refuses_what_prepare_did_not_write(data_dir: Path, tmp_path: Path)
     (out_dir / "prepared.json").write_text(json.dumps({"format_version": 0}))
     with pytest.raises(ValueError, match=r"has format 0, not 2 \(run `ndpnet prepare` again\)"):
         PreparedData.load(out_dir)
+
+
+def write_16_bit(data_dir: Path, factor: int, *, offset: int = 0) -> None:
+    """Replace the pictures of a category by grey ones of 16 bits: 8-bit noise times `factor`."""
+    for index, path in enumerate(sorted((data_dir / "tile").rglob("*.png"))):
+        if "ground_truth" not in path.parts:
+            levels = np.random.default_rng(index).integers(0, 256, (64, 64)).astype(np.uint16)
+            Image.fromarray(levels * factor + offset).save(path)
+
+
+@pytest.mark.parametrize(("factor", "offset", "depth"), [(4, 3, 10), (16, 15, 12), (64, 63, 14), (257, 0, 16)])
+def test_the_bits_of_a_set_are_found_and_kept(
+    data_dir: Path, tmp_path: Path, factor: int, offset: int, depth: int
+) -> None:
+    write_16_bit(data_dir, factor, offset=offset)
+    prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    data = PreparedData.load(tmp_path / "out")
+    assert data.manifest.bit_depth == depth
+    assert {record.bit_depth for record in data.manifest.files} == {depth}
+    image = np.asarray(data.images("test"))
+    assert np.unique(image).size >= 250  # no grey level is lost
+    assert image.min() <= 2
+    assert image.max() == 255
+
+
+def test_pictures_of_8_bits_say_so(data_dir: Path, tmp_path: Path) -> None:
+    prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    assert PreparedData.load(tmp_path / "out").manifest.bit_depth == 8
+
+
+def test_a_mixture_of_depths_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    write_16_bit(data_dir, 257)
+    odd = data_dir / "tile/train/good/p7_1.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)).save(odd)
+    with pytest.raises(ValueError, match=r"p7_1\.png has levels of 12 bits, .* of 16: a set has one depth"):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    write_noise(odd, 3)
+    write_16_bit(data_dir, 16)
+    write_noise(odd, 3)
+    with pytest.raises(ValueError, match=r"p7_1\.png has levels of 8 bits, .* of 12: a set has one depth"):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+
+
+def test_copies_count_once_whatever_their_file(data_dir: Path, tmp_path: Path) -> None:
+    """Copies under other names would fall into other splits: one is trained on, the next one calibrates."""
+    prepare(data_dir, "tile", tmp_path / "without", **SETTINGS)
+    with Image.open(data_dir / "tile/train/good/p3_1.png") as image:
+        for number in range(40, 80):
+            image.save(data_dir / f"tile/train/good/p{number}_0.bmp")
+    prepare(data_dir, "tile", tmp_path / "with", **SETTINGS)
+    assert contents(tmp_path / "with") == contents(tmp_path / "without")
+
+
+def test_a_copy_in_another_format_in_test_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    with Image.open(data_dir / "tile/train/good/p3_1.png") as image:
+        image.save(data_dir / "tile/test/good/p99_0.bmp")
+    with pytest.raises(ValueError, match=r"first train/good/p3_1\.png = test/good/p99_0\.bmp"):
+        prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+
+
+def test_what_a_person_should_look_at_is_said(data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8), 8, axis=0).repeat(8, axis=1)
+    for name, change in (("p50_0.png", 0), ("p51_0.png", 1)):
+        changed = pixels.copy()
+        changed[:5, :5] ^= change
+        Image.fromarray(changed).save(data_dir / "tile/train/good" / name)
+    write_mask(data_dir / "tile/ground_truth/cut/p90_1_mask.png", (0, 60, 0, 60))
+    prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    alike, mask = [record.getMessage() for record in caplog.records]
+    assert alike.startswith(
+        "1 pictures look nearly as another one, first train/good/p50_0.png and train/good/p51_0.png"
+    )
+    assert mask.startswith("1 masks need a look, first ground_truth/cut/p90_1_mask.png marks 88% of the picture")

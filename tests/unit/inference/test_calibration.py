@@ -128,6 +128,30 @@ def test_training_images_are_refused_whatever_their_name(pipeline: Pipeline, goo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good"]
 
 
+def test_a_training_image_in_another_format_is_refused(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    with Image.open(pipeline.data_dir / "wall/train/good/wall_p00_0.png") as image:
+        image.save(good_dir / "harmless.bmp")
+    with pytest.raises(ValueError, match=r"harmless\.bmp is one of the model's training images"):
+        calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
+
+
+def test_copies_count_once(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = calibrate(pipeline.model_dir, good_dir, tmp_path / "alone")
+    with Image.open(good_dir / "wall_n0_0.png") as image:
+        for number in range(87):
+            image.save(good_dir / f"x{number:02}.{'bmp' if number % 2 else 'png'}")
+        image.save(good_dir / "y.jpg", quality=95)
+    caplog.clear()
+    (good_dir / "z.png").write_bytes((good_dir / "wall_n0_1.png").read_bytes())
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "copied")
+    assert (alone["num_units"], record["num_units"], record["num_images"]) == (12, 13, 13)
+    copies, alike = [each.getMessage() for each in caplog.records]
+    assert copies == "88 images are copies, first x00.png = wall_n0_0.png: each counts once"
+    assert alike.startswith("1 pictures look nearly as another one, first wall_n0_0.png and y.jpg")
+
+
 def test_images_the_model_was_only_calibrated_on_are_welcome(pipeline: Pipeline, tmp_path: Path) -> None:
     good_dir = tmp_path / "good"
     good_dir.mkdir()

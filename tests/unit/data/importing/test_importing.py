@@ -18,6 +18,7 @@ from ndpnet.data.importing.importer import import_source, is_test_group
 from ndpnet.data.importing.placing import draw_ellipses
 from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.masks import read_mask
 from ndpnet.data.prepared import prepare
 from ndpnet.data.split import assign_split
 
@@ -113,7 +114,7 @@ def test_dagm_pair_draws_the_masks(tmp_path: Path) -> None:
     report = run("dagm", tmp_path / "x", tmp_path / "Class1")
     assert report["counts"]["test"]["defect"] == 3
     assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 20
-    drawn = reading.read_mask(tmp_path / "Class1/ground_truth/defect/1_mask.png")
+    drawn = read_mask(tmp_path / "Class1/ground_truth/defect/1_mask.png")
     assert (drawn == draw_ellipses(((20, 5, np.pi / 4, 32, 30),), 64, 64)).mean() > 0.999
 
 

@@ -1,0 +1,47 @@
+"""What shows the same, and what nearly does."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import brick, grass
+
+from ndpnet.data.copies import nearly_equal, pair_copies, refuse_leaks, thumbnail
+
+
+def crops(source: np.ndarray) -> list[np.ndarray]:
+    return [np.repeat(source[at : at + 128, 2 * at : 2 * at + 128, None], 3, axis=2) for at in range(0, 180, 20)]
+
+
+def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=quality)
+    return np.array(Image.open(stream).convert("RGB"))
+
+
+def test_each_copy_comes_with_the_first() -> None:
+    pairs = pair_copies(["a1", "b1", "a2", "a3", "c1", "b2"], lambda name: name[0])
+    assert pairs == [("a2", "a1"), ("a3", "a1"), ("b2", "b1")]
+
+
+def test_a_leak_names_the_first_of_all() -> None:
+    refuse_leaks([])
+    with pytest.raises(ValueError, match=r"^2 pictures are in train and in test, first a = b \(remove them from one"):
+        refuse_leaks([("a", "b"), ("c", "d")])
+
+
+@pytest.mark.parametrize("source", [brick, grass])
+def test_a_jpeg_of_a_picture_is_nearly_equal_and_another_crop_is_not(source: object) -> None:
+    images = crops(source())
+    again = [as_jpeg(image, quality) for image, quality in zip(images[:3], (75, 85, 95), strict=True)]
+    thumbnails = [thumbnail(image) for image in images + again]
+    assert nearly_equal(thumbnails, list("abcdefghijkl")) == [(9, 0), (10, 1), (11, 2)]
+    assert nearly_equal(thumbnails, list("abcdefghiabl")) == [(11, 2)]  # of one group they are known as dependent
+
+
+def test_smooth_surfaces_are_not_taken_for_each_other() -> None:
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(rng.normal(120, 4, (256, 256, 3)), 0, 255).astype(np.uint8) for _ in range(3)]
+    assert nearly_equal([thumbnail(image) for image in noisy], list("abc")) == []
+    assert nearly_equal([], []) == []

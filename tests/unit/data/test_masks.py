@@ -1,0 +1,89 @@
+"""Masks as people and programs draw them."""
+
+import io
+
+import numpy as np
+import pytest
+from pictures import png_16
+from PIL import Image, ImageFilter
+
+from ndpnet.data.masks import open_mask, read_mask
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def disc(radius: float = 10) -> np.ndarray:
+    rows, columns = np.mgrid[:64, :64]
+    return (rows - 32) ** 2 + (columns - 30) ** 2 <= radius**2
+
+
+def grey(values: object) -> bytes:
+    return encoded(Image.fromarray(np.array(values, dtype=np.uint8)))
+
+
+@pytest.mark.parametrize("level", [1, 7, 64, 128, 255])
+def test_two_levels_are_a_defect_and_none_whatever_they_are(level: int) -> None:
+    mask = open_mask(grey(disc() * level))
+    np.testing.assert_array_equal(mask.marked, disc())
+    assert mask.note is None
+
+
+def test_labels_are_all_defects() -> None:
+    assert read_mask(grey([[0, 1, 2, 31]])).tolist() == [[False, True, True, True]]
+    assert read_mask(png_16(np.array([[0, 1, 2]]))).tolist() == [[False, True, True]]
+    assert read_mask(encoded(Image.new("1", (2, 1), 1))).tolist() == [[True, True]]
+    assert not read_mask(grey([[0, 0]])).any()
+
+
+def test_16_bits_are_halved_in_the_range_that_is_used() -> None:
+    assert read_mask(png_16(np.array([[0, 1, 65535]]))).tolist() == [[False, False, True]]
+    assert read_mask(png_16(np.array([[0, 100, 2047, 2048, 4095]]))).tolist() == [[False, False, False, True, True]]
+
+
+def test_a_blurred_edge_is_cut_at_half_of_its_height() -> None:
+    """A disc of 317 pixels: what is not zero would be 30 % more."""
+    image = Image.fromarray((disc() * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1.5))
+    assert np.count_nonzero(np.asarray(image)) > 1.3 * disc().sum()
+    mask = open_mask(encoded(image), name="m.png")
+    assert abs(int(mask.marked.sum()) - int(disc().sum())) <= 0.05 * disc().sum()
+    assert "grey levels, taken as defect from half on" in mask.note
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_noise_of_jpeg_is_no_defect(quality: int) -> None:
+    image = Image.fromarray((disc() * 255).astype(np.uint8))
+    noisy = Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality)))
+    assert np.count_nonzero(np.asarray(noisy)) > 1.3 * disc().sum()
+    assert (read_mask(encoded(noisy)) != disc()).sum() <= 0.03 * disc().sum()
+
+
+def test_most_of_the_picture_is_said() -> None:
+    assert open_mask(grey(~disc() * 255)).note == "marks 92% of the picture (white on black? else invert it)"
+
+
+def test_colours_of_a_palette_are_defects() -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 64, 0])
+    assert read_mask(encoded(image)).tolist() == [[False, True, True]]
+
+
+def test_what_can_be_read_in_two_ways_is_refused() -> None:
+    white_first = Image.fromarray(disc().astype(np.uint8))
+    white_first.putpalette([255, 255, 255, 0, 0, 0])
+    red = np.full((64, 64, 3), 255, dtype=np.uint8)
+    red[disc()] = (255, 0, 0)
+    apart = disc() * 255
+    apart[:8, :8] = 100
+    for content, message in (
+        (encoded(white_first), "mask m.png has a palette that starts with a bright colour"),
+        (encoded(Image.fromarray(red)), "mask m.png marks every pixel, and has several colours"),
+        (grey(apart), "mask m.png has grey areas of level 100: defect or not"),
+        (grey([[0, 40, 80]]), "mask m.png has grey areas of level 80"),
+        (grey([[200, 250]]), "mask m.png marks every pixel"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{message}.* \(draw it white on black\)$"):
+            read_mask(content, name="m.png")
