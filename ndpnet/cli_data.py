@@ -55,13 +55,15 @@ def import_command(layout: str, source: str, out: Path, **options: Any) -> None:
 
 def _echo_next_commands(layout: str, group_pattern: str | None, out_dirs: list[Path]) -> None:
     data_dir, category = out_dirs[0].parent, out_dirs[0].name
-    settings = {"data.mode": "tile"} if layout == "ppts" else {}
+    settings = {"data.mode": "tile"} if layout == "ppts" else {}  # over the profile for one's own pictures
     settings |= {"data.group_pattern": group_pattern} if group_pattern else {}
     overrides = "".join(f" -P {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
     prepared = Path("build") / category / "prepared"
     paths = [shlex.quote(str(path)) for path in (data_dir, category, prepared)]
     click.echo(f"next: dvc add {paths[0]}")
-    click.echo(f"      ndpnet prepare --data {paths[0]} --category {paths[1]} --out {paths[2]}{overrides}")
+    click.echo(
+        f"      ndpnet prepare --data {paths[0]} --category {paths[1]} --out {paths[2]} --profile line{overrides}"
+    )
 
 
 # ---- the verbs of the group `data`
@@ -106,7 +108,8 @@ def data_add(source: str, category: str, data: Path, **options: Any) -> None:
             click.echo(f"  {place}: {before} -> {after}")
     click.echo("\n".join([added.changes.verdict, *(f"  {sentence}" for sentence in added.changes.sentences)]))
     click.echo(f"{data}.dvc pins it now; report: {added.report_path}")
-    return click.echo(f"next: git commit {data}.dvc -m 'Add pictures to {category}' && dvc push")
+    pin, message = shlex.quote(f"{data}.dvc"), shlex.quote(f"Add pictures to {category}")
+    return click.echo(f"next: git commit {pin} -m {message} && dvc push")
 
 
 @data_group.command("manifest")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.names import type_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 # no lossy formats: their noise around a mask's edge is not zero
@@ -32,8 +33,9 @@ def scan_mvtec(category_dir: Path) -> list[FoundImage]:
         raise ValueError(f"no images under {category_dir / 'train/good'} (run `dvc pull` or add defect-free ones)")
     masks = _find_masks(category_dir)
     test = []
-    for defect_type in _list_folders(category_dir, "test"):
-        for path in _list_files(category_dir, f"test/{defect_type}", IMAGE_SUFFIXES):
+    for folder in _list_folders(category_dir, "test"):
+        defect_type = type_of(folder)
+        for path in _list_files(category_dir, f"test/{folder}", IMAGE_SUFFIXES):
             test.append(FoundImage(path, True, defect_type, masks.pop((defect_type, Path(path).stem), None)))
     _check_masks(category_dir, test, masks)
     return sorted(train + test, key=lambda image: image.path)

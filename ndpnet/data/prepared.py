@@ -24,6 +24,7 @@ from ndpnet.data.decoding import (
 )
 from ndpnet.data.layouts import FoundImage, scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
+from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
 from ndpnet.data.split import assign_split, check_fractions, group_of
 from ndpnet.data.tiling import Tiling
@@ -67,6 +68,7 @@ def prepare(
     settings |= {"tile_stride": tile_stride, "tile_margin": tile_margin, "tile_min_contrast": tile_min_contrast}
     # tile_overlap is of no use before inspection; it stands here so that a change of it reaches the model
     settings |= {"tile_overlap": tile_overlap, "is_pinned": is_pinned, "format_version": FORMAT_VERSION}
+    check_category(category)
     category_dir = Path(data_dir) / category
     found = scan_mvtec(category_dir)
     bit_depth, roi = find_bit_depth(category_dir, found), find_roi(category_dir)

@@ -15,6 +15,7 @@ from ndpnet.data.copies import thumbnail, warn_of_alike
 from ndpnet.data.decoding import read_bytes
 from ndpnet.data.images import open_image
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
+from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
@@ -69,6 +70,7 @@ def calibrate(
         target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
     check_output(out, marker=REFERENCE)
     root, paths = list_images(good_images)
+    refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
     goods = _Goods(package, root)
     roi = _new_roi(roi_path)

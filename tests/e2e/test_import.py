@@ -66,6 +66,28 @@ def test_several_categories_are_listed_one_by_one(tmp_path: Path) -> None:
     assert f"next: dvc add {tmp_path / 'data'}" in finished.stdout
 
 
+def test_the_printed_commands_work_for_a_name_with_a_space_and_an_umlaut(tmp_path: Path) -> None:
+    for number in range(24):
+        data_sets.save(tmp_path / f"my pictures/good/teil {number}.png", data_sets.picture(number, (96, 80)))
+    data_sets.save(tmp_path / "my pictures/defective/x.png", data_sets.picture(99, (96, 80)))
+    repository = tmp_path / "my repository"
+    repository.mkdir()
+    (repository / "run").write_text("set -e\ngit init -q\npython -m dvc init -q\n")
+    out = repository / "data/Fläche 1"
+    finished = run_cli(["import", "folder", tmp_path / "my pictures", "--out", out], tmp_path / "log")
+    assert finished.exit_code == 0, finished.stderr
+    before, _, commands = finished.stdout.partition("next:")
+    assert before
+    lines = [line.strip().replace("dvc add", "python -m dvc add", 1) for line in commands.strip().splitlines()]
+    assert [line.split()[:1] for line in lines] == [["python"], ["ndpnet"]]
+    with (repository / "run").open("a") as script:
+        script.write("\n".join(lines))
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "run"], cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert PreparedData.load(repository / "build/Fläche 1/prepared").manifest.category == "Fläche 1"
+
+
 def leaking(folder: Path) -> list[object]:
     source = data_sets.mvtec(folder / "wall")
     shutil.copy(source / "train/good/000.png", source / "test/good/000.png")

@@ -1,5 +1,6 @@
 """dvc.yaml against the code: a stage depends on the files that its step uses, on no other, and on all it writes."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_a_stage_depends_on_the_code_that_its_step_uses_and_on_no_other(stage: s
     listed = code_of(stage)
     assert sorted(used - listed) == [], "add these to the deps of the stage"
     assert sorted(listed - used) == [], "take these out of the deps of the stage"
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"synthesize"}))
+def test_a_shell_takes_a_category_for_one_word_whatever_it_is_called(stage: str) -> None:
+    command = STAGES[stage]["cmd"]
+    words = shlex.split(command.replace("${item.category}", 'Fläche 1;touch "x" $(y)'))
+    assert words == [word.replace("brick", 'Fläche 1;touch "x" $(y)') for word in
+                     shlex.split(command.replace("${item.category}", "brick"))]  # fmt: skip
+    assert any("Fläche 1" in word for word in words)
 
 
 def test_phase_1_depends_on_all_parameters_of_training_but_phase_2() -> None:

@@ -24,6 +24,7 @@ from ndpnet.data.importing.staging import OpenedSource, opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import read_mask
+from ndpnet.data.names import check_category
 from ndpnet.data.split import group_of
 from ndpnet.files import atomic_folder, write_json
 
@@ -74,6 +75,8 @@ def import_source(
     ):
         plans = _chosen(find_categories(layout, opened.root, opened.name), categories, str(source))
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
+        for category_out in outs:
+            check_category(category_out.resolve().name)
         return [
             _import_category(plan, opened, category_out, options)
             for plan, category_out in zip(plans, outs, strict=True)

@@ -15,6 +15,7 @@ from ndpnet.data.images import ImageFacts, describe_image
 from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.names import type_of
 from ndpnet.data.versions.batch import NUM_THREADS, NewPicture, md5_of, read_batch
 from ndpnet.data.versions.changes import Changes, write_changes
 from ndpnet.data.versions.version import compare, is_picture
@@ -110,6 +111,8 @@ def _check_target(data_dir: Path, category: str, place: str, masks: Path | None)
     is_plain = bool(defect_type) and defect_type == PurePosixPath(defect_type).name and not defect_type.startswith(".")
     if not (place == TRAIN or (split == "test" and is_plain)):
         raise ValueError(f"no place {place!r} for pictures (train/good, or test/TYPE as test/scratch)")
+    if defect_type != GOOD and type_of(defect_type) == GOOD:
+        raise ValueError(f"{place} is a name for good pictures (add them --as test/{GOOD})")
     if masks is not None and defect_type == GOOD:
         raise ValueError(f"masks mark defects, but {place} takes good pictures (leave --masks out)")
     if not (data_dir / category / "train").is_dir() or PurePosixPath(category).name != category:

@@ -135,6 +135,13 @@ def test_a_training_image_in_another_format_is_refused(pipeline: Pipeline, good_
         calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
 
 
+def test_defective_pictures_and_masks_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    for below in ("test", "test/hole", "ground_truth", "."):
+        with pytest.raises(ValueError, match=r"holds no good pictures, by its name or by the folders beside it"):
+            calibrate(pipeline.model_dir, pipeline.data_dir / "wall" / below, tmp_path / "new")
+    assert calibrate(pipeline.model_dir, pipeline.data_dir / "wall/test/good", tmp_path / "new")["num_images"] == 6
+
+
 def test_copies_count_once(
     pipeline: Pipeline, good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

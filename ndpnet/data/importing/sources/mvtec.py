@@ -13,8 +13,7 @@ from ndpnet.data.importing.sources.plan import (
     search_folders,
 )
 from ndpnet.data.manifest import GOOD
-
-GOOD_NAMES = ("good", "ok")
+from ndpnet.data.names import GOOD_NAMES, type_of
 
 
 def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
@@ -67,5 +66,4 @@ def _types(reader: Reader, path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     reader.child(path, *GOOD_NAMES)  # refuses good beside ok
-    names = reader.folders(path)
-    return {GOOD if name.casefold() in GOOD_NAMES else name: join(path, name) for name in names}
+    return {type_of(name): join(path, name) for name in reader.folders(path)}

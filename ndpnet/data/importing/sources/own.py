@@ -13,8 +13,9 @@ from ndpnet.data.importing.sources.plan import (
     search_folders,
 )
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.names import GOOD_NAMES, type_of
 
-GOOD_NAMES = ("good", "ok", "scans")
+GOOD_FOLDERS = (*GOOD_NAMES, "scans")
 DEFECTIVE_NAMES = ("defective", "defect", "defects", "bad", "ko")
 MASK_NAMES = ("masks", "mask", "ground_truth")
 DEFECTIVE = "defective"
@@ -38,11 +39,11 @@ def find_scans(root: Path, name: str) -> list[CategoryPlan]:
 
 
 def _has_good(reader: Reader, path: str) -> bool:
-    return reader.child(path, *GOOD_NAMES) is not None
+    return reader.child(path, *GOOD_FOLDERS) is not None
 
 
 def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
-    good = reader.child(path, *GOOD_NAMES)
+    good = reader.child(path, *GOOD_FOLDERS)
     assert good is not None
     defective = reader.child(path, *DEFECTIVE_NAMES)
     masks = _find_masks(reader, reader.child(path, *MASK_NAMES))
@@ -69,7 +70,7 @@ def _types(reader: Reader, defective: str | None) -> dict[str, str]:
         return {}
     types = {name: join(defective, name) for name in reader.folders(defective)}
     for name, folder in types.items():
-        if name.casefold() in (*GOOD_NAMES, DEFECTIVE):
+        if type_of(name) == GOOD or name.casefold() in (*GOOD_FOLDERS, DEFECTIVE):
             raise ValueError(f"{reader.root / folder} is no type of defect (rename the folder)")
     return {DEFECTIVE: defective} | types
 

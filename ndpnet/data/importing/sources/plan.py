@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from ndpnet.data.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.names import plain
 
 LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
 ROI = "roi.png"
@@ -52,8 +53,9 @@ class Reader:
         return [entry.name for entry in self._entries(path) if entry.is_dir()]
 
     def child(self, path: str, *names: str) -> str | None:
-        """Return the path of the folder in `path` with one of these names, whatever their case."""
-        found = [name for name in self.folders(path) if name.casefold() in names]
+        """Return the path of the folder in `path` with one of these names, as `plain` compares them."""
+        wanted = {plain(name) for name in names}
+        found = [name for name in self.folders(path) if plain(name) in wanted]
         if len(found) > 1:
             raise ValueError(f"{self.root / path} has both {found[0]}/ and {found[1]}/ (keep one)")
         return join(path, found[0]) if found else None

@@ -419,3 +419,51 @@ def test_an_import_may_take_its_own_output_again(tmp_path: Path) -> None:
     assert {**after, "import.json": b""} == {**before, "import.json": b""}
     import_source("mvtec", source, source / "inside")
     assert report_of(source / "inside")["counts"]["train"]["good"] == 6
+
+
+def own_pictures(folder: Path, factor: int, *, num_good: int = 12) -> Path:
+    """Good and defective pictures of 16 bits: 8-bit noise times `factor`."""
+    for number in range(num_good + 3):
+        name = f"good/{number}.png" if number < num_good else f"defective/{number}.png"
+        levels = np.random.default_rng(number).integers(0, 256, (64, 64)).astype(np.uint16)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels * factor).save(folder / name)
+    return folder
+
+
+def test_the_bits_of_16_bit_pictures_are_reported(tmp_path: Path) -> None:
+    (report,) = import_source("folder", own_pictures(tmp_path / "x", 16), tmp_path / "data/x")
+    assert report.content["bit_depth"] == 12
+    assert "  levels of 12 bits: 4095 is white" in report.lines()
+    assert report.content["near_empty"] == []
+    data_sets.save(tmp_path / "x/good/odd.png", data_sets.picture(1))
+    with pytest.raises(ValueError, match=r"good/odd\.png has levels of 8 bits, .* of 12: a set has one depth"):
+        import_source("folder", tmp_path / "x", tmp_path / "data/y")
+
+
+def test_good_pictures_by_other_names_are_good(tmp_path: Path) -> None:
+    source = data_sets.mvtec(tmp_path / "x")
+    (source / "test/good").rename(source / "test/Normal")
+    report = run("mvtec", source, tmp_path / "data/x")
+    assert {"good", "cut"} <= set(report["counts"]["test"])
+    assert "Normal" not in report["counts"]["test"]
+    (source / "test/Normal").rename(source / "test/good looking")
+    with pytest.raises(ValueError, match=r"folder 'good looking' holds good pictures, or a type of defect"):
+        run("mvtec", source, tmp_path / "data/y")
+
+
+def test_masks_that_need_a_look_are_listed(tmp_path: Path) -> None:
+    source = data_sets.mvtec(tmp_path / "x")
+    path = min((source / "ground_truth").rglob("*.png"))
+    with Image.open(path) as mask:
+        Image.fromarray(255 - np.asarray(mask.convert("L"))).save(path)
+    (entry,) = run("mvtec", source, tmp_path / "data/x")["mask_notes"]
+    assert entry["file"] == path.relative_to(source).as_posix()
+    assert "of the picture (white on black? else invert it)" in entry["note"]
+
+
+def test_a_name_that_a_shell_could_misread_is_refused(tmp_path: Path) -> None:
+    source = data_sets.mvtec(tmp_path / "x")
+    with pytest.raises(ValueError, match=r"^the category's name 'a;touch x' has ';' \(rename it"):
+        run("mvtec", source, tmp_path / "data/a;touch x")
+    assert not (tmp_path / "data").exists()

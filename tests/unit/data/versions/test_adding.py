@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
 from repositories import Repository, contents, hole, noise
 from samples import write_params, write_picture
@@ -196,6 +197,27 @@ def test_a_category_without_masks_takes_none(repository: Repository, wall: Path,
 )
 def test_places_that_are_none_are_refused(repository: Repository, tmp_path: Path, place: str) -> None:
     refuse(repository, write_batch(tmp_path / "batch", ["a.png"]), "no place ", place=place)
+
+
+def test_a_copy_in_another_format_is_the_same_picture(repository: Repository, wall: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png"])
+    with Image.open(wall / "train/good/p00.png") as image:
+        image.save(batch / "x.bmp")
+    refuse(repository, batch, r"x\.bmp is already there as wall/train/good/p00\.png", place="test/good")
+    assert (add(repository, batch).num_added, add(repository, batch).num_duplicates) == (1, 2)
+
+
+def test_a_batch_of_another_depth_is_refused(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "batch").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)).save(
+        tmp_path / "batch/x.png"
+    )
+    refuse(repository, tmp_path / "batch", r"wall/.*\.png has levels of 8 bits, x\.png of 12: a set has one depth")
+
+
+def test_good_ones_by_another_name_are_refused(repository: Repository, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png"])
+    refuse(repository, batch, r"test/OK is a name for good pictures \(add them --as test/good\)", place="test/OK")
 
 
 def test_a_category_that_is_none_is_refused(repository: Repository, tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""What names of folders say: good pictures, defective ones, masks; which names of categories are safe everywhere."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from ndpnet.data.manifest import GOOD
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# as `plain` writes them
+GOOD_NAMES = _words(
+    "good goods ok okay normal io gut pass passed defectfree nodefect nodefects nondefective faultless faultfree"
+)
+DEFECTIVE_NAMES = _words(
+    "defective defect defects bad ko nok notok ng nogood notgood nio fail failed faulty abnormal anomaly anomalies "
+    "anomalous reject rejects rejected scrap schlecht fehler ausschuss crack cracks scratch scratches hole holes"
+)
+MASK_NAMES = _words("groundtruth gt mask masks label labels annotation annotations segmentation")
+# among the words of a name
+GOOD_WORDS = GOOD_NAMES | _words("clean intact perfect flawless healthy accept accepted gutteile reference")
+NEGATIONS = _words("no not non n nicht kein un without ohne")
+FAULTS = _words("defect defects defective fault faults faulty anomaly anomalies fehler")
+CATEGORY = re.compile(r"\w(?:[\w .+-]*[\w+-])?")
+MAX_CATEGORY_BYTES = 100
+
+
+def plain(name: str) -> str:
+    """Return a name without what people write differently."""
+    return re.sub(r"[\s._-]+", "", unicodedata.normalize("NFC", name)).casefold()
+
+
+def type_of(folder: str) -> str:
+    """Return the type of defect that a folder below test/ holds: its name, or GOOD for a known name of good ones.
+
+    ValueError asks about a name that may mean either.
+    """
+    if plain(folder) in GOOD_NAMES:
+        return GOOD
+    words = re.findall(r"[^\W\d_]+", folder.casefold())
+    is_negated = any(word in NEGATIONS for word in words)
+    sounds_good = not is_negated and any(word in GOOD_WORDS for word in words)
+    sounds_good |= any(word in FAULTS for word in words) and (is_negated or "free" in words)
+    if sounds_good:
+        raise ValueError(
+            f"folder {folder!r} holds good pictures, or a type of defect? (rename it to {GOOD}, or to the defect)"
+        )
+    return folder
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether a folder of this name holds masks, which are no pictures to judge."""
+    return plain(name) in MASK_NAMES
+
+
+def refuse_defective(root: Path, paths: Iterable[Path]) -> None:
+    """Refuse pictures to calibrate on whose folders say that they are defective, or masks. paths: below root."""
+    root = root.resolve()
+    for folder in sorted({path.parent.resolve() for path in paths}):
+        below = [each for each in (folder, *folder.parents) if each.is_relative_to(root)]
+        named = [each for each in (*below, root.parent) if plain(each.name) in DEFECTIVE_NAMES | MASK_NAMES]
+        beside_good = [each for each in below if _is_type_of_defect(each, is_root=each == root)]
+        if named or beside_good:
+            raise ValueError(
+                f"{(named + beside_good)[0]} holds no good pictures, by its name or by the folders beside it "
+                f"(calibrate on good ones alone, as in test/{GOOD})"
+            )
+
+
+def _is_type_of_defect(folder: Path, *, is_root: bool) -> bool:
+    """Whether a folder lies where types of defects do: in the test/ of a category, or beside one of good pictures."""
+    if plain(folder.name) in GOOD_NAMES:
+        return False
+    if folder.parent.name == "test" and (folder.parent.parent / "train").is_dir():
+        return True
+    return not is_root and any(plain(each.name) in GOOD_NAMES for each in folder.parent.iterdir() if each.is_dir())
+
+
+def check_category(name: str) -> None:
+    """Refuse a category's name that a shell, a URL or a file system could take for something else."""
+    composed = unicodedata.normalize("NFC", name)  # macOS writes accents apart
+    odd = sorted(set(re.sub(r"[\w .+-]", "", composed)))
+    if odd or not CATEGORY.fullmatch(composed) or len(name.encode()) > MAX_CATEGORY_BYTES:
+        has = f"has {''.join(odd)!r}" if odd else "starts or ends oddly, or is too long"
+        raise ValueError(
+            f"the category's name {name!r} {has} (rename it: letters, digits, spaces and _ . + - inside, at most "
+            f"{MAX_CATEGORY_BYTES} bytes)"
+        )
