@@ -1,6 +1,9 @@
 """From a picture of any size and mode to a verdict; the same bits as the evaluation."""
 
 import csv
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,11 @@ from PIL import Image
 from samples import Pipeline
 
 from ndpnet import steps
+from ndpnet.data.images import read_image
+from ndpnet.data.manifest import Manifest
 from ndpnet.inference import Inspector
-from ndpnet.inference.package import read_package
+from ndpnet.inference.folder import inspect_folder
+from ndpnet.inference.package import MANIFEST, read_package, write_config
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +198,26 @@ def test_a_region_of_interest_scales_with_the_picture(inspector: Inspector) -> N
     larger = partly.inspect(np.asarray(Image.fromarray(image).resize((300, 200))))
     np.testing.assert_array_equal(larger.roi, np.arange(300)[None].repeat(200, axis=0) >= 150)
     assert (larger.anomaly_map[:, :150] == 0).all()
+
+
+def test_12_bits_are_inspected_as_the_set_that_the_package_was_made_of(pipeline: Pipeline, tmp_path: Path) -> None:
+    package = shutil.copytree(pipeline.model_dir, tmp_path / "model")
+    manifest = Manifest.load(package / MANIFEST)
+    files = tuple(replace(record, bit_depth=12) for record in manifest.files)
+    Manifest(manifest.category, files).save(package / MANIFEST)
+    write_config(package, json.loads((package / "config.json").read_text()))
+    source = pipeline.data_dir / "wall/test/hole/wall_p80_1.png"
+    pixels = read_image(source)
+    levels = ((pixels[:, :, 0].astype(np.uint32) * 4095 + 127) // 255).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "x.png")
+    of_12_bits, of_8_bits = Inspector.load(package), Inspector.load(pipeline.model_dir)
+    assert (of_12_bits.bit_depth, of_8_bits.bit_depth) == (12, 8)
+    assert (pixels == pixels[:, :, :1]).all()
+    assert of_12_bits.inspect(tmp_path / "x.png").score == of_8_bits.inspect(source).score
+    with pytest.raises(ValueError, match=r"x\.png: levels up to \d+ in a 16-bit file, .* have 8 bits"):
+        of_8_bits.inspect(tmp_path / "x.png")
+    Image.fromarray(levels * 16).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"x\.png: levels up to \d+ in a 16-bit file, .* have 12 bits"):
+        of_12_bits.inspect(tmp_path / "x.png")
+    inspect_folder(of_12_bits, tmp_path / "x.png", tmp_path / "out")
+    assert "have 12 bits" in (tmp_path / "out/predictions.csv").read_text()
