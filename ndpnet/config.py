@@ -359,7 +359,7 @@ def _set(values: dict[str, Any], override: str) -> None:
     if last not in section:
         raise ValueError(f"unknown parameter {key!r}{_did_you_mean(last, section)}")
     try:
-        section[last] = yaml.safe_load(text)
+        section[last] = yaml.safe_load(text) if text else ""  # a bare name= clears a text
     except yaml.YAMLError as error:
         raise ValueError(f"parameter {key!r}: {text!r} is not valid YAML (close quotes and brackets)") from error
 

@@ -20,7 +20,9 @@ DEFECTIVE_NAMES = _words(
     "defective defect defects bad ko nok notok ng nogood notgood nio fail failed faulty abnormal anomaly anomalies "
     "anomalous reject rejects rejected scrap schlecht fehler ausschuss crack cracks scratch scratches hole holes"
 )
-MASK_NAMES = _words("groundtruth gt mask masks label labels annotation annotations segmentation")
+MASK_NAMES = _words("groundtruth gt mask masks annotation annotations")
+# in a folder that a step wrote: inspect, evaluate, train-phase2, prepare
+RESULTS = ("predictions.jsonl", "headline.json", "weights.safetensors", "prepared.json")
 # among the words of a name
 GOOD_WORDS = GOOD_NAMES | _words("clean intact perfect flawless healthy accept accepted gutteile reference")
 NEGATIONS = _words("no not non n nicht kein un without ohne")
@@ -55,6 +57,25 @@ def type_of(folder: str) -> str:
 def is_mask_folder(name: str) -> bool:
     """Whether a folder of this name holds masks, which are no pictures to judge."""
     return plain(name) in MASK_NAMES
+
+
+def without_own(root: Path, paths: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """Leave out what is no picture to judge. -> the others, and the folders that were left out with what they hold.
+
+    paths: below root. The results of earlier steps, and masks.
+    """
+    kept, left_out, known = [], {}, {}
+    for path in paths:
+        for folder in reversed([each for each in path.parents if each != root and each.is_relative_to(root)]):
+            if folder not in known:
+                is_result = any((folder / name).is_file() for name in RESULTS)
+                known[folder] = "results" if is_result else "masks" if is_mask_folder(folder.name) else None
+            if known[folder]:
+                left_out[folder] = known[folder]
+                break
+        else:
+            kept.append(path)
+    return kept, left_out
 
 
 def refuse_defective(root: Path, paths: Iterable[Path]) -> None:

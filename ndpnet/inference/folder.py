@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ndpnet import __version__
 from ndpnet.data.images import read_image
 from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.data.names import without_own
 from ndpnet.files import atomic_folder, check_output, hash_of
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.inference.inspector import Inspector, Prediction, Verdict
@@ -52,6 +53,9 @@ def list_images(target: Path, *, besides: Path | None = None) -> tuple[Path, lis
     paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(target).parts)]
     if besides is not None:
         paths = [path for path in paths if not path.resolve().is_relative_to(besides.resolve())]
+    paths, left_out = without_own(target, paths)
+    for folder, content in left_out.items():
+        logger.warning("left out %s: it holds %s, no pictures to judge", folder, content)
     if not paths:
         raise ValueError(f"no images under {target} (known endings: {', '.join(IMAGE_SUFFIXES)})")
     return target, paths

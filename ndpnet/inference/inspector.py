@@ -59,6 +59,8 @@ class Inspector:
         tiling: Tiling | None = None,
         roi: np.ndarray | None = None,
     ) -> None:
+        if threshold is not None and not np.isfinite(threshold):
+            raise ValueError(f"the threshold {threshold} is no number to compare with (give one from 0 to 1)")
         self.engine, self.image_size, self.threshold = engine, image_size, threshold
         self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, image_size, tiling)
         self.package: ModelPackage | None = None

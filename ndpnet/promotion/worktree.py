@@ -161,6 +161,9 @@ def find_repository(folder: Path) -> Path:
     try:
         return Path(_output(["git", "rev-parse", "--show-toplevel"], folder).strip())
     except ValueError as error:
+        if "safe.directory" in str(error):
+            own = f"git config --global --add safe.directory {folder}"
+            raise ValueError(f"{folder} is in a git repository of another user (run `{own}`)") from error
         raise ValueError(f"{folder} is in no git repository (run this where the sources are)") from error
 
 

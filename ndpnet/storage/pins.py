@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 logger = logging.getLogger(__name__)
 
 SECONDS_FOR_GIT = 20
+DUBIOUS = "dubious ownership"  # git's words about a repository of another user
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # of the question what a remote has; a push or pull has DVC's own
 MAX_REASON = 400  # characters
 NUM_TRANSFERS = 16
@@ -139,19 +140,25 @@ class PinnedFolder:
         return RemoteState(name, url, num_missing=num_missing, is_listed=files is not None)
 
     def git_state(self) -> str:
-        """Whether the .dvc file is in git: "committed", "changed", "untracked", "ignored" or "no git"."""
-        status = self._git("status", "--porcelain", "--ignored", "--", self.dvc_path.name)
+        """Whether the .dvc file is in git: "committed", "changed", "untracked", "ignored", "no git", "not ours"."""
+        try:
+            status = self._git("status", "--porcelain", "--ignored", "--", self.dvc_path.name)
+        except PermissionError:
+            return "not ours"
         if status is None:
             return "no git"
         return {"": "committed", "??": "untracked", "!!": "ignored"}.get(status[:2].strip(), "changed")
 
     def _git(self, *arguments: str) -> str | None:
+        """Return what git says, None if it fails; PermissionError: it refuses the repository of another user."""
         command = ["git", "-C", str(self.dvc_path.parent), *arguments]
         try:
             return subprocess.run(
                 command, capture_output=True, text=True, check=True, timeout=SECONDS_FOR_GIT
             ).stdout.strip("\n")
-        except (OSError, subprocess.SubprocessError):
+        except (OSError, subprocess.SubprocessError) as error:
+            if DUBIOUS in (getattr(error, "stderr", None) or ""):
+                raise PermissionError(error.stderr) from error
             return None
 
     def _output(self) -> Any:

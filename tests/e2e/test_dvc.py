@@ -79,6 +79,9 @@ def test_status_says_what_differs(repository: Repository, tmp_path: Path) -> Non
     status = read_status(repository.data_dir)
     assert status.is_as_pinned
     assert any("data.dvc has changes that are not committed" in line for line in status.lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own way to test it
+        assert any("in a git repository of another user" in line for line in read_status(repository.data_dir).lines)
     shutil.rmtree(repository.folder / ".git")
     assert any("not a git repository" in line for line in read_status(repository.data_dir).lines)
 

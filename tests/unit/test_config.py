@@ -117,6 +117,7 @@ def test_a_profile_lies_under_the_overrides() -> None:
     assert load_params(overrides=["train.phase1.learning_rate=1e-3"]).train.phase1.learning_rate == 0.001
     assert load_params(overrides=["synthesis.sources=a=b"]).synthesis.sources == "a=b"
     assert load_params(overrides=['data.group_pattern=""']).data.group_pattern == ""
+    assert load_params(overrides=["data.group_pattern="]).data.group_pattern == ""
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ GIT_WORDS = {
     "untracked": "{name} is not in git yet (run `git add {name}`)",
     "ignored": "{name} is ignored by git (take it out of .gitignore: it names the data's version)",
     "no git": "not a git repository: nothing remembers earlier pins (run `git init`)",
+    "not ours": "in a git repository of another user (run `git config --global --add safe.directory FOLDER`)",
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.data.names import check_category, is_mask_folder, refuse_defective, type_of
+from ndpnet.data.names import check_category, is_mask_folder, refuse_defective, type_of, without_own
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_what_sounds_good_is_asked_about(name: str) -> None:
 
 
 def test_folders_of_masks() -> None:
-    assert all(is_mask_folder(name) for name in ("ground_truth", "Masks", "GT", "label"))
-    assert not any(is_mask_folder(name) for name in ("good", "masked", "2026-11-28"))
+    assert all(is_mask_folder(name) for name in ("ground_truth", "Masks", "GT", "ground-truth"))
+    assert not any(is_mask_folder(name) for name in ("good", "masked", "labels", "2026-11-28"))
 
 
 @pytest.mark.parametrize("name", ["brick", "Class1", "01", "Fläche 1", unicodedata.normalize("NFD", "Fläche 1"),
@@ -76,6 +76,16 @@ def test_defective_pictures_and_masks_calibrate_nothing(tmp_path: Path, below: s
     found = make(tmp_path / below, *paths)
     with pytest.raises(ValueError, match=r"holds no good pictures, by its name or by the folders beside it"):
         refuse_defective(tmp_path / below, found)
+
+
+def test_results_and_masks_are_no_pictures_to_judge(tmp_path: Path) -> None:
+    pictures = make(tmp_path, "0.png", "monday/1.png")
+    others = make(tmp_path, "monday/out/overlays/0.png.jpg", "old/reference.png", "Ground Truth/crack/1_mask.png")
+    make(tmp_path, "monday/out/predictions.jsonl", "old/weights.safetensors", "prepared.json")
+    kept, left_out = without_own(tmp_path, pictures + others)
+    assert kept == pictures
+    results = {tmp_path / "monday/out": "results", tmp_path / "old": "results"}
+    assert left_out == results | {tmp_path / "Ground Truth": "masks"}
 
 
 @pytest.mark.parametrize(

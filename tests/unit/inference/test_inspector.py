@@ -221,3 +221,9 @@ def test_12_bits_are_inspected_as_the_set_that_the_package_was_made_of(pipeline:
         of_12_bits.inspect(tmp_path / "x.png")
     inspect_folder(of_12_bits, tmp_path / "x.png", tmp_path / "out")
     assert "have 12 bits" in (tmp_path / "out/predictions.csv").read_text()
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -float("inf")])
+def test_a_threshold_that_nothing_can_be_compared_with_is_refused(pipeline: Pipeline, threshold: float) -> None:
+    with pytest.raises(ValueError, match=rf"^the threshold {threshold} is no number to compare with"):
+        Inspector.load(pipeline.model_dir, threshold=threshold)
