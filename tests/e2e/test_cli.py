@@ -95,7 +95,7 @@ def test_calibrate_for_another_camera_takes_its_region(
     region = np.zeros((80, 96), dtype=bool)
     region[:40] = True
     write_picture(tmp_path / "roi.png", region)
-    good_dir = pipeline.data_dir / CATEGORY / "test/scratch"  # 80 x 96 pixels
+    good_dir = shutil.copytree(pipeline.data_dir / CATEGORY / "test/scratch", tmp_path / "camera 2")  # 80 x 96 pixels
     finished = run("calibrate", pipeline.model_dir, good_dir, "--out", tmp_path / "new", "--roi", tmp_path / "roi.png")
     assert (finished.exit_code, finished.error_lines) == (0, [])
     run("inspect", good_dir, "--model", tmp_path / "new", "--out", tmp_path / "out", "--threshold", 0.0)

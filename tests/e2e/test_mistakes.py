@@ -256,7 +256,7 @@ MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
     (mask_of_another_size, "wall_p80_1_mask.png has 97x80 pixels, its image 96x80 (draw it at the image's size)"),
     (mask_without_image, "wall_p99_1_mask.png has no image under test (remove the mask or add the image)"),
     (image_without_mask, "wall_p80_1.png has no mask, but others have (add ground_truth/hole/wall_p80_1_mask.png)"),
-    (trained_and_tested, "train/good/wall_p00_0.png and test/good/wall_p77_0.png (remove one)"),
+    (trained_and_tested, "first train/good/wall_p00_0.png = test/good/wall_p77_0.png (remove them from one: "),
     (no_group, "finds no group in train/good/holiday.png (another pattern, '' for none, or rename the file)"),
     (nothing_left_to_train, "no image is left to train on: calibration takes 6 of train/good and validation 2"),
     (unknown_parameter, "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
