@@ -33,6 +33,11 @@ class FileRecord:
     pixels_sha256: str | None = None
     bit_depth: int | None = None
 
+    @property
+    def known_by(self) -> set[str]:
+        """The hashes by which the same picture is found again: of its file, and of its pixels."""
+        return {self.sha256, self.pixels_sha256} - {None}
+
 
 @dataclass(frozen=True)
 class Manifest:

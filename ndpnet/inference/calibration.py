@@ -104,7 +104,7 @@ class _Goods:
     def __init__(self, package: ModelPackage, root: Path) -> None:
         trained = [record for record in package.manifest().files if record.split == "train"]
         self._root = root
-        self._trained = {each for record in trained for each in (record.sha256, record.pixels_sha256) if each}
+        self._trained = set().union(*(record.known_by for record in trained))
         self._thumbnails: list[np.ndarray] = []
         self._first: dict[str, str] = {}  # pixels -> name
         self._copies: list[tuple[str, str]] = []

@@ -91,8 +91,9 @@ def gather(
 
 def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
     """Test images that one of the models was trained, watched or calibrated on."""
-    known = {record.sha256 for inspector in inspectors for record in inspector.package.manifest().files}
-    return sum(record.sha256 in known for record in prepared.records("test"))
+    seen = (record for inspector in inspectors for record in inspector.package.manifest().files)
+    known = set().union(*(record.known_by for record in seen))
+    return sum(bool(record.known_by & known) for record in prepared.records("test"))
 
 
 def compare(metric: str, challenger: Judgement, champion: Judgement | None) -> Compared:

@@ -148,7 +148,7 @@ def test_test_images_in_either_manifest_are_counted(pipeline: Pipeline, tmp_path
     tests = Manifest.load(pipeline.prepared_dir / "manifest.json").records("test")
     leaky = shutil.copytree(pipeline.model_dir, tmp_path / "leaky")
     own = Manifest.load(leaky / MANIFEST)
-    seen = tuple(replace(record, split="validation") for record in tests[:2])
+    seen = (replace(tests[0], split="validation"), replace(tests[1], split="train", sha256="of another format"))
     Manifest(own.category, own.files + seen).save(leaky / MANIFEST)
     write_config(leaky, json.loads((leaky / "config.json").read_text()))
     read_package(leaky)
