@@ -66,6 +66,7 @@ class SynthesisConfig(Section):
     crack_depth_max: Fraction
     plain_share: Fraction
     plain_contrast: Fraction
+    surface_share: Fraction
     beta_min: Fraction
     beta_max: Fraction
     edge_softness: Fraction

@@ -59,9 +59,9 @@ def calibrate(
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
-    Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name; None:
-    as in the package. `roi_path`: a picture, white where the new package inspects. ValueError: no images, an unreadable
-    one, one that the model was trained on, that the pattern finds no group in, or that the region does not fit.
+    Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name;
+    None: as in the package. `roi_path`: a picture, white where the new package inspects. ValueError: no images, an
+    unreadable one, one that was trained on, that the pattern finds no group in, or a region that does not fit.
     """
     package = read_package(model)
     if group_pattern is None:

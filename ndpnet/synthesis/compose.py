@@ -35,6 +35,7 @@ class Recipe:
     crack_depth_max: float
     plain_share: float
     plain_contrast: float
+    surface_share: float
     edge_softness: float
     surface_symmetries: bool
     surface_jitter: float
@@ -64,6 +65,8 @@ class SampleDraw:
     is_defect_free: bool
     crack_depth: float
     crack_angle: float
+    is_surface: bool
+    other_image: int
 
 
 class DefectComposer:
@@ -134,6 +137,8 @@ class DefectComposer:
             is_defect_free=rng.random() < recipe.defect_free_share,
             crack_depth=rng.uniform(recipe.crack_depth_min, recipe.crack_depth_max),
             crack_angle=rng.uniform(0, 2 * math.pi),
+            is_surface=rng.random() < recipe.surface_share,
+            other_image=int(rng.integers(len(self.images))),
         )
 
     def _image_index(self, position: int) -> int:
@@ -195,12 +200,21 @@ class DefectComposer:
         return defective
 
     def _natural_pixels(self, draws: list[SampleDraw], at: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-        """Pixels of the sources under their symmetries. at: (n,) of B*P*P, sample: (n,) -> (n, 3) in [0, 1]."""
+        """Pixels of the sources, or of other surfaces, under their symmetries. at: (n,) of B*P*P, sample: (n,).
+
+        -> (n, 3) in [0, 1]
+        """
         P = self.patch_size
-        chosen = torch.tensor([[draw.source, draw.source_symmetry] for draw in draws], device=self.device)
-        source, symmetry = chosen.index_select(0, sample).unbind(1)
+        places = [[draw.source, draw.source_symmetry, draw.other_image, draw.is_surface] for draw in draws]
+        chosen = torch.tensor(places, device=self.device)
+        source, symmetry, image, is_surface = chosen.index_select(0, sample).unbind(1)
         row, column = turned_back(at // P % P, at % P, symmetry, P)
-        return self.sources.view(-1, 3).index_select(0, (source * P + row) * P + column).float().div_(255)
+        pixels = self.sources.view(-1, 3).index_select(0, (source * P + row) * P + column)
+        if any(draw.is_surface for draw in draws):
+            first_row, first_column = (self.images.shape[1] - P) // 2, (self.images.shape[2] - P) // 2
+            surfaces = self.images[image, row + first_row, column + first_column]
+            pixels = torch.where(is_surface[:, None] > 0, surfaces, pixels)
+        return pixels.float().div_(255)
 
     def _surfaces(self, draws: list[SampleDraw]) -> torch.Tensor:
         P = self.patch_size
