@@ -197,7 +197,7 @@ def make_batch(count: int, size: int) -> Batch:
     coarse = torch.rand(count, 3, size // 8, size // 8)
     clean = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").clamp(0, 1)
     mask = blob_masks(np.random.default_rng(0), count, size)[:, None].float()
-    return Batch(clean, clean * (1 - mask) + torch.rand_like(clean) * mask, mask)
+    return Batch(clean, clean * (1 - mask) + torch.rand_like(clean) * mask, mask, torch.arange(len(clean)))
 
 
 def difference(terms: dict[str, dict[str, torch.Tensor]]) -> float:

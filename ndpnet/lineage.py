@@ -7,7 +7,7 @@ from typing import Any
 
 from ndpnet.config import Params
 from ndpnet.files import hash_of, sha256_of
-from ndpnet.model.weights import weights_path
+from ndpnet.pretrained_weights import weights_path
 
 PACKAGE_DIR = Path(__file__).parent
 # a change here changes what a training step computes

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ndpnet.model.folding import fold_batch_norms
-from ndpnet.model.weights import weights_path
+from ndpnet.pretrained_weights import weights_path
 
 STRIDES = (4, 8, 16)  # of the levels that are used, where a backbone has them
 NUM_LEVELS = 3

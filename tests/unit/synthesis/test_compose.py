@@ -28,6 +28,7 @@ PAPER = Recipe(
     crack_depth_max=0.6,
     plain_share=0.0,
     plain_contrast=0.0,
+    surface_share=0.0,
     edge_softness=0.0,
     surface_symmetries=False,
     surface_jitter=0.0,
@@ -79,6 +80,8 @@ def plain_draw(**changes: Any) -> SampleDraw:
         is_defect_free=False,
         crack_depth=0.5,
         crack_angle=0.0,
+        is_surface=False,
+        other_image=0,
     )
     return dataclasses.replace(draw, **changes)
 
@@ -286,7 +289,7 @@ def test_ranks_share_the_batch_of_one_process(num_ranks: int) -> None:
         part = make_composer(**settings).batch(6, 8, rank=rank, num_ranks=num_ranks)
         assert len(part.clean) == 8 // num_ranks
         chosen = slice(rank, None, num_ranks)
-        assert_same(part, Batch(whole.clean[chosen], whole.defective[chosen], whole.mask[chosen]))
+        assert_same(part, Batch(*(values[chosen] for values in whole)))
 
 
 def test_several_steps_at_once_give_the_batches_of_each() -> None:

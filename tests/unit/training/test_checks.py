@@ -21,7 +21,7 @@ def batches() -> list[Batch]:
     clean = torch.from_numpy(rng.uniform(0.3, 0.5, (1, 3, SIZE, SIZE))).float().repeat(4, 1, 1, 1)
     mask = torch.zeros(4, 1, SIZE, SIZE)
     mask[::2, :, 16:40, 20:44] = 1
-    return [Batch(clean, clean * (1 - mask) + mask, mask)] * 2
+    return [Batch(clean, clean * (1 - mask) + mask, mask, torch.arange(4))] * 2
 
 
 @pytest.fixture

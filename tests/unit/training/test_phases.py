@@ -38,7 +38,7 @@ def make_batch(count: int = 2) -> Batch:
         stripes = 0.5 + 0.2 * np.sin((rows + (index + 1) * columns) / 5)
         clean[index] = torch.from_numpy(stripes)
         mask[index, 0, 10 + 8 * index : 26 + 8 * index, 20:40] = index < 2
-    return Batch(clean, clean * (1 - mask) + 0.95 * mask, mask)
+    return Batch(clean, clean * (1 - mask) + 0.95 * mask, mask, torch.arange(count))
 
 
 def make_vgg() -> VGGFeatures:

@@ -36,14 +36,15 @@ def make_batch() -> Batch:
     mask = torch.zeros(3, 1, SIZE, SIZE)
     mask[0, 0, 10:30, 20:40] = 1
     mask[1, 0, 33, 5] = 1
-    return Batch(clean, clean * (1 - mask) + filling * mask, mask)
+    return Batch(clean, clean * (1 - mask) + filling * mask, mask, torch.arange(3))
 
 
 @pytest.mark.parametrize("phase", [1, 2])
 def test_losses_and_gradients_are_those_of_the_plain_transcription(plain: ModuleType, phase: int) -> None:
-    params = load_params(overrides=["model.base_width=4", "model.ffm_channels=8"])
+    params = load_params(profile="paper", overrides=["model.base_width=4", "model.ffm_channels=8"])
     torch.manual_seed(0)
-    network, batch = make_network(params.model).double(), Batch(*(each.double() for each in make_batch()))
+    network, batch = make_network(params.model).double(), make_batch()
+    batch = batch._replace(clean=batch.clean.double(), defective=batch.defective.double(), mask=batch.mask.double())
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -58,13 +59,13 @@ def test_losses_and_gradients_are_those_of_the_plain_transcription(plain: Module
     convolutions = [(each.weight.data, each.bias.data) for each in plain_vgg.convolutions]
     vgg = VGGFeatures(convolutions, (torch.diag(1 / std)[:, :, None, None], -mean / std))
     if phase == 1:
-        expected = plain.phase1_terms(plain_network, plain_vgg, *batch)
+        expected = plain.phase1_terms(plain_network, plain_vgg, *batch[:3])
         terms = Phase1(network, vgg, params.losses).train()(batch)
     else:
         plain_network.encoder.eval()
         focal = {"gamma": params.losses.focal_gamma, "alpha": params.losses.focal_alpha}
         reference = torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64)
-        expected = plain.phase2_terms(plain_network, plain_vgg, *batch, reference=reference, **focal)
+        expected = plain.phase2_terms(plain_network, plain_vgg, *batch[:3], reference=reference, **focal)
         network.set_reference(reference)
         terms = Phase2(network, vgg, params.losses).train()(batch)
     assert terms.keys() == expected.keys()
