@@ -12,7 +12,7 @@ from ndpnet.pretrained_weights import weights_path
 
 STRIDES = (4, 8, 16)  # of the levels that are used, where a backbone has them
 NUM_LEVELS = 3
-SMALLEST_SPREAD = 1e-6  # of a channel that is the same everywhere
+SMALLEST_SPREAD = 0.05  # of the mean one: a channel that good pictures leave silent must not outweigh all others
 
 
 class Backbone(nn.Module):
@@ -62,7 +62,8 @@ class Backbone(nn.Module):
                 counts[level] += values.shape[1]
         for level, (total, squared) in enumerate(sums):
             mean = total / counts[level]
-            spread = (squared / counts[level] - mean.square()).clamp(min=SMALLEST_SPREAD**2).sqrt()
+            spread = (squared / counts[level] - mean.square()).clamp(min=0).sqrt()
+            spread = spread.clamp(min=SMALLEST_SPREAD * spread.mean().item() or 1.0)
             getattr(self, f"mean{level}").copy_(mean)
             getattr(self, f"spread{level}").copy_(spread)
 

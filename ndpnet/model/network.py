@@ -107,7 +107,7 @@ class NDPNet(nn.Module):
 
     @property
     def has_repair(self) -> bool:
-        """Whether RBAM has not been left out."""
+        """Whether what is repaired should be nearer to the clean features: RBAM has not been left out."""
         return bool(self.attention[0].repairs)
 
     def repairable(self, features: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:

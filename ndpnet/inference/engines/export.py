@@ -155,8 +155,9 @@ def _finish(folder: Path, source: Source, engine: str, precision: str, float_typ
     threshold = _fit_threshold(inspector, source)
     thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])
     parity = compare(source.answers, ask(inspector, source.images), source.images, thresholds=thresholds)
-    parity |= {"engine": engine, "precision": precision, "float_type": float_type, "bounds": bounds_of(precision)}
-    beyond = excesses(parity, precision)
+    parity |= {"engine": engine, "precision": precision, "float_type": float_type}
+    parity["bounds"] = bounds_of(precision, has_bank=package.config["params"]["model"]["encoder"] != "own")
+    beyond = excesses(parity, parity["bounds"])
     if beyond:
         mend = "use another engine" if precision == "fp32" else "use a finer precision"
         raise ValueError(

