@@ -76,7 +76,7 @@ WORKDIR /source
 COPY --from=requirements /source/serve.txt ./
 COPY requirements.lock ./
 RUN python3 -m venv --without-pip /opt/ndpnet \
- && python3 -m pip --python /opt/ndpnet/bin/python install "$(grep '^torch==' requirements.lock)" --no-deps \
+ && python3 -m pip --python /opt/ndpnet/bin/python install $(grep -E "^torch(vision)?==" requirements.lock) --no-deps \
     --index-url "${TORCH_INDEX}" \
  && python3 -m pip --python /opt/ndpnet/bin/python install -r serve.txt --constraint requirements.lock \
  && python3 -m pip --python /opt/ndpnet/bin/python check

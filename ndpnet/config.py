@@ -162,6 +162,7 @@ class TrainConfig(Section):
     """Optimisation."""
 
     batch_size: Positive
+    num_threads: Positive
     precision: Literal["32-true", "bf16-mixed"]
     weight_decay: NotNegative
     schedule: Literal["constant", "cosine"]

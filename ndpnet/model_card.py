@@ -133,9 +133,8 @@ def _escape(value: Any) -> str:
 def _limits(package: ModelPackage, summary: Summary) -> list[str]:
     from ndpnet.evaluation.report import reasons_for_doubt
 
-    is_plain = package.config["params"]["losses"]["perceptual_weights"] == "none"
     doubts = [sentence for _, sentence in reasons_for_doubt(summary, package.threshold, [])]
-    own = [NO_PERCEPTUAL_LOSS] if is_plain else []
+    own = [NO_PERCEPTUAL_LOSS] if package.lacks_perceptual_loss else []
     return [*doubts, *summary["notes"], *own, *GENERAL_LIMITS]
 
 

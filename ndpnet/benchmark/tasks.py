@@ -8,7 +8,7 @@ from typing import Any
 
 from ndpnet.benchmark.peers.worker.settings import PeerSettings
 from ndpnet.benchmark.suites import Suite
-from ndpnet.benchmark.variants import FULL, Variant
+from ndpnet.benchmark.variants import FULL, Variant, check_fits
 from ndpnet.config import Params, load_params
 from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.roi import ROI
@@ -127,6 +127,7 @@ def params_of(suite: Suite, wishes: Wishes, variant: Variant, seed: int) -> Para
 
 def _add_variant(plan: Plan, category: str, seed: int, variant: Variant, wishes: Wishes, fingerprint: str) -> None:
     params = params_of(plan.suite, wishes, variant, seed)
+    check_fits(variant, params.model.encoder)
     travels, code, where = {"params": params.to_json()}, code_hash(), f"{category}, seed {seed}, {variant.name}"
     prepared = _add_prepared(plan, category, params, wishes, fingerprint)
     made_of = params.synthesis.model_dump(mode="json", include=BANK_PARAMETERS)

@@ -24,6 +24,8 @@ PAPER_ABLATIONS = (
     Variant("SSIM for MSDSM", scoring="ssim", paper_drop=(8.59, 11.19)),
 )
 OWN_ABLATIONS = (
+    Variant("segmentation alone", scoring="segmentation"),
+    Variant("distance alone", scoring="distance"),
     Variant("MSDSM's map", scoring="msdsm"),
     Variant("gap along lines for MSDSM", scoring="line_gap"),
     Variant("lines without a network", scoring="lines_alone"),
@@ -45,6 +47,26 @@ OWN_ABLATIONS = (
 )
 ABLATIONS = {variant.name: variant for variant in (*PAPER_ABLATIONS, *OWN_ABLATIONS)}
 GROUPS = {"paper": PAPER_ABLATIONS, "own": OWN_ABLATIONS, "all": (*PAPER_ABLATIONS, *OWN_ABLATIONS)}
+
+
+# they mean something behind one kind of encoder alone
+OF_OWN_ENCODER = ("msdsm", "pixel_gap", "line_gap", "lines_alone", "msfr", "ssim")
+OF_OWN_PARAMETERS = ("losses.defect_perception_weight", "model.softmax_scale", "model.patch_sizes", "model.reference=")
+OF_OWN_PARAMETERS += ("model.num_references",)
+OF_FROZEN_ENCODER = ("segmentation", "distance")
+
+
+def check_fits(variant: Variant, encoder: str) -> None:
+    """Refuse an ablation of something that a network with this encoder does not have. ValueError in one line."""
+    is_of_own = variant.scoring in OF_OWN_ENCODER
+    is_of_own |= any(override.startswith(OF_OWN_PARAMETERS) for override in variant.overrides)
+    if is_of_own and encoder != "own":
+        raise ValueError(
+            f"the ablation {variant.name!r} is of the paper's encoder, the model has {encoder} (add "
+            "-P model.encoder=own -P model.anomaly_map=msdsm, or --profile paper)"
+        )
+    if variant.scoring in OF_FROZEN_ENCODER and encoder == "own":
+        raise ValueError(f"the ablation {variant.name!r} is of a frozen encoder (leave out model.encoder=own)")
 
 
 def choose_variants(wanted: tuple[str, ...]) -> list[Variant]:

@@ -82,6 +82,7 @@ def evaluate_package(
     prepared = PreparedData.load(prepared_dir)
     inspector = Inspector.load(model_dir, engine=engine, precision=precision)
     package, threshold = inspector.package, inspector.threshold_record
+    package.use_its_threads()
     check_inputs(prepared, package)
     judged = judge(prepared, inspector)
     summary = summarise(
@@ -278,6 +279,6 @@ def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[
 
 
 def _warnings(package: ModelPackage) -> list[str]:
-    if package.config["params"]["losses"]["perceptual_weights"] != "none":
+    if not package.lacks_perceptual_loss:
         return []
     return ["No perceptual loss: trained with losses.perceptual_weights none; the paper's method has one."]

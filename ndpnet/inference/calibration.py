@@ -64,6 +64,7 @@ def calibrate(
     unreadable one, one that was trained on, that the pattern finds no group in, or a region that does not fit.
     """
     package = read_package(model)
+    package.use_its_threads()
     if group_pattern is None:
         group_pattern = package.config["params"]["data"]["group_pattern"]
     if target_rate is None:

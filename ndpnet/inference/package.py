@@ -61,6 +61,16 @@ class ModelPackage:
             return None
         return Tiling(data["image_size"], data["tile_overlap"], data["scale"], has_filters(anomaly_map))
 
+    @property
+    def lacks_perceptual_loss(self) -> bool:
+        """Whether it was trained without a loss that the paper's encoder has; behind a frozen one it decides no map."""
+        params = self.config["params"]
+        return params["model"]["encoder"] == "own" and params["losses"]["perceptual_weights"] == "none"
+
+    def use_its_threads(self) -> None:
+        """Compute with as many threads as its training did, in this process: the bits of a score depend on it."""
+        torch.set_num_threads(self.config["params"]["train"]["num_threads"])
+
     def roi(self) -> np.ndarray | None:
         """The region of interest as it was drawn; None: all is inspected. -> bool (H, W)."""
         return read_roi(self.folder / ROI)

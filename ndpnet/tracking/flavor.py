@@ -36,6 +36,7 @@ REQUIREMENTS = (
     "pyyaml",
     "safetensors",
     "scipy",
+    "timm",
     "torch",
     "tqdm",
 )

@@ -234,6 +234,7 @@ class Trainer:
 def make_fabric(params: Params) -> Fabric:
     """Devices and precision as the parameters ask for. ValueError in one line if they are not there."""
     runtime = params.runtime
+    torch.set_num_threads(params.train.num_threads)
     if runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first use
     torch.use_deterministic_algorithms(runtime.deterministic)

@@ -68,11 +68,11 @@ def train_encoder(inputs: PhaseInputs) -> PhaseResult:
     torch.manual_seed(inputs.params.seed)
     params = inputs.params
     network = make_network(params.model)
-    vgg = load_vgg(params.losses.perceptual_weights, params.losses.perceptual_maps)
     if isinstance(network, NDPNet):
-        return _run(fabric, inputs, Phase1, network, vgg, [])
+        return _run(fabric, inputs, Phase1, network, _load_vgg(params), [])
     logger.info("phase 1 trains the decoder alone: %s is frozen, L_def_per has nothing to train", params.model.encoder)
     load_backbone(network.encoder, params.model.encoder_weights)
+    vgg = None if params.losses.perceptual_weights == "none" else _load_vgg(params)
     fit_bank(network, inputs.prepared.images("train"), inputs.prepared.row_groups("train"), seed=params.seed)
     return _run(fabric, inputs, PretrainedPhase1, network, vgg, [])
 
@@ -91,8 +91,11 @@ def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     if isinstance(network, PretrainedNDPNet):
         network.picture_groups = group_numbers(inputs.prepared.row_groups("train"))
         return _run(fabric, inputs, PretrainedPhase2, network, None, chosen)
-    vgg = load_vgg(params.losses.perceptual_weights, params.losses.perceptual_maps)
-    return _run(fabric, inputs, Phase2, network, vgg, chosen)
+    return _run(fabric, inputs, Phase2, network, _load_vgg(params), chosen)
+
+
+def _load_vgg(params: Params) -> VGGFeatures | None:
+    return load_vgg(params.losses.perceptual_weights, params.losses.perceptual_maps)
 
 
 def _run(
