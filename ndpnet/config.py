@@ -189,7 +189,7 @@ class PromotionConfig(Section):
     tolerances: Annotated[dict[Metric, NotNegative | Literal["auto"]], Field(min_length=1)]
     floors: dict[Metric, Fraction]
     false_alarm_budget: Fraction
-    false_alarm_bound: Literal["point", "upper"]
+    false_alarm_bound: Literal["lower", "point", "upper"]
     max_type_drop: NotNegative
     max_latency_ratio: Annotated[float, Field(gt=0)]
     max_export_difference: NotNegative

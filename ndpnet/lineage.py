@@ -75,6 +75,13 @@ def folder_hash(folder: Path, names: tuple[str, ...]) -> str:
     return hash_of([[name, sha256_of(Path(folder) / name)] for name in names])
 
 
+def processor() -> str:
+    """The instructions that torch computes with here, as AVX512: the same data and code give other bits with others."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide a model's numbers."""
     return {name: version(name) for name in ("torch", "numpy", "pillow", "lightning-fabric")}

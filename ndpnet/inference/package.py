@@ -18,7 +18,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import hash_of, sha256_of, write_json
-from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash
+from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
 from ndpnet.model import NDPNet
 from ndpnet.model.network import has_filters
 from ndpnet.model.pretrained import PretrainedNDPNet
@@ -202,6 +202,7 @@ def write_training(
             "params_hash": params_hash(params),
             "code_hash": code_hash(),
             "versions": library_versions(),
+            "processor": processor(),
             **inputs,
         },
         "checks": checks,

@@ -26,7 +26,7 @@ class Bounds:
 
     metrics: Mapping[str, MetricBound]
     false_alarm_budget: float
-    false_alarm_bound: Literal["point", "upper"]
+    false_alarm_bound: Literal["lower", "point", "upper"]
     max_type_drop: float
     max_latency_ratio: float
     max_export_difference: float
@@ -180,8 +180,8 @@ def _false_alarms(rate: Rate | None, bounds: Bounds) -> Check:
     name, budget = "false-alarm rate", bounds.false_alarm_budget
     if rate is None:
         return _check(name, None, budget, None, "no good test image, or no threshold: false alarms are unknown")
-    number = rate.high if bounds.false_alarm_bound == "upper" else rate.value
-    kind = "upper bound" if bounds.false_alarm_bound == "upper" else "as measured"
+    numbers = {"lower": (rate.low, "lower bound"), "point": (rate.value, "as measured")}
+    number, kind = (numbers | {"upper": (rate.high, "upper bound")})[bounds.false_alarm_bound]
     sentence = f"{_percent(rate.value)}, 95 % interval {_percent(rate.low)} to {_percent(rate.high)}; {kind} counts"
     return _check(name, number, budget, number <= budget, sentence)
 

@@ -91,7 +91,10 @@ def compare(built_dir: Path, tags: Mapping[str, str], expected: Mapping[str, Any
     """What was built beside what is registered: identities, the package, every metric with its interval."""
     config = json.loads((built_dir / "model" / CONFIG).read_text(encoding="utf-8"))
     metrics = json.loads((built_dir / "evaluation/metrics.json").read_text(encoding="utf-8"))
-    rows = [Row(key, tags.get(f"ndpnet.{key}"), config["lineage"].get(key)) for key in IDENTITIES]
+    # first: with another one the bits differ, and nothing is wrong
+    processors = tags.get("ndpnet.processor", "unknown"), config["lineage"].get("processor", "unknown")
+    rows = [Row("processor", *processors)] if "unknown" not in processors else []
+    rows += [Row(key, tags.get(f"ndpnet.{key}"), config["lineage"].get(key)) for key in IDENTITIES]
     # of a version with exported engines the model alone is built again
     registered = tags.get("ndpnet.model_hash", tags.get("ndpnet.package_hash"))
     rows.append(Row("package_hash", registered, package_hash(built_dir / "model")))
@@ -114,7 +117,8 @@ def conclude(rows: list[Row]) -> str:
 def format_rows_of(result: Mapping[str, Any]) -> str:
     """The result as a table: what differs, and the counts of what does not."""
     rows = [("", "registered", "reproduced", "")]
-    shown = [row for row in result["rows"] if row["verdict"] != EQUAL or row["name"].endswith(("_hash", ".value"))]
+    always = ("_hash", ".value", "processor")
+    shown = [row for row in result["rows"] if row["verdict"] != EQUAL or row["name"].endswith(always)]
     rows += [(row["name"], _cell(row["registered"]), _cell(row["reproduced"]), row["verdict"]) for row in shown]
     num_equal = sum(row["verdict"] == EQUAL for row in result["rows"])
     tolerance = f" (tolerance of metrics: {result['tolerance']:g})" if result["tolerance"] else ""

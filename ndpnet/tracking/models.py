@@ -173,6 +173,7 @@ def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[st
         logger.warning("%s was trained by other code than this: its commit is unknown", package.folder)
     tags |= {key: str(value)[:MAX_TAG] for key, value in known.items() if value}
     tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
+    tags["processor"] = lineage.get("processor", "unknown")
     tags["is_data_pinned"] = "true" if lineage.get("is_data_pinned") is True else "false"
     tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evidence.hash}
     tags["category"] = package.config["category"]

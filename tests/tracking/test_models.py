@@ -118,6 +118,7 @@ def test_a_version_carries_identity_evidence_and_card(
         "ndpnet.params_hash": lineage["params_hash"],
         "ndpnet.code_hash": lineage["code_hash"],
         "ndpnet.evaluation_hash": models.sha256_of(evaluation_dir / "metrics.json"),
+        "ndpnet.processor": lineage["processor"],
         "ndpnet.is_data_pinned": "true" if lineage.get("is_data_pinned") else "false",
         "ndpnet.category": CATEGORY,
         "ndpnet.git_commit": "c" * 40,
@@ -366,7 +367,9 @@ def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipelin
         served = mlflow.pyfunc.load_model(model_uri, model_config={"engine": engine})
         (row,) = served.predict(pd.DataFrame({"image": [base64.b64encode(picture.read_bytes()).decode("ascii")]}))
         assert row["score"] == score
-    assert by_engine["torch"] != by_engine["onnx"]
+    inspectors = [Inspector.load(out_dir, engine=engine) for engine in by_engine]
+    others = [pipeline.data_dir / CATEGORY / f"test/{name}.png" for name in ("scratch/wall_p81_1", "good/wall_p90_0")]
+    assert any(len({inspector.inspect(path).score for inspector in inspectors}) == 2 for path in others)
 
 
 def test_the_evaluation_must_be_of_this_package(

@@ -124,7 +124,7 @@ def test_training_images_are_refused_whatever_their_name(pipeline: Pipeline, goo
     shutil.copy(trained, good_dir / "harmless.png")
     message = r"good/harmless\.png is one of the model's training images \(calibrate on pictures it has never seen\)$"
     with pytest.raises(ValueError, match=message):
-        calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
+        calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern="")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good"]
 
 
@@ -132,7 +132,7 @@ def test_a_training_image_in_another_format_is_refused(pipeline: Pipeline, good_
     with Image.open(pipeline.data_dir / "wall/train/good/wall_p00_0.png") as image:
         image.save(good_dir / "harmless.bmp")
     with pytest.raises(ValueError, match=r"harmless\.bmp is one of the model's training images"):
-        calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
+        calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern="")
 
 
 def test_defective_pictures_and_masks_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -145,18 +145,18 @@ def test_defective_pictures_and_masks_are_refused(pipeline: Pipeline, tmp_path: 
 def test_copies_count_once(
     pipeline: Pipeline, good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alone = calibrate(pipeline.model_dir, good_dir, tmp_path / "alone")
-    with Image.open(good_dir / "wall_n0_0.png") as image:
+    alone = calibrate(pipeline.model_dir, good_dir, tmp_path / "alone", group_pattern="")
+    with Image.open(good_dir / "wall_p0_0.png") as image:
         for number in range(87):
             image.save(good_dir / f"x{number:02}.{'bmp' if number % 2 else 'png'}")
         image.save(good_dir / "y.jpg", quality=95)
     caplog.clear()
-    (good_dir / "z.png").write_bytes((good_dir / "wall_n0_1.png").read_bytes())
-    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "copied")
+    (good_dir / "z.png").write_bytes((good_dir / "wall_p0_1.png").read_bytes())
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "copied", group_pattern="")
     assert (alone["num_units"], record["num_units"], record["num_images"]) == (12, 13, 13)
     copies, alike = [each.getMessage() for each in caplog.records]
-    assert copies == "88 images are copies, first x00.png = wall_n0_0.png: each counts once"
-    assert alike.startswith("1 pictures look nearly as another one, first wall_n0_0.png and y.jpg")
+    assert copies == "88 images are copies, first x00.png = wall_p0_0.png: each counts once"
+    assert alike.startswith("1 pictures look nearly as another one, first wall_p0_0.png and y.jpg")
 
 
 def test_images_the_model_was_only_calibrated_on_are_welcome(pipeline: Pipeline, tmp_path: Path) -> None:

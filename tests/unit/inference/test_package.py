@@ -40,7 +40,7 @@ def test_what_a_package_tells(pipeline: Pipeline) -> None:
     assert package.threshold["num_units"] == 3
     assert "runtime" not in package.config["params"]
     hashes = {"training_data_hash", "params_hash", "code_hash", "bank_hash", "phase1_hash"}
-    assert set(package.config["lineage"]) == hashes | {"versions", "is_data_pinned"}
+    assert set(package.config["lineage"]) == hashes | {"versions", "processor", "is_data_pinned"}
     assert package.config["lineage"]["is_data_pinned"] is False
     assert package.tiling is None
     assert package.roi() is None

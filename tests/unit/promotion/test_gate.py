@@ -195,6 +195,13 @@ def test_the_upper_bound_of_the_rate_can_be_asked_for() -> None:
     assert of(decide(replace(GOOD, false_alarms=Rate(0.0, 0.0, 0.05)), strict), "false-alarm rate").verdict == "pass"
 
 
+def test_the_lower_bound_refuses_what_the_test_set_speaks_against() -> None:
+    lenient = replace(BOUNDS, false_alarm_bound="lower")
+    assert of(decide(replace(GOOD, false_alarms=Rate(0.17, 0.004, 0.6)), lenient), "false-alarm rate").verdict == "pass"
+    check = of(decide(replace(GOOD, false_alarms=Rate(0.17, 0.06, 0.6)), lenient), "false-alarm rate")
+    assert (check.verdict, check.number) == ("fail", 0.06)
+
+
 def test_a_model_is_no_worse_than_itself_whatever_the_tolerance() -> None:
     check = of(decide(replace(GOOD, metrics=metric("image_auroc", Compared(0.9, 0.9, None, True))), BOUNDS), AGAINST)
     assert (check.verdict, check.number, check.bound) == ("pass", 0.0, -0.02)
