@@ -6,14 +6,18 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 1 << 20
+LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
+LITTER = ("thumbs.db", "desktop.ini", ".ds_store")  # file managers leave them anywhere
+NUM_NAMES = 3  # of files, in an error
 
 
 def sha256_of(path: Path) -> str:
@@ -58,19 +62,29 @@ def _write_and_replace(partial: Path, path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def check_output(out_dir: Path, *, marker: str) -> None:
-    """Refuse an output folder that cannot be written, or whose content is not an earlier output with a `marker` file.
+def check_apart(out_dir: Path, *inputs: Path) -> None:
+    """Refuse an output that lies in one of its inputs, or has one in it: one of them would be lost, or read again.
 
-    Steps that take hours ask this first. ValueError names the folder and the mend.
+    An output in the place of an input is `check_output`'s to judge: a package may be calibrated in its place.
+    """
+    out_dir = Path(out_dir).resolve()
+    for source in (Path(each).resolve() for each in inputs):
+        if out_dir in source.parents or source in out_dir.parents:
+            raise ValueError(f"the output {out_dir} and the input {source} lie in one another (choose another --out)")
+
+
+def check_output(out_dir: Path, *, marker: str, known: Mapping[str, int] | None = None) -> None:
+    """Refuse an output folder that cannot be written, or that has anything but an earlier output with a `marker` file.
+
+    Steps that take hours ask this first. `known`: as for `atomic_folder`. ValueError names the folder and the mend.
     """
     out_dir = Path(out_dir).resolve()
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f"cannot write folder {out_dir}: a file has this name (remove it or choose another one)")
+    if _is_mount_point(out_dir):
+        raise ValueError(f"cannot replace folder {out_dir}: it is a mount point (choose a folder in it)")
     try:
-        if out_dir.exists() and not (out_dir / marker).exists() and any(out_dir.iterdir()):
-            raise ValueError(
-                f"will not replace folder {out_dir}: it has other content and no {marker} (choose a new or empty one)"
-            )
+        _check_content(out_dir, marker, known)
         probe_dir = _partial_name(next(path for path in (out_dir, *out_dir.parents) if path.parent.exists()))
         probe_dir.mkdir()
         probe_dir.rmdir()
@@ -79,20 +93,101 @@ def check_output(out_dir: Path, *, marker: str) -> None:
 
 
 @contextmanager
-def atomic_folder(out_dir: Path, *, marker: str, key: str | None = None) -> Iterator[Path]:
+def atomic_folder(
+    out_dir: Path, *, marker: str, key: str | None = None, known: Mapping[str, int] | None = None
+) -> Iterator[Path]:
     """Yield a temporary sibling of `out_dir` that replaces it on success; on failure `out_dir` stays untouched.
 
-    `marker` is a file that every such output has: a folder with other content is not replaced (`check_output`).
-    `key` names all that the output is made of: what a killed or interrupted process left under it is yielded again.
+    `marker` is a file that every such output has. A folder is replaced if its files are those that its list names, and
+    no others; `known`: names and sizes instead of a list, for what must not have one. A second process is refused.
+    `key` names all that the output is made of: what a process left under it, however it ended, is yielded again.
     """
     out_dir = Path(out_dir).resolve()
-    check_output(out_dir, marker=marker)
+    check_output(out_dir, marker=marker, known=known)
     with _temporary_sibling(out_dir, key) as partial_dir:
+        _refuse_second(out_dir, partial_dir)
         with naming_full_disk(partial_dir, out_dir):
             yield partial_dir
-        assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
+            assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
+            if known is None:
+                (partial_dir / LIST).unlink(missing_ok=True)
+                write_json(partial_dir / LIST, {"marker": marker, "files": sizes_below(partial_dir)})
+            _follow_umask(partial_dir)
+        _check_content(out_dir, marker, known)  # it may have changed meanwhile
         _replace_folder(partial_dir, out_dir)
         _remove_abandoned(out_dir)
+
+
+def sizes_below(folder: Path) -> dict[str, int]:
+    """Sizes of all files below a folder, by posix path; of links to folders -1. OSError: a folder cannot be read."""
+    sizes: dict[str, int] = {}
+    for root, folders, names in os.walk(folder, onerror=_raise):
+        for name in [*names, *(name for name in folders if (Path(root) / name).is_symlink())]:
+            path = Path(root) / name
+            is_file = path.is_file()  # by way of a link, too: DVC may keep its outputs so
+            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size if is_file else -1
+    return dict(sorted(sizes.items()))
+
+
+def is_output(folder: Path) -> bool:
+    """Whether a folder is one that `atomic_folder` has listed."""
+    return (Path(folder) / LIST).is_file()
+
+
+def _check_content(out_dir: Path, marker: str, known: Mapping[str, int] | None) -> None:
+    """ValueError: files that no earlier run wrote, or that somebody has changed since."""
+    sizes = sizes_below(out_dir) if out_dir.exists() else {}
+    there = {name: size for name, size in sizes.items() if Path(name).name.lower() not in LITTER}
+    refusal = f"will not replace folder {out_dir}:"
+    if there and marker not in there:
+        raise ValueError(f"{refusal} it has other content and no {marker} (choose a new or empty one)")
+    listed = _read_list(out_dir) if known is None else known
+    if there and listed is None:
+        raise ValueError(
+            f"{refusal} it has no {LIST}, which says what was written there (if an earlier version wrote it, remove it)"
+        )
+    others = [name for name, size in there.items() if name != LIST and listed.get(name) != size]
+    if others:
+        more = f" and {len(others) - NUM_NAMES} more" if len(others) > NUM_NAMES else ""
+        raise ValueError(
+            f"{refusal} it has {', '.join(others[:NUM_NAMES])}{more}, which ndpnet did not write there, or not so "
+            "(move that elsewhere, or choose another folder)"
+        )
+
+
+def _read_list(out_dir: Path) -> dict[str, int] | None:
+    try:
+        return dict(json.loads((out_dir / LIST).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_mount_point(folder: Path) -> bool:
+    """Whether something is mounted there; os.path.ismount does not see a folder of the same disk (docker -v)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return folder.is_mount()
+    return os.fsencode(folder) in (_unescaped(line.split()[4]) for line in lines)
+
+
+def _unescaped(path: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), path)
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give all files the permissions of a new one: some libraries write what nobody else may read."""
+    probe = folder / _partial_name(folder).name
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for root, _, names in os.walk(folder):
+        for name in names:
+            (Path(root) / name).chmod(mode)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @contextmanager
@@ -125,27 +220,43 @@ def held_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
-    """Yield a folder beside `place` that is removed at the end; one with a key outlives an interrupt."""
+    """Yield a folder beside `place` that is removed at the end; one with a key outlives a failure."""
     folder = _partial_name(place, key)
     was_left = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=key is not None)
     except OSError as error:
         raise _unwritable(place, error) from error
-    in_use = _try_lock(folder)
-    if in_use is None and was_left:
+    try:
+        lock = _try_lock(folder)
+    except BlockingIOError as error:
+        raise _in_use(place) from error
+    if lock is None and was_left:
         raise ValueError(f"another process writes {place} (wait for it; if there is none, remove {folder})")
-    is_kept = False
+    is_kept = key is not None
     try:
         yield folder
-    except (KeyboardInterrupt, SystemExit):
-        is_kept = key is not None
-        raise
+        is_kept = False
     finally:
-        if not is_kept:
+        if not is_kept or not any(folder.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
-        if in_use is not None:
-            os.close(in_use)
+        if lock is not None:
+            os.close(lock)
+
+
+def _refuse_second(out_dir: Path, own_dir: Path) -> None:
+    for folder in _unfinished(out_dir):
+        if folder != own_dir:
+            try:
+                lock = _try_lock(folder)
+            except BlockingIOError as error:
+                raise _in_use(out_dir) from error
+            if lock is not None:
+                os.close(lock)
+
+
+def _in_use(place: Path) -> ValueError:
+    return ValueError(f"another process writes {place} (wait for it, or choose another folder)")
 
 
 @contextmanager
@@ -188,23 +299,33 @@ def _replace_folder(new_dir: Path, out_dir: Path) -> None:
 
 def _remove_abandoned(out_dir: Path) -> None:
     """Remove what killed processes left of this output: the folders that no living process has locked."""
-    for folder in out_dir.parent.glob(f".{glob.escape(out_dir.name)}.*.partial"):
-        lock = _try_lock(folder)
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+    for folder in (*_unfinished(out_dir), *out_dir.parent.glob(f".{glob.escape(out_dir.name)}.*.fetching")):
+        with suppress(BlockingIOError):
+            lock = _try_lock(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def _unfinished(out_dir: Path) -> list[Path]:
+    return sorted(out_dir.parent.glob(f".{glob.escape(out_dir.name)}.*.partial"))
 
 
 def _try_lock(folder: Path) -> int | None:
-    """Lock a folder until its descriptor is closed or the process ends. -> None if another process has it."""
+    """Lock a folder until its descriptor is closed or the process ends. BlockingIOError: another process has it.
+
+    -> None where there is no such folder, or a file system without locks: then nothing is ever taken for abandoned.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # in use, or a file system without locks: then nothing is ever taken for abandoned
+    except OSError as error:
         os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
         return None
     return descriptor
 

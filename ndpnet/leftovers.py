@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ndpnet.files import LIST
+
 Kind = Literal["checkpoint", "run record", "bank", "prepared data", "reproduced tree", "unfinished output"]
 
 CHECKPOINT = re.compile(r"phase[12]-[0-9a-f]{16}")
@@ -88,7 +90,7 @@ def _kind_of(path: Path, work_dir: Path) -> Kind | None:
 
 
 def _kind_by_content(path: Path) -> Kind | None:
-    names = {entry.name for entry in _entries(path)}
+    names = {entry.name for entry in _entries(path)} - {LIST}
     if CHECKPOINT.fullmatch(path.name):
         return "checkpoint" if names <= CHECKPOINT_FILES else None
     is_prepared = names >= {"prepared.json", "manifest.json"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.config import Params, parse_params
-from ndpnet.files import atomic_folder, check_output, write_json
+from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
 if TYPE_CHECKING:
     from ndpnet.data.versions.resolving import DataSource
@@ -87,6 +87,7 @@ def prepare(
     from ndpnet.data import prepared
     from ndpnet.data.versions.version import check_pinned
 
+    check_apart(out, Path(data_dir) / category)
     is_pinned = True
     try:
         check_pinned(data_dir, category)
@@ -103,6 +104,8 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
     from ndpnet.synthesis.bank import make_bank
 
     params = parse_params(params)
+    if params.synthesis.sources:
+        check_apart(out, Path(params.synthesis.sources))
     return make_bank(out, seed=params.seed, **params.synthesis.model_dump(include=BANK_PARAMETERS))
 
 
@@ -113,6 +116,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work
     """
     from ndpnet.training import phases
 
+    check_apart(out, prepared, bank)
     return phases.train_phase1(prepared, bank, out, parse_params(params), work_dir)
 
 
@@ -133,6 +137,7 @@ def train_phase2(
     """
     from ndpnet.training import phases
 
+    check_apart(out, prepared, bank, phase1)
     return phases.train_phase2(prepared, bank, phase1, out, parse_params(params), work_dir, pictures_dir=pictures_dir)
 
 
@@ -152,6 +157,7 @@ def evaluate(
     """
     from ndpnet.evaluation.evaluate import evaluate_package
 
+    check_apart(out, prepared, model)
     arguments = (prepared, model, out, parse_params(params), run_identity or {})
     return evaluate_package(*arguments, engine=engine, precision=precision)
 
@@ -176,6 +182,7 @@ def register(
     prepare_environment()  # before MLflow is imported
     from ndpnet.tracking.models import register as register_package
 
+    check_apart(out, model, evaluation)
     check_output(out, marker=REGISTERED)
     licence = read_licence(Path(import_report)) if import_report else ""
     record = register_package(model, evaluation, identity=identity or {}, licence=licence, run_id=run_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
-from ndpnet.files import atomic_folder, write_json
+from ndpnet.files import atomic_folder, scratch_folder, sizes_below, write_json
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128
@@ -42,20 +42,22 @@ TRAIN_CELLS = tuple(sorted(_cells()[NUM_TEST_CELLS:]))  # `prepare` takes calibr
 def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
     """Write the categories in MVTec's layout, the same bytes on every machine; return counts per category.
 
-    Earlier demo categories are replaced, whatever else is in `out_dir` stays.
+    Earlier demo categories are replaced, whatever else is in `out_dir` stays. ValueError: one has other files.
     """
     photographs = {category: _photograph(category) for category in DEMO_CATEGORIES}
     counts = {}
     for number, (category, photograph) in enumerate(photographs.items()):
-        draws = Draws(number)
-        with atomic_folder(
-            Path(out_dir) / category, marker=f"train/good/{category}_{TRAIN_CELLS[0]}_00.png"
-        ) as category_dir:
-            num_train = _write_train(category_dir, category, photograph, draws)
-            num_good = _write_test_good(category_dir, category, photograph, draws)
-            num_defective = _write_defective(category_dir, category, photograph, draws)
+        marker = f"train/good/{category}_{TRAIN_CELLS[0]}_00.png"
+        with scratch_folder(Path(out_dir) / "demo") as made_dir:
+            num_train = _write_train(made_dir, category, photograph, draws := Draws(number))
+            num_good = _write_test_good(made_dir, category, photograph, draws)
+            num_defective = _write_defective(made_dir, category, photograph, draws)
             source = {"category": category, "layout": "demo", "licence": LICENCE, "source": SOURCE}
-            write_json(category_dir / "import.json", source)  # as `ndpnet import` says it: models carry the licence on
+            write_json(made_dir / "import.json", source)  # as `ndpnet import` says it: models carry the licence on
+            # no list of files: this data is pinned, and its pin stands in data.dvc
+            with atomic_folder(Path(out_dir) / category, marker=marker, known=sizes_below(made_dir)) as folder:
+                for path in made_dir.iterdir():
+                    path.rename(folder / path.name)
         counts[category] = {"train_good": num_train, "test_good": num_good, "test_defective": num_defective}
     return counts
 

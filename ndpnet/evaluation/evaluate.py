@@ -21,7 +21,7 @@ from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.report import verdict_of, write_report
 from ndpnet.evaluation.streaming import PixelTally
 from ndpnet.evaluation.summary import format_table, headline_of, summarise
-from ndpnet.files import atomic_folder, check_output, write_json, write_text
+from ndpnet.files import atomic_folder, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
 from ndpnet.training.history import history_of
@@ -78,25 +78,24 @@ def evaluate_package(
 
     -> the metrics.
     """
-    check_output(out_dir, marker=METRICS)
-    prepared = PreparedData.load(prepared_dir)
-    inspector = Inspector.load(model_dir, engine=engine, precision=precision)
-    package, threshold = inspector.package, inspector.threshold_record
-    package.use_its_threads()
-    check_inputs(prepared, package)
-    judged = judge(prepared, inspector)
-    summary = summarise(
-        category=prepared.manifest.category,
-        records_groups=[record.group for record in judged.records],
-        defect_types=[record.defect_type for record in judged.records],
-        scores=judged.scores,
-        threshold=threshold,
-        **judged.planes(),
-    )
-    summary["notes"] += _notes(prepared, package, judged.num_left_out)
-    summary["model_hash"] = package.model_hash
-    identity = _identity(prepared, package, {"engine": inspector.engine_name} | run_identity)
-    with atomic_folder(out_dir, marker=METRICS) as folder:
+    with atomic_folder(out_dir, marker=METRICS) as folder:  # from the start: nobody else judges into it meanwhile
+        prepared = PreparedData.load(prepared_dir)
+        inspector = Inspector.load(model_dir, engine=engine, precision=precision)
+        package, threshold = inspector.package, inspector.threshold_record
+        package.use_its_threads()
+        check_inputs(prepared, package)
+        judged = judge(prepared, inspector)
+        summary = summarise(
+            category=prepared.manifest.category,
+            records_groups=[record.group for record in judged.records],
+            defect_types=[record.defect_type for record in judged.records],
+            scores=judged.scores,
+            threshold=threshold,
+            **judged.planes(),
+        )
+        summary["notes"] += _notes(prepared, package, judged.num_left_out)
+        summary["model_hash"] = package.model_hash
+        identity = _identity(prepared, package, {"engine": inspector.engine_name} | run_identity)
         write_json(folder / METRICS, summary)
         write_json(folder / "headline.json", headline_of(summary))
         timing = {"seconds_per_image": judged.seconds_per_image, "machine": run_identity.get("machine", "")}

@@ -20,7 +20,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.evaluation.threshold import fit_threshold, highest_scores
-from ndpnet.files import atomic_folder, check_output
+from ndpnet.files import atomic_folder, check_apart
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
@@ -69,13 +69,32 @@ def calibrate(
         group_pattern = package.config["params"]["data"]["group_pattern"]
     if target_rate is None:
         target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
-    check_output(out, marker=REFERENCE)
+    check_apart(out, model, good_images)
+    roi = _new_roi(roi_path)
+    inspectors = _every_engine(package, roi)
+    with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else calibrates into it meanwhile
+        records, scores = _score_all(package, inspectors, good_images, group_pattern, roi)
+        copy_package(package.folder, folder)
+        if roi is not None:
+            write_roi(folder / ROI, roi)
+        _replace_calibration(folder, package, records)
+        for name in engine_names(package):
+            replace_threshold(folder / ENGINES_DIR / name, threshold_record(scores[name], records, target_rate))
+        return _set_threshold(folder, next(iter(scores.values())), records, target_rate)
+
+
+def _score_all(
+    package: ModelPackage,
+    inspectors: dict[str, Inspector],
+    good_images: Path,
+    group_pattern: str,
+    roi: np.ndarray | None,
+) -> tuple[list[FileRecord], dict[str, list[float]]]:
+    """Records of the good images, and their scores by the name of the inspector."""
     root, paths = list_images(good_images)
     refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
     goods = _Goods(package, root)
-    roi = _new_roi(roi_path)
-    inspectors = _every_engine(package, roi)
     inspector, scores = next(iter(inspectors.values())), {name: [] for name in inspectors}
     for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
         pixels = goods.read(path, group, inspector.bit_depth)
@@ -87,16 +106,8 @@ def calibrate(
         fitted = inspector.fit(pixels, name=str(path))
         for name, each in inspectors.items():
             scores[name].append(each.predict(fitted, name=str(path)).score)
-    records = goods.records
     goods.warn()
-    with atomic_folder(out, marker=REFERENCE) as folder:
-        copy_package(package.folder, folder)
-        if roi is not None:
-            write_roi(folder / ROI, roi)
-        _replace_calibration(folder, package, records)
-        for name in engine_names(package):
-            replace_threshold(folder / ENGINES_DIR / name, threshold_record(scores[name], records, target_rate))
-        return _set_threshold(folder, scores[inspector.engine_name], records, target_rate)
+    return goods.records, scores
 
 
 class _Goods:

@@ -12,10 +12,18 @@ from samples import CATEGORY, NUM_STEPS, Pipeline
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
+from ndpnet.files import atomic_folder
 from ndpnet.inference.package import read_package
 from ndpnet.training.history import history_of
 
-PACKAGE_FILES = ["config.json", "history_phase1.jsonl", "history_phase2.jsonl", "manifest.json", "reference.png"]
+PACKAGE_FILES = [
+    ".ndpnet.json",
+    "config.json",
+    "history_phase1.jsonl",
+    "history_phase2.jsonl",
+    "manifest.json",
+    "reference.png",
+]
 PACKAGE_FILES += ["weights.safetensors"]
 
 
@@ -30,8 +38,8 @@ def names(folder: Path) -> list[str]:
 def test_every_step_writes_its_folder_and_nothing_beside(pipeline: Pipeline) -> None:
     assert names(pipeline.model_dir.parent) == ["bank", "model", "params.yaml", "phase1", "prepared", "work"]
     assert names(pipeline.model_dir) == PACKAGE_FILES
-    assert names(pipeline.phase1_dir) == ["history.jsonl", "phase1.json", "weights.safetensors"]
-    assert names(pipeline.bank_dir) == ["bank.json", "masks.npy", "sources.npy"]
+    assert names(pipeline.phase1_dir) == [".ndpnet.json", "history.jsonl", "phase1.json", "weights.safetensors"]
+    assert names(pipeline.bank_dir) == [".ndpnet.json", "bank.json", "masks.npy", "sources.npy"]
     assert names(pipeline.model_dir.parent / "work") == []  # a finished step removes its checkpoints
 
 
@@ -108,8 +116,8 @@ def damaged_copy(folder: Path, out_dir: Path, name: str) -> Path:
 
 
 def earlier_output(out_dir: Path, marker: str) -> Path:
-    out_dir.mkdir()
-    (out_dir / marker).write_text("earlier")
+    with atomic_folder(out_dir, marker=marker) as folder:
+        (folder / marker).write_text("earlier")
     return out_dir
 
 
@@ -118,7 +126,7 @@ def test_a_failing_phase1_leaves_its_earlier_output(pipeline: Pipeline, tmp_path
     prepared_dir = damaged_copy(pipeline.prepared_dir, tmp_path / "prepared", "train.npy")
     with pytest.raises(ValueError, match=r"prepared/train\.npy.*run `ndpnet prepare` again"):
         steps.train_phase1(prepared_dir, pipeline.bank_dir, out_dir, pipeline.params, tmp_path / "work")
-    assert contents(out_dir) == {"phase1.json": b"earlier"}
+    assert contents(out_dir)["phase1.json"] == b"earlier"
     assert names(tmp_path) == ["phase1", "prepared", "work"]
     assert names(tmp_path / "work") == []
 
@@ -131,7 +139,7 @@ def test_a_failure_after_training_costs_neither_the_earlier_output_nor_the_train
     others = (pipeline.bank_dir, pipeline.phase1_dir, out_dir, pipeline.params, tmp_path / "work")
     with pytest.raises(ValueError, match=r"prepared/calibration\.npy.*run `ndpnet prepare` again"):
         steps.train_phase2(prepared_dir, *others)
-    assert contents(out_dir) == {"reference.png": b"earlier"}
+    assert contents(out_dir)["reference.png"] == b"earlier"
     assert names(tmp_path) == ["model", "prepared", "work"]
     with caplog.at_level(logging.INFO):
         steps.train_phase2(pipeline.prepared_dir, *others)
@@ -145,7 +153,7 @@ def test_a_failing_evaluation_leaves_its_earlier_output(pipeline: Pipeline, tmp_
     model_dir = damaged_copy(pipeline.model_dir, tmp_path / "model", "history_phase1.jsonl")
     with pytest.raises(ValueError, match="delimiter"):
         steps.evaluate(pipeline.prepared_dir, model_dir, out_dir, pipeline.params)
-    assert contents(out_dir) == {"metrics.json": b"earlier"}
+    assert contents(out_dir)["metrics.json"] == b"earlier"
     assert names(tmp_path) == ["evaluation", "model"]
 
 
@@ -189,7 +197,15 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
         pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {"commit": "abcdef"}
     )
     written = contents(tmp_path / "evaluation")
-    tables = {"metrics.json", "headline.json", "timing.json", "table.txt", "predictions.csv", "report.html"}
+    tables = {
+        ".ndpnet.json",
+        "metrics.json",
+        "headline.json",
+        "timing.json",
+        "table.txt",
+        "predictions.csv",
+        "report.html",
+    }
     tables |= {"roc.csv", "pro.csv", "loss_phase1.csv", "loss_phase2.csv"}
     assert {name for name in written if not name.startswith("overlays/")} == tables
     assert sum(name.startswith("overlays/0") for name in written) == 6  # evaluation.num_cases

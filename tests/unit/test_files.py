@@ -1,11 +1,25 @@
 """Atomic files and folders, and content hashes."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ndpnet.files import atomic_folder, check_output, hash_of, scratch_folder, sha256_of, write_json, write_text
+from ndpnet.files import (
+    LIST,
+    atomic_folder,
+    check_apart,
+    check_output,
+    hash_of,
+    scratch_folder,
+    sha256_of,
+    sizes_below,
+    write_json,
+    write_text,
+)
 
 
 def test_hashes_are_the_known_ones(tmp_path: Path) -> None:
@@ -48,15 +62,20 @@ def test_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
         assert not out_dir.exists()
     with atomic_folder(out_dir, marker="made") as partial_dir:
         (partial_dir / "made").write_text("2")
-    assert [child.name for child in out_dir.iterdir()] == ["made"]
+    assert sorted(child.name for child in out_dir.iterdir()) == [LIST, "made"]
+    assert json.loads((out_dir / LIST).read_text()) == {"marker": "made", "files": {"made": 1}}
     assert (out_dir / "made").read_text() == "2"
     assert [child.name for child in out_dir.parent.iterdir()] == ["out"]
 
 
+def make(out_dir: Path, content: str = "1") -> Path:
+    with atomic_folder(out_dir, marker="made") as folder:
+        (folder / "made").write_text(content)
+    return out_dir
+
+
 def test_failure_leaves_the_old_folder(tmp_path: Path) -> None:
-    out_dir = tmp_path / "out"
-    out_dir.mkdir()
-    (out_dir / "made").write_text("1")
+    out_dir = make(tmp_path / "out")
 
     def write_half() -> None:
         with atomic_folder(out_dir, marker="made") as partial_dir:
@@ -82,6 +101,99 @@ def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.rglob("*")] == ["pictures", "mother.png"]
 
 
+def test_what_was_added_to_an_output_or_changed_there_is_never_lost(tmp_path: Path) -> None:
+    out_dir = make(tmp_path / "out")
+    (out_dir / "Thumbs.db").write_text("litter")
+    make(out_dir)  # as it was written, but for litter
+    assert not (out_dir / "Thumbs.db").exists()
+    (out_dir / ".git").mkdir()
+    (out_dir / ".git/config").write_text("mine")
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (out_dir / name).write_text("mine")
+    before = sizes_below(out_dir)
+    with pytest.raises(ValueError, match=r"it has \.git/config, a\.txt, b\.txt and 1 more, which ndpnet did not write"):
+        make(out_dir)
+    assert sizes_below(out_dir) == before
+    for name in (".git/config", "a.txt", "b.txt", "c.txt"):
+        (out_dir / name).unlink()
+    (out_dir / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="it has link, which"):
+        make(out_dir)
+    (out_dir / "link").unlink()
+    (out_dir / "made").write_text("corrected by hand")
+    with pytest.raises(ValueError, match="it has made, which ndpnet did not write there, or not so"):
+        make(out_dir)
+    (out_dir / LIST).unlink()  # as outputs of earlier versions are, and folders that are none
+    with pytest.raises(
+        ValueError, match=r"it has no \.ndpnet\.json, .* \(if an earlier version wrote it, remove it\)$"
+    ):
+        make(out_dir)
+    assert (out_dir / "made").read_text() == "corrected by hand"
+
+
+def test_what_is_added_while_an_output_is_written_stays(tmp_path: Path) -> None:
+    out_dir = make(tmp_path / "out")
+
+    def write() -> None:
+        with atomic_folder(out_dir, marker="made") as folder:
+            (folder / "made").write_text("2")
+            (out_dir / "notes.txt").write_text("mine")
+
+    with pytest.raises(ValueError, match=r"it has notes\.txt, which"):
+        write()
+    assert sizes_below(out_dir) == {LIST: (out_dir / LIST).stat().st_size, "made": 1, "notes.txt": 4}
+
+
+def test_known_files_stand_for_a_list(tmp_path: Path) -> None:
+    for _ in range(2):
+        with atomic_folder(tmp_path / "out", marker="made", known={"made": 1}) as folder:
+            (folder / "made").write_text("1")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["made"]
+    with pytest.raises(ValueError, match="it has made, which"):
+        check_output(tmp_path / "out", marker="made", known={"made": 2})
+
+
+def test_an_output_and_its_inputs_lie_apart(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    for out_dir in (tmp_path, tmp_path / "in/new/out", tmp_path / "link/out"):
+        with pytest.raises(ValueError, match=r"the output .* and the input .*/in lie in one another \(choose another"):
+            check_apart(out_dir, Path("/elsewhere"), tmp_path / "in")
+    for out_dir in (tmp_path / "in 2", tmp_path / "link"):
+        check_apart(out_dir, tmp_path / "in")
+
+
+def test_a_mount_point_is_refused_at_the_start(tmp_path: Path) -> None:
+    place = tmp_path / "a place"
+    place.mkdir()
+    source = tmp_path / "source"
+    source.mkdir()
+    command = ["mount", "--bind", str(source), str(place)]  # as docker -v does
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        with pytest.raises(
+            ValueError, match=r"cannot replace folder .*a place: it is a mount point \(choose a folder in"
+        ):
+            check_output(place, marker="made")
+        assert sizes_below(make(place / "out"))["made"] == 1
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_files_follow_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        with atomic_folder(tmp_path / "out", marker="made") as folder:
+            (folder / "made").touch(mode=0o600)  # as safetensors writes weights
+            (folder / "deep").mkdir()
+            (folder / "deep/tool").touch(mode=0o444)
+    finally:
+        os.umask(umask)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*")}
+    assert modes == {LIST: 0o640, "made": 0o640, "deep": 0o750, "tool": 0o640}
+
+
 def test_an_empty_folder_or_a_link_to_one_is_filled(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to("disk")
@@ -102,17 +214,21 @@ def test_checking_makes_no_parents_either(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed_and_a_second_one_is_refused(tmp_path: Path) -> None:
     out_dir = tmp_path / "out"
-    abandoned_dir = tmp_path / ".out.0123456789ab.partial"
-    abandoned_dir.mkdir()
-    (abandoned_dir / "half").write_bytes(b"x")
+    for name in (".out.0123456789ab.partial", ".out.0123456789ab.fetching"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_bytes(b"x")
     with atomic_folder(out_dir, marker="made") as living_dir:
         (living_dir / "made").write_text("first")
-        with atomic_folder(out_dir, marker="made") as partial_dir:
-            (partial_dir / "made").write_text("second")
-        assert not abandoned_dir.exists()
-        assert (out_dir / "made").read_text() == "second"
+        for key in (None, "0123456789abcdef"):
+            with (
+                pytest.raises(
+                    ValueError, match=r"another process writes .*/out \(wait for it, or choose another folder\)"
+                ),
+                atomic_folder(out_dir, marker="made", key=key),
+            ):
+                pass
         assert (living_dir / "made").read_text() == "first"
     assert (out_dir / "made").read_text() == "first"
     assert [child.name for child in tmp_path.iterdir()] == ["out"]
@@ -133,29 +249,27 @@ def test_a_scratch_folder_is_empty_and_does_not_stay(tmp_path: Path) -> None:
         scratch_folder(tmp_path / "file" / "work").__enter__()
 
 
-def test_an_interrupted_folder_with_a_key_is_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("disk full"), MemoryError()])
+def test_a_folder_with_a_key_is_gone_on_with_after_any_end(tmp_path: Path, error: BaseException) -> None:
     out = tmp_path / "out"
 
     def write(key: str, name: str, error: BaseException | None = None) -> list[str]:
         with atomic_folder(out, marker="first", key=key) as folder:
             found = sorted(path.name for path in folder.iterdir())
-            (folder / name).write_text(name)
+            if name:
+                (folder / name).write_text(name)
             if error is not None:
                 raise error
         return found
 
-    with pytest.raises(KeyboardInterrupt):
-        write("0123456789abcdef", "first", KeyboardInterrupt())
+    with pytest.raises(type(error)):
+        write("0123456789abcdef", "first", error)
     assert not out.exists()
-    with atomic_folder(out, marker="first", key="another"):  # other content begins anew
-        with pytest.raises(
-            ValueError, match=r"another process writes .*out \(wait for it; if there is none, remove .*par"
-        ):
-            write("another", "first")
-        assert write("0123456789abcdef", "second") == ["first"]
-        assert sorted(path.name for path in out.iterdir()) == ["first", "second"]
-        (tmp_path / ".out.another.partial/first").write_text("")
-    assert write("0123456789abcdef", "first") == []
-    with pytest.raises(ValueError, match="a failure"):
-        write("failing", "first", ValueError("a failure"))
+    assert write("another", "first") == []  # other content begins anew
+    with pytest.raises(type(error)):
+        write("0123456789abcdef", "first", error)
+    assert write("0123456789abcdef", "second") == ["first"]
+    assert sorted(path.name for path in out.iterdir()) == [LIST, "first", "second"]
+    with pytest.raises(type(error)):
+        write("failing", "", error)  # nothing to go on with
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

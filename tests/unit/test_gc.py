@@ -213,7 +213,13 @@ def test_what_killed_processes_left_goes_unless_it_is_in_use(place: Path) -> Non
             "build/.metrics.json.0123456789ab.partial": "",
             ".work/.data.fetching": "",
         }
-    assert sorted(path.name for path in place.rglob("*")) == [".work", "build", "config.json", "model"]
+    assert sorted(path.name for path in place.rglob("*")) == [
+        ".ndpnet.json",
+        ".work",
+        "build",
+        "config.json",
+        "model",
+    ]
 
 
 def test_a_model_that_stepped_aside_and_never_came_back_stays(place: Path, pipeline: Pipeline) -> None:

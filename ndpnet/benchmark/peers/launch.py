@@ -98,8 +98,8 @@ def _check(prepared: PreparedData, settings: PeerSettings) -> None:
 
 
 def _finished(out_dir: Path, identity: dict[str, Any]) -> PeerResult | None:
-    check_output(out_dir, marker=RESULT)
     if not (out_dir / RESULT).exists():
+        check_output(out_dir, marker=RESULT)
         return None
     info = _read_info(out_dir)
     if any(info.get(key) != value for key, value in identity.items()):

@@ -26,7 +26,7 @@ from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import read_mask
 from ndpnet.data.names import check_category
 from ndpnet.data.split import group_of
-from ndpnet.files import atomic_folder, write_json
+from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
 TEST_GOOD_SHARE = 0.2
 BATCH = 512  # pictures under way: with all of them the queue alone would fill the memory
@@ -67,6 +67,8 @@ def import_source(
         raise ValueError(f"test_good_share {test_good_share} is not a share (at least 0, below 1)")
     if train_limit is not None and train_limit < 1:
         raise ValueError(f"train_limit {train_limit} leaves nothing to train on (at least 1)")
+    if Path(source).is_dir():
+        check_apart(Path(out), Path(source))
     options = ImportOptions(layout, test_good_share, train_limit, group_pattern)
     limits = {"max_bytes": max_bytes, "max_files": max_files}
     with (
@@ -77,6 +79,7 @@ def import_source(
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
         for category_out in outs:
             check_category(category_out.resolve().name)
+            check_output(category_out, marker=REPORT)
         return [
             _import_category(plan, opened, category_out, options)
             for plan, category_out in zip(plans, outs, strict=True)

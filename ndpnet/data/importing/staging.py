@@ -73,7 +73,7 @@ def _staging(out: Path, key: object, *, is_kept: bool) -> Iterator[Path]:
     """Yield a folder beside the output, the same for the same source; removed at the end, unless a failure keeps it."""
     out = Path(out).resolve()
     # the name is one that atomic_folder takes for abandoned, and removes, when nobody has it locked
-    folder = out.with_name(f".{out.name}.{hash_of(key)[:12]}.partial")
+    folder = out.with_name(f".{out.name}.{hash_of(key)[:12]}.fetching")
     new_parents = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ndpnet.data.versions.version import VERSION, Version, choose, find_damage, version_of_files
-from ndpnet.files import atomic_folder, check_output, sha256_of
+from ndpnet.files import atomic_folder, check_output, sha256_of, sizes_below
 from ndpnet.storage.pins import PinnedRevision, redact
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def fetch_version(
     """
     check_source(url, prefix, manifest)
     out_dir = Path(out_dir).resolve()
-    check_output(out_dir, marker=VERSION)
+    check_output(out_dir, marker=VERSION, known=_known_files(out_dir))
     if url is not None:
         return _fetch_revision(out_dir, url, revision, checked_path(url, path), endpoint_url, category)
     version = read_manifest(manifest, endpoint_url).only(category)
@@ -154,9 +154,17 @@ def _staging_folder(out_dir: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def _known_files(out_dir: Path) -> dict[str, int]:
+    """Names and sizes of the files that an earlier version brought; of damaged ones, too: they are brought anew."""
+    if not (out_dir / VERSION).is_file():
+        return {}
+    known = {VERSION, *(file.path for file in Version.load(out_dir / VERSION).files)}
+    return {name: size for name, size in sizes_below(out_dir).items() if name in known}
+
+
 def _move_into_place(staging_dir: Path, out_dir: Path, version: Version) -> None:
     """Move the version's files, and no others, to their final folder; it appears complete or not at all."""
-    with atomic_folder(out_dir, marker=VERSION) as folder:
+    with atomic_folder(out_dir, marker=VERSION, known=_known_files(out_dir)) as folder:
         for parent in {(folder / file.path).parent for file in version.files}:
             parent.mkdir(parents=True, exist_ok=True)
         for file in version.files:

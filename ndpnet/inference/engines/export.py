@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import atomic_folder, check_output, write_json
+from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 from ndpnet.inference.calibration import threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import Engine, GraphEngine, RunGraph
@@ -72,6 +72,7 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
         raise ValueError("every model has the engine torch (export onnx or openvino)")
     load_module(RUNTIME_MODULES[engine])
     float_type = float_type_here(engine, precision)
+    check_apart(out, model, prepared, bank)
     check_output(out, marker=REFERENCE)
     source = _read_source(model, prepared, bank)
     with atomic_folder(out, marker=REFERENCE) as folder:

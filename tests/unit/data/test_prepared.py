@@ -88,7 +88,7 @@ def test_two_runs_give_the_same_bytes(data_dir: Path, tmp_path: Path) -> None:
     first = contents(tmp_path / "a")
     assert first == contents(tmp_path / "b")
     arrays = {"train.npy", "validation.npy", "calibration.npy", "test.npy", "masks.npy"}
-    assert set(first) == arrays | {"manifest.json", "prepared.json"}
+    assert set(first) == arrays | {".ndpnet.json", "manifest.json", "prepared.json"}
 
 
 def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_two_runs_give_the_same_bytes(roi_data_dir: Path, tmp_path: Path) -> Non
     first = contents(tmp_path / "a")
     assert first == contents(tmp_path / "b")
     arrays = {"train.npy", "validation.npy", "calibration.npy", "test.npy", "masks.npy"}
-    assert set(first) == arrays | {"manifest.json", "prepared.json", "roi.png"}
+    assert set(first) == arrays | {".ndpnet.json", "manifest.json", "prepared.json", "roi.png"}
 
 
 def test_scans_are_scaled_before_anything_else(source_dir: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_new_package_differs_in_threshold_and_calibration_pictures_alone(
     assert after == before
     names = sorted(path.name for path in pipeline.model_dir.iterdir())
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
-    for name in set(names) - {"config.json", "manifest.json"}:
+    for name in set(names) - {"config.json", "manifest.json", ".ndpnet.json"}:
         assert (tmp_path / "new" / name).read_bytes() == (pipeline.model_dir / name).read_bytes()
     inspector = Inspector.load(tmp_path / "new")
     scores = [inspector.inspect(path).score for path in sorted(good_dir.iterdir())]

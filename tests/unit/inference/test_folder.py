@@ -66,7 +66,7 @@ def test_every_picture_gets_a_row_a_line_and_an_overlay(
         original = np.asarray(Image.open(pictures / row["path"]).convert("RGB"))
         assert (picture != original).any()
     wanted = [f"overlays/{path}.jpg" for path in scores]
-    assert names(tmp_path / "out") == sorted([*wanted, "predictions.csv", "predictions.jsonl"])
+    assert names(tmp_path / "out") == sorted([".ndpnet.json", *wanted, "predictions.csv", "predictions.jsonl"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]
 
 
@@ -75,7 +75,7 @@ def test_a_single_file(inspector: Inspector, pictures: Path, tmp_path: Path, sco
     assert result.num_good + result.num_defective == 1
     (row,) = read_csv(tmp_path / "out")
     assert (row["path"], float(row["score"])) == ("wall_p80_1.png", scores["hole/wall_p80_1.png"])
-    assert names(tmp_path / "out") == ["predictions.csv", "predictions.jsonl"]
+    assert names(tmp_path / "out") == [".ndpnet.json", "predictions.csv", "predictions.jsonl"]
 
 
 def test_unreadable_files_are_named_and_the_others_go_on(
@@ -101,7 +101,7 @@ def test_a_second_run_replaces_all_of_the_first(inspector: Inspector, pictures: 
     inspect_folder(inspector, pictures, tmp_path / "out")
     assert len(read_csv(tmp_path / "out")) == len(read_lines(tmp_path / "out")) == 6
     assert not (tmp_path / "out/overlays/good").exists()
-    assert len(names(tmp_path / "out")) == 8
+    assert len(names(tmp_path / "out")) == 9
 
 
 def test_results_among_the_pictures_are_not_inspected(inspector: Inspector, pictures: Path) -> None:

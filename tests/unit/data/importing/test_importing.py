@@ -21,6 +21,7 @@ from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.masks import read_mask
 from ndpnet.data.prepared import prepare
 from ndpnet.data.split import assign_split
+from ndpnet.files import LIST
 
 PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
 
@@ -50,6 +51,7 @@ def test_mvtec_comes_unchanged_from_a_folder_a_tar_and_a_zip(tmp_path: Path) -> 
         reports.append(run("mvtec", tmp_path / name, tmp_path / f"data/{number}"))
         imported = below(tmp_path / f"data/{number}")
         assert imported.pop("import.json")
+        assert imported.pop(LIST)
         assert imported == expected
     assert names_in(tmp_path / "data") == ["0", "1", "2"]
     assert reports[0]["counts"] == {"train": {"good": 6}, "test": {"good": 3, "cut": 3, "hole": 3}}
@@ -416,9 +418,10 @@ def test_an_import_may_take_its_own_output_again(tmp_path: Path) -> None:
     before = below(tmp_path / "data/wall 2")
     import_source("mvtec", tmp_path / "data/wall 2", tmp_path / "data/wall 2")
     after = below(tmp_path / "data/wall 2")
-    assert {**after, "import.json": b""} == {**before, "import.json": b""}
-    import_source("mvtec", source, source / "inside")
-    assert report_of(source / "inside")["counts"]["train"]["good"] == 6
+    assert {**after, "import.json": b"", LIST: b""} == {**before, "import.json": b"", LIST: b""}
+    for inner, out in ((source, source / "inside"), (source / "test", source)):
+        with pytest.raises(ValueError, match="lie in one another"):
+            import_source("mvtec", inner, out)
 
 
 def own_pictures(folder: Path, factor: int, *, num_good: int = 12) -> Path:
@@ -467,3 +470,17 @@ def test_a_name_that_a_shell_could_misread_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^the category's name 'a;touch x' has ';' \(rename it"):
         run("mvtec", source, tmp_path / "data/a;touch x")
     assert not (tmp_path / "data").exists()
+
+
+def test_what_was_added_to_an_import_is_not_lost_by_the_next_one(tmp_path: Path) -> None:
+    source, out = data_sets.mvtec(tmp_path / "wall"), tmp_path / "data/wall"
+    import_source("mvtec", source, out)
+    for name in ("roi.png", "train/good/later.png", "notes.txt"):
+        (out / name).write_bytes(b"mine")
+    before = below(out)
+    with pytest.raises(
+        ValueError, match=r"it has notes\.txt, roi\.png, train/good/later\.png, which ndpnet did not write"
+    ):
+        import_source("mvtec", source, out)
+    assert below(out) == before
+    assert names_in(tmp_path / "data") == ["wall"]
