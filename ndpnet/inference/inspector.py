@@ -110,7 +110,7 @@ class Inspector:
     @torch.inference_mode()
     @denormals_flushed()  # as in training: fast, and the same bits in whatever process
     def predict(self, image: np.ndarray, *, name: str = "the image") -> Prediction:
-        """Score and map at network resolution. image: what `fit` returns."""
+        """Score and map at network resolution. image: what `fit` returns. ValueError: they are no numbers."""
         if self.tiling is None:
             anomaly_map, rebuilt = self._predict_image(image)
         else:
@@ -120,6 +120,8 @@ class Inspector:
                 sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.fitted_roi)]
                 raise ValueError(f"{name} has {sizes[0]} pixels, the model's region of interest {sizes[1]}")
             anomaly_map[~self.fitted_roi] = 0
+        if not np.isfinite(anomaly_map).all():
+            raise ValueError(f"the model's answer to {name} is not a number everywhere: no verdict (is it damaged?)")
         return Prediction(float(anomaly_map.max()), anomaly_map, rebuilt)
 
     def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +144,9 @@ class Inspector:
         return self.judge(prediction, size=pixels.shape[:2])
 
     def judge(self, prediction: Prediction, *, size: tuple[int, int]) -> Verdict:
-        """Verdict of a prediction; `size`: the picture's own (height, width)."""
+        """Verdict of a prediction; `size`: the picture's own (height, width). ValueError: its score is no number."""
+        if not np.isfinite(prediction.score):
+            raise ValueError(f"the score is {prediction.score}: no verdict (is the model damaged?)")
         height, width = size
         roi = None if self.fitted_roi is None else _scale(self.fitted_roi, height, width)
         anomaly_map = _resize(prediction.anomaly_map, width, height)

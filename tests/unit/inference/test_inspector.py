@@ -17,6 +17,7 @@ from ndpnet.data.images import read_image
 from ndpnet.data.manifest import Manifest
 from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
+from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.package import MANIFEST, read_package, write_config
 
 
@@ -56,6 +57,29 @@ def test_a_raw_file_scores_bit_for_bit_as_in_the_evaluation(
         assert repr(verdict.threshold) == row["threshold"]
         assert verdict.is_defective == (row["verdict"] in ("found", "false alarm"))
     assert len({row["score"] for row in rows}) == 12
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_never_good(pipeline: Pipeline, scratch: np.ndarray, value: float) -> None:
+    with pytest.raises(ValueError, match=r"the threshold .* is no number to compare with"):
+        Inspector.load(pipeline.model_dir, threshold=value)
+    whole = Inspector.load(pipeline.model_dir)
+    size = (whole.image_size, whole.image_size)
+    with pytest.raises(ValueError, match=r"the score is -?(nan|inf): no verdict"):
+        whole.judge(Prediction(value, np.full(size, value, np.float32), None), size=size)
+
+    class Damaged:
+        """An engine whose answer is a number almost everywhere, as a damaged weight may have it."""
+
+        def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            maps, rebuilt = whole.engine.predict(images)
+            maps = maps.copy()
+            maps[:, 3, 5] = value
+            return maps, rebuilt
+
+    damaged = Inspector(Damaged(), image_size=whole.image_size, threshold=0.5)
+    with pytest.raises(ValueError, match=r"the model's answer to a picture is not a number everywhere: no verdict"):
+        damaged.inspect(np.repeat(scratch[:, :, None], 3, axis=2), name="a picture")
 
 
 def test_a_file_its_bytes_and_its_pixels_are_the_same(pipeline: Pipeline, inspector: Inspector) -> None:
