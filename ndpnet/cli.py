@@ -47,10 +47,11 @@ class OneLineErrors(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own: --help of a verb, Ctrl-C
             raise
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
-            raise click.ClickException(" ".join(str(error).split())) from error
+            text = str(error) if str(error) or not isinstance(error, MemoryError) else "not enough memory"
+            raise click.ClickException(" ".join(text.split())) from error
 
 
 def _adapters_verbs() -> dict[str, EntryPoint]:
@@ -245,9 +246,9 @@ def inspect(
     engine: str,
     precision: str | None,
 ) -> None:
-    """Inspect images of any size. Exit code 0: all good, 3: some defective, 1: an error or an unreadable file.
+    """Inspect images of any size. Exit code 0: all good, 3: some defective, 1: an error, or a file without a verdict.
 
-    A killed run of many pictures goes on where it was: the same command again.
+    A run that was killed, or that filled the disk, goes on where it was: the same command again.
     """
     from ndpnet.inference.folder import inspect_folder
     from ndpnet.inference.inspector import Inspector
@@ -256,7 +257,7 @@ def inspect(
     inspector = Inspector.load(model, **options)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
     click.echo(
-        f"{result.num_good} good, {result.num_defective} defective, {result.num_failed} unreadable "
+        f"{result.num_good} good, {result.num_defective} defective, {result.num_failed} not judged "
         f"(threshold {inspector.threshold:.4f}); results in {out}"
     )
     if result.num_failed:
@@ -267,3 +268,7 @@ def inspect(
 def _echo(metrics: dict[str, Any]) -> None:
     for name, value in metrics.items():
         click.echo(f"{name}: {value}")
+
+
+if __name__ == "__main__":
+    main(prog_name="ndpnet")

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ CHUNK_BYTES = 1 << 20
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
 LITTER = ("thumbs.db", "desktop.ini", ".ds_store")  # file managers leave them anywhere
 NUM_NAMES = 3  # of files, in an error
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # https://owasp.org/www-community/attacks/CSV_Injection
 
 
 def sha256_of(path: Path) -> str:
@@ -60,6 +61,20 @@ def _write_and_replace(partial: Path, path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first few of many names, for one line."""
+    more = f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else ""
+    return ", ".join(names[:NUM_NAMES]) + more
+
+
+def as_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for a CSV file: text that a spreadsheet would compute gets a ' before it, as =HYPERLINK(...) does."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_SIGNS) else value
+        for name, value in row.items()
+    }
 
 
 def check_apart(out_dir: Path, *inputs: Path) -> None:
@@ -129,11 +144,6 @@ def sizes_below(folder: Path) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
-def is_output(folder: Path) -> bool:
-    """Whether a folder is one that `atomic_folder` has listed."""
-    return (Path(folder) / LIST).is_file()
-
-
 def _check_content(out_dir: Path, marker: str, known: Mapping[str, int] | None) -> None:
     """ValueError: files that no earlier run wrote, or that somebody has changed since."""
     sizes = sizes_below(out_dir) if out_dir.exists() else {}
@@ -148,9 +158,8 @@ def _check_content(out_dir: Path, marker: str, known: Mapping[str, int] | None) 
         )
     others = [name for name, size in there.items() if name != LIST and listed.get(name) != size]
     if others:
-        more = f" and {len(others) - NUM_NAMES} more" if len(others) > NUM_NAMES else ""
         raise ValueError(
-            f"{refusal} it has {', '.join(others[:NUM_NAMES])}{more}, which ndpnet did not write there, or not so "
+            f"{refusal} it has {some_names(others)}, which ndpnet did not write there, or not so "
             "(move that elsewhere, or choose another folder)"
         )
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from ndpnet.batch.request import Request
 from ndpnet.batch.results import PLAN, Results, overlay_name
-from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.data.listing import READ_SUFFIXES, has_picture_name
 from ndpnet.files import hash_of
 from ndpnet.storage.bucket import Bucket, StoredObject
 from ndpnet.storage.s3 import parse_url
@@ -134,14 +134,14 @@ def _pictures(bucket: Bucket, source: Source, request: Request) -> Iterator[Stor
     for stored in [source.only] if source.only else bucket.list(source.key):
         num_objects += 1
         path = stored.key[len(source.key) :] if source.only is None else stored.key.rpartition("/")[2]
-        is_picture = path.lower().endswith(IMAGE_SUFFIXES) and not any(part[:1] == "." for part in path.split("/"))
+        is_picture = has_picture_name(path) and not any(part[:1] == "." for part in path.split("/"))
         if is_picture and not request.is_result(bucket.name, stored.key):
             num_pictures += 1
             yield stored
     if num_pictures == 0:
         url = bucket.url_of(source.key)
         what = "pictures" if num_objects else "object"
-        raise ValueError(f"no {what} under {url} (check bucket and prefix; known endings: {', '.join(IMAGE_SUFFIXES)})")
+        raise ValueError(f"no {what} under {url} (check bucket and prefix; known endings: {', '.join(READ_SUFFIXES)})")
 
 
 def _resolve(request: Request) -> PlannedModel:

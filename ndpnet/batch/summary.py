@@ -13,7 +13,7 @@ from typing import Any
 
 from ndpnet.batch.plan import Plan, load_plan
 from ndpnet.batch.results import PLAN, SUMMARY, TABLE, TIMING, Results, part_name
-from ndpnet.files import write_json
+from ndpnet.files import as_cells, write_json
 from ndpnet.inference.folder import COLUMNS, LINES
 from ndpnet.storage.fetches import fetch_objects
 
@@ -72,7 +72,7 @@ def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
         for line in _in_order(plan, parts):
             row = json.loads(line)
             lines.write(line)
-            writer.writerow(row)
+            writer.writerow(as_cells(row))
             counts[row["verdict"]] += 1
             if row["verdict"] == "error":
                 failed.append({"path": row["path"], "error": row["error"]})

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ndpnet.data.levels import Levels, table_of
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "DIB")
+UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damaged files of others could look like them
+MOVING = ("PNG", "WEBP", "GIF", "AVIF")  # formats of films as well as of pictures
 MAX_PIXELS = 400_000_000
 MIN_SIDE = 64
 # PIL keeps the high bytes of 16-bit colour; these raw modes make it read the low ones instead
@@ -87,6 +89,15 @@ def read_image(source: Path | bytes, *, name: str | None = None, bit_depth: int 
 def describe_image(source: Path | bytes, *, name: str | None = None) -> ImageFacts:
     """Decode a picture once for its facts; ValueError names the file."""
     return open_image(source, name=name).facts()
+
+
+def format_of(path: Path) -> str | None:
+    """The format of a file whose content begins as a picture does, whatever its name; None of another or unreadable."""
+    try:
+        with Image.open(path, formats=_formats("")) as image:
+            return image.format
+    except Exception:  # as in _opened
+        return None
 
 
 def num_pixels(source: Path | bytes, *, name: str) -> int:
@@ -211,8 +222,10 @@ def _name_of(source: Path | bytes, name: str | None) -> str:
 def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     # PIL's own limit is half of ours; ours is checked below, before any pixel is decoded
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # notes of any length are no damage
+    stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else Path(source), formats=FORMATS) as image:
+        with Image.open(stream, formats=_formats(name)) as image:
             yield image
     except MemoryError:
         raise
@@ -225,6 +238,8 @@ def _load_upright(source: Path | bytes, name: str, raw_modes: Mapping[str, str] 
     with _opened(source, name) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        if image.format in MOVING and getattr(image, "n_frames", 1) > 1:
+            raise _MovingError(f"it has {image.n_frames} frames")
         raw_mode = _raw_mode(image)
         if raw_mode in raw_modes:
             image.tile = [_with_raw_mode(tile, raw_modes[raw_mode]) for tile in image.tile]
@@ -243,7 +258,17 @@ def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
     return tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
 
 
+class _MovingError(Exception):
+    """A film, of which one frame would be judged."""
+
+
+def _formats(name: str) -> list[str]:
+    return [each for each in FORMATS if name.lower().endswith(UNSIGNED.get(each, ""))]
+
+
 def _reason(error: Exception, source: Path | bytes) -> str:
+    if isinstance(error, _MovingError):
+        return f"{error} (save each as a picture)"
     if isinstance(error, FileNotFoundError):
         return "no such file (check the path)"
     if isinstance(error, OSError) and error.errno:
@@ -261,7 +286,7 @@ def _unknown_kind(source: Path | bytes) -> str:
     with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
         if stream.read(4) in TIFF_STARTS:
             return "a damaged TIFF, or one whose samples are neither unsigned 8 nor 16 bits"
-    return f"not a picture in {', '.join(FORMATS)}"
+    return "not a picture in PNG, JPEG, TIFF or another known format"
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ndpnet.data.listing import IMAGE_SUFFIXES, Kind, kind_of, say_others
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import type_of
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 # no lossy formats: their noise around a mask's edge is not zero
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
@@ -86,13 +86,13 @@ def _list_folders(category_dir: Path, folder: str) -> list[str]:
 
 
 def _list_files(category_dir: Path, folder: str, suffixes: tuple[str, ...]) -> list[str]:
-    """Return the files with these suffixes by name; hidden ones (.DS_Store, ._x.png) are not data."""
-    names = []
-    for child in (category_dir / folder).iterdir():
-        if child.name.startswith("."):
-            continue
-        if child.is_dir():
+    """Return the files with these suffixes by name; others are named in the log. ValueError: one cannot be read."""
+    names, others = [], []
+    for child in sorted((category_dir / folder).iterdir()):
+        kind = kind_of(child)
+        if kind in (Kind.FOLDER, Kind.LINK):
             raise ValueError(f"folder {child} lies among the images (move its images up, or remove it)")
-        if child.suffix.lower() in suffixes:
-            names.append(child.name)
+        is_wanted = kind is Kind.PICTURE and child.suffix.lower() in suffixes
+        (names if is_wanted else others).append(child.name)
+    say_others(category_dir / folder / name for name in others)
     return [f"{folder}/{name}" for name in sorted(names)]

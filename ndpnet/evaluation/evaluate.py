@@ -21,7 +21,7 @@ from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.report import verdict_of, write_report
 from ndpnet.evaluation.streaming import PixelTally
 from ndpnet.evaluation.summary import format_table, headline_of, summarise
-from ndpnet.files import atomic_folder, write_json, write_text
+from ndpnet.files import as_cells, atomic_folder, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
 from ndpnet.training.history import history_of
@@ -230,7 +230,8 @@ def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> N
     for record, score, label, peak in zip(judged.records, judged.scores, judged.labels, peaks, strict=True):
         verdict = verdict_of(float(score), bool(label), threshold)
         overlap = "" if threshold is None or np.isnan(peak) else str(bool(peak > threshold)).lower()
-        writer.writerow([record.path, record.defect_type, record.group, repr(float(score)), shown, verdict, overlap])
+        about = as_cells({"path": record.path, "defect_type": record.defect_type, "group": record.group})
+        writer.writerow([*about.values(), repr(float(score)), shown, verdict, overlap])
     write_text(path, text.getvalue())
 
 

@@ -91,7 +91,8 @@ def _score_all(
     roi: np.ndarray | None,
 ) -> tuple[list[FileRecord], dict[str, list[float]]]:
     """Records of the good images, and their scores by the name of the inspector."""
-    root, paths = list_images(good_images)
+    root, found = list_images(good_images)
+    paths = found.checked()
     refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
     goods = _Goods(package, root)

@@ -1,13 +1,15 @@
 """Inspecting files and folders: predictions as CSV and JSON lines, overlays, unreadable files by name."""
 
 import csv
+import errno
 import json
 import logging
 import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet import __version__
-from ndpnet.data.images import read_image
-from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.data.images import num_pixels, read_image
+from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_others
 from ndpnet.data.names import without_own
-from ndpnet.files import atomic_folder, check_output, hash_of
+from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.inference.inspector import Inspector, Prediction, Verdict
 from ndpnet.inference.overlay import overlay, shrink, write_jpeg
@@ -26,10 +28,12 @@ from ndpnet.inference.overlay import overlay, shrink, write_jpeg
 logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
-MAX_OVERLAY_SIDE = 2048  # pixels, of a scan's overlay: one of 8000x8000 would take gigabytes to draw
+MAX_OVERLAY_SIDE = 2048  # pixels: one of 8000x8000 would take gigabytes to draw, and JPEG ends at 65500
+MAX_PIXELS = 40_000_000  # of all pictures that are held at once, unless one alone has more
 MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
 NUM_WRITERS = 2  # threads that judge, draw and compress
 ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 COLUMNS = ("path", "verdict", "score", "threshold", "num_regions", "width", "height", "error")
 
 
@@ -42,43 +46,46 @@ class FolderResult:
     num_failed: int
 
 
-def list_images(target: Path, *, besides: Path | None = None) -> tuple[Path, list[Path]]:
-    """The root and the images of a file or folder, without hidden ones and those under `besides`. ValueError: none."""
+def list_images(target: Path) -> tuple[Path, Listing]:
+    """The root and the pictures of a file or folder. ValueError: there is nothing that might be one."""
     target = Path(target)
     if target.is_file():
-        return target.parent, [target]
+        return target.parent, Listing([target])
     if not target.is_dir():
         raise ValueError(f"no file or folder {target} (check the path)")
-    paths = sorted(path for path in target.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(target).parts)]
-    if besides is not None:
-        paths = [path for path in paths if not path.resolve().is_relative_to(besides.resolve())]
-    paths, left_out = without_own(target, paths)
+    found = list_pictures(target)
+    judged, left_out = without_own(target, [*found.pictures, *found.problems])
     for folder, content in left_out.items():
         logger.warning("left out %s: it holds %s, no pictures to judge", folder, content)
-    if not paths:
-        raise ValueError(f"no images under {target} (known endings: {', '.join(IMAGE_SUFFIXES)})")
-    return target, paths
+    if not judged:
+        raise ValueError(f"no images under {target} (known endings: {', '.join(READ_SUFFIXES)})")
+    kept = set(judged)
+    pictures = [path for path in found.pictures if path in kept]
+    problems = {path: why for path, why in found.problems.items() if path in kept}
+    return target, replace(found, pictures=pictures, problems=problems)
 
 
 def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_overlays: bool = True) -> FolderResult:
     """Inspect a file or every image below a folder; write predictions.csv, predictions.jsonl, overlays/.
 
-    A file that cannot be read is logged by name and counted; the others go on. Earlier results are replaced, whole, at
-    the end, and are no input even if they lie under `target`. After a kill the same call goes on where it was.
+    What cannot be read or judged is a row with the error, logged and counted; the others go on. Earlier results are
+    replaced, whole, at the end. After a kill or a full disk the same call goes on where it was.
     """
     if inspector.threshold is None:
         raise ValueError("the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --threshold)")
-    check_output(out_dir, marker=LINES)
-    root, paths = list_images(target, besides=Path(out_dir))
+    check_apart(out_dir, target, *([inspector.package.folder] if inspector.package else []))
+    root, found = list_images(target)
+    say_others(found.others)
+    paths = sorted([*found.pictures, *found.problems])
     key = _task_key(inspector, root, paths, with_overlays)
     try:
         with atomic_folder(out_dir, marker=LINES, key=key) as folder:
             rows = _finished_rows(folder / LINES, [_name(path, root) for path in paths])
             if rows:
                 logger.info("going on after %d of %d pictures", len(rows), len(paths))
+            work = _Work(inspector, root, found.problems, folder / "overlays" if with_overlays else None)
             with (folder / LINES).open("a", **ANY_NAME) as lines:
-                for row in _inspect_all(inspector, root, paths[len(rows) :], folder if with_overlays else None):
+                for row in _inspect_all(work, paths[len(rows) :]):
                     rows.append(row)
                     lines.write(json.dumps(row, sort_keys=True) + "\n")
                     lines.flush()  # a row that was written is not computed again
@@ -93,11 +100,18 @@ def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays
     """Hash of all that the results are a function of; None of an inspector that no package names."""
     if inspector.package is None:
         return None
-    facts = [(path, path.stat()) for path in paths]
-    files = [[os.fsencode(path).hex(), about.st_size, about.st_mtime_ns] for path, about in facts]
+    files = [[os.fsencode(path).hex(), *_size_and_time(path)] for path in paths]
     roi = None if inspector.roi is None else [inspector.roi.shape, np.packbits(inspector.roi).tobytes().hex()]
     model = [inspector.package.config["files"], inspector.engine_name, inspector.threshold, roi, __version__]
     return hash_of([model, os.fsencode(root.resolve()).hex(), files, with_overlays])
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        about = path.stat()
+    except OSError:
+        return -1, -1
+    return about.st_size, about.st_mtime_ns
 
 
 def _finished_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
@@ -115,65 +129,125 @@ def _finished_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _inspect_all(
-    inspector: Inspector, root: Path, paths: list[Path], overlays_of: Path | None
-) -> Iterator[dict[str, Any]]:
-    """A row per image, in order, once its overlay is written. This thread predicts; others do all the rest."""
-    ahead = 1 if inspector.tiling is not None else MAX_AHEAD  # scans are large
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(NUM_WRITERS) as writers:
-        reads = deque(reader.submit(_read, inspector, path) for path in paths[:ahead])
-        rows: deque[Future[dict[str, Any]]] = deque()
-        for index, path in enumerate(tqdm(paths, "inspect", unit="image", disable=None)):
-            read = reads.popleft()
-            if index + ahead < len(paths):
-                reads.append(reader.submit(_read, inspector, paths[index + ahead]))
-            name = _name(path, root)
+@dataclass
+class _Work:
+    """What is the same for all pictures of a call."""
+
+    inspector: Inspector
+    root: Path
+    problems: dict[Path, str]
+    overlays_dir: Path | None
+
+    def size_of(self, path: Path) -> int:
+        """Pixels of a picture, by its header, which is read once; 0 of one that cannot be read."""
+        if path != self._sized[0]:
             try:
+                self._sized = (path, 0 if path in self.problems else num_pixels(path, name=str(path)))
+            except ValueError:
+                self._sized = (path, 0)
+        return self._sized[1]
+
+    def __post_init__(self) -> None:
+        self._sized: tuple[Path | None, int] = (None, 0)
+
+    def read(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The picture's pixels, and what the network takes."""
+        if path in self.problems:
+            raise ValueError(self.problems[path])
+        pixels = read_image(path, bit_depth=self.inspector.bit_depth)
+        return pixels, self.inspector.fit(pixels, name=str(path))
+
+    def judge(
+        self, path: Path, read: Future[tuple[np.ndarray, np.ndarray]], writers: ThreadPoolExecutor
+    ) -> Future[dict[str, Any]]:
+        """Predict, and have the rest done."""
+        try:
+            with _one_line(path):
                 pixels, fitted = read.result()
-                prediction = inspector.predict(fitted, name=str(path))
-                rows.append(writers.submit(_judged, inspector, name, pixels, prediction, overlays_of))
-            except ValueError as error:
-                logger.error("%s", error)
-                rows.append(writers.submit(dict, path=name, verdict="error", error=str(error)))
-            while len(rows) > ahead or (rows and rows[0].done()):
-                yield rows.popleft().result()
-        while rows:
-            yield rows.popleft().result()
+                prediction = self.inspector.predict(fitted, name=str(path))
+        except ValueError as error:
+            return writers.submit(self.failed, path, error)
+        return writers.submit(self.finish, path, pixels, prediction)
+
+    def finish(self, path: Path, pixels: np.ndarray, prediction: Prediction) -> dict[str, Any]:
+        """The row of a picture, its overlay being on disk."""
+        height, width = pixels.shape[:2]
+        try:
+            with _one_line(path):
+                verdict = self.inspector.judge(prediction, size=(height, width))
+                if self.overlays_dir is not None:
+                    target = self.overlays_dir / f"{_name(path, self.root)}{OVERLAY_SUFFIX}"
+                    write_jpeg(target, _draw(pixels, verdict))
+        except ValueError as error:
+            return self.failed(path, error)
+        return {"path": _name(path, self.root), "height": height, "width": width, **_as_row(verdict)}
+
+    def failed(self, path: Path, error: ValueError) -> dict[str, Any]:
+        """The row of a picture without a verdict."""
+        logger.error("%s", error)
+        return {"path": _name(path, self.root), "verdict": "error", "error": str(error)}
 
 
-def _read(inspector: Inspector, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The picture's pixels, and what the network takes."""
-    pixels = read_image(path, bit_depth=inspector.bit_depth)
-    return pixels, inspector.fit(pixels, name=str(path))
+def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """A row per image, in order, once its overlay is written. This thread predicts; others do all the rest.
+
+    Pictures wait, read or to be drawn, as far as the memory for MAX_PIXELS goes; a larger one is alone.
+    """
+    ahead = 1 if work.inspector.tiling is not None else MAX_AHEAD  # scans are large
+    todo, held = deque(paths), 0
+    reads: deque[tuple[Path, int, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+    rows: deque[tuple[int, Future[dict[str, Any]]]] = deque()
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(NUM_WRITERS) as writers,
+        tqdm(desc="inspect", unit="image", total=len(paths), disable=None) as bar,
+    ):
+        while todo or reads or rows:
+            while todo and len(reads) <= ahead and (held == 0 or held + work.size_of(todo[0]) <= MAX_PIXELS):
+                path = todo.popleft()
+                reads.append((path, work.size_of(path), reader.submit(work.read, path)))
+                held += reads[-1][1]
+            if reads:
+                path, size, read = reads.popleft()
+                rows.append((size, work.judge(path, read, writers)))
+                bar.update()
+            while rows and (not reads or len(rows) > ahead or rows[0][1].done()):
+                size, row = rows.popleft()
+                yield row.result()
+                held -= size
 
 
-def _judged(
-    inspector: Inspector, name: str, pixels: np.ndarray, prediction: Prediction, overlays_of: Path | None
-) -> dict[str, Any]:
-    """The row of a picture, its overlay being on disk."""
-    height, width = pixels.shape[:2]
-    verdict = inspector.judge(prediction, size=(height, width))
-    if overlays_of is not None:
-        drawn = _draw(pixels, verdict, is_scan=inspector.tiling is not None)
-        write_jpeg(overlays_of / "overlays" / f"{name}{OVERLAY_SUFFIX}", drawn)
-    return {"path": name, "height": height, "width": width, **_as_row(verdict)}
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what one picture can cause into a ValueError: too large for the memory, or no name for its overlay."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ValueError(f"not enough memory for {path} (cut it into smaller pictures)") from error
+    except RuntimeError as error:  # of torch
+        if "memory" not in str(error):
+            raise
+        raise ValueError(f"not enough memory for {path} (cut it into smaller pictures)") from error
+    except OSError as error:
+        if error.errno not in NAME_ERRORS:
+            raise
+        mend = "rename it, or pass --no-overlays"
+        raise ValueError(f"cannot write the overlay of {path}: {error.strerror} ({mend})") from error
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", **ANY_NAME) as table:
         writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(as_cells, rows))
 
 
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _draw(image: np.ndarray, verdict: Verdict, *, is_scan: bool) -> np.ndarray:
-    anomaly_map, roi = verdict.anomaly_map, verdict.roi
-    if is_scan:
-        image, anomaly_map, roi = shrink(image, anomaly_map, roi, max_side=MAX_OVERLAY_SIDE)
+def _draw(image: np.ndarray, verdict: Verdict) -> np.ndarray:
+    image, anomaly_map, roi = shrink(image, verdict.anomaly_map, verdict.roi, max_side=MAX_OVERLAY_SIDE)
     return overlay(image, anomaly_map, threshold=verdict.threshold, roi=roi)
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ndpnet.data.images import read_image
-from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.data.listing import list_pictures
 from ndpnet.files import atomic_folder, write_json
 from ndpnet.synthesis.augmentation import augmented
 from ndpnet.synthesis.cracks import crack_masks
@@ -107,7 +107,7 @@ def list_sources(sources: str) -> list[Path]:
     if not sources:
         return _library_photos()
     folder = Path(sources)
-    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    photos = list_pictures(folder).checked() if folder.is_dir() else []
     if not photos:
         raise ValueError(f'no images under synthesis.sources = {folder} (name a folder of natural pictures, or "")')
     return photos

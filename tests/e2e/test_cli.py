@@ -60,7 +60,7 @@ def test_the_exit_code_of_inspect_is_its_verdict(
     options = ("--model", pipeline.model_dir, "--out", tmp_path / "out")
     good = run("inspect", pictures, *options, "--threshold", 0.999)
     assert (good.exit_code, good.error_lines) == (0, [])
-    assert good.stdout.startswith("6 good, 0 defective, 0 unreadable (threshold 0.9990)")
+    assert good.stdout.startswith("6 good, 0 defective, 0 not judged (threshold 0.9990)")
     defective = run("inspect", pictures, *options, "--threshold", 0.0)
     assert (defective.exit_code, defective.error_lines) == (3, [])
     assert defective.stdout.startswith("0 good, 6 defective, 0 unreadable")

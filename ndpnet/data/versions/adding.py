@@ -1,6 +1,7 @@
 """A batch of new pictures joins a category: checked, without duplicates, pinned, with a report of what changed."""
 
 import fcntl
+import json
 import os
 import shutil
 import unicodedata
@@ -11,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ndpnet.config import load_params
 from ndpnet.data.images import ImageFacts, describe_image
 from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
+from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import type_of
+from ndpnet.data.split import group_of
 from ndpnet.data.versions.batch import NUM_THREADS, NewPicture, md5_of, read_batch
 from ndpnet.data.versions.changes import Changes, write_changes
 from ndpnet.data.versions.version import compare, is_picture
@@ -70,6 +74,7 @@ def add_batch(
             before = _check_start(folder, f"{category}/", batch)
             files = folder.listing().files
             placements, num_duplicates = plan(files, _describe(data_dir, files, category), batch, category, place)
+            _check_groups(data_dir / category, placements)
             _copy_all(placements, staging_dir)
         for placement in placements:
             _move_into_place(staging_dir, data_dir, placement)
@@ -152,6 +157,19 @@ def _check_masks(files: Files, batch: list[NewPicture], category: str, place: st
         raise ValueError(f"the defective pictures of {category} have masks, these have none (pass --masks FOLDER)")
     if is_given and not has_masks and any(files[path] not in of_batch for path in defective):
         raise ValueError(f"the defective pictures of {category} have no masks (draw theirs too, or leave --masks out)")
+
+
+def _check_groups(category_dir: Path, placements: list[Placement]) -> None:
+    """Refuse a name that `prepare` would refuse later: the pattern by which the category was imported finds no group.
+
+    Demo data names none: it is prepared with that of the parameters.
+    """
+    if not (category_dir / IMPORTED).is_file():
+        return
+    about = json.loads((category_dir / IMPORTED).read_text(encoding="utf-8"))
+    pattern = about["group_pattern"] if "group_pattern" in about else load_params().data.group_pattern
+    for placement in placements:
+        group_of(placement.target, pattern or "")
 
 
 def _check_leakage(known: dict[bytes, list[str]], batch: list[NewPicture], below: str) -> None:

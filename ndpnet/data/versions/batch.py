@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.images import MIN_SIDE, ImageFacts, open_image
-from ndpnet.data.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES
+from ndpnet.data.layouts import MASK_SUFFIXES
+from ndpnet.data.listing import READ_SUFFIXES, list_pictures, say_others
 from ndpnet.data.masks import read_mask
 from ndpnet.data.versions.changes import Look, measure
-from ndpnet.data.versions.version import is_picture
 
 NUM_THREADS = 4
 NUM_NAMES = 5  # of files, in an error
@@ -34,15 +34,15 @@ def read_batch(root: Path, masks: Path | None, source: str) -> list[NewPicture]:
     """Decode every picture below a folder, and its mask. ValueError lists those that cannot be read."""
     root = root.resolve()
     masks_dir = _masks_dir(root, masks)
-    paths = [path for path in sorted(root.rglob("*")) if path.is_file() and is_picture(path.name)]
-    paths = [path for path in paths if masks_dir is None or masks_dir not in path.parents]
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    if not paths:
-        raise ValueError(f"no pictures in {source} (known endings: {', '.join(IMAGE_SUFFIXES)})")
+    found = list_pictures(root)
+    say_others(found.others)
+    paths = [path for path in found.pictures if masks_dir is None or masks_dir not in path.parents]
+    if not paths and not found.problems:
+        raise ValueError(f"no pictures in {source} (known endings: {', '.join(READ_SUFFIXES)})")
     found_masks = _find_masks(masks_dir) if masks_dir else {}
     with ThreadPoolExecutor(min(NUM_THREADS, os.cpu_count() or 1)) as pool:
         read = list(pool.map(lambda path: _read(root, path, found_masks if masks_dir else None), paths))
-    problems = [each for each in read if isinstance(each, str)]
+    problems = [*found.problems.values(), *(each for each in read if isinstance(each, str))]
     if not problems:
         used = {picture.mask_path for picture in read}
         problems = [f"mask {path} has no picture" for path in found_masks.values() if path not in used]

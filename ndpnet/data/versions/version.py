@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ndpnet.data.layouts import IMAGE_SUFFIXES
+from ndpnet.data.listing import has_picture_name
 from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.storage.pins import PinnedFolder
 
@@ -184,7 +184,7 @@ def count_pictures(paths: Iterable[str]) -> dict[str, dict[str, int]]:
 
 def is_picture(name: str) -> bool:
     """Whether the reader of the layout takes a file of this name for a picture."""
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return has_picture_name(name)
 
 
 def _check_with_dvc(data_dir: Path, category: str, folder: PinnedFolder) -> None:

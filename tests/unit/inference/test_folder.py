@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -104,12 +105,69 @@ def test_a_second_run_replaces_all_of_the_first(inspector: Inspector, pictures: 
     assert len(names(tmp_path / "out")) == 9
 
 
-def test_results_among_the_pictures_are_not_inspected(inspector: Inspector, pictures: Path) -> None:
-    for _ in range(2):
-        assert inspect_folder(inspector, pictures, pictures / "verdicts") == FolderResult(8, 4, 0)
+def test_results_among_the_pictures_are_not_inspected(
+    inspector: Inspector, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for out in (pictures / "verdicts", tmp_path):
+        with pytest.raises(ValueError, match=r"the output .* and the input .*/pictures lie in one another"):
+            inspect_folder(inspector, pictures, out)
     with pytest.raises(ValueError, match="will not replace folder"):
         inspect_folder(inspector, pictures, pictures)
     assert (pictures / "good/wall_p90_0.png").exists()
+    inspect_folder(inspector, pictures, tmp_path / "out")
+    (tmp_path / "out").rename(pictures / "verdicts")
+    caplog.set_level("INFO")
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0)
+    assert f"no pictures, left out: 1 ({pictures}/verdicts)" in caplog.messages
+
+
+def test_one_picture_costs_itself_alone(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    line_scan = rng.integers(0, 256, (64, 70_000), dtype=np.uint8)  # longer than a JPEG can be
+    Image.fromarray(line_scan).save(pictures / "line scan.png")
+    shutil.copy(pictures / "good/wall_p90_0.png", pictures / f"{'n' * 250}.png")  # no room for its overlay's name
+    shutil.copy(pictures / "good/wall_p90_0.png", pictures / "x.png")
+    (pictures / "x.png.jpg").mkdir()  # the overlay of x.png has this name
+    shutil.copy(pictures / "good/wall_p90_0.png", pictures / "x.png.jpg/y.png")
+    shutil.copy(pictures / "good/wall_p90_0.png", pictures / "=1+1\n.png")
+    result = inspect_folder(inspector, pictures, tmp_path / "out")
+    assert result.num_failed == 2
+    rows = {row["path"]: row for row in read_lines(tmp_path / "out")}
+    failed = {path: row["error"].rpartition(": ")[2] for path, row in rows.items() if row["verdict"] == "error"}
+    assert list(failed) == [f"{'n' * 250}.png", "x.png.jpg/y.png"] or list(failed) == [f"{'n' * 250}.png", "x.png"]
+    assert all(error.endswith("(rename it, or pass --no-overlays)") for error in failed.values())
+    assert rows["line scan.png"]["width"] == 70_000
+    assert Image.open(tmp_path / "out/overlays/line scan.png.jpg").width == 2000
+    assert len(rows) == 17
+    assert "'=1+1\n.png" in [row["path"] for row in read_csv(tmp_path / "out")]  # no formula for a spreadsheet
+
+
+def test_what_may_be_a_picture_and_was_not_judged_is_a_row(
+    inspector: Inspector, pictures: Path, tmp_path: Path
+) -> None:
+    whole = Image.open(pictures / "good/wall_p90_0.png")
+    for name in ("a.gif", "a.jfif", "a.jp2", "a.pgm", "a.tga", "a.avif", "a.dib"):
+        whole.save(pictures / name, format="JPEG" if name == "a.jfif" else "BMP" if name == "a.dib" else None)
+    (pictures / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (pictures / "gone.png").symlink_to("nowhere.png")
+    (pictures / "elsewhere").symlink_to(tmp_path)
+    (pictures / "latest").symlink_to("good")  # its pictures are judged where they are
+    shutil.copy(pictures / "good/wall_p90_0.png", pictures / "DSC0001")
+    whole.save(pictures / "film.gif", save_all=True, append_images=[whole.rotate(180)])
+    os.mkfifo(pictures / "pipe.png")
+    result = inspect_folder(inspector, pictures, tmp_path / "out")
+    failed = {row["path"]: row["error"] for row in read_lines(tmp_path / "out") if row["verdict"] == "error"}
+    for path, reason in {
+        "DSC0001": "its content is a PNG picture, its name is not (rename it)",
+        "elsewhere": "is a link to a folder, not followed (give that folder itself)",
+        "film.gif": "it has 2 frames (save each as a picture)",
+        "gone.png": "the link leads nowhere (remove it)",
+        "phone.heic": "not a picture in PNG, ",
+        "pipe.png": "no plain file (remove it)",
+    }.items():
+        assert reason in failed.pop(path)
+    assert not failed
+    assert (result.num_good + result.num_defective, result.num_failed) == (12 + 7, 6)
 
 
 def test_hidden_files_are_no_pictures(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:

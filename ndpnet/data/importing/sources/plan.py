@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.layouts import IMAGE_SUFFIXES, MASK_SUFFIXES
+from ndpnet.data.layouts import MASK_SUFFIXES
+from ndpnet.data.listing import Kind, kind_of
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import plain
 
@@ -66,18 +67,21 @@ class Reader:
             inner = join(path, entry.name)
             if entry.name.casefold() in skip:
                 continue
-            if entry.is_dir():
-                if not is_deep:
-                    raise ValueError(f"folder {self.root / inner} lies among the pictures (move its pictures up)")
+            kind = kind_of(self.root / inner)
+            if kind in (Kind.FOLDER, Kind.LINK) and not is_deep:
+                raise ValueError(f"folder {self.root / inner} lies among the pictures (move its pictures up)")
+            if kind is Kind.LINK:
+                raise ValueError(f"{self.root / inner} is a link to a folder, not followed (put that folder there)")
+            if kind is Kind.FOLDER:
                 yield from self.pictures(inner, is_deep=True)
-            elif entry.is_file() and entry.name.lower().endswith(IMAGE_SUFFIXES):
+            elif kind is Kind.PICTURE:
                 yield inner
             else:
                 self.ignored.append(inner)
 
     def has_pictures(self, path: str) -> bool:
         """Whether a picture lies directly in a folder."""
-        return any(entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file() for entry in self._entries(path))
+        return any(kind_of(self.root / join(path, entry.name)) is Kind.PICTURE for entry in self._entries(path))
 
     def masks(self, path: str, *, ending: str = "_mask", skip: tuple[str, ...] = ()) -> dict[str, str]:
         """Return a folder's masks by the stem of their pictures; ValueError for a lossy or a second one."""

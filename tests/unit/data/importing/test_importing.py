@@ -203,10 +203,10 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(reading, "MAX_PIXELS", 300 * 300 - 1)
     report = run("mvtec", source, tmp_path / "out")
     assert {entry["file"]: entry["reason"] for entry in report["rejected"]} == {
-        "test/cut/001.png": "not a picture in PNG, JPEG, BMP, TIFF, WEBP (replace or remove it)",
+        "test/cut/001.png": "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)",
         "train/good/000.png": "truncated image (replace or remove it)",
         "train/good/huge.png": "more than 0 megapixels (cut it into smaller pictures)",
-        "train/good/note.png": "not a picture in PNG, JPEG, BMP, TIFF, WEBP (replace or remove it)",
+        "train/good/note.png": "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)",
         "train/good/tiny.png": "90x63 pixels, a side below 64",
     }
     assert report["near_empty"] == ["train/good/flat.png"]

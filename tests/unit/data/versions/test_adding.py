@@ -59,6 +59,17 @@ def refuse(repository: Repository, source: Path, message: str, **options: object
     assert not [path.name for path in repository.folder.iterdir() if "adding" in path.name]
 
 
+def test_a_name_without_a_group_is_refused_before_it_is_added(
+    repository: Repository, wall: Path, tmp_path: Path
+) -> None:
+    (wall / "import.json").write_text('{"group_pattern": "_(p[0-9]+)$"}')
+    repository.pin()
+    refuse(
+        repository, write_batch(tmp_path / "bad", ["x_p1.png", "y.png"]), r"finds no group in wall/train/good/y\.png"
+    )
+    assert add(repository, write_batch(tmp_path / "good", ["x_p1.png"])).num_added == 1
+
+
 def test_new_pictures_are_added_and_pinned(repository: Repository, wall: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["b.png", "a.PNG", "day 2/ä.jpg"])
     (batch / "readme.txt").write_text("x")

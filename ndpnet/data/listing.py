@@ -1,0 +1,123 @@
+"""Which files of a folder are pictures: one answer for all that read folders, and nothing is left out in silence."""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from ndpnet.files import LIST, LITTER, some_names
+
+READ_SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".tga"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm", ".avif"),
+)
+# listed as well: each is then named as one that cannot be read
+UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+    *(".psd", ".exr", ".hdr", ".pfm", ".dcm", ".fits", ".pcx"),
+)
+IMAGE_SUFFIXES = (*READ_SUFFIXES, *UNREAD_SUFFIXES)
+IMPORTED = "import.json"  # the marker of an output that holds pictures to work on
+
+logger = logging.getLogger(__name__)
+
+
+class Kind(Enum):
+    """What lies at a path; LINK: a link to a folder."""
+
+    PICTURE, FOLDER, LINK, OTHER = range(4)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies below a folder.
+
+    problems: what may be or hold pictures and cannot be read, and why; others: no pictures, hidden files, own results.
+    """
+
+    pictures: list[Path] = field(default_factory=list)
+    problems: dict[Path, str] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
+
+    def checked(self) -> list[Path]:
+        """The pictures, the others being named in the log. ValueError: some may be pictures, and cannot be read."""
+        say_others(self.others)
+        if self.problems:
+            more = f"; and {len(self.problems) - 1} more" if len(self.problems) > 1 else ""
+            raise ValueError(f"{next(iter(self.problems.values()))}{more}")
+        return self.pictures
+
+
+def list_pictures(root: Path) -> Listing:
+    """All pictures below a folder, by path. Links to folders are not followed: they may lead in circles."""
+    found, folders, links, seen = Listing(), [Path(root)], [], set()
+    while folders:
+        folder = folders.pop()
+        seen.add(folder.resolve())
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            found.problems[folder] = f"cannot read folder {folder}: {error.strerror} (check its permissions)"
+            continue
+        for path in entries:
+            try:
+                kind = kind_of(path)
+            except ValueError as error:
+                found.problems[path] = str(error)
+                continue
+            {Kind.PICTURE: found.pictures, Kind.FOLDER: folders, Kind.LINK: links, Kind.OTHER: found.others}[
+                kind
+            ].append(path)
+    for path in links:
+        if path.resolve() in seen:
+            found.others.append(path)  # its pictures are listed where they are
+        else:
+            found.problems[path] = f"{path} is a link to a folder, not followed (give that folder itself)"
+    return Listing(sorted(found.pictures), dict(sorted(found.problems.items())), sorted(found.others))
+
+
+def kind_of(path: Path) -> Kind:
+    """What lies at a path. ValueError: it may be a picture, and cannot be read as one."""
+    if path.name.startswith(".") or path.name.lower() in (*LITTER, "__macosx"):
+        return Kind.OTHER
+    try:
+        if path.is_dir():
+            return Kind.LINK if path.is_symlink() else Kind.OTHER if is_result(path) else Kind.FOLDER
+        if path.is_file():
+            return Kind.PICTURE if has_picture_name(path.name) else _without_ending(path)
+        is_there = path.exists()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror} (check the file and its permissions)") from error
+    if not has_picture_name(path.name):
+        return Kind.OTHER
+    raise ValueError(f"cannot read {path}: {'no plain file' if is_there else 'the link leads nowhere'} (remove it)")
+
+
+def has_picture_name(name: str) -> bool:
+    """Whether a file of this name is taken for a picture."""
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder is an output of this project with other pictures than those to work on, as overlays."""
+    try:
+        return json.loads((folder / LIST).read_text(encoding="utf-8"))["marker"] != IMPORTED
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def say_others(paths: Iterable[Path]) -> None:
+    """Name what is no picture, in the log."""
+    if names := [path.as_posix() for path in paths]:
+        logger.info("no pictures, left out: %d (%s)", len(names), some_names(names))
+
+
+def _without_ending(path: Path) -> Kind:
+    from ndpnet.data.images import format_of  # slow to import, and rarely needed
+
+    found = format_of(path)
+    if found is None:
+        return Kind.OTHER
+    raise ValueError(f"cannot tell what {path} is: its content is a {found} picture, its name is not (rename it)")
