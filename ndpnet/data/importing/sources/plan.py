@@ -1,5 +1,6 @@
 """What a layout's reader gives: the pictures of a category, and how to look into folders."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from ndpnet.data.layouts import MASK_SUFFIXES
 from ndpnet.data.listing import Kind, kind_of
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import plain
+
+logger = logging.getLogger(__name__)
 
 LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
 ROI = "roi.png"
@@ -67,7 +70,7 @@ class Reader:
             inner = join(path, entry.name)
             if entry.name.casefold() in skip:
                 continue
-            kind = kind_of(self.root / inner)
+            kind = self._kind(inner)
             if kind in (Kind.FOLDER, Kind.LINK) and not is_deep:
                 raise ValueError(f"folder {self.root / inner} lies among the pictures (move its pictures up)")
             if kind is Kind.LINK:
@@ -81,7 +84,7 @@ class Reader:
 
     def has_pictures(self, path: str) -> bool:
         """Whether a picture lies directly in a folder."""
-        return any(kind_of(self.root / join(path, entry.name)) is Kind.PICTURE for entry in self._entries(path))
+        return any(self._kind(join(path, entry.name)) is Kind.PICTURE for entry in self._entries(path))
 
     def masks(self, path: str, *, ending: str = "_mask", skip: tuple[str, ...] = ()) -> dict[str, str]:
         """Return a folder's masks by the stem of their pictures; ValueError for a lossy or a second one."""
@@ -99,6 +102,13 @@ class Reader:
         """Return the path of a file if it is there."""
         inner = join(path, name)
         return inner if (self.root / inner).is_file() else None
+
+    def _kind(self, path: str) -> Kind:
+        try:
+            return kind_of(self.root / path)
+        except ValueError as error:
+            logger.warning("%s", error)
+            return Kind.OTHER  # the report names it among the ignored
 
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         try:
