@@ -63,12 +63,12 @@ def test_the_exit_code_of_inspect_is_its_verdict(
     assert good.stdout.startswith("6 good, 0 defective, 0 not judged (threshold 0.9990)")
     defective = run("inspect", pictures, *options, "--threshold", 0.0)
     assert (defective.exit_code, defective.error_lines) == (3, [])
-    assert defective.stdout.startswith("0 good, 6 defective, 0 unreadable")
+    assert defective.stdout.startswith("0 good, 6 defective, 0 not judged")
     (pictures / "broken.png").write_bytes(b"not a picture")
     for threshold, counts in ((0.999, "6 good, 0 defective, 1"), (0.0, "0 good, 6 defective, 1")):
         failed = run("inspect", pictures, *options, "--threshold", threshold)
         assert failed.exit_code == 1
-        assert failed.stdout.startswith(f"{counts} unreadable")
+        assert failed.stdout.startswith(f"{counts} not judged")
         assert "broken.png" in failed.stderr
         assert "Traceback" not in failed.stderr
     one_file = run("inspect", pictures / "wall_p90_0.png", *options, "--no-overlays")
@@ -133,4 +133,4 @@ def test_the_command_line_of_a_fresh_interpreter(pipeline: Pipeline, tmp_path: P
         timeout=120,
     )
     assert finished.returncode == 3, finished.stderr
-    assert finished.stdout.startswith("0 good, 12 defective, 0 unreadable")
+    assert finished.stdout.startswith("0 good, 12 defective, 0 not judged")
