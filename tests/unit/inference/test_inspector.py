@@ -138,7 +138,7 @@ def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: 
     assert not without.mask.any()
     assert without.regions == ()
     just_below = float(np.nextafter(without.score, 0))
-    map_values = larger.predict(np.asarray(Image.fromarray(image).resize((network_size,) * 2))).anomaly_map
+    map_values = larger.predict(larger.fit(image)).anomaly_map
     for threshold in (0.0, level_between(map_values, 0.3), level_between(map_values, 0.01), just_below):
         verdict = with_threshold(larger, threshold).inspect(image)
         assert verdict.is_defective
