@@ -15,6 +15,7 @@ from processes import TIME_LIMIT, kill_when, paths_below, run_cli, start_cli
 from servers import S3Server
 
 from ndpnet.data.prepared import PreparedData, prepare
+from ndpnet.files import LIST
 
 PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
 
@@ -222,7 +223,7 @@ def test_from_s3_even_when_killed(tmp_path: Path, s3: S3Server) -> None:
     process = start_on_s3(s3, import_it, tmp_path / "log")
 
     def num_downloaded() -> int:
-        return sum(num_pictures(path / "download") for path in tmp_path.glob("data/.wall.*.partial"))
+        return sum(num_pictures(path / "download") for path in tmp_path.glob("data/.wall.*.fetching"))
 
     deadline = time.monotonic() + TIME_LIMIT
     while process.poll() is None and num_downloaded() < 20:
@@ -234,7 +235,7 @@ def test_from_s3_even_when_killed(tmp_path: Path, s3: S3Server) -> None:
     assert 20 <= kept < 150
     assert not (tmp_path / "data/wall").exists()
     # deleted in the bucket between the two attempts: no part of what is imported
-    downloaded = next(tmp_path.glob("data/.wall.*.partial/download"))
+    downloaded = next(tmp_path.glob("data/.wall.*.fetching/download"))
     gone = min(path.relative_to(downloaded).as_posix() for path in downloaded.glob("train/good/*.png"))
     s3.client().delete_object(Bucket=bucket, Key=f"sets/wall ü/{gone}")
     (tmp_path / "wall" / gone).unlink()
@@ -244,6 +245,7 @@ def test_from_s3_even_when_killed(tmp_path: Path, s3: S3Server) -> None:
     del expected["license.txt"]
     imported = below(tmp_path / "data/wall")
     assert json.loads(imported.pop("import.json"))["source"] == "wall ü"
+    assert imported.pop(LIST)
     assert imported == expected
 
 
@@ -259,7 +261,7 @@ def test_an_archive_on_s3_stays_downloaded_until_it_is_imported(tmp_path: Path, 
     assert not (staging / "unpacked").exists()
     assert start_on_s3(s3, import_it, tmp_path / "log").wait(TIME_LIMIT) == 0, (tmp_path / "log").read_text()
     assert names_in(tmp_path / "data") == ["wall"]
-    assert len(below(tmp_path / "data/wall")) == 22
+    assert len(below(tmp_path / "data/wall")) == 23  # with the report and the list of files
     missing = ["import", "mvtec", f"s3://{bucket}/nothing", "--out", tmp_path / "no/wall"]
     assert start_on_s3(s3, missing, tmp_path / "log").wait(TIME_LIMIT) == 1
     assert "Error: " in (tmp_path / "log").read_text()
