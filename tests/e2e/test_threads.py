@@ -1,0 +1,52 @@
+"""The bits of a model and of its figures do not depend on how many threads or cores the machine offers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from samples import Pipeline
+
+from ndpnet import steps
+
+pytestmark = pytest.mark.slow
+
+
+def run(arguments: list[object], *, num_threads: int, cores: set[int]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": str(num_threads), "NDPNET_TRACKING": "off"}
+    command = [sys.executable, "-m", "ndpnet", *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("num_threads", [2, 4])
+def test_training_and_evaluation(pipeline: Pipeline, tmp_path: Path, num_threads: int) -> None:
+    given = {"num_threads": num_threads, "cores": os.sched_getaffinity(0)}
+    common = ["--params", pipeline.params_path]
+    phase1, model = tmp_path / "phase1", tmp_path / "model"
+    work = ["--work-dir", tmp_path / "work", *common]
+    run(["train-phase1", *pipeline.inputs, "--out", phase1, *work], **given)
+    run(["train-phase2", *pipeline.inputs, "--phase1", phase1, "--out", model, *work], **given)
+    for name in ("weights.safetensors", "config.json"):
+        assert (model / name).read_bytes() == (pipeline.model_dir / name).read_bytes(), name
+    evaluation = ["evaluate", "--prepared", pipeline.prepared_dir, "--model", model, *common]
+    run([*evaluation, "--out", tmp_path / "here"], **given)
+    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "there", pipeline.params)
+    for name in ("metrics.json", "predictions.csv"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
+
+
+def test_one_core_alone(pipeline: Pipeline, tmp_path: Path) -> None:
+    core = {min(os.sched_getaffinity(0))}
+    arguments = ["train-phase1", *pipeline.inputs, "--out", tmp_path / "phase1", "--work-dir", tmp_path / "work"]
+    run([*arguments, "--params", pipeline.params_path], num_threads=2, cores=core)
+    expected = pipeline.phase1_dir / "weights.safetensors"
+    assert (tmp_path / "phase1" / "weights.safetensors").read_bytes() == expected.read_bytes()
