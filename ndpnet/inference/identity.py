@@ -2,9 +2,27 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from ndpnet.files import hash_of
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.lineage import folder_hash
+
+SEAL = "record_hash"
+
+
+def sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with a hash over all of it: a threshold is no number to be changed by hand."""
+    record = {name: value for name, value in record.items() if name != SEAL}
+    return record | {SEAL: hash_of(record)}
+
+
+def check_seal(path: Path, record: dict[str, Any]) -> None:
+    """Refuse a record that is not as it was written. ValueError in one line."""
+    if record != sealed(record):
+        raise ValueError(
+            f"{path} was changed after it was written (copy the package again; `ndpnet calibrate` sets a threshold)"
+        )
 
 
 def package_files(folder: Path) -> tuple[str, ...]:

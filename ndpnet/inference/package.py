@@ -18,6 +18,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import hash_of, sha256_of, write_json
+from ndpnet.inference.identity import check_seal, sealed
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
 from ndpnet.model import NDPNet
 from ndpnet.model.network import has_filters
@@ -116,7 +117,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Finish a package: `config` plus format version and the hashes of the files beside it."""
     names = (*HASHED_FILES, ROI) if (folder / ROI).exists() else HASHED_FILES
     files = {name: sha256_of(folder / name) for name in names}
-    write_json(folder / CONFIG, config | {"format_version": FORMAT_VERSION, "files": files})
+    write_json(folder / CONFIG, sealed(config | {"format_version": FORMAT_VERSION, "files": files}))
 
 
 def read_package(folder: Path) -> ModelPackage:
@@ -136,6 +137,7 @@ def read_package(folder: Path) -> ModelPackage:
             f"(retrain, or install the ndpnet that wrote it)"
         )
     _check_entries(path, config)
+    check_seal(path, config)
     for name, expected in config["files"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing (copy the package again)")

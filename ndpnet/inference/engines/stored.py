@@ -11,6 +11,7 @@ from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.inference.engines import ENGINES, ENGINES_DIR, PRECISIONS, engine_name
 from ndpnet.inference.engines.engine import Engine, GraphEngine
 from ndpnet.inference.engines.runtimes import GRAPH_FILES, open_graph
+from ndpnet.inference.identity import check_seal, sealed
 from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
 
 ENGINE, PARITY = "engine.json", "parity.json"
@@ -69,7 +70,7 @@ def write_engine(
     files = {name: sha256_of(folder / name) for name in (*GRAPH_FILES[engine], PARITY)}
     record = {"engine": engine, "precision": precision, "float_type": float_type, "made_from": made_from(package)}
     record |= {"versions": versions, "threshold": threshold, "files": files}
-    write_json(folder / ENGINE, record | {"format_version": FORMAT_VERSION})
+    write_json(folder / ENGINE, sealed(record | {"format_version": FORMAT_VERSION}))
 
 
 def largest_difference(package: ModelPackage) -> float | None:
@@ -90,7 +91,8 @@ def largest_difference(package: ModelPackage) -> float | None:
 
 def replace_threshold(folder: Path, threshold: dict[str, Any]) -> None:
     """Give an engine's folder another threshold record."""
-    write_json(folder / ENGINE, json.loads((folder / ENGINE).read_text(encoding="utf-8")) | {"threshold": threshold})
+    record = json.loads((folder / ENGINE).read_text(encoding="utf-8"))
+    write_json(folder / ENGINE, sealed(record | {"threshold": threshold}))
 
 
 def read_engine(package: ModelPackage, engine: str, precision: str | None = None) -> StoredEngine:
@@ -107,6 +109,7 @@ def read_engine(package: ModelPackage, engine: str, precision: str | None = None
     missing = [name for name in ENTRIES if name not in record]
     if missing or sorted(record["files"]) != sorted((*GRAPH_FILES[engine], PARITY)):
         raise ValueError(f"{path} is damaged: it lacks {missing[0] if missing else 'files'} (export the model again)")
+    check_seal(path, record)
     if record["made_from"] != made_from(package):
         raise ValueError(f"{folder} was exported from another model (export this one)")
     for name, expected in record["files"].items():

@@ -56,6 +56,7 @@ def test_a_new_package_differs_in_threshold_and_calibration_pictures_alone(
     assert before.pop("threshold") != record
     assert after["files"].pop("manifest.json") != before["files"].pop("manifest.json")
     assert after.pop("lineage") == before.pop("lineage") | {"is_data_pinned": False}
+    assert after.pop("record_hash") != before.pop("record_hash")
     assert after == before
     names = sorted(path.name for path in pipeline.model_dir.iterdir())
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names

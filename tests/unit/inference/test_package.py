@@ -176,3 +176,10 @@ def test_a_region_of_interest_is_checked_like_any_file(copy_dir: Path) -> None:
     (copy_dir / "roi.png").unlink()
     with pytest.raises(ValueError, match=r"model/roi\.png is missing"):
         read_package(copy_dir)
+
+
+def test_a_threshold_that_was_changed_by_hand_is_refused(copy_dir: Path) -> None:
+    edit_config(copy_dir, lambda config: config["threshold"].update(value=0.9))
+    message = r"config\.json was changed after it was written \(copy the package again; `ndpnet calibrate` sets a thres"
+    with pytest.raises(ValueError, match=message):
+        read_package(copy_dir)

@@ -20,7 +20,7 @@ from ndpnet.inference.engines.export import export
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.parity import bounds_of, excesses
 from ndpnet.inference.engines.stored import made_from
-from ndpnet.inference.identity import model_hash, package_hash
+from ndpnet.inference.identity import model_hash, package_hash, sealed
 from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
 from ndpnet.model import NDPNet
 from ndpnet.model.segmentation import filter_map
@@ -170,7 +170,7 @@ def test_an_engine_beyond_the_bounds_is_not_written(copy_dir: Path, pipeline: Pi
     write_config(copy_dir, json.loads((copy_dir / CONFIG).read_text()))
     record_path = copy_dir / "engines/onnx-fp32/engine.json"
     record = json.loads(record_path.read_text()) | {"made_from": made_from(read_package(copy_dir))}
-    record_path.write_text(json.dumps(record))
+    record_path.write_text(json.dumps(sealed(record)))
     inputs = {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
     message = r"^the engine openvino-fp32 is not written: .*map difference 0\.0\d+ above 0\.0001; score difference 0\.0"
     with pytest.raises(ValueError, match=message) as caught:

@@ -19,7 +19,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.bench import bench, format_table
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.engines.stored import largest_difference
-from ndpnet.inference.identity import package_files, package_hash
+from ndpnet.inference.identity import package_files, package_hash, sealed
 from ndpnet.inference.package import read_package
 
 
@@ -59,7 +59,7 @@ def test_the_largest_difference_is_in_scores_or_in_aurocs(copy_dir: Path, pipeli
         record_path = path.with_name("engine.json")
         record = json.loads(record_path.read_text())
         record |= {"precision": name.split("-")[1], "files": record["files"] | {"parity.json": sha256_of(path)}}
-        record_path.write_text(json.dumps(record))
+        record_path.write_text(json.dumps(sealed(record)))
 
     assert largest_difference(read_package(pipeline.model_dir)) is None
     write("onnx-fp32", 3e-3, 0.5)
@@ -92,7 +92,8 @@ def test_a_damaged_record_is_one_line(copy_dir: Path) -> None:
         json.dumps(record | {"format_version": 7}): r"has format 7, this ndpnet reads 2 \(export the model again\)$",
         json.dumps({**record, "files": {}}): r"engine\.json is damaged: it lacks files",
         json.dumps({name: value for name, value in record.items() if name != "threshold"}): r"it lacks threshold",
-        json.dumps(record | {"made_from": "0" * 64}): r"was exported from another model \(export this one\)$",
+        json.dumps(record | {"threshold": None}): r"engine\.json was changed after it was written",
+        json.dumps(sealed(record | {"made_from": "0" * 64})): r"was exported from another model \(export this one\)$",
     }
     for text, message in refused.items():
         path.write_text(text)
