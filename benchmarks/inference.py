@@ -1,6 +1,7 @@
 """One image through every engine: milliseconds, share of the machine's peak, ratio to eager PyTorch.
 
-    python benchmarks/inference.py [--width 64] [--map line_gap] [--size 256] [--rounds 7] [--only openvino-bf16 ...]
+    python benchmarks/inference.py [--profile line | --width 64 [--map line_gap]] [--size 256] [--rounds 7]
+                                   [--only openvino-bf16 ...]
                                    [--peers efficient_ad ...]
 
 One thread, one image at a time, all engines in one process and in turn, so what else the machine does meets all alike.
@@ -29,6 +30,7 @@ import torch
 from skimage.data import brick
 from torch.utils.flop_counter import FlopCounterMode
 
+from ndpnet.config import load_params
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.quantise import kept_in_floating_point
@@ -40,9 +42,11 @@ from ndpnet.inference.engines.runtimes import (
     load_module,
     open_graph,
 )
+from ndpnet.inference.package import make_network as make_network_of
 from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
+from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
 PEER_TIMES = ("processor_seconds_per_image", "seconds_per_image")
@@ -58,7 +62,8 @@ Run = Callable[[np.ndarray], object]
 def main() -> None:
     """Build every engine, time them in turn, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=64, help="base width; 16 is that of the profile line")
+    parser.add_argument("--profile", help="the network of a profile, as line, instead of the paper's at a width")
+    parser.add_argument("--width", type=int, default=64, help="base width of the paper's network")
     parser.add_argument("--map", default="msdsm", choices=["msdsm", "pixel_gap", "line_gap"], help="model.anomaly_map")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
@@ -81,9 +86,15 @@ def pictures(side: int) -> list[np.ndarray]:
     return [texture[top : top + side, left : left + side].copy() for top, left in corners]
 
 
-def make_network(arguments: argparse.Namespace, reference: np.ndarray) -> NDPNet:
-    """An untrained network of the paper's hidden channels at its width, else of the profile line's."""
+def make_network(arguments: argparse.Namespace, reference: np.ndarray) -> NDPNet | PretrainedNDPNet:
+    """An untrained network: a profile's, or the paper's at a width."""
     torch.manual_seed(0)
+    if arguments.profile:
+        network = make_network_of(load_params(profile=arguments.profile).model).eval().requires_grad_(False)
+        for bank in getattr(network, "banks", ()):
+            torch.nn.init.normal_(bank.patches)
+        network.set_reference(to_unit(torch.from_numpy(reference[None])))
+        return network.to(memory_format=torch.channels_last)
     channels = 64 if arguments.width >= 64 else 16
     network = NDPNet(base_width=arguments.width, ffm_channels=channels, anomaly_map=arguments.map)
     network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -140,7 +151,8 @@ def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.nda
         peaks = {precision: max(peak, product_rate(precision)) for precision, peak in peaks.items()}
         for name in arguments.peers if round_number else ():
             peers[name].append(time_peer(name, arguments.size))
-    network = f"base width {arguments.width}, {arguments.map}, {arguments.size} px, {giga_macs:.1f} GMAC"
+    kind = f"profile {arguments.profile}" if arguments.profile else f"base width {arguments.width}, {arguments.map}"
+    network = f"{kind}, {arguments.size} px, {giga_macs:.1f} GMAC"
     print(f"{network}, one thread; medians (min to max)")
     print("peak of matrix products: " + ", ".join(f"{name} {peak:.0f} GMAC/s" for name, peak in peaks.items()))
     print(f"{'engine':14} {'ms of the processor':>28} {'ms passed':>28} {'of eager':>9} {'of peak':>8}")
