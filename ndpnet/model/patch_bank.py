@@ -21,6 +21,11 @@ class PatchBank(nn.Module):
 
         groups: (B,), in training: a picture is not repaired by patches of its own group, which it would find again.
         """
+        # fp32: in half precision many patches are equally near
+        with torch.autocast(feats.device.type, enabled=False):
+            return self._repair(feats.float(), groups)
+
+    def _repair(self, feats: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
         B, C, H, W = feats.shape
         queries = feats.permute(0, 2, 3, 1).reshape(B, H * W, C)
         queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=2)  # (B, h*w, C + 1)

@@ -52,9 +52,8 @@ class PretrainedNDPNet(nn.Module):
         return at_stride_8(list(features), self.encoder.strides)
 
     repairable = levels
-    has_repair = (
-        False  # that is checked: a patch of another place is no nearer to what was here, on a surface of chance
-    )
+    # that is checked: a patch of another place is no nearer to what was here, on a surface of chance
+    has_repair = False
 
     def rebuild(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Phase 1's reconstruction: the decoder on untouched features. -> (B, 3, H, W)."""
@@ -123,10 +122,10 @@ class PretrainedNDPNet(nn.Module):
     def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
-        found = []
+        found, device = [], self.logit_scale.device
         for image, groups in pictures:
-            features = self.encoder(image)
-            found.append((features, self.repair(features, groups)))
+            features = self.encoder(image.to(device))
+            found.append((features, self.repair(features, None if groups is None else groups.to(device))))
         self.level_spreads.fill_(1)
         for level in range(NUM_LEVELS):
             maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in found]
