@@ -149,9 +149,10 @@ def _check_content(out_dir: Path, marker: str, known: Mapping[str, int] | None) 
     sizes = sizes_below(out_dir) if out_dir.exists() else {}
     there = {name: size for name, size in sizes.items() if Path(name).name.lower() not in LITTER}
     refusal = f"will not replace folder {out_dir}:"
-    if there and marker not in there:
+    listed = _read_list(out_dir, marker) if known is None else known
+    # with a list the marker may be gone: DVC removes a stage's outputs before it runs, and knows of no list
+    if there and marker not in there and (known is not None or listed is None):
         raise ValueError(f"{refusal} it has other content and no {marker} (choose a new or empty one)")
-    listed = _read_list(out_dir) if known is None else known
     if there and listed is None:
         raise ValueError(
             f"{refusal} it has no {LIST}, which says what was written there (if an earlier version wrote it, remove it)"
@@ -164,9 +165,11 @@ def _check_content(out_dir: Path, marker: str, known: Mapping[str, int] | None) 
         )
 
 
-def _read_list(out_dir: Path) -> dict[str, int] | None:
+def _read_list(out_dir: Path, marker: str) -> dict[str, int] | None:
+    """What was written there, if it was an output with this marker."""
     try:
-        return dict(json.loads((out_dir / LIST).read_text(encoding="utf-8"))["files"])
+        record = json.loads((out_dir / LIST).read_text(encoding="utf-8"))
+        return dict(record["files"]) if record["marker"] == marker else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -23,7 +23,16 @@ TINY: dict[str, Any] = {
         "calibration_fraction": 0.2,
         "validation_fraction": 0.1,
     },
-    "synthesis": {"num_sources": 16, "num_masks": 64, "patch_size": SIZE},
+    "synthesis": {
+        "num_sources": 16,
+        "num_masks": 64,
+        "patch_size": SIZE,
+        "line_share": 0.5,
+        "crack_share": 0.0,
+        "plain_share": 0.5,
+        "surface_share": 0.0,
+        "beta_max": 0.8,
+    },
     "model": {"encoder": "own", "anomaly_map": "msdsm", "base_width": 4, "ffm_channels": 4, "num_references": 1},
     "losses": {"perceptual_weights": "none"},
     "train": {

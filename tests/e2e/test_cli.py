@@ -73,7 +73,7 @@ def test_the_exit_code_of_inspect_is_its_verdict(
         assert "Traceback" not in failed.stderr
     one_file = run("inspect", pictures / "wall_p90_0.png", *options, "--no-overlays")
     assert one_file.exit_code in (0, 3)
-    assert paths_below(tmp_path / "out") == ["predictions.csv", "predictions.jsonl"]
+    assert paths_below(tmp_path / "out") == [".ndpnet.json", "predictions.csv", "predictions.jsonl"]
 
 
 def test_calibrate_prints_the_promise(run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 from processes import paths_below, run_cli
 from samples import CATEGORY, Pipeline
 
+from ndpnet.inference.identity import sealed
+
 
 class Scene:
     """A folder in which something is wrong."""
@@ -63,7 +65,7 @@ class Scene:
     def edit_config(self, **changes: object) -> None:
         """Change entries of the copied package's config."""
         path = self.model_dir / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        path.write_text(json.dumps(sealed(json.loads(path.read_text()) | changes)))
 
 
 def no_category(scene: Scene) -> list[object]:

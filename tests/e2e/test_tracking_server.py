@@ -159,7 +159,7 @@ def test_evaluate_brings_its_files_to_the_store_by_way_of_the_server(
     assert finished.exit_code == 0, finished.stderr
     assert finished.error_lines == []
     run = run_of(0, "evaluate")
-    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if path.is_file())
     assert [name for name, _ in run["artifacts"]] == names
     client = connect()
     for name in names:

@@ -23,7 +23,7 @@ from samples import CATEGORY, Pipeline
 from ndpnet import steps
 from ndpnet.cli import main
 from ndpnet.inference import Inspector
-from ndpnet.inference.identity import model_hash, package_files, package_hash
+from ndpnet.inference.identity import model_hash, package_files, package_hash, sealed
 from ndpnet.inference.package import read_package, write_config
 from ndpnet.tracking import models, upload, versions
 from ndpnet.tracking.client import connect, experiment_id
@@ -283,7 +283,8 @@ def test_changed_files_in_the_store_are_refused_at_load_and_mended_by_registerin
         mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     # an attacker who also mends the package's own hashes
     config = stored_files(store)[f"{PACKAGE_PATH}/config.json"]
-    config.write_text(config.read_text().replace(upload_hash(pipeline.model_dir), models.sha256_of(weights)))
+    mended = config.read_text().replace(upload_hash(pipeline.model_dir), models.sha256_of(weights))
+    config.write_text(json.dumps(sealed(json.loads(mended))))
     read_package(weights.parent)
     with pytest.raises(ValueError, match="is refused"):
         models.download_package(NAME, 1, tmp_path / "got")
@@ -482,7 +483,8 @@ def test_an_odd_category_registers_and_loads(
     ):
         shutil.copytree(source, target)
         content = json.loads((target / name).read_text())
-        (target / name).write_text(json.dumps(content | {"category": category}))
+        changed = content | {"category": category}
+        (target / name).write_text(json.dumps(sealed(changed) if name == "config.json" else changed))
     record = models.register(model_dir, folder, identity={})
     assert record["tags"]["ndpnet.category"] == category
     assert models.register(model_dir, folder, identity={}) == record

@@ -48,7 +48,7 @@ def test_counts_and_sizes(tmp_path: Path, photo_dir: Path) -> None:
     assert bank.patch_size == 64
     assert (bank.masks.shape, bank.masks.dtype) == ((40, 64, 8), np.uint8)
     assert (bank.sources.shape, bank.sources.dtype) == ((7, 64, 64, 3), np.uint8)
-    assert sorted(path.name for path in (tmp_path / "bank").iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in (tmp_path / "bank").iterdir()) == [".ndpnet.json", *sorted(FILES)]
 
 
 def test_no_mask_is_empty_and_areas_are_plausible(tmp_path: Path, photo_dir: Path) -> None:

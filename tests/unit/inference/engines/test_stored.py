@@ -18,6 +18,7 @@ from ndpnet.files import sha256_of
 from ndpnet.inference import Inspector
 from ndpnet.inference.bench import bench, format_table
 from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.engines.parity import bounds_of
 from ndpnet.inference.engines.stored import largest_difference
 from ndpnet.inference.identity import package_files, package_hash, sealed
 from ndpnet.inference.package import read_package
@@ -55,6 +56,7 @@ def test_the_largest_difference_is_in_scores_or_in_aurocs(copy_dir: Path, pipeli
         parity = json.loads(path.read_text())
         parity["validation"]["largest_score_difference"] = score
         parity["validation"]["pixel_auroc"]["difference"] = -auroc
+        parity["bounds"] = bounds_of(name.split("-")[1], has_bank=False)
         path.write_text(json.dumps(parity))
         record_path = path.with_name("engine.json")
         record = json.loads(record_path.read_text())
