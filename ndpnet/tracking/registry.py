@@ -76,7 +76,7 @@ class Registry:
         """Put the alias `challenger` on a version."""
         with in_one_line():
             if self.aliases().get(CHALLENGER) != version:
-                self.client.set_registered_model_alias(self.name, CHALLENGER, str(version))
+                self._set_alias(CHALLENGER, version)
 
     def keep_evidence(self, version: int, files: Mapping[str, str], tags: Mapping[str, str], description: str) -> str:
         """Upload what was found of a version to a run of its own, and mark the version with it. -> the run's id"""
@@ -231,11 +231,20 @@ class Registry:
             self.client.delete_registered_model_alias(self.name, CHALLENGER)
         return is_off
 
+    def _set_alias(self, alias: str, version: int) -> None:
+        """Put an alias on a version. Of two processes that insert it at once MLflow fails one: then it is there."""
+        try:
+            self.client.set_registered_model_alias(self.name, alias, str(version))
+        except MlflowException as error:
+            if "unique" not in str(error).lower():
+                raise
+            self.client.set_registered_model_alias(self.name, alias, str(version))
+
     def _set_champion(self, timeline: Timeline) -> bool:
         """Set the alias. -> False if the version was deleted, and so was every champion before it."""
         text = f"the champion of {self.name}, version {timeline.champion}, was deleted"
         try:
-            self.client.set_registered_model_alias(self.name, CHAMPION, str(timeline.champion))
+            self._set_alias(CHAMPION, timeline.champion)
             return True
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
