@@ -25,9 +25,7 @@ class Backbone(nn.Module):
         self.network = _folded(_create(name))
         self.channels: list[int] = self.network.feature_info.channels()
         strides = self.network.feature_info.reduction()
-        self.patch_side = (
-            strides[-1] if strides[-1] < 16 else 16
-        )  # of a ViT, whose patches may divide no multiple of 16
+        self.patch_side = min(strides[-1], 16)  # of a ViT, whose patches may divide no multiple of 16
         self.strides: list[int] = [stride if stride < self.patch_side else 16 for stride in strides]
         config = self.network.pretrained_cfg
         for kind in ("mean", "std"):

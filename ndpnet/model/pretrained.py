@@ -41,9 +41,6 @@ class PretrainedNDPNet(nn.Module):
         self.register_buffer("good_maximum", torch.tensor(1.0))
         self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)  # in training alone
 
-    def freeze_encoder(self) -> None:
-        """It is frozen from the start."""
-
     def set_reference(self, reference: torch.Tensor) -> None:
         """Nothing: the bank is in the weights. reference: (R, 3, H, W), a good picture to show."""
 
@@ -59,15 +56,10 @@ class PretrainedNDPNet(nn.Module):
         """Phase 1's reconstruction: the decoder on untouched features. -> (B, 3, H, W)."""
         return self.decoder(self.levels(features))
 
-    def forward(
-        self,
-        image: torch.Tensor,
-        features: Sequence[torch.Tensor] | None = None,
-        groups: torch.Tensor | None = None,
-    ) -> NetworkOutput:
-        """All of one pass. image: (B, 3, H, W), sides multiples of 64; `groups` (B,): as of `PatchBank`."""
+    def forward(self, image: torch.Tensor, features: Sequence[torch.Tensor] | None = None) -> NetworkOutput:
+        """All of one pass. image: (B, 3, H, W), sides multiples of 64; `features`: its encoding, if known."""
         features = self.encoder(image) if features is None else features
-        repaired = self.repair(features, groups)
+        repaired = self.repair(features)
         return NetworkOutput(repaired, self.decoder(repaired), [self.logit(features, repaired)])
 
     def repair(self, features: Sequence[torch.Tensor], groups: torch.Tensor | None = None) -> list[torch.Tensor]:
