@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 
 import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
 
 from ndpnet.files import sha256_of, write_text
 
@@ -87,6 +89,7 @@ class Worktree:
         if not marker.exists():
             (self.folder / "dvc.lock").unlink(missing_ok=True)
             write_text(marker, "")
+        _drop_cut_lock(self.folder / "dvc.lock")
         if self._run([*_dvc(), "repro", "--no-run-cache", target]):
             raise ValueError(f"the pipeline of commit {self.commit} failed in {self.folder} (see above)")
 
@@ -240,6 +243,17 @@ def _output(command: list[str], folder: Path, environment: Mapping[str, str] | N
     except subprocess.SubprocessError as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise ValueError(f"`{' '.join(command[:3])}` failed in {folder}: {said[-1] if said else error}") from error
+
+
+def _drop_cut_lock(path: Path) -> None:
+    """Remove the dvc.lock that a DVC killed while it wrote it has left: it would not be read, and nothing be run."""
+    if not path.exists():
+        return
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, Invalid):
+        logger.warning("%s was cut off by a kill: the pipeline is run from its start", path)
+        path.unlink()
 
 
 def _end_with_parent() -> None:
