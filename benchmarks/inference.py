@@ -112,7 +112,7 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
     """The other engines that are asked for, loaded."""
     openvino = load_module("openvino")
     path = folder / ONNX_GRAPH
-    write_onnx(make_network(arguments, images[0]), path, image_size=arguments.size, has_filters=True)
+    write_onnx(make_network(arguments, images[0]), path, image_size=arguments.size, has_filters=True, score_pixels=200)
     runs = {}
     for name in arguments.only:
         engine, precision = name.split("-")

@@ -110,6 +110,7 @@ class ModelConfig(Section):
     reference: Literal["first", "medoid"]
     num_references: Positive
     anomaly_map: Literal["msdsm", "pixel_gap", "line_gap", "segmentation", "distance", "fused"]
+    score_pixels: Positive
     line_length: Annotated[int, Field(ge=3, le=63)]
 
     @model_validator(mode="after")

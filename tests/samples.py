@@ -33,7 +33,14 @@ TINY: dict[str, Any] = {
         "surface_share": 0.0,
         "beta_max": 0.8,
     },
-    "model": {"encoder": "own", "anomaly_map": "msdsm", "base_width": 4, "ffm_channels": 4, "num_references": 1},
+    "model": {
+        "encoder": "own",
+        "anomaly_map": "msdsm",
+        "score_pixels": 1,
+        "base_width": 4,
+        "ffm_channels": 4,
+        "num_references": 1,
+    },
     "losses": {"perceptual_weights": "none"},
     "train": {
         "batch_size": 4,

@@ -49,6 +49,14 @@ def inside(mask: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
     return mask if roi is None else mask & roi
 
 
+def image_score(anomaly_map: np.ndarray, num_pixels: int) -> float:
+    """Mean of the highest `num_pixels` of a map (H, W), of all if it has fewer; 1: its maximum."""
+    values = anomaly_map.ravel()
+    count = min(num_pixels, values.size)
+    # in order: the sum must not depend on how they lay
+    return float(np.sort(np.partition(values, -count)[-count:]).mean(dtype=np.float64))
+
+
 def peaks_inside(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> np.ndarray:
     """Highest value of each map inside its mask, NaN where that is empty. maps, masks: (N, H, W) -> (N,)."""
     defects = [inside(mask, roi) for mask in masks]

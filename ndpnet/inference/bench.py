@@ -69,7 +69,7 @@ def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> Eng
     started = time.perf_counter()
     inspector = Inspector.load(model, engine=engine, precision=precision)
     load_seconds = time.perf_counter() - started
-    bare = Inspector(inspector.engine, image_size=inspector.image_size, threshold=None, tiling=inspector.tiling)
+    bare = inspector.bare()
     image = inspector.package.references()[0]
     for _ in range(NUM_WARM):
         bare.predict(image)

@@ -11,6 +11,7 @@ from PIL import Image
 from ndpnet.data.images import fit_image, read_image, scale_plane
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import Tiling, scale_scan, scaled_size
+from ndpnet.evaluation.metrics import image_score
 from ndpnet.inference.engines import engine_name
 from ndpnet.inference.engines.engine import Engine, TorchEngine
 from ndpnet.inference.engines.stored import read_engine
@@ -58,10 +59,12 @@ class Inspector:
         threshold: float | None,
         tiling: Tiling | None = None,
         roi: np.ndarray | None = None,
+        score_pixels: int = 1,
     ) -> None:
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"the threshold {threshold} is no number to compare with (give one from 0 to 1)")
         self.engine, self.image_size, self.threshold = engine, image_size, threshold
+        self.score_pixels = score_pixels
         self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, image_size, tiling)
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own, of a loaded package
@@ -94,10 +97,16 @@ class Inspector:
             threshold=threshold,
             tiling=package.tiling,
             roi=package.roi() if roi is None else roi,
+            score_pixels=package.score_pixels,
         )
         inspector.package, inspector.threshold_record, inspector.engine_name = package, record, name
         inspector.bit_depth = package.manifest().bit_depth
         return inspector
+
+    def bare(self) -> "Inspector":
+        """The same engine without threshold and region of interest."""
+        sizes = {"image_size": self.image_size, "tiling": self.tiling, "score_pixels": self.score_pixels}
+        return Inspector(self.engine, threshold=None, **sizes)
 
     def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
         """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3) -> uint8 (S, S, 3), or the scaled scan."""
@@ -122,7 +131,7 @@ class Inspector:
             anomaly_map[~self.fitted_roi] = 0
         if not np.isfinite(anomaly_map).all():
             raise ValueError(f"the model's answer to {name} is not a number everywhere: no verdict (is it damaged?)")
-        return Prediction(float(anomaly_map.max()), anomaly_map, rebuilt)
+        return Prediction(image_score(anomaly_map, self.score_pixels), anomaly_map, rebuilt)
 
     def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # always alone: the bits of a convolution may depend on the batch it is part of
@@ -156,14 +165,15 @@ class Inspector:
         if self.threshold is None:
             empty = np.zeros((height, width), dtype=bool)
             return Verdict(prediction.score, None, None, mask=empty, regions=(), **verdict)
-        # at network resolution and in double precision, as the score: a defective image always has a region
-        above = prediction.anomaly_map > np.float64(self.threshold)
+        is_defective = prediction.score > self.threshold
+        # at network resolution and in double precision, as the score: defective images have a region, no others
+        above = (prediction.anomaly_map > np.float64(self.threshold)) & is_defective
         if self.fitted_roi is not None:
             above &= self.fitted_roi  # whatever the threshold
         return Verdict(
             score=prediction.score,
             threshold=self.threshold,
-            is_defective=prediction.score > self.threshold,
+            is_defective=is_defective,
             mask=_scale(above, height, width),
             regions=find_regions(above, prediction.anomaly_map, size=(height, width)),
             **verdict,

@@ -25,10 +25,11 @@ from ndpnet.model.network import has_filters
 from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
+NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
 ENTRIES = ("category", "files", "lineage", "params", "references", "threshold")
 
 
@@ -53,6 +54,11 @@ class ModelPackage:
     def image_size(self) -> int:
         """Side of the network's input in pixels."""
         return self.config["params"]["data"]["image_size"]
+
+    @property
+    def score_pixels(self) -> int:
+        """How many of a map's highest pixels a score is the mean of."""
+        return self.config["params"]["model"]["score_pixels"]
 
     @property
     def tiling(self) -> Tiling | None:
@@ -98,7 +104,7 @@ def make_network(model: ModelConfig) -> NDPNet | PretrainedNDPNet:
     """An untrained network of the given shape: the paper's own, or one behind a backbone of timm."""
     if model.encoder != "own":
         return PretrainedNDPNet(**model.model_dump(include=set(OF_PRETRAINED)))
-    return NDPNet(**model.model_dump(exclude={"reference", "num_references", "encoder_weights", *OF_PRETRAINED[:3]}))
+    return NDPNet(**model.model_dump(exclude={*NOT_OF_OWN, *OF_PRETRAINED[:3]}))
 
 
 def write_weights(network: NDPNet, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:

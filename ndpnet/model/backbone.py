@@ -44,6 +44,11 @@ class Backbone(nn.Module):
             for level, feats in enumerate(levels)
         ]
 
+    def directions(self, feats: torch.Tensor) -> torch.Tensor:
+        """The coarsest level's features as unit vectors, before they were standardised. (..., C) -> (..., C)."""
+        last = NUM_LEVELS - 1
+        return F.normalize(feats * getattr(self, f"spread{last}") + getattr(self, f"mean{last}"), dim=-1)
+
     @torch.no_grad()
     def fit(self, batches: list[torch.Tensor]) -> None:
         """Take each channel's mean and standard deviation from good pictures. batches: (B, 3, H, W) in [0, 1] each."""

@@ -1,9 +1,12 @@
 """Reference attention over many good pictures: RBFRM (Eq. 3-5) with K = 1, at the sharp end of its softmax."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 NO_GROUP = -1
+Seen = Callable[[torch.Tensor], torch.Tensor]
 BLOCK = 64  # patches whose largest product is looked for at once
 FAR = 1e9  # finite: infinity times one plus something else is no number
 
@@ -16,33 +19,38 @@ class PatchBank(nn.Module):
         self.register_buffer("patches", torch.zeros(num_patches, num_channels))
         self.register_buffer("groups", torch.full((num_patches,), NO_GROUP))  # of the pictures they are from
 
-    def forward(self, feats: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, feats: torch.Tensor, groups: torch.Tensor | None = None, *, seen: Seen | None = None
+    ) -> torch.Tensor:
         """Repaired features. feats: (B, C, h, w) -> (B, C, h, w).
 
         groups: (B,), in training: a picture is not repaired by patches of its own group, which it would find again.
+        seen: (..., C) -> (..., C), as what patches are compared; without it as they are.
         """
         # fp32: in half precision many patches are equally near
         with torch.autocast(feats.device.type, enabled=False):
-            return self._repair(feats.float(), groups)
+            return self._repair(feats.float(), groups, seen or torch.nn.Identity())
 
-    def _repair(self, feats: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+    def _repair(self, feats: torch.Tensor, groups: torch.Tensor | None, seen: Seen) -> torch.Tensor:
         B, C, H, W = feats.shape
-        queries = feats.permute(0, 2, 3, 1).reshape(B, H * W, C)
+        queries, keys = seen(feats.permute(0, 2, 3, 1).reshape(B, H * W, C)), seen(self.patches)
         queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=2)  # (B, h*w, C + 1)
-        penalty = 0.5 * self.patches.square().sum(dim=1)  # (R,): nearest is where q.p - p.p/2 is largest
+        penalty = 0.5 * keys.square().sum(dim=1)  # (R,): nearest is where q.p - p.p/2 is largest
         if groups is None:
-            nearest = largest(queries @ self._keys(penalty))  # (B, h*w)
+            nearest = largest(queries @ _with_penalty(keys, penalty))  # (B, h*w)
         else:  # picture by picture: the products of a whole batch would not fit into a cache
             pairs = zip(queries, groups, strict=True)
-            nearest = torch.stack([largest(own @ self._keys(self._without(group, penalty))) for own, group in pairs])
+            products = (own @ _with_penalty(keys, self._without(group, penalty)) for own, group in pairs)
+            nearest = torch.stack([largest(each) for each in products])
         return self.patches[nearest].reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, h*w, C) -> (B, C, h, w)
-
-    def _keys(self, penalty: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.patches, -penalty[:, None]], dim=1).T  # (C + 1, R)
 
     def _without(self, group: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
         is_own = self.groups == group
         return penalty if is_own.all() else penalty.masked_fill(is_own, FAR)
+
+
+def _with_penalty(keys: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    return torch.cat([keys, -penalty[:, None]], dim=1).T  # (C + 1, R)
 
 
 def largest(scores: torch.Tensor) -> torch.Tensor:

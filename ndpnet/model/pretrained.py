@@ -15,7 +15,7 @@ from ndpnet.model.patch_bank import PatchBank, surprise
 
 MAP_STRIDE = 4  # of the map before it is enlarged
 SMOOTHING = 5  # pixels of the map that are averaged, along each side
-DISTANCE_WEIGHT = 0.5  # of the distance beside the segmentation
+DISTANCE_WEIGHT = 0.25  # of either distance beside the segmentation
 DECODER_CHANNELS = (64, 32, 16)
 SMALLEST_SPREAD = 1e-6
 
@@ -34,10 +34,11 @@ class PretrainedNDPNet(nn.Module):
         self.banks = nn.ModuleList(PatchBank(num_channels=width, num_patches=bank_size) for width in channels)
         self.decoder = SurfaceDecoder(channels, self.encoder.strides)
         self.segmentation = JointSegmentation(channels, head_channels)
-        # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of the distances
+        # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of both distances
         self.register_buffer("logit_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("level_spreads", torch.ones(NUM_LEVELS))
         self.register_buffer("distance_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("angle_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("good_maximum", torch.tensor(1.0))
         self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)  # in training alone
 
@@ -63,8 +64,13 @@ class PretrainedNDPNet(nn.Module):
         return NetworkOutput(repaired, self.decoder(repaired), [self.logit(features, repaired)])
 
     def repair(self, features: Sequence[torch.Tensor], groups: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """What the bank has in the place of each level (Eq. 3-5). `groups` (B,): as of `PatchBank`. -> as `levels`."""
-        return [bank(feats, groups) for bank, feats in zip(self.banks, self.levels(features), strict=True)]
+        """What the bank has in the place of each level (Eq. 3-5). `groups` (B,): as of `PatchBank`. -> as `levels`.
+
+        Of the coarsest the patch with the largest cosine (Eq. 4), of the others the nearest one.
+        """
+        seen = [None, None, self.encoder.directions]
+        every = zip(self.banks, self.levels(features), seen, strict=True)
+        return [bank(feats, groups, seen=how) for bank, feats, how in every]
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Anomaly map in (0, 1) and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
@@ -89,10 +95,11 @@ class PretrainedNDPNet(nn.Module):
         """The map in spreads of good pictures, enlarged and smoothed. -> (B, 1, H, W)."""
         total: torch.Tensor | float = 0.0
         if self.anomaly_map != "distance":
-            total = total + (self.logit(features, repaired) - self.logit_scale[0]) / self.logit_scale[1]
+            # however sure the segmentation is of good surface, the distances are heard
+            total = total + _scaled(self.logit(features, repaired), self.logit_scale).clamp(min=0)
         if self.anomaly_map != "segmentation":
-            distance = (self.distance(features, repaired) - self.distance_scale[0]) / self.distance_scale[1]
-            total = total + DISTANCE_WEIGHT * distance
+            total = total + DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale)
+            total = total + DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale)
         total = enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
         return F.avg_pool2d(F.pad(total, (SMOOTHING // 2,) * 4, mode="replicate"), SMOOTHING, stride=1)
 
@@ -106,6 +113,13 @@ class PretrainedNDPNet(nn.Module):
         levels = self.levels(features)
         maps = [enlarge(surprise(*pair), self._map_size(levels)) for pair in zip(levels, repaired, strict=True)]
         return sum(each / spread for each, spread in zip(maps, self.level_spreads, strict=True))
+
+    def angle(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Distance of the coarsest level to the bank as unit vectors: of their cosine alone. -> (B, 1, H/4, W/4)."""
+        levels = self.levels(features)
+        pair = (each[-1].movedim(1, -1) for each in (levels, repaired))
+        feats, clean = (self.encoder.directions(each) for each in pair)  # (B, h, w, C)
+        return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
 
     def _map_size(self, levels: Sequence[torch.Tensor]) -> list[int]:
         return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]
@@ -122,7 +136,8 @@ class PretrainedNDPNet(nn.Module):
         for level in range(NUM_LEVELS):
             maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in found]
             self.level_spreads[level] = torch.cat(maps).std().clamp(min=SMALLEST_SPREAD)
-        for scale, compute in ((self.logit_scale, self.logit), (self.distance_scale, self.distance)):
+        scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
+        for scale, compute in scales:
             values = torch.cat([compute(*each).flatten() for each in found])
             scale.copy_(torch.stack([values.mean(), values.std().clamp(min=SMALLEST_SPREAD)]))
         self.good_maximum.copy_(torch.stack([self.excess(*each).amax() for each in found]).amax().clamp(min=1))
@@ -171,6 +186,10 @@ class SurfaceDecoder(nn.Module):
         for block in self.blocks:
             x = block(upsample(F.relu(x)))
         return torch.sigmoid(F.pixel_shuffle(self.to_image(x), 2))  # (B, 12, H/2, W/2) -> (B, 3, H, W)
+
+
+def _scaled(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return (values - scale[0]) / scale[1]
 
 
 def enlarge(feats: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

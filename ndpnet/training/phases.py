@@ -99,7 +99,8 @@ def _checks(inputs: PhaseInputs, network: NDPNet) -> dict[str, Any] | None:
         return None
     recipe, settings = recipe_of(inputs.params, inputs.params.train.phase2), {"seed": inputs.params.seed}
     settings["device"] = next(network.parameters()).device
-    validation = SyntheticValidation(images, inputs.bank, recipe, **settings)
+    score_pixels = inputs.params.model.score_pixels
+    validation = SyntheticValidation(images, inputs.bank, recipe, score_pixels=score_pixels, **settings)
     composer = DefectComposer(inputs.prepared.images("train"), inputs.bank, recipe, phase=PHASE_ID, **settings)
     mean_picture = composer.batch(0, NUM_AVERAGED).clean.mean(dim=0)
     checks = check_parts(network, validation.batches, mean_picture)

@@ -145,7 +145,8 @@ def _validation(
     if not len(images):
         logger.info("no validation image: the training is not watched on held-out images")
         return None
-    validation = SyntheticValidation(images, inputs.bank, recipe, seed=inputs.params.seed, device=device)
+    settings = {"seed": inputs.params.seed, "device": device, "score_pixels": inputs.params.model.score_pixels}
+    validation = SyntheticValidation(images, inputs.bank, recipe, **settings)
     if number == 1:
         return validation.phase1
     if inputs.pictures_dir is None:

@@ -10,7 +10,7 @@ from ndpnet.evaluation import metrics
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import Batch, DefectComposer, Recipe
+from ndpnet.synthesis.compose import DefectComposer, Recipe
 
 PHASE_ID = 3  # of its random draws
 MAX_IMAGES = 32
@@ -24,8 +24,16 @@ class SyntheticValidation:
     """Half of the held-out images carry a defect; watched during training, decides nothing."""
 
     def __init__(
-        self, images: np.ndarray, bank: DefectBank, recipe: Recipe, *, seed: int, device: torch.device
+        self,
+        images: np.ndarray,
+        bank: DefectBank,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: torch.device,
+        score_pixels: int,
     ) -> None:
+        self.score_pixels = score_pixels
         composer = DefectComposer(images, bank, recipe, seed=seed, phase=PHASE_ID, device=device)
         count = min(MAX_IMAGES, 2 * len(images))
         draws = [composer.draw(0, count, sample) for sample in range(count)]
@@ -77,19 +85,19 @@ class SyntheticValidation:
             anomaly_map, reconstruction = network.predict(batch.defective)
             maps.append(anomaly_map.float().cpu())
             errors.append(reconstruction_loss(reconstruction, batch.clean).item())
-        return _aucs(torch.cat(maps), self.batches) | {"reconstruction": float(np.mean(errors))}
+        return self._aucs(torch.cat(maps)) | {"reconstruction": float(np.mean(errors))}
+
+    def _aucs(self, maps: torch.Tensor) -> dict[str, float]:
+        masks = (torch.cat([batch.mask for batch in self.batches]).cpu() > 0)[:, 0].numpy()
+        planes = maps[:, 0].numpy()
+        scores = np.array([metrics.image_score(plane, self.score_pixels) for plane in planes])
+        aucs = {
+            "image_auroc": metrics.image_auroc(scores, masks.any(axis=(1, 2))),
+            "pixel_auroc": metrics.pixel_auroc(planes, masks),
+        }
+        return {name: value for name, value in aucs.items() if value is not None}
 
 
 def _to_pixels(image: torch.Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
     return (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-
-
-def _aucs(maps: torch.Tensor, batches: list[Batch]) -> dict[str, float]:
-    masks = (torch.cat([batch.mask for batch in batches]).cpu() > 0)[:, 0].numpy()
-    planes = maps[:, 0].numpy()
-    aucs = {
-        "image_auroc": metrics.image_auroc(planes.max(axis=(1, 2)), masks.any(axis=(1, 2))),
-        "pixel_auroc": metrics.pixel_auroc(planes, masks),
-    }
-    return {name: value for name, value in aucs.items() if value is not None}

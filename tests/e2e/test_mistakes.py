@@ -186,7 +186,7 @@ def no_package(scene: Scene) -> list[object]:
 
 
 def package_of_another_version(scene: Scene) -> list[object]:
-    scene.edit_config(format_version=5)
+    scene.edit_config(format_version=4)
     return scene.inspect()
 
 
@@ -275,7 +275,7 @@ MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
     (no_phase1, "{folder}/none has no weights.safetensors (run the step that makes it again)"),
     (diverging, "phase 1: non-finite "),
     (no_package, "no model package in {folder}/none (it has no config.json; run `ndpnet train-phase2`)"),
-    (package_of_another_version, "{folder}/model has package format 5, this ndpnet reads 4 (retrain, or install"),
+    (package_of_another_version, "{folder}/model has package format 4, this ndpnet reads 5 (retrain, or install"),
     (damaged_package, "{folder}/model/weights.safetensors is damaged: not the hash in config.json (copy the package"),
     (truncated_config, "{folder}/model/config.json is damaged: "),
     (package_without_threshold, "the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --thr"),

@@ -117,7 +117,8 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
     if "onnx-fp32" in engine_names(package):
         return read_engine(package, "onnx", "fp32").folder / ONNX_GRAPH
     network = package.load_network(torch.device("cpu"))
-    write_onnx(network, scratch / ONNX_GRAPH, image_size=package.image_size, has_filters=package.tiling is None)
+    shape = {"image_size": package.image_size, "has_filters": package.tiling is None}
+    write_onnx(network, scratch / ONNX_GRAPH, score_pixels=package.score_pixels, **shape)
     return scratch / ONNX_GRAPH
 
 
@@ -125,26 +126,28 @@ def _quantised(model: Any, source: Source) -> Any:
     images, expected = source.images, source.answers
 
     def judge(run: RunGraph, rows: Sequence[int]) -> tuple[float, list[float]]:
-        maps = _maps(run, source, images.validation[list(rows)])
-        costs = np.abs(maps.max(axis=(1, 2)) - expected.validation_scores[list(rows)]).tolist()
+        maps, scores = _predict_by(run, source, images.validation[list(rows)])
+        costs = np.abs(scores - expected.validation_scores[list(rows)]).tolist()
         if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
             return float(np.mean(costs)), costs
-        found, wanted = (aurocs(each, images.masks) for each in (Answers(maps[:0], maps), expected))
+        found, wanted = (aurocs(each, images.masks) for each in (Answers(maps[:0], maps, scores[:0], scores), expected))
         return max(abs(wanted[name] - found[name]) for name in wanted), costs
 
     training = source.prepared.images("train")
     return quantise(model, training, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
 
 
-def _maps(run: RunGraph, source: Source, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Anomaly maps by a graph that is not on disk yet. -> float32 (N, S, S)."""
+def _predict_by(run: RunGraph, source: Source, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Anomaly maps and scores by a graph that is not on disk yet. -> float32 (N, S, S), float64 (N,)."""
     inspector = _inspect_with(GraphEngine(run, has_filters=source.package.tiling is None), source.package)
-    return np.stack([inspector.predict(image).anomaly_map for image in images])
+    predictions = [inspector.predict(image) for image in images]
+    return np.stack([each.anomaly_map for each in predictions]), np.array([each.score for each in predictions])
 
 
 def _inspect_with(engine: Engine, package: ModelPackage, *, roi: np.ndarray | None = None) -> Inspector:
     """An inspector without a threshold yet."""
-    return Inspector(engine, image_size=package.image_size, threshold=None, tiling=package.tiling, roi=roi)
+    sizes = {"image_size": package.image_size, "tiling": package.tiling, "score_pixels": package.score_pixels}
+    return Inspector(engine, threshold=None, roi=roi, **sizes)
 
 
 def _finish(folder: Path, source: Source, engine: str, precision: str, float_type: str) -> dict[str, Any]:

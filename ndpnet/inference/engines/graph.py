@@ -22,19 +22,22 @@ class ImageGraph(nn.Module):
     has_filters: of whole pictures. Maps of tiles are blended before they are filtered, so their graph ends there.
     """
 
-    def __init__(self, network: NDPNet, *, has_filters: bool) -> None:
+    def __init__(self, network: NDPNet, *, has_filters: bool, score_pixels: int) -> None:
         super().__init__()
-        self.network, self.has_filters = network, has_filters
+        self.network, self.has_filters, self.score_pixels = network, has_filters, score_pixels
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """uint8 (B, S, S, 3) -> map (B, S, S), reconstruction (B, 3, S, S), with filters also the score (B,)."""
         predict = self.network.predict if self.has_filters else self.network.predict_raw
         anomaly_map, reconstruction = predict(to_unit(images))
         outputs = (anomaly_map[:, 0], reconstruction)  # (B, 1, S, S) -> (B, S, S)
-        return (*outputs, outputs[0].amax(dim=(1, 2))) if self.has_filters else outputs
+        if not self.has_filters:
+            return outputs
+        pixels = outputs[0].flatten(1)
+        return (*outputs, pixels.topk(min(self.score_pixels, pixels.shape[1]), sorted=False).values.mean(dim=1))
 
 
-def write_onnx(network: NDPNet, path: Path, *, image_size: int, has_filters: bool) -> None:
+def write_onnx(network: NDPNet, path: Path, *, image_size: int, has_filters: bool, score_pixels: int) -> None:
     """Trace a network on the CPU, in eval mode and with its reference; write it as ONNX for any number of images.
 
     The same network gives the same bytes; its batch norms are folded. ValueError: a package of the extra is missing.
@@ -49,7 +52,7 @@ def write_onnx(network: NDPNet, path: Path, *, image_size: int, has_filters: boo
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # what torch says to its own developers
         program = torch.onnx.export(
-            ImageGraph(network, has_filters=has_filters).eval(),
+            ImageGraph(network, has_filters=has_filters, score_pixels=score_pixels).eval(),
             (example,),
             dynamo=True,
             dynamic_shapes=({0: batch},),

@@ -95,24 +95,18 @@ class Answers:
 
     training_maps: np.ndarray
     validation_maps: np.ndarray
-
-    @property
-    def training_scores(self) -> np.ndarray:
-        """Image scores of the training images."""
-        return self.training_maps.max(axis=(1, 2)).astype(np.float64)
-
-    @property
-    def validation_scores(self) -> np.ndarray:
-        """Image scores of the validation images."""
-        return self.validation_maps.max(axis=(1, 2)).astype(np.float64)
+    training_scores: np.ndarray
+    validation_scores: np.ndarray
 
 
 def ask(inspector: Inspector, images: ParityImages) -> Answers:
     """Maps of all images, the region of interest aside: a graph is compared as a whole."""
-    bare = Inspector(inspector.engine, image_size=inspector.image_size, threshold=None, tiling=inspector.tiling)
-    every = [*images.training, *images.validation]
-    maps = np.stack([bare.predict(image).anomaly_map for image in tqdm(every, inspector.engine_name, disable=None)])
-    return Answers(maps[: len(images.training)], maps[len(images.training) :])
+    bare, every = inspector.bare(), [*images.training, *images.validation]
+    predictions = [bare.predict(image) for image in tqdm(every, inspector.engine_name, disable=None)]
+    maps = np.stack([each.anomaly_map for each in predictions])
+    scores = np.array([each.score for each in predictions])
+    count = len(images.training)
+    return Answers(maps[:count], maps[count:], scores[:count], scores[count:])
 
 
 def aurocs(answers: Answers, masks: np.ndarray) -> dict[str, float]:
@@ -134,11 +128,16 @@ def compare(
     """The numbers of parity.json. thresholds: torch's and the engine's own."""
     names = [f"validation {index}" for index in range(len(images.validation))]
     first, second = aurocs(torch_answers, images.masks), aurocs(answers, images.masks)
-    both = [
-        (images.training_names, torch_answers.training_maps, answers.training_maps),
-        (names, torch_answers.validation_maps, answers.validation_maps),
-    ]
-    training, validation = (_differences(*each, thresholds=thresholds) for each in both)
+    pair = (torch_answers, answers)
+    training, validation = (
+        _differences(
+            of_rows,
+            *(getattr(each, f"{split}_maps") for each in pair),
+            np.stack([getattr(each, f"{split}_scores") for each in pair]),
+            thresholds=thresholds,
+        )
+        for split, of_rows in (("training", images.training_names), ("validation", names))
+    )
     validation |= {"are_held_out": images.is_held_out, "num_defective": int(images.masks.any(axis=(1, 2)).sum())}
     for name, value in first.items():
         validation[name] = {"torch": value, "engine": second[name], "difference": second[name] - value}
@@ -150,11 +149,15 @@ def compare(
 
 
 def _differences(
-    names: Sequence[str], expected: np.ndarray, found: np.ndarray, *, thresholds: tuple[float | None, float | None]
+    names: Sequence[str],
+    expected: np.ndarray,
+    found: np.ndarray,
+    scores: np.ndarray,
+    *,
+    thresholds: tuple[float | None, float | None],
 ) -> dict[str, Any]:
-    """Of maps (N, S, S), scores and verdicts."""
+    """Of maps (N, S, S) twice, scores (2, N) and verdicts."""
     gap = np.abs(expected - found)
-    scores = np.stack([expected.max(axis=(1, 2)), found.max(axis=(1, 2))]).astype(np.float64)  # (2, N)
     result = {
         "num_images": len(names),
         "largest_map_difference": float(gap.max()),

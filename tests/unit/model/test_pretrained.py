@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from ndpnet.model.patch_bank import PatchBank, largest, surprise
 from ndpnet.model.pretrained import PretrainedNDPNet
@@ -75,6 +76,25 @@ def test_surprise_is_relative_to_the_strength_of_the_features() -> None:
     repaired = feats + torch.tensor([2.0, 0, 0, 0])[None, :, None, None]
     torch.testing.assert_close(surprise(feats, repaired)[0, 0, 0], torch.tensor([4 / 4, 4 / 40]).sqrt())
     assert surprise(feats, feats).max() == 0
+
+
+def test_the_coarsest_level_is_compared_by_its_cosine_before_it_was_standardised() -> None:
+    network, image = make_network(), to_batch(surface(1, seed=3))
+    with torch.no_grad():
+        features = network.encoder(image)
+        repaired = network.repair(features)
+    spread, mean = network.encoder.spread2[:, None], network.encoder.mean2[:, None]
+    raw, keys = (
+        features[2][0].flatten(1) * spread + mean,
+        network.banks[2].patches.T * spread + mean,
+    )  # (C, h*w), (C, R)
+    cosines = F.cosine_similarity(raw[:, :, None], keys[:, None], dim=0)
+    torch.testing.assert_close(repaired[2][0].flatten(1), network.banks[2].patches.T[:, cosines.argmax(dim=1)])
+    angle = network.angle(features, repaired)[0, 0, ::4, ::4]
+    brighter = [features[0], features[1], ((features[2] * spread[..., None] + mean[..., None]) * 3 - mean[..., None])]
+    brighter[2] = brighter[2] / spread[..., None]
+    torch.testing.assert_close(network.angle(brighter, repaired)[0, 0, ::4, ::4], angle, rtol=1e-3, atol=1e-4)
+    assert network.angle(network.levels(features), network.levels(features)).max() == 0
 
 
 @pytest.mark.parametrize("anomaly_map", ["segmentation", "distance", "fused"])
