@@ -44,8 +44,8 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir
         train_encoder(inputs)
         return {}
     with only_process(inputs.work_dir):
-        result = train_encoder(inputs)
-        with atomic_folder(out, marker=PHASE1) as folder:
+        with atomic_folder(out, marker=PHASE1) as folder:  # before it trains: nobody else trains for it meanwhile
+            result = train_encoder(inputs)
             write_weights(result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks."))
             write_json(folder / PHASE1, {"params": identity, "inputs": inputs_hash})
             losses = _keep_history(inputs.work_dir, folder / HISTORY)
@@ -81,8 +81,8 @@ def train_phase2(
         train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
         return {}
     with only_process(inputs.work_dir):
-        result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
-        with atomic_folder(out, marker=REFERENCE) as folder:
+        with atomic_folder(out, marker=REFERENCE) as folder:  # before it trains: nobody else trains for it meanwhile
+            result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
             shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
             references, checks = result.reference_indices, _checks(inputs, result.network)
             write_training(folder, result.network, inputs.prepared, references, params, inputs_of_model, checks)
