@@ -232,7 +232,7 @@ def calibrate(
 @click.argument("target", metavar="IMAGE_OR_FOLDER", type=FolderPath)
 @folder_option("--model", "Model package.")
 @folder_option("--out", "Folder for predictions.csv, predictions.jsonl and overlays/.")
-@click.option("--threshold", type=float, help="Instead of the model's own.")
+@click.option("--threshold", type=float, help="Instead of the model's own: no false-alarm rate is guaranteed.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Write a picture per image.")
 @engine_options
@@ -256,9 +256,10 @@ def inspect(
     options = {"device": device, "threshold": threshold, "engine": engine, "precision": precision}
     inspector = Inspector.load(model, **options)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
+    by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"
     click.echo(
         f"{result.num_good} good, {result.num_defective} defective, {result.num_failed} not judged "
-        f"(threshold {inspector.threshold:.4f}); results in {out}"
+        f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}"
     )
     if result.num_failed:
         sys.exit(EXIT_ERROR)

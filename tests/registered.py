@@ -29,7 +29,7 @@ def register_thresholds(pipeline: Pipeline, folder: Path, thresholds: list[float
         patch.setenv("MLFLOW_TRACKING_URI", new_database(folder))
         patch.delenv("NDPNET_TRACKING", raising=False)
         for number, threshold in enumerate(thresholds, start=1):
-            package_dir = _variant(pipeline.model_dir, folder / f"package {number}", threshold)
+            package_dir = with_threshold(pipeline.model_dir, folder / f"package {number}", threshold)
             config: dict[str, Any] = json.loads((package_dir / "config.json").read_text())
             changed = summary | {"threshold": config["threshold"]}
             (folder / "evaluated/metrics.json").write_text(json.dumps(changed))
@@ -40,7 +40,8 @@ def register_thresholds(pipeline: Pipeline, folder: Path, thresholds: list[float
     return uri
 
 
-def _variant(package_dir: Path, folder: Path, threshold: float | None) -> Path:
+def with_threshold(package_dir: Path, folder: Path, threshold: float | None) -> Path:
+    """A copy of a package with another calibrated threshold."""
     shutil.copytree(package_dir, folder)
     config = json.loads((folder / "config.json").read_text())
     config["threshold"] = None if threshold is None else config["threshold"] | {"value": threshold}

@@ -88,7 +88,7 @@ def _load_model(plan: Plan, folder: Path, device: str) -> "Inspector":
     model = plan.model
     if package_hash(download_package(model.name, model.version, folder)) != model.package_hash:
         raise ValueError(f"{model.name} version {model.version} is another package by now (run the inspection again)")
-    return Inspector.load(folder, device=device, threshold=model.threshold)
+    return Inspector.load(folder, device=device)
 
 
 def _blocks(pictures: Sequence[StoredObject]) -> Iterator[list[StoredObject]]:

@@ -34,7 +34,7 @@ MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another o
 NUM_WRITERS = 2  # threads that judge, draw and compress
 ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
-COLUMNS = ("path", "verdict", "score", "threshold", "num_regions", "width", "height", "error")
+COLUMNS = ("path", "verdict", "score", "threshold", "threshold_source", "num_regions", "width", "height", "error")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays
         return None
     files = [[os.fsencode(path).hex(), *_size_and_time(path)] for path in paths]
     roi = None if inspector.roi is None else [inspector.roi.shape, np.packbits(inspector.roi).tobytes().hex()]
-    model = [inspector.package.config["files"], inspector.engine_name, inspector.threshold, roi, __version__]
+    threshold = [inspector.threshold, inspector.threshold_source]
+    model = [inspector.package.config["files"], inspector.engine_name, threshold, roi, __version__]
     return hash_of([model, os.fsencode(root.resolve()).hex(), files, with_overlays])
 
 
@@ -180,7 +181,8 @@ class _Work:
                     write_jpeg(target, _draw(pixels, verdict))
         except ValueError as error:
             return self.failed(path, error)
-        return {"path": _name(path, self.root), "height": height, "width": width, **_as_row(verdict)}
+        about = {"height": height, "width": width, "threshold_source": self.inspector.threshold_source}
+        return {"path": _name(path, self.root), **about, **_as_row(verdict)}
 
     def failed(self, path: Path, error: ValueError) -> dict[str, Any]:
         """The row of a picture without a verdict."""

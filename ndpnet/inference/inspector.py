@@ -21,6 +21,8 @@ from ndpnet.inference.scanning import predict_scan
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 
+CALIBRATED, MANUAL = "calibrated", "manual"  # where a threshold comes from
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -67,7 +69,7 @@ class Inspector:
         self.score_pixels = score_pixels
         self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, image_size, tiling)
         self.package: ModelPackage | None = None
-        self.threshold_record: dict[str, Any] | None = None  # the engine's own, of a loaded package
+        self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
         self.engine_name = "torch-fp32"
         self.bit_depth: int | None = None  # of the pictures the package was made of; None: not known
 
@@ -89,7 +91,9 @@ class Inspector:
         """
         package = read_package(path)
         opened, name, record = _open_engine(package, engine, precision, device)
-        if threshold is None and record is not None:
+        if threshold is not None:
+            record = None  # what it promises is said of its own value
+        elif record is not None:
             threshold = record["value"]
         inspector = cls(
             opened,
@@ -107,6 +111,11 @@ class Inspector:
         """The same engine without threshold and region of interest."""
         sizes = {"image_size": self.image_size, "tiling": self.tiling, "score_pixels": self.score_pixels}
         return Inspector(self.engine, threshold=None, **sizes)
+
+    @property
+    def threshold_source(self) -> str:
+        """CALIBRATED, or MANUAL: given by hand, and no false-alarm rate is guaranteed."""
+        return MANUAL if self.threshold_record is None else CALIBRATED
 
     def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
         """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3) -> uint8 (S, S, 3), or the scaled scan."""

@@ -16,8 +16,6 @@ from importlib import metadata
 from pathlib import Path
 
 import yaml
-from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-from voluptuous import Invalid
 
 from ndpnet.files import sha256_of, write_text
 
@@ -247,6 +245,9 @@ def _output(command: list[str], folder: Path, environment: Mapping[str, str] | N
 
 def _drop_cut_lock(path: Path) -> None:
     """Remove the dvc.lock that a DVC killed while it wrote it has left: it would not be read, and nothing be run."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
     if not path.exists():
         return
     try:

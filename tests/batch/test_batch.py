@@ -12,7 +12,7 @@ from kfp import dsl
 from objects import put
 from places import NAMES, Place
 from processes import SERVER, kill_when
-from registered import NAME
+from registered import NAME, with_threshold
 from samples import Pipeline
 from servers import S3Server
 
@@ -79,7 +79,9 @@ def test_any_number_of_shards_gives_the_bytes_of_one_and_the_verdicts_of_a_local
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    result = inspect_folder(Inspector.load(pipeline.model_dir, threshold=0.4), tmp_path / "in", tmp_path / "out")
+    champion = Inspector.load(with_threshold(pipeline.model_dir, tmp_path / "champion", 0.4))
+    result = inspect_folder(champion, tmp_path / "in", tmp_path / "out")
+    assert {row["threshold_source"] for row in rows_of(place)} == {"calibrated"}
     local = {json.loads(line)["path"]: line for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()}
     assert whole["predictions.jsonl"].decode().splitlines() == [local[name] for name in NAMES]
     table = (tmp_path / "out/predictions.csv").read_text().splitlines()

@@ -13,6 +13,7 @@ from processes import Finished, paths_below, run_cli
 from samples import CATEGORY, Pipeline, write_picture
 
 import ndpnet
+from ndpnet.inference.package import read_package
 
 
 @pytest.fixture
@@ -60,7 +61,10 @@ def test_the_exit_code_of_inspect_is_its_verdict(
     options = ("--model", pipeline.model_dir, "--out", tmp_path / "out")
     good = run("inspect", pictures, *options, "--threshold", 0.999)
     assert (good.exit_code, good.error_lines) == (0, [])
-    assert good.stdout.startswith("6 good, 0 defective, 0 not judged (threshold 0.9990)")
+    assert good.stdout.startswith(
+        "6 good, 0 defective, 0 not judged "
+        "(threshold 0.9990, given by hand: no false-alarm rate is guaranteed); results in "
+    )
     defective = run("inspect", pictures, *options, "--threshold", 0.0)
     assert (defective.exit_code, defective.error_lines) == (3, [])
     assert defective.stdout.startswith("0 good, 6 defective, 0 not judged")
@@ -73,6 +77,8 @@ def test_the_exit_code_of_inspect_is_its_verdict(
         assert "Traceback" not in failed.stderr
     one_file = run("inspect", pictures / "wall_p90_0.png", *options, "--no-overlays")
     assert one_file.exit_code in (0, 3)
+    threshold = read_package(pipeline.model_dir).threshold["value"]
+    assert f" 0 not judged (threshold {threshold:.4f}); results in " in one_file.stdout
     assert paths_below(tmp_path / "out") == [".ndpnet.json", "predictions.csv", "predictions.jsonl"]
 
 

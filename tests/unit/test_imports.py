@@ -16,7 +16,7 @@ ONLY_IMPORTERS = {
     "mlflow": ("tracking/", "serving_model.py"),
     "boto3": ("storage/s3.py",),
     "botocore": ("storage/s3.py",),
-    "dvc": ("storage/pins.py",),
+    "dvc": ("storage/pins.py", "promotion/worktree.py"),
     # by way of load_module, which keeps them from reporting usage
     "openvino": (),
     "nncf": (),

@@ -71,6 +71,22 @@ def test_every_picture_gets_a_row_a_line_and_an_overlay(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]
 
 
+def test_every_row_says_where_its_threshold_comes_from(
+    inspector: Inspector, pipeline: Pipeline, pictures: Path, tmp_path: Path
+) -> None:
+    """A threshold given by hand has no guarantee, even if it is the calibrated number."""
+    calibrated = Inspector.load(pipeline.model_dir)
+    same_number = Inspector.load(pipeline.model_dir, threshold=calibrated.threshold)
+    for number, (judge, source) in enumerate(
+        [(calibrated, "calibrated"), (inspector, "manual"), (same_number, "manual")]
+    ):
+        inspect_folder(judge, pictures, tmp_path / f"out{number}", with_overlays=False)
+        for rows in (read_csv(tmp_path / f"out{number}"), read_lines(tmp_path / f"out{number}")):
+            assert len(rows) == 12
+            assert {row["threshold_source"] for row in rows} == {source}
+            assert {float(row["threshold"]) for row in rows} == {judge.threshold}
+
+
 def test_a_single_file(inspector: Inspector, pictures: Path, tmp_path: Path, scores: dict[str, float]) -> None:
     result = inspect_folder(inspector, pictures / "hole/wall_p80_1.png", tmp_path / "out", with_overlays=False)
     assert result.num_good + result.num_defective == 1
