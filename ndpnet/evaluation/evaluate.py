@@ -267,7 +267,7 @@ def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[
         "seed": str(params["seed"]),
         "test data hash": prepared.manifest.data_hash,
         "training data hash": lineage["training_data_hash"],
-        "training data": "as pinned" if lineage["is_data_pinned"] else "not pinned",
+        "training data": "as pinned" if lineage.get("is_data_pinned") else "not pinned",
         "parameters hash": lineage["params_hash"],
         "training code hash": lineage["code_hash"],
         "defect bank hash": lineage["bank_hash"],

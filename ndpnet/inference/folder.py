@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ MAX_PIXELS = 40_000_000  # of all pictures that are held at once, unless one alo
 MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
 NUM_WRITERS = 2  # threads that judge, draw and compress
 ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
+READABLE = 40  # characters of a picture's name in the short name of its overlay
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 COLUMNS = ("path", "verdict", "score", "threshold", "threshold_source", "num_regions", "width", "height", "error")
 
@@ -73,6 +75,8 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
     """
     if inspector.threshold is None:
         raise ValueError("the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --threshold)")
+    if Path(out_dir).resolve() == Path(target).resolve():
+        raise ValueError(f"{target} is both the input and the output (choose another --out)")
     check_apart(out_dir, target, *([inspector.package.folder] if inspector.package else []))
     root, found = list_images(target)
     say_others(found.others)
@@ -177,8 +181,7 @@ class _Work:
             with _one_line(path):
                 verdict = self.inspector.judge(prediction, size=(height, width))
                 if self.overlays_dir is not None:
-                    target = self.overlays_dir / f"{_name(path, self.root)}{OVERLAY_SUFFIX}"
-                    write_jpeg(target, _draw(pixels, verdict))
+                    _write_overlay(self.overlays_dir, _name(path, self.root), _draw(pixels, verdict))
         except ValueError as error:
             return self.failed(path, error)
         about = {"height": height, "width": width, "threshold_source": self.inspector.threshold_source}
@@ -221,7 +224,7 @@ def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn what one picture can cause into a ValueError: too large for the memory, or no name for its overlay."""
+    """Turn what one picture can cause, that it is too large for the memory, into a ValueError."""
     try:
         yield
     except MemoryError as error:
@@ -230,11 +233,19 @@ def _one_line(path: Path) -> Iterator[None]:
         if "memory" not in str(error):
             raise
         raise ValueError(f"not enough memory for {path} (cut it into smaller pictures)") from error
+
+
+def _write_overlay(folder: Path, name: str, picture: np.ndarray) -> None:
+    """Write the overlay of the picture `name`, under a short name where the file system cannot have its own."""
+    try:
+        write_jpeg(folder / f"{name}{OVERLAY_SUFFIX}", picture)
     except OSError as error:
         if error.errno not in NAME_ERRORS:
             raise
-        mend = "rename it, or pass --no-overlays"
-        raise ValueError(f"cannot write the overlay of {path}: {error.strerror} ({mend})") from error
+        readable = re.sub(r"[^A-Za-z0-9]", "_", name.rpartition("/")[2])[:READABLE]
+        path = folder / f"{readable}-{hash_of(name)[:16]}{OVERLAY_SUFFIX}"
+        logger.warning("the overlay of %s is %s (%s)", name, path.name, error.strerror)
+        write_jpeg(path, picture)
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import safetensors
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from ndpnet.config import ModelConfig, Params
@@ -30,7 +31,14 @@ WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
 NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
-ENTRIES = ("category", "files", "lineage", "params", "references", "threshold")
+ENTRIES = (
+    *("category", "files", "references", "threshold"),
+    *(f"lineage.{name}_hash" for name in ("training_data", "params", "code", "bank", "phase1")),
+    *(f"params.data.{name}" for name in ("image_size", "mode", "tile_overlap", "scale", "group_pattern")),
+    *(f"params.model.{name}" for name in ModelConfig.model_fields),
+    *("lineage.versions", "params.losses.perceptual_weights", "params.train.num_threads"),
+    *("params.profile", "params.seed", "params.evaluation.target_false_alarm_rate"),
+)
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,13 @@ class ModelPackage:
         return read_roi(self.folder / ROI)
 
     def load_network(self, device: torch.device) -> NDPNet | PretrainedNDPNet:
-        """The trained network in eval mode with its reference set."""
-        network = make_network(ModelConfig.model_validate(self.config["params"]["model"]))
-        network.load_state_dict(load_file(self.folder / WEIGHTS))
+        """The trained network in eval mode with its reference set. ValueError: its weights are of another network."""
+        path = self.folder / WEIGHTS
+        try:
+            network = make_network(ModelConfig.model_validate(self.config["params"]["model"]))
+            network.load_state_dict(load_file(path))
+        except (ValidationError, RuntimeError) as error:
+            raise ValueError(f"{path} does not fit params.model in {CONFIG} (copy the package again)") from error
         network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
         network.set_reference(to_unit(torch.from_numpy(self.references())).to(device))
         return network
@@ -153,7 +165,8 @@ def read_package(folder: Path) -> ModelPackage:
 
 
 def _check_entries(path: Path, config: dict[str, Any]) -> None:
-    missing = [name for name in ENTRIES if name not in config]
+    entries = ENTRIES if config.get("threshold") is None else (*ENTRIES, "threshold.value")
+    missing = [name for name in entries if not _has(config, name.split("."))]
     if missing:
         raise ValueError(f"{path} is damaged: it has no entry {missing[0]} (copy the package again)")
     if sorted(set(config["files"]) - {ROI}) != sorted(HASHED_FILES):
@@ -162,6 +175,13 @@ def _check_entries(path: Path, config: dict[str, Any]) -> None:
         raise ValueError(
             f"{path.parent / ROI} is no part of this model (remove it; `ndpnet calibrate --roi` makes one)"
         )
+
+
+def _has(record: Any, names: list[str]) -> bool:
+    """Whether nested dictionaries have an entry."""
+    if not names:
+        return True
+    return isinstance(record, dict) and names[0] in record and _has(record[names[0]], names[1:])
 
 
 def read_weights(path: Path, network: NDPNet) -> None:

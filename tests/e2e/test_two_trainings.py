@@ -16,9 +16,7 @@ def histories(work_dir: Path, phase: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("phase", ["phase1", "phase2"])
-def test_the_second_of_two_trainings_into_one_output_is_refused(
-    pipeline: Pipeline, tmp_path: Path, phase: str
-) -> None:
+def test_the_second_of_two_trainings_into_one_output_is_refused(pipeline: Pipeline, tmp_path: Path, phase: str) -> None:
     work_dir, out_dir = tmp_path / "work", tmp_path / "out"
     inputs = [*pipeline.inputs, *(["--phase1", pipeline.phase1_dir] if phase == "phase2" else [])]
     command = [f"train-{phase}", *inputs, "--out", out_dir, "--work-dir", work_dir, "--params", pipeline.params_path]
@@ -36,9 +34,9 @@ def test_the_second_of_two_trainings_into_one_output_is_refused(
     finally:
         os.kill(first.pid, signal.SIGCONT)
     assert second.exit_code == 1
-    assert second.error_lines == [
-        f"Error: another process writes {out_dir} (wait for it, or choose another folder)"
-    ], second.stderr
+    assert second.error_lines == [f"Error: another process writes {out_dir} (wait for it, or choose another folder)"], (
+        second.stderr
+    )
     assert len(histories(work_dir, phase)) == 1  # it has not trained
     first.join(TIME_LIMIT)
     assert first.exitcode == 0, (tmp_path / "first.err").read_text()

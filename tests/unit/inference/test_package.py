@@ -16,6 +16,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
+from ndpnet.inference.identity import sealed
 from ndpnet.inference.package import ModelPackage, read_package, read_weights, write_config
 from ndpnet.model import NDPNet
 
@@ -120,13 +121,39 @@ def test_a_truncated_config_is_one_line(copy_dir: Path) -> None:
             read_package(copy_dir)
 
 
-@pytest.mark.parametrize("name", ["params", "threshold", "files", "lineage", "category", "references"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("params", "threshold", "files", "lineage", "category", "references", "threshold.value"),
+        *("params.data", "params.data.mode", "params.model.base_width", "params.train.num_threads"),
+        "lineage.bank_hash",
+    ],
+)
 def test_a_config_without_an_entry_is_one_line(copy_dir: Path, name: str) -> None:
-    edit_config(copy_dir, lambda config: config.pop(name))
+    """Whoever wrote it: its seal fits."""
+    *parents, last = name.split(".")
+
+    def remove(config: dict) -> None:
+        for parent in parents:
+            config = config[parent]
+        del config[last]
+
+    edit_config(copy_dir, remove)
+    config_path = copy_dir / "config.json"
+    config_path.write_text(json.dumps(sealed(json.loads(config_path.read_text()))))
     with pytest.raises(
-        ValueError, match=rf"config\.json is damaged: it has no entry {name} \(copy the package again\)"
+        ValueError, match=rf"config\.json is damaged: it has no entry {name}\S* \(copy the package again\)$"
     ):
         read_package(copy_dir)
+
+
+@pytest.mark.parametrize(("name", "value"), [("base_width", 8), ("base_width", 5), ("anomaly_map", "fused")])
+def test_parameters_of_another_network_are_one_short_line(copy_dir: Path, name: str, value: object) -> None:
+    edit_config(copy_dir, lambda config: config["params"]["model"].update({name: value}))
+    write_config(copy_dir, json.loads((copy_dir / "config.json").read_text()))
+    message = r"^\S*/weights\.safetensors does not fit params\.model in config\.json \(copy the package again\)$"
+    with pytest.raises(ValueError, match=message):
+        read_package(copy_dir).load_network(torch.device("cpu"))
 
 
 def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None:
