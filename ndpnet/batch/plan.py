@@ -5,17 +5,17 @@ refuse one with another id.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from ndpnet.batch.request import Request
 from ndpnet.batch.results import PLAN, Results, overlay_name
-from ndpnet.data.listing import READ_SUFFIXES, has_picture_name
+from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, say_left_out, say_others
+from ndpnet.data.names import without_own
 from ndpnet.files import hash_of
 from ndpnet.storage.bucket import Bucket, StoredObject
 from ndpnet.storage.s3 import parse_url
@@ -128,20 +128,27 @@ def load_plan(results: Results, plan_id: str) -> Plan:
     return plan
 
 
-def _pictures(bucket: Bucket, source: Source, request: Request) -> Iterator[StoredObject]:
-    """Yield what is listed and has a picture's name; no hidden ones, none of the results. ValueError: there is none."""
-    num_objects = num_pictures = 0
-    for stored in [source.only] if source.only else bucket.list(source.key):
-        num_objects += 1
-        path = stored.key[len(source.key) :] if source.only is None else stored.key.rpartition("/")[2]
-        is_picture = has_picture_name(path) and not any(part[:1] == "." for part in path.split("/"))
-        if is_picture and not request.is_result(bucket.name, stored.key):
-            num_pictures += 1
-            yield stored
-    if num_pictures == 0:
+def _pictures(bucket: Bucket, source: Source, request: Request) -> list[StoredObject]:
+    """The pictures to judge; what else is listed is named in the log, as of a folder. ValueError: there is none."""
+    start = len(source.key) if source.only is None else source.key.rfind("/") + 1
+    listed = [source.only] if source.only else list(bucket.list(source.key))
+    paths = {stored.key: PurePosixPath(stored.key[start:]) for stored in listed}
+    pictures = [key for key in paths if _is_picture(key[start:]) and not request.is_result(bucket.name, key)]
+    known = set(paths.values())
+    judged, left_out = without_own(PurePosixPath(), [paths[key] for key in pictures], is_file=known.__contains__)
+    say_left_out({bucket.url_of(f"{source.key[:start]}{folder}"): content for folder, content in left_out.items()})
+    names = set(pictures)
+    say_others(bucket.url_of(key) for key in paths if key not in names and not key.endswith("/"))
+    if not judged:
+        what = "pictures" if listed else "object"
         url = bucket.url_of(source.key)
-        what = "pictures" if num_objects else "object"
         raise ValueError(f"no {what} under {url} (check bucket and prefix; known endings: {', '.join(READ_SUFFIXES)})")
+    kept = set(judged)
+    return [stored for stored in listed if stored.key in names and paths[stored.key] in kept]
+
+
+def _is_picture(path: str) -> bool:
+    return has_picture_name(path) and not any(part[:1] == "." for part in path.split("/"))
 
 
 def _resolve(request: Request) -> PlannedModel:

@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from ndpnet.files import LIST, LITTER, some_names
 
@@ -108,9 +109,15 @@ def is_result(folder: Path) -> bool:
         return False
 
 
-def say_others(paths: Iterable[Path]) -> None:
+def say_left_out(folders: Mapping[Any, str]) -> None:
+    """Name folders of pictures that are none to judge, with what they hold, in the log."""
+    for folder, content in folders.items():
+        logger.warning("left out %s: it holds %s, no pictures to judge", folder, content)
+
+
+def say_others(paths: Iterable[Path | str]) -> None:
     """Name what is no picture, in the log."""
-    if names := [path.as_posix() for path in paths]:
+    if names := [str(path) for path in paths]:
         logger.info("no pictures, left out: %d (%s)", len(names), some_names(names))
 
 

@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from ndpnet.data.manifest import GOOD
 
@@ -29,6 +30,7 @@ NEGATIONS = _words("no not non n nicht kein un without ohne")
 FAULTS = _words("defect defects defective fault faults faulty anomaly anomalies fehler")
 CATEGORY = re.compile(r"\w(?:[\w .+-]*[\w+-])?")
 MAX_CATEGORY_BYTES = 100
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def plain(name: str) -> str:
@@ -59,7 +61,9 @@ def is_mask_folder(name: str) -> bool:
     return plain(name) in MASK_NAMES
 
 
-def without_own(root: Path, paths: Iterable[Path]) -> tuple[list[Path], dict[Path, str]]:
+def without_own(
+    root: AnyPath, paths: Iterable[AnyPath], *, is_file: Callable[[AnyPath], bool] = Path.is_file
+) -> tuple[list[AnyPath], dict[AnyPath, str]]:
     """Leave out what is no picture to judge. -> the others, and the folders that were left out with what they hold.
 
     paths: below root. The results of earlier steps, and masks.
@@ -68,7 +72,7 @@ def without_own(root: Path, paths: Iterable[Path]) -> tuple[list[Path], dict[Pat
     for path in paths:
         for folder in reversed([each for each in path.parents if each != root and each.is_relative_to(root)]):
             if folder not in known:
-                is_result = any((folder / name).is_file() for name in RESULTS)
+                is_result = any(is_file(folder / name) for name in RESULTS)
                 known[folder] = "results" if is_result else "masks" if is_mask_folder(folder.name) else None
             if known[folder]:
                 left_out[folder] = known[folder]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ndpnet import __version__
 from ndpnet.data.images import num_pixels, read_image
-from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_others
+from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
 from ndpnet.inference import OVERLAY_SUFFIX
@@ -57,8 +57,7 @@ def list_images(target: Path) -> tuple[Path, Listing]:
         raise ValueError(f"no file or folder {target} (check the path)")
     found = list_pictures(target)
     judged, left_out = without_own(target, [*found.pictures, *found.problems])
-    for folder, content in left_out.items():
-        logger.warning("left out %s: it holds %s, no pictures to judge", folder, content)
+    say_left_out(left_out)
     if not judged:
         raise ValueError(f"no images under {target} (known endings: {', '.join(READ_SUFFIXES)})")
     kept = set(judged)

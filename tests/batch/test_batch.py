@@ -94,6 +94,25 @@ def test_any_number_of_shards_gives_the_bytes_of_one_and_the_verdicts_of_a_local
     assert timing["seconds"] >= sum(timing["shard_seconds"]) > 0
 
 
+def test_what_is_not_judged_is_named_in_the_log(
+    place: Place, pictures: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run(place, "in/verdicts")
+    for name in ("a/ground_truth/x.png", "earlier/overlays/x.png.jpg", "earlier/predictions.jsonl", "folder.png/"):
+        place.put(name, pictures[0] if name.endswith("g") else b"")
+    caplog.clear()
+    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    assert [plan.path_of(picture) for picture in plan.pictures] == list(NAMES)
+    others = next(message for message in caplog.messages if message.startswith("no pictures, left out: "))
+    assert f"{place.prefix}/.thumbs/x.png, {place.prefix}/a/.hidden.png, {place.prefix}/a/notes.txt" in others
+    for folder, content in {"a/ground_truth": "masks", "earlier": "results", "verdicts": "results"}.items():
+        assert f"left out {place.prefix}/{folder}: it holds {content}, no pictures to judge" in caplog.messages
+    place.put("masks only/mask/x.png", pictures[0])
+    message = one_line(make_plan, Request(f"{place.prefix}/masks only", NAME, place.out()))
+    assert message.startswith(f"no pictures under {place.prefix}/masks only/ (check bucket and prefix")
+
+
 def test_what_cannot_be_inspected_is_a_row_that_names_it(place: Place, pictures: list[bytes]) -> None:
     place.put("a/x.png", b"no picture")
     plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=2))
