@@ -237,6 +237,7 @@ def _interval(value: float, bounds: intervals.Bounds) -> Interval:
 
 def _notes(test: ScoredImages) -> list[str]:
     labels, has_masks = test.labels, test.has_masks
+    is_silent = test.threshold is not None and not test.calls.any()
     candidates = [
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
         (not labels.any(), "No defective test images: ROCAUC, PRO, precision, recall and F1 are n/a."),
@@ -244,6 +245,7 @@ def _notes(test: ScoredImages) -> list[str]:
         (test.masks is not None and test.maps is None, "No anomaly maps: image metrics only."),
         *_error_notes(test),
         (test.threshold is None, "No threshold: F1, precision, recall and the false-alarm rate are n/a."),
+        (is_silent and labels.any() and not labels.all(), "No test image is called defective: precision is n/a."),
         *_interval_notes(test),
     ]
     return [sentence for applies, sentence in candidates if applies]
