@@ -69,17 +69,16 @@ def test_a_full_disk_is_one_line_and_harms_nothing(
     assert finished.exit_code in ((0, 3) if verb == "inspect" else (0,)), finished.stderr
 
 
-@pytest.mark.parametrize("room", [60 << 10, 200 << 10])
 def test_an_inspection_goes_on_after_the_pictures_that_the_disk_had_room_for(
-    pipeline: Pipeline, small_disk: Path, tmp_path: Path, room: int
+    pipeline: Pipeline, small_disk: Path, tmp_path: Path
 ) -> None:
-    for number in range(12):
+    for number in range(4):
         shutil.copytree(pipeline.data_dir / CATEGORY / "test", tmp_path / "pictures" / f"batch_{number:02d}")
     command = ["inspect", tmp_path / "pictures", "--model", pipeline.model_dir, "--out"]
     assert run_cli([*command, tmp_path / "at once"], tmp_path / "log").exit_code == 3
     expected = contents(tmp_path / "at once")
     rows = expected["predictions.jsonl"].splitlines(keepends=True)
-    fill(small_disk, room)
+    fill(small_disk, 60 << 10)
     full = run_cli([*command, small_disk / "out"], tmp_path / "log")
     assert (full.exit_code, len(full.error_lines)) == (1, 1), full.stderr
     assert "No space left on device" in full.error_lines[0]
@@ -87,7 +86,7 @@ def test_an_inspection_goes_on_after_the_pictures_that_the_disk_had_room_for(
     (partial,) = small_disk.glob(".out.*.partial")
     written = (partial / "predictions.jsonl").read_bytes()
     done = written.count(b"\n")
-    assert 5 < done < len(rows) == 144
+    assert 5 < done < len(rows) == 48
     assert written.splitlines(keepends=True)[:done] == rows[:done]
     finished = {name: content for name, content in contents(partial).items() if name in expected}
     overlays = [

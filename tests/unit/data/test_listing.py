@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -14,33 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
+from users import as_nobody, open_folder
 
 from ndpnet.data.images import format_of, read_image
 from ndpnet.data.listing import READ_SUFFIXES, UNREAD_SUFFIXES, Kind, kind_of, list_pictures
 from ndpnet.files import LIST
 
-NOBODY = 65534
-
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """A folder that every user can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="ndpnet-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    with open_folder() as folder:
+        yield folder
 
 
 def test_every_ending_that_is_said_to_be_read_is_one_that_the_decoder_reads() -> None:
