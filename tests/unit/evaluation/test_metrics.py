@@ -88,6 +88,15 @@ def test_image_auroc_by_hand() -> None:
     assert metrics.image_auroc(np.array([0.5, 0.5]), np.array([0, 1])) == 0.5
 
 
+def test_a_score_is_the_mean_of_the_highest_pixels() -> None:
+    plane = np.float32([[0.1, 0.9, 0.3], [0.5, 0.7, 0.2]])
+    assert metrics.image_score(plane, 1) == plane.max()
+    assert metrics.image_score(plane, 3) == pytest.approx(0.7)
+    assert metrics.image_score(plane, 200) == pytest.approx(plane.mean()), "a small map has fewer"
+    shuffled = np.random.default_rng(0).random((64, 64), dtype=np.float32)
+    assert metrics.image_score(shuffled, 200) == metrics.image_score(np.sort(shuffled, axis=None), 200), "bit for bit"
+
+
 def test_every_region_counts_equally_whatever_its_size() -> None:
     masks = np.zeros((2, 8, 10), dtype=np.uint8)
     masks[0, :, :5] = 1  # 40 pixels, never found

@@ -15,6 +15,7 @@ from samples import Pipeline
 from ndpnet import steps
 from ndpnet.data.images import read_image
 from ndpnet.data.manifest import Manifest
+from ndpnet.evaluation.metrics import image_score
 from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Prediction
@@ -160,6 +161,18 @@ def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: 
         assert verdict.is_defective is False
         assert not verdict.mask.any()
         assert verdict.regions == ()
+
+
+def test_a_single_pixel_makes_no_defect_where_several_are_asked_for(inspector: Inspector) -> None:
+    several = Inspector(inspector.engine, image_size=64, threshold=0.5, score_pixels=4)
+    plane = np.zeros((64, 64), np.float32)
+    plane[8:10, 8:10] = [[0.9, 0.2], [0.2, 0.2]]
+    spot = several.judge(Prediction(image_score(plane, 4), plane, None), size=(64, 64))
+    assert (spot.is_defective, spot.regions, spot.mask.any()) == (False, (), False)
+    plane[8:10, 8:10] = 0.6
+    mark = several.judge(Prediction(image_score(plane, 4), plane, None), size=(64, 64))
+    assert mark.is_defective
+    assert [region.area for region in mark.regions] == [4]
 
 
 def test_the_threshold_is_the_packages_or_the_one_given(pipeline: Pipeline, inspector: Inspector) -> None:
