@@ -19,6 +19,7 @@ from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import bench, engine_options, export
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_tracking import tracking_group
+from ndpnet.cli_upkeep import doctor, gc
 
 VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
@@ -71,7 +72,7 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, benchmark):
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, benchmark, doctor, gc):
     main.add_command(command)
 
 

@@ -217,7 +217,6 @@ class ClusterConfig(Section):
     """How Kubernetes runs the pipeline: no part of a model's identity."""
 
     image: str
-    namespace: str
     work_dir: str
     work_pvc: str
     gpu_resource: str

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ndpnet.cli import FolderPath, with_params
 from pipelines.cli_cluster import follow_command, schedule, submit
-from pipelines.cli_options import FolderPath, with_params
 
 if TYPE_CHECKING:
     from pipelines.local import EngineRun, LocalRun

@@ -1,51 +1,77 @@
-"""The verbs for a cluster: submit, follow, schedule; doctor and gc are for a machine alike."""
+"""The verbs for a cluster: submit, follow, schedule."""
 
 import re
 import sys
-import uuid
-from dataclasses import fields
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.cli_options import EVEN_IF_ACTIVE, SERVER, WORK, Decorator, options, with_params
-from pipelines.cli_upkeep import doctor, gc
+from ndpnet.cli import FolderPath, with_params
 
 if TYPE_CHECKING:
     from pipelines.client import Cluster
-    from pipelines.requests import Prepared, Request
+    from pipelines.package import Package
 
 COMMIT = re.compile("[0-9a-f]{7,64}")
+Command = Callable[..., Any]
 
-__all__ = ["doctor", "follow_command", "gc", "schedule", "submit"]
+
+def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+SERVER = _options(
+    click.option("--host", help="Kubeflow Pipelines, as https://HOST/pipeline; else KF_PIPELINES_ENDPOINT."),
+    click.option("--namespace", help="Of a server for many users; else KFP_NAMESPACE."),
+)
+EVEN_IF_ACTIVE = click.option("--even-if-active", is_flag=True, help="Although a run of it is active: that goes on.")
+WORK = _options(
+    SERVER,
+    click.option("--package", "package_path", type=FolderPath, help="Compiled pipeline; compiled now if left out."),
+    click.option("--experiment", default="ndpnet", show_default=True, help="Where runs are listed."),
+    click.option("--category", "categories", multiple=True, help="Which of them; all that are pinned if left out."),
+    click.option("--url", help="Git repository that pins the data; that of this clone if left out."),
+    click.option("--revision", help="Branch, tag or commit there; its default branch if left out."),
+    click.option("--path", default="data", show_default=True, help="The pinned folder there."),
+    click.option("--prefix", metavar="S3_URL", help="Instead of a repository: where the files lie."),
+    click.option("--manifest", metavar="S3_URL", help="What `data manifest` wrote: which of them to take."),
+    click.option("--endpoint-url", help="S3 server other than AWS, as http://minio:9000."),
+    click.option("-a", "further", multiple=True, metavar="NAME=VALUE", help="Further argument of the pipeline."),
+    click.option("--service-account", default="", help="Of Kubernetes, that the pods run as."),
+    click.option("--allow-dirty", is_flag=True, help="Although the sources differ from their commit."),
+)
 
 
 @click.command("submit")
 @WORK
-@click.option("--name", "job_name", help="Of the run; pipeline and commit if left out.")
+@click.option("--name", help="Of the run; pipeline and commit if left out.")
 @click.option("--only-new-data", is_flag=True, help="Only categories with data new to the champion.")
-@click.option("--request-id", help="The same request is not started twice; a new one if left out.")
 @click.option("--wait", is_flag=True, help="Follow it; exit code 0 succeeded, 1 failed, 3 canceled.")
 @with_params
-def submit(params: Any, job_name: str | None, request_id: str | None, wait: bool, **asked: Any) -> None:
-    """Start the training, or the pipeline in --package, once the cluster is known to fit; print where to see it."""
-    from pipelines.submission import create_run
+def submit(
+    params: Any, name: str | None, wait: bool, host: str | None, namespace: str | None, experiment: str,
+    service_account: str, **asked: Any,
+) -> None:  # fmt: skip
+    """Start the training, or the pipeline in --package; print where to see it."""
+    from pipelines.client import connect
+    from pipelines.runs import start_run
 
-    request, prepared = _prepare(asked, params)
-    submitted = create_run(
-        prepared.cluster,
-        prepared.version,
-        experiment_id=prepared.experiment_id,
-        job_name=job_name or f"{prepared.pipeline} {prepared.version.name[:12]}",
-        arguments=prepared.arguments,
-        request_id=request_id or uuid.uuid4().hex,
-        service_account=request.service_account,
-    )
-    if not submitted.is_new:
-        click.echo("this request was submitted before", err=True)
-    click.echo(submitted.url)
+    package, arguments, commit = _prepare(params, **asked)
+    cluster = connect(host, namespace)
+    name = name or f"{package.name} {commit[:12]}"
+    where = {"experiment": experiment, "service_account": service_account}
+    run_id = start_run(cluster, package, name=name, arguments=arguments, **where)
+    click.echo(cluster.url_of(run_id))
     if wait:
-        _follow(prepared.cluster, submitted.run_id)
+        _follow(cluster, run_id)
 
 
 @click.command("follow")
@@ -64,42 +90,27 @@ def follow_command(run_id: str, host: str | None, namespace: str | None) -> None
 @click.option("--cron", help="When: five fields, or six with seconds first. In the server's time zone.")
 @click.option("--every", help="Or how often: 30m, 6h, 1d, 2w.")
 @click.option("--on-new-data", "only_new_data", is_flag=True, help="Only categories with data new to the champion.")
-@click.option("--catch-up", is_flag=True, help="Run missed times later, one after the other.")
+@click.option("--catch-up", "is_catching_up", is_flag=True, help="Run missed times later, one after the other.")
 @EVEN_IF_ACTIVE
 @with_params
 def schedule(
-    params: Any,
-    name: str,
-    cron: str | None,
-    every: str | None,
-    catch_up: bool,
-    even_if_active: bool,
-    **asked: Any,
-) -> None:
+    params: Any, name: str, cron: str | None, every: str | None, is_catching_up: bool, even_if_active: bool,
+    host: str | None, namespace: str | None, experiment: str, service_account: str, **asked: Any,
+) -> None:  # fmt: skip
     """Train again and again: one schedule of each name, one run at a time, each with the newest data of its branch."""
     if click.get_current_context().invoked_subcommand:
         return
-    from pipelines.cron import parse_cron, parse_interval
-    from pipelines.schedule import Schedule, set_schedule
+    from pipelines.client import connect
+    from pipelines.schedule import parse_trigger, set_schedule
 
-    if (cron is None) == (every is None):
-        raise ValueError("when is it to run? (pass either --cron '0 2 * * *' or --every 6h)")
-    trigger = parse_cron(cron) if cron is not None else parse_interval(every)
-    if COMMIT.fullmatch(asked["revision"] or ""):
-        raise ValueError(
-            f"--revision {asked['revision']} is a commit: every run would take the same data (pass a branch)"
-        )
-    request, prepared = _prepare(asked, params)
-    wanted = Schedule(
-        name,
-        trigger,
-        prepared.version,
-        prepared.experiment_id,
-        prepared.arguments,
-        is_catching_up=catch_up,
-        service_account=request.service_account,
-    )
-    click.echo(f"{name}: {set_schedule(prepared.cluster, wanted, even_if_active=even_if_active)}, {trigger}")
+    trigger = parse_trigger(cron, every)
+    revision = asked["revision"] or ""
+    if COMMIT.fullmatch(revision):
+        raise ValueError(f"--revision {revision} is a commit: every run would take the same data (pass a branch)")
+    package, arguments, _ = _prepare(params, **asked)
+    how = {"is_catching_up": is_catching_up, "even_if_active": even_if_active, "service_account": service_account}
+    how |= {"name": name, "trigger": trigger, "experiment": experiment, "arguments": arguments}
+    click.echo(f"{name}: {set_schedule(connect(host, namespace), package, **how)}")
 
 
 @schedule.command("list")
@@ -107,38 +118,31 @@ def schedule(
 def schedule_list(host: str | None, namespace: str | None) -> None:
     """List the schedules."""
     from ndpnet.promotion.table import format_rows
-    from pipelines.schedule import DISABLE, list_schedules, trigger_of
+    from pipelines.schedule import DISABLE, describe_trigger, list_schedules
 
-    found = list_schedules(_connect(host, namespace))
-    rows = [("name", "when", "state", "created")]
+    schedules = list_schedules(_connect(host, namespace))
+    rows = [("name", "when", "state")]
     rows += [
-        (
-            each.display_name,
-            str(trigger_of(each)),
-            "paused" if each.mode == DISABLE else "on",
-            f"{each.created_at:%Y-%m-%d %H:%M}" if each.created_at else "",
-        )
-        for each in found
+        (each.display_name, describe_trigger(each), "paused" if each.mode == DISABLE else "on") for each in schedules
     ]
-    click.echo("\n".join(format_rows(rows)) if found else "no schedule")
+    click.echo("\n".join(format_rows(rows)) if schedules else "no schedule")
 
 
-def _change_schedule(verb: str, done: str, text: str, *decorators: Decorator) -> None:
+def _add_change(name: str, verb: str, done: str, text: str, *decorators: Callable[[Command], Command]) -> None:
     """Add a verb that changes the schedule of a name."""
 
-    def change(name: str, host: str | None, namespace: str | None, **kwargs: Any) -> None:
-        from pipelines import schedule as schedules
+    def change(name: str, host: str | None, namespace: str | None, **options: bool) -> None:
+        from pipelines.schedule import change_schedule
 
-        getattr(schedules, verb)(_connect(host, namespace), name, **kwargs)
+        change_schedule(_connect(host, namespace), name, verb, **options)
         click.echo(f"{name}: {done}")
 
-    change.__doc__ = text
-    schedule.command(verb)(options(click.argument("name"), SERVER, *decorators)(change))
+    schedule.command(name, help=text)(_options(click.argument("name"), SERVER, *decorators)(change))
 
 
-_change_schedule("pause", "paused", "Start no more runs of it; one that runs goes on.")
-_change_schedule("resume", "on", "Start runs of it again.")
-_change_schedule("delete", "deleted", "Delete it.", EVEN_IF_ACTIVE)
+_add_change("pause", "disable", "paused", "Start no more runs of it; one that runs goes on.")
+_add_change("resume", "enable", "on", "Start runs of it again.")
+_add_change("delete", "delete", "deleted", "Delete it.", EVEN_IF_ACTIVE)
 
 
 def _connect(host: str | None, namespace: str | None) -> "Cluster":
@@ -149,30 +153,37 @@ def _connect(host: str | None, namespace: str | None) -> "Cluster":
     return connect(host or before["host"], namespace or before["namespace"])
 
 
-def _prepare(asked: dict[str, Any], params: Any) -> "tuple[Request, Prepared]":
-    from ndpnet.doctor import format_checks
-    from pipelines.requests import Request, Source, prepare
+def _prepare(
+    params: Any,
+    *,
+    package_path: Any,
+    allow_dirty: bool,
+    categories: tuple[str, ...],
+    only_new_data: bool,
+    further: tuple[str, ...],
+    **source: str | None,
+) -> "tuple[Package, dict[str, Any], str]":
+    """Package, arguments and commit. source: where the data are."""
+    from pipelines.request import arguments_of, committed, load_package
 
-    def show(checks: Any) -> None:
-        click.echo(format_checks(checks), err=True)
-
-    source = Source(**{each.name: asked.pop(each.name) for each in fields(Source)})
-    request = Request(source=source, **asked)
-    return request, prepare(request, params, show)
+    commit = committed(allow_dirty=allow_dirty)
+    package = load_package(package_path, params, commit)
+    chosen = {"categories": categories, "only_new_data": only_new_data, "further": further}
+    return package, arguments_of(package, params, source, **chosen), commit
 
 
 def _follow(cluster: "Cluster", run_id: str) -> None:
     from pipelines.client import ClusterError
-    from pipelines.follow import follow, format_outcome
-    from pipelines.progress import progress_on
+    from pipelines.runs import follow
 
     later = f"the run goes on: ndpnet pipeline follow {run_id}"
     try:
-        outcome = follow(cluster, run_id, progress_on(sys.stdout))
+        exit_code = follow(cluster, run_id, click.echo)
     except ClusterError as error:
         raise ValueError(f"{error}; {later}") from error
     except KeyboardInterrupt:
         click.echo(f"\n{later}", err=True)
         sys.exit(130)
-    click.echo("\n".join(format_outcome(outcome)), err=bool(outcome.exit_code))
-    sys.exit(outcome.exit_code)
+    if exit_code:
+        click.echo(f"why: {cluster.url_of(run_id)}", err=True)
+    sys.exit(exit_code)

@@ -15,23 +15,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from email import message_from_bytes
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api
-import yaml
 from http_servers import Answer, Request, serving
 from kfp_models import parse
 from kfp_runs import FINAL, Snapshot, nodes_of
 from kfp_server_api import (
     V2beta1Experiment,
     V2beta1ListExperimentsResponse,
-    V2beta1ListPipelineVersionsResponse,
     V2beta1ListRecurringRunsResponse,
     V2beta1ListRunsResponse,
-    V2beta1Pipeline,
-    V2beta1PipelineVersion,
     V2beta1RecurringRun,
     V2beta1Run,
     V2beta1RunDetails,
@@ -70,12 +65,9 @@ class KfpServer:
 
     def __init__(self, *, token: str = "", is_multi_user: bool = False) -> None:
         self.token, self.is_multi_user, self.version = token, is_multi_user, "2.17.0"
-        self.pipelines: dict[str, V2beta1Pipeline] = {}
-        self.versions: dict[str, V2beta1PipelineVersion] = {}
         self.experiments: dict[str, V2beta1Experiment] = {}
         self.runs: dict[str, V2beta1Run] = {}
         self.recurring_runs: dict[str, V2beta1RecurringRun] = {}
-        self.logs: dict[str, str] = {}  # of nodes
         self.scripts: dict[str, Iterator[Snapshot]] = {}
         self.next_script: list[Snapshot] = [Snapshot("PENDING")]
         self.faults: list[Fault] = []
@@ -148,8 +140,6 @@ class KfpServer:
             return _error(error.status, str(error))
 
     def _encode(self, result: Any) -> Answer:
-        if isinstance(result, str):
-            return Answer(200, result.encode(), {"Content-Type": "text/plain"})
         content = SERIALIZE(result)
         if not isinstance(result, dict):
             self._parse(content, type(result).__name__)
@@ -167,25 +157,16 @@ class KfpServer:
         one = r"([^/:]+)"
         return {
             f"GET {v2}/healthz": self._health,
-            f"GET {v2}/pipelines/names/{one}": self._pipeline_by_name,
-            f"POST {v2}/pipelines": self._create_pipeline,
-            f"POST {v2}/pipelines/upload_version": self._upload_version,
-            f"GET {v2}/pipelines/{one}/versions": self._list_versions,
-            f"DELETE {v2}/pipelines/{one}/versions/{one}": self._delete_version,
             f"GET {v2}/experiments": self._list_experiments,
             f"POST {v2}/experiments": self._create_experiment,
             f"GET {v2}/runs": self._list_runs,
             f"POST {v2}/runs": self._create_run,
             f"GET {v2}/runs/{one}": self._get_run,
-            f"DELETE {v2}/runs/{one}": self._delete_run,
-            f"GET /apis/v1alpha1/runs/{one}/nodes/{one}/log": self._log,
             f"GET {v2}/recurringruns": self._list_recurring_runs,
             f"POST {v2}/recurringruns": self._create_recurring_run,
             f"DELETE {v2}/recurringruns/{one}": self._delete_recurring_run,
             f"POST {v2}/recurringruns/{one}:(enable|disable)": self._switch_recurring_run,
         }
-
-    # ---- pipelines
 
     def _health(self, **_: Any) -> dict[str, Any]:
         # the server says more than its client's model has
@@ -195,46 +176,6 @@ class KfpServer:
             "multi_user": self.is_multi_user,
             "pipeline_store": "database",
         }
-
-    def _pipeline_by_name(self, name: str, *, query: Any, **_: Any) -> V2beta1Pipeline:
-        self._check_namespace(query.get("namespace"))
-        for pipeline in self.pipelines.values():
-            if pipeline.name == name and (pipeline.namespace or "") == query.get("namespace", ""):
-                return pipeline
-        raise RefusedError(404, f"Pipeline {name} not found")
-
-    def _create_pipeline(self, *, body: bytes, **_: Any) -> V2beta1Pipeline:
-        pipeline = self._parse(json.loads(body), "V2beta1Pipeline")
-        self._check_namespace(pipeline.namespace)
-        if any((each.name, each.namespace) == (pipeline.name, pipeline.namespace) for each in self.pipelines.values()):
-            raise RefusedError(409, f"The pipeline name {pipeline.name} already exist")
-        pipeline.pipeline_id, pipeline.created_at = str(uuid.uuid4()), self.now()
-        self.pipelines[pipeline.pipeline_id] = pipeline
-        return pipeline
-
-    def _upload_version(self, *, query: Any, headers: Any, body: bytes, **_: Any) -> V2beta1PipelineVersion:
-        if query.get("pipelineid") not in self.pipelines:
-            raise RefusedError(404, f"Pipeline {query.get('pipelineid')} not found")
-        siblings = [each for each in self.versions.values() if each.pipeline_id == query["pipelineid"]]
-        if any(each.name == query["name"] for each in siblings):
-            raise RefusedError(409, f"The pipeline version name {query['name']} already exist")
-        version = V2beta1PipelineVersion(
-            pipeline_id=query["pipelineid"],
-            pipeline_version_id=str(uuid.uuid4()),
-            name=query["name"],
-            display_name=query["display_name"],
-            created_at=self.now(),
-            pipeline_spec=_uploaded_spec(headers, body),
-        )
-        self.versions[version.pipeline_version_id] = version
-        return version
-
-    def _list_versions(self, pipeline_id: str, *, query: Any, **_: Any) -> Any:
-        found = [each for each in self.versions.values() if each.pipeline_id == pipeline_id]
-        return self._page(V2beta1ListPipelineVersionsResponse, "pipeline_versions", found, query)
-
-    def _delete_version(self, pipeline_id: str, version_id: str, **_: Any) -> dict[str, Any]:
-        return self._delete(self.versions, version_id)
 
     # ---- experiments and runs
 
@@ -276,16 +217,8 @@ class KfpServer:
         run.state = snapshot.state
         run.finished_at = self.now() if snapshot.state in FINAL else None
         run.error = kfp_server_api.GoogleRpcStatus(code=2, message=snapshot.error) if snapshot.error else None
-        details = [each for name, state in snapshot.tasks.items() for each in nodes_of(run.run_id, name, state)]
+        details = [each for name, state in snapshot.tasks.items() for each in nodes_of(name, state)]
         run.run_details = V2beta1RunDetails(task_details=details)
-
-    def _delete_run(self, run_id: str, **_: Any) -> dict[str, Any]:
-        return self._delete(self.runs, run_id)
-
-    def _log(self, run_id: str, node_id: str, **_: Any) -> str:
-        if node_id not in self.logs:
-            raise RefusedError(500, f"Failed to read the log of {node_id}: pods not found")
-        return self.logs[node_id]
 
     # ---- recurring runs
 
@@ -323,11 +256,11 @@ class KfpServer:
     # ---- common to all
 
     def _check_references(self, run: Any) -> None:
-        reference = run.pipeline_version_reference
         if run.experiment_id not in self.experiments:
             raise RefusedError(404, f"Experiment {run.experiment_id} not found")
-        if reference.pipeline_version_id not in self.versions:
-            raise RefusedError(404, f"PipelineVersion {reference.pipeline_version_id} not found")
+        spec = run.pipeline_spec.get("pipeline_spec", run.pipeline_spec)  # with Kubernetes options there are two
+        if not {"pipelineInfo", "root"} <= spec.keys():
+            raise RefusedError(400, "Failed to parse the pipeline spec")
 
     def _check_namespace(self, namespace: str | None) -> None:
         if self.is_multi_user and not namespace:
@@ -343,23 +276,12 @@ class KfpServer:
 
     def _page(self, model: Any, name: str, found: list[Any], query: Any) -> Any:
         if query.get("filter"):
-            wanted = self._parse(json.loads(query["filter"]), "V2beta1Filter")
-            for predicate in wanted.predicates:
-                assert (predicate.operation, predicate.key) == ("EQUALS", "display_name")
-                found = [each for each in found if each.display_name == predicate.string_value]
+            (predicate,) = json.loads(query["filter"])["predicates"]  # kfp writes it by hand
+            assert (predicate["operation"], predicate["key"]) == (1, "display_name")  # EQUALS
+            found = [each for each in found if each.display_name == predicate["stringValue"]]
         start = int(query.get("page_token") or 0)
         end = start + min(int(query.get("page_size", MAX_PAGE)), MAX_PAGE)
         return model(**{name: found[start:end], "next_page_token": str(end) if end < len(found) else None})
-
-
-def _uploaded_spec(headers: Any, body: bytes) -> dict[str, Any]:
-    message = message_from_bytes(b"Content-Type: " + headers["content-type"].encode() + b"\r\n\r\n" + body)
-    (part,) = message.get_payload()
-    assert part.get_param("name", header="content-disposition") == "uploadfile"
-    documents = list(yaml.safe_load_all(part.get_payload(decode=True)))
-    # what the server has of it came through a protobuf Struct, where every number is a float
-    documents = json.loads(json.dumps(documents), parse_int=float)
-    return documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
 def _error(status: int, message: str) -> Answer:

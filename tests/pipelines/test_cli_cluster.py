@@ -1,4 +1,3 @@
-import os
 import shutil
 import signal
 import subprocess
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import IMAGE
+from compiled import IMAGE
 from kfp_runs import Snapshot
 from kfp_server import Fault, KfpServer
 
@@ -19,7 +18,6 @@ from pipelines.compile import compile_training
 from pipelines.package import Package
 
 Run = Callable[..., Result]
-DONE = [Snapshot("SUCCEEDED", {"train": "SUCCEEDED"})]
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +57,7 @@ def run(repository: Path, kfp_server: KfpServer, monkeypatch: pytest.MonkeyPatch
 
 
 DATA = ("--url", "https://git.plant/surfaces.git")
-OPTIONS = ("--package", "build/training.yaml", *DATA, "--skip-preflight")
+OPTIONS = ("--package", "build/training.yaml", *DATA)
 SUBMIT, SCHEDULE = ("pipeline", "submit", *OPTIONS), ("pipeline", "schedule", *OPTIONS)
 
 
@@ -87,19 +85,17 @@ def test_submit_sends_resolved_parameters_as_one_string(run: Run, kfp_server: Kf
         "revision": "line-2",
         "path": "data",
     }
-    (version,) = kfp_server.versions.values()
-    assert version.name == commit_of(repository)
+    assert made.display_name == f"ndpnet-training {commit_of(repository)[:12]}"
 
 
 @pytest.mark.parametrize(("state", "exit_code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 3)])
 def test_wait_ends_as_the_run_does(run: Run, kfp_server: KfpServer, state: str, exit_code: int) -> None:
     kfp_server.next_script = [Snapshot(state, {"prepare": "SUCCEEDED", "train": state}, error="why" * exit_code)]
-    kfp_server.logs["train-pod-node"] = "line 1\nout of memory\n"
     result = run(*SUBMIT, "--wait")
     assert result.exit_code == exit_code
-    assert "prepare: succeeded 1:05" in result.stdout
-    assert ("out of memory" in result.stderr) == (state == "FAILED")
+    assert "prepare: succeeded" in result.stdout
     (run_id,) = kfp_server.runs
+    assert (f"why: {kfp_server.url}/#/runs/details/{run_id}" in result.stderr) == (exit_code > 0)
     assert run("pipeline", "follow", run_id).exit_code == exit_code
 
 
@@ -125,14 +121,6 @@ def test_ctrl_c_ends_the_following_alone(run: Run, kfp_server: KfpServer, reposi
     assert [each.state for each in kfp_server.runs.values()] == ["RUNNING"]
 
 
-def test_the_same_request_is_one_run(run: Run, kfp_server: KfpServer) -> None:
-    first, second = (run(*SUBMIT, "--request-id", "ci-17") for _ in range(2))
-    assert first.stdout == second.stdout
-    assert "submitted before" in second.stderr
-    assert run(*SUBMIT).stdout != first.stdout
-    assert len(kfp_server.runs) == 2
-
-
 def test_only_new_data_is_an_argument_of_the_pipeline(run: Run, kfp_server: KfpServer) -> None:
     run(*SUBMIT, "--only-new-data")
     (made,) = kfp_server.runs.values()
@@ -152,8 +140,8 @@ def error_of(result: Result) -> str:
         (("--package", "nowhere.yaml"), "cannot read nowhere.yaml"),
         (("-a", "workdir=/w"), "has no parameter workdir"),
         (("-a", "workdir"), "is no NAME=VALUE"),
-        (("-a", "revision=x"), "has an option of its own (pass --revision)"),
-        (("-a", "params={}"), "has an option of its own (pass -P)"),
+        (("-a", "revision=x"), "-a revision has an option of its own"),
+        (("-a", "params={}"), "-a params has an option of its own"),
         (("--url", "https://me:secret@git.plant/x"), "the git URL holds a login"),
         (("--url", "/srv/surfaces"), "pods cannot reach /srv/surfaces"),
         (("--path", "../data"), "lies outside the repository"),
@@ -173,30 +161,27 @@ def test_changes_that_are_not_committed_are_not_submitted(run: Run, kfp_server: 
     (repository / "new.py").write_text("")
     assert "git commit them" in error_of(run(*SUBMIT))
     assert kfp_server.calls == []
-    assert run(*SUBMIT, "--version-name", "try-1").exit_code == 0
-    assert [version.name for version in kfp_server.versions.values()] == ["try-1"]
+    assert run(*SUBMIT, "--allow-dirty", "--name", "try-1").exit_code == 0
+    assert [made.display_name for made in kfp_server.runs.values()] == ["try-1"]
 
 
 def test_the_training_is_compiled_where_no_package_is_named(run: Run, kfp_server: KfpServer, repository: Path) -> None:
-    submit = ("pipeline", "submit", *DATA, "--skip-preflight", "-P")
+    submit = ("pipeline", "submit", *DATA, "-P")
     assert "pass -P cluster.image=NAME@sha256:" in error_of(run(*submit[:-1]))
     assert "can be moved to other code" in error_of(run(*submit, "cluster.image=registry.example/ndpnet:latest"))
     assert kfp_server.calls == []
     tag = f"registry.example/ndpnet:{commit_of(repository)[:12]}"
     assert run(*submit, f"cluster.image={tag}").exit_code == 0
-    (version,) = kfp_server.versions.values()
-    executors = version.pipeline_spec["pipeline_spec"]["deploymentSpec"]["executors"]
+    (made,) = kfp_server.runs.values()
+    executors = made.pipeline_spec["pipeline_spec"]["deploymentSpec"]["executors"]
     assert {each["container"]["image"] for each in executors.values()} == {tag}
-    # the same commit with other pods is another package
-    other = (f"cluster.image={tag}", "-P", "cluster.shm_size=8Gi")
-    assert "is another package" in error_of(run(*submit, *other))
 
 
 def test_another_pipeline_takes_what_it_declares(
     run: Run, kfp_server: KfpServer, repository: Path, package: Package
 ) -> None:
     shutil.copyfile(package.path, repository / "build/other.yaml")  # of params, revision and only_new_data alone
-    submit = ("pipeline", "submit", "--skip-preflight", "--package", "build/other.yaml")
+    submit = ("pipeline", "submit", "--package", "build/other.yaml")
     assert run(*submit, "-a", "revision=7").exit_code == 0
     (made,) = kfp_server.runs.values()
     arguments = made.runtime_config.parameters
@@ -205,30 +190,16 @@ def test_another_pipeline_takes_what_it_declares(
         assert "has no parameter" in error_of(run(*submit, *option))
 
 
-def test_a_failed_check_stops_it(run: Run, kfp_server: KfpServer) -> None:
-    submit = ("pipeline", "submit", *DATA)
-    result = run(*submit, "-P", f"cluster.image=localhost:9/ndpnet@sha256:{'a' * 64}")
-    assert result.exit_code == 0, "what cannot be checked from here does not stop it"
-    assert "localhost:9 does not answer from here" in result.stderr
-    kfp_server.version = "1.8.22"
-    result = run(*submit, "--package", "build/pipelines/ndpnet-training.yaml")
-    assert result.exit_code == 1
-    assert "server 1.8.22" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("Error: the cluster cannot run it")
-    assert len(kfp_server.runs) == 1
-
-
 def test_schedule_from_one_command_to_its_end(run: Run, kfp_server: KfpServer) -> None:
     nightly = (*SCHEDULE, "--name", "nightly", "--on-new-data")
-    assert run(*nightly, "--cron", "0 2 * * *").stdout == "nightly: created, cron 0 0 2 * * *\n"
-    assert run(*nightly, "--cron", "0 2 * * *").stdout == "nightly: unchanged, cron 0 0 2 * * *\n"
-    assert run(*nightly, "--every", "6h").stdout == "nightly: replaced, every 6h\n"
+    assert run(*nightly, "--cron", "0 2 * * *").stdout == "nightly: created\n"
+    assert run(*nightly, "--every", "6h").stdout == "nightly: replaced\n"
     (made,) = kfp_server.recurring_runs.values()
     assert made.runtime_config.parameters["only_new_data"] is True
     assert "revision" not in made.runtime_config.parameters  # each run takes the newest data of the default branch
     assert run("pipeline", "schedule", "pause", "nightly").stdout == "nightly: paused\n"
     listed = run("pipeline", "schedule", "list").stdout.splitlines()
-    assert listed[2].split()[:4] == ["nightly", "every", "6h", "paused"]
+    assert listed[2].split() == ["nightly", "every", "21600", "s", "paused"]
     assert run("pipeline", "schedule", "resume", "nightly").stdout == "nightly: on\n"
     assert run("pipeline", "schedule", "delete", "nightly").stdout == "nightly: deleted\n"
     assert run("pipeline", "schedule", "list").stdout == "no schedule\n"
@@ -239,8 +210,8 @@ def test_schedule_from_one_command_to_its_end(run: Run, kfp_server: KfpServer) -
     [
         ((), "pass either --cron"),
         (("--cron", "0 2 * * *", "--every", "6h"), "pass either --cron"),
-        (("--cron", "0 25 * * *"), "'25' is no hour"),
-        (("--every", "soon"), "is no interval"),
+        (("--cron", "0 2 * *"), "has 4 fields"),
+        (("--every", "soon"), "is no age"),
         (("--every", "6h", "--revision", "0123456789abcdef"), "is a commit: every run would take the same data"),
     ],
 )
@@ -253,52 +224,6 @@ def test_a_server_named_before_the_verb_is_asked(run: Run, kfp_server: KfpServer
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
     for arguments in (("--host", kfp_server.url, "list"), ("list", "--host", kfp_server.url)):
         assert run("pipeline", "schedule", *arguments).stdout == "no schedule\n"
-
-
-def test_doctor_says_what_fails(run: Run, kfp_server: KfpServer) -> None:
-    result = run("doctor", "--cluster", "--package", "build/training.yaml")
-    assert result.exit_code == 0
-    verdicts = {line.split("  ")[0]: line for line in result.stdout.splitlines()[2:-1]}
-    assert "no kubeconfig" in verdicts["nodes"]
-    assert " ok " in verdicts["server"]
-    kfp_server.token = "another"
-    result = run("doctor", "--cluster", "--package", "build/training.yaml")
-    assert result.exit_code == 1
-    assert "wants a login" in result.stdout
-    assert "no kubeconfig" in result.stdout  # the other checks are made all the same
-
-
-def test_gc_shows_first_and_removes_then(run: Run, repository: Path) -> None:
-    folder = repository / ".work/phase1-0123456789abcdef"
-    folder.mkdir(parents=True)
-    (folder / "state.pt").write_bytes(b"x" * 5000)
-    for path in (folder / "state.pt", folder):
-        os.utime(path, (1_700_000_000, 1_700_000_000))
-    shown = run("gc", "--dry-run").stdout.splitlines()
-    assert shown[0].split()[:4] == ["keep", "12.3", "kB", ".work/phase1-0123456789abcdef:"]
-    assert shown[1] == "0 would go (0 B), 1 stay"
-    assert run("gc", "--dry-run", "--keep-last", 0).stdout.startswith("would remove")
-    assert folder.exists()
-    result = run("gc", "--keep-last", 0)
-    assert result.stdout.splitlines()[-1] == "1 removed (of 12.3 kB), 0 kept"
-    assert not folder.exists()
-    assert "is no age" in error_of(run("gc", "--older-than", "long"))
-
-
-def test_gc_on_the_cluster(run: Run, kfp_server: KfpServer, repository: Path) -> None:
-    kfp_server.next_script = DONE
-    run(*SUBMIT, "--wait")
-    options = ("gc", "--cluster", "--older-than", "0d", "--keep-last", 0)
-    (run_id,), (version_id,) = kfp_server.runs, kfp_server.versions
-    commit = commit_of(repository)
-    assert run(*options, "--dry-run").stdout.splitlines() == [
-        f"would remove run ndpnet-training {commit[:12]} ({run_id})",
-        f"would remove version ndpnet-training {commit} ({version_id})",
-        "2 would go; 0 runs and 0 versions stay",
-    ]
-    assert len(kfp_server.runs) == 1
-    assert run(*options).exit_code == 0
-    assert (kfp_server.runs, kfp_server.versions) == ({}, {})
 
 
 def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpServer, repository: Path) -> None:

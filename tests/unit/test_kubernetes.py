@@ -28,7 +28,7 @@ MODELS = {
     "ServiceAccount": client.V1ServiceAccount,
     "StatefulSet": client.V1StatefulSet,
 }
-CLUSTER = load_params().cluster
+CLUSTER, PIPELINES = load_params().cluster, "kubeflow"
 COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
 
 
@@ -159,7 +159,7 @@ def test_database_and_store_can_be_reached_by_mlflow_alone() -> None:
             (source,) = rule["from"]
             allowed[policy["spec"]["podSelector"]["matchLabels"]["app"]] = (source, rule["ports"][0]["port"])
     mlflow_alone = {"podSelector": {"matchLabels": {"app": "mlflow"}}}
-    pipelines = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": CLUSTER.namespace}}}
+    pipelines = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": PIPELINES}}}
     assert allowed == {"postgres": (mlflow_alone, 5432), "store": (mlflow_alone, 8333), "mlflow": (pipelines, 5000)}
 
 
@@ -172,7 +172,7 @@ def test_names_are_those_of_the_parameters() -> None:
     named = [each["secretRef"]["name"] for each in training["containers"][0]["envFrom"]]
     assert named == [CLUSTER.mlflow_secret, CLUSTER.s3_secret]
     for part in ("pipelines", "training"):
-        assert yaml.safe_load((FOLDER / part / "kustomization.yaml").read_text())["namespace"] == CLUSTER.namespace
+        assert yaml.safe_load((FOLDER / part / "kustomization.yaml").read_text())["namespace"] == PIPELINES
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)

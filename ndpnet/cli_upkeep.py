@@ -1,0 +1,44 @@
+"""The verbs for a machine's upkeep: is it fit, what can go."""
+
+import sys
+from pathlib import Path
+
+import click
+
+FolderPath = click.Path(path_type=Path)
+
+
+@click.command("doctor")
+def doctor() -> None:
+    """Say whether this machine is fit to train and inspect. Exit code 1: a check failed."""
+    from ndpnet.doctor import check_machine
+    from ndpnet.promotion.table import format_rows
+
+    checks = list(check_machine())
+    click.echo("\n".join(format_rows([("check", "verdict", "found"), *checks])))
+    sys.exit(any(check.verdict == "FAILED" for check in checks))
+
+
+@click.command("gc")
+@click.option("--build-dir", type=FolderPath, default=Path("build"), show_default=True, help="Where outputs are.")
+@click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where checkpoints live.")
+@click.option("--older-than", default="14d", show_default=True, help="Since it was last written: 12h, 14d, 2w.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def gc(build_dir: Path, work_dir: Path, older_than: str, dry_run: bool) -> None:
+    """Remove old checkpoints, reproduced trees and what killed processes left; `dvc gc` clears DVC's cache.
+
+    Data, models and what is in use are never touched.
+    """
+    from ndpnet.data.versions.status import readable_bytes
+    from ndpnet.gc import find_old, parse_age, remove
+
+    leftovers = find_old(build_dir, work_dir, parse_age(older_than))
+    if not leftovers:
+        click.echo("nothing to remove")
+    num_failed = 0
+    for leftover in leftovers:
+        problem = "" if dry_run else remove(leftover)
+        num_failed += bool(problem)
+        word = "would remove" if dry_run else "kept" if problem else "removed"
+        click.echo(f"{word:<12} {readable_bytes(leftover.num_bytes):>8}  {leftover.path}{problem and f': {problem}'}")
+    sys.exit(bool(num_failed))
