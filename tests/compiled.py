@@ -45,3 +45,13 @@ class Compiled:
             for name, task in tasks.items()
             if self.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
         }
+
+    def retries(self) -> dict[str, tuple[int, str, float] | None]:
+        """Of each task that runs something: how often it is tried again, the first pause and its growth."""
+        return {
+            name: (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) if policy else None
+            for tasks in self.graphs().values()
+            for name, task in tasks.items()
+            if self.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
+            for policy in [task.get("retryPolicy")]
+        }

@@ -72,6 +72,12 @@ def test_pods(compiled: Compiled) -> None:
     assert compiled.platforms["exec-inspect-shard"]["activeDeadlineSeconds"] == "43200"
 
 
+def test_failed_pods_are_tried_again_each_shard_too(compiled: Compiled) -> None:
+    retries = compiled.retries()
+    assert retries.keys() == {"plan-inspection", "inspect-shard", "summarise-inspection", "report-outcome"}
+    assert set(retries.values()) == {(2, "60s", 2.0)}
+
+
 def test_shards_on_gpus(tmp_path: Path) -> None:
     overrides = [f"cluster.image={IMAGE}", "cluster.inspect_on_gpu=true", "cluster.node_selector={gpu: h100}"]
     compiled = Compiled(compile_inspection(load_params(overrides=[*overrides, "runtime.devices=2"]), tmp_path))
