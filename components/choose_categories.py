@@ -4,7 +4,7 @@ from typing import List  # noqa: UP035 - KFP 2.17 reads typing's generics
 
 from kfp.dsl import Dataset, Input
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component

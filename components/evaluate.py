@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output, OutputPath
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component
@@ -17,8 +17,8 @@ def evaluate(
     params: str,
 ) -> bool:
     """Judge the test images; summary: the metrics as JSON. -> whether they pass the floors: worth registering"""
-    from components.outputs import show_evaluation
     from ndpnet import tracked_steps
+    from ndpnet.components.outputs import show_evaluation
     from ndpnet.promotion.floors import passes_floor
 
     judged = tracked_steps.evaluate(prepared.path, model.path, evaluation.path, params)

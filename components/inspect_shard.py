@@ -1,6 +1,6 @@
 """One shard of a batch inspection."""
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component

@@ -2,7 +2,7 @@
 
 from typing import List, NamedTuple  # noqa: UP035 - KFP 2.17 reads typing's generics
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component

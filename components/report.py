@@ -4,7 +4,7 @@ from typing import List  # noqa: UP035 - KFP 2.17 reads typing's generics
 
 from kfp.dsl import HTML, Metrics, Output
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component
@@ -15,6 +15,6 @@ def report(
     rows: List[str] = [],  # noqa: UP006, B006
 ) -> int:
     """A table of all categories, the failed ones too. -> how many failed"""
-    from components.outputs import write_report
+    from ndpnet.components.outputs import write_report
 
     return write_report(page, means, categories, rows)

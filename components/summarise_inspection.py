@@ -4,7 +4,7 @@ from typing import List  # noqa: UP035 - KFP 2.17 reads typing's generics
 
 from kfp.dsl import Metrics, Output
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component
@@ -16,8 +16,8 @@ def summarise_inspection(
     endpoint_url: str,
 ) -> int:
     """Merge the shards' rows and store table and summary under `out`. -> pictures that could not be inspected"""
-    from components.outputs import show_counts
     from ndpnet.batch.summary import summarise
+    from ndpnet.components.outputs import show_counts
 
     summary = summarise(out, plan_id, shard_seconds=shard_seconds, endpoint_url=endpoint_url or None)
     return show_counts(summary, metrics)

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Output
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component

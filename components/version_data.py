@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp.dsl import Dataset, Output
 
-from components.base import component
+from ndpnet.components.base import component
 
 
 @component

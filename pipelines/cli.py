@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ndpnet.cli import FolderPath, with_params
-from pipelines.cli_cluster import follow_command, schedule, submit
+from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
 if TYPE_CHECKING:
-    from pipelines.local import EngineRun, LocalRun
-    from pipelines.local_inspection import LocalInspection
+    from ndpnet.pipelines.local import EngineRun, LocalRun
+    from ndpnet.pipelines.local_inspection import LocalInspection
 
 MAX_NAMED = 20  # unreadable pictures; the summary names all
 
@@ -30,7 +30,7 @@ for cluster_command in (submit, follow_command, schedule):
 @with_params
 def compile_command(out: Path, params: Any) -> None:
     """Write the pipelines as Kubeflow takes them: same settings, same bytes."""
-    from pipelines.compile import compile_all
+    from ndpnet.pipelines.compile import compile_all
 
     for path in compile_all(params, out):
         click.echo(str(path))
@@ -66,7 +66,7 @@ def run_command(
     """
     assert is_local  # click has asked for it
     from ndpnet.data.versions.resolving import DataSource
-    from pipelines.local import LocalRun, run_locally
+    from ndpnet.pipelines.local import LocalRun, run_locally
 
     chosen = list(categories or params.categories)
     how = {"work_dir": work_dir, "categories": chosen, "in_containers": in_containers}
@@ -96,8 +96,8 @@ def inspect_command(is_local: bool, log_dir: Path, params: Any, **asked: Any) ->
     shards that are missing.
     """
     assert is_local  # click has asked for it
-    from pipelines.inspection import inspection_arguments
-    from pipelines.local_inspection import LocalInspection, inspect_locally
+    from ndpnet.pipelines.inspection import inspection_arguments
+    from ndpnet.pipelines.local_inspection import LocalInspection, inspect_locally
 
     for event in inspect_locally(params, inspection_arguments(**asked), log_dir):
         if isinstance(event, LocalInspection):
@@ -137,7 +137,7 @@ def _echo_run(run: "LocalRun") -> None:
 
 def _echo_failures(run: "EngineRun") -> None:
     """End with the end of the log of each task that failed, if any did."""
-    from pipelines.local import last_lines
+    from ndpnet.pipelines.local import last_lines
 
     for task in run.failed_tasks:
         click.echo(f"\n{task} failed; the end of its log:", err=True)

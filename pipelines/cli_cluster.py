@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,8 +11,8 @@ import click
 from ndpnet.cli import FolderPath, with_params
 
 if TYPE_CHECKING:
-    from pipelines.client import Cluster
-    from pipelines.package import Package
+    from ndpnet.pipelines.client import Cluster
+    from ndpnet.pipelines.package import Package
 
 COMMIT = re.compile("[0-9a-f]{7,64}")
 Command = Callable[..., Any]
@@ -56,19 +57,12 @@ WORK = _options(
 @click.option("--only-new-data", is_flag=True, help="Only categories with data new to the champion.")
 @click.option("--wait", is_flag=True, help="Follow it; exit code 0 succeeded, 1 failed, 3 canceled.")
 @with_params
-def submit(
-    params: Any, name: str | None, wait: bool, host: str | None, namespace: str | None, experiment: str,
-    service_account: str, **asked: Any,
-) -> None:  # fmt: skip
+def submit(params: Any, name: str | None, wait: bool, **asked: Any) -> None:
     """Start the training, or the pipeline in --package; print where to see it."""
-    from pipelines.client import connect
-    from pipelines.runs import start_run
+    from ndpnet.pipelines.runs import start_run
 
-    package, arguments, commit = _prepare(params, **asked)
-    cluster = connect(host, namespace)
-    name = name or f"{package.name} {commit[:12]}"
-    where = {"experiment": experiment, "service_account": service_account}
-    run_id = start_run(cluster, package, name=name, arguments=arguments, **where)
+    cluster, package, commit, how = _prepare(params, **asked)
+    run_id = start_run(cluster, package, name=name or f"{package.name} {commit[:12]}", **how)
     click.echo(cluster.url_of(run_id))
     if wait:
         _follow(cluster, run_id)
@@ -79,7 +73,7 @@ def submit(
 @SERVER
 def follow_command(run_id: str, host: str | None, namespace: str | None) -> None:
     """Follow a run to its end. Exit code 0: succeeded, 1: failed, 3: canceled."""
-    from pipelines.client import connect
+    from ndpnet.pipelines.client import connect
 
     _follow(connect(host, namespace), run_id)
 
@@ -94,31 +88,33 @@ def follow_command(run_id: str, host: str | None, namespace: str | None) -> None
 @EVEN_IF_ACTIVE
 @with_params
 def schedule(
-    params: Any, name: str, cron: str | None, every: str | None, is_catching_up: bool, even_if_active: bool,
-    host: str | None, namespace: str | None, experiment: str, service_account: str, **asked: Any,
-) -> None:  # fmt: skip
+    params: Any,
+    name: str,
+    cron: str | None,
+    every: str | None,
+    is_catching_up: bool,
+    even_if_active: bool,
+    **asked: Any,
+) -> None:
     """Train again and again: one schedule of each name, one run at a time, each with the newest data of its branch."""
     if click.get_current_context().invoked_subcommand:
         return
-    from pipelines.client import connect
-    from pipelines.schedule import parse_trigger, set_schedule
+    from ndpnet.pipelines.schedule import parse_trigger, set_schedule
 
-    trigger = parse_trigger(cron, every)
-    revision = asked["revision"] or ""
+    trigger, revision = parse_trigger(cron, every), asked["revision"] or ""
     if COMMIT.fullmatch(revision):
         raise ValueError(f"--revision {revision} is a commit: every run would take the same data (pass a branch)")
-    package, arguments, _ = _prepare(params, **asked)
-    how = {"is_catching_up": is_catching_up, "even_if_active": even_if_active, "service_account": service_account}
-    how |= {"name": name, "trigger": trigger, "experiment": experiment, "arguments": arguments}
-    click.echo(f"{name}: {set_schedule(connect(host, namespace), package, **how)}")
+    cluster, package, _, how = _prepare(params, **asked)
+    how |= {"name": name, "trigger": trigger, "is_catching_up": is_catching_up, "even_if_active": even_if_active}
+    click.echo(f"{name}: {set_schedule(cluster, package, **how)}")
 
 
 @schedule.command("list")
 @SERVER
 def schedule_list(host: str | None, namespace: str | None) -> None:
     """List the schedules."""
+    from ndpnet.pipelines.schedule import DISABLE, describe_trigger, list_schedules
     from ndpnet.promotion.table import format_rows
-    from pipelines.schedule import DISABLE, describe_trigger, list_schedules
 
     schedules = list_schedules(_connect(host, namespace))
     rows = [("name", "when", "state")]
@@ -132,7 +128,7 @@ def _add_change(name: str, verb: str, done: str, text: str, *decorators: Callabl
     """Add a verb that changes the schedule of a name."""
 
     def change(name: str, host: str | None, namespace: str | None, **options: bool) -> None:
-        from pipelines.schedule import change_schedule
+        from ndpnet.pipelines.schedule import change_schedule
 
         change_schedule(_connect(host, namespace), name, verb, **options)
         click.echo(f"{name}: {done}")
@@ -147,7 +143,7 @@ _add_change("delete", "delete", "deleted", "Delete it.", EVEN_IF_ACTIVE)
 
 def _connect(host: str | None, namespace: str | None) -> "Cluster":
     """As the verb says, else as `schedule` before it."""
-    from pipelines.client import connect
+    from ndpnet.pipelines.client import connect
 
     before = click.get_current_context().parent.params
     return connect(host or before["host"], namespace or before["namespace"])
@@ -156,25 +152,32 @@ def _connect(host: str | None, namespace: str | None) -> "Cluster":
 def _prepare(
     params: Any,
     *,
-    package_path: Any,
+    host: str | None,
+    namespace: str | None,
+    experiment: str,
+    service_account: str,
+    package_path: Path | None,
     allow_dirty: bool,
     categories: tuple[str, ...],
     only_new_data: bool,
     further: tuple[str, ...],
     **source: str | None,
-) -> "tuple[Package, dict[str, Any], str]":
-    """Package, arguments and commit. source: where the data are."""
-    from pipelines.request import arguments_of, committed, load_package
+) -> "tuple[Cluster, Package, str, dict[str, Any]]":
+    """Cluster, package, commit, and what a run and a schedule are told alike. source: where the data are."""
+    from ndpnet.pipelines.client import connect
+    from ndpnet.pipelines.request import arguments_of, committed, load_package
 
     commit = committed(allow_dirty=allow_dirty)
     package = load_package(package_path, params, commit)
     chosen = {"categories": categories, "only_new_data": only_new_data, "further": further}
-    return package, arguments_of(package, params, source, **chosen), commit
+    how = {"arguments": arguments_of(package, params, source, **chosen)}
+    how |= {"experiment": experiment, "service_account": service_account}
+    return connect(host, namespace), package, commit, how
 
 
 def _follow(cluster: "Cluster", run_id: str) -> None:
-    from pipelines.client import ClusterError
-    from pipelines.runs import follow
+    from ndpnet.pipelines.client import ClusterError
+    from ndpnet.pipelines.runs import follow
 
     later = f"the run goes on: ndpnet pipeline follow {run_id}"
     try:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kfp import compiler
 
-from pipelines import inspection, training
+from ndpnet.pipelines import inspection, training
 
 if TYPE_CHECKING:
     from ndpnet.config import Params

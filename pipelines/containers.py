@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.kubernetes import MLFLOW_VARIABLES, S3_VARIABLES, WEBHOOK_VARIABLE
+from ndpnet.pipelines.kubernetes import MLFLOW_VARIABLES, S3_VARIABLES, WEBHOOK_VARIABLE
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, List  # noqa: UP035 - KFP 2.17 reads typi
 
 from kfp import dsl
 
-from components.inspect_shard import inspect_shard
-from components.plan_inspection import plan_inspection
-from components.report_outcome import report_outcome
-from components.summarise_inspection import summarise_inspection
-from pipelines.kubernetes import Pods, uncached
+from ndpnet.components.inspect_shard import inspect_shard
+from ndpnet.components.plan_inspection import plan_inspection
+from ndpnet.components.report_outcome import report_outcome
+from ndpnet.components.summarise_inspection import summarise_inspection
+from ndpnet.pipelines.kubernetes import Pods, uncached
 
 if TYPE_CHECKING:
     from ndpnet.config import Params

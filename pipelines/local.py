@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.containers import containers_removed, find_image, run_arguments
+from ndpnet.pipelines.containers import containers_removed, find_image, run_arguments
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
@@ -151,7 +151,7 @@ def engine_job(
 def follow_engine(job: dict[str, Any], run: EngineRun) -> Iterator[TaskEvent]:
     """Run the engine in a process of its own, its whole output in a log; yield what happens to tasks."""
     run.log_path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-W", "ignore", "-m", "pipelines.local_engine"]
+    command = [sys.executable, "-W", "ignore", "-m", "ndpnet.pipelines.local_engine"]
     told = {name: str(value) if isinstance(value, Path) else value for name, value in job.items()}
     environment = {**os.environ, **job["environment"]}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

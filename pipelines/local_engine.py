@@ -8,7 +8,7 @@ from typing import Any
 
 from kfp import local
 
-from pipelines import inspection, training
+from ndpnet.pipelines import inspection, training
 
 PIPELINES = {
     training.NAME: partial(training.training_pipeline, is_local=True),

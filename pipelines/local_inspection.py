@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.local import LOG, EngineRun, TaskEvent, engine_job, follow_engine
+from ndpnet.pipelines.local import LOG, EngineRun, TaskEvent, engine_job, follow_engine
 
 if TYPE_CHECKING:
     from ndpnet.config import Params

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipelines.image import check_image
-from pipelines.package import Package
+from ndpnet.pipelines.image import check_image
+from ndpnet.pipelines.package import Package
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
@@ -20,7 +20,7 @@ def load_package(path: Path | None, params: "Params", commit: str) -> Package:
         if not params.cluster.image:
             fix = "pass -P cluster.image=NAME@sha256:..., what `make image` has pushed"
             raise ValueError(f"cluster.image is empty ({fix})")
-        from pipelines.compile import compile_training
+        from ndpnet.pipelines.compile import compile_training
 
         path = compile_training(params, PACKAGES)
     package = Package(path)

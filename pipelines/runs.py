@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.client import Cluster, LostError
-from pipelines.package import Package
+from ndpnet.pipelines.client import Cluster, LostError
+from ndpnet.pipelines.package import Package
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.client import Cluster
-from pipelines.package import Package
-from pipelines.runs import EXIT_CODES
+from ndpnet.pipelines.client import Cluster
+from ndpnet.pipelines.package import Package
+from ndpnet.pipelines.runs import EXIT_CODES
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1RecurringRun

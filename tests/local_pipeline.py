@@ -30,7 +30,7 @@ def make_project(folder: Path) -> Repository:
 
     repository = Repository(folder)
     for name in ("ndpnet", "components", "pipelines"):
-        shutil.copytree(SOURCES / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCES / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".gitignore", ".dvcignore", "requirements.lock"):
         shutil.copy(SOURCES / name, folder / name)
     values = lay_over(yaml.safe_load(PARAMS_PATH.read_text()), TINY)

@@ -21,7 +21,7 @@ import ndpnet
 from ndpnet.data.images import MIN_SIDE
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.package import ModelPackage
-from ndpnet.lineage import PACKAGE_DIR
+from ndpnet.lineage import ADAPTERS, PACKAGE_DIR
 
 PACKAGE_PATH = "artifacts/package"  # of the package inside the MLflow model
 CARD, EVALUATION_PATH = "model_card.md", "evaluation"
@@ -119,4 +119,5 @@ def _forget_local_paths(folder: Path) -> None:
 
 
 def _is_no_source(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.startswith((".", "__pycache__")) or name.endswith((".pyc", ".orig", ".rej"))}
+    hidden, others = (".", "__pycache__"), (".pyc", ".orig", ".rej")
+    return {name for name in names if name in ADAPTERS or name.startswith(hidden) or name.endswith(others)}

@@ -16,15 +16,15 @@ from registered import NAME, with_threshold
 from samples import Pipeline
 from servers import S3Server
 
-from components.inspect_shard import inspect_shard as shard_component
-from components.plan_inspection import plan_inspection as plan_component
-from components.summarise_inspection import summarise_inspection as summary_component
 from ndpnet.batch import shard as shards
 from ndpnet.batch.plan import Plan, load_plan, make_plan
 from ndpnet.batch.request import Request
 from ndpnet.batch.results import Results
 from ndpnet.batch.shard import ShardResult, inspect_shard
 from ndpnet.batch.summary import read_summary, summarise
+from ndpnet.components.inspect_shard import inspect_shard as shard_component
+from ndpnet.components.plan_inspection import plan_inspection as plan_component
+from ndpnet.components.summarise_inspection import summarise_inspection as summary_component
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Inspector
 from ndpnet.tracking.client import connect

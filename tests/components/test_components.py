@@ -10,14 +10,14 @@ from kfp import dsl
 from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline
 
-from components.category_row import category_row
-from components.choose_categories import choose_categories
-from components.evaluate import evaluate
-from components.prepare import prepare
-from components.report import report
-from components.synthesize import synthesize
-from components.train_phase1 import train_phase1
-from components.version_data import version_data
+from ndpnet.components.category_row import category_row
+from ndpnet.components.choose_categories import choose_categories
+from ndpnet.components.evaluate import evaluate
+from ndpnet.components.prepare import prepare
+from ndpnet.components.report import report
+from ndpnet.components.synthesize import synthesize
+from ndpnet.components.train_phase1 import train_phase1
+from ndpnet.components.version_data import version_data
 from ndpnet.config import load_params
 from ndpnet.data.manifest import Manifest
 from ndpnet.training.phases import HISTORY, PHASE1, PHASE1_WEIGHTS

@@ -10,7 +10,7 @@ from local_pipeline import RUN, kill_in_training, make_project
 from repositories import Repository
 from samples import CATEGORY
 
-from pipelines.containers import RUN_LABEL
+from ndpnet.pipelines.containers import RUN_LABEL
 
 RUN_LIMIT = 1200  # seconds: each of a dozen containers loads torch from a layer of gigabytes
 pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(3 * RUN_LIMIT)]

@@ -8,19 +8,18 @@ from compiled import IMAGE
 from kfp import compiler, dsl
 from kfp_server import KfpServer
 
-from pipelines import client
-from pipelines.client import Cluster, connect
-from pipelines.package import Package
+from ndpnet.pipelines import client
+from ndpnet.pipelines.client import Cluster, connect
+from ndpnet.pipelines.package import Package
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nobody's own server, token or kubeconfig, and no patience."""
+    """Nobody's own server, token or kubeconfig, and no pauses."""
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KFP_TOKEN", "KFP_COOKIE", "KFP_NAMESPACE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no kubeconfig"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(client, "TIMEOUT", {"connect": 1.0, "read": 0.4})
     monkeypatch.setitem(client.RETRIES, "backoff_factor", 0.01)
 
 

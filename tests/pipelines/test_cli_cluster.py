@@ -11,11 +11,11 @@ from compiled import IMAGE
 from kfp_runs import Snapshot
 from kfp_server import Fault, KfpServer
 
-import pipelines
+import ndpnet
 from ndpnet.cli import main
 from ndpnet.config import load_params
-from pipelines.compile import compile_training
-from pipelines.package import Package
+from ndpnet.pipelines.compile import compile_training
+from ndpnet.pipelines.package import Package
 
 Run = Callable[..., Result]
 
@@ -248,7 +248,8 @@ def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpSe
 
 
 def test_nothing_heavy_is_loaded_for_help() -> None:
-    code = "import sys, pipelines.cli; print(sorted({'kfp', 'torch', 'mlflow', 'numpy', 'yaml'} & set(sys.modules)))"
-    root = Path(pipelines.__file__).parents[1]
+    slow = {"kfp", "torch", "mlflow", "numpy", "yaml"}
+    code = f"import sys, ndpnet.pipelines.cli; print(sorted({slow} & set(sys.modules)))"
+    root = Path(ndpnet.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

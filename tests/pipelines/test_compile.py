@@ -13,7 +13,7 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from ndpnet.config import load_params
-from pipelines.compile import compile_all, compile_training
+from ndpnet.pipelines.compile import compile_all, compile_training
 
 # of each graph its tasks, with the tasks that each waits for
 TRAINING = {
@@ -177,7 +177,7 @@ def test_secrets_are_named_and_never_written(compiled: Compiled) -> None:
 def test_the_same_bytes_in_another_process_with_secrets_around(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from ndpnet.config import load_params;"
-        "from pipelines.compile import compile_all; compile_all(load_params(), Path(sys.argv[1]))"
+        "from ndpnet.pipelines.compile import compile_all; compile_all(load_params(), Path(sys.argv[1]))"
     )
     paths = compile_all(load_params(), tmp_path / "here")
     assert [path.name for path in paths] == ["ndpnet-training.yaml", "ndpnet-inspection.yaml"]

@@ -10,9 +10,9 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from ndpnet.config import load_params
-from pipelines.compile import compile_inspection
-from pipelines.inspection import inspection_arguments
-from pipelines.package import Package
+from ndpnet.pipelines.compile import compile_inspection
+from ndpnet.pipelines.inspection import inspection_arguments
+from ndpnet.pipelines.package import Package
 
 INSPECTION = {
     "root": {"exit-handler-1": [], "report-outcome": ["exit-handler-1"]},

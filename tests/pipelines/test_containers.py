@@ -7,8 +7,8 @@ import pytest
 
 from ndpnet.config import load_params
 from ndpnet.data.versions.resolving import DataSource
-from pipelines import containers
-from pipelines.local import _tasks_without_output
+from ndpnet.pipelines import containers
+from ndpnet.pipelines.local import _tasks_without_output
 
 IMAGE = containers.LocalImage("ndpnet-local:1", "sha256:1")
 

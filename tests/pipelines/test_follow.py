@@ -2,10 +2,10 @@ import pytest
 from kfp_runs import Snapshot
 from kfp_server import Fault, KfpServer
 
-from pipelines import runs
-from pipelines.client import Cluster, ClusterError, LostError
-from pipelines.package import Package
-from pipelines.runs import follow, start_run
+from ndpnet.pipelines import runs
+from ndpnet.pipelines.client import Cluster, ClusterError, LostError
+from ndpnet.pipelines.package import Package
+from ndpnet.pipelines.runs import follow, start_run
 
 GOOD = (
     Snapshot("PENDING"),

@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines.image import check_image
+from ndpnet.pipelines.image import check_image
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "sha256:" + "a" * 64

@@ -3,9 +3,9 @@ from collections.abc import Callable
 import pytest
 from kfp_server import Fault, KfpServer
 
-from pipelines.client import Cluster, LostError
-from pipelines.package import Package
-from pipelines.schedule import change_schedule, list_schedules, parse_trigger, set_schedule
+from ndpnet.pipelines.client import Cluster, LostError
+from ndpnet.pipelines.package import Package
+from ndpnet.pipelines.schedule import change_schedule, list_schedules, parse_trigger, set_schedule
 
 NIGHTLY, OFTEN = parse_trigger("0 2 * * 1-5", None), parse_trigger(None, "6h")
 SetNightly = Callable[..., str]

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 from docker.utils.build import exclude_paths
+from setuptools import find_packages
 
 import ndpnet
 from ndpnet.tracking import identity
@@ -70,6 +71,15 @@ def test_what_an_image_installs() -> None:
     assert sorted(requirements_of("serve", project)) == sorted([*REQUIREMENTS, "click"])
     lock = (ROOT / "requirements.lock").read_text()
     assert all(re.search(rf"(?i)^{name}==", lock, re.MULTILINE) for name in requirements_of("serve", project))
+
+
+def test_what_is_installed_has_one_name_at_the_top() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = find_packages(str(ROOT), **project["tool"]["setuptools"]["packages"]["find"])
+    assert {name.partition(".")[0] for name in packages} == {"ndpnet"}
+    assert {"ndpnet.components", "ndpnet.pipelines"} <= set(packages)
+    verbs = project["project"]["entry-points"]["ndpnet.verbs"]
+    assert {value.partition(":")[0] for value in verbs.values()} == {"ndpnet.pipelines.cli"}
 
 
 def test_the_build_writes_which_commit_it_is_of() -> None:
