@@ -65,7 +65,8 @@ def _check_engines(folder: Path) -> tuple[str, str]:
 
 
 def _check_tracking(folder: Path) -> tuple[str, str]:
-    from ndpnet.tracking.client import is_off, is_remote, redact, tracking_login, tracking_uri
+    from ndpnet.redaction import redact
+    from ndpnet.tracking.client import is_off, is_remote, tracking_login, tracking_uri
 
     if is_off() or not is_remote():
         return "ok", "switched off (NDPNET_TRACKING)" if is_off() else f"{tracking_uri()}, in this folder"

@@ -1,7 +1,6 @@
 """Files and folders that appear complete or not at all, and the hashes that name their content."""
 
 import errno
-import fcntl
 import glob
 import hashlib
 import json
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from ndpnet.locks import try_lock
 
 CHUNK_BYTES = 1 << 20
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
@@ -49,7 +50,7 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_and_replace(partial, path, text)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def _write_and_replace(partial: Path, path: Path, text: str) -> None:
@@ -104,7 +105,7 @@ def check_output(out_dir: Path, *, marker: str, known: Mapping[str, int] | None 
         probe_dir.mkdir()
         probe_dir.rmdir()
     except OSError as error:
-        raise _unwritable(out_dir, error) from error
+        raise unwritable(out_dir, error) from error
 
 
 @contextmanager
@@ -212,25 +213,6 @@ def scratch_folder(place: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def held_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes that ask, too, out of it. ValueError: in use, or it cannot be made."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        with suppress(OSError):  # a file system without locks: nobody is kept out
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"another process works in {folder} (wait for it, or choose another one)") from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
     """Yield a folder beside `place` that is removed at the end; one with a key outlives a failure."""
     folder = _partial_name(place, key)
@@ -238,9 +220,9 @@ def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=key is not None)
     except OSError as error:
-        raise _unwritable(place, error) from error
+        raise unwritable(place, error) from error
     try:
-        lock = _try_lock(folder)
+        lock = try_lock(folder)
     except BlockingIOError as error:
         raise _in_use(place) from error
     if lock is None and was_left:
@@ -260,7 +242,7 @@ def _refuse_second(out_dir: Path, own_dir: Path) -> None:
     for folder in _unfinished(out_dir):
         if folder != own_dir:
             try:
-                lock = _try_lock(folder)
+                lock = try_lock(folder)
             except BlockingIOError as error:
                 raise _in_use(out_dir) from error
             if lock is not None:
@@ -305,7 +287,7 @@ def _replace_folder(new_dir: Path, out_dir: Path) -> None:
     except OSError as error:
         if old_dir.exists():
             old_dir.rename(out_dir)
-        raise _unwritable(out_dir, error) from error
+        raise unwritable(out_dir, error) from error
     shutil.rmtree(old_dir, ignore_errors=True)
 
 
@@ -313,7 +295,7 @@ def _remove_abandoned(out_dir: Path) -> None:
     """Remove what killed processes left of this output: the folders that no living process has locked."""
     for folder in (*_unfinished(out_dir), *out_dir.parent.glob(f".{glob.escape(out_dir.name)}.*.fetching")):
         with suppress(BlockingIOError):
-            lock = _try_lock(folder)
+            lock = try_lock(folder)
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
@@ -323,29 +305,11 @@ def _unfinished(out_dir: Path) -> list[Path]:
     return sorted(out_dir.parent.glob(f".{glob.escape(out_dir.name)}.*.partial"))
 
 
-def _try_lock(folder: Path) -> int | None:
-    """Lock a folder until its descriptor is closed or the process ends. BlockingIOError: another process has it.
-
-    -> None where there is no such folder, or a file system without locks: then nothing is ever taken for abandoned.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise
-        return None
-    return descriptor
-
-
 def _partial_name(path: Path, key: str | None = None) -> Path:
     return path.with_name(f".{path.name}.{(key or uuid.uuid4().hex)[:12]}.partial")
 
 
-def _unwritable(path: Path, error: OSError) -> ValueError:
+def unwritable(path: Path, error: OSError) -> ValueError:
+    """What keeps a file or folder from being written, as an error that names it."""
     reason = error.strerror or type(error).__name__
     return ValueError(f"cannot write {path}: {reason} (choose a folder you can write to)")

@@ -157,7 +157,7 @@ def _loss(host: str, error: "HTTPError") -> ClusterError:
 
 
 def _said(body: Any) -> str:
-    from ndpnet.tracking.client import redact
+    from ndpnet.redaction import redact
 
     try:
         content = json.loads(body)

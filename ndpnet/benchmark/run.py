@@ -19,7 +19,7 @@ from ndpnet.benchmark.tables import Table
 from ndpnet.benchmark.tasks import Plan, Wishes, make_plan, method_of, params_of
 from ndpnet.benchmark.variants import FULL, choose_variants
 from ndpnet.benchmark.worker import CPU
-from ndpnet.files import held_folder
+from ndpnet.locks import locked
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")  # what `make peers` makes
 
@@ -99,7 +99,8 @@ def run(request: Request, plan: Plan, *, with_figures: bool) -> tuple[Mapping[st
     """Run the plan and write the report. -> why tasks failed, by key; the tables."""
     if request.peers and not available(PEERS_PYTHON):
         raise ValueError(f"no anomalib at {PEERS_PYTHON} (run `make peers`)")
-    with held_folder(request.out):
+    busy = f"another process works in {request.out} (wait for it, or choose another one)"
+    with locked(request.out, busy, is_folder=True):
         failed = run_plan(plan, request.out, request.devices)
         params = params_of(plan.suite, _wishes_of(request), FULL, request.seeds[0])
         drawn = _draw(plan, request.out) if with_figures else {}

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import fcntl
 import logging
 import os
 import re
@@ -17,12 +16,13 @@ from pathlib import Path
 
 import yaml
 
+from ndpnet.commands import git, output
 from ndpnet.files import sha256_of, write_text
+from ndpnet.locks import locked
 
 logger = logging.getLogger(__name__)
 
 LOCK, PARAMS = "requirements.lock", "ndpnet/params.yaml"
-GIT_SECONDS = 300.0
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 # that a run changes nothing outside of its worktree: no tracking, nothing of another git or DVC run
 UNSET = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE)|DVC_(STAGE|ROOT|EXP.*|CHECKPOINT)|PYTHON(HOME|STARTUP)")
@@ -103,7 +103,7 @@ class Worktree:
         return _bin_dir(self.folder)
 
     def _output(self, command: list[str], cwd: Path | None = None) -> str:
-        return _output(command, cwd or self.folder, self.environment())
+        return output(command, cwd or self.folder, self.environment())
 
     def _run(self, command: list[str]) -> int:
         """Its output goes to standard error: what this process prints is the result alone."""
@@ -140,27 +140,18 @@ def remove_worktree(folder: Path) -> None:
     """Remove a tree that `checked_out` has left. ValueError: a process works in it."""
     folder = Path(folder).resolve()
     with _locked(folder):
-        _remove(
-            Path(_output(["git", "rev-parse", "--path-format=absolute", "--git-common-dir"], folder).strip()), folder
-        )
+        _remove(Path(git(folder, "rev-parse", "--path-format=absolute", "--git-common-dir")), folder)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(
-                f"another process works in {folder} (wait for it, or choose another --work-dir)"
-            ) from error
-        yield
+def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+    busy = f"another process works in {folder} (wait for it, or choose another --work-dir)"
+    return locked(folder.with_name(f"{folder.name}.lock"), busy)
 
 
 def find_repository(folder: Path) -> Path:
     """The top of the git repository that a folder is in. ValueError: in none."""
     try:
-        return Path(_output(["git", "rev-parse", "--show-toplevel"], folder).strip())
+        return Path(git(folder, "rev-parse", "--show-toplevel"))
     except ValueError as error:
         if "safe.directory" in str(error):
             own = f"git config --global --add safe.directory {folder}"
@@ -190,30 +181,23 @@ def lock_hash(folder: Path) -> str:
 
 
 def _add(root: Path, commit: str, folder: Path) -> None:
-    known = subprocess.run(
-        ["git", "cat-file", "-e", f"{commit}^{{commit}}"],
-        cwd=root,
-        capture_output=True,
-        check=False,
-        timeout=GIT_SECONDS,
-    )
-    if known.returncode:
-        raise ValueError(f"commit {commit} is not in {root} (run `git fetch --all`)")
-    if (folder / ".git").is_file():
-        head = _output(["git", "rev-parse", "HEAD"], folder).strip()
-        if head == commit:
-            logger.info("going on in %s", folder)
-            # a DVC killed while it wrote this leaves it damaged; this process alone works here, so nobody needs it
-            (folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
-            return
+    try:
+        git(root, "cat-file", "-e", f"{commit}^{{commit}}")
+    except ValueError as error:
+        raise ValueError(f"commit {commit} is not in {root} (run `git fetch --all`)") from error
+    if (folder / ".git").is_file() and git(folder, "rev-parse", "HEAD") == commit:
+        logger.info("going on in %s", folder)
+        # a DVC killed while it wrote this leaves it damaged; this process alone works here, so nobody needs it
+        (folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+        return
     if folder.exists():
         shutil.rmtree(folder)
-    _output(["git", "worktree", "prune"], root)
-    _output(["git", "worktree", "add", "--quiet", "--detach", str(folder), commit], root)
+    git(root, "worktree", "prune")
+    git(root, "worktree", "add", "--quiet", "--detach", str(folder), commit)
 
 
 def _remove(repository: Path, folder: Path) -> None:
-    _output(["git", "worktree", "remove", "--force", str(folder)], repository)
+    git(repository, "worktree", "remove", "--force", str(folder))
     shutil.rmtree(_bin_dir(folder), ignore_errors=True)
     folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
@@ -221,26 +205,6 @@ def _remove(repository: Path, folder: Path) -> None:
 def _bin_dir(folder: Path) -> Path:
     """Beside a worktree: the `ndpnet` that its stages call."""
     return folder.with_name(f"{folder.name}-bin")
-
-
-def _output(command: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Standard output of a short command. ValueError: it failed, with what it said last."""
-    try:
-        return subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=GIT_SECONDS,
-        ).stdout
-    except FileNotFoundError as error:
-        raise ValueError(f"no `{command[0]}` on the path (install it)") from error
-    except subprocess.SubprocessError as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        raise ValueError(f"`{' '.join(command[:3])}` failed in {folder}: {said[-1] if said else error}") from error
 
 
 def _drop_cut_lock(path: Path) -> None:

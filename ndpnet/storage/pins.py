@@ -2,19 +2,17 @@
 
 import logging
 import os
-import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+
+from ndpnet.commands import git
+from ndpnet.redaction import redact
 
 logger = logging.getLogger(__name__)
 
-SECONDS_FOR_GIT = 20
-DUBIOUS = "dubious ownership"  # git's words about a repository of another user
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # of the question what a remote has; a push or pull has DVC's own
 MAX_REASON = 400  # characters
 NUM_TRANSFERS = 16
@@ -142,24 +140,10 @@ class PinnedFolder:
     def git_state(self) -> str:
         """Whether the .dvc file is in git: "committed", "changed", "untracked", "ignored", "no git", "not ours"."""
         try:
-            status = self._git("status", "--porcelain", "--ignored", "--", self.dvc_path.name)
-        except PermissionError:
-            return "not ours"
-        if status is None:
-            return "no git"
+            status = git(self.dvc_path.parent, "status", "--porcelain", "--ignored", "--", self.dvc_path.name)
+        except ValueError as error:
+            return "not ours" if "safe.directory" in str(error) else "no git"
         return {"": "committed", "??": "untracked", "!!": "ignored"}.get(status[:2].strip(), "changed")
-
-    def _git(self, *arguments: str) -> str | None:
-        """Return what git says, None if it fails; PermissionError: it refuses the repository of another user."""
-        command = ["git", "-C", str(self.dvc_path.parent), *arguments]
-        try:
-            return subprocess.run(
-                command, capture_output=True, text=True, check=True, timeout=SECONDS_FOR_GIT
-            ).stdout.strip("\n")
-        except (OSError, subprocess.SubprocessError) as error:
-            if DUBIOUS in (getattr(error, "stderr", None) or ""):
-                raise PermissionError(error.stderr) from error
-            return None
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
@@ -252,16 +236,6 @@ class PinnedRevision:
 
         target = folder / path
         return target.is_file() and hash_file(str(target), localfs, self._hash_name)[1].value == self.files[path]
-
-
-def redact(text: str, url: str = "") -> str:
-    """Take user names and passwords out of URLs, and those of `url` out of the whole text."""
-    parts = urlsplit(url) if "://" in url else None
-    secrets = {parts.password, parts.username if len(parts.username or "") > 3 else None} if parts else set()
-    for secret in secrets - {None}:
-        for spelling in {secret, unquote(secret)} - {""}:
-            text = text.replace(spelling, "***")
-    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
 
 
 def _output_of(repo: Any, path: str, commit: str) -> Any:

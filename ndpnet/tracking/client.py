@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -25,14 +24,6 @@ DEFAULTS = {
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
-HIDDEN = "***"
-SECRET_VARIABLE = re.compile(r"(PASSWORD|SECRET|TOKEN|ACCESS_KEY|CREDENTIAL)", re.IGNORECASE)
-SECRET_ARGUMENT = re.compile(
-    r"\b([\w-]*(?:password|passwd|secret|token|signature|credential|access_?key(?:_?id)?|api_?key))"
-    r"(\s*[=:]\s*)([^\s&,;)'\"]+)",
-    re.IGNORECASE,
-)
-MIN_SECRET = 6  # characters: a shorter one would hide half of an ordinary text
 
 
 def is_off() -> bool:
@@ -95,17 +86,6 @@ def experiment_id(client: "MlflowClient") -> str:
     if found is None or found.lifecycle_stage != "active":
         raise ValueError(f"the experiment {EXPERIMENT} was deleted (restore it: `mlflow experiments restore`)")
     return found.experiment_id
-
-
-def redact(text: str) -> str:
-    """A text in one line without credentials: those in addresses, in arguments and in this process's environment."""
-    text = " ".join(str(text).split())
-    for name, value in os.environ.items():
-        is_secret = SECRET_VARIABLE.search(name) and not name.upper().endswith(("FILE", "PATH", "DIR", "URI", "URL"))
-        if is_secret and len(value) >= MIN_SECRET:
-            text = text.replace(value, HIDDEN)
-    text = re.sub(r"(\w+://)[^/@\s]*@", r"\1", text)
-    return SECRET_ARGUMENT.sub(rf"\1\2{HIDDEN}", text)
 
 
 def local_database() -> Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
 from ndpnet.tracking.record import Record, is_process_alive, records_below
 
@@ -26,7 +27,7 @@ def flush(build_dir: Path) -> Iterator[tuple[str, str]]:
     try:
         yield from end_killed(settings.connect())
     except Exception as error:
-        yield "killed runs", f"{FAILED}{settings.redact(str(error))[:300]}"
+        yield "killed runs", f"{FAILED}{redact(error)[:300]}"
 
 
 def end_killed(client: "MlflowClient") -> Iterator[tuple[str, str]]:
@@ -56,6 +57,6 @@ def deliver_all(records: Iterable[Record]) -> Iterator[tuple[str, str]]:
         try:
             run_id = deliver(settings.connect(), record)
         except Exception as error:  # one that the server refuses must not keep the others back
-            yield record.name, f"{FAILED}{settings.redact(str(error))[:300]}"
+            yield record.name, f"{FAILED}{redact(error)[:300]}"
         else:
             yield record.name, f"{record.status}, delivered as run {run_id}"

@@ -5,14 +5,13 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ndpnet import __version__
+from ndpnet.commands import git
 
 KFP_RUN_VARIABLE = "NDPNET_KFP_RUN_ID"
-SECONDS_FOR_GIT = 30
 # in images alone: deploy/image/identity.py writes it
 BUILD_PATH = Path(__file__).parents[1] / "build.json"
 
@@ -67,14 +66,9 @@ def _lock_identity() -> dict[str, str]:
 
 def _git_identity() -> dict[str, str]:
     try:
-        commit = _git("rev-parse", "HEAD")
+        commit = git(".", "rev-parse", "HEAD")
         # a new file that is not committed can change a result as much as a changed one, DVC's note of its runs cannot
-        is_dirty = bool(_git("status", "--porcelain", "--", ":/", ":(top,exclude)dvc.lock"))
-    except (OSError, subprocess.SubprocessError):
+        is_dirty = bool(git(".", "status", "--porcelain", "--", ":/", ":(top,exclude)dvc.lock"))
+    except ValueError:
         return {"git_commit": "unknown", "git_dirty": "unknown"}
     return {"git_commit": commit, "git_dirty": "true" if is_dirty else "false"}
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS_FOR_GIT).stdout.strip()

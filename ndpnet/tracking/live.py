@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
 from ndpnet.tracking.plan import KEPT, add_results, new_record
 from ndpnet.tracking.record import (
@@ -66,7 +67,7 @@ class LiveRun:
             with self._lock:
                 self._note_end(result, error)
         except Exception as problem:  # a full disk, say: the step's own result is what counts
-            logger.warning("this run is not tracked to its end: %s", settings.redact(str(problem))[:MAX_REASON])
+            logger.warning("this run is not tracked to its end: %s", redact(problem)[:MAX_REASON])
             self._is_done.set()
             return
         self._has_ended.set()
@@ -90,7 +91,7 @@ class LiveRun:
         elif isinstance(error, KeyboardInterrupt):
             record.end("killed", "interrupted")
         else:
-            record.end("failed", settings.redact(f"{type(error).__name__}: {error}"))
+            record.end("failed", redact(f"{type(error).__name__}: {error}"))
         record.save()
 
     def _follow(self) -> None:
@@ -177,7 +178,7 @@ class LiveRun:
         self._history = self._history and Tail(self._history.path)
         self._num_failures += 1
         if self._num_failures == 1:
-            reason = settings.redact(str(error))[:MAX_REASON]
+            reason = redact(error)[:MAX_REASON]
             logger.warning("the tracking server does not take the run, the step goes on: %s", reason)
 
     def _deliver_earlier_runs(self) -> None:
@@ -192,7 +193,7 @@ class LiveRun:
                 if self._has_ended.is_set() and not self.record.is_delivered:
                     return  # its own end first
         except Exception as error:
-            logger.debug("earlier runs are not delivered: %s", settings.redact(str(error)))
+            logger.debug("earlier runs are not delivered: %s", redact(error))
 
 
 def start_run(
@@ -215,7 +216,7 @@ def start_run(
         run = LiveRun(record, out, work_dir)
         run.start()
     except Exception as error:  # tracking fails no step: a wrong input is the step's to name
-        logger.warning("this run is not tracked: %s", settings.redact(str(error))[:MAX_REASON])
+        logger.warning("this run is not tracked: %s", redact(error)[:MAX_REASON])
         return None
     return run
 

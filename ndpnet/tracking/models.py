@@ -1,6 +1,5 @@
 """Registering a model package with its evidence, once, and getting it back unchanged."""
 
-import fcntl
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.identity import copy_package, model_hash, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
+from ndpnet.locks import locked
 from ndpnet.model_card import flatten, shorten, write_card
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
@@ -186,16 +186,8 @@ def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[st
 def _only_registrar(digest: str) -> Iterator[None]:
     """One process of this machine at a time registers a package; others wait and then find it registered."""
     path = Path(tempfile.gettempdir()) / f"ndpnet-register-{os.getuid()}-{digest[:16]}.lock"
-    deadline = time.monotonic() + LOCK_SECONDS
-    with path.open("a") as lock:  # stays: removing it would let two processes lock two files of one name
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise ValueError(f"another process has been registering this package for long ({path})") from None
-                time.sleep(0.1)
+    busy = f"another process has been registering this package for long ({path})"
+    with locked(path, busy, wait_seconds=LOCK_SECONDS):  # the file stays, for the next ones
         yield
 
 

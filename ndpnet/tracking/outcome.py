@@ -8,7 +8,8 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
-from ndpnet.tracking.client import connect, experiment_id, is_off, prepare_environment, redact
+from ndpnet.redaction import redact
+from ndpnet.tracking.client import connect, experiment_id, is_off, prepare_environment
 from ndpnet.tracking.identity import KFP_RUN_VARIABLE
 
 WEBHOOK_VARIABLE = "NDPNET_WEBHOOK_URL"

@@ -12,7 +12,7 @@ from ndpnet.config import Params
 from ndpnet.data.manifest import GOOD, SPLITS, Manifest
 from ndpnet.files import hash_of, sha256_of
 from ndpnet.lineage import ADAPTERS, PACKAGE_DIR, code_hash, params_hash
-from ndpnet.tracking.client import redact
+from ndpnet.redaction import redact
 from ndpnet.tracking.flat import flat_metrics, flat_params
 from ndpnet.tracking.record import HISTORY, RUN, Record, is_plan, load_record, new_folder, records_of
 

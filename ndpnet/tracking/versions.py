@@ -12,7 +12,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
-from ndpnet.tracking.client import connect, is_off, redact
+from ndpnet.redaction import redact
+from ndpnet.tracking.client import connect, is_off
 
 PACKAGE_HASH, EVALUATION_HASH, CATEGORY = "ndpnet.package_hash", "ndpnet.evaluation_hash", "ndpnet.category"
 MAX_NAME = 200  # characters; the registry's column has 256

@@ -1,20 +1,16 @@
 """Checkpoints: written whole or not at all, found again by the hash of what is being trained."""
 
-import fcntl
 import json
-import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from ndpnet.files import naming_full_disk
-
-logger = logging.getLogger(__name__)
+from ndpnet.locks import locked
 
 LOCK_SECONDS = 10.0  # a step that DVC left behind needs a moment to end
 
@@ -69,42 +65,14 @@ class Checkpoint:
 def only_process(folder: Path, *, wait_seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Keep a work folder for this process; a killed one leaves it free. ValueError if another one trains in it."""
     lock_path = Path(folder).with_name(f"{Path(folder).name}.lock")
-    try:
-        lock_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _wait_for(lock_path, wait_seconds)
-    except OSError as error:
-        raise ValueError(f"cannot write {lock_path}: {error.strerror} (choose another work folder)") from error
-    try:
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-    finally:
-        lock_path.unlink(missing_ok=True)
-        lock.close()
 
+    def busy() -> str:
+        owner = lock_path.read_text() if lock_path.exists() else "another"
+        return f"process {owner} is training with {lock_path} (wait for it, or end it: kill {owner})"
 
-def _wait_for(lock_path: Path, seconds: float) -> IO[str]:
-    deadline = time.monotonic() + seconds
-    while True:
-        lock = lock_path.open("a+")
-        if _try_lock(lock, lock_path):
-            return lock
-        lock.seek(0)
-        owner = lock.read()
-        lock.close()
-        if time.monotonic() > deadline:
-            raise ValueError(f"process {owner} is training with {lock_path} (wait for it, or end it: kill {owner})")
-        time.sleep(0.1)
-
-
-def _try_lock(lock: IO[str], lock_path: Path) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # some network file systems have no locks
-        logger.warning("no lock on %s (%s): see that one process alone trains there", lock_path, error.strerror)
-        return True
-    # its last holder may have removed it meanwhile: then the next one would lock another file
-    return lock_path.exists() and os.path.samestat(os.fstat(lock.fileno()), lock_path.stat())
+    with locked(lock_path, busy, wait_seconds=wait_seconds):
+        lock_path.write_text(str(os.getpid()))
+        try:
+            yield
+        finally:
+            lock_path.unlink(missing_ok=True)

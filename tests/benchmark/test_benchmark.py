@@ -20,7 +20,7 @@ from ndpnet.benchmark.suites import SUITES
 from ndpnet.benchmark.tasks import Task
 from ndpnet.benchmark.variants import FULL, choose_variants
 from ndpnet.config import load_params
-from ndpnet.files import held_folder
+from ndpnet.locks import locked
 
 VARIANTS = ("without RBAM", "pixel gap for MSDSM")
 
@@ -202,7 +202,7 @@ def test_seeds_come_from_their_own_option_alone(pipeline: Pipeline, tmp_path: Pa
 
 
 def test_a_folder_in_use_or_a_file_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
-    with held_folder(tmp_path / "out"):
+    with locked(tmp_path / "out", "in use", is_folder=True):
         done = run_cli(arguments(pipeline, tmp_path / "out"), tmp_path / "log")
     (line,) = done.error_lines
     assert line.startswith(f"Error: another process works in {tmp_path / 'out'} ")

@@ -21,8 +21,9 @@ from samples import CATEGORY, Pipeline
 
 from ndpnet import steps, tracking
 from ndpnet.config import PARAMS_PATH, load_params
+from ndpnet.redaction import redact
 from ndpnet.tracking import live
-from ndpnet.tracking.client import connect, experiment_id, redact
+from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flat import MAX_KEY, MAX_PARAM, flat_metrics, flat_params
 from ndpnet.tracking.flush import FAILED, flush
 from ndpnet.tracking.record import records_below

@@ -1,6 +1,5 @@
 """A batch of new pictures joins a category: checked, without duplicates, pinned, with a report of what changed."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from ndpnet.data.split import group_of
 from ndpnet.data.versions.batch import NUM_THREADS, NewPicture, md5_of, read_batch
 from ndpnet.data.versions.changes import Changes, write_changes
 from ndpnet.data.versions.version import compare, is_picture
+from ndpnet.locks import locked
 from ndpnet.storage.pins import Files, PinnedFolder
 
 NUM_NAMES = 5  # of files, in an error
@@ -218,22 +218,13 @@ def _stem_key(path: str) -> str:
 def _only_adder(data_dir: Path) -> Iterator[Path]:
     """Yield an empty folder beside the data, on its file system, for one process at a time."""
     staging_dir = data_dir.resolve().with_name(f".{data_dir.name}.adding")
-    staging_dir.mkdir(exist_ok=True)
-    descriptor = os.open(staging_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not staging_dir.is_dir() or not os.path.samestat(os.fstat(descriptor), staging_dir.stat()):
-            raise BlockingIOError  # the one that had it has just finished
+    with locked(staging_dir, f"another process adds to {data_dir} (wait until it ends)", is_folder=True):
         for path in staging_dir.iterdir():  # what a killed one left
             path.unlink()
         try:
             yield staging_dir
         finally:
             shutil.rmtree(staging_dir, ignore_errors=True)
-    except BlockingIOError as error:
-        raise ValueError(f"another process adds to {data_dir} (wait until it ends)") from error
-    finally:
-        os.close(descriptor)
 
 
 def _copy_all(placements: list[Placement], staging_dir: Path) -> None:

@@ -1,8 +1,6 @@
 """Exactly one version of the data in a folder: from a git revision's DVC remote, or from S3 with a manifest."""
 
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +10,9 @@ from urllib.parse import urlsplit
 
 from ndpnet.data.versions.version import VERSION, Version, choose, find_damage, version_of_files
 from ndpnet.files import atomic_folder, check_output, sha256_of, sizes_below
-from ndpnet.storage.pins import PinnedRevision, redact
+from ndpnet.locks import locked
+from ndpnet.redaction import redact
+from ndpnet.storage.pins import PinnedRevision
 
 logger = logging.getLogger(__name__)
 
@@ -140,18 +140,10 @@ def _kept(out_dir: Path, version: Version) -> dict[str, Any]:
 def _staging_folder(out_dir: Path) -> Iterator[Path]:
     """A sibling that collects files, for one process at a time; it stays after a failure and goes after success."""
     staging_dir = out_dir.with_name(f".{out_dir.name}.fetching")
-    staging_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(staging_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not staging_dir.is_dir() or not os.path.samestat(os.fstat(descriptor), staging_dir.stat()):
-            raise BlockingIOError  # the one that had it has just finished
+    busy = f"another process fetches into {out_dir} (wait for it, or choose another folder)"
+    with locked(staging_dir, busy, is_folder=True):
         yield staging_dir
         shutil.rmtree(staging_dir)
-    except BlockingIOError as error:
-        raise ValueError(f"another process fetches into {out_dir} (wait for it, or choose another folder)") from error
-    finally:
-        os.close(descriptor)
 
 
 def _known_files(out_dir: Path) -> dict[str, int]:

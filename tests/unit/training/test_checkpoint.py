@@ -135,6 +135,6 @@ def test_the_next_process_waits_for_one_that_is_about_to_end(
 
 def test_a_work_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    message = r"^cannot write .*file/work\.lock: .* \(choose another work folder\)$"
+    message = r"^cannot write .*file/work\.lock: .* \(choose a folder you can write to\)$"
     with pytest.raises(ValueError, match=message), only_process(tmp_path / "file" / "work"):
         pass

@@ -1,0 +1,32 @@
+"""Other programs that are asked a short question, git above all."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+SECONDS = 300.0  # git may have a large tree to write
+
+
+def git(folder: Path | str, *arguments: str) -> str:
+    """What git says in a folder, without the last line end. ValueError: it fails, or there is none."""
+    return output(["git", *arguments], folder).rstrip("\n")
+
+
+def output(command: Sequence[str], folder: Path | str, environment: Mapping[str, str] | None = None) -> str:
+    """Standard output of a short command in a folder. ValueError: it failed, with what it said last."""
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=SECONDS,
+        ).stdout
+    except FileNotFoundError as error:
+        raise ValueError(f"cannot run `{command[0]}` in {folder} (install it, check the folder)") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise ValueError(f"`{' '.join(command[:3])}` failed in {folder}: {said[-1] if said else error}") from error
