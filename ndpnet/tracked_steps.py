@@ -11,6 +11,7 @@ from typing import Any
 from ndpnet import steps, tracking
 from ndpnet.config import Params, parse_params
 from ndpnet.data.versions.resolving import DataSource, Resolved, local_copy
+from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.identity import author, report_identity, run_identity
 from ndpnet.training.processes import is_first_process
 
@@ -118,10 +119,9 @@ def _tracked(step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **
 
 
 def _local_work_dir(place: str | Path, step: str, prepared: Path) -> AbstractContextManager[Path]:
-    from ndpnet.storage.workdir import is_on_s3, local_work_dir
-
     if not is_on_s3(place):
         return nullcontext(Path(place))
     from ndpnet.data.prepared import PreparedData
+    from ndpnet.storage.workdir import local_work_dir
 
     return local_work_dir(str(place), category=PreparedData.load(prepared).manifest.category, step=step)

@@ -82,7 +82,7 @@ def run_locally(
     `cluster.image`, else of the one that `make image` builds of this commit.
     """
     from ndpnet.data.versions.resolving import resolve
-    from ndpnet.storage.workdir import is_on_s3
+    from ndpnet.storage.urls import is_on_s3
 
     work_dir = work_dir if is_on_s3(work_dir) else str(Path(work_dir).resolve())
     resolved = resolve(source)
@@ -100,7 +100,7 @@ def _job(
     params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], in_containers: bool
 ) -> dict[str, Any]:
     """Of a training. source: resolved."""
-    from ndpnet.storage.workdir import is_on_s3
+    from ndpnet.storage.urls import is_on_s3
     from ndpnet.tracking.identity import run_identity
 
     image = find_image(params.cluster.image, run_identity()) if in_containers else None

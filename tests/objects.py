@@ -1,6 +1,5 @@
 """Objects to upload for the tests, and what became of them on the disk."""
 
-import hashlib
 import random
 import time
 from collections.abc import Callable
@@ -9,13 +8,8 @@ from pathlib import Path
 
 from servers import S3Server
 
-from ndpnet.storage.keys import STATE_NAME
-from ndpnet.storage.s3 import Retries
-
 MB = 1 << 20
 TIME_LIMIT = 60.0
-IMPATIENT = Retries(num_attempts=3, first_wait=0.1, longest_wait=0.2, connect_timeout=2, read_timeout=3)
-PATIENT = Retries(num_attempts=40, first_wait=0.2, longest_wait=0.5, connect_timeout=2, read_timeout=5)
 
 
 def noise(num_bytes: int, seed: int = 0) -> bytes:
@@ -34,14 +28,6 @@ def put_in_parts(server: S3Server, bucket: str, key: str, content: bytes) -> Non
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def final_names(folder: Path) -> set[str]:
-    return {name for name in contents(folder) if not name.startswith(STATE_NAME)}
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

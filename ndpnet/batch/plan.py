@@ -5,6 +5,7 @@ refuse one with another id.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,9 +19,7 @@ from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, say_left_out, s
 from ndpnet.data.names import without_own
 from ndpnet.files import hash_of
 from ndpnet.storage.bucket import Bucket, StoredObject
-from ndpnet.storage.s3 import parse_url
-from ndpnet.storage.source import Source
-from ndpnet.storage.uploads import put_verified
+from ndpnet.storage.urls import parse_url
 
 MAX_PLAN_BYTES = 256 << 20  # about two million pictures; each shard holds all of it in memory
 MAX_KEY_BYTES = 1024  # of S3
@@ -103,9 +102,8 @@ def make_plan(request: Request) -> Plan:
     name, key = parse_url(request.prefix)
     results = Results.open(request.out, request.endpoint_url)
     bucket = results.bucket_named(name)
-    source = Source.find(bucket, key)
-    pictures = tuple(sorted(_pictures(bucket, source, request), key=lambda picture: picture.key))
-    root = source.key if source.only is None else source.key[: source.key.rfind("/") + 1]
+    root, objects = bucket.below(key)
+    pictures = tuple(sorted(_pictures(bucket, root, objects, request), key=lambda picture: picture.key))
     plan = Plan(
         bucket=name,
         root=root,
@@ -128,23 +126,19 @@ def load_plan(results: Results, plan_id: str) -> Plan:
     return plan
 
 
-def _pictures(bucket: Bucket, source: Source, request: Request) -> list[StoredObject]:
+def _pictures(bucket: Bucket, root: str, objects: Sequence[StoredObject], request: Request) -> list[StoredObject]:
     """The pictures to judge; what else is listed is named in the log, as of a folder. ValueError: there is none."""
-    start = len(source.key) if source.only is None else source.key.rfind("/") + 1
-    listed = [source.only] if source.only else list(bucket.list(source.key))
-    paths = {stored.key: PurePosixPath(stored.key[start:]) for stored in listed}
-    pictures = [key for key in paths if _is_picture(key[start:]) and not request.is_result(bucket.name, key)]
-    known = set(paths.values())
+    paths = {stored.key: PurePosixPath(stored.key[len(root) :]) for stored in objects}
+    pictures = [key for key in paths if _is_picture(key[len(root) :]) and not request.is_result(bucket.name, key)]
+    known, names = set(paths.values()), set(pictures)
     judged, left_out = without_own(PurePosixPath(), [paths[key] for key in pictures], is_file=known.__contains__)
-    say_left_out({bucket.url_of(f"{source.key[:start]}{folder}"): content for folder, content in left_out.items()})
-    names = set(pictures)
+    say_left_out({bucket.url_of(f"{root}{folder}"): content for folder, content in left_out.items()})
     say_others(bucket.url_of(key) for key in paths if key not in names and not key.endswith("/"))
     if not judged:
-        what = "pictures" if listed else "object"
-        url = bucket.url_of(source.key)
-        raise ValueError(f"no {what} under {url} (check bucket and prefix; known endings: {', '.join(READ_SUFFIXES)})")
+        endings = ", ".join(READ_SUFFIXES)
+        raise ValueError(f"no pictures under {request.prefix} (check bucket and prefix; known endings: {endings})")
     kept = set(judged)
-    return [stored for stored in listed if stored.key in names and paths[stored.key] in kept]
+    return [stored for stored in objects if stored.key in names and paths[stored.key] in kept]
 
 
 def _is_picture(path: str) -> bool:
@@ -185,7 +179,7 @@ def _stored(plan: Plan, results: Results) -> Plan:
     content = plan.to_json().encode("ascii")
     if len(content) > MAX_PLAN_BYTES:
         raise ValueError(f"{len(plan.pictures)} pictures are too many at once (inspect the folders below one by one)")
-    put_verified(results.bucket, key, BytesIO(content))  # one that is there, too: whether it can be written shows now
+    results.bucket.put(key, BytesIO(content))  # one that is there, too: whether it can be written shows now
     return plan
 
 

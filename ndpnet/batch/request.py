@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ndpnet.storage.s3 import parse_url
+from ndpnet.storage.urls import parse_url
 
 MAX_SHARDS = 500  # a pod each; the summary reads the rows of all of them side by side
 MODEL = re.compile(r"(?P<name>[^@]+)(@(?P<ref>[^@]+))?")

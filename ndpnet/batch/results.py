@@ -6,10 +6,8 @@ from pathlib import Path
 
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.storage.bucket import Bucket
-from ndpnet.storage.s3 import open_bucket, parse_url, read_small
-from ndpnet.storage.uploads import put_files
+from ndpnet.storage.urls import parse_url
 
-NUM_CONNECTIONS = 8
 PLAN, TABLE, SUMMARY, TIMING = "plan.json", "predictions.csv", "summary.json", "timing.json"
 
 
@@ -25,14 +23,13 @@ class Results:
     def open(cls, out: str, endpoint_url: str | None) -> "Results":
         """Those under `out`; nothing is asked of the server yet."""
         name, key = parse_url(out)
-        bucket = open_bucket(name, endpoint_url=endpoint_url, num_connections=NUM_CONNECTIONS)
-        return cls(bucket, key.rstrip("/"), endpoint_url)
+        return cls(Bucket(name, endpoint_url=endpoint_url), key.rstrip("/"), endpoint_url)
 
     def bucket_named(self, name: str) -> Bucket:
         """A bucket of the same server, such as that of the pictures."""
         if name == self.bucket.name:
             return self.bucket
-        return open_bucket(name, endpoint_url=self.endpoint_url, num_connections=NUM_CONNECTIONS)
+        return Bucket(name, endpoint_url=self.endpoint_url)
 
     def key_of(self, name: str) -> str:
         """Of a result in its bucket."""
@@ -44,11 +41,11 @@ class Results:
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """A small result. ValueError: it is not there."""
-        return read_small(self.bucket, self.key_of(name), max_bytes=max_bytes)
+        return self.bucket.read(self.key_of(name), max_bytes=max_bytes)
 
     def put(self, files: Mapping[str, Path]) -> None:
         """Store files by their names, several at once."""
-        put_files(self.bucket, {self.key_of(name): path for name, path in files.items()}, num_threads=NUM_CONNECTIONS)
+        self.bucket.put_files({self.key_of(name): path for name, path in files.items()})
 
 
 def overlay_name(path: str) -> str:

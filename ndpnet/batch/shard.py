@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.batch.plan import Plan, load_plan
-from ndpnet.batch.results import NUM_CONNECTIONS, Results, overlay_name, part_name
+from ndpnet.batch.results import Results, overlay_name, part_name
 from ndpnet.files import naming_full_disk, scratch_folder
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.storage.bucket import Bucket, StoredObject
-from ndpnet.storage.fetches import fetch_objects
 
 if TYPE_CHECKING:
     from ndpnet.inference.inspector import Inspector
@@ -117,7 +116,8 @@ def _inspect_block(work: Shard, block: list[StoredObject], folder: Path) -> Iter
         for number, picture in enumerate(block)
     }
     with naming_full_disk(folder, folder):
-        changed = fetch_objects(work.source, local, num_threads=NUM_CONNECTIONS)
+        listed = ((picture, path) for path, picture in local.items())
+        changed = {path: problem for path, problem in work.source.fetch(listed) if problem}
     rows: dict[str, Row] = {}
     if len(changed) < len(local):
         inspect_folder(work.inspector, pictures_dir, results_dir, with_overlays=work.plan.has_overlays)

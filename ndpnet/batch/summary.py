@@ -15,7 +15,6 @@ from ndpnet.batch.plan import Plan, load_plan
 from ndpnet.batch.results import PLAN, SUMMARY, TABLE, TIMING, Results, part_name
 from ndpnet.files import as_cells, write_json
 from ndpnet.inference.folder import COLUMNS, LINES
-from ndpnet.storage.fetches import fetch_objects
 
 MAX_SUMMARY_BYTES = 256 << 20  # it names every picture that failed
 
@@ -48,17 +47,18 @@ def read_summary(out: str, *, endpoint_url: str | None = None) -> dict[str, Any]
 
 def _fetch_parts(plan: Plan, results: Results, folder: Path) -> list[Path]:
     """The rows of each shard. ValueError names one that has left none."""
-    paths = {}
+    parts = []
     for shard in range(plan.num_shards):
         name = part_name(plan.id, shard, plan.num_shards)
         stored = results.bucket.find(results.key_of(name))
         if stored is None:
             mend = f"run the inspection again; if it thinks that all is done, remove {results.url_of(PLAN)} first"
             raise ValueError(f"shard {shard} of {plan.num_shards} has left no rows at {results.url_of(name)} ({mend})")
-        paths[folder / f"{shard}.jsonl"] = stored
-    for path, problem in fetch_objects(results.bucket, paths).items():
-        raise ValueError(f"{results.bucket.url_of(paths[path].key)} {problem} (run the same command again)")
-    return list(paths)
+        parts.append((stored, folder / f"{shard}.jsonl"))
+    for (stored, _), (_, problem) in zip(parts, results.bucket.fetch(parts), strict=True):
+        if problem:
+            raise ValueError(f"{results.bucket.url_of(stored.key)} {problem} (run the same command again)")
+    return [path for _, path in parts]
 
 
 def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:

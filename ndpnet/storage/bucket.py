@@ -1,241 +1,232 @@
-"""One bucket, read with patience: pages of its listing, heads and bytes of objects, whatever the connection does."""
+"""One bucket of S3 or its like: boto3 finds credentials, retries and transfers; what comes is compared with its ETag.
 
+AWS's own settings hold, as AWS_MAX_ATTEMPTS and AWS_RETRY_MODE for how long a server may be away.
+"""
+
+import hashlib
 import logging
-import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from ndpnet.storage.checksums import checksums_of, has_checksum
-from ndpnet.storage.errors import (
-    ChangedError,
-    Place,
-    endpoint_name,
-    explain,
-    explain_lost,
-    is_of_client,
-    is_passing,
-    status_of,
-)
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from s3transfer.exceptions import S3DownloadFailedError
+from s3transfer.futures import TransferFuture
+from s3transfer.manager import TransferConfig, TransferManager
+from s3transfer.subscribers import BaseSubscriber
 
-LOG = logging.getLogger(__name__)
-CHUNK_BYTES = 1 << 18
-MAX_PARTS_ASKED = 1000  # of an object whose parts differ in size: each one is a request
-CHANGED_STATUS = {412, 416}  # If-Match fails; the object is shorter now
-WITHOUT_REASON = {301, 400, 403}  # a HEAD has no body that says why
-Write = Callable[[int, bytes], None]  # position in the object, bytes
-Response = dict[str, Any]
+from ndpnet.redaction import redact
+from ndpnet.storage.errors import AGAIN, S3_ERRORS, code_and_status, explain
 
-
-@dataclass(frozen=True)
-class Retries:
-    """How long a server may be away: with these figures three quarters of a minute. Waits in seconds."""
-
-    num_attempts: int = 8  # without a byte in between
-    num_first_attempts: int = 2  # until the server has answered once: a wrong address shows soon
-    first_wait: float = 0.5  # doubles with every attempt
-    longest_wait: float = 15.0
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
+NUM_CONNECTIONS = 8
+MAX_PENDING = 64  # downloads that are ordered and not yet verified
+MAX_OBJECT_BYTES = 64 << 20  # that `read` takes into memory
+_md5 = partial(hashlib.md5, usedforsecurity=False)  # where a standard of security forbids it, too
+MD5_ETAG = re.compile(r'"?[0-9a-f]{32}(?:-(?P<num_parts>[0-9]+))?"?')
+REPLACED, REMOVED = "was replaced since it was listed", "was removed since it was listed"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object as S3 lists it: its key, size in bytes and ETag ("" if the server gives none)."""
+    """One object as S3 lists it: its key, size in bytes and ETag."""
 
     key: str
     size: int
     etag: str
 
 
-class StoppedError(Exception):
-    """Somebody set `Bucket.stop`."""
-
-
 class Bucket:
-    """One bucket, for many threads. Raises one-line ValueErrors, `ChangedError` and `StoppedError`."""
+    """One bucket, for many threads. What goes wrong is a ValueError of one line."""
 
-    def __init__(self, client: Any, name: str, retries: Retries) -> None:
-        self.name = name
-        self.endpoint = endpoint_name(client.meta.endpoint_url)
-        self.stop = threading.Event()  # set by the one who shares it: waits and reads end
-        self._client = client
-        self._retries = retries
-        self._was_connected = False
-        self._has_warned = False
+    def __init__(self, name: str, *, endpoint_url: str | None = None) -> None:
+        """At the endpoint given, else AWS_ENDPOINT_URL, else AWS; nothing is asked of it yet."""
+        self.name, self.endpoint = name, "AWS"
+        logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it has credentials from
+        config = Config(connect_timeout=10, max_pool_connections=NUM_CONNECTIONS + 2)
+        try:
+            self._client = Session().client("s3", endpoint_url=endpoint_url or None, config=config)
+        except S3_ERRORS as error:
+            raise explain(error, url=self.url_of(""), endpoint=self.endpoint) from error
+        except ValueError:
+            mend = "give --endpoint-url or AWS_ENDPOINT_URL as https://HOST:PORT"
+            raise ValueError(f"the S3 endpoint is no address ({mend})") from None  # it may hold a password
+        self.endpoint = redact(self._client.meta.endpoint_url)
 
     def url_of(self, key: str) -> str:
         """As s3://bucket/key."""
         return f"s3://{self.name}/{key}"
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin so, page by page: memory stays flat."""
-        arguments = {"Prefix": prefix}
-        while True:
-            page = self._ask("list_objects_v2", prefix, **arguments)
-            for entry in page.get("Contents", ()):
-                yield StoredObject(entry["Key"], entry["Size"], entry.get("ETag", ""))
-            token = page.get("NextContinuationToken")
-            if not page.get("IsTruncated") or not token:
-                return
-            if token == arguments.get("ContinuationToken"):
-                raise ValueError(f"{self.endpoint} lists {self.url_of(prefix)} in circles: one page came twice")
-            arguments["ContinuationToken"] = token
+        """Yield the objects whose keys begin so, page by page."""
+        with self._in_words(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                for entry in page.get("Contents", ()):
+                    yield StoredObject(entry["Key"], entry["Size"], entry.get("ETag", ""))
+
+    def below(self, key: str) -> tuple[str, Sequence[StoredObject]]:
+        """The object with this key, else all below it as a folder. -> what their keys begin with, and they.
+
+        Empty objects that only mark a folder are left out. ValueError: there are none.
+        """
+        root = key if not key or key.endswith("/") else f"{key}/"
+        only = self.find(key) if root != key else None
+        if only is not None and only.size:
+            return key[: key.rfind("/") + 1], [only]
+        objects = [stored for stored in self.list(root) if stored.size or not stored.key.endswith("/")]
+        if not objects:
+            raise ValueError(f"no object under {self.url_of(root)} (check bucket and prefix)")
+        return root, objects
 
     def find(self, key: str) -> StoredObject | None:
         """Return one object as it is now, None if there is none with this key."""
-        head = self._head(key)
-        return head and StoredObject(key, head["ContentLength"], head.get("ETag", ""))
+        try:
+            with self._in_words(key):
+                head = self._client.head_object(Bucket=self.name, Key=key)
+        except ValueError as error:
+            if not isinstance(error.__cause__, ClientError):
+                raise
+            next(self.list(key), None)  # a HEAD has no body that says why
+            if code_and_status(error.__cause__)[1] == 404:
+                return None
+            raise
+        return StoredObject(key, head["ContentLength"], head["ETag"])
 
-    def read(self, stored: StoredObject, start: int, stop: int, write: Write) -> Response | None:
-        """Pass the bytes from `start` to before `stop` to `write`, going on where a broken connection left off.
+    def read(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+        """Return the verified bytes of one small object, such as a manifest; a larger one is a ValueError."""
+        url, stored = self.url_of(key), self.find(key) if key and not key.endswith("/") else None
+        if stored is None:
+            raise ValueError(f"there is no object {url}")
+        if stored.size > max_bytes:
+            raise ValueError(f"{url} has {stored.size} bytes, more than the {max_bytes} that are read into memory")
+        with TemporaryDirectory(prefix="ndpnet-") as scratch:
+            [(path, problem)] = self.fetch([(stored, Path(scratch) / "object")])
+            if problem:
+                raise ValueError(f"{url} {problem} ({AGAIN})")
+            return path.read_bytes()
 
-        -> the fields of the response that brought the whole object, None if it came in pieces.
-        """
-        position, num_failed = start, 0
-        while True:
-            try:
-                response = self._open(stored, position, stop)
-                with closing(response["Body"]) as body:
-                    while position < stop and (chunk := body.read(min(CHUNK_BYTES, stop - position))):
-                        self._check_stop()
-                        write(position, chunk)
-                        position, num_failed = position + len(chunk), 0
-                if position < stop:
-                    raise ConnectionError("the body ended early")
-                return response if response["ContentLength"] == stored.size else None
-            except Exception as error:
-                num_failed += 1
-                self._wait_or_raise(error, stored.key, num_failed)
-
-    def put(self, key: str, stream: BinaryIO) -> Response:
+    def put(self, key: str, stream: BinaryIO) -> None:
         """Store a file, from its beginning, as one object: whole or not at all. Up to 5 GiB on AWS."""
-        return self._ask("put_object", key, Key=key, Body=stream)
+        stream.seek(0)
+        with self._in_words(key):
+            self._client.put_object(Bucket=self.name, Key=key, Body=stream)
+
+    def put_files(self, files: Mapping[str, Path]) -> None:
+        """Store files under their keys, several at once; the first error ends it, and those that are stored stay."""
+
+        def put(key: str, path: Path) -> None:
+            with Path(path).open("rb") as stream:
+                self.put(key, stream)
+
+        with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+            list(pool.map(put, files.keys(), files.values()))
 
     def delete(self, key: str) -> None:
         """Remove an object; that there is none is no error."""
-        self._ask("delete_object", key, Key=key)
+        with self._in_words(key):
+            self._client.delete_object(Bucket=self.name, Key=key)
 
-    def is_right(self, stored: StoredObject, source: Path | bytes, response: Response | None = None) -> bool:
-        """Whether a file or bytes of the right size are the object's, by the best checksum the server has of it.
+    def fetch(self, objects: Iterable[tuple[StoredObject, Path]]) -> Iterator[tuple[Path, str]]:
+        """Download objects exactly as they were listed, several at once, to paths in folders that are there.
 
-        `response`: a HEAD's or whole GET's fields, asked for if left out. `ChangedError`: it is another one now.
+        Yields each path with "", its bytes verified; or with what has happened to the object, and there is no file.
+        OSError: the disk.
         """
-        response = response or self._head(stored.key) or {}
-        if stored.etag and response.get("ETag") != stored.etag:
-            raise ChangedError
-        for checksum in checksums_of(response):
-            sizes = self._part_sizes(stored, checksum.num_parts) if checksum.num_parts else []
-            if sizes is not None:
-                with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-                    return has_checksum(stream, checksum, sizes)
-        if not self._has_warned:
-            self._has_warned = True
-            LOG.warning(
-                "no checksum of %s that can be computed here: its size alone is compared", self.url_of(stored.key)
-            )
-        return True
+        pending: deque[tuple[StoredObject, Path, TransferFuture]] = deque()
+        with _Transfers(self._client, TransferConfig(max_request_concurrency=NUM_CONNECTIONS)) as transfers:
+            for stored, path in objects:
+                where = {"bucket": self.name, "key": stored.key, "fileobj": str(path)}
+                only_as_listed = {"IfMatch": stored.etag} if stored.etag else {}
+                future = transfers.download(**where, extra_args=only_as_listed, subscribers=[_Listed(stored)])
+                pending.append((stored, path, future))
+                if len(pending) == MAX_PENDING:
+                    yield self._finish(*pending.popleft())
+            while pending:
+                yield self._finish(*pending.popleft())
 
-    def _part_sizes(self, stored: StoredObject, num_parts: int) -> "list[int] | None":
-        """Return the bytes of each part that an object was uploaded in, None if the server does not tell."""
-        if num_parts == 1:
-            return [stored.size]
-        first = self._part_size(stored, 1, num_parts)
-        if first is None or num_parts > MAX_PARTS_ASKED:
-            return None if first is None else _even_parts(stored.size, first, num_parts)
-        even = _even_parts(stored.size, first, num_parts)
-        if even is not None and self._part_size(stored, num_parts, num_parts) == even[-1]:
-            return even
-        sizes = [self._part_size(stored, number, num_parts) for number in range(1, num_parts + 1)]
-        return sizes if None not in sizes and sum(sizes) == stored.size else None
-
-    def _part_size(self, stored: StoredObject, number: int, num_parts: int) -> int | None:
-        try:
-            part = self._head(stored.key, PartNumber=number) or {}
-        except _RefusedError:  # not every server knows of part numbers
+    def has_bytes_of(self, path: Path, stored: StoredObject) -> bool | None:
+        """Whether a file's bytes are an object's, by size and ETag; None if the ETag is no md5."""
+        match = MD5_ETAG.fullmatch(stored.etag)
+        if path.stat().st_size != stored.size or match is None:
+            return False if match else None
+        num_parts = int(match["num_parts"] or 0)
+        part_size = self._part_size(stored, num_parts) if num_parts else None
+        if num_parts and part_size is None:
             return None
-        return part["ContentLength"] if part.get("PartsCount") == num_parts else None
+        return _md5_etag(path, part_size) == stored.etag.strip('"')
 
-    def _open(self, stored: StoredObject, start: int, stop: int) -> Response:
-        """Ask for a range of exactly this object; whole objects with what the server knows of their bytes."""
-        is_whole = (start, stop) == (0, stored.size)
-        arguments = {"ChecksumMode": "ENABLED"} if is_whole else {"Range": f"bytes={start}-{stop - 1}"}
-        if stored.etag:
-            arguments["IfMatch"] = stored.etag
-        self._check_stop()
-        response = self._client.get_object(Bucket=self.name, Key=stored.key, **arguments)
-        self._was_connected = True
-        is_same = not stored.etag or response.get("ETag") == stored.etag
-        if is_same and response["ContentLength"] == stop - start:
-            return response
-        response["Body"].close()
-        if is_same and not is_whole:
-            raise ValueError(f"{self.endpoint} sends other parts of {self.url_of(stored.key)} than it is asked for")
-        raise ChangedError
-
-    def _head(self, key: str, **arguments: Any) -> Response | None:
-        """Return the fields of a HEAD with its checksums, None if there is no such object."""
+    def _finish(self, stored: StoredObject, path: Path, future: TransferFuture) -> tuple[Path, str]:
         try:
-            return self._ask("head_object", key, Key=key, ChecksumMode="ENABLED", **arguments)
-        except _RefusedError as refused:
-            if refused.status == 404:
-                return None
-            if refused.status in WITHOUT_REASON:
-                self._ask("get_object", key, Key=key, Range="bytes=0-0")["Body"].close()
+            with self._in_words(stored.key):
+                future.result()
+        except S3DownloadFailedError:  # If-Match
+            return path, REPLACED
+        except ValueError as error:
+            if isinstance(error.__cause__, ClientError) and code_and_status(error.__cause__)[1] == 404:
+                return path, REMOVED
             raise
+        if self.has_bytes_of(path, stored) is False and not self._is_encrypted(stored):
+            path.unlink()
+            url = self.url_of(stored.key)
+            raise ValueError(f"{url} came with other bytes than its checksum says ({AGAIN})")
+        return path, ""
 
-    def _ask(self, request: str, key: str, **arguments: Any) -> Response:
-        """Make one request until it is answered. Refused for good: a ValueError."""
-        num_failed = 0
-        while True:
+    def _is_encrypted(self, stored: StoredObject) -> bool:
+        """Whether an object is encrypted in a way that makes its ETag no md5."""
+        with self._in_words(stored.key):
+            head = self._client.head_object(Bucket=self.name, Key=stored.key)
+        return head.get("ServerSideEncryption", "").startswith("aws:kms") or "SSECustomerAlgorithm" in head
+
+    def _part_size(self, stored: StoredObject, num_parts: int) -> int | None:
+        """Bytes of the parts that an object was uploaded in; None if they differ, or the server does not tell."""
+        sizes = []
+        for number in (1, num_parts):
             try:
-                self._check_stop()
-                if "Body" in arguments:
-                    arguments["Body"].seek(0)
-                response = getattr(self._client, request)(Bucket=self.name, **arguments)
-                self._was_connected = True
-                return response
-            except Exception as error:
-                num_failed += 1
-                self._wait_or_raise(error, key, num_failed)
+                part = self._client.head_object(Bucket=self.name, Key=stored.key, PartNumber=number)
+            except S3_ERRORS:  # not every server knows of part numbers
+                return None
+            sizes.append(part["ContentLength"] if part.get("PartsCount") == num_parts else 0)
+        first, last = sizes
+        is_even = first * (num_parts - 1) + last == stored.size and 0 < last <= first
+        return first if is_even else None
 
-    def _wait_or_raise(self, error: Exception, key: str, num_failed: int) -> None:
-        """Wait before the next attempt if the error may pass, else raise it in words."""
-        place = Place(self.endpoint, self.name, key)
-        status = status_of(error)
-        self._was_connected |= status is not None
-        if status in CHANGED_STATUS:
-            raise ChangedError from error
-        if not is_passing(error):
-            if status is not None:
-                raise _RefusedError(status, str(explain(error, place))) from error
-            raise explain(error, place) if is_of_client(error) else error
-        num_attempts = self._retries.num_attempts if self._was_connected else self._retries.num_first_attempts
-        if num_failed >= num_attempts:
-            raise explain_lost(error, place, num_attempts, was_connected=self._was_connected) from error
-        wait = min(self._retries.longest_wait, self._retries.first_wait * 2 ** (num_failed - 1))
-        LOG.info("%s: %s, attempt %d of %d", self.endpoint, type(error).__name__, num_failed + 1, num_attempts)
-        self.stop.wait(wait * random.uniform(0.5, 1.0))  # many at once must not come back at once
-        self._check_stop()
-
-    def _check_stop(self) -> None:
-        if self.stop.is_set():
-            raise StoppedError
+    @contextmanager
+    def _in_words(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except S3_ERRORS as error:
+            raise explain(error, url=self.url_of(key), endpoint=self.endpoint) from error
 
 
-class _RefusedError(ValueError):
-    """The server answered, and waiting changes nothing."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+class _Transfers(TransferManager):
+    # boto3 itself sends If-Match for large objects alone, with the ETag of a HEAD instead of the listing's
+    ALLOWED_DOWNLOAD_ARGS = (*TransferManager.ALLOWED_DOWNLOAD_ARGS, "IfMatch")
 
 
-def _even_parts(size: int, first: int, num_parts: int) -> list[int] | None:
-    """Return the sizes of parts that are all like the first, but for a shorter last one; None if they cannot be."""
-    last = size - first * (num_parts - 1)
-    return [first] * (num_parts - 1) + [last] if 0 < last <= first else None
+class _Listed(BaseSubscriber):
+    """Tells a transfer what the listing has said of its object, so that it asks for no HEAD."""
+
+    def __init__(self, stored: StoredObject) -> None:
+        self._stored = stored
+
+    def on_queued(self, future: TransferFuture, **_: Any) -> None:
+        """Called by s3transfer."""
+        future.meta.provide_transfer_size(self._stored.size)
+        future.meta.provide_object_etag(self._stored.etag or None)
+
+
+def _md5_etag(path: Path, part_size: int | None) -> str:
+    """The ETag of a file that was uploaded whole, or in parts of so many bytes."""
+    with path.open("rb") as stream:
+        if part_size is None:
+            return hashlib.file_digest(stream, _md5).hexdigest()
+        digests = [_md5(part).digest() for part in iter(lambda: stream.read(part_size), b"")]
+    return f"{_md5(b''.join(digests)).hexdigest()}-{len(digests)}"

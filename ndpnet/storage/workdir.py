@@ -13,31 +13,24 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ndpnet.files import scratch_folder
-from ndpnet.storage.bucket import Bucket, Retries, StoppedError
-from ndpnet.storage.s3 import download, open_bucket, parse_url
+from ndpnet.storage.bucket import Bucket
+from ndpnet.storage.urls import parse_url
 
 logger = logging.getLogger(__name__)
 
 # of a checkpoint folder, as training writes them: the state is replaced as a whole when the history has all of it
 HISTORY, STATE = "history.jsonl", "state.pt"
 POLL_SECONDS = 0.2  # how often to look for a new checkpoint
-RETRY_SECONDS = 30.0  # after a failure that outlasted the bucket's own patience
-JOIN_SECONDS = 60.0  # for an upload that is of no use any more
-
-
-def is_on_s3(place: str | Path) -> bool:
-    """Whether a work folder is one on S3: s3://BUCKET/PREFIX."""
-    return str(place).startswith("s3://")
+RETRY_SECONDS = 30.0  # after a failure that outlasted boto3's own patience
+JOIN_SECONDS = 60.0  # for an upload under way when the step has finished
 
 
 @contextmanager
-def local_work_dir(
-    url: str, *, category: str, step: str, scratch_dir: Path | None = None, retries: Retries | None = None
-) -> Iterator[Path]:
+def local_work_dir(url: str, *, category: str, step: str, scratch_dir: Path | None = None) -> Iterator[Path]:
     """Yield a local folder for a step's checkpoints, which are kept below a url s3://BUCKET/PREFIX.
 
     step: "phase1" or "phase2", with which the names of its checkpoint folders begin; scratch_dir: where the local one
@@ -46,11 +39,10 @@ def local_work_dir(
     if it ends with an error, the last checkpoint is stored.
     """
     name, prefix = parse_url(url)
-    bucket = open_bucket(name, num_connections=2, retries=retries)
     with scratch_folder(Path(scratch_dir or tempfile.gettempdir()) / "ndpnet-work") as folder:
-        mirror = Mirror(bucket, f"{prefix.rstrip('/')}/{category}/{step}-".lstrip("/"), folder)
+        mirror = Mirror(Bucket(name), f"{prefix.rstrip('/')}/{category}/{step}-".lstrip("/"), folder)
         mirror.check_writable()
-        mirror.bring(retries)
+        mirror.bring()
         mirror.start()
         try:
             yield folder
@@ -77,17 +69,17 @@ class Mirror:
             self._bucket.put(f"{self._prefix}probe", nothing)
         self._bucket.delete(f"{self._prefix}probe")
 
-    def bring(self, retries: Retries | None = None) -> None:
+    def bring(self) -> None:
         """Fetch and unpack what S3 has of the step. ValueError: S3 cannot be asked, or an object is no checkpoint."""
-        for stored in list(self._bucket.list(self._prefix)):
-            name = stored.key.rpartition("/")[2].removesuffix(".tar")
-            if stored.key != self._key_of(name):
-                continue
-            url = self._bucket.url_of(stored.key)
-            packed = self._folder / f"{name}.tar"
-            download(url, self._folder, num_threads=1, retries=retries)
-            _unpack(packed, self._folder / name, url)
-            packed.unlink()
+        listed = list(self._bucket.list(self._prefix))
+        stored = [each for each in listed if each.key == self._key_of(PurePosixPath(each.key).stem)]
+        packed = ((each, self._folder / each.key.rpartition("/")[2]) for each in stored)
+        for each, (path, problem) in zip(stored, self._bucket.fetch(packed), strict=True):
+            url, name = self._bucket.url_of(each.key), path.stem
+            if problem:
+                raise ValueError(f"{url} {problem} (run the same command again)")
+            _unpack(path, self._folder / name, url)
+            path.unlink()
             self._stored[name] = _version_of(self._folder / name / STATE)
             self._sent.add(name)
             logger.info("brought the checkpoint %s", url)
@@ -99,13 +91,10 @@ class Mirror:
     def end(self, *, is_finished: bool) -> None:
         """Store the last checkpoint, or remove those that the finished step has removed here."""
         self._has_ended.set()
-        if is_finished:
-            self._bucket.stop.set()  # an upload is of no use any more
         self._thread.join(JOIN_SECONDS if is_finished else None)
         if self._thread.is_alive():
             logger.warning("%s: an upload has not ended, the checkpoint may stay there", self._url)
             return
-        self._bucket.stop.clear()
         try:
             self._remove_finished() if is_finished else self._store_new()
         except Exception as error:  # how the step itself has ended is what counts
@@ -127,8 +116,6 @@ class Mirror:
                 if self._has_failed:
                     logger.info("checkpoints are stored under %s again", self._url)
                 self._has_failed, pause = False, POLL_SECONDS
-            except StoppedError:
-                return
             except Exception as error:  # whatever S3, the network or a full disk comes up with: training goes on
                 if not self._has_failed:
                     logger.warning("no checkpoint stored under %s, training goes on: %s", self._url, error)

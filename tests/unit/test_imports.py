@@ -17,8 +17,9 @@ SOURCES = sorted(
 )
 ONLY_IMPORTERS = {
     "mlflow": ("tracking/", "serving_model.py"),
-    "boto3": ("storage/s3.py",),
-    "botocore": ("storage/s3.py",),
+    "boto3": ("storage/bucket.py",),
+    "botocore": ("storage/bucket.py", "storage/errors.py"),
+    "s3transfer": ("storage/bucket.py", "storage/errors.py"),
     "dvc": ("storage/pins.py", "promotion/worktree.py"),
     # by way of load_module, which keeps them from reporting usage
     "openvino": (),
@@ -27,7 +28,7 @@ ONLY_IMPORTERS = {
     "onnx": (),
 }
 SLOW = {"torch", "torchvision", "lightning_fabric", "mlflow", "kfp", "sklearn", "scipy", "matplotlib", "skimage"}
-SLOW |= {"boto3", "botocore", "dvc", "openvino", "nncf", "onnxruntime", "onnx", "onnxscript"}
+SLOW |= {"boto3", "botocore", "s3transfer", "dvc", "openvino", "nncf", "onnxruntime", "onnx", "onnxscript"}
 
 
 def imported_modules(path: Path) -> set[str]:

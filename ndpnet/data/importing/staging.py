@@ -1,8 +1,6 @@
 """Where a source is brought to before its import: nothing for a folder, a hidden sibling of the output otherwise."""
 
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.archives import archive_stem, is_archive, unpack
 from ndpnet.files import hash_of
+from ndpnet.locks import locked
 
 S3_SCHEME = "s3://"
 
@@ -54,12 +53,8 @@ def _download(url: str, folder: Path, endpoint_url: str | None, limits: dict[str
     from ndpnet.storage.s3 import download  # boto3 is slow to import
 
     downloaded, unpacked = folder / "download", folder / "unpacked"
-    downloaded.mkdir(exist_ok=True)
-    result = download(url, downloaded, endpoint_url=endpoint_url)
-    if sum(path.is_file() for path in downloaded.rglob("*")) > result.num_objects:
-        _empty(downloaded)  # an earlier attempt left pictures here that have been deleted in the bucket since
-        download(url, downloaded, endpoint_url=endpoint_url)
-    files = [path for path in downloaded.iterdir() if not path.name.startswith(".")]
+    download(url, downloaded, endpoint_url=endpoint_url)
+    files = list(downloaded.iterdir())
     if len(files) == 1 and files[0].is_file() and is_archive(files[0]):
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir()
@@ -75,38 +70,21 @@ def _staging(out: Path, key: object, *, is_kept: bool) -> Iterator[Path]:
     # the name is one that atomic_folder takes for abandoned, and removes, when nobody has it locked
     folder = out.with_name(f".{out.name}.{hash_of(key)[:12]}.fetching")
     new_parents = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(f"cannot write {folder}: {reason} (choose a folder you can write to)") from error
+    busy = f"another import from this source uses {folder} (wait until it ends)"
     is_done = False
-    try:
-        if not is_kept:
-            _empty(folder)  # of what a killed import left
-        yield folder
-        is_done = True
-    finally:
-        if is_done or not is_kept:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            shutil.rmtree(folder / "unpacked", ignore_errors=True)
-            logger.warning("what was downloaded is kept in %s: the same command continues there", folder)
-        os.close(lock)
-        _remove_empty(new_parents)
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ValueError(f"another import from this source uses {folder} (wait until it ends)") from None
-    except OSError:  # a file system without locks
-        logger.warning("%s cannot be locked: do not import there twice at once", folder)
-    return descriptor
+    with locked(folder, busy, is_folder=True):
+        try:
+            if not is_kept:
+                _empty(folder)  # of what a killed import left
+            yield folder
+            is_done = True
+        finally:
+            if is_done or not is_kept:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                shutil.rmtree(folder / "unpacked", ignore_errors=True)
+                logger.warning("what was downloaded is kept in %s: the same command continues there", folder)
+            _remove_empty(new_parents)
 
 
 def _empty(folder: Path) -> None:

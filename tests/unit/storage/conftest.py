@@ -21,6 +21,7 @@ def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # the waits between them are seconds
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
-"""What is downloaded from a real S3 server, and what is said of mistakes."""
+"""What is downloaded from a real S3 server, also over connections that break, and what is said of mistakes."""
 
 import logging
+import resource
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from objects import MB, contents, noise, put, put_in_parts, sha256
+from objects import MB, TIME_LIMIT, contents, noise, put, put_in_parts, wait_until
+from proxy import Proxy
 from servers import S3Server
 
-from ndpnet.storage.keys import STATE_NAME
-from ndpnet.storage.s3 import DownloadResult, download, parse_url, read_object
+from ndpnet.storage.s3 import download, read_object
 
 ODD_NAMES = [
     "plain.png",
@@ -21,6 +24,7 @@ ODD_NAMES = [
     ".x.part",
     "-dash/~tilde/.hidden",
     "x" * 255,
+    "é" * 127,
     "empty.bin",
 ]
 
@@ -36,23 +40,17 @@ def test_a_prefix_becomes_a_folder_whatever_the_names(s3: S3Server, bucket: str,
         put(s3, bucket, f"odd names/ü/{name}", content)
     put(s3, bucket, "odd names/ü/marked/", b"")
     put(s3, bucket, "odd names/übung/other.png", b"begins alike, but is another folder")
-
-    result = download(f"s3://{bucket}/odd names/ü", tmp_path / "new" / "folder")
-
+    assert download(f"s3://{bucket}/odd names/ü", tmp_path / "new" / "folder") == len(expected)
     assert contents(tmp_path / "new" / "folder") == expected
-    num_bytes = sum(map(len, expected.values()))
-    assert result == DownloadResult(len(expected), num_bytes, 0, num_bytes)
-    again = download(f"s3://{bucket}/odd names/ü/", tmp_path / "new" / "folder", num_threads=1)
-    assert again == DownloadResult(len(expected), num_bytes, len(expected), 0)
+    assert download(f"s3://{bucket}/odd names/ü/", tmp_path / "new" / "folder") == 0
     assert contents(tmp_path / "new" / "folder") == expected
 
 
 def test_one_object_and_one_that_only_begins_alike(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     put(s3, bucket, "single/data set.zip", b"archive")
     put(s3, bucket, "single/data set.zip.md5", b"other")
-    result = download(f"s3://{bucket}/single/data set.zip", tmp_path)
+    assert download(f"s3://{bucket}/single/data set.zip", tmp_path) == 1
     assert contents(tmp_path) == {"data set.zip": b"archive"}
-    assert result.num_objects == 1
     with pytest.raises(ValueError, match=r"no object under s3://.*single/data/ "):
         download(f"s3://{bucket}/single/data", tmp_path)
 
@@ -69,42 +67,45 @@ def test_more_objects_than_one_page(s3: S3Server, bucket: str, tmp_path: Path) -
     names = [f"{number % 7}/bild ü{number}.txt" for number in range(1010)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: client.put_object(Bucket=bucket, Key=f"many/{name}", Body=name.encode()), names))
-    assert download(f"s3://{bucket}/many", tmp_path).num_objects == 1010
+    assert download(f"s3://{bucket}/many", tmp_path) == 1010
     assert contents(tmp_path) == {name: name.encode() for name in names}
 
 
 @pytest.mark.parametrize("upload", [put, put_in_parts])
 def test_a_large_object_comes_in_ranges(upload: object, s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    content = noise(60 * MB)
+    content, url = noise(20 * MB), f"s3://{bucket}/large/{upload.__name__}.bin"
     upload(s3, bucket, f"large/{upload.__name__}.bin", content)
-    result = download(f"s3://{bucket}/large/{upload.__name__}.bin", tmp_path)
-    assert result == DownloadResult(1, len(content), 0, len(content))
-    assert sha256((tmp_path / f"{upload.__name__}.bin").read_bytes()) == sha256(content)
-    assert download(f"s3://{bucket}/large/{upload.__name__}.bin", tmp_path).num_kept == 1
+    assert download(url, tmp_path) == 1
+    assert (tmp_path / f"{upload.__name__}.bin").read_bytes() == content
+    assert download(url, tmp_path) == 0
 
 
-def test_only_files_with_the_right_bytes_are_kept(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+def test_the_folder_holds_what_is_there_with_the_right_bytes_and_nothing_else(
+    s3: S3Server, bucket: str, tmp_path: Path
+) -> None:
     put(s3, bucket, "kept/small", b"right")
-    put_in_parts(s3, bucket, "kept/parts", noise(18 * MB))
+    put(s3, bucket, "kept/right", b"right")
+    put_in_parts(s3, bucket, "kept/parts", noise(9 * MB))
     download(f"s3://{bucket}/kept", tmp_path)
     (tmp_path / "small").write_bytes(b"wrong")
     with (tmp_path / "parts").open("r+b") as stream:
-        stream.seek(17 * MB)
         stream.write(b"wrong")
-    (tmp_path / "mine").write_bytes(b"not from there")
-    assert download(f"s3://{bucket}/kept", tmp_path).num_kept == 0
-    assert (tmp_path / "small").read_bytes() == b"right"
-    assert (tmp_path / "parts").read_bytes() == noise(18 * MB)
-    assert (tmp_path / "mine").read_bytes() == b"not from there"
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished/part").write_bytes(b"of an attempt that was killed")
+    before = (tmp_path / "right").stat()
+    assert download(f"s3://{bucket}/kept", tmp_path) == 2
+    assert contents(tmp_path) == {"small": b"right", "right": b"right", "parts": noise(9 * MB)}
+    assert (tmp_path / "right").stat().st_ino == before.st_ino
+    assert not (tmp_path / "unfinished").exists()
 
 
 def test_read_object(s3: S3Server, bucket: str) -> None:
     put(s3, bucket, "read/manifest ü.json", b'{"a": 1}')
     put(s3, bucket, "read/empty", b"")
-    put_in_parts(s3, bucket, "read/parts", noise(20 * MB))
+    put_in_parts(s3, bucket, "read/parts", noise(9 * MB))
     assert read_object(f"s3://{bucket}/read/manifest ü.json") == b'{"a": 1}'
     assert read_object(f"s3://{bucket}/read/empty", endpoint_url=s3.endpoint_url) == b""
-    assert read_object(f"s3://{bucket}/read/parts") == noise(20 * MB)
+    assert read_object(f"s3://{bucket}/read/parts") == noise(9 * MB)
     with pytest.raises(ValueError, match="has 8 bytes, more than the 7"):
         read_object(f"s3://{bucket}/read/manifest ü.json", max_bytes=7)
     for key in ("read/nothing", "read", "read/", ""):
@@ -112,6 +113,118 @@ def test_read_object(s3: S3Server, bucket: str) -> None:
             read_object(f"s3://{bucket}/{key}")
     with pytest.raises(ValueError, match="there is no bucket not-there"):
         read_object("s3://not-there/x")
+
+
+# ---- connections that break, objects that change
+
+
+def test_connections_cut_in_mid_body(s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    put_in_parts(s3, bucket, "cut/large", noise(10 * MB))
+    put(s3, bucket, "cut/small", noise(MB, seed=1))
+    for position in (1, 5, 9):
+        proxy.cut_at(position * MB)
+    assert download(f"s3://{bucket}/cut", tmp_path) == 2
+    assert contents(tmp_path) == {"large": noise(10 * MB), "small": noise(MB, seed=1)}
+
+
+def test_killed_in_mid_download_keeps_what_is_whole(s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    for number in range(5):
+        put(s3, bucket, f"killed/a{number}", b"first in the listing")
+    put(s3, bucket, "killed/in/large.bin", noise(5 * MB))
+    proxy.bytes_per_second = 3 * MB
+    code = "import sys; from ndpnet.storage.s3 import download; download(sys.argv[1], sys.argv[2])"
+    child = subprocess.Popen([sys.executable, "-c", code, f"s3://{bucket}/killed", tmp_path], stderr=subprocess.DEVNULL)
+    wait_until(lambda: child.poll() is not None or (proxy.num_bytes > MB and (tmp_path / "a4").exists()))
+    child.kill()
+    child.wait(TIME_LIMIT)
+    assert child.returncode == -9, "it ended before it was killed"
+    assert not (tmp_path / "in/large.bin").exists()
+    assert len(contents(tmp_path)) > 5, "it was killed before it wrote"
+    proxy.bytes_per_second = 0
+    assert download(f"s3://{bucket}/killed", tmp_path) == 1
+    expected = {f"a{number}": b"first in the listing" for number in range(5)}
+    assert contents(tmp_path) == expected | {"in/large.bin": noise(5 * MB)}
+
+
+def test_a_server_that_stays_away(s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    put(s3, bucket, "away/x", noise(2 * MB))
+    proxy.at(MB, proxy.go_away)
+    with pytest.raises(ValueError, match=rf"^(lost the connection to|cannot reach) {proxy.url} \("):
+        download(f"s3://{bucket}/away", tmp_path)
+    assert contents(tmp_path) == {}
+    assert download(f"s3://{bucket}/away", tmp_path, endpoint_url=s3.endpoint_url) == 1
+    assert contents(tmp_path) == {"x": noise(2 * MB)}
+
+
+@pytest.mark.parametrize("size", [2 * MB, 9 * MB])  # checked by boto3, and by its parts
+def test_a_changed_byte_is_noticed(size: int, s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    upload = put if size < 8 * MB else put_in_parts
+    upload(s3, bucket, f"flip/{size}/x ü", noise(size))
+    url = f"s3://{bucket}/flip/{size}"
+    proxy.flip_at(MB)
+    with pytest.raises(ValueError, match=rf"^{url}/x ü came with other bytes than its checksum says \(run the same"):
+        download(url, tmp_path)
+    assert contents(tmp_path) == {}
+    download(url, tmp_path)
+    assert contents(tmp_path) == {"x ü": noise(size)}
+
+
+@pytest.mark.parametrize("new_size", [17 * MB, 9 * MB, 5])
+def test_an_object_replaced_on_the_way_is_never_a_mix(
+    new_size: int, s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ndpnet.storage.bucket.NUM_CONNECTIONS", 1)  # one range after the other
+    url, new = f"s3://{bucket}/replaced/{new_size}/x", noise(new_size, seed=2)
+    put_in_parts(s3, bucket, f"replaced/{new_size}/x", noise(17 * MB))
+    proxy.at(MB, lambda: put(s3, bucket, f"replaced/{new_size}/x", new))
+    with pytest.raises(ValueError, match=rf"^{url} was replaced since it was listed"):
+        download(url, tmp_path)
+    assert contents(tmp_path) == {}
+    assert download(url, tmp_path) == 1
+    assert contents(tmp_path) == {"x": new}
+
+
+def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+    put(s3, bucket, "full/x", noise(4 * MB))
+    code = (
+        "import sys; from ndpnet.storage.s3 import download\n"
+        "try:\n    download(sys.argv[1], sys.argv[2])\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code, f"s3://{bucket}/full", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIME_LIMIT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3 * MB, 3 * MB)),
+    )
+    assert child.stdout.startswith("cannot write")
+    assert "too large" in child.stdout
+    assert contents(tmp_path) == {}
+
+
+def test_a_server_killed_on_the_way_and_restarted(
+    private_s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = private_s3.make_bucket()
+    expected = {f"small/{number}": noise(100_000, seed=number) for number in range(20)}
+    for name, content in expected.items():
+        put(private_s3, bucket, name, content)
+    with Proxy(private_s3.endpoint_url) as proxy, ThreadPoolExecutor(1) as pool:
+        for name, value in {**private_s3.environment(), "AWS_ENDPOINT_URL": proxy.url}.items():
+            monkeypatch.setenv(name, value)
+        proxy.bytes_per_second = MB // 2
+        attempt = pool.submit(download, f"s3://{bucket}", tmp_path / "out")
+        wait_until(lambda: proxy.num_bytes > MB)
+        private_s3.kill()
+        with pytest.raises(ValueError, match=r"^(lost the connection to|cannot reach|http.* fails with)"):
+            attempt.result(TIME_LIMIT)
+        assert contents(tmp_path / "out").items() < expected.items()
+        proxy.bytes_per_second = 0
+        private_s3.restart()
+        assert 0 < download(f"s3://{bucket}", tmp_path / "out") <= 20
+    assert contents(tmp_path / "out") == expected
 
 
 # ---- mistakes: one line each, soon, and nothing on the disk
@@ -168,13 +281,17 @@ def test_keys_without_the_right(s3: S3Server, tmp_path: Path, monkeypatch: pytes
         assert "is denied (ask for s3:ListBucket" in one_line_of(url, tmp_path / "out")
 
 
-def test_wrong_names(bucket: str, tmp_path: Path) -> None:
+def test_wrong_names(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     assert "there is no bucket not-there at http://127" in one_line_of("s3://not-there/x", tmp_path / "out")
     assert f"no object under s3://{bucket}/no such/ " in one_line_of(f"s3://{bucket}/no such", tmp_path / "out")
-    for url in ("", "s3://", "s3:///key", "http://x/y", "s3:/x/y", "bucket/key", "s3://a b/c", "s3://[/c"):
-        assert "is no address on S3 (give s3://BUCKET/PREFIX)" in one_line_of(url, tmp_path / "out")
-    with pytest.raises(ValueError, match="num_threads is 0"):
-        download(f"s3://{bucket}/x", tmp_path, num_threads=0)
+    put(s3, bucket, "clash/a", b"file")
+    put(s3, bucket, "clash/a/b", b"below it")
+    with pytest.raises(ValueError, match=r"^cannot write .*/a"):
+        download(f"s3://{bucket}/clash", tmp_path / "clash")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=r"^cannot write .*/file: File exists"):
+        download(f"s3://{bucket}/clash", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_wrong_endpoints(bucket: str, tmp_path: Path, s3: S3Server) -> None:
@@ -185,29 +302,3 @@ def test_wrong_endpoints(bucket: str, tmp_path: Path, s3: S3Server) -> None:
     )
     assert "endpoint is no address" in one_line_of(url, out, endpoint_url="127.0.0.1:9")
     assert "no secure connection" in one_line_of(url, out, endpoint_url=s3.endpoint_url.replace("http", "https"))
-
-
-def test_url_is_taken_as_it_is() -> None:
-    assert parse_url("s3://bucket") == parse_url("s3://bucket/") == ("bucket", "")
-    assert parse_url("s3://a.b-c/d e/%20?x#y//z/") == ("a.b-c", "d e/%20?x#y//z/")
-
-
-def test_keys_that_cannot_be_files(s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    put(s3, bucket, "clash/a", b"file")
-    put(s3, bucket, "clash/a/b", b"below it")
-    assert "'a' is an object and 'a/b' lies below it" in one_line_of(f"s3://{bucket}/clash", tmp_path / "out")
-    put(s3, bucket, f"own/{STATE_NAME}/x", b"x")
-    assert "has the name that downloads keep" in one_line_of(f"s3://{bucket}/own", tmp_path / "out")
-
-
-def test_a_folder_in_the_way(s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    put(s3, bucket, "way/a/b", b"b")
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "one" / "a").mkdir(parents=True)
-    (tmp_path / "one" / "a" / "b").mkdir()
-    (tmp_path / "two").mkdir()
-    (tmp_path / "two" / "a").write_text("mine")
-    for name in ("file", "one", "two"):
-        with pytest.raises(ValueError, match=r"^cannot write .*one name is a file and a folder"):
-            download(f"s3://{bucket}/way", tmp_path / name)
-    assert (tmp_path / "file").read_text() == (tmp_path / "two" / "a").read_text() == "mine"

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from objects import IMPATIENT, TIME_LIMIT, contents, put, wait_until
+from objects import TIME_LIMIT, contents, put, wait_until
 from proxy import Proxy
 from servers import S3Server
 
@@ -46,9 +46,9 @@ def packed_step(s3: S3Server, bucket: str, key: str) -> int:
     return step
 
 
-def diverge(place: str, scratch_dir: Path, actions: Callable[[Path], None], **options: object) -> None:
+def diverge(place: str, scratch_dir: Path, actions: Callable[[Path], None]) -> None:
     """A step that does something with its checkpoint folder and ends with an error."""
-    with opened(place, scratch_dir=scratch_dir, **options) as work_dir:
+    with opened(place, scratch_dir=scratch_dir) as work_dir:
         actions(work_dir / NAME)
         raise RuntimeError("it diverged")
 
@@ -136,7 +136,7 @@ def test_a_server_that_goes_away_is_one_line_and_comes_back_at_the_end(
         proxy.num_busy = 0
 
     with pytest.raises(RuntimeError, match="it diverged"):
-        diverge(f"s3://{bucket}/away", tmp_path, train, retries=IMPATIENT)
+        diverge(f"s3://{bucket}/away", tmp_path, train)
     assert packed_step(s3, bucket, f"away/brick/{NAME}.tar") == 3
     assert caplog.text.count("training goes on") == 1
 
@@ -144,7 +144,7 @@ def test_a_server_that_goes_away_is_one_line_and_comes_back_at_the_end(
 def test_a_server_that_stays_away_does_not_fail_the_step(
     s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(f"s3://{bucket}/gone", scratch_dir=tmp_path, retries=IMPATIENT) as work_dir:
+    with opened(f"s3://{bucket}/gone", scratch_dir=tmp_path) as work_dir:
         write_checkpoint(work_dir / NAME, step=1)
         wait_until(lambda: keys(s3, bucket, "gone") == [f"{NAME}.tar"])
         proxy.go_away()
