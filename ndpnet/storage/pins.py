@@ -71,6 +71,8 @@ class PinnedFolder:
             return
         from dvc.repo import Repo
 
+        for name in ("dvc", "aiobotocore.credentials"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # no advice, and not where credentials are from
         has_git = any((folder / ".git").exists() for folder in data_dir.parents)
         with _one_line("open the DVC repository"):
             # copied to a machine without its .git it still says what is pinned
@@ -107,7 +109,7 @@ class PinnedFolder:
 
     def add(self) -> None:
         """Pin what lies here, as `dvc add` does."""
-        with _one_line(f"pin {self.data_dir.name}/"), _quiet("dvc"):
+        with _one_line(f"pin {self.data_dir.name}/"):
             self._repo.add([str(self.data_dir)])
         self.forget()
 
@@ -124,12 +126,8 @@ class PinnedFolder:
         out = self._output()
         wanted = {out.hash_info.value, *(files or {}).values()}
         try:
-            with _quiet("aiobotocore.credentials"):
-                _be_impatient(self._repo.config["remote"].get(name, {}))
-                store = self._repo.cloud.get_remote_odb(name, "status", hash_name=out.hash_name)
-                _ask_once(store)
-                # not DVC's index of the remote: it believes what was once pushed to be there for ever
-                missing = wanted - set(store.oids_exist(wanted))
+            # not `dvc status -c`: its index believes what was once pushed to be there for ever, and it fetches the list
+            missing = wanted - set(self._impatient_store(name, out.hash_name).oids_exist(wanted))
         except Exception as error:  # every kind of storage raises its own types
             return RemoteState(name, url, problem=_reason(error))
         num_missing = sum(md5 in missing for md5 in (files or {}).values())
@@ -144,6 +142,19 @@ class PinnedFolder:
         except ValueError as error:
             return "not ours" if "safe.directory" in str(error) else "no git"
         return {"": "committed", "??": "untracked", "!!": "ignored"}.get(status[:2].strip(), "changed")
+
+    def _impatient_store(self, name: str, hash_name: str) -> Any:
+        """The store of a remote. One on S3 is asked once: a dead one would else answer after minutes."""
+        remote = self._repo.config["remote"].get(name, {})
+        if not str(remote.get("url", "")).startswith("s3:"):
+            return self._repo.cloud.get_remote_odb(name, "status", hash_name=hash_name)
+        remote.setdefault("connect_timeout", CONNECT_SECONDS)
+        remote.setdefault("read_timeout", READ_SECONDS)
+        store = self._repo.cloud.get_remote_odb(name, "status", hash_name=hash_name)
+        options = store.fs.fs_args
+        options["config_kwargs"] = {**options.get("config_kwargs", {}), "retries": {"max_attempts": 1}}
+        store.fs.fs.retries = 1
+        return store
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
@@ -205,11 +216,10 @@ class PinnedRevision:
         try:
             with (
                 _one_line(f"fetch {path} at {revision or 'HEAD'} of {redact(url, url)}", url),
-                Repo.open(url, rev=revision) as repo,
+                Repo.open(url, rev=revision, remote_config=endpoint_url and {"endpointurl": endpoint_url}) as repo,
             ):
                 commit = repo.get_rev()
                 out = _output_of(repo, path, commit)
-                _set_endpoint(repo, endpoint_url)
                 yield cls(commit, out, repo.cloud.get_remote_odb(command="pull", hash_name=out.hash_name))
         finally:
             clean_repos()  # the clone's configuration holds the URL
@@ -248,44 +258,12 @@ def _output_of(repo: Any, path: str, commit: str) -> Any:
     return out
 
 
-def _set_endpoint(repo: Any, endpoint_url: str | None) -> None:
-    name = repo.config["core"].get("remote")
-    if endpoint_url and name:
-        repo.config["remote"][name]["endpointurl"] = endpoint_url
-
-
 def _files_of(tree: Any) -> Files:
     files = {"/".join(key): hash_info.value for key, _, hash_info in tree}
     for path in files:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"the pinned list of files names {path!r}, a path outside the folder (pin the data again)")
     return files
-
-
-def _be_impatient(remote: dict[str, Any]) -> None:
-    if str(remote.get("url", "")).startswith("s3:"):
-        remote.setdefault("connect_timeout", CONNECT_SECONDS)
-        remote.setdefault("read_timeout", READ_SECONDS)
-
-
-def _ask_once(store: Any) -> None:
-    """Take botocore's and s3fs' many tries from an S3 store: a dead one would answer after minutes."""
-    if "s3" in store.fs.protocol:
-        options = store.fs.fs_args
-        options["config_kwargs"] = {**options.get("config_kwargs", {}), "retries": {"max_attempts": 1}}
-        store.fs.fs.retries = 1
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a library's advice out of the log, not its warnings."""
-    library_logger = logging.getLogger(name)
-    level = library_logger.level
-    library_logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        library_logger.setLevel(level)
 
 
 @contextmanager
