@@ -22,7 +22,7 @@ def version_data(
     from typing import NamedTuple
 
     from ndpnet import tracked_steps
-    from ndpnet.data.versions.resolving import DataSource
+    from ndpnet.data.versions.source import DataSource
 
     where = {"url": url, "revision": revision, "path": path, "prefix": prefix, "manifest": manifest}
     wanted = DataSource.given(**where, folder=folder, endpoint_url=endpoint_url)

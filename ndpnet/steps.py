@@ -10,7 +10,7 @@ from ndpnet.config import Params, parse_params
 from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
 if TYPE_CHECKING:
-    from ndpnet.data.versions.resolving import DataSource
+    from ndpnet.data.versions.source import DataSource
 
 logger = logging.getLogger(__name__)
 
@@ -23,24 +23,14 @@ SOURCE_HASH = "source_hash"  # tag of a version: the pictures of its category, a
 ParamsLike = Params | str
 
 
-def version_data(
-    out: Path,
-    *,
-    url: str | None = None,
-    revision: str | None = None,
-    path: str = "data",
-    prefix: str | None = None,
-    manifest: str | Path | None = None,
-    endpoint_url: str | None = None,
-) -> dict[str, Any]:
+def version_data(out: Path, source: "DataSource") -> dict[str, Any]:
     """Write exactly the data that a git revision's `path`.dvc pins, or that a manifest lists under an S3 prefix.
 
     Every file is verified by its hash, and a version.json says so. -> revision, hashes, counts.
     """
     from ndpnet.data.versions.fetching import fetch_version
 
-    wanted = {"url": url, "revision": revision, "path": path, "prefix": prefix, "manifest": manifest}
-    return fetch_version(out, **wanted, endpoint_url=endpoint_url)
+    return fetch_version(out, source)
 
 
 def resolve_version(out: Path, source: "DataSource") -> dict[str, Any]:

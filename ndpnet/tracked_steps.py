@@ -10,7 +10,8 @@ from typing import Any
 
 from ndpnet import steps, tracking
 from ndpnet.config import Params, parse_params
-from ndpnet.data.versions.resolving import DataSource, Resolved, local_copy
+from ndpnet.data.versions.resolving import Resolved, local_copy
+from ndpnet.data.versions.source import DataSource
 from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.identity import author, report_identity, run_identity
 from ndpnet.training.processes import is_first_process
@@ -18,10 +19,10 @@ from ndpnet.training.processes import is_first_process
 ParamsLike = Params | str
 
 
-def version_data(out: Path, *, endpoint_url: str | None = None, **source: Any) -> dict[str, Any]:
+def version_data(out: Path, source: DataSource) -> dict[str, Any]:
     """Write one version of the data."""
-    with tracking.step_run("version-data", out=Path(out), identity=run_identity, source=source) as run:
-        return run.result(steps.version_data(Path(out), endpoint_url=endpoint_url, **source))
+    with tracking.step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
+        return run.result(steps.version_data(Path(out), source))
 
 
 def resolve_version(out: Path, source: DataSource) -> dict[str, Any]:

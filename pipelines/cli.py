@@ -65,7 +65,7 @@ def run_command(
     Killed, the same command goes on where it was.
     """
     assert is_local  # click has asked for it
-    from ndpnet.data.versions.resolving import DataSource
+    from ndpnet.data.versions.source import DataSource
     from ndpnet.pipelines.local import LocalRun, run_locally
 
     chosen = list(categories or params.categories)

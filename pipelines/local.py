@@ -26,7 +26,7 @@ from ndpnet.pipelines.containers import containers_removed, find_image, run_argu
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
-    from ndpnet.data.versions.resolving import DataSource
+    from ndpnet.data.versions.source import DataSource
 
 STARTED = re.compile(r"Executing task \S*?'([\w-]+)'")
 ENDED = re.compile(r"Task \S*?'([\w-]+)'\S* finished with status \S*?(SUCCESS|FAILURE)")

@@ -71,16 +71,15 @@ def arguments_of(
 
 def _source_arguments(source: dict[str, str | None]) -> dict[str, str]:
     """Where the data are. ValueError: a place that pods cannot reach, or that names a password."""
-    from ndpnet.data.versions.fetching import check_source, checked_path
+    from ndpnet.data.versions.source import DataSource
 
-    url, manifest = source["url"] or (None if source["prefix"] else _origin()), source["manifest"]
-    check_source(url, source["prefix"], manifest)
-    if url is not None:
-        checked_path(url, source["path"] or "")
-        _check_url(url)
-    if manifest is not None and not manifest.startswith("s3://"):
-        raise ValueError(f"pods cannot read manifest {manifest} (upload it, and pass s3://...)")
-    return {name: value for name, value in (source | {"url": url}).items() if value}
+    place = DataSource.given(**source | {"url": source["url"] or (None if source["prefix"] else _origin())})
+    place.check()
+    if place.url is not None:
+        _check_url(place.url)
+    if place.manifest is not None and not place.manifest.startswith("s3://"):
+        raise ValueError(f"pods cannot read manifest {place.manifest} (upload it, and pass s3://...)")
+    return place.named()
 
 
 def _check_url(url: str) -> None:

@@ -14,6 +14,7 @@ from servers import S3Server
 
 from ndpnet import steps
 from ndpnet.config import load_params
+from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import VERSION, Version, check_pinned, version_of
 
 
@@ -63,7 +64,7 @@ def left_beside(out_dir: Path) -> list[str]:
 def test_a_revision_gives_exactly_its_data(history: History, tmp_path: Path, revision: str | None, scheme: str) -> None:
     name = "first" if revision in ("first", "feature", "commit") else "second"
     revision = history.commits["first"] if revision == "commit" else revision
-    identity = steps.version_data(tmp_path / "out", url=scheme + history.url, revision=revision)
+    identity = steps.version_data(tmp_path / "out", DataSource(url=scheme + history.url, revision=revision))
     assert data_of(tmp_path / "out") == history.data[name]
     assert identity["revision"] == history.commits[name]
     assert (identity["num_files"], identity["num_bytes"]) == (38, sum(map(len, history.data[name].values())))
@@ -74,7 +75,7 @@ def test_a_revision_gives_exactly_its_data(history: History, tmp_path: Path, rev
 
 
 def test_prepare_takes_it_for_pinned(history: History, tmp_path: Path) -> None:
-    steps.version_data(tmp_path / "out", url=history.url, revision="first")
+    steps.version_data(tmp_path / "out", DataSource(url=history.url, revision="first"))
     params = load_params(write_params(tmp_path / "params.yaml", data={"group_pattern": ""}))
     steps.prepare(tmp_path / "out", "tile", tmp_path / "prepared", params)
     change_pixels(tmp_path / "out/tile/train/good/p00.png")
@@ -84,19 +85,19 @@ def test_prepare_takes_it_for_pinned(history: History, tmp_path: Path) -> None:
 
 def test_what_is_there_is_verified_and_kept(history: History, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out_dir, url = tmp_path / "out", history.url
-    steps.version_data(out_dir, url=url, revision="first")
+    steps.version_data(out_dir, DataSource(url=url, revision="first"))
     inodes = {path: path.stat().st_ino for path in out_dir.rglob("*.png")}
     with caplog.at_level(logging.INFO, logger="ndpnet"):
-        steps.version_data(out_dir, url=url, revision="first")
+        steps.version_data(out_dir, DataSource(url=url, revision="first"))
     assert f"{out_dir} holds this version already: verified and kept" in caplog.messages
     assert {path: path.stat().st_ino for path in out_dir.rglob("*.png")} == inodes
     # damaged: fetched again
     path = out_dir / "wall/train/good/p02.png"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    steps.version_data(out_dir, url=url, revision="first")
+    steps.version_data(out_dir, DataSource(url=url, revision="first"))
     assert data_of(out_dir) == history.data["first"]
     # another version replaces it
-    assert steps.version_data(out_dir, url=url, revision="second")["revision"] == history.commits["second"]
+    assert steps.version_data(out_dir, DataSource(url=url, revision="second"))["revision"] == history.commits["second"]
     assert data_of(out_dir) == history.data["second"]
 
 
@@ -104,7 +105,7 @@ def test_other_content_is_not_replaced(history: History, tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mother.png").write_bytes(b"dear")
     with pytest.raises(ValueError, match="will not replace folder"):
-        steps.version_data(tmp_path / "out", url=history.url)
+        steps.version_data(tmp_path / "out", DataSource(url=history.url))
     assert contents(tmp_path / "out") == {"mother.png": b"dear"}
 
 
@@ -127,7 +128,7 @@ def test_other_content_is_not_replaced(history: History, tmp_path: Path) -> None
 )
 def test_what_cannot_be_fetched(history: History, tmp_path: Path, arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        steps.version_data(tmp_path / "out", **({"url": history.url} | arguments))
+        steps.version_data(tmp_path / "out", DataSource(**({"url": history.url} | arguments)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,18 +146,18 @@ def test_a_remote_that_lost_or_damaged_a_file(history: History, tmp_path: Path) 
     lost.unlink()
     out_dir = tmp_path / "out"
     with pytest.raises(ValueError, match=r"cannot fetch data at HEAD of .*No such file"):
-        steps.version_data(out_dir, url=str(repository.folder))
+        steps.version_data(out_dir, DataSource(url=str(repository.folder)))
     assert not out_dir.exists()
     lost.write_bytes(content[:-1] + b"?")
     with pytest.raises(ValueError, match=r"wall/train/good/p05\.png came with another content than the pinned one"):
-        steps.version_data(out_dir, url=str(repository.folder))
+        steps.version_data(out_dir, DataSource(url=str(repository.folder)))
     assert not out_dir.exists()
     assert left_beside(out_dir) == [".out.fetching"]
     lost.write_bytes(content)
     for path in stored:  # all else is there already
         if path != lost:
             path.unlink()
-    steps.version_data(out_dir, url=str(repository.folder))
+    steps.version_data(out_dir, DataSource(url=str(repository.folder)))
     assert data_of(out_dir) == history.data["second"]
     assert left_beside(out_dir) == []
 
@@ -172,7 +173,7 @@ def test_a_damaged_list_of_files(history: History, tmp_path: Path) -> None:
         listed.chmod(0o644)
         listed.write_text(listed.read_text().replace("wall/train/good/p00.png", "wall/train/good/q00.png"))
     with pytest.raises(ValueError, match=r"list of the files is damaged: not the pinned hash \(push it again\)"):
-        steps.version_data(tmp_path / "out", url=str(repository.folder))
+        steps.version_data(tmp_path / "out", DataSource(url=str(repository.folder)))
 
 
 @pytest.mark.slow
@@ -201,31 +202,34 @@ def test_a_manifest_chooses_from_a_prefix(
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
     bucket, out_dir = s3.make_bucket(), tmp_path / "out"
-    steps.version_data(tmp_path / "first", url=history.url, revision="first")
+    steps.version_data(tmp_path / "first", DataSource(url=history.url, revision="first"))
     manifest = (tmp_path / "first" / VERSION).read_bytes()
     later = {"wall/train/good/later.png": b"added after the manifest"}
     upload(s3, bucket, "pictures", history.data["first"] | later)
     upload(s3, bucket, "manifests", {"v1.json": manifest})
     prefix = {"prefix": f"s3://{bucket}/pictures", "manifest": f"s3://{bucket}/manifests/v1.json"}
-    identity = steps.version_data(out_dir, **prefix)
+    identity = steps.version_data(out_dir, DataSource(**prefix))
     assert identity == Version.load(tmp_path / "first" / VERSION).identity()
     assert contents(out_dir) == contents(tmp_path / "first")
     check_pinned(out_dir, "wall")
 
     # the same again, with the manifest as a file, although nothing can be downloaded any more
     s3.client().delete_object(Bucket=bucket, Key="pictures/wall/train/good/p03.png")
-    assert steps.version_data(out_dir, prefix=prefix["prefix"], manifest=tmp_path / "first" / VERSION) == identity
+    assert (
+        steps.version_data(out_dir, DataSource(prefix=prefix["prefix"], manifest=str(tmp_path / "first" / VERSION)))
+        == identity
+    )
     with pytest.raises(ValueError, match=r"pictures has no wall/train/good/p03\.png, which the manifest names"):
-        steps.version_data(tmp_path / "new", **prefix)
+        steps.version_data(tmp_path / "new", DataSource(**prefix))
     content = history.data["first"]["wall/train/good/p03.png"]
     upload(s3, bucket, "pictures", {"wall/train/good/p03.png": content[:-1] + b"?"})
     with pytest.raises(
         ValueError, match=r"wall/train/good/p03\.png .* is another than in the manifest: not its sha256"
     ):
-        steps.version_data(tmp_path / "new", **prefix)
+        steps.version_data(tmp_path / "new", DataSource(**prefix))
     assert not (tmp_path / "new").exists()
     upload(s3, bucket, "pictures", {"wall/train/good/p03.png": content})
-    steps.version_data(tmp_path / "new", **prefix)
+    steps.version_data(tmp_path / "new", DataSource(**prefix))
     assert contents(tmp_path / "new") == contents(tmp_path / "first")
 
 

@@ -3,67 +3,43 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import VERSION, Version, choose, find_damage, version_of_files
 from ndpnet.files import atomic_folder, check_output, sha256_of, sizes_below
 from ndpnet.locks import locked
 from ndpnet.redaction import redact
 from ndpnet.storage.pins import PinnedRevision
+from ndpnet.storage.urls import is_on_s3
 
 logger = logging.getLogger(__name__)
 
 
-def fetch_version(
-    out_dir: Path,
-    *,
-    url: str | None,
-    revision: str | None,
-    path: str,
-    prefix: str | None,
-    manifest: str | Path | None,
-    endpoint_url: str | None,
-    category: str = "",
-) -> dict[str, Any]:
+def fetch_version(out_dir: Path, source: DataSource, *, category: str = "") -> dict[str, Any]:
     """Write one version's files, or those of a category, and its version.json under `out_dir`. -> its identity.
 
     A folder that holds this version already is verified and kept. What was fetched before a failure is kept beside
     it for the next try. ValueError names what is wrong, without credentials.
     """
-    check_source(url, prefix, manifest)
+    source.check()
     out_dir = Path(out_dir).resolve()
     check_output(out_dir, marker=VERSION, known=_known_files(out_dir))
-    if url is not None:
-        return _fetch_revision(out_dir, url, revision, checked_path(url, path), endpoint_url, category)
-    version = read_manifest(manifest, endpoint_url).only(category)
-    return _fetch_prefix(out_dir, prefix, version, endpoint_url, category)
+    return (_fetch_prefix if source.url is None else _fetch_revision)(out_dir, source, category)
 
 
-def check_source(url: str | None, prefix: str | None, manifest: str | Path | None) -> None:
-    """Refuse a source that names none or two places. ValueError names the mend."""
-    if (url is None) == (prefix is None):
-        raise ValueError("either a git repository or an S3 prefix names the data (pass --url or --prefix)")
-    if prefix is not None and manifest is None:
-        raise ValueError(f"no manifest says which files of {prefix} to take (pass --manifest version.json)")
+def open_revision(source: DataSource) -> AbstractContextManager[PinnedRevision]:
+    """What the git repository of a source pins."""
+    path = source.path.strip("/")
+    return PinnedRevision.open(source.url, source.revision, path, endpoint_url=source.endpoint_url)
 
 
-def checked_path(url: str, path: str) -> str:
-    """The pinned folder's path inside a repository. ValueError: the URL names none, or the path leaves it."""
-    if "://" in url and not urlsplit(url).path.strip("/"):
-        raise ValueError(f"the git URL {redact(url, url)} names no repository (complete it)")
-    if ".." in PurePosixPath(path).parts or not path.strip("/."):
-        raise ValueError(f"path {path!r} lies outside the repository (name the pinned folder, as data)")
-    return path.strip("/")
-
-
-def _fetch_revision(
-    out_dir: Path, url: str, revision: str | None, path: str, endpoint_url: str | None, category: str
-) -> dict[str, Any]:
-    with PinnedRevision.open(url, revision, path, endpoint_url=endpoint_url) as pinned:
-        logger.info("%s of %s is commit %s", revision or "HEAD", redact(url, url), pinned.commit)
+def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[str, Any]:
+    with open_revision(source) as pinned:
+        where = redact(source.url, source.url)
+        logger.info("%s of %s is commit %s", source.revision or "HEAD", where, pinned.commit)
         there, wanted = _intact_version(out_dir), choose(pinned.files, category)
         if there and there.pinned_hash == pinned.hash and [file.path for file in there.files] == wanted:
             kept = Version(there.files, pinned.commit, pinned.hash)
@@ -77,29 +53,27 @@ def _fetch_revision(
     return version.identity()
 
 
-def _fetch_prefix(
-    out_dir: Path, prefix: str, version: Version, endpoint_url: str | None, category: str
-) -> dict[str, Any]:
+def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str, Any]:
     from ndpnet.storage.s3 import download
 
-    there = _intact_version(out_dir)
-    if there == version:
+    version = read_manifest(source).only(category)
+    if _intact_version(out_dir) == version:
         return _kept(out_dir, version)
     with _staging_folder(out_dir) as staging_dir:
-        below = f"{prefix.rstrip('/')}/{category}" if category else prefix
-        download(below, staging_dir / category, endpoint_url=endpoint_url)
-        _check_download(staging_dir, prefix, version)
+        below = f"{source.prefix.rstrip('/')}/{category}" if category else source.prefix
+        download(below, staging_dir / category, endpoint_url=source.endpoint_url)
+        _check_download(staging_dir, source.prefix, version)
         _move_into_place(staging_dir, out_dir, version)
     return version.identity()
 
 
-def read_manifest(source: str | Path, endpoint_url: str | None) -> Version:
-    """The version that a manifest lists: a file here, or an object."""
-    if not str(source).startswith("s3://"):
-        return Version.load(Path(source))
+def read_manifest(source: DataSource) -> Version:
+    """The version that the manifest of a source lists: a file here, or an object."""
+    if not is_on_s3(source.manifest):
+        return Version.load(Path(source.manifest))
     from ndpnet.storage.s3 import read_object
 
-    return Version.load(read_object(str(source), endpoint_url=endpoint_url), name=str(source))
+    return Version.load(read_object(source.manifest, endpoint_url=source.endpoint_url), name=source.manifest)
 
 
 def _check_download(folder: Path, prefix: str, version: Version) -> None:

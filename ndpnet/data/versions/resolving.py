@@ -6,43 +6,18 @@ On a cluster this travels from pod to pod, not the pictures: each step fetches t
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
-from ndpnet.data.versions.fetching import check_source, checked_path, fetch_version, read_manifest
+from ndpnet.data.versions.fetching import fetch_version, open_revision, read_manifest
+from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import VERSION, Version, check_pinned, choose, count_pictures
 from ndpnet.files import hash_of
-from ndpnet.storage.pins import Files, PinnedFolder, PinnedRevision
+from ndpnet.storage.pins import Files, PinnedFolder
 
 RESOLVED = "resolved.json"
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where data are and which version: a commit of a git repository, an S3 prefix with a manifest, or a folder here.
-
-    version: the hash that names the data, None as long as nobody has looked; a folder is one that each pod mounts.
-    """
-
-    url: str | None = None
-    revision: str | None = None
-    path: str = "data"
-    prefix: str | None = None
-    manifest: str | None = None
-    folder: str | None = None
-    endpoint_url: str | None = None
-    version: str | None = None
-
-    @classmethod
-    def given(cls, **where: str) -> "DataSource":
-        """From arguments of which the empty ones are not given: KFP has no None."""
-        return cls(**{name: value for name, value in where.items() if value})
-
-    def named(self) -> dict[str, str]:
-        """What is set, as for a tag."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -75,33 +50,27 @@ def resolve(source: DataSource) -> Resolved:
     """Look what a source means now; no picture is fetched. ValueError names what is wrong with it."""
     if source.folder is not None:
         return _resolve_folder(source)
-    check_source(source.url, source.prefix, source.manifest)
+    source.check()
     if source.url is None:
-        version = read_manifest(source.manifest, source.endpoint_url)
-        found = DataSource(prefix=source.prefix, manifest=source.manifest, endpoint_url=source.endpoint_url)
-        return _resolved(found, version.data_hash, {file.path: file.sha256 for file in version.files})
+        return _resolved_by(read_manifest(source), source)
     if "://" in source.url and urlsplit(source.url).password:
         raise ValueError("the git URL holds a password, which would be stored with the run (use git's credentials)")
-    path = checked_path(source.url, source.path)
-    with PinnedRevision.open(source.url, source.revision, path, endpoint_url=source.endpoint_url) as pinned:
-        found = DataSource(url=source.url, revision=pinned.commit, path=path, endpoint_url=source.endpoint_url)
-        return _resolved(found, pinned.hash, pinned.files)
+    with open_revision(source) as pinned:
+        return Resolved(replace(source, revision=pinned.commit, version=pinned.hash), pinned.files)
 
 
 @contextmanager
 def local_copy(source: DataSource, category: str) -> Iterator[Path]:
     """A data folder with one category of a resolved version, every file verified; it is gone afterwards."""
     if source.folder is not None:
-        now = resolve(source).source.version
-        _check_version(source, now)
+        _check_version(source, resolve(source).source.version)
         yield Path(source.folder)
         return
     with TemporaryDirectory(prefix="ndpnet-data-") as scratch:
         data_dir = Path(scratch) / "data"
-        where = {name: getattr(source, name) for name in ("url", "revision", "path", "prefix", "manifest")}
         if source.prefix is not None:  # a manifest may have been written anew
-            _check_version(source, read_manifest(source.manifest, source.endpoint_url).data_hash)
-        identity = fetch_version(data_dir, **where, endpoint_url=source.endpoint_url, category=category)
+            _check_version(source, read_manifest(source).data_hash)
+        identity = fetch_version(data_dir, source, category=category)
         if source.url is not None:
             _check_version(source, identity["pinned_hash"])
         yield data_dir
@@ -110,16 +79,16 @@ def local_copy(source: DataSource, category: str) -> Iterator[Path]:
 def _resolve_folder(source: DataSource) -> Resolved:
     data_dir = Path(source.folder)
     check_pinned(data_dir, "")
-    found = DataSource(folder=str(data_dir.resolve()))
+    here = DataSource(folder=str(data_dir.resolve()))
     with PinnedFolder.open(data_dir) as folder:
         if folder is not None and folder.dvc_path.is_file():
-            return _resolved(found, folder.pin().hash, folder.listing().files)
-    version = Version.load(data_dir / VERSION)
-    return _resolved(found, version.data_hash, {file.path: file.sha256 for file in version.files})
+            return Resolved(replace(here, version=folder.pin().hash), folder.listing().files)
+    return _resolved_by(Version.load(data_dir / VERSION), here)
 
 
-def _resolved(source: DataSource, version: str, files: Files) -> Resolved:
-    return Resolved(DataSource(**{**asdict(source), "version": version}), files)
+def _resolved_by(version: Version, source: DataSource) -> Resolved:
+    files = {file.path: file.sha256 for file in version.files}
+    return Resolved(replace(source, version=version.data_hash), files)
 
 
 def _check_version(source: DataSource, version: str) -> None:
