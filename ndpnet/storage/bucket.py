@@ -79,7 +79,7 @@ class Bucket:
         """
         root = key if not key or key.endswith("/") else f"{key}/"
         only = self.find(key) if root != key else None
-        if only is not None and only.size:
+        if only is not None and (only.size or not next(self.list(root), None)):
             return key[: key.rfind("/") + 1], [only]
         objects = [stored for stored in self.list(root) if stored.size or not stored.key.endswith("/")]
         if not objects:
@@ -98,7 +98,7 @@ class Bucket:
             if code_and_status(error.__cause__)[1] == 404:
                 return None
             raise
-        return StoredObject(key, head["ContentLength"], head["ETag"])
+        return StoredObject(key, head["ContentLength"], head.get("ETag", ""))
 
     def read(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """Return the verified bytes of one small object, such as a manifest; a larger one is a ValueError."""

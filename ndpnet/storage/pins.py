@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # of the question what a remote has; a push or pull has DVC's own
 MAX_REASON = 400  # characters
 NUM_TRANSFERS = 16
+SET_UP = "`dvc remote add -d storage s3://BUCKET/PREFIX`, or a folder instead of s3://"
 
 Files = dict[str, str]  # posix path relative to the data folder -> md5
 
@@ -37,17 +38,6 @@ class Listing:
     files: Files
     hash: str | None
     num_bytes: int
-
-
-@dataclass(frozen=True)
-class RemoteState:
-    """Where pinned data is kept: no name, no remote; a problem, it could not be asked; else what it lacks."""
-
-    name: str | None = None
-    url: str | None = None
-    problem: str | None = None
-    num_missing: int | None = None
-    is_listed: bool = True  # False: only the list of the files was looked for, their names are not known here
 
 
 class PinnedFolder:
@@ -117,23 +107,25 @@ class PinnedFolder:
         """Look at the files again: they changed since the last listing."""
         self._listings.clear()
 
-    def remote_state(self, files: Files | None) -> RemoteState:
-        """Ask the default remote which of the pinned files it has; nothing is downloaded. None: files not known."""
+    def remote_state(self, files: Files | None) -> str:
+        """In words, which of the pinned files the default remote has; nothing is downloaded. None: files not known."""
         name = self._repo.config["core"].get("remote")
         if not name:
-            return RemoteState()
-        url = redact(str(self._repo.config["remote"].get(name, {}).get("url", "")))
+            return f"none is set up ({SET_UP})"
+        where = f"{name} ({redact(self._repo.config['remote'].get(name, {}).get('url', ''))})"
         out = self._output()
-        wanted = {out.hash_info.value, *(files or {}).values()}
+        hashes = {out.hash_info.value, *(files or {}).values()}
         try:
             # not `dvc status -c`: its index believes what was once pushed to be there for ever, and it fetches the list
-            missing = wanted - set(self._impatient_store(name, out.hash_name).oids_exist(wanted))
+            missing = hashes - set(self._impatient_store(name, out.hash_name).oids_exist(hashes))
         except Exception as error:  # every kind of storage raises its own types
-            return RemoteState(name, url, problem=_reason(error))
-        num_missing = sum(md5 in missing for md5 in (files or {}).values())
-        if out.hash_info.value in missing:
-            num_missing = max(num_missing, 1)
-        return RemoteState(name, url, num_missing=num_missing, is_listed=files is not None)
+            return f"{where} could not be asked: {_reason(error)}"
+        if files is None:
+            return f"{where} {'lacks' if missing else 'has'} the list of the files; the files were not looked for"
+        if missing:
+            num_missing = max(sum(md5 in missing for md5 in files.values()), 1)
+            return f"{where} lacks {num_missing} of {len(files)} files (run `dvc push`)"
+        return f"{where} has all of it"
 
     def git_state(self) -> str:
         """Whether the .dvc file is in git: "committed", "changed", "untracked", "ignored", "no git", "not ours"."""

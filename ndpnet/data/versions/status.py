@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndpnet.data.versions.version import VERSION, Difference, Version, compare, count_pictures, find_damage
-from ndpnet.storage.pins import PinnedFolder, RemoteState
+from ndpnet.storage.pins import PinnedFolder
 
 NUM_NAMES = 5  # of differing files, of each kind
-SET_UP = "`dvc remote add -d storage s3://BUCKET/PREFIX`, or a folder instead of s3://"
 GIT_WORDS = {
     "committed": "{name} is committed",
     "changed": "{name} has changes that are not committed (run `git commit {name}`)",
@@ -57,7 +56,7 @@ def _status_with_dvc(data_dir: Path, folder: PinnedFolder) -> DataStatus:
         lines += ["here     nothing", f"         {mends[1]}"]
     else:
         lines += _difference_lines(compare(pinned, here.files), mends)
-    lines.append(f"remote   {_remote_words(folder.remote_state(pinned), pinned)}")
+    lines.append(f"remote   {folder.remote_state(pinned)}")
     lines.append(f"git      {GIT_WORDS[folder.git_state()].format(name=name)}")
     return DataStatus(here.hash == pin.hash, tuple(lines))
 
@@ -84,21 +83,6 @@ def _difference_lines(difference: Difference, mends: list[str]) -> list[str]:
         if len(paths) > NUM_NAMES:
             lines.append(f"         {'':<9}and {len(paths) - NUM_NAMES} more")
     return lines + [f"         {mend}" for mend in mends]
-
-
-def _remote_words(remote: RemoteState, pinned: dict[str, str] | None) -> str:
-    if remote.name is None:
-        return f"none is set up ({SET_UP})"
-    where = f"{remote.name} ({remote.url})"
-    if remote.problem is not None:
-        return f"{where} could not be asked: {remote.problem}"
-    if not remote.is_listed:
-        return (
-            f"{where} {'lacks' if remote.num_missing else 'has'} the list of the files; the files were not looked for"
-        )
-    if remote.num_missing:
-        return f"{where} lacks {remote.num_missing} of {len(pinned)} files (run `dvc push`)"
-    return f"{where} has all of it"
 
 
 def _count_lines(paths: object) -> list[str]:
