@@ -1,6 +1,5 @@
 """What a run or a schedule is asked for: package and arguments, checked before anything is sent."""
 
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -91,8 +90,9 @@ def _check_url(url: str) -> None:
 
 def _origin() -> str | None:
     """Where this clone is from; None where it is from nowhere."""
-    command = ["git", "remote", "get-url", "origin"]
+    from ndpnet.commands import git
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        return git(".", "remote", "get-url", "origin")
+    except ValueError:
         return None

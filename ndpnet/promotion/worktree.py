@@ -19,6 +19,7 @@ import yaml
 from ndpnet.commands import git, output
 from ndpnet.files import sha256_of, write_text
 from ndpnet.locks import locked
+from ndpnet.storage.pins import is_lock
 
 logger = logging.getLogger(__name__)
 
@@ -209,14 +210,7 @@ def _bin_dir(folder: Path) -> Path:
 
 def _drop_cut_lock(path: Path) -> None:
     """Remove the dvc.lock that a DVC killed while it wrote it has left: it would not be read, and nothing be run."""
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
-
-    if not path.exists():
-        return
-    try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, Invalid):
+    if path.exists() and not is_lock(path):
         logger.warning("%s was cut off by a kill: the pipeline is run from its start", path)
         path.unlink()
 

@@ -240,6 +240,19 @@ class PinnedRevision:
         return target.is_file() and hash_file(str(target), localfs, self._hash_name)[1].value == self.files[path]
 
 
+def is_lock(path: Path) -> bool:
+    """Whether a file is a dvc.lock that DVC can read: one that it was killed in writing is cut off."""
+    import yaml
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, Invalid):
+        return False
+    return True
+
+
 def _output_of(repo: Any, path: str, commit: str) -> Any:
     dvc_path = repo.fs.join(repo.root_dir, *PurePosixPath(f"{path}.dvc").parts)
     if not repo.fs.exists(dvc_path):

@@ -20,7 +20,7 @@ ONLY_IMPORTERS = {
     "boto3": ("storage/bucket.py",),
     "botocore": ("storage/bucket.py", "storage/errors.py"),
     "s3transfer": ("storage/bucket.py", "storage/errors.py"),
-    "dvc": ("storage/pins.py", "promotion/worktree.py"),
+    "dvc": ("storage/pins.py",),
     # by way of load_module, which keeps them from reporting usage
     "openvino": (),
     "nncf": (),
