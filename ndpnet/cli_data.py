@@ -72,7 +72,7 @@ def _echo_next_commands(layout: str, group_pattern: str | None, out_dirs: list[P
 @data_group.command("status")
 @click.argument("data", type=FolderPath, default=Path("data"))
 def data_status(data: Path) -> None:
-    """Say what is pinned of DATA, what is here, what differs and which remote has it. Exit code 3 if it differs."""
+    """Say what is pinned of DATA, whether it is here and which remote has it. Exit code 3 if it differs."""
     from ndpnet.data.versions.status import read_status
 
     status = read_status(data)
@@ -95,20 +95,17 @@ def data_add(source: str, category: str, data: Path, **options: Any) -> None:
     SOURCE is a folder, an archive or s3://BUCKET/PREFIX. Pictures that are there already are skipped; if one cannot
     be read, or would be in train and in test, nothing is added.
     """
-    from ndpnet.data.versions.adding import add_batch
+    from ndpnet.data.importing.adding import add_batch
 
     added = add_batch(source, category, data, **options)
-    click.echo(f"{added.num_added} added to {category}/{options['place']}, {added.num_duplicates} were there already")
+    click.echo(f"{added.num_added} added to {category}/{options['place']}, {added.num_copies} were there already")
     for name, target in added.renamed.items():
         click.echo(f"  {name} is {target} (its name was taken)")
-    if added.changes is None:
+    if not added.changes:
         return click.echo(f"{data}/ is pinned as before")
-    for place, before, after in added.changes.counts:
-        if before != after:
-            click.echo(f"  {place}: {before} -> {after}")
-    click.echo("\n".join([added.changes.verdict, *(f"  {sentence}" for sentence in added.changes.sentences)]))
-    click.echo(f"{data}.dvc pins it now; report: {added.report_path}")
+    click.echo("\n".join(added.changes))
     pin, message = shlex.quote(f"{data}.dvc"), shlex.quote(f"Add pictures to {category}")
+    click.echo(f"{data}.dvc pins it now")
     return click.echo(f"next: git commit {pin} -m {message} && dvc push")
 
 

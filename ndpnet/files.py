@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ndpnet.locks import try_lock
+from ndpnet.locks import locked, try_lock
 
 CHUNK_BYTES = 1 << 20
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
@@ -210,6 +210,29 @@ def scratch_folder(place: Path) -> Iterator[Path]:
     _remove_abandoned(place)
     with _temporary_sibling(place) as folder:
         yield folder
+
+
+@contextmanager
+def staging_folder(folder: Path, *, outlives_failure: bool = False) -> Iterator[Path]:
+    """Yield a folder that collects files, for one process at a time; it goes at the end, with parents made for it.
+
+    It is empty, unless it outlives a failure: then the next call finds what the failed one left. ValueError: in use.
+    """
+    new_parents = [parent for parent in folder.parents if not parent.exists()]
+    busy = f"another process works in {folder} (wait for it, or choose another one)"
+    with locked(folder, busy, is_folder=True):
+        for path in () if outlives_failure else folder.iterdir():  # a killed process left it
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        is_over = not outlives_failure
+        try:
+            yield folder
+            is_over = True
+        finally:
+            if is_over:
+                shutil.rmtree(folder, ignore_errors=True)
+            for parent in new_parents:
+                with suppress(OSError):  # not empty: the output is there
+                    parent.rmdir()
 
 
 @contextmanager

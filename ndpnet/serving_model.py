@@ -87,9 +87,9 @@ class Allowance:
 
     def take(self, image: np.ndarray | bytes, name: str) -> None:
         """Take off a picture, before it is decoded. ValueError: it is too much, or no picture."""
-        from ndpnet.data.images import num_pixels
+        from ndpnet.data.images import read_header
 
-        size = num_pixels(image, name=name) if isinstance(image, bytes) else image.shape[0] * image.shape[1]
+        size = read_header(image, name=name).num_pixels if isinstance(image, bytes) else image.shape[0] * image.shape[1]
         if self.num_pictures < 1 or size > self.num_pixels:
             raise ValueError(
                 f"{name} is beyond the {MAX_PICTURES} pictures and {MAX_MEGAPIXELS} megapixels of one request "

@@ -1,12 +1,16 @@
 """Small made-up data sets in the layouts that publishers use, as folders and as archives."""
 
 import io
+import json
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from ndpnet.data.importing.importer import import_source
 
 SIZE = 64
 
@@ -33,6 +37,17 @@ def save(path: Path, pixels: np.ndarray) -> Path:
 def names_in(folder: Path) -> list[str]:
     """Everything directly in a folder, hidden or not, by name."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def import_report(folder: Path) -> dict[str, Any]:
+    """What an import said about itself."""
+    return json.loads((folder / "import.json").read_text())
+
+
+def run_import(layout: str, source: Path | str, out: Path, **options: object) -> dict[str, Any]:
+    """Import one category. -> its report."""
+    import_source(layout, source, out, **options)
+    return import_report(out)
 
 
 def mvtec(folder: Path, *, num_train: int = 6, first: int = 0) -> Path:

@@ -1,26 +1,12 @@
-"""uint8 arrays on disk: reserved before they are written, appended to, and read as pictures of any mix of sizes."""
+"""uint8 arrays on disk: appended to, and read as pictures of any mix of sizes."""
 
 import math
-import os
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import overload
 
 import numpy as np
-
-
-def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A mapped array of zeros whose blocks are reserved. ValueError: the disk is full."""
-    try:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            with path.open("r+b") as stream:
-                # a page written to a hole of a full disk would kill the process (SIGBUS)
-                os.posix_fallocate(stream.fileno(), 0, max(1, path.stat().st_size))
-    except OSError as error:
-        raise _no_room(path, math.prod(shape), error) from error
-    return array
 
 
 class ArrayAppender:

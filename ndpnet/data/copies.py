@@ -1,8 +1,7 @@
 """Pictures that show the same: equal pixels count once, never in train and in test; nearly equal ones are said."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -18,24 +17,36 @@ CHUNK = 1024
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 
+class CopyIndex:
+    """Tells which pictures show the same, by their decoded pixels: none may be trained and tested on."""
 
-def pair_copies(pictures: Iterable[Item], pixels_of: Callable[[Item], Hashable]) -> list[tuple[Item, Item]]:
-    """Return (copy, the first picture with the same pixels) in the given order."""
-    first: dict[Hashable, Item] = {}
-    pairs = [(picture, first.setdefault(pixels_of(picture), picture)) for picture in pictures]
-    return [(picture, original) for picture, original in pairs if original is not picture]
+    def __init__(self) -> None:
+        self.copies: dict[str, str] = {}  # name -> that of the first picture that shows the same
+        self.leaks: list[tuple[str, str]] = []  # (trained, tested)
+        self._first: dict[Hashable, tuple[str, bool]] = {}
 
+    def add(self, name: str, hashes: Iterable[Hashable], *, is_test: bool) -> str | None:
+        """Enter a picture by the hashes of its pixels. -> the first one that shows the same; None: this one."""
+        hashes = list(hashes)
+        first = next((self._first[key] for key in hashes if key in self._first), None)
+        for key in hashes:
+            self._first.setdefault(key, (name, is_test))
+        if first is None:
+            return None
+        self.copies[name] = first[0]
+        if is_test != first[1]:
+            self.leaks.append((first[0], name) if is_test else (name, first[0]))
+        return first[0]
 
-def refuse_leaks(pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse pictures, given as (trained, tested) names, that are both."""
-    if pairs:
-        trained, tested = pairs[0]
-        raise ValueError(
-            f"{len(pairs)} pictures are in train and in test, first {trained} = {tested} "
-            "(remove them from one: what was trained on cannot be tested on)"
-        )
+    def refuse_leaks(self) -> None:
+        """ValueError names a picture that is trained and tested on."""
+        if self.leaks:
+            trained, tested = self.leaks[0]
+            raise ValueError(
+                f"{len(self.leaks)} pictures are in train and in test, first {trained} = {tested} "
+                "(remove them from one: what was trained on cannot be tested on)"
+            )
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

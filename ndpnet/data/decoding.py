@@ -1,42 +1,38 @@
 """Decoding a category's pictures into arrays on disk, in threads, memory flat: fitted to one size, or as scans."""
 
 import hashlib
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from ndpnet.data.arrays import ArrayAppender, new_array
-from ndpnet.data.copies import thumbnail
-from ndpnet.data.images import fit_image, fit_mask, is_wide, open_image, scale_plane
+from ndpnet.data.arrays import ArrayAppender
+from ndpnet.data.copies import CopyIndex, thumbnail
+from ndpnet.data.images import Header, fit_image, open_image, scale_plane
 from ndpnet.data.layouts import FoundImage
 from ndpnet.data.levels import Levels, depth_of_set
 from ndpnet.data.manifest import SPLITS, FileRecord
-from ndpnet.data.masks import Mask, open_mask
+from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.data.roi import check_roi_fits
+from ndpnet.data.threads import map_in_threads, read_bytes
 from ndpnet.data.tiling import contrast, scale_scan, scaled_size, training_origins
 
 TILED_SPLITS = ("train", "validation")
-MAX_RECORDS_WAITING = 1000
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Roi = np.ndarray | None  # bool (H, W), true where the picture is inspected
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture and its place: number `row` of its split."""
+    """A picture to read, its group and split."""
 
     found: FoundImage
     group: str
     split: str
-    row: int
     bit_depth: int  # of the set
+    num_pixels: int
 
 
 @dataclass(frozen=True)
@@ -68,73 +64,72 @@ class TileRule:
     scale: float
 
 
-def decode_resized(
-    category_dir: Path, jobs: Sequence[Job], out_dir: Path, *, image_size: int, roi: np.ndarray | None
-) -> list[Seen]:
-    """Fill {split}.npy, and masks.npy where there are masks; rows are written in place, so memory stays small."""
-    size = (image_size, image_size)
-    arrays = {}
-    for split in SPLITS:
-        num_images = sum(job.split == split for job in jobs)
-        arrays[split] = new_array(out_dir / f"{split}.npy", (num_images, *size, 3))
-    if _has_masks(jobs):
-        arrays["masks"] = new_array(out_dir / "masks.npy", (len(arrays["test"]), *size))
+def decode_category(
+    category_dir: Path, jobs: Sequence[Job], out_dir: Path, *, image_size: int, rule: TileRule | None, roi: Roi
+) -> tuple[list[Seen], CopyIndex, int]:
+    """Write the pictures of each split, and masks where there are any, in one pass; copies in train/good are left out.
 
-    def decode(job: Job) -> Seen:
-        picture = read_picture(category_dir, job)
-        _check_roi(category_dir, picture, roi, "resize")
-        name = str(category_dir / job.found.path)
-        arrays[job.split][job.row] = fit_image(picture.image, image_size, name=name)
-        if picture.mask is not None:
-            arrays["masks"][job.row] = fit_mask(picture.mask, image_size)
-        return picture.seen
+    Fitted to the network's size; with a rule tiles to train on, and whole scans to calibrate and test on.
+    -> what was written, which pictures show the same, number of rejected tiles.
+    """
+    seen, index, num_rejected = [], CopyIndex(), 0
+    decode = _fitting(category_dir, image_size=image_size, rule=rule, roi=roi)
+    with ExitStack() as stack:
+        arrays = _open_arrays(stack, jobs, out_dir, image_size, is_tiled=rule is not None)
+        for picture in map_in_threads(decode, jobs, pixels_of=lambda job: job.num_pixels):
+            record = picture.seen.record
+            is_test = record.split == "test"
+            if index.add(record.path, record.known_by, is_test=is_test) is not None and not is_test:
+                continue
+            if rule is not None and record.split in TILED_SPLITS:
+                origins, rejected = choose_tiles(picture.image, rule, roi, name=str(category_dir / record.path))
+                record, num_rejected = replace(record, tiles=origins), num_rejected + rejected
+                for left, top in origins:
+                    arrays[record.split].append(picture.image[top : top + rule.side, left : left + rule.side])
+            else:
+                _append_whole(arrays, picture)
+            seen.append(replace(picture.seen, record=record))
+    return seen, index, num_rejected
 
-    seen = list(map_in_threads(decode, jobs, num_waiting=MAX_RECORDS_WAITING))
-    for array in arrays.values():
-        array.flush()
-    return seen
+
+def _open_arrays(
+    stack: ExitStack, jobs: Sequence[Job], out_dir: Path, side: int, *, is_tiled: bool
+) -> dict[str, ArrayAppender]:
+    """Return the arrays to write, masks only where there are any; scans of any size lie one behind the other."""
+    shapes = {split: () if is_tiled and split not in TILED_SPLITS else (side, side, 3) for split in SPLITS}
+    if any(job.found.mask_path for job in jobs):
+        shapes["masks"] = () if is_tiled else (side, side)
+    return {name: stack.enter_context(ArrayAppender(out_dir / f"{name}.npy", shape)) for name, shape in shapes.items()}
 
 
-def decode_scans(
-    category_dir: Path, jobs: Sequence[Job], out_dir: Path, *, rule: TileRule, roi: np.ndarray | None
-) -> tuple[list[Seen], int]:
-    """Write tiles of scans to train on, whole scans to calibrate and test on. -> scans, number of rejected tiles."""
+def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
+    split = picture.seen.record.split
+    arrays[split].append(picture.image)
+    if split == "test" and "masks" in arrays:
+        is_good = picture.mask is None
+        mask = np.zeros(picture.image.shape[:2], np.uint8) if is_good else picture.mask.astype(np.uint8)
+        arrays["masks"].append(mask)
+
+
+def _fitting(category_dir: Path, *, image_size: int, rule: TileRule | None, roi: Roi) -> Callable[[Job], Picture]:
+    """Return what reads a picture, and fits it to the network or scales it as a scan."""
 
     def decode(job: Job) -> Picture:
-        picture = read_picture(category_dir, job)
-        _check_roi(category_dir, picture, roi, "tile")
-        name = str(category_dir / job.found.path)
-        scan = scale_scan(picture.image, rule.scale, name=name)
-        mask = None if picture.mask is None else scale_plane(picture.mask, (scan.shape[1], scan.shape[0]))
-        return Picture(picture.seen, scan, mask)
+        picture, name = read_picture(category_dir, job), str(category_dir / job.found.path)
+        if roi is not None:
+            height, width = picture.image.shape[:2]
+            check_roi_fits(roi, width, height, mode="tile" if rule else "resize", name=name)
+        if rule is None:
+            image = fit_image(picture.image, image_size, name=name)
+        else:
+            image = scale_scan(picture.image, rule.scale, name=name)
+        mask = None if picture.mask is None else scale_plane(picture.mask, (image.shape[1], image.shape[0]))
+        return Picture(picture.seen, image, mask)
 
-    seen, num_rejected = [], 0
-    tile_shape = (rule.side, rule.side, 3)
-    with ExitStack() as stack:
-        appenders = {
-            split: stack.enter_context(
-                ArrayAppender(out_dir / f"{split}.npy", tile_shape if split in TILED_SPLITS else ())
-            )
-            for split in SPLITS
-        }
-        if _has_masks(jobs):
-            appenders["masks"] = stack.enter_context(ArrayAppender(out_dir / "masks.npy"))
-        for scan in map_in_threads(decode, jobs, num_waiting=1):
-            record = scan.seen.record
-            if record.split in TILED_SPLITS:
-                kept, rejected = choose_tiles(scan.image, rule, roi, name=str(category_dir / record.path))
-                record, num_rejected = replace(record, tiles=kept), num_rejected + rejected
-                for left, top in kept:
-                    appenders[record.split].append(scan.image[top : top + rule.side, left : left + rule.side])
-            else:
-                _append_scan(appenders, scan)
-            seen.append(replace(scan.seen, record=record))
-    return seen, num_rejected
+    return decode
 
 
-def choose_tiles(
-    scan: np.ndarray, rule: TileRule, roi: np.ndarray | None, *, name: str
-) -> tuple[tuple[tuple[int, int], ...], int]:
+def choose_tiles(scan: np.ndarray, rule: TileRule, roi: Roi, *, name: str) -> tuple[tuple[tuple[int, int], ...], int]:
     """(left, top) of a scan's training tiles, how many were rejected: flat ones, and those that are wholly ignored."""
     height, width = scan.shape[:2]
     origins = training_origins(width, height, side=rule.side, stride=rule.stride, margin=rule.margin)
@@ -164,9 +159,10 @@ def read_picture(category_dir: Path, job: Job) -> Picture:
     height, width = image.shape[:2]
     mask, mask_sha256 = None, None
     if found.mask_path:
-        mask_content = read_bytes(category_dir / found.mask_path)
-        mask_sha256 = hashlib.sha256(mask_content).hexdigest()
-        mask = _checked_mask(mask_content, str(category_dir / found.mask_path), (height, width))
+        mask_path = category_dir / found.mask_path
+        mask_content = read_bytes(mask_path)
+        mask, mask_sha256 = open_mask(mask_content, name=str(mask_path)), hashlib.sha256(mask_content).hexdigest()
+        check_mask(mask.marked, f"mask {mask_path}", is_good=False, size=(height, width))
     record = FileRecord(
         path=found.path,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -184,72 +180,18 @@ def read_picture(category_dir: Path, job: Job) -> Picture:
     return Picture(seen, image, None if mask is None else mask.marked)
 
 
-def find_bit_depth(category_dir: Path, found: Iterable[FoundImage]) -> int:
+def find_bit_depth(category_dir: Path, found: Sequence[FoundImage], headers: Sequence[Header]) -> int:
     """Bits that the levels of a category's pictures use; ValueError for a mixture. Only 16-bit ones are decoded."""
 
-    def read_levels(image: FoundImage) -> tuple[str, Levels]:
-        path = category_dir / image.path
-        return str(path), open_image(path).levels if is_wide(path, name=str(path)) else Levels(8, 255, 0.0)
+    def read_levels(item: tuple[FoundImage, Header]) -> tuple[str, Levels]:
+        path = category_dir / item[0].path
+        return str(path), open_image(path).levels if item[1].is_wide else Levels(8, 255, 0.0)
 
-    return depth_of_set(map_in_threads(read_levels, found, num_waiting=MAX_RECORDS_WAITING))
+    pairs = zip(found, headers, strict=True)
+    return depth_of_set(map_in_threads(read_levels, pairs, pixels_of=lambda item: item[1].num_pixels))
 
 
 def scan_shapes(records: Iterable[FileRecord], scale: float) -> list[tuple[int, int]]:
     """Sizes of the stored scans. -> [(height, width)]."""
     sizes = [scaled_size(record.width, record.height, scale) for record in records]
     return [(height, width) for width, height in sizes]
-
-
-def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, num_waiting: int) -> Iterator[Result]:
-    """Results in order, at most `num_waiting` of them computed before they are asked for."""
-    # threads: PIL and hashlib release the GIL; few: each may hold a picture of hundreds of megapixels
-    num_threads = min(8, len(os.sched_getaffinity(0)))
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(num_threads) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= num_threads + num_waiting:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _append_scan(appenders: dict[str, ArrayAppender], scan: Picture) -> None:
-    split = scan.seen.record.split
-    appenders[split].append(scan.image)
-    if split == "test" and "masks" in appenders:
-        mask = np.zeros(scan.image.shape[:2], np.uint8) if scan.mask is None else scan.mask.astype(np.uint8)
-        appenders["masks"].append(mask)
-
-
-def _has_masks(jobs: Iterable[Job]) -> bool:
-    return any(job.found.mask_path for job in jobs)
-
-
-def _check_roi(category_dir: Path, picture: Picture, roi: np.ndarray | None, mode: str) -> None:
-    if roi is not None:
-        record = picture.seen.record
-        check_roi_fits(roi, record.width, record.height, mode=mode, name=str(category_dir / record.path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return a picture's bytes; ValueError names one that cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror} (check the file and its permissions)") from error
-
-
-def _checked_mask(content: bytes, name: str, size: tuple[int, int]) -> Mask:
-    mask = open_mask(content, name=name)
-    if mask.marked.shape != size:
-        (mask_height, mask_width), (height, width) = mask.marked.shape, size
-        sizes = f"{mask_width}x{mask_height} pixels, its image {width}x{height}"
-        raise ValueError(f"mask {name} has {sizes} (draw it at the image's size)")
-    if not mask.marked.any():
-        raise ValueError(f"mask {name} is empty (mark the defect, or move its image to test/good)")
-    return mask

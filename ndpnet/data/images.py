@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-from ndpnet.data.levels import Levels, table_of
+from ndpnet.data.levels import DEPTHS, Levels, table_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "DIB")
 UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damaged files of others could look like them
@@ -25,6 +25,7 @@ LOW_BYTES = {
 } | {"LA;16B": "RGBA"}  # grey with alpha, as four single bytes
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TO_INTEGERS = "(save it with unsigned 8 or 16 bits)"
 SAMPLE_FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
 
@@ -41,6 +42,14 @@ class ImageFacts:
     def spread_at(self, bit_depth: int) -> float:
         """Return the spread in grey levels of 256 as the picture is seen in a set of so many bits."""
         return self.spread * 2 ** (16 - bit_depth) if self.levels.stored > 8 else self.spread
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a picture's header tells; is_wide: more than 8 bits a sample."""
+
+    num_pixels: int
+    is_wide: bool
 
 
 @dataclass(frozen=True)
@@ -100,35 +109,37 @@ def format_of(path: Path) -> str | None:
         return None
 
 
-def num_pixels(source: Path | bytes, *, name: str) -> int:
-    """Return a picture's pixels by its header, without decoding it; ValueError names the file."""
+def read_header(source: Path | bytes, *, name: str) -> Header:
+    """Return what a picture's header tells, without decoding it; ValueError names the file."""
     with _opened(source, name) as image:
-        return image.width * image.height
+        return Header(image.width * image.height, _is_wide(image, _raw_mode(image)))
 
 
 def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
     """Decode a picture whose samples have a fixed range; ValueError names the file."""
     name = _name_of(source, name)
-    image, raw_mode = _load_upright(source, name)
+    image, raw_mode, declared = _load_upright(source, name)
     _check_samples(image, name)
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint16, copy=False)
-    elif raw_mode in LOW_BYTES:
+    if not _is_wide(image, raw_mode):
+        return OpenedImage(name, image, Levels(8, 255, 0.0), None)
+    if raw_mode in LOW_BYTES:
         wide = _with_low_bytes(np.asarray(image), np.asarray(_load_upright(source, name, LOW_BYTES)[0]), raw_mode)
     else:
-        return OpenedImage(name, image, Levels(8, 255, 0.0), None)
+        wide = np.asarray(image).astype(np.uint16, copy=False)
     counts = count_levels(wide).sum(axis=0)
     stored = 12 if raw_mode == "I;12" else 16
-    declared = 12 if stored == 12 else _significant_bits(source) if image.format == "PNG" else None
+    declared = 12 if stored == 12 else _significant_bits(source) if image.format == "PNG" else declared
     highest, mean = int(np.flatnonzero(counts)[-1]), float(counts @ np.arange(counts.size) / counts.sum())
     is_inverted = image.mode.startswith("I;16") and _tiff_tag(image, TIFF_PHOTOMETRIC) == (0,)
     return OpenedImage(name, image, Levels(stored, highest, mean, declared), wide, is_inverted)
 
 
-def is_wide(source: Path | bytes, *, name: str) -> bool:
-    """Whether a picture has more than 8 bits a sample, by its header; ValueError names the file."""
-    with _opened(source, name) as image:
-        return image.mode.startswith("I;16") or _raw_mode(image) in LOW_BYTES
+def _is_wide(image: Image.Image, raw_mode: str) -> bool:
+    return image.mode.startswith("I;16") or raw_mode in LOW_BYTES or _is_pgm_16(image)
+
+
+def _is_pgm_16(image: Image.Image) -> bool:
+    return image.format == "PPM" and image.mode == "I"
 
 
 def _with_low_bytes(high: np.ndarray, low: np.ndarray, raw_mode: str) -> np.ndarray:
@@ -154,16 +165,21 @@ def _check_samples(image: Image.Image, name: str) -> None:
     """Refuse samples whose range nobody knows."""
     bits = max(_tiff_tag(image, TIFF_BITS) or (32,))
     kinds = [SAMPLE_FORMATS[each] for each in _tiff_tag(image, TIFF_SAMPLE_FORMAT) if each in SAMPLE_FORMATS]
-    if kinds or image.mode in ("I", "F"):
+    if kinds or image.mode == "F" or (image.mode == "I" and not _is_pgm_16(image)):
         kind = kinds[0] if kinds else "float" if image.mode == "F" else "unsigned"
-        raise ValueError(
-            f"cannot read {name}: {kind} {bits}-bit samples have no fixed range (save it with unsigned 8 or 16 bits)"
-        )
+        raise ValueError(f"cannot read {name}: {_no_range(kind, bits)}")
+
+
+def _no_range(kind: str, bits: int) -> str:
+    return f"{kind} {bits}-bit samples have no fixed range {TO_INTEGERS}"
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
     """Return a TIFF's tag, () if there is none."""
-    value = image.tag_v2.get(tag, ()) if isinstance(image, TiffImageFile) else ()
+    return _as_tuple(image.tag_v2.get(tag, ()) if isinstance(image, TiffImageFile) else ())
+
+
+def _as_tuple(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -233,8 +249,13 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
         raise ValueError(f"cannot read {name}: {_reason(error, source)}") from error
 
 
-def _load_upright(source: Path | bytes, name: str, raw_modes: Mapping[str, str] = {}) -> tuple[Image.Image, str]:
-    """Decode a picture, its bytes taken as another raw mode where `raw_modes` has one. -> upright, its raw mode."""
+def _load_upright(
+    source: Path | bytes, name: str, raw_modes: Mapping[str, str] = {}
+) -> tuple[Image.Image, str, int | None]:
+    """Decode a picture, its bytes taken as another raw mode where `raw_modes` has one.
+
+    -> upright, its raw mode, and the bits that a PGM says its samples use.
+    """
     with _opened(source, name) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
@@ -243,9 +264,19 @@ def _load_upright(source: Path | bytes, name: str, raw_modes: Mapping[str, str] 
         raw_mode = _raw_mode(image)
         if raw_mode in raw_modes:
             image.tile = [_with_raw_mode(tile, raw_modes[raw_mode]) for tile in image.tile]
+        declared = _unscaled_pgm(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
-        return image, raw_mode
+        return image, raw_mode, declared
+
+
+def _unscaled_pgm(image: Image.Image) -> int | None:
+    """Have the samples of a PGM of 10, 12 or 14 bits read as they are: PIL scales them to 16. -> its bits."""
+    codec, *_, args = image.tile[0] if _is_pgm_16(image) else ("", None)
+    bits = {2**depth - 1: depth for depth in DEPTHS}.get(args[-1]) if codec == "ppm" else None
+    if bits is not None:
+        image.tile = [image.tile[0]._replace(codec_name="raw", args=("I;16B", 0, 1))]
+    return bits
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -274,7 +305,7 @@ def _reason(error: Exception, source: Path | bytes) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"{error.strerror} (check the file and its permissions)"
     if isinstance(error, UnidentifiedImageError):
-        return f"{_unknown_kind(source)} (replace or remove it)"
+        return _unknown_kind(source)
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than {MAX_PIXELS // 1_000_000} megapixels (cut it into smaller pictures)"
     is_truncated = "truncated" in str(error).lower()
@@ -283,10 +314,23 @@ def _reason(error: Exception, source: Path | bytes) -> str:
 
 
 def _unknown_kind(source: Path | bytes) -> str:
+    """Say what a file is that PIL knows no decoder for, and what to do."""
     with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
-        if stream.read(4) in TIFF_STARTS:
-            return "a damaged TIFF, or one whose samples are neither unsigned 8 nor 16 bits"
-    return "not a picture in PNG, JPEG, TIFF or another known format"
+        start = stream.read(8)
+        if not start.startswith(TIFF_STARTS):
+            return "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)"
+        try:
+            tags = ImageFileDirectory_v2(start + stream.read(8 if start[2:4] in (b"+\0", b"\0+") else 0))
+            stream.seek(tags.next)
+            tags.load(stream)
+            bits, kind = _as_tuple(tags[TIFF_BITS])[0], _as_tuple(tags.get(TIFF_SAMPLE_FORMAT, 1))[0]
+        except Exception:  # as in _opened
+            return "a damaged TIFF (replace or remove it)"
+    if kind in SAMPLE_FORMATS:
+        return _no_range(SAMPLE_FORMATS[kind], bits)
+    if bits in (8, 16):
+        return "a TIFF of a kind that is not read (save it as PNG)"
+    return f"packed {bits}-bit samples are not read {TO_INTEGERS}"
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

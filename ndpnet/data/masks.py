@@ -47,6 +47,17 @@ def open_mask(source: Path | bytes, *, name: str | None = None) -> Mask:
     return Mask(marked, _note(marked, num_greys))
 
 
+def check_mask(mask: np.ndarray, name: str, *, is_good: bool, size: tuple[int, int]) -> None:
+    """Refuse a mask that contradicts its picture. mask: bool (H, W), size: (height, width) of the picture."""
+    if mask.shape != size:
+        sizes = f"{mask.shape[1]}x{mask.shape[0]} pixels, its picture {size[1]}x{size[0]}"
+        raise ValueError(f"{name} has {sizes} (draw it at the picture's size)")
+    if is_good and mask.any():
+        raise ValueError(f"{name} marks a defect, but its picture is said to be good (move one of them)")
+    if not is_good and not mask.any():
+        raise ValueError(f"{name} is empty (mark the defect, or call its picture good)")
+
+
 def _has_colours(opened: OpenedImage) -> bool:
     """Whether a palette's used colours are more than greys; ValueError if its first one, the background, is bright."""
     palette = np.reshape(opened.image.getpalette("RGB"), (-1, 3))

@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 
 from ndpnet.data.arrays import Views
-from ndpnet.data.copies import pair_copies, refuse_leaks, warn_of_alike
-from ndpnet.data.decoding import (
-    TILED_SPLITS,
-    Job,
-    Seen,
-    TileRule,
-    decode_resized,
-    decode_scans,
-    find_bit_depth,
-    scan_shapes,
-)
-from ndpnet.data.layouts import FoundImage, scan_mvtec
+from ndpnet.data.copies import CopyIndex, warn_of_alike
+from ndpnet.data.decoding import TILED_SPLITS, Job, Seen, TileRule, decode_category, find_bit_depth, scan_shapes
+from ndpnet.data.images import read_header
+from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
@@ -70,24 +62,20 @@ def prepare(
     settings |= {"tile_overlap": tile_overlap, "is_pinned": is_pinned, "format_version": FORMAT_VERSION}
     check_category(category)
     category_dir = Path(data_dir) / category
-    found = scan_mvtec(category_dir)
-    bit_depth, roi = find_bit_depth(category_dir, found), find_roi(category_dir)
+    jobs, roi = _plan(category_dir, group_pattern, fractions), find_roi(category_dir)
     rule = TileRule(image_size, tile_stride, tile_margin, tile_min_contrast, scale) if mode == "tile" else None
     with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
-
-        def decode(images: list[FoundImage]) -> tuple[list[Seen], dict[str, int]]:
-            jobs = _plan(images, group_pattern, fractions, bit_depth)
-            if rule is None:
-                return decode_resized(category_dir, jobs, partial_dir, image_size=image_size, roi=roi), {}
-            seen, num_rejected = decode_scans(category_dir, jobs, partial_dir, rule=rule, roi=roi)
-            return seen, _count_tiles([each.record for each in seen], num_rejected)
-
-        seen, counts = decode(found)
-        if copies := _find_copies([each.record for each in seen]):
-            seen, counts = decode([image for image in found if image.path not in copies])
-        _warn_of_groups([each.record for each in seen], fractions)
+        seen, index, num_rejected = decode_category(
+            category_dir, jobs, partial_dir, image_size=image_size, rule=rule, roi=roi
+        )
+        records = [picture.record for picture in seen]
+        index.refuse_leaks()
+        _check_trained([record.split for record in records])
+        _warn_of_copies(index, {record.path for record in records})
+        counts = {} if rule is None else _count_tiles(records, num_rejected)
+        _warn_of_groups(records, fractions)
         _warn_of_looks(seen)
-        manifest = Manifest(category, tuple(each.record for each in seen))
+        manifest = Manifest(category, tuple(records))
         manifest.save(partial_dir / "manifest.json")
         if roi is not None:
             write_roi(partial_dir / ROI, roi)
@@ -98,19 +86,29 @@ def prepare(
     return _counts(manifest) | counts | {"has_roi": roi is not None}
 
 
-def _plan(found: list[FoundImage], group_pattern: str, fractions: dict[str, float], bit_depth: int) -> list[Job]:
-    jobs, num_rows = [], dict.fromkeys(SPLITS, 0)
-    for image in found:
-        group = group_of(image.path, group_pattern)
-        split = "test" if image.is_test else assign_split(group, **fractions)
-        jobs.append(Job(image, group, split, num_rows[split], bit_depth))
-        num_rows[split] += 1
-    if not num_rows["train"]:
+def _plan(category_dir: Path, group_pattern: str, fractions: dict[str, float]) -> list[Job]:
+    """Choose the split of every picture, by its path. ValueError: none is left to train on, or the depths differ."""
+    found = scan_mvtec(category_dir)
+    groups = [group_of(image.path, group_pattern) for image in found]
+    splits = [
+        "test" if image.is_test else assign_split(group, **fractions)
+        for image, group in zip(found, groups, strict=True)
+    ]
+    _check_trained(splits)
+    headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in found)]
+    bit_depth = find_bit_depth(category_dir, found, headers)
+    return [
+        Job(image, group, split, bit_depth, header.num_pixels)
+        for image, group, split, header in zip(found, groups, splits, headers, strict=True)
+    ]
+
+
+def _check_trained(splits: Sequence[str]) -> None:
+    if "train" not in splits:
         raise ValueError(
-            f"no image is left to train on: calibration takes {num_rows['calibration']} of train/good and validation "
-            f"{num_rows['validation']} (add groups, or lower the two fractions)"
+            f"no image is left to train on: calibration takes {splits.count('calibration')} of train/good and "
+            f"validation {splits.count('validation')} (add groups, or lower the two fractions)"
         )
-    return jobs
 
 
 def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> None:
@@ -123,17 +121,12 @@ def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> N
             logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)
 
 
-def _find_copies(records: list[FileRecord]) -> dict[str, str]:
-    """Return the copies in train/good, which are left out: path -> that of the first. ValueError: one is in test."""
-    ordered = sorted(records, key=lambda record: record.split == "test")
-    pairs = pair_copies(ordered, lambda record: record.pixels_sha256)
-    refuse_leaks([(first.path, copy.path) for copy, first in pairs if copy.split == "test" != first.split])
-    tested = [(copy.path, first.path) for copy, first in pairs if copy.split == "test"]
-    trained = [(copy.path, first.path) for copy, first in pairs if copy.split != "test"]
-    for found, fate in ((trained, "each counts once"), (tested, "each is tested on twice (remove one)")):
-        if found:
-            logger.warning("%d pictures are copies, first %s = %s: %s", len(found), *found[0], fate)
-    return dict(trained)
+def _warn_of_copies(index: CopyIndex, written: set[str]) -> None:
+    tested = [pair for pair in index.copies.items() if pair[0] in written]
+    trained = [pair for pair in index.copies.items() if pair[0] not in written]
+    for copies, fate in ((trained, "each counts once"), (tested, "each is tested on twice (remove one)")):
+        if copies:
+            logger.warning("%d pictures are copies, first %s = %s: %s", len(copies), *copies[0], fate)
 
 
 def _warn_of_looks(seen: list[Seen]) -> None:

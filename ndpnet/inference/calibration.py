@@ -11,14 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet.config import Params
-from ndpnet.data.copies import thumbnail, warn_of_alike
-from ndpnet.data.decoding import read_bytes
+from ndpnet.data.copies import CopyIndex, thumbnail, warn_of_alike
 from ndpnet.data.images import open_image
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
+from ndpnet.data.threads import read_bytes
 from ndpnet.evaluation.threshold import fit_threshold, highest_scores
 from ndpnet.files import atomic_folder, check_apart
 from ndpnet.inference.engines import ENGINES_DIR
@@ -115,37 +115,36 @@ class _Goods:
     """The good images of a calibration: none that was trained on, each one's pixels once."""
 
     def __init__(self, package: ModelPackage, root: Path) -> None:
-        trained = [record for record in package.manifest().files if record.split == "train"]
-        self._root = root
-        self._trained = set().union(*(record.known_by for record in trained))
+        self._root, self._index = root, CopyIndex()
+        for record in package.manifest().files:
+            if record.split == "train":
+                self._index.add(record.path, record.known_by, is_test=False)
+        self._index.copies.clear()  # of an earlier version's training: not among these images
         self._thumbnails: list[np.ndarray] = []
-        self._first: dict[str, str] = {}  # pixels -> name
-        self._copies: list[tuple[str, str]] = []
         self.records: list[FileRecord] = []
 
     def read(self, path: Path, group: str, bit_depth: int | None) -> np.ndarray | None:
         """Decode an image and record it. -> uint8 (H, W, 3), None of a copy; ValueError: it was trained on."""
         name, content = path.relative_to(self._root).as_posix(), read_bytes(path)
         opened = open_image(content, name=str(path))
-        sha256, pixels_sha256 = hashlib.sha256(content).hexdigest(), opened.facts().pixels_sha256.hex()
-        if self._trained & {sha256, pixels_sha256}:
+        facts, sha256 = opened.facts(), hashlib.sha256(content).hexdigest()
+        seen = {"width": facts.width, "height": facts.height, "pixels_sha256": facts.pixels_sha256.hex()}
+        record = FileRecord(name, sha256, group, "calibration", GOOD, **seen, **NO_MASK, bit_depth=bit_depth)
+        is_copy = self._index.add(name, record.known_by, is_test=True) is not None
+        if self._index.leaks:
             raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
         pixels = opened.rgb(bit_depth)
-        first = self._first.setdefault(pixels_sha256, name)
-        if first != name:
-            self._copies.append((name, first))
+        if is_copy:
             return None
-        facts = {"width": pixels.shape[1], "height": pixels.shape[0], "pixels_sha256": pixels_sha256}
-        self.records.append(
-            FileRecord(name, sha256, group, "calibration", GOOD, **facts, **NO_MASK, bit_depth=bit_depth)
-        )
+        self.records.append(record)
         self._thumbnails.append(thumbnail(pixels))
         return pixels
 
     def warn(self) -> None:
         """Say which images are no independent ones."""
-        if self._copies:
-            logger.warning("%d images are copies, first %s = %s: each counts once", len(self._copies), *self._copies[0])
+        copies = list(self._index.copies.items())
+        if copies:
+            logger.warning("%d images are copies, first %s = %s: each counts once", len(copies), *copies[0])
         warn_of_alike(self._thumbnails, self.records)
 
 

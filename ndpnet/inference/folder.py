@@ -18,9 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet import __version__
-from ndpnet.data.images import num_pixels, read_image
+from ndpnet.data.images import read_image
 from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
+from ndpnet.data.threads import HELD_PIXELS, pixels_in
 from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.inference.inspector import Inspector, Prediction, Verdict
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
 MAX_OVERLAY_SIDE = 2048  # pixels: one of 8000x8000 would take gigabytes to draw, and JPEG ends at 65500
-MAX_PIXELS = 40_000_000  # of all pictures that are held at once, unless one alone has more
 MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
 NUM_WRITERS = 2  # threads that judge, draw and compress
 ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
@@ -145,10 +145,7 @@ class _Work:
     def size_of(self, path: Path) -> int:
         """Pixels of a picture, by its header, which is read once; 0 of one that cannot be read."""
         if path != self._sized[0]:
-            try:
-                self._sized = (path, 0 if path in self.problems else num_pixels(path, name=str(path)))
-            except ValueError:
-                self._sized = (path, 0)
+            self._sized = (path, 0 if path in self.problems else pixels_in(path))
         return self._sized[1]
 
     def __post_init__(self) -> None:
@@ -195,7 +192,7 @@ class _Work:
 def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
     """A row per image, in order, once its overlay is written. This thread predicts; others do all the rest.
 
-    Pictures wait, read or to be drawn, as far as the memory for MAX_PIXELS goes; a larger one is alone.
+    Pictures wait, read or to be drawn, as far as the memory for HELD_PIXELS goes; a larger one is alone.
     """
     ahead = 1 if work.inspector.tiling is not None else MAX_AHEAD  # scans are large
     todo, held = deque(paths), 0
@@ -207,7 +204,7 @@ def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
         tqdm(desc="inspect", unit="image", total=len(paths), disable=None) as bar,
     ):
         while todo or reads or rows:
-            while todo and len(reads) <= ahead and (held == 0 or held + work.size_of(todo[0]) <= MAX_PIXELS):
+            while todo and len(reads) <= ahead and (held == 0 or held + work.size_of(todo[0]) <= HELD_PIXELS):
                 path = todo.popleft()
                 reads.append((path, work.size_of(path), reader.submit(work.read, path)))
                 held += reads[-1][1]

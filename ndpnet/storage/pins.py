@@ -1,22 +1,23 @@
 """What a DVC repository pins of a data folder. The only importer of dvc; it opens no network but where it says so."""
 
+import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ndpnet.commands import git
 from ndpnet.redaction import redact
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS, READ_SECONDS = 5, 20  # of the question what a remote has; a push or pull has DVC's own
+SECONDS_FOR_STATUS = 60
 MAX_REASON = 400  # characters
 NUM_TRANSFERS = 16
-SET_UP = "`dvc remote add -d storage s3://BUCKET/PREFIX`, or a folder instead of s3://"
 
 Files = dict[str, str]  # posix path relative to the data folder -> md5
 
@@ -38,6 +39,16 @@ class Listing:
     files: Files
     hash: str | None
     num_bytes: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What git and the default remote have of a pin; None: not known. problem: why one of them could not be asked."""
+
+    remote: str | None = None  # its name and URL
+    is_committed: bool | None = None
+    num_missing: int | None = None
+    problem: str | None = None
 
 
 class PinnedFolder:
@@ -107,46 +118,34 @@ class PinnedFolder:
         """Look at the files again: they changed since the last listing."""
         self._listings.clear()
 
-    def remote_state(self, files: Files | None) -> str:
-        """In words, which of the pinned files the default remote has; nothing is downloaded. None: files not known."""
+    def stored(self) -> Stored:
+        """Ask git and the default remote by `dvc data status`; no picture is downloaded."""
         name = self._repo.config["core"].get("remote")
         if not name:
-            return f"none is set up ({SET_UP})"
-        where = f"{name} ({redact(self._repo.config['remote'].get(name, {}).get('url', ''))})"
-        out = self._output()
-        hashes = {out.hash_info.value, *(files or {}).values()}
-        try:
-            # not `dvc status -c`: its index believes what was once pushed to be there for ever, and it fetches the list
-            missing = hashes - set(self._impatient_store(name, out.hash_name).oids_exist(hashes))
-        except Exception as error:  # every kind of storage raises its own types
-            return f"{where} could not be asked: {_reason(error)}"
-        if files is None:
-            return f"{where} {'lacks' if missing else 'has'} the list of the files; the files were not looked for"
-        if missing:
-            num_missing = max(sum(md5 in missing for md5 in files.values()), 1)
-            return f"{where} lacks {num_missing} of {len(files)} files (run `dvc push`)"
-        return f"{where} has all of it"
+            status, problem = self._ask_dvc()
+            return Stored(None, _is_committed(status), problem=problem)
+        remote = f"{name} ({redact(str(self._repo.config['remote'].get(name, {}).get('url', '')))})"
+        status, problem = self._ask_dvc("--not-in-remote")
+        if status is None:
+            return Stored(remote, _is_committed(self._ask_dvc()[0]), problem=problem)
+        missing = status.get("not_in_remote", [])
+        return Stored(remote, _is_committed(status), sum(not path.endswith("/") for path in missing) or len(missing))
 
-    def git_state(self) -> str:
-        """Whether the .dvc file is in git: "committed", "changed", "untracked", "ignored", "no git", "not ours"."""
+    def _ask_dvc(self, *options: str) -> tuple[dict[str, Any] | None, str | None]:
+        """Run `dvc data status` in a process of its own, which can be given up. -> what it says, or why it does not."""
+        root = self._repo.root_dir
+        command = (sys.executable, "-m", "dvc", "data", "status", "--json", "--granular", *options)
+        target = str(self._repo_path().relative_to(root))
         try:
-            status = git(self.dvc_path.parent, "status", "--porcelain", "--ignored", "--", self.dvc_path.name)
-        except ValueError as error:
-            return "not ours" if "safe.directory" in str(error) else "no git"
-        return {"": "committed", "??": "untracked", "!!": "ignored"}.get(status[:2].strip(), "changed")
-
-    def _impatient_store(self, name: str, hash_name: str) -> Any:
-        """The store of a remote. One on S3 is asked once: a dead one would else answer after minutes."""
-        remote = self._repo.config["remote"].get(name, {})
-        if not str(remote.get("url", "")).startswith("s3:"):
-            return self._repo.cloud.get_remote_odb(name, "status", hash_name=hash_name)
-        remote.setdefault("connect_timeout", CONNECT_SECONDS)
-        remote.setdefault("read_timeout", READ_SECONDS)
-        store = self._repo.cloud.get_remote_odb(name, "status", hash_name=hash_name)
-        options = store.fs.fs_args
-        options["config_kwargs"] = {**options.get("config_kwargs", {}), "retries": {"max_attempts": 1}}
-        store.fs.fs.retries = 1
-        return store
+            finished = subprocess.run(
+                [*command, target], cwd=root, capture_output=True, text=True, check=False, timeout=SECONDS_FOR_STATUS
+            )
+        except subprocess.TimeoutExpired:
+            return None, f"no answer in {SECONDS_FOR_STATUS} seconds"
+        if finished.returncode:
+            lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR: ")] or ["ERROR: unknown"]
+            return None, redact(lines[0].removeprefix("ERROR: ").removeprefix("unexpected error - "))[:MAX_REASON]
+        return json.loads(finished.stdout), None
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
@@ -269,6 +268,10 @@ def _files_of(tree: Any) -> Files:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"the pinned list of files names {path!r}, a path outside the folder (pin the data again)")
     return files
+
+
+def _is_committed(status: dict[str, Any] | None) -> bool | None:
+    return None if status is None else not status.get("committed")
 
 
 @contextmanager

@@ -52,9 +52,8 @@ def test_push_lose_pull_with_a_folder(repository: Repository, tmp_path: Path) ->
     assert repository.status()["remote"] == f"storage ({storage}) has all of it"
     repository.lose_data()
     status = repository.status(exit_code=3)
-    assert status["here"] == "nothing\nto get what is pinned:     dvc pull data.dvc"
-    assert "its list of files is not here" in status["pinned"]
-    assert status["remote"].endswith("has the list of the files; the files were not looked for")
+    assert "(run `dvc pull`" in status["here"]
+    assert status["remote"].endswith("has all of it")
     assert contents(repository.folder / ".dvc/cache") == {}  # asked, nothing fetched
     repository.run(*DVC, "pull")
     assert contents(repository.data_dir) == before
@@ -68,22 +67,17 @@ def test_status_says_what_differs(repository: Repository, tmp_path: Path) -> Non
     (good_dir / "p01.png").unlink()
     shutil.copy(good_dir / "p02.png", good_dir / "ä new.png")
     status = repository.status(exit_code=3)
-    assert status["here"].splitlines()[:4] == [
-        "1 added, 1 changed, 1 deleted",
-        "added    wall/train/good/ä new.png",
-        "changed  wall/train/good/p00.png",
-        "deleted  wall/train/good/p01.png",
-    ]
-    assert "dvc add data" in status["here"]
+    assert "1 changed, 1 added, 1 deleted, first wall/train/good/p00.png" in status["here"]
+    assert "run `dvc add" in status["here"]
     repository.pin()
     status = read_status(repository.data_dir)
     assert status.is_as_pinned
     assert any("data.dvc has changes that are not committed" in line for line in status.lines)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own way to test it
-        assert any("in a git repository of another user" in line for line in read_status(repository.data_dir).lines)
     shutil.rmtree(repository.folder / ".git")
-    assert any("not a git repository" in line for line in read_status(repository.data_dir).lines)
+    status = read_status(repository.data_dir)
+    assert status.is_as_pinned
+    assert "git      could not be asked: " in status.lines[-1]
+    assert "not a git repository" in status.lines[-1]
 
 
 def test_status_counts_what_a_remote_lost(repository: Repository, tmp_path: Path) -> None:
@@ -122,7 +116,7 @@ def test_s3_that_refuses(original: Repository, s3: S3Server, tmp_path: Path) -> 
 
     no_bucket = on_server(original, tmp_path / "no bucket", s3, "no-such-bucket")
     no_bucket.run(*DVC, "push", is_expected_to_fail=True)
-    assert "could not be asked: " in no_bucket.status()["remote"]
+    assert no_bucket.status()["remote"].endswith("lacks 38 of 38 files (run `dvc push`)")
     assert s3.client().list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 

@@ -255,7 +255,7 @@ MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
     (empty_train_good, "no images under {folder}/data/wall/train/good (run `dvc pull` or add defect-free ones)"),
     (corrupt_image, "cannot read {folder}/data/wall/train/good/wall_p00_0.png: truncated image (replace or remove it)"),
     (too_small, "wall_p00_9.png has 100x63 pixels, a side below 64 (use larger pictures)"),
-    (mask_of_another_size, "wall_p80_1_mask.png has 97x80 pixels, its image 96x80 (draw it at the image's size)"),
+    (mask_of_another_size, "wall_p80_1_mask.png has 97x80 pixels, its picture 96x80 (draw it at the picture's size)"),
     (mask_without_image, "wall_p99_1_mask.png has no image under test (remove the mask or add the image)"),
     (image_without_mask, "wall_p80_1.png has no mask, but others have (add ground_truth/hole/wall_p80_1_mask.png)"),
     (trained_and_tested, "first train/good/wall_p00_0.png = test/good/wall_p77_0.png (remove them from one: "),

@@ -2,19 +2,13 @@
 
 import errno
 import hashlib
-import logging
-import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
-from ndpnet.data.copies import pair_copies, refuse_leaks
+from ndpnet.data.copies import CopyIndex
 from ndpnet.data.importing.archives import MAX_BYTES, MAX_FILES
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
@@ -29,9 +23,6 @@ from ndpnet.data.split import group_of
 from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
 TEST_GOOD_SHARE = 0.2
-BATCH = 512  # pictures under way: with all of them the queue alone would fill the memory
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,16 +105,16 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
 
     with atomic_folder(out, marker=REPORT) as folder:
         placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
-        placed = _in_threads(placer.place, plan.images, plan.name)
-        kept = [picture for picture in placed if picture.facts is not None]
-        _check_names(kept)
-        bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in kept)
-        kept, duplicates = _without_duplicates(kept)
-        kept, left_out = _limit(kept, options.train_limit)
-        for picture in [picture for picture, _ in duplicates] + left_out:
-            (folder / picture.path).unlink()
-        if not any(picture.split == "train" for picture in kept):
-            raise ValueError(f"no good picture of {plan.folder} is left to train on ({_why_none(placed, duplicates)})")
+        placed = list(placer.place_all(plan.images, plan.name))
+        readable = [picture for picture in placed if picture.facts is not None]
+        _check_names(readable)
+        bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in readable)
+        copies = _find_copies(readable)
+        imported = _limit([picture for picture in readable if picture.image.path not in copies[0]], options.train_limit)
+        for path in {picture.path for picture in readable} - {picture.path for picture in imported}:
+            (folder / path).unlink()
+        if not any(picture.split == "train" for picture in imported):
+            raise ValueError(f"no good picture of {plan.folder} is left to train on ({_why_none(placed)})")
         if plan.roi_path:
             read_mask(opened.root / plan.roi_path)
             placer.copy_file(plan.roi_path, ROI)
@@ -132,9 +123,8 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             options=vars(options) | {"group_pattern": pattern},
             source=opened.name,
             placed=placed,
-            kept=kept,
-            duplicates=duplicates,
-            num_left_out=len(left_out),
+            imported=imported,
+            copies=copies,
             bit_depth=bit_depth,
         )
         write_json(folder / REPORT, report.content)
@@ -150,21 +140,6 @@ def is_test_group(group: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
 
-def _in_threads(place: Callable[[SourceImage], Placed], images: Iterable[SourceImage], title: str) -> list[Placed]:
-    """Place pictures; the first error in their order is the one that is raised."""
-    pending = iter(sorted(images, key=lambda image: image.path))
-    placed: list[Placed] = []
-    with (
-        ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
-        tqdm(desc=title, unit="file", total=len(list(images)), disable=None) as bar,
-    ):
-        while batch := list(islice(pending, BATCH)):
-            for picture in pool.map(place, batch):
-                placed.append(picture)
-                bar.update()
-    return placed
-
-
 def _check_names(placed: list[Placed]) -> None:
     """Refuse two files that a file system which ignores case takes for one."""
     found: dict[str, Placed] = {}
@@ -176,36 +151,33 @@ def _check_names(placed: list[Placed]) -> None:
             raise ValueError(f"{both} would both become {picture.path}, but for case (rename one)")
 
 
-def _without_duplicates(placed: list[Placed]) -> tuple[list[Placed], list[tuple[Placed, Placed]]]:
-    """Drop what is trained on twice. -> (kept, [(dropped, its first)]); ValueError for what is trained and tested on.
+def _find_copies(readable: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return copies by their paths in the source, with their firsts: those to leave out, those that are tested on.
 
-    The same picture is one with the same pixels: files may differ in their metadata or compression.
+    ValueError for what is trained and tested on. A test set of the publisher stays as it is.
     """
-    ordered = sorted(placed, key=lambda picture: (picture.split != "train", picture.path))
-    duplicates, leaks = [], []
-    for picture, other in pair_copies(ordered, lambda picture: picture.facts.pixels_sha256):
-        if other.split == picture.split == "train" or (_is_ours_to_split(other) and _is_ours_to_split(picture)):
-            duplicates.append((picture, other))
-        elif other.split == "train":
-            leaks.append((other.image.path, picture.image.path))
-    refuse_leaks(leaks)
-    dropped = {picture.path for picture, _ in duplicates}
-    return [picture for picture in ordered if picture.path not in dropped], duplicates
+    ordered = sorted(readable, key=lambda picture: (picture.split != "train", picture.path))
+    ours, index = CopyIndex(), CopyIndex()
+    for picture in ordered:  # where the publisher has no split, a copy is one wherever its name would put it
+        if not picture.image.split and picture.defect_type == GOOD:
+            ours.add(picture.image.path, [picture.facts.pixels_sha256], is_test=False)
+    is_test = {picture.image.path: picture.split == "test" for picture in ordered}
+    for picture in ordered:
+        if (name := picture.image.path) not in ours.copies:
+            index.add(name, [picture.facts.pixels_sha256], is_test=is_test[name])
+    index.refuse_leaks()
+    tested = {name: first for name, first in index.copies.items() if is_test[name]}
+    return {**ours.copies, **{name: first for name, first in index.copies.items() if name not in tested}}, tested
 
 
-def _is_ours_to_split(picture: Placed) -> bool:
-    return not picture.image.split and picture.defect_type == GOOD
+def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:
+    """Leave out all but the first pictures of train by name."""
+    train = sorted(picture.path for picture in pictures if picture.split == "train")
+    left_out = set(train[train_limit:] if train_limit is not None else [])
+    return [picture for picture in pictures if picture.path not in left_out]
 
 
-def _limit(placed: list[Placed], train_limit: int | None) -> tuple[list[Placed], list[Placed]]:
-    """Keep the first pictures of train by name. -> (kept, left out)."""
-    train = sorted((picture for picture in placed if picture.split == "train"), key=lambda picture: picture.path)
-    left_out = train[train_limit:] if train_limit is not None else []
-    dropped = {picture.path for picture in left_out}
-    return [picture for picture in placed if picture.path not in dropped], left_out
-
-
-def _why_none(placed: list[Placed], duplicates: list[tuple[Placed, Placed]]) -> str:
+def _why_none(placed: list[Placed]) -> str:
     rejected = [picture for picture in placed if picture.reason]
     reason = f", first {rejected[0].image.path}: {rejected[0].reason}" if rejected else ""
     return f"{len(rejected)} unreadable{reason}; lower --test-good-share if there are very few"

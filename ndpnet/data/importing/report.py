@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ndpnet.data.copies import pair_copies
 from ndpnet.data.importing.placing import Placed
 from ndpnet.data.importing.published import count_found, differences, recognise
 from ndpnet.data.importing.sources.plan import CategoryPlan
@@ -34,7 +33,7 @@ class ImportReport:
         content = self.content
         counts = content["counts"]
         test = ", ".join(f"{count} {kind}" for kind, count in counts["test"].items()) or "none"
-        lines = [f"{_printable(self.category)}: train {counts['train'].get(GOOD, 0)} good; test {test}"]
+        lines = [f"{printable(self.category)}: train {counts['train'].get(GOOD, 0)} good; test {test}"]
         if published := content["published"]:
             verdict = "; ".join(published["differences"]) or "as many pictures as published"
             lines.append(f"  {published['data_set']}: {verdict}")
@@ -60,12 +59,11 @@ def build_report(
     options: Mapping[str, Any],
     source: str,
     placed: list[Placed],
-    kept: list[Placed],
-    duplicates: list[tuple[Placed, Placed]],
-    num_left_out: int,
+    imported: list[Placed],
+    copies: tuple[dict[str, str], dict[str, str]],
     bit_depth: int,
 ) -> ImportReport:
-    """Sum up an import; no time and no absolute path are in it."""
+    """Sum up an import; no time and no absolute path are in it. copies: left out, and tested on."""
     readable = [picture for picture in placed if picture.facts is not None]
     found = count_found([(picture.image.split, picture.defect_type != GOOD) for picture in readable])
     defect_types = {picture.defect_type for picture in readable if picture.defect_type != GOOD}
@@ -77,8 +75,8 @@ def build_report(
             "layout": options["layout"],
             "source": source,
             "category": plan.name,
-            "counts": _counts(kept),
-            "data_hash": _data_hash(kept),
+            "counts": _counts(imported),
+            "data_hash": _data_hash(imported),
             "bit_depth": bit_depth,
             "found": found,
             "published": published
@@ -91,43 +89,41 @@ def build_report(
             "test_good_share": None if has_own_split else options["test_good_share"],
             "group_pattern": None if has_own_split else options["group_pattern"],
             "train_limit": options["train_limit"],
-            "num_left_out": num_left_out,
+            "num_left_out": len(readable) - len(copies[0]) - len(imported),
             "rejected": [{"file": p.image.path, "reason": p.reason} for p in placed if p.reason],
-            "duplicates": [{"file": p.image.path, "same_as": first.image.path} for p, first in duplicates],
-            "test_duplicates": _test_duplicates(kept),
-            "near_empty": [p.image.path for p in kept if p.facts.spread_at(bit_depth) < MIN_SPREAD],
-            "mask_notes": [{"file": p.mask_path, "note": p.mask_note} for p in kept if p.mask_note],
+            "duplicates": _pairs(copies[0]),
+            "test_duplicates": _pairs(copies[1]),
+            "near_empty": [p.image.path for p in imported if p.facts.spread_at(bit_depth) < MIN_SPREAD],
+            "mask_notes": [{"file": p.mask_path, "note": p.mask_note} for p in imported if p.mask_note],
             "ignored": sorted(plan.ignored),
         }
     )
 
 
-def _counts(kept: list[Placed]) -> dict[str, dict[str, int]]:
+def _counts(imported: list[Placed]) -> dict[str, dict[str, int]]:
     """Count by split and type, the good ones first."""
-    counts = Counter((picture.split, picture.defect_type) for picture in kept)
+    counts = Counter((picture.split, picture.defect_type) for picture in imported)
     in_order = sorted(counts, key=lambda key: (key[1] != GOOD, key[1]))
     return {split: {kind: counts[of, kind] for of, kind in in_order if of == split} for split in ("train", "test")}
 
 
-def _data_hash(kept: list[Placed]) -> str:
+def _data_hash(imported: list[Placed]) -> str:
     """The hash that `Manifest.data_hash` gives for these files."""
-    return hash_of(sorted([p.path, p.sha256, p.mask_path or "", p.mask_sha256 or ""] for p in kept))
+    return hash_of(sorted([p.path, p.sha256, p.mask_path or "", p.mask_sha256 or ""] for p in imported))
 
 
-def _test_duplicates(kept: list[Placed]) -> list[dict[str, str]]:
-    """List pictures that are tested on twice: a publisher's test set stays as it is."""
-    pairs = pair_copies(kept, lambda picture: picture.facts.pixels_sha256)
-    return [{"file": copy.image.path, "same_as": first.image.path} for copy, first in pairs]
+def _pairs(copies: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"file": name, "same_as": first} for name, first in copies.items()]
 
 
 def _listed(title: str, entries: list[str]) -> list[str]:
     if not entries:
         return []
     more = f", and {len(entries) - NUM_NAMES} more in {REPORT}" if len(entries) > NUM_NAMES else ""
-    return [f"  {len(entries)} {title}: {', '.join(_printable(entry) for entry in entries[:NUM_NAMES])}{more}"]
+    return [f"  {len(entries)} {title}: {', '.join(printable(entry) for entry in entries[:NUM_NAMES])}{more}"]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Make a file's name safe for any terminal."""
     readable = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(letter if letter.isprintable() else "?" for letter in readable)

@@ -3,13 +3,12 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.importing.archives import archive_stem, is_archive, unpack
-from ndpnet.files import hash_of
-from ndpnet.locks import locked
+from ndpnet.data.importing.archives import MAX_BYTES, MAX_FILES, archive_stem, is_archive, unpack
+from ndpnet.files import hash_of, staging_folder
 
 S3_SCHEME = "s3://"
 
@@ -27,7 +26,7 @@ class OpenedSource:
 
 @contextmanager
 def opened_source(
-    source: str, out: Path, *, max_bytes: int, max_files: int, endpoint_url: str | None = None
+    source: str, out: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES, endpoint_url: str | None = None
 ) -> Iterator[OpenedSource]:
     """Yield a folder, an unpacked archive or what lies in S3, as a folder.
 
@@ -37,12 +36,12 @@ def opened_source(
     limits = {"max_bytes": max_bytes, "max_files": max_files}
     path = Path(source)
     if source.startswith(S3_SCHEME):
-        with _staging(out, [source, endpoint_url], is_kept=True) as folder:
+        with _staging(out, [source, endpoint_url], outlives_failure=True) as folder, _saying_kept(folder):
             yield _download(source, folder, endpoint_url, limits)
     elif path.is_dir():
         yield OpenedSource(path, path.resolve().name, is_ours=False)
     elif path.is_file():
-        with _staging(out, str(path.resolve()), is_kept=False) as folder:
+        with _staging(out, str(path.resolve())) as folder:
             unpack(path, folder, **limits)
             yield OpenedSource(folder, archive_stem(path.name), is_ours=True)
     else:
@@ -63,41 +62,18 @@ def _download(url: str, folder: Path, endpoint_url: str | None, limits: dict[str
     return OpenedSource(downloaded, PurePosixPath(url.removeprefix(S3_SCHEME)).name, is_ours=True)
 
 
-@contextmanager
-def _staging(out: Path, key: object, *, is_kept: bool) -> Iterator[Path]:
-    """Yield a folder beside the output, the same for the same source; removed at the end, unless a failure keeps it."""
-    out = Path(out).resolve()
+def _staging(out: Path, key: object, *, outlives_failure: bool = False) -> AbstractContextManager[Path]:
     # the name is one that atomic_folder takes for abandoned, and removes, when nobody has it locked
+    out = Path(out).resolve()
     folder = out.with_name(f".{out.name}.{hash_of(key)[:12]}.fetching")
-    new_parents = [parent for parent in folder.parents if not parent.exists()]
-    busy = f"another import from this source uses {folder} (wait until it ends)"
-    is_done = False
-    with locked(folder, busy, is_folder=True):
-        try:
-            if not is_kept:
-                _empty(folder)  # of what a killed import left
-            yield folder
-            is_done = True
-        finally:
-            if is_done or not is_kept:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                shutil.rmtree(folder / "unpacked", ignore_errors=True)
-                logger.warning("what was downloaded is kept in %s: the same command continues there", folder)
-            _remove_empty(new_parents)
+    return staging_folder(folder, outlives_failure=outlives_failure)
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:  # not empty: the output is there
-            return
+@contextmanager
+def _saying_kept(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder / "unpacked", ignore_errors=True)
+        logger.warning("what was downloaded is kept in %s: the same command continues there", folder)
+        raise

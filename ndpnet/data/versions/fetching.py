@@ -1,19 +1,18 @@
 """Exactly one version of the data in a folder: from a git revision's DVC remote, or from S3 with a manifest."""
 
 import logging
-import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ndpnet.data.versions.source import DataSource
-from ndpnet.data.versions.version import VERSION, Version, choose, find_damage, version_of_files
-from ndpnet.files import atomic_folder, check_output, sha256_of, sizes_below
-from ndpnet.locks import locked
+from ndpnet.data.versions.version import VERSION, Version, choose, compare, hashes_of, version_of_files
+from ndpnet.files import atomic_folder, check_output, sha256_of, sizes_below, staging_folder
 from ndpnet.redaction import redact
 from ndpnet.storage.pins import PinnedRevision
 from ndpnet.storage.urls import is_on_s3
+
+KEPT = "%s holds this version already: verified and kept"
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,8 @@ def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[st
             kept = Version(there.files, pinned.commit, pinned.hash)
             if kept != there:  # another commit that pins the same data
                 kept.save(out_dir / VERSION)
-            return _kept(out_dir, kept)
+            logger.info(KEPT, out_dir)
+            return kept.identity()
         with _staging_folder(out_dir) as staging_dir:
             pinned.bring(staging_dir, wanted)
             version = version_of_files(staging_dir, wanted, revision=pinned.commit, pinned_hash=pinned.hash)
@@ -58,7 +58,8 @@ def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str,
 
     version = read_manifest(source).only(category)
     if _intact_version(out_dir) == version:
-        return _kept(out_dir, version)
+        logger.info(KEPT, out_dir)
+        return version.identity()
     with _staging_folder(out_dir) as staging_dir:
         below = f"{source.prefix.rstrip('/')}/{category}" if category else source.prefix
         download(below, staging_dir / category, endpoint_url=source.endpoint_url)
@@ -98,26 +99,14 @@ def _intact_version(out_dir: Path) -> Version | None:
         version = Version.load(out_dir / VERSION)
     except ValueError:
         return None
-    damage = find_damage(out_dir, version)
-    if damage:
+    if damage := compare(version.hashes, hashes_of(out_dir)):
         logger.warning("%s is no longer what its %s says, it is fetched again: %s", out_dir, VERSION, damage)
         return None
     return version
 
 
-def _kept(out_dir: Path, version: Version) -> dict[str, Any]:
-    logger.info("%s holds this version already: verified and kept", out_dir)
-    return version.identity()
-
-
-@contextmanager
-def _staging_folder(out_dir: Path) -> Iterator[Path]:
-    """A sibling that collects files, for one process at a time; it stays after a failure and goes after success."""
-    staging_dir = out_dir.with_name(f".{out_dir.name}.fetching")
-    busy = f"another process fetches into {out_dir} (wait for it, or choose another folder)"
-    with locked(staging_dir, busy, is_folder=True):
-        yield staging_dir
-        shutil.rmtree(staging_dir)
+def _staging_folder(out_dir: Path) -> AbstractContextManager[Path]:
+    return staging_folder(out_dir.with_name(f".{out_dir.name}.fetching"), outlives_failure=True)
 
 
 def _known_files(out_dir: Path) -> dict[str, int]:

@@ -87,8 +87,7 @@ def _resolve_folder(source: DataSource) -> Resolved:
 
 
 def _resolved_by(version: Version, source: DataSource) -> Resolved:
-    files = {file.path: file.sha256 for file in version.files}
-    return Resolved(replace(source, version=version.data_hash), files)
+    return Resolved(replace(source, version=version.data_hash), version.hashes)
 
 
 def _check_version(source: DataSource, version: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ndpnet.data.listing import has_picture_name
 from ndpnet.files import hash_of, sha256_of, write_json
-from ndpnet.storage.pins import PinnedFolder
+from ndpnet.storage.pins import Files, PinnedFolder
 
 VERSION = "version.json"
 FORMAT_VERSION = 1
@@ -39,6 +39,11 @@ class Version:
     def data_hash(self) -> str:
         """The sha256 over the paths with the hashes of their content: the same wherever the files came from."""
         return hash_of([[file.path, file.sha256] for file in self.files])
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of each file by path."""
+        return {file.path: file.sha256 for file in self.files}
 
     def identity(self) -> dict[str, Any]:
         """What names this version, with counts of pictures per category and folder."""
@@ -108,19 +113,37 @@ def compare(pinned: dict[str, str], present: dict[str, str]) -> Difference:
 
 
 def check_pinned(data_dir: Path, category: str) -> None:
-    """Raise ValueError unless exactly what is pinned lies in a category's folder.
+    """Raise ValueError unless exactly what is pinned lies in a category's folder; "": in the whole data folder.
 
     Pinned by the .dvc file beside the data folder (unchanged files cost a stat each), or by a version.json in it.
     """
-    data_dir = Path(data_dir)
-    category = _normalised(category)
+    data_dir, category = Path(data_dir), _normalised(category)
+    name, pinned, present, mend = _pinned_and_present(data_dir, category)
+    if pinned is None and present:
+        lost = "the list of the pinned files is not here to say what differs"
+        raise ValueError(f"{data_dir}/ is not what {name} pins, and {lost} ({mend})")
+    pinned = {path: value for path, value in (pinned or {}).items() if not category or path.startswith(f"{category}/")}
+    if not pinned and not present:
+        raise ValueError(
+            f"no folder {data_dir / category} (run `dvc pull`, or check the data folder and the category's name)"
+        )
+    if not present:
+        raise ValueError(f"{data_dir / category} is not here, but {name} pins it (run `dvc pull`)")
+    if difference := compare(pinned, present):
+        raise ValueError(f"{data_dir / category} is not what {name} pins: {difference} ({mend}; or {ALLOW})")
+
+
+def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | None, Files, str]:
+    """Return what pins, the pinned files (None: not known here), those of the category here, and the mend."""
     with PinnedFolder.open(data_dir) as folder:
         if folder is not None and folder.dvc_path.is_file():
-            _check_with_dvc(data_dir, category, folder)
-        elif (data_dir / VERSION).is_file():
-            _check_with_version(data_dir, category)
-        else:
-            raise ValueError(f"{data_dir}/ is not pinned (run `dvc add {data_dir}`, or {ALLOW})")
+            pin, back = folder.pin(), f"`dvc checkout {data_dir}.dvc` to get back what is pinned"
+            mend = f"run `dvc add {data_dir}` to pin what is here, or {back}"
+            return pin.path.name, folder.pinned_files(), folder.listing(category).files, mend
+    if not (data_dir / VERSION).is_file():
+        raise ValueError(f"{data_dir}/ is not pinned (run `dvc add {data_dir}`, or {ALLOW})")
+    mend = "run `ndpnet version-data` again to get back what is pinned"
+    return VERSION, Version.load(data_dir / VERSION).hashes, hashes_of(data_dir, category), mend
 
 
 def choose(paths: Iterable[str], category: str) -> list[str]:
@@ -135,27 +158,24 @@ def choose(paths: Iterable[str], category: str) -> list[str]:
 
 def version_of(data_dir: Path) -> Version:
     """Hash every file of a data folder but its version.json. ValueError: no folder, or nothing in it."""
-    data_dir = Path(data_dir)
-    paths = list_files(data_dir)
+    paths = list_files(Path(data_dir))
     if not paths:
         raise ValueError(f"no files under {data_dir} (check the path, or run `dvc pull`)")
-    return version_of_files(data_dir, paths)
+    return version_of_files(Path(data_dir), paths)
 
 
 def version_of_files(
     folder: Path, paths: Iterable[str], *, revision: str | None = None, pinned_hash: str | None = None
 ) -> Version:
     """Hash the named files."""
-    paths = sorted(path for path in paths if path != VERSION)
-    hashes = _sha256_of_all(folder, paths)
-    files = (VersionedFile(path, hashes[path], (folder / path).stat().st_size) for path in paths)
+    hashes = _sha256_of_all(folder, sorted(path for path in paths if path != VERSION))
+    files = (VersionedFile(path, sha256, (folder / path).stat().st_size) for path, sha256 in hashes.items())
     return Version(tuple(files), revision, pinned_hash)
 
 
-def find_damage(folder: Path, version: Version) -> Difference:
-    """Compare every file in a folder with a version, by its content."""
-    present = _sha256_of_all(folder, list_files(folder))
-    return compare({file.path: file.sha256 for file in version.files}, present)
+def hashes_of(folder: Path, below: str = "") -> dict[str, str]:
+    """The sha256 of every file in a folder, or in a folder of it, by path."""
+    return _sha256_of_all(folder, list_files(folder, below))
 
 
 def list_files(folder: Path, below: str = "") -> list[str]:
@@ -176,52 +196,10 @@ def count_pictures(paths: Iterable[str]) -> dict[str, dict[str, int]]:
         parts = path.split("/")
         if len(parts) >= 2:
             counts.setdefault(parts[0], {})
-        if len(parts) == 4 and parts[1] in ("train", "test") and is_picture(parts[3]):
+        if len(parts) == 4 and parts[1] in ("train", "test") and has_picture_name(parts[3]):
             place = f"{parts[1]}/{parts[2]}"
             counts[parts[0]][place] = counts[parts[0]].get(place, 0) + 1
     return counts
-
-
-def is_picture(name: str) -> bool:
-    """Whether the reader of the layout takes a file of this name for a picture."""
-    return has_picture_name(name)
-
-
-def _check_with_dvc(data_dir: Path, category: str, folder: PinnedFolder) -> None:
-    mend = f"run `dvc add {data_dir}` to pin what is here, or `dvc checkout {data_dir}.dvc` to get back what is pinned"
-    pin, pinned = folder.pin(), folder.pinned_files()
-    if pinned is None:
-        raise ValueError(
-            f"{data_dir}/ is not what {pin.path.name} pins, and the list of the pinned files is not here to say what "
-            f"differs ({mend})"
-        )
-    _check_same(data_dir, category, pin.path.name, _below(category, pinned), folder.listing(category).files, mend)
-
-
-def _check_with_version(data_dir: Path, category: str) -> None:
-    version = Version.load(data_dir / VERSION)
-    pinned = _below(category, {file.path: file.sha256 for file in version.files})
-    present = _sha256_of_all(data_dir, list_files(data_dir, category))
-    mend = "run `ndpnet version-data` again to get back what is pinned"
-    _check_same(data_dir, category, VERSION, pinned, present, mend)
-
-
-def _check_same(
-    data_dir: Path, category: str, pin_name: str, pinned: dict[str, str], present: dict[str, str], mend: str
-) -> None:
-    if not pinned and not present:
-        raise ValueError(
-            f"no folder {data_dir / category} (run `dvc pull`, or check the data folder and the category's name)"
-        )
-    if not present:
-        raise ValueError(f"{data_dir / category} is not here, but {pin_name} pins it (run `dvc pull`)")
-    difference = compare(pinned, present)
-    if difference:
-        raise ValueError(f"{data_dir / category} is not what {pin_name} pins: {difference} ({mend}; or {ALLOW})")
-
-
-def _below(category: str, files: dict[str, str]) -> dict[str, str]:
-    return {path: value for path, value in files.items() if not category or path.startswith(f"{category}/")}
 
 
 def _normalised(category: str) -> str:

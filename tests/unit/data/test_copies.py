@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from skimage.data import brick, grass
 
-from ndpnet.data.copies import nearly_equal, pair_copies, refuse_leaks, thumbnail
+from ndpnet.data.copies import CopyIndex, nearly_equal, thumbnail
 
 
 def crops(source: np.ndarray) -> list[np.ndarray]:
@@ -20,15 +20,34 @@ def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.array(Image.open(stream).convert("RGB"))
 
 
-def test_each_copy_comes_with_the_first() -> None:
-    pairs = pair_copies(["a1", "b1", "a2", "a3", "c1", "b2"], lambda name: name[0])
-    assert pairs == [("a2", "a1"), ("a3", "a1"), ("b2", "b1")]
+def test_a_copy_is_told_with_the_first_that_shows_the_same() -> None:
+    index = CopyIndex()
+    firsts = [index.add(name, {name[0]}, is_test=False) for name in ("a1", "b1", "a2", "a3", "c1", "b2")]
+    assert firsts == [None, None, "a1", "a1", None, "b1"]
+    assert index.copies == {"a2": "a1", "a3": "a1", "b2": "b1"}
+    index.refuse_leaks()
 
 
-def test_a_leak_names_the_first_of_all() -> None:
-    refuse_leaks([])
-    with pytest.raises(ValueError, match=r"^2 pictures are in train and in test, first a = b \(remove them from one"):
-        refuse_leaks([("a", "b"), ("c", "d")])
+def test_one_of_several_hashes_is_enough() -> None:
+    index = CopyIndex()
+    index.add("a", {"file", "pixels"}, is_test=False)
+    assert index.add("b", {"other file", "pixels"}, is_test=False) == "a"
+    assert index.add("c", {"other file", "other pixels"}, is_test=False) == "b"
+
+
+@pytest.mark.parametrize("is_test_first", [False, True])
+def test_a_leak_is_refused_in_any_order_and_names_the_first(is_test_first: bool) -> None:
+    index, pictures = (
+        CopyIndex(),
+        [("train", "a", False), ("other", "b", False), ("test", "a", True), ("more", "b", True)],
+    )
+    for name, pixels, is_test in reversed(pictures) if is_test_first else pictures:
+        index.add(name, [pixels], is_test=is_test)
+    first = "other = more" if is_test_first else "train = test"
+    with pytest.raises(
+        ValueError, match=rf"^2 pictures are in train and in test, first {first} \(remove them from one"
+    ):
+        index.refuse_leaks()
 
 
 @pytest.mark.parametrize("source", [brick, grass])

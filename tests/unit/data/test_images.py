@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.data.images import describe_image, fit_image, fit_mask, num_pixels, read_image
+from ndpnet.data.images import describe_image, fit_image, fit_mask, read_header, read_image
 
 
 def png_16_bit(levels: list[list[int]], colour_type: int = 0) -> bytes:
@@ -145,14 +145,14 @@ def test_every_single_pixel_survives_fitting() -> None:
 def test_number_of_pixels_needs_the_header_only(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     Image.new("L", (64, 65)).save(path)
-    assert num_pixels(path, name="x") == 64 * 65
+    assert read_header(path, name="x").num_pixels == 64 * 65
     content = path.read_bytes().replace(struct.pack(">II", 64, 65), struct.pack(">II", 20_000, 15_000))
     crc = zlib.crc32(content[12:29])
     path.write_bytes(content[:29] + struct.pack(">I", crc) + content[33:])
-    assert num_pixels(path, name="x") == 300_000_000
+    assert read_header(path, name="x").num_pixels == 300_000_000
     path.write_bytes(b"x")
     with pytest.raises(ValueError, match="cannot read x: not a picture"):
-        num_pixels(path, name="x")
+        read_header(path, name="x")
 
 
 def test_facts_of_a_picture(tmp_path: Path) -> None:

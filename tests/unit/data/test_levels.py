@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pictures import packed_12_bits, png_16, tiff
 
-from ndpnet.data.images import describe_image, is_wide, open_image, read_image
+from ndpnet.data.images import describe_image, open_image, read_header, read_image
 from ndpnet.data.levels import Levels, depth_of_set
 
 
@@ -61,7 +61,7 @@ def test_all_bits_of_grey_and_colour_are_read(shape: tuple[int, ...]) -> None:
     samples = np.random.default_rng(0).integers(0, 1024, shape, dtype=np.uint16)
     samples[0, 0] = 1023
     content = png_16(samples)
-    assert is_wide(content, name="x")
+    assert read_header(content, name="x").is_wide
     opened = open_image(content)
     seen = samples if samples.ndim == 2 else samples[:, :, 0] if shape[2] == 2 else samples[:, :, :3]
     assert opened.levels == Levels(16, 1023, pytest.approx(seen.mean()), None)
@@ -78,7 +78,7 @@ def test_a_12_bit_tiff_and_the_significant_bits_of_a_png_are_obeyed() -> None:
     assert read_image(content)[0, :, 0].tolist() == [0, 0, 128, 255]
     assert read_image(png_16(samples // 4, significant_bits=10))[0, :, 0].tolist() == [0, 0, 128, 255]
     assert read_image(png_16(samples * 16, significant_bits=12))[0, :, 0].tolist() == [0, 0, 128, 255]
-    assert not is_wide(tiff(bytes(4), 4, 1, bits=8), name="x")
+    assert not read_header(tiff(bytes(4), 4, 1, bits=8), name="x").is_wide
 
 
 def test_a_picture_of_another_depth_than_its_set_is_refused() -> None:
@@ -117,15 +117,50 @@ def test_white_is_zero_in_a_set_of_12_bits() -> None:
         ("<i4", 2, "signed 32-bit samples"),
         ("<u4", 1, "unsigned 32-bit samples"),
         ("<f4", 3, "float 32-bit samples"),
-        ("<f2", 3, "a damaged TIFF, or one whose samples are neither unsigned 8 nor 16 bits"),
-        ("<f8", 3, "a damaged TIFF, or one whose samples are neither unsigned 8 nor 16 bits"),
+        ("<f2", 3, "float 16-bit samples"),
+        ("<f8", 3, "float 64-bit samples"),
     ],
 )
 def test_samples_without_a_fixed_range_are_named(dtype: str, sample_format: int, kind: str) -> None:
     samples = np.arange(-2, 2).astype(dtype)
     content = tiff(samples.tobytes(), 4, 1, bits=8 * samples.itemsize, sample_format=sample_format)
-    with pytest.raises(ValueError, match=rf"^cannot read x\.tif: {kind}"):
+    told = rf"^cannot read x\.tif: {kind} have no fixed range \(save it with unsigned 8 or 16 bits\)$"
+    with pytest.raises(ValueError, match=told):
         read_image(content, name="x.tif")
+
+
+@pytest.mark.parametrize("bits", [10, 14])
+def test_packed_samples_that_are_not_read_say_so(bits: int) -> None:
+    content = tiff(bytes(40), 4, 4, bits=bits)
+    told = rf"^cannot read x\.tif: packed {bits}-bit samples are not read \(save it with unsigned 8 or 16 bits\)$"
+    with pytest.raises(ValueError, match=told):
+        read_image(content, name="x.tif")
+    with pytest.raises(ValueError, match=r"^cannot read x\.tif: a damaged TIFF \(replace or remove it\)$"):
+        read_image(content[:20], name="x.tif")
+    with pytest.raises(ValueError, match=r"^cannot read x\.tif: a TIFF of a kind that is not read \(save it as PNG\)$"):
+        read_image(tiff(bytes(40), 4, 4, bits=8, photometric=99), name="x.tif")
+
+
+def pgm(samples: np.ndarray, highest: int) -> bytes:
+    height, width = samples.shape
+    return f"P5\n{width} {height}\n{highest}\n".encode() + samples.astype(">u2").tobytes()
+
+
+@pytest.mark.parametrize(("bits", "declared"), [(10, 10), (12, 12), (14, 14), (16, None)])
+def test_a_pgm_of_more_than_8_bits_is_the_same_picture_as_a_png(bits: int, declared: int | None) -> None:
+    samples = np.array([[0, 1, 2 ** (bits - 1), 2**bits - 1]], np.uint16)
+    content = pgm(samples, 2**bits - 1)
+    assert read_header(content, name="x").is_wide
+    assert open_image(content).levels == Levels(16, 2**bits - 1, pytest.approx(samples.mean()), declared)
+    assert describe_image(content).pixels_sha256 == describe_image(png_16(samples)).pixels_sha256
+    assert read_image(content)[0, :, 0].tolist() == [0, 0, 128, 255]
+    with pytest.raises(ValueError, match=r"cannot read x\.pgm: truncated image"):
+        read_image(content[:-1], name="x.pgm")
+
+
+def test_the_highest_level_that_a_pgm_names_is_white() -> None:
+    assert read_image(pgm(np.array([[0, 500, 1000]]), 1000))[0, :, 0].tolist() == [0, 128, 255]
+    assert read_image(b"P2\n3 1\n1023\n0 512 1023\n")[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_the_spread_is_that_of_the_set() -> None:

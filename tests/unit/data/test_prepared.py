@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ndpnet.data import decoding
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_split
 
@@ -159,7 +160,7 @@ def test_failure_names_the_file_and_leaves_the_old_folder(data_dir: Path, tmp_pa
 def test_masks_of_another_size_or_without_defect_are_refused(data_dir: Path, tmp_path: Path) -> None:
     mask_path = data_dir / "tile/ground_truth/cut/p91_1_mask.png"
     write_mask(mask_path, size=32)
-    with pytest.raises(ValueError, match=r"p91_1_mask\.png has 32x32 pixels, its image 64x64"):
+    with pytest.raises(ValueError, match=r"p91_1_mask\.png has 32x32 pixels, its picture 64x64"):
         prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
     write_mask(mask_path, box=None)
     with pytest.raises(ValueError, match=r"p91_1_mask\.png is empty"):
@@ -249,6 +250,17 @@ def test_copies_count_once_whatever_their_file(data_dir: Path, tmp_path: Path) -
             image.save(data_dir / f"tile/train/good/p{number}_0.bmp")
     prepare(data_dir, "tile", tmp_path / "with", **SETTINGS)
     assert contents(tmp_path / "with") == contents(tmp_path / "without")
+
+
+def test_every_file_is_read_once_though_there_are_copies(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data_dir / "tile/train/good/p3_7.png").write_bytes((data_dir / "tile/train/good/p3_1.png").read_bytes())
+    reads: list[Path] = []
+    read_bytes = decoding.read_bytes
+    monkeypatch.setattr(decoding, "read_bytes", lambda path: reads.append(path) or read_bytes(path))
+    prepare(data_dir, "tile", tmp_path / "out", **SETTINGS)
+    assert sorted(reads) == sorted((data_dir / "tile").rglob("*.png"))
 
 
 def test_a_copy_in_another_format_in_test_is_refused(data_dir: Path, tmp_path: Path) -> None:

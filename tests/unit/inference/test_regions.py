@@ -1,11 +1,10 @@
-"""Regions of a map: boxes and areas in pixels of the picture, whole however many bands they cross."""
+"""Regions of a map: boxes and areas in pixels of the picture, each region whole."""
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ndpnet.inference import regions
 from ndpnet.inference.regions import find_regions, scale_mask
 
 
@@ -46,26 +45,21 @@ def test_a_reduced_mask_loses_no_pixel(num_rows: int) -> None:
 
 
 @pytest.mark.parametrize("density", [0.02, 0.3, 0.5, 0.9])
-@pytest.mark.parametrize("band_rows", [1, 2, 7, 50])
-def test_regions_are_the_same_in_bands_of_any_height(
-    monkeypatch: pytest.MonkeyPatch, density: float, band_rows: int
-) -> None:
-    rng = np.random.default_rng(band_rows)
-    scores = rng.random((61, 47), dtype=np.float32)
+def test_every_pixel_belongs_to_one_region(density: float) -> None:
+    scores = np.random.default_rng(7).random((61, 47), dtype=np.float32)
     above = scores > 1 - density
-    expected = find_regions(above, scores, size=(122, 94))
-    _, count = ndimage.label(above, structure=np.ones((3, 3)))
-    assert len(expected) == count
-    assert sum(region.area for region in expected) == 4 * above.sum()
-    monkeypatch.setattr(regions, "BAND_ROWS", band_rows)
-    assert find_regions(above, scores, size=(122, 94)) == expected
+    labels, count = ndimage.label(above, structure=np.ones((3, 3)))
+    regions = find_regions(above, scores, size=(122, 94))
+    assert len(regions) == count
+    assert sum(region.area for region in regions) == 4 * above.sum()
+    expected = sorted((float(scores[labels == label].max()) for label in range(1, count + 1)), reverse=True)
+    assert [region.score for region in regions] == expected
 
 
-def test_a_ring_that_closes_in_the_last_band_is_one_region(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ring_that_closes_in_the_last_row_is_one_region() -> None:
     above = np.zeros((12, 9), dtype=bool)
     above[1:, 1] = above[1:, 7] = above[11, 1:8] = True  # two legs that meet at the very end
     above[2, 4] = True
-    monkeypatch.setattr(regions, "BAND_ROWS", 3)
     first, second = sorted(find_regions(above, above.astype(np.float32), size=(12, 9)), key=lambda each: -each.area)
     assert (first.left, first.top, first.width, first.height, first.area) == (1, 1, 7, 11, 27)
     assert (second.left, second.top, second.area) == (4, 2, 1)

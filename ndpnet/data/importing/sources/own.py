@@ -1,5 +1,6 @@
 """One's own pictures: good/, optional defective/ (or defective/<type>/) and masks/; scans may lie just so."""
 
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.sources.plan import (
@@ -12,6 +13,7 @@ from ndpnet.data.importing.sources.plan import (
     join,
     search_folders,
 )
+from ndpnet.data.listing import READ_SUFFIXES, list_pictures
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import GOOD_NAMES, type_of
 
@@ -38,6 +40,45 @@ def find_scans(root: Path, name: str) -> list[CategoryPlan]:
     return [CategoryPlan(name, reader.root, images, "", reader.optional_file("", ROI), reader.ignored)]
 
 
+def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[SourceImage]:
+    """Return all pictures below a folder for one place, as test/scratch; masks: a folder, or the name of one in it.
+
+    They are called by numbers. ValueError names what cannot be read, and a picture or mask without the other.
+    """
+    root = root.resolve()
+    masks_dir = _masks_dir(root, masks)
+    listing = list_pictures(root)
+    paths = [path for path in listing.checked() if masks_dir is None or masks_dir not in path.parents]
+    if not paths:
+        raise ValueError(f"no pictures in {source} (known endings: {', '.join(READ_SUFFIXES)})")
+    masks_by_stem = Reader(masks_dir).masks("", is_deep=True) if masks_dir else {}
+    by_stem = {_composed(stem): (masks_dir / mask).as_posix() for stem, mask in masks_by_stem.items()}
+    split, _, defect_type = place.partition("/")
+    images = []
+    for number, path in enumerate(paths):
+        name = path.relative_to(root)
+        mask = by_stem.pop(_composed(name.with_suffix("").as_posix()), None)
+        if masks_dir and mask is None:
+            raise ValueError(f"{name} has no mask (add {path.stem}_mask.png)")
+        images.append(SourceImage(name.as_posix(), f"{number:06d}{path.suffix}", defect_type, split, mask))
+    if by_stem:
+        raise ValueError(f"mask {min(by_stem.values())} has no picture (remove the mask or add the picture)")
+    return images
+
+
+def _masks_dir(root: Path, masks: Path | None) -> Path | None:
+    if masks is None:
+        return None
+    for folder in (Path(masks), root / masks):
+        if folder.is_dir():
+            return folder.resolve()
+    raise ValueError(f"no folder {masks} with masks (check the path)")
+
+
+def _composed(path: str) -> str:
+    return unicodedata.normalize("NFC", path)  # macOS writes accents apart
+
+
 def _has_good(reader: Reader, path: str) -> bool:
     return reader.child(path, *GOOD_FOLDERS) is not None
 
@@ -46,7 +87,8 @@ def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
     good = reader.child(path, *GOOD_FOLDERS)
     assert good is not None
     defective = reader.child(path, *DEFECTIVE_NAMES)
-    masks = _find_masks(reader, reader.child(path, *MASK_NAMES))
+    masks_dir = reader.child(path, *MASK_NAMES)
+    masks = reader.masks(masks_dir, is_deep=True) if masks_dir else {}  # "stem", or "type/stem"
     images = []
     # good pictures last: where a mask fits a good and a defective one, it is the defective one's
     for kind, folder in (*_types(reader, defective).items(), (GOOD, good)):
@@ -77,17 +119,6 @@ def _types(reader: Reader, defective: str | None) -> dict[str, str]:
 
 def _types_below(reader: Reader, folder: str) -> tuple[str, ...]:
     return tuple(name.casefold() for name in reader.folders(folder))
-
-
-def _find_masks(reader: Reader, folder: str | None) -> dict[str, str]:
-    """Return the masks by "stem", or by "type/stem" where they lie in folders of their type."""
-    if folder is None:
-        return {}
-    kinds = reader.folders(folder)
-    found = reader.masks(folder, skip=tuple(kind.casefold() for kind in kinds))
-    for kind in kinds:
-        found |= {f"{kind}/{stem}": mask for stem, mask in reader.masks(join(folder, kind)).items()}
-    return found
 
 
 def _claim(masks: dict[str, str], defect_type: str, stem: str) -> str | None:

@@ -10,10 +10,11 @@ from ndpnet.data.layouts import MASK_SUFFIXES
 from ndpnet.data.listing import Kind, kind_of
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import plain
+from ndpnet.files import LITTER as FILE_LITTER
 
 logger = logging.getLogger(__name__)
 
-LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
+LITTER = (*FILE_LITTER, "__macosx")
 ROI = "roi.png"
 
 Ellipse = tuple[float, float, float, float, float]  # half axes, angle in radians counter-clockwise, centre x and y
@@ -86,13 +87,19 @@ class Reader:
         """Whether a picture lies directly in a folder."""
         return any(self._kind(join(path, entry.name)) is Kind.PICTURE for entry in self._entries(path))
 
-    def masks(self, path: str, *, ending: str = "_mask", skip: tuple[str, ...] = ()) -> dict[str, str]:
-        """Return a folder's masks by the stem of their pictures; ValueError for a lossy or a second one."""
+    def masks(
+        self, path: str, *, ending: str = "_mask", skip: tuple[str, ...] = (), is_deep: bool = False
+    ) -> dict[str, str]:
+        """Return a folder's masks by the path of their pictures in it, without the ending of their names.
+
+        ValueError for a lossy or a second one.
+        """
         found: dict[str, str] = {}
-        for mask in self.pictures(path, skip=skip):
+        for mask in self.pictures(path, skip=skip, is_deep=is_deep):
             if not mask.lower().endswith(MASK_SUFFIXES):
                 raise ValueError(f"mask {self.root / mask} has a lossy format (draw it anew as PNG)")
-            stem = PurePosixPath(mask).stem.removesuffix(ending)
+            file = PurePosixPath(mask).relative_to(path)
+            stem = file.with_name(file.stem.removesuffix(ending) or file.stem).as_posix()
             if stem in found:
                 raise ValueError(f"two masks for one picture: {self.root / found[stem]} and {mask} (remove one)")
             found[stem] = mask

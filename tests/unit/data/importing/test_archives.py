@@ -66,20 +66,15 @@ def test_names_of_archives() -> None:
 @pytest.mark.parametrize(
     ("member", "message"),
     [
-        (named("/etc/passwd"), "points outside"),
-        (named("a/../../x.png"), "points outside"),
-        (named(".."), "points outside"),
-        (named("..\\x.png"), "points outside"),
-        (named("C:\\x.png"), "points outside"),
-        (named("c:x.png"), "points outside"),
-        (named("\\\\server\\x.png"), "points outside"),
-        (named("a\nb.png"), "is no file name"),
+        (named("a/../../x.png"), "outside the destination"),
+        (named(".."), "outside the destination"),
         (named("x.png", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
         (named("x.png", tarfile.SYMTYPE, "y.png"), "is a link"),
         (named("x.png", tarfile.LNKTYPE, "y.png"), "is a link"),
-        (named("x.png", tarfile.CHRTYPE), "neither a file nor a folder"),
-        (named("x.png", tarfile.BLKTYPE), "neither a file nor a folder"),
-        (named("x.png", tarfile.FIFOTYPE), "neither a file nor a folder"),
+        (named("x.png", tarfile.GNUTYPE_SPARSE), "is a sparse file"),
+        (named("x.png", tarfile.CHRTYPE), "is a special file"),
+        (named("x.png", tarfile.BLKTYPE), "is a special file"),
+        (named("x.png", tarfile.FIFOTYPE), "is a special file"),
     ],
     ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else None,
 )
@@ -87,42 +82,37 @@ def test_a_hostile_member_of_a_tar_is_refused_by_name(tmp_path: Path, member: ta
     archive = tar_of(tmp_path / "x.tar", (named("good.png"), b"good"), (member, b""))
     with pytest.raises(ValueError, match=message) as caught:
         unpack(archive, out_dir(tmp_path))
-    assert repr(member.name) in str(caught.value)
+    assert str(caught.value).startswith(f"{archive} is refused: {member.name!r}")
     assert contents(tmp_path).keys() == {"x.tar", "out/good.png"}
 
 
-@pytest.mark.parametrize(
-    ("name", "mode", "message"),
-    [
-        ("../x.png", 0, "points outside"),
-        ("/x.png", 0, "points outside"),
-        ("D:/x.png", 0, "points outside"),
-        ("x.png", stat.S_IFLNK | 0o777, "is a link"),
-        ("x.png", stat.S_IFIFO, "neither a file nor a folder"),
-    ],
-)
-def test_a_hostile_member_of_a_zip_is_refused_by_name(tmp_path: Path, name: str, mode: int, message: str) -> None:
-    member = zipfile.ZipInfo(name)
-    member.external_attr = mode << 16
+@pytest.mark.parametrize("name", ["/x.png", "../x.png", "..\\x.png", "C:\\x.png"])
+def test_a_name_that_leads_elsewhere_stays_in_the_folder(tmp_path: Path, name: str) -> None:
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
-        packed.writestr(member, "/etc/passwd")
-    with pytest.raises(ValueError, match=message):
-        unpack(tmp_path / "x.zip", out_dir(tmp_path))
-    assert contents(tmp_path).keys() == {"x.zip"}
+        packed.writestr(name, "x")
+        packed.writestr(link, "/etc/passwd")
+    unpack(tmp_path / "x.zip", out_dir(tmp_path))
+    if not name.startswith(".."):
+        tar_of(tmp_path / "x.tar", (named(name), b"x"))
+        (tmp_path / "tar").mkdir()
+        unpack(tmp_path / "x.tar", tmp_path / "tar")
+    assert {path.name for path in tmp_path.iterdir()} <= {"x.zip", "x.tar", "out", "tar"}
+    assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
+    assert (tmp_path / "out/link.png").read_text() == "/etc/passwd"
 
 
-@pytest.mark.parametrize(
-    "names", [("a.png", "a.png"), ("a.png", "A.PNG"), ("a", "a/b.png"), ("a/b.png", "A"), ("\u00e9", "e\u0301")]
-)
+@pytest.mark.parametrize("names", [("a.png", "a.png"), ("a", "a/b.png"), ("a/b.png", "a")])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_names_that_some_system_takes_for_one_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_names_that_clash_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     tar_of(tmp_path / "x.tar", *((named(name), b"x") for name in names))
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
         for name in names:
             packed.writestr(name, "x")
     for number, archive in enumerate(("x.tar", "x.zip")):
         (tmp_path / str(number)).mkdir()
-        with pytest.raises(ValueError, match=r"differs? (in case|from another name)"):
+        with pytest.raises(ValueError, match=rf"{archive} is refused: "):
             unpack(tmp_path / archive, tmp_path / str(number))
 
 

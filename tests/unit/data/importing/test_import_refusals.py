@@ -1,0 +1,241 @@
+"""Importing: what is refused or left out, and that nothing half done stays and nothing is lost."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import data_sets
+import numpy as np
+import pytest
+from data_sets import mask, names_in, picture, run_import, save
+from PIL import Image
+from repositories import contents
+
+from ndpnet.data import images as reading
+from ndpnet.data.importing.importer import import_source
+from ndpnet.data.importing.staging import opened_source
+from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.prepared import prepare
+from ndpnet.files import LIST
+
+PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
+
+
+def test_what_cannot_be_used_is_listed_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = data_sets.mvtec(tmp_path / "wall")
+    cut = source / "train/good/000.png"
+    cut.write_bytes(cut.read_bytes()[:1000])
+    (source / "train/good/note.png").write_text("no picture")
+    save(source / "train/good/tiny.png", picture(1, (63, 90)))
+    save(source / "train/good/flat.png", np.full((64, 64), 17, dtype=np.uint8))
+    save(source / "train/good/huge.png", picture(70, (300, 300)))
+    save(source / "test/cut/001.png", picture(2)).write_bytes(b"")
+    Image.fromarray(picture(1)).save(source / "train/good/same.bmp")
+    (source / "train/good/list.csv").write_text("a")
+    monkeypatch.setattr(reading, "MAX_PIXELS", 300 * 300 - 1)
+    report = run_import("mvtec", source, tmp_path / "out")
+    assert {entry["file"]: entry["reason"] for entry in report["rejected"]} == {
+        "test/cut/001.png": "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)",
+        "train/good/000.png": "truncated image (replace or remove it)",
+        "train/good/huge.png": "more than 0 megapixels (cut it into smaller pictures)",
+        "train/good/note.png": "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)",
+        "train/good/tiny.png": "90x63 pixels, a side below 64",
+    }
+    assert report["near_empty"] == ["train/good/flat.png"]
+    assert report["duplicates"] == [{"file": "train/good/same.bmp", "same_as": "train/good/001.png"}]
+    assert report["ignored"] == ["train/good/list.csv"]
+    assert report["counts"] == {"train": {"good": 6}, "test": {"good": 3, "cut": 2, "hole": 3}}
+    scanned = scan_mvtec(tmp_path / "out")
+    assert len(scanned) == 14
+    assert len([path for path in contents(tmp_path / "out") if path.startswith("ground_truth")]) == 5
+    prepare(tmp_path, "out", tmp_path / "prepared", **PREPARE)
+
+
+def test_the_same_picture_in_train_and_test_is_an_error_even_in_another_file(tmp_path: Path) -> None:
+    source = data_sets.mvtec(tmp_path / "wall")
+    Image.fromarray(picture(3)).convert("RGB").save(source / "test/cut/001.png")
+    with pytest.raises(
+        ValueError, match=r"^1 pictures are in train and in test, first train/good/003.png = test/cut/001"
+    ):
+        import_source("mvtec", source, tmp_path / "data/wall")
+    assert not (tmp_path / "data/wall").exists()
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (mask((64, 65)), "mask ground_truth/cut/001_mask.png has 65x64 pixels, its picture 64x64"),
+        (mask(is_empty=True), "mask ground_truth/cut/001_mask.png is empty"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_an_error(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
+    source = data_sets.mvtec(tmp_path / "wall")
+    save(source / "ground_truth/cut/001_mask.png", pixels)
+    with pytest.raises(ValueError, match=message):
+        import_source("mvtec", source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_good_pictures_must_be_empty_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    source = data_sets.btad(tmp_path / "01")
+    report = run_import("mvtec", source, tmp_path / "out")
+    assert report["counts"] == {"train": {"good": 4}, "test": {"good": 2, "ko": 2}}
+    assert report["published"]["data_set"] == "BTAD"
+    assert names_in(tmp_path / "out/ground_truth") == ["ko"]
+    save(source / "ground_truth/ok/0001.png", mask())
+    with pytest.raises(ValueError, match=r"mask ground_truth/ok/0001.png marks a defect, but its picture is said"):
+        import_source("mvtec", source, tmp_path / "out")
+    save(source / "ground_truth/ok/0001.png", mask(is_empty=True))
+    damaged = source / "ground_truth/ko/0001.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"cannot read (mask )?ground_truth/ko/0001.png"):
+        import_source("mvtec", source, tmp_path / "out")
+
+
+def test_names_that_differ_in_case_only_are_an_error(tmp_path: Path) -> None:
+    source = data_sets.mvtec(tmp_path / "wall")
+    save(source / "train/good/A.png", picture(77))
+    save(source / "train/good/a.png", picture(78))
+    with pytest.raises(ValueError, match=r"train/good/A.png and train/good/a.png would both become"):
+        import_source("mvtec", source, tmp_path / "out")
+    (source / "train/good/A.png").unlink()
+    (source / "train/good/a.png").unlink()
+    save(tmp_path / "own/good/x_y.png", picture(1))
+    save(tmp_path / "own/good/x/y.png", picture(2))
+    with pytest.raises(ValueError, match=r"two files of the source would become t.*/good/x_y.png"):
+        import_source("folder", tmp_path / "own", tmp_path / "out")
+
+
+def test_odd_names(tmp_path: Path) -> None:
+    names = ["a b.png", "ü ß 漢.PNG", "-rf.png", "$(x);'\".png", "%20.png", ".hidden.png", "_mask.png", "x.y.z.png"]
+    for number, name in enumerate(names):
+        save(tmp_path / "good one/good" / name, picture(number))
+    save(tmp_path / "good one/good/bad.png", picture(50)).rename(
+        os.fsdecode(bytes(tmp_path) + b"/good one/good/\xff.png")
+    )
+    save(tmp_path / "good one/good/nl.png", picture(51)).rename(tmp_path / "good one/good/a\nb.png")
+    (tmp_path / "good one/good/link.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "good one/good/pipe.png")
+    report = run_import("folder", tmp_path / "good one", tmp_path / "da ta/ö", test_good_share=0)
+    assert report["counts"]["train"]["good"] == 7
+    assert [entry["reason"].split(" (")[0] for entry in report["rejected"]] == [
+        "its name has control characters",
+        "its name is not UTF-8",
+    ]
+    assert report["ignored"] == ["good/link.png", "good/pipe.png"]
+
+
+@pytest.mark.parametrize("options", [{"test_good_share": 1.0}, {"test_good_share": -0.1}, {"train_limit": 0}])
+def test_bad_options(tmp_path: Path, options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"test_good_share|train_limit"):
+        import_source("mvtec", data_sets.mvtec(tmp_path / "wall"), tmp_path / "out", **options)
+
+
+def test_nothing_to_import(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no folder or archive .*nowhere \(check the path\)"):
+        import_source("mvtec", tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "a/good").mkdir(parents=True)
+    with pytest.raises(ValueError, match="no pictures in"):
+        import_source("folder", tmp_path / "a", tmp_path / "out")
+    (tmp_path / "a/good/x.png").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no good picture of .* \(1 unreadable, first good/x.png: not a picture"):
+        import_source("folder", tmp_path / "a", tmp_path / "out")
+    data_sets.mvtec(tmp_path / "wall")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="will not replace folder"):
+        import_source("mvtec", tmp_path / "wall", tmp_path / "full")
+    assert names_in(tmp_path) == ["a", "full", "wall"]
+    assert names_in(tmp_path / "full") == ["thesis.txt"]
+
+
+def test_a_refused_archive_leaves_nothing(tmp_path: Path) -> None:
+    archive = data_sets.pack_tar(tmp_path / "x.tar", data_sets.mvtec(tmp_path / "wall"))
+    shutil.rmtree(tmp_path / "wall")
+    for options in ({"max_bytes": 30_000}, {"max_files": 5}):
+        with pytest.raises(ValueError, match="more than"):
+            import_source("mvtec", archive, tmp_path / "new/data", **options)
+    assert names_in(tmp_path) == ["x.tar"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 200 kB; mounting needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small disk here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, small_disk: Path, kind: str) -> None:
+    source = data_sets.mvtec(tmp_path / "wall", num_train=60)
+    if kind == "archive":
+        source = data_sets.pack_tar(tmp_path / "wall.tar", source)
+    with pytest.raises(ValueError, match=r"cannot write .*disk/data/wall: No space left on device \(free some"):
+        import_source("mvtec", source, small_disk / "data/wall")
+    assert contents(small_disk) == {}
+
+
+def test_two_imports_of_one_archive_do_not_meet(tmp_path: Path) -> None:
+    archive = data_sets.pack_tar(tmp_path / "x.tar", data_sets.mvtec(tmp_path / "wall"))
+    limits = {"max_bytes": 10**9, "max_files": 10**6}
+    with opened_source(str(archive), tmp_path / "data/wall", **limits) as opened:
+        before = contents(opened.root)
+        assert len(before) == 22
+        with pytest.raises(ValueError, match=r"another process works in .*fetching \(wait for it"):
+            import_source("mvtec", archive, tmp_path / "data/wall")
+        assert contents(opened.root) == before
+    import_source("mvtec", archive, tmp_path / "data/wall")
+    assert names_in(tmp_path / "data") == ["wall"]
+
+
+def test_what_a_killed_import_unpacked_is_unpacked_anew(tmp_path: Path) -> None:
+    archive = data_sets.pack_tar(tmp_path / "x.tar", data_sets.mvtec(tmp_path / "wall"))
+    limits = {"max_bytes": 10**9, "max_files": 10**6}
+    with opened_source(str(archive), tmp_path / "data/wall", **limits) as opened:
+        left = opened.root
+    shutil.copytree(tmp_path / "wall", left)
+    (left / "train/good/000.png").write_bytes(b"half")
+    report = run_import("mvtec", archive, tmp_path / "data/wall")
+    assert report["counts"]["train"]["good"] == 6
+    assert names_in(tmp_path / "data") == ["wall"]
+
+
+def test_an_import_may_take_its_own_output_again(tmp_path: Path) -> None:
+    source = data_sets.mvtec(tmp_path / "data/wall")
+    import_source("mvtec", source, tmp_path / "data/wall 2")
+    before = contents(tmp_path / "data/wall 2")
+    import_source("mvtec", tmp_path / "data/wall 2", tmp_path / "data/wall 2")
+    after = contents(tmp_path / "data/wall 2")
+    assert {**after, "import.json": b"", LIST: b""} == {**before, "import.json": b"", LIST: b""}
+    for inner, out in ((source, source / "inside"), (source / "test", source)):
+        with pytest.raises(ValueError, match="lie in one another"):
+            import_source("mvtec", inner, out)
+
+
+def test_a_name_that_a_shell_could_misread_is_refused(tmp_path: Path) -> None:
+    source = data_sets.mvtec(tmp_path / "x")
+    with pytest.raises(ValueError, match=r"^the category's name 'a;touch x' has ';' \(rename it"):
+        run_import("mvtec", source, tmp_path / "data/a;touch x")
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_was_added_to_an_import_is_not_lost_by_the_next_one(tmp_path: Path) -> None:
+    source, out = data_sets.mvtec(tmp_path / "wall"), tmp_path / "data/wall"
+    import_source("mvtec", source, out)
+    for name in ("roi.png", "train/good/later.png", "notes.txt"):
+        (out / name).write_bytes(b"mine")
+    before = contents(out)
+    with pytest.raises(
+        ValueError, match=r"it has notes\.txt, roi\.png, train/good/later\.png, which ndpnet did not write"
+    ):
+        import_source("mvtec", source, out)
+    assert contents(out) == before
+    assert names_in(tmp_path / "data") == ["wall"]
