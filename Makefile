@@ -7,9 +7,12 @@ CATEGORIES ?=
 # how many processes test; each computes with one thread
 JOBS ?= 2
 
-.PHONY: demo docs image lint lock peers server test venv
+.PHONY: help demo docs image lint lock peers server test venv
 
-venv: $(VENV)/.installed
+help: # what can be made
+	@sed -n 's/^\([a-z]*\):.* # \(.*\)/\1	\2/p' Makefile | expand -t 10
+
+venv: $(VENV)/.installed # what everything runs in
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,8 +20,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-# train, evaluate and report on the demo surfaces
-demo: venv
+demo: venv # train, evaluate and report on the demo surfaces
 	@test -d data || $(BIN)/ndpnet demo-data data
 ifeq ($(CATEGORIES),)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -27,16 +29,16 @@ else
 endif
 	@for table in build/*/evaluation/table.txt; do echo; cat $$table; echo "report: $$(dirname $$table)/report.html"; done
 
-test: venv
+test: venv # all tests, on JOBS processes
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-lint: venv
+lint: venv # style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 # the documentation as a site, build/site/index.html: read without a network; links, anchors and names are checked.
 # In an environment of its own: requirements.lock belongs to the identity of models, and pages do not
-docs: .venv-docs/.installed
+docs: .venv-docs/.installed # these pages as a site, build/site/index.html
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --clean
 
 .venv-docs/.installed: requirements-docs.lock
@@ -45,7 +47,7 @@ docs: .venv-docs/.installed
 	touch $@
 
 # MLflow with PostgreSQL (else sqlite) and an S3 store, on this machine; Ctrl-C ends it
-server: venv
+server: venv # MLflow with PostgreSQL and S3 on this machine
 	$(BIN)/python deploy/server.py
 
 # the container image of this commit: TARGET=serve for the one that only serves models; IMAGE=registry.example.com/ndpnet
@@ -53,11 +55,11 @@ server: venv
 IMAGE ?= ndpnet
 TARGET ?= train
 BASE ?= python:3.11-slim-bookworm
-image:
+image: # the container image of this commit, IMAGE=NAME TARGET=train|serve
 	@deploy/image/build.sh '$(IMAGE)' '$(TARGET)' '$(BASE)' $(DOCKER_BUILD)
 
 # the environment of other people's models, which `ndpnet benchmark` compares with: docs/peers.md
-peers: .venv-peers/.installed
+peers: .venv-peers/.installed # the environment of the models to compare with
 
 .venv-peers/.installed: requirements-peers.lock
 	$(PYTHON) -m venv .venv-peers
