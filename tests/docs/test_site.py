@@ -35,7 +35,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("documentation")
     for tree in ("docs", "ndpnet", "deploy", "benchmarks"):
         shutil.copytree(ROOT / tree, folder / tree, ignore=shutil.ignore_patterns("*.pyc"))
-    for name in ("README.md", "mkdocs.yml"):
+    for name in ("README.md", "mkdocs.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder)
     for name, text in SPOILT.items():
         (folder / name).write_text(f"{(folder / name).read_text()}\n{text}\n")
