@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ndpnet import __version__
+from ndpnet.cli_base import FolderPath, PackagePath, Resumable, end_interrupted
 from ndpnet.cli_benchmark import benchmark
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import bench, engine_options, export
@@ -23,8 +24,18 @@ from ndpnet.cli_upkeep import doctor, gc
 
 VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
+MAX_SENTENCE = 160  # characters
 
-FolderPath = click.Path(path_type=Path)
+SECTIONS = {
+    "Start": ("demo-data", "doctor"),
+    "Data": ("import", "data", "version-data"),
+    "Train": ("prepare", "synthesize", "train-phase1", "train-phase2"),
+    "Judge": ("evaluate", "benchmark"),
+    "Use": ("inspect", "calibrate", "export", "bench"),
+    "Registry": ("register", "promote", "rollback", "history", "download", "reproduce"),
+    "Kubeflow": ("pipeline",),
+    "Upkeep": ("tracking", "gc"),
+}
 
 
 class OneLineErrors(click.Group):
@@ -42,11 +53,20 @@ class OneLineErrors(click.Group):
         found = super().get_command(ctx, cmd_name)
         return found or (verb.load() if (verb := _adapters_verbs().get(cmd_name)) else None)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by what a person does, with the first sentence of their help."""
+        for title, names in SECTIONS.items():
+            verbs = {name: verb for name in names if (verb := self.get_command(ctx, name))}
+            with formatter.section(title):
+                formatter.write_dl([(name, verb.get_short_help_str(MAX_SENTENCE)) for name, verb in verbs.items()])
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own: --help of a verb, Ctrl-C
+        except KeyboardInterrupt:
+            end_interrupted("stopped")
+        except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own: --help of a verb
             raise
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if ctx.params.get("debug"):
@@ -119,6 +139,7 @@ def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callab
     return click.option(name, type=FolderPath, required=True, help=text)
 
 
+PACKAGE = click.option("--model", type=PackagePath(path_type=Path), required=True, help="Model package.")
 WORK_DIR = click.option(
     "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
 )
@@ -127,7 +148,7 @@ WORK_DIR = click.option(
 @main.command("demo-data")
 @click.argument("out", type=FolderPath)
 def demo_data(out: Path) -> None:
-    """Write the demo surfaces (brick, grass, gravel) under OUT."""
+    """Write demo pictures (brick, grass, gravel) under OUT, to try everything without pictures of your own."""
     from ndpnet.data.demo import make_demo_data
 
     for category, counts in make_demo_data(out).items():
@@ -141,7 +162,7 @@ def demo_data(out: Path) -> None:
 @click.option("--allow-unpinned", is_flag=True, help="Take pictures that are not the pinned ones; bars promotion.")
 @with_params
 def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
-    """Decode one category into arrays with a manifest and a split."""
+    """Decode the pictures of one category and split them for training, calibration and test."""
     from ndpnet import tracked_steps
 
     _echo(tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned))
@@ -151,26 +172,26 @@ def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: 
 @folder_option("--out", "Bank folder to write.")
 @with_params
 def synthesize(out: Path, params: Any) -> None:
-    """Make the bank of artificial defects."""
+    """Make the bank of artificial defects that training paints on good pictures."""
     from ndpnet import tracked_steps
 
     _echo(tracked_steps.synthesize(out, params))
 
 
-@main.command("train-phase1")
+@main.command("train-phase1", cls=Resumable)
 @folder_option("--prepared", "Prepared folder.")
 @folder_option("--bank", "Bank folder.")
 @folder_option("--out", "Folder to write weights and history to.")
 @WORK_DIR
 @with_params
 def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: Any) -> None:
-    """Train encoder and decoder; resumes where it was killed."""
+    """Train encoder and decoder, the first half of a model; killed, the same command goes on where it was."""
     from ndpnet import tracked_steps
 
     _echo(tracked_steps.train_phase1(prepared, bank, out, params, work_dir))
 
 
-@main.command("train-phase2")
+@main.command("train-phase2", cls=Resumable)
 @folder_option("--prepared", "Prepared folder.")
 @folder_option("--bank", "Bank folder.")
 @folder_option("--phase1", "Output of train-phase1.")
@@ -178,7 +199,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
 @WORK_DIR
 @with_params
 def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: str, params: Any) -> None:
-    """Train attention, decoder and segmentation, fit the threshold, write the model package."""
+    """Train attention, decoder and segmentation, fit the threshold and write the model package."""
     from ndpnet import tracked_steps
 
     _echo(tracked_steps.train_phase2(prepared, bank, phase1, out, params, work_dir))
@@ -186,12 +207,12 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
 
 @main.command("evaluate")
 @folder_option("--prepared", "Prepared folder with test images.")
-@folder_option("--model", "Model package.")
+@PACKAGE
 @folder_option("--out", "Folder to write metrics and report to.")
 @engine_options
 @with_params
 def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str | None, params: Any) -> None:
-    """Judge the test images; write metrics, predictions, overlays and the HTML report."""
+    """Judge the test images of a category and write metrics, overlays and the HTML report."""
     from ndpnet import tracked_steps
 
     tracked_steps.evaluate(prepared, model, out, params, engine=engine, precision=precision)
@@ -200,7 +221,7 @@ def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str
 
 
 @main.command("calibrate")
-@click.argument("model", type=FolderPath)
+@click.argument("model", type=PackagePath(path_type=Path))
 @click.argument("good_images", type=FolderPath)
 @folder_option("--out", "Model package to write.")
 @click.option(
@@ -217,7 +238,7 @@ def calibrate(
     false_alarm_rate: float | None,
     roi_path: Path | None,
 ) -> None:
-    """Refit the threshold of MODEL on GOOD_IMAGES, as a new package: another lamp or camera needs no training."""
+    """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
     from ndpnet.inference.calibration import calibrate as refit
 
     options = {"group_pattern": group_pattern, "target_rate": false_alarm_rate, "roi_path": roi_path}
@@ -229,9 +250,9 @@ def calibrate(
         click.echo(f"  {each['score']:.4f}  {without}  {each['path']}")
 
 
-@main.command("inspect")
+@main.command("inspect", cls=Resumable)
 @click.argument("target", metavar="IMAGE_OR_FOLDER", type=FolderPath)
-@folder_option("--model", "Model package.")
+@PACKAGE
 @folder_option("--out", "Folder for predictions.csv, predictions.jsonl and overlays/.")
 @click.option("--threshold", type=float, help="Instead of the model's own: no false-alarm rate is guaranteed.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
@@ -247,7 +268,9 @@ def inspect(
     engine: str,
     precision: str | None,
 ) -> None:
-    """Inspect images of any size. Exit code 0: all good, 3: some defective, 1: an error, or a file without a verdict.
+    """Tell good pictures from defective ones with a trained model.
+
+    Exit code 0: all good, 3: some defective, 1: an error, or a file without a verdict.
 
     A run that was killed, or that filled the disk, goes on where it was: the same command again.
     """

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-FolderPath = click.Path(path_type=Path)
+from ndpnet.cli_base import FolderPath, Resumable
 
 
-@click.command("benchmark")
+@click.command("benchmark", cls=Resumable)
 @click.argument("suite", metavar="SUITE")
 @click.option("--data", "data_dir", type=FolderPath, required=True, help="Folder with one folder per category.")
 @click.option("--out", type=FolderPath, help="Folder for all that is made.  [default: build/benchmark/SUITE]")
@@ -37,7 +37,9 @@ def benchmark(
     overrides: tuple[str, ...],
     dry_run: bool,
 ) -> None:
-    """Run SUITE (mvtec-textures, dagm, kolektor, demo, folder) over its categories and seeds and write one report.
+    """Train and evaluate on every category of SUITE and write one report with tables like the paper's.
+
+    SUITE is mvtec-textures, dagm, kolektor, demo or folder.
 
     The same command again goes on where a killed one was, and computes nothing twice. Exit code 1 if anything failed.
     """

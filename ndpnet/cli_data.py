@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-FolderPath = click.Path(path_type=Path)
+from ndpnet.cli_base import FolderPath
+
 EXIT_DIFFERS = 3
 LAYOUTS = ("mvtec", "dagm", "kolektor", "ppts", "folder")
 
@@ -34,8 +35,16 @@ def data_group() -> None:
 )
 @click.option("--train-limit", type=click.IntRange(min=1), help="Train on the first N good ones by name.")
 @click.option("--group-pattern", default="", help="Regex on file names: what was photographed together.")
-@click.option("--max-bytes", type=click.IntRange(min=1), default=200_000_000_000, show_default=True)
-@click.option("--max-files", type=click.IntRange(min=1), default=2_000_000, show_default=True)
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    default=200_000_000_000,
+    show_default=True,
+    help="Refuse an archive that expands to more.",
+)
+@click.option(
+    "--max-files", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="Refuse an archive with more."
+)
 @click.option("--endpoint-url", help="S3 server other than AWS, as http://minio:9000.")
 def import_command(layout: str, source: str, out: Path, **options: Any) -> None:
     """Bring the pictures of SOURCE into OUT, laid out as every other step expects them.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-FolderPath = click.Path(path_type=Path)
+from ndpnet.cli_base import FolderPath, PackagePath
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,14 +19,14 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("export")
-@click.argument("model", type=FolderPath)
+@click.argument("model", type=PackagePath(path_type=Path))
 @click.option("--engine", required=True, help="onnx or openvino.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32; with openvino also bf16, int8.")
 @click.option("--prepared", type=FolderPath, required=True, help="Prepared folder that the model was trained on.")
 @click.option("--bank", type=FolderPath, required=True, help="Bank that the model was trained with.")
 @click.option("--out", type=FolderPath, required=True, help="Model package to write: MODEL with one more engine.")
 def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path, out: Path) -> None:
-    """Add an engine to MODEL, if it says what torch says on training and synthetic validation images."""
+    """Add a faster engine to MODEL, if it says what torch says on training and synthetic validation images."""
     from ndpnet.inference.engines.export import export as add_engine
 
     parity = add_engine(model, out, prepared=prepared, bank=bank, engine=engine, precision=precision)
@@ -44,11 +44,11 @@ def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path,
 
 
 @click.command("bench")
-@click.argument("model", type=FolderPath)
+@click.argument("model", type=PackagePath(path_type=Path))
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure each engine.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Of each engine.")
 def bench(model: Path, seconds: float, threads: int) -> None:
-    """Time every engine of MODEL on this machine, one image of the network's size at a time."""
+    """Measure how fast MODEL judges a picture on this machine, with every engine that it has."""
     from ndpnet.inference.bench import bench as measure
     from ndpnet.inference.bench import format_table
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 
-FolderPath = click.Path(path_type=Path)
-
+from ndpnet.cli_base import FolderPath, PackagePath, Resumable
 
 # ---- register, download
 
 
 @click.command("register")
-@click.option("--model", type=FolderPath, required=True, help="Model package.")
+@click.option("--model", type=PackagePath(path_type=Path), required=True, help="Model package.")
 @click.option("--evaluation", type=FolderPath, required=True, help="Output of evaluate of this package.")
 @click.option("--out", type=FolderPath, required=True, help="Folder to write registered.json to.")
 @click.option(
@@ -36,7 +35,7 @@ def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:
 @click.argument("ref", metavar="VERSION_OR_ALIAS")
 @click.option("--out", type=FolderPath, required=True, help="Model package to write.")
 def download(name: str, ref: str, out: Path) -> None:
-    """Write the package of a registered model to a folder, as `inspect --model` takes it: download NAME champion."""
+    """Write the package of a registered model to a folder, as in `download NAME champion --out model`."""
     from ndpnet.tracking.client import prepare_environment
 
     prepare_environment()  # before MLflow is imported
@@ -106,7 +105,7 @@ def rollback(name: str, reason: str) -> None:
 @click.argument("name")
 @AS_JSON
 def history(name: str, as_json: bool) -> None:
-    """Every move of the champion of NAME: who, when, from, to, on which evidence, and why."""
+    """Show every move of the champion of NAME: who, when, from, to, on which evidence, and why."""
     _prepare_registry()
     from ndpnet.promotion.table import format_history, history_as_dict
     from ndpnet.tracking.registry import Registry
@@ -119,7 +118,7 @@ def history(name: str, as_json: bool) -> None:
         click.echo(format_history(name, timeline, aliases))
 
 
-@click.command("reproduce")
+@click.command("reproduce", cls=Resumable)
 @click.argument("name")
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where it is rebuilt.")

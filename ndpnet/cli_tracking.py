@@ -8,7 +8,10 @@ import click
 
 @click.group("tracking")
 def tracking_group() -> None:
-    """Runs and the tracking server (MLFLOW_TRACKING_URI; NDPNET_TRACKING=off switches it off)."""
+    """Deliver runs to the tracking server.
+
+    MLFLOW_TRACKING_URI names it; NDPNET_TRACKING=off switches tracking off.
+    """
 
 
 @tracking_group.command("flush")

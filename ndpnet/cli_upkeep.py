@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-FolderPath = click.Path(path_type=Path)
+from ndpnet.cli_base import FolderPath
 
 
 @click.command("doctor")

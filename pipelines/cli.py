@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli import FolderPath, with_params
+from ndpnet.cli import with_params
+from ndpnet.cli_base import FolderPath, Resumable
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ MAX_NAMED = 20  # unreadable pictures; the summary names all
 
 @click.group("pipeline")
 def pipeline_group() -> None:
-    """The pipeline on Kubeflow: compile it, run it here, submit and schedule it on a cluster."""
+    """Compile the pipeline for Kubeflow, run it here, or submit and schedule it on a cluster."""
 
 
 for cluster_command in (submit, follow_command, schedule):
@@ -36,7 +37,7 @@ def compile_command(out: Path, params: Any) -> None:
         click.echo(str(path))
 
 
-@pipeline_group.command("run")
+@pipeline_group.command("run", cls=Resumable)
 @click.option("--local", "is_local", is_flag=True, required=True, help="Here; `submit` runs it on a cluster.")
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Pinned data folder.")
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
@@ -77,7 +78,7 @@ def run_command(
     return None
 
 
-@pipeline_group.command("inspect")
+@pipeline_group.command("inspect", cls=Resumable)
 @click.argument("prefix", metavar="S3_PREFIX")
 @click.option("--local", "is_local", is_flag=True, required=True, help="Here; a cluster runs ndpnet-inspection.yaml.")
 @click.option("--model", required=True, help="ndpnet-NAME, its champion, or ndpnet-NAME@ALIAS, ndpnet-NAME@VERSION.")

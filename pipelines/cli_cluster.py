@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli import FolderPath, with_params
+from ndpnet.cli import with_params
+from ndpnet.cli_base import FolderPath, end_interrupted
 
 if TYPE_CHECKING:
     from ndpnet.pipelines.client import Cluster
@@ -185,8 +186,7 @@ def _follow(cluster: "Cluster", run_id: str) -> None:
     except ClusterError as error:
         raise ValueError(f"{error}; {later}") from error
     except KeyboardInterrupt:
-        click.echo(f"\n{later}", err=True)
-        sys.exit(130)
+        end_interrupted(later)
     if exit_code:
         click.echo(f"why: {cluster.url_of(run_id)}", err=True)
     sys.exit(exit_code)

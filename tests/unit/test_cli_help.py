@@ -1,0 +1,55 @@
+"""What the command line says of itself: every verb is listed, every option has a sentence."""
+
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ndpnet.cli import SECTIONS, main
+from ndpnet.cli_base import EXIT_INTERRUPTED, Resumable
+
+
+def commands_of(command: click.Command, path: str = "ndpnet") -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands_of(command.get_command(context, name), f"{path} {name}")
+
+
+COMMANDS = dict(commands_of(main))
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_a_command_and_its_options_have_a_sentence(path: str) -> None:
+    command = COMMANDS[path]
+    sentences = {"the command": command.get_short_help_str(1000)}
+    sentences |= {param.name: param.help or "" for param in command.params if isinstance(param, click.Option)}
+    assert not [name for name, text in sentences.items() if len(text) < 8]
+
+
+def test_help_lists_every_verb_once_with_its_whole_sentence() -> None:
+    assert sorted(name for names in SECTIONS.values() for name in names) == main.list_commands(click.Context(main))
+    output = CliRunner().invoke(main, ["--help"]).output
+    text = " ".join(output.split())
+    for title, names in SECTIONS.items():
+        assert f"\n{title}:\n" in output
+        for name in names:
+            sentence = COMMANDS[f"ndpnet {name}"].get_short_help_str(1000)
+            assert f"{name} {sentence}" in text
+            assert sentence.endswith(".") or sentence[-1].isalnum()
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on_only_where_it_does() -> None:
+    for kind, text in ((Resumable, "stopped: the same command goes on where this one was"), (click.Command, "stopped")):
+
+        def stopped() -> None:
+            raise KeyboardInterrupt
+
+        main.add_command(kind("stopped", callback=stopped))
+        try:
+            result = CliRunner().invoke(main, ["stopped"])
+        finally:
+            del main.commands["stopped"]
+        assert (result.exit_code, result.stderr) == (EXIT_INTERRUPTED, f"\n{text}\n")
