@@ -75,17 +75,17 @@ def prepare(
     Pictures that are not exactly the pinned ones are refused, or with `allow_unpinned` recorded as such.
     """
     from ndpnet.data import prepared
-    from ndpnet.data.versions.version import check_pinned
+    from ndpnet.data.versions.version import UnpinnedError, check_pinned
 
     check_apart(out, Path(data_dir) / category)
     is_pinned = True
     try:
         check_pinned(data_dir, category)
-    except ValueError as error:
+    except UnpinnedError as error:
         if not allow_unpinned:
             raise
         is_pinned = False
-        logger.warning("unpinned data, its models cannot be promoted: %s", error)
+        logger.warning("unpinned data, its models cannot be promoted: %s", error.fact)
     return prepared.prepare(data_dir, category, out, **parse_params(params).data.model_dump(), is_pinned=is_pinned)
 
 

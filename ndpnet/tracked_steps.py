@@ -12,6 +12,7 @@ from ndpnet import steps, tracking
 from ndpnet.config import Params, parse_params
 from ndpnet.data.versions.resolving import Resolved, local_copy
 from ndpnet.data.versions.source import DataSource
+from ndpnet.data.versions.version import check_pinned
 from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.identity import author, report_identity, run_identity
 from ndpnet.training.processes import is_first_process
@@ -45,6 +46,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Decode one category."""
     inputs = {"data": Path(data_dir) / category}
+    if not inputs["data"].is_dir():  # before the finished run of this folder is touched
+        check_pinned(data_dir, category)
     with _tracked("prepare", out, params, category=category, inputs=inputs) as run:
         return run.result(steps.prepare(data_dir, category, out, params, allow_unpinned=allow_unpinned))
 

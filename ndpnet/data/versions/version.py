@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +17,14 @@ VERSION = "version.json"
 FORMAT_VERSION = 1
 NUM_THREADS = 4
 ALLOW = "pass --allow-unpinned: such a model cannot be promoted"
+
+
+class UnpinnedError(ValueError):
+    """Pictures that are not the pinned ones; `fact` says it without the ways out."""
+
+    def __init__(self, fact: str, mend: str) -> None:
+        super().__init__(f"{fact} ({mend}; or {ALLOW})")
+        self.fact = fact
 
 
 @dataclass(frozen=True)
@@ -121,16 +130,14 @@ def check_pinned(data_dir: Path, category: str) -> None:
     name, pinned, present, mend = _pinned_and_present(data_dir, category)
     if pinned is None and present:
         lost = "the list of the pinned files is not here to say what differs"
-        raise ValueError(f"{data_dir}/ is not what {name} pins, and {lost} ({mend})")
+        raise UnpinnedError(f"{data_dir}/ is not what {name} pins, and {lost}", mend)
     pinned = {path: value for path, value in (pinned or {}).items() if not category or path.startswith(f"{category}/")}
     if not pinned and not present:
-        raise ValueError(
-            f"no folder {data_dir / category} (run `dvc pull`, or check the data folder and the category's name)"
-        )
+        raise _no_category(data_dir, category)
     if not present:
         raise ValueError(f"{data_dir / category} is not here, but {name} pins it (run `dvc pull`)")
     if difference := compare(pinned, present):
-        raise ValueError(f"{data_dir / category} is not what {name} pins: {difference} ({mend}; or {ALLOW})")
+        raise UnpinnedError(f"{data_dir / category} is not what {name} pins: {difference}", mend)
 
 
 def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | None, Files, str]:
@@ -141,9 +148,21 @@ def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | Non
             mend = f"run `dvc add {data_dir}` to pin what is here, or {back}"
             return pin.path.name, folder.pinned_files(), folder.listing(category).files, mend
     if not (data_dir / VERSION).is_file():
-        raise ValueError(f"{data_dir}/ is not pinned (run `dvc add {data_dir}`, or {ALLOW})")
+        if not data_dir.is_dir():
+            raise ValueError(f"no data folder {data_dir} (check the path, or run `ndpnet demo-data {data_dir}`)")
+        if not (data_dir / category).is_dir():
+            raise _no_category(data_dir, category)
+        raise UnpinnedError(f"{data_dir}/ is not pinned", f"run `dvc add {data_dir}`")
     mend = "run `ndpnet version-data` again to get back what is pinned"
     return VERSION, Version.load(data_dir / VERSION).hashes, hashes_of(data_dir, category), mend
+
+
+def _no_category(data_dir: Path, category: str) -> ValueError:
+    names = [path.name for path in data_dir.iterdir() if path.is_dir()] if data_dir.is_dir() else []
+    near = get_close_matches(category, names, n=1)
+    mend = f"did you mean {near[0]!r}? else " if near else ""
+    check = "run `dvc pull`, or check the data folder and the category's name"
+    return ValueError(f"no folder {data_dir / category} ({mend}{check})")
 
 
 def choose(paths: Iterable[str], category: str) -> list[str]:

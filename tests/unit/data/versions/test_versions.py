@@ -10,10 +10,18 @@ import pytest
 from repositories import Repository, change_pixels, noise, write_small_category
 from samples import write_params, write_picture
 
-from ndpnet import steps
+from ndpnet import steps, tracked_steps
 from ndpnet.config import load_params
 from ndpnet.data.versions.status import read_status
-from ndpnet.data.versions.version import VERSION, Version, check_pinned, compare, count_pictures, version_of
+from ndpnet.data.versions.version import (
+    VERSION,
+    UnpinnedError,
+    Version,
+    check_pinned,
+    compare,
+    count_pictures,
+    version_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +97,31 @@ def test_adding_to_the_pin_is_the_mend(repository: Repository) -> None:
 
 def test_nothing_pins_the_data(tmp_path: Path) -> None:
     write_small_category(tmp_path / "data/wall", seed=0)
-    with pytest.raises(ValueError, match=r"data/ is not pinned \(run `dvc add .*data`, or pass --allow-unpinned: such"):
+    with pytest.raises(ValueError, match=r"data/ is not pinned \(run `dvc add .*data`; or pass --allow-unpinned: such"):
         check_pinned(tmp_path / "data", "wall")
+
+
+def test_what_is_missing_is_not_called_unpinned(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^no data folder .*data \(check the path, or run `ndpnet demo-data"):
+        check_pinned(tmp_path / "data", "wall")
+    write_small_category(tmp_path / "data/wall", seed=0)
+    with pytest.raises(ValueError, match=r"^no folder .*data/wal \(did you mean 'wall'\? else run `dvc pull`, or"):
+        check_pinned(tmp_path / "data", "wal")
+
+
+def test_the_fact_of_unpinned_data_is_free_of_ways_out(tmp_path: Path) -> None:
+    write_small_category(tmp_path / "data/wall", seed=0)
+    with pytest.raises(UnpinnedError) as refused:
+        check_pinned(tmp_path / "data", "wall")
+    assert refused.value.fact == f"{tmp_path}/data/ is not pinned"
+
+
+def test_a_category_that_does_not_exist_starts_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_small_category(tmp_path / "data/wall", seed=0)
+    monkeypatch.setattr(tracked_steps.tracking, "step_run", lambda *_, **__: pytest.fail("a run was started"))
+    with pytest.raises(ValueError, match="did you mean 'wall'"):
+        tracked_steps.prepare(tmp_path / "data", "wal", tmp_path / "out", load_params(), allow_unpinned=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_repository_without_a_pin(repository: Repository) -> None:
