@@ -21,9 +21,9 @@ from tqdm import tqdm
 from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation import metrics
 from ndpnet.files import hash_of, write_json
 from ndpnet.inference import Inspector
+from ndpnet.metrics import metrics
 
 GROUP_PATTERN = r"data.group_pattern='^(kos\d+)'"
 

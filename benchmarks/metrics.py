@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from training_step import peak_mib, spread
 
-from ndpnet.evaluation import metrics
-from ndpnet.evaluation.streaming import PixelStream, PixelTally
-from ndpnet.evaluation.summary import summarise
+from ndpnet.metrics import metrics
+from ndpnet.metrics.streaming import PixelStream, PixelTally
+from ndpnet.metrics.summary import summarise
 from ndpnet.synthesis.perlin import blob_masks
 
 NUM_MAPS = 100

@@ -14,12 +14,12 @@ from ndpnet.benchmark.suites import SUITES, Suite
 from ndpnet.benchmark.variants import OWN
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation import metrics
 from ndpnet.evaluation.evaluate import check_inputs, judge
 from ndpnet.files import atomic_folder, write_json
 from ndpnet.inference.bench import time_engine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import read_package
+from ndpnet.metrics import metrics
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 

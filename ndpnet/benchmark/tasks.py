@@ -22,7 +22,7 @@ PREPARE, BANK, PHASE1, PHASE2, SCORE, TIME, PEER, PEER_SCORE = (
 )  # fmt: skip
 # a change of these makes their outputs anew
 PREPARING_CODE = ("data",)
-SCORING_CODE = ("evaluation/metrics.py", "evaluation/evaluate.py", "inference", "model")
+SCORING_CODE = ("metrics/metrics.py", "evaluation/evaluate.py", "inference", "model")
 SCORING_CODE += ("benchmark/results.py", "benchmark/scoring.py", "benchmark/suites.py")
 PEERS_CODE = ("benchmark/peers/worker",)
 DONE = ".done.json"  # beside a task's folder: it is finished, and these are its metrics

@@ -1,1 +1,1 @@
-"""Evaluation: metrics, threshold, ablation, report."""
+"""Evaluation: judging a model; report, curves, cases."""

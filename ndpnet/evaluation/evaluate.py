@@ -15,15 +15,15 @@ from tqdm import tqdm
 from ndpnet.config import Params
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation import metrics
 from ndpnet.evaluation.cases import write_calibration_cases, write_cases
 from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.report import verdict_of, write_report
-from ndpnet.evaluation.streaming import PixelTally
-from ndpnet.evaluation.summary import format_table, headline_of, summarise
 from ndpnet.files import as_cells, atomic_folder, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
+from ndpnet.metrics import metrics
+from ndpnet.metrics.streaming import PixelTally
+from ndpnet.metrics.summary import format_table, headline_of, summarise
 from ndpnet.training.history import history_of
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,6 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.data.threads import read_bytes
-from ndpnet.evaluation.threshold import fit_threshold, highest_scores
 from ndpnet.files import atomic_folder, check_apart
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
@@ -27,6 +26,7 @@ from ndpnet.inference.folder import list_images
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, read_package, write_config
+from ndpnet.metrics.threshold import fit_threshold, highest_scores
 
 NO_MASK = {"mask_path": None, "mask_sha256": None}
 

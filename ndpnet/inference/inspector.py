@@ -11,13 +11,13 @@ from PIL import Image
 from ndpnet.data.images import fit_image, read_image, scale_plane
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import Tiling, scale_scan, scaled_size
-from ndpnet.evaluation.metrics import image_score
 from ndpnet.inference.engines import engine_name
 from ndpnet.inference.engines.engine import Engine, TorchEngine
 from ndpnet.inference.engines.stored import read_engine
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.inference.regions import Region, find_regions, scale_mask
 from ndpnet.inference.scanning import predict_scan
+from ndpnet.metrics.metrics import image_score
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation import evaluate, summary, weighted
-from ndpnet.evaluation.intervals import Statistic, jackknife
+from ndpnet.evaluation import evaluate
 from ndpnet.inference.inspector import Inspector
+from ndpnet.metrics import summary, weighted
+from ndpnet.metrics.intervals import Statistic, jackknife
 from ndpnet.promotion.gate import Compared, Rate, TypeDrop
 
 PIXEL_METRICS = ("pixel_auroc", "pro_auc")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ndpnet.evaluation.intervals import TAIL, Spread, margin, refused_share, smallest_difference
+from ndpnet.metrics.intervals import TAIL, Spread, margin, refused_share, smallest_difference
 
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ndpnet.evaluation import metrics
 from ndpnet.losses import resize_mask
+from ndpnet.metrics import metrics
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import Batch
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ndpnet.evaluation import metrics
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
+from ndpnet.metrics import metrics
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe

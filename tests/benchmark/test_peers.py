@@ -24,7 +24,7 @@ from ndpnet.benchmark.peers.launch import PEERS_DIR
 from ndpnet.benchmark.peers.worker.pictures import draw_batches, open_split
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation import metrics
+from ndpnet.metrics import metrics
 from ndpnet.synthesis.bank import list_sources
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline, write_params
 
 from ndpnet import steps
-from ndpnet.evaluation.summary import HEADLINE
+from ndpnet.metrics.summary import HEADLINE
 
 pytestmark = pytest.mark.slow
 
@@ -50,8 +50,8 @@ def stages_to_run(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("changed", "stages"),
     [
-        (["ndpnet/evaluation/weighted.py"], {EVALUATE}),
-        (["ndpnet/evaluation/metrics.py"], {PHASE1, PHASE2, EVALUATE}),  # histories hold what validation measures
+        (["ndpnet/metrics/weighted.py"], {EVALUATE}),
+        (["ndpnet/metrics/metrics.py"], {PHASE1, PHASE2, EVALUATE}),  # histories hold what validation measures
         (["ndpnet/evaluation/report.html.j2"], {EVALUATE}),
         (["ndpnet/model/attention.py"], {PHASE1, PHASE2, EVALUATE}),
         (["ndpnet/training/phase2.py"], {PHASE2}),

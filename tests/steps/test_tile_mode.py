@@ -166,7 +166,7 @@ def test_a_model_of_scans_becomes_champion(run: Run, tmp_path: Path, monkeypatch
 
 
 def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
-    from ndpnet.evaluation import metrics
+    from ndpnet.metrics import metrics
 
     data, inspector = PreparedData.load(run.prepared_dir), Inspector.load(run.model_dir)
     maps = [inspector.predict(scan).anomaly_map for scan in data.images("test")]
@@ -194,7 +194,7 @@ def test_a_pixel_outside_the_region_changes_no_figure(roi_run: Run) -> None:
     note = "1 defective images have their whole defect outside the region of interest: left out."
     assert note in roi_run.summary["notes"]
     assert (roi_run.summary["num_good"], roi_run.summary["num_defective"]) == (3, 3)
-    from ndpnet.evaluation import metrics
+    from ndpnet.metrics import metrics
 
     data, inspector = PreparedData.load(roi_run.prepared_dir), Inspector.load(roi_run.model_dir)
     left = SIZES[0][1] // 4

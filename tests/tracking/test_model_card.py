@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from samples import CATEGORY, Pipeline
 
-from ndpnet.evaluation.summary import summarise
 from ndpnet.inference.package import ModelPackage, read_package
+from ndpnet.metrics.summary import summarise
 from ndpnet.model_card import SHORTENED, flatten, read_licence, shorten, write_card
 
 TAGS = {

@@ -52,13 +52,13 @@ def test_phase_1_depends_on_all_parameters_of_training_but_phase_2() -> None:
 
 def test_the_graph_follows_names_and_no_more() -> None:
     evaluate = files_of("ndpnet.steps", "evaluate")
-    assert "ndpnet/evaluation/weighted.py" in evaluate  # by way of a module: weighted.f1_statistic
+    assert "ndpnet/metrics/weighted.py" in evaluate  # by way of a module: weighted.f1_statistic
     assert "ndpnet/evaluation/report.html.j2" in evaluate  # read by its name
     assert "ndpnet/model/segmentation.py" in evaluate  # a class that another one makes
     assert "ndpnet/model/__init__.py" in evaluate  # hands on a name
     assert "ndpnet/training/history.py" in evaluate
     # the same files import these for other functions
-    assert not evaluate & {"ndpnet/training/loop.py", "ndpnet/evaluation/threshold.py", "ndpnet/data/layouts.py"}
+    assert not evaluate & {"ndpnet/training/loop.py", "ndpnet/metrics/threshold.py", "ndpnet/data/layouts.py"}
     phase1 = files_of("ndpnet.steps", "train_phase1")
     assert "ndpnet/training/phase1.py" in phase1
     assert "ndpnet/training/phase2.py" not in phase1

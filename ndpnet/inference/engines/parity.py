@@ -9,8 +9,8 @@ import torch
 from tqdm import tqdm
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.metrics import image_auroc, pixel_auroc
 from ndpnet.inference.inspector import Inspector
+from ndpnet.metrics.metrics import image_auroc, pixel_auroc
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe
 

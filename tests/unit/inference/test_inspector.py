@@ -15,11 +15,11 @@ from samples import Pipeline
 from ndpnet import steps
 from ndpnet.data.images import read_image
 from ndpnet.data.manifest import Manifest
-from ndpnet.evaluation.metrics import image_score
 from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.package import MANIFEST, read_package, write_config
+from ndpnet.metrics.metrics import image_score
 
 
 @pytest.fixture(scope="module")

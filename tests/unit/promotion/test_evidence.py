@@ -10,9 +10,9 @@ import pytest
 from samples import Pipeline
 
 from ndpnet.data.manifest import GOOD, Manifest
-from ndpnet.evaluation import metrics, summary
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import MANIFEST, read_package, write_config
+from ndpnet.metrics import metrics, summary
 from ndpnet.promotion.evidence import Judgement, Side, compare, find_worst_type, gather, time_both
 
 METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ndpnet.evaluation.intervals import TAIL, Spread, margin
+from ndpnet.metrics.intervals import TAIL, Spread, margin
 from ndpnet.promotion.gate import (
     MIN_UNITS,
     REFUSED_SHARE,

@@ -14,8 +14,6 @@ from safetensors.torch import load_file, save_file
 from samples import Pipeline
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.metrics import image_score
-from ndpnet.evaluation.threshold import fit_threshold
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.engines.graph import write_onnx
@@ -23,6 +21,8 @@ from ndpnet.inference.engines.parity import bounds_of, excesses
 from ndpnet.inference.engines.stored import made_from
 from ndpnet.inference.identity import model_hash, package_hash, sealed
 from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
+from ndpnet.metrics.metrics import image_score
+from ndpnet.metrics.threshold import fit_threshold
 from ndpnet.model import NDPNet
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ndpnet.evaluation.intervals import Statistic
-from ndpnet.evaluation.metrics import (
+from ndpnet.metrics.intervals import Statistic
+from ndpnet.metrics.metrics import (
     MAX_FPR,
     PixelRanking,
     Planes,

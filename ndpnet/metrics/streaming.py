@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ndpnet.evaluation.metrics import (
+from ndpnet.metrics.metrics import (
     MAX_FPR,
     Curve,
     check_maps,
@@ -21,7 +21,7 @@ from ndpnet.evaluation.metrics import (
     peaks_inside,
     thin_curve,
 )
-from ndpnet.evaluation.weighted import PixelTable, pixel_row
+from ndpnet.metrics.weighted import PixelTable, pixel_row
 
 KEY_BITS = 20  # sign, exponent and 11 bits of the fraction
 NUM_BINS = 1 << KEY_BITS

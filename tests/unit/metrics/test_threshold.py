@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndpnet.evaluation.threshold import fit_threshold, highest_scores
+from ndpnet.metrics.threshold import fit_threshold, highest_scores
 
 
 def singletons(count: int) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
-from ndpnet.evaluation import metrics
+from ndpnet.metrics import metrics
 
 SHAPE = (3, 6, 5)
 

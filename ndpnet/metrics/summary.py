@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ndpnet.evaluation import intervals, metrics, weighted
-from ndpnet.evaluation.streaming import PixelTally
+from ndpnet.metrics import intervals, metrics, weighted
+from ndpnet.metrics.streaming import PixelTally
 
 GOOD = "good"
 MIN_UNITS = 5  # fewer independent units than this can hardly show the spread between units

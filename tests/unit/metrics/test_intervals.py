@@ -6,9 +6,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from ndpnet.evaluation import intervals
-from ndpnet.evaluation.intervals import CHANCE_SHARE, Spread, jackknife, metric_interval, rate_interval
-from ndpnet.evaluation.weighted import auroc_statistic
+from ndpnet.metrics import intervals
+from ndpnet.metrics.intervals import CHANCE_SHARE, Spread, jackknife, metric_interval, rate_interval
+from ndpnet.metrics.weighted import auroc_statistic
 
 NUM_SETS = 300
 PER_GROUP = 6

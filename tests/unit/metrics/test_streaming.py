@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ndpnet.evaluation import metrics
-from ndpnet.evaluation.streaming import NUM_BINS, PixelStream, PixelTally, StreamedMetrics
-from ndpnet.evaluation.summary import summarise
+from ndpnet.metrics import metrics
+from ndpnet.metrics.streaming import NUM_BINS, PixelStream, PixelTally, StreamedMetrics
+from ndpnet.metrics.summary import summarise
 
 SHAPE = (3, 6, 5)
 

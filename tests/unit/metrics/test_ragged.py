@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from ndpnet.evaluation import metrics, weighted
-from ndpnet.evaluation.summary import summarise
+from ndpnet.metrics import metrics, weighted
+from ndpnet.metrics.summary import summarise
 
 SIZES = [(30, 40), (25, 60), (64, 20), (30, 40), (50, 50)]
 

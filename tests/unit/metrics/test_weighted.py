@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ndpnet.evaluation import metrics, weighted
+from ndpnet.metrics import metrics, weighted
 
 
 def small_pixel_set(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

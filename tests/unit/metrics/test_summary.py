@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from ndpnet.evaluation import intervals, metrics
-from ndpnet.evaluation.summary import format_table, headline_of, summarise
-from ndpnet.evaluation.threshold import fit_threshold
+from ndpnet.metrics import intervals, metrics
+from ndpnet.metrics.summary import format_table, headline_of, summarise
+from ndpnet.metrics.threshold import fit_threshold
 
 KEYS = ["category", "num_good", "num_defective", "has_masks", "image_auroc", "pixel_auroc", "pro_auc", "f1"]
 KEYS += [
