@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 COUNTS = "bank.json"
+BANK_FILES = (COUNTS, "masks.npy", "sources.npy")
 CHUNK = 64
 MIN_MASK_PIXELS = 8
 # the colour photographs that scikit-image and scikit-learn carry in their wheels

@@ -14,7 +14,7 @@ from ndpnet.inference.calibration import calibrate_on_prepared
 from ndpnet.inference.package import REFERENCE, write_training, write_weights
 from ndpnet.lineage import code_hash, folder_hash, identity_params, phase1_params
 from ndpnet.model import NDPNet
-from ndpnet.synthesis.bank import DefectBank
+from ndpnet.synthesis.bank import BANK_FILES, DefectBank
 from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.training.checkpoint import only_process
 from ndpnet.training.checks import check_parts
@@ -26,7 +26,6 @@ from ndpnet.training.validation import PHASE_ID, SyntheticValidation
 logger = logging.getLogger(__name__)
 
 PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
-BANK_FILES = ("bank.json", "masks.npy", "sources.npy")
 NUM_AVERAGED = 64  # training pictures, for the mean one
 PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
 

@@ -1,6 +1,7 @@
 """What importing costs, and what the library must never import."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ ADAPTERS = {"ndpnet.components", "ndpnet.pipelines", "kfp"}  # they import the l
 SOURCES = sorted(
     path for path in PACKAGE_DIR.rglob("*.py") if path.relative_to(PACKAGE_DIR).parts[0] not in lineage.ADAPTERS
 )
+CORE = {"data", "synthesis", "model", "metrics", "training", "inference", "evaluation"}
+PLATFORM = {"tracking", "promotion", "storage", "batch", "benchmark", "pipelines", "components"}
 ONLY_IMPORTERS = {
     "mlflow": ("tracking/", "serving_model.py"),
     "boto3": ("storage/bucket.py",),
@@ -61,6 +64,25 @@ def test_no_file_imports_an_adapter_or_a_service_of_another_file(path: Path) -> 
     assert not modules & ADAPTERS
     for module, importers in ONLY_IMPORTERS.items():
         assert module not in modules or path.relative_to(PACKAGE_DIR).as_posix().startswith(importers)
+
+
+def test_no_packages_of_the_core_import_each_other_in_a_circle() -> None:
+    graph = {name: imported_packages(PACKAGE_DIR / name) & CORE - {name} for name in CORE}
+    while leaves := {name for name, imported in graph.items() if not imported}:
+        graph = {name: imported - leaves for name, imported in graph.items() if name not in leaves}
+    assert graph == {}, "what is left imports itself"
+
+
+@pytest.mark.parametrize("name", sorted(CORE))
+def test_the_core_imports_nothing_of_the_platform(name: str) -> None:
+    allowed = {"data": {"storage"}}  # which brings and pins pictures
+    assert imported_packages(PACKAGE_DIR / name) & PLATFORM <= allowed.get(name, set())
+
+
+def imported_packages(folder: Path) -> set[str]:
+    """First-level packages of ndpnet that the files below a folder import, inside functions too."""
+    text = "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
+    return set(re.findall(r"^ *(?:from|import) ndpnet\.(\w+)", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("module", ["ndpnet", "ndpnet.cli", "ndpnet.config", "ndpnet.inference"])

@@ -44,8 +44,7 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
-from ndpnet.synthesis.bank import DefectBank
-from ndpnet.training.phases import BANK_FILES
+from ndpnet.synthesis.bank import BANK_FILES, DefectBank
 
 logger = logging.getLogger(__name__)
 
