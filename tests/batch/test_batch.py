@@ -110,7 +110,7 @@ def test_what_is_not_judged_is_named_in_the_log(
         assert f"left out {place.prefix}/{folder}: it holds {content}, no pictures to judge" in caplog.messages
     place.put("masks only/mask/x.png", pictures[0])
     message = one_line(make_plan, Request(f"{place.prefix}/masks only", NAME, place.out()))
-    assert message.startswith(f"no pictures under {place.prefix}/masks only/ (check bucket and prefix")
+    assert message.startswith(f"no pictures under {place.prefix}/masks only (check bucket and prefix")
 
 
 def test_what_cannot_be_inspected_is_a_row_that_names_it(place: Place, pictures: list[bytes]) -> None:
