@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from repositories import Repository
 from samples import CATEGORY, Pipeline, write_category, write_params
 from servers import S3Server
 
@@ -116,3 +117,15 @@ def _running(server: S3Server) -> Iterator[S3Server]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository with pinned data, to copy."""
+    return Repository.make(tmp_path_factory.mktemp("original") / "repository")
+
+
+@pytest.fixture
+def repository(original: Repository, tmp_path: Path) -> Repository:
+    """A test's own copy of it."""
+    return original.copy(tmp_path / "repository")

@@ -17,16 +17,6 @@ from ndpnet.data.versions.status import read_status
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return Repository.make(tmp_path_factory.mktemp("original") / "repository")
-
-
-@pytest.fixture
-def repository(original: Repository, tmp_path: Path) -> Repository:
-    return original.copy(tmp_path / "repository")
-
-
 def on_server(original: Repository, folder: Path, server: S3Server, bucket: str) -> Repository:
     """A copy whose remote is a bucket of the server."""
     repository = original.copy(folder)

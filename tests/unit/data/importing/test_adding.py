@@ -21,16 +21,6 @@ from ndpnet.data.manifest import Manifest
 from ndpnet.data.versions.version import check_pinned
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return Repository.make(tmp_path_factory.mktemp("original") / "repository")
-
-
-@pytest.fixture
-def repository(original: Repository, tmp_path: Path) -> Repository:
-    return original.copy(tmp_path / "repository")
-
-
 @pytest.fixture
 def wall(repository: Repository) -> Path:
     return repository.data_dir / "wall"

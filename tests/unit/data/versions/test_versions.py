@@ -24,16 +24,6 @@ from ndpnet.data.versions.version import (
 )
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return Repository.make(tmp_path_factory.mktemp("original") / "repository")
-
-
-@pytest.fixture
-def repository(original: Repository, tmp_path: Path) -> Repository:
-    return original.copy(tmp_path / "repository")
-
-
 @pytest.fixture
 def versioned_dir(tmp_path: Path) -> Path:
     """A data folder with a version.json, in no repository."""
