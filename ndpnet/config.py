@@ -301,7 +301,10 @@ class Params(Section):
 
 
 def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Params:
-    """Read a params file, lay a profile and `key.path=value` overrides over it. ValueError in one line."""
+    """Read a params file and lay `key.path=value` overrides over it; of values in braces take the profile's.
+
+    ValueError in one line.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no parameter file {path} (leave --params out for the built-in one)")
@@ -311,11 +314,15 @@ def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrid
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a table of parameters (start from {PARAMS_PATH})")
-    profiles = values.pop("profiles", {}) or {}
+    profiles = values.pop("profiles", None)
+    if not isinstance(profiles, list) or not profiles:
+        raise ValueError(f"{path} has no list of profiles (start from {PARAMS_PATH})")
     values["profile"] = profile or values.get("profile")
-    _lay_over(values, _pick_profile(profiles, values["profile"]))
+    if values["profile"] not in profiles:
+        raise ValueError(f"unknown profile {values['profile']!r}{_did_you_mean(str(values['profile']), profiles)}")
     for override in overrides:
         _set(values, override)
+    values = _of_profile(values, values["profile"], profiles)
     if not values.get("promotion"):
         raise ValueError(f"parameter 'promotion' is missing in {path} (copy it from {PARAMS_PATH})")
     return parse_params(values)
@@ -331,18 +338,13 @@ def parse_params(params: "Params | str | dict[str, Any]") -> Params:
         raise ValueError("; ".join(_explain(each) for each in error.errors())) from error
 
 
-def _pick_profile(profiles: dict[str, Any], name: str | None) -> dict[str, Any]:
-    if name not in profiles:
-        raise ValueError(f"unknown profile {name!r}{_did_you_mean(str(name), profiles)}")
-    return profiles[name] or {}
-
-
-def _lay_over(values: dict[str, Any], overrides: dict[str, Any]) -> None:
-    for key, value in overrides.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _lay_over(values[key], value)
-        else:
-            values[key] = value
+def _of_profile(values: Any, profile: str, profiles: Sequence[str]) -> Any:
+    """Values with the profile's own, or the first profile's, in the place of each table of values by profile."""
+    if not isinstance(values, dict):
+        return values
+    if values.keys() <= set(profiles) and profiles[0] in values:
+        return values.get(profile, values[profiles[0]])
+    return {name: _of_profile(each, profile, profiles) for name, each in values.items()}
 
 
 def _set(values: dict[str, Any], override: str) -> None:

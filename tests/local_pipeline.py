@@ -37,6 +37,8 @@ def make_project(folder: Path) -> Repository:
     values["promotion"] |= LOOSE
     values["cluster"]["work_pvc"] = ""
     (folder / "ndpnet/params.yaml").write_text(yaml.safe_dump(values))
+    # before the installed one on the path: processes on this machine need no docker
+    (folder / "docker.py").write_text('raise ImportError("as if it were not installed")\n')
     write_category(repository.data_dir / CATEGORY, brick())
     shutil.copytree(repository.data_dir / CATEGORY, repository.data_dir / "broken")
     next((repository.data_dir / "broken/test").rglob("*.png")).write_bytes(b"no picture")

@@ -27,6 +27,7 @@ class Repository:
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             **nobody,
             "GIT_CONFIG_GLOBAL": os.devnull,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             **(environment or {}),
         }
@@ -104,14 +105,6 @@ class Repository:
         (self.folder / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {self.folder}/.dvc/site\n")
         (self.folder / ".git/info").mkdir(exist_ok=True)
         (self.folder / ".git/info/exclude").write_text(".dvc/site\n")
-
-    def put_ndpnet_on_path(self) -> None:
-        """Let commands of dvc.yaml find `ndpnet`, run by the interpreter of the tests."""
-        script = self.folder / "bin/ndpnet"
-        script.parent.mkdir()
-        script.write_text(f"#!/bin/sh\nexec {NDPNET[0]} -c '{NDPNET[2]}' \"$@\"\n")
-        script.chmod(0o755)
-        self.environment["PATH"] = f"{script.parent}:{self.environment['PATH']}"
 
     def lose_data(self) -> None:
         """Delete data/ and DVC's cache: a fresh clone has neither."""

@@ -53,7 +53,6 @@ TINY: dict[str, Any] = {
     },
     "evaluation": {"target_false_alarm_rate": 0.01, "num_cases": 6},
     "runtime": {"accelerator": "cpu", "checkpoint_seconds": 0, "log_seconds": 0},
-    "profiles": {"demo": {}},
 }
 
 
@@ -80,7 +79,7 @@ def lay_over(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Values with nested changes."""
     merged = dict(values)
     for name, change in changes.items():
-        both_nested = isinstance(change, dict) and isinstance(values.get(name), dict) and name != "profiles"
+        both_nested = isinstance(change, dict) and isinstance(values.get(name), dict)
         merged[name] = lay_over(values[name], change) if both_nested else change
     return merged
 

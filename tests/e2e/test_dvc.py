@@ -154,7 +154,6 @@ def test_dvc_repro_prepares_pinned_data_and_holds_no_lock_against_it(repository:
         "      --out build/${item.category} --params params.yaml\n"
         "    deps: ['data/${item.category}']\n    outs: ['build/${item.category}']\n"
     )
-    repository.put_ndpnet_on_path()
     repository.lose_data()
     for number, category in enumerate(CATEGORIES):
         write_small_category(repository.data_dir / category, seed=number)

@@ -12,7 +12,9 @@ from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline, write_params
 
 from ndpnet import steps
+from ndpnet.config import load_params
 from ndpnet.metrics.summary import HEADLINE
+from ndpnet.synthesis.bank import DefectBank
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +36,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> 
     shutil.copytree(pipeline.phase1_dir, build_dir / "phase1")
     shutil.copytree(pipeline.model_dir, build_dir / "model")
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, build_dir / "evaluation", pipeline.params)
-    (folder / ".gitignore").write_text("/build/\n/.work/\n/bin/\n/dvc_plots/\n")
+    (folder / ".gitignore").write_text("/build/\n/.work/\n/dvc_plots/\n")
     repository.run(*DVC, "commit", "--force")
     repository.commit("outputs")
     assert stages_to_run(folder) == set()
@@ -90,7 +92,6 @@ def test_a_change_of_a_parameter_reruns_what_uses_it(
 
 def test_dvc_shows_metrics_and_curves_of_two_runs(repository: Repository, tmp_path: Path) -> None:
     repository = repository.copy(tmp_path / "repository")
-    repository.put_ndpnet_on_path()
     repository.environment["PYTHONPATH"] = str(repository.folder)
     settings = [f"ndpnet/params.yaml:train.{phase}.epochs=1" for phase in ("phase1", "phase2")]
     before = metrics_of(repository)
@@ -114,6 +115,25 @@ def test_dvc_shows_metrics_and_curves_of_two_runs(repository: Repository, tmp_pa
         assert '"rev": "HEAD"' in drawn, name
         assert '"rev": "workspace"' in drawn, name
     assert "short" in repository.run(*DVC, "exp", "show", "--csv").stdout
+
+
+def test_experiments_compute_what_they_record_wherever_they_run(repository: Repository, tmp_path: Path) -> None:
+    repository = repository.copy(tmp_path / "repository")
+    bank = repository.folder / "ndpnet/synthesis/bank.py"  # their own code counts, too
+    bank.write_text(bank.read_text() + "\nprint('of this tree')\n")
+    params_path = repository.folder / "ndpnet/params.yaml"
+    write_params(params_path, categories=[CATEGORY], synthesis={"num_masks": {"demo": 64, "line": 48}})
+    repository.commit("a change of the code")
+    run = (*DVC, "exp", "run", "synthesize", "-S", "ndpnet/params.yaml:profile=line", "-S")
+    setting = "ndpnet/params.yaml:synthesis.num_masks="
+    assert "of this tree" in repository.run(*run, f"{setting}32", "--temp", "--name", "elsewhere").stdout
+    repository.run(*run, f"{setting}16", "--queue", "--name", "queued")
+    repository.run(*DVC, "queue", "start")
+    repository.run(*DVC, "queue", "logs", "queued", "--follow")
+    for name, num_masks in (("elsewhere", 32), ("queued", 16)):
+        repository.run(*DVC, "exp", "apply", name)
+        assert load_params(params_path).synthesis.num_masks == num_masks
+        assert len(DefectBank.load(repository.folder / "build/bank").masks) == num_masks
 
 
 def metrics_of(repository: Repository) -> dict[str, float]:
