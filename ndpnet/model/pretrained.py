@@ -158,12 +158,13 @@ class JointSegmentation(nn.Module):
         self, fine: torch.Tensor, levels: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], size: Sequence[int]
     ) -> torch.Tensor:
         """fine: the finest features; levels, repaired: 3 maps each -> logit (B, 1, *size)."""
-        joined = enlarge(self.fine(fine), size)
-        for convolution, feats, clean in zip(self.compared, levels, repaired, strict=True):
+        joined: torch.Tensor | None = None  # from coarse to fine, each level enlarged to the next one
+        for convolution, feats, clean in list(zip(self.compared, levels, repaired, strict=True))[::-1]:
             squared = (feats - clean).square()  # of any size inside a defect: its logarithm is what is learned from
             seen = torch.cat([feats, clean, squared.log1p(), squared.sum(dim=1, keepdim=True).log1p()], dim=1)
-            joined = joined + enlarge(convolution(seen), size)
-        return self.to_logit(self.block(self.norm(joined)))
+            compared = convolution(seen)
+            joined = compared if joined is None else compared + enlarge(joined, compared.shape[-2:])
+        return self.to_logit(self.block(self.norm(enlarge(self.fine(fine), size) + enlarge(joined, size))))
 
 
 class SurfaceDecoder(nn.Module):

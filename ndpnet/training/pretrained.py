@@ -34,7 +34,7 @@ class PretrainedPhase1(nn.Module):
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss terms and their weighted sum `loss`, scalars."""
         with torch.no_grad():
-            features = self.network.encoder(batch.clean)
+            features = encode(self.network, batch.clean)
         reconstruction = self.network.rebuild(features)
         terms = {"reconstruction": reconstruction_loss(reconstruction, batch.clean)}
         loss = self.losses.reconstruction_weight * terms["reconstruction"]
@@ -65,7 +65,7 @@ class PretrainedPhase2(nn.Module):
         """Loss terms and their weighted sum `loss`, scalars."""
         network = self.network
         with torch.no_grad():
-            features = network.encoder(batch.defective)
+            features = encode(network, batch.defective)
             repaired = network.repair(features, network.picture_groups[batch.image])
         logit = network.logit(features, repaired)
         focal = {"gamma": self.losses.focal_gamma, "alpha": self.losses.focal_alpha}
@@ -100,6 +100,13 @@ def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndar
     rows = np.unique(np.linspace(0, len(trained) - 1, MAX_FITTED).round().astype(int))
     of_rows = group_numbers(groups)[rows].split(PICTURES_AT_ONCE)
     network.fit_scales(list(zip(_batches(trained, rows), of_rows, strict=True)))
+
+
+def encode(network: PretrainedNDPNet, image: torch.Tensor) -> list[torch.Tensor]:
+    """The encoder's features; on a CPU picture by picture, since a cache holds the features of one. image: (B, 3, H, W)."""
+    if image.device.type != "cpu":
+        return network.encoder(image)
+    return [torch.cat(level) for level in zip(*map(network.encoder, image.split(1)), strict=True)]
 
 
 def group_numbers(groups: Sequence[str]) -> torch.Tensor:
