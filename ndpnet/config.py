@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +22,9 @@ class Section(BaseModel):
     """A block of parameters: no default here (they stand in params.yaml), no unknown key, no change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class DataConfig(Section):
@@ -181,63 +184,6 @@ class EvaluationConfig(Section):
     num_cases: Positive
 
 
-Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision"]
-
-
-class PromotionConfig(Section):
-    """What a version must show before it becomes champion."""
-
-    tolerances: Annotated[dict[Metric, NotNegative | Literal["auto"]], Field(min_length=1)]
-    floors: dict[Metric, Fraction]
-    false_alarm_budget: Fraction
-    false_alarm_bound: Literal["lower", "point", "upper"]
-    max_type_drop: NotNegative
-    max_latency_ratio: Annotated[float, Field(gt=0)]
-    max_export_difference: NotNegative
-
-    @model_validator(mode="after")
-    def _floors_are_of_chosen_metrics(self) -> "PromotionConfig":
-        others = sorted(self.floors.keys() - self.tolerances.keys())
-        if others:
-            raise ValueError(f"promotion.floors has {others[0]}, which promotion.tolerances does not choose")
-        return self
-
-
-class PodConfig(Section):
-    """What a pod asks for, and may take: Kubernetes quantities, as 500m and 16Gi."""
-
-    cpu_request: str
-    cpu_limit: str
-    memory_request: str
-    memory_limit: str
-    timeout_seconds: Positive
-
-
-class ClusterConfig(Section):
-    """How Kubernetes runs the pipeline: no part of a model's identity."""
-
-    image: str
-    work_dir: str
-    work_pvc: str
-    gpu_resource: str
-    node_selector: dict[str, str]
-    tolerations: tuple[dict[str, str], ...]
-    training_pod: PodConfig
-    other_pod: PodConfig
-    inspection_pod: PodConfig
-    inspect_on_gpu: bool
-    shm_size: str
-    s3_secret: str
-    mlflow_secret: str
-    webhook_secret: str
-    pull_secrets: tuple[str, ...]
-    run_as_user: Positive
-    num_retries: Annotated[int, Field(ge=0)]
-    backoff_seconds: Positive
-    parallel_categories: Positive
-    parallel_shards: Positive
-
-
 class RuntimeConfig(Section):
     """How a step runs on this machine: no part of a model's identity."""
 
@@ -261,9 +207,10 @@ class Params(Section):
     losses: LossConfig
     train: TrainConfig
     evaluation: EvaluationConfig
-    promotion: PromotionConfig | None = None  # what trains has none: `training_json`
     runtime: RuntimeConfig
-    cluster: ClusterConfig | None = None  # only where a pipeline is compiled: it does not travel with a run
+    # of the platform, which reads them by `ndpnet.config_platform`; where they are not needed a run has none
+    promotion: dict[str, Any] | None = None
+    cluster: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _batch_is_shared_evenly(self) -> "Params":
@@ -280,13 +227,6 @@ class Params(Section):
                 f"synthesis.patch_size {self.synthesis.patch_size} is above data.image_size {self.data.image_size}"
             )
         return self
-
-    @property
-    def gate(self) -> PromotionConfig:
-        """The section `promotion`. ValueError: these parameters are for a training and came without."""
-        if self.promotion is None:
-            raise ValueError("these parameters have no section promotion (pass those that the run is judged by)")
-        return self.promotion
 
     def to_json(self) -> str:
         """One line of JSON with every resolved value of what is computed: how parameters travel between processes.
@@ -330,12 +270,17 @@ def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrid
 
 def parse_params(params: "Params | str | dict[str, Any]") -> Params:
     """Validate resolved parameters given as Params, JSON text or a dict. ValueError in one line."""
-    if isinstance(params, Params):
-        return params
+    return parse(Params, params)
+
+
+def parse(kind: type[AnySection], values: AnySection | str | dict[str, Any], name: str = "") -> AnySection:
+    """Validate a section, of which `name` is the path. ValueError in one line."""
+    if isinstance(values, kind):
+        return values
     try:
-        return Params.model_validate_json(params) if isinstance(params, str) else Params.model_validate(params)
+        return kind.model_validate_json(values) if isinstance(values, str) else kind.model_validate(values)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(each) for each in error.errors())) from error
+        raise ValueError("; ".join(_explain(each, kind, name) for each in error.errors())) from error
 
 
 def _of_profile(values: Any, profile: str, profiles: Sequence[str]) -> Any:
@@ -368,10 +313,10 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise ValueError(f"parameter {key!r}: {text!r} is not valid YAML (close quotes and brackets)") from error
 
 
-def _explain(error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"])
+def _explain(error: Any, kind: type[Section], prefix: str) -> str:
+    name = ".".join(str(part) for part in ((prefix,) if prefix else ()) + error["loc"])
     if error["type"] == "extra_forbidden":
-        section: Any = Params
+        section: Any = kind
         for part in error["loc"][:-1]:
             annotation = section.model_fields[part].annotation
             section = next((each for each in get_args(annotation) if hasattr(each, "model_fields")), annotation)
@@ -379,7 +324,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"parameter {name!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error" or not name:  # a check over several parameters names them itself
+    if error["type"] == "value_error" or not error["loc"]:  # a check over several parameters names them itself
         return message
     return f"parameter {name!r}: {message}, not {error['input']!r}"
 

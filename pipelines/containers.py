@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndpnet.config_platform import cluster_of
 from ndpnet.pipelines.kubernetes import MLFLOW_VARIABLES, S3_VARIABLES, WEBHOOK_VARIABLE
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def run_arguments(
         "tmpfs": {"/tmp": ""},
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
-        "shm_size": params.cluster.shm_size.removesuffix("i"),
+        "shm_size": cluster_of(params).shm_size.removesuffix("i"),
     }
 
 

@@ -57,7 +57,7 @@ def _shards_pipeline(settings: "Params") -> Any:
     @dsl.pipeline(name="inspect-shards")
     def inspect_shards(shards: List[str], plan_id: str, out: str, endpoint_url: str) -> None:  # noqa: UP006
         where = {"out": out, "plan_id": plan_id, "endpoint_url": endpoint_url}
-        with dsl.ParallelFor(shards, name="shard", parallelism=settings.cluster.parallel_shards) as shard:
+        with dsl.ParallelFor(shards, name="shard", parallelism=pods.cluster.parallel_shards) as shard:
             inspected = pods.inspection(inspect_shard(shard=shard, device=pods.inspection_device, **where))
         seconds = dsl.Collected(inspected.output)
         uncached(pods.small(summarise_inspection(shard_seconds=seconds, **where)))

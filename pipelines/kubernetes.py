@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from ndpnet.config_platform import PodConfig, cluster_of
+
 if TYPE_CHECKING:
-    from ndpnet.config import Params, PodConfig
+    from ndpnet.config import Params
 
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 MLFLOW_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -19,9 +21,7 @@ class Pods:
     """The pods of a pipeline, as `params.cluster` and `params.runtime` have them."""
 
     def __init__(self, params: "Params") -> None:
-        if params.cluster is None:
-            raise ValueError("the parameters have no section cluster (take it from ndpnet/params.yaml)")
-        self.cluster, self.runtime = params.cluster, params.runtime
+        self.cluster, self.runtime = cluster_of(params), params.runtime
 
     def small(self, task: PipelineTask) -> PipelineTask:
         """A task that needs no GPU."""
@@ -62,7 +62,7 @@ class Pods:
         for toleration in self.cluster.tolerations:
             kubernetes.add_toleration(task, **toleration)
 
-    def _common(self, task: PipelineTask, pod: "PodConfig") -> PipelineTask:
+    def _common(self, task: PipelineTask, pod: PodConfig) -> PipelineTask:
         cluster = self.cluster
         task.set_container_image(cluster.image)
         task.set_cpu_request(pod.cpu_request).set_cpu_limit(pod.cpu_limit)

@@ -100,10 +100,11 @@ def _job(
     params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], in_containers: bool
 ) -> dict[str, Any]:
     """Of a training. source: resolved."""
+    from ndpnet.config_platform import cluster_of
     from ndpnet.storage.urls import is_on_s3
     from ndpnet.tracking.identity import run_identity
 
-    image = find_image(params.cluster.image, run_identity()) if in_containers else None
+    image = find_image(cluster_of(params).image, run_identity()) if in_containers else None
     arguments: dict[str, Any] = {"params": params.training_json(), "judging_params": params.to_json()}
     arguments |= {"work_dir": work_dir, "categories": categories}
     arguments |= {name: value for name, value in source.named().items() if name != "version"}
@@ -128,6 +129,7 @@ def engine_job(
 
     named: what makes a run the same one, beside the code; image: its name where tasks are containers.
     """
+    from ndpnet.config_platform import cluster_of
     from ndpnet.files import hash_of
     from ndpnet.tracking.identity import run_identity
     from ndpnet.tracking.plan import sources_hash
@@ -135,7 +137,7 @@ def engine_job(
     code = image or f"python-ndpnet:{sources_hash()[:16]}"
     run_id = f"local-{hash_of([*named, code, run_identity()['git_commit']])[:16]}"
     one_by_one = {"num_retries": 0, "parallel_categories": 1, "parallel_shards": 1}
-    cluster = params.cluster.model_copy(update={"image": code, **one_by_one})
+    cluster = cluster_of(params).model_dump() | {"image": code, **one_by_one}
     return {
         "pipeline": pipeline,
         "settings": params.model_copy(update={"cluster": cluster}).model_dump_json(),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ndpnet.config_platform import cluster_of
 from ndpnet.pipelines.image import check_image
 from ndpnet.pipelines.package import Package
 
@@ -16,7 +17,7 @@ PACKAGES = Path("build/pipelines")
 def load_package(path: Path | None, params: "Params", commit: str) -> Package:
     """A compiled pipeline; without a path the training, compiled now. ValueError: none there, or an image is moved."""
     if path is None:
-        if not params.cluster.image:
+        if not cluster_of(params).image:
             fix = "pass -P cluster.image=NAME@sha256:..., what `make image` has pushed"
             raise ValueError(f"cluster.image is empty ({fix})")
         from ndpnet.pipelines.compile import compile_training
@@ -50,7 +51,11 @@ def arguments_of(
     further: tuple[str, ...],
 ) -> dict[str, Any]:
     """All arguments, as the pipeline takes them. source: of the data; further: NAME=VALUE. ValueError."""
-    own = {"params": params.training_json(), "judging_params": params.to_json(), "work_dir": params.cluster.work_dir}
+    own = {
+        "params": params.training_json(),
+        "judging_params": params.to_json(),
+        "work_dir": cluster_of(params).work_dir,
+    }
     own |= {"categories": list(categories), "only_new_data": only_new_data}
     is_asked = {"categories": bool(categories), "only_new_data": only_new_data}
     arguments = {name: own[name] for name in own if name in package.parameters or is_asked.get(name)}

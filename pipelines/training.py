@@ -85,7 +85,7 @@ def _categories_pipeline(settings: "Params", *, is_local: bool) -> Any:
         judging_params: str,
         work_dir: str,
     ) -> None:
-        with dsl.ParallelFor(categories, name="category", parallelism=settings.cluster.parallel_categories) as category:
+        with dsl.ParallelFor(categories, name="category", parallelism=pods.cluster.parallel_categories) as category:
             prepared = pods.small(prepare(source=source, category=category, params=params)).outputs["prepared"]
             inputs = {"prepared": prepared, "bank": bank, "params": params, "work_dir": work_dir}
             phase1 = pods.training(train_phase1(**inputs)).outputs["phase1"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ndpnet.config import Params, parse_params
+from ndpnet.config_platform import promotion_of
 
 
 def passes_floor(summary: Mapping[str, Any], params: Params | str) -> bool:
@@ -11,6 +12,6 @@ def passes_floor(summary: Mapping[str, Any], params: Params | str) -> bool:
 
     summary: what `evaluate` returns.
     """
-    floors = parse_params(params).gate.floors
+    floors = promotion_of(parse_params(params)).floors
     measured = {name: summary[name]["value"] for name in floors if summary.get(name) is not None}
     return not floors or (bool(measured) and all(value >= floors[name] for name, value in measured.items()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet.config import Params
+from ndpnet.config_platform import promotion_of
 from ndpnet.files import write_json
 from ndpnet.inference.engines.stored import largest_difference
 from ndpnet.inference.package import read_package
@@ -49,7 +50,7 @@ class Wish:
 
 def settings_of(params: Params, *, device: str = "cpu") -> Settings:
     """How `params.promotion` says to judge."""
-    chosen = params.gate
+    chosen = promotion_of(params)
     metrics = {
         name: gate.MetricBound(tolerance, chosen.floors.get(name, 0.0)) for name, tolerance in chosen.tolerances.items()
     }

@@ -103,7 +103,7 @@ def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndar
 
 
 def encode(network: PretrainedNDPNet, image: torch.Tensor) -> list[torch.Tensor]:
-    """The encoder's features; on a CPU picture by picture, since a cache holds the features of one. image: (B, 3, H, W)."""
+    """The encoder's features; on a CPU picture by picture: a cache holds those of one. image: (B, 3, H, W)."""
     if image.device.type != "cpu":
         return network.encoder(image)
     return [torch.cat(level) for level in zip(*map(network.encoder, image.split(1)), strict=True)]

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ndpnet.config import PARAMS_PATH, Params, load_params, parse_params
+from ndpnet.config_platform import ClusterConfig, PromotionConfig, cluster_of, promotion_of
 
 # METHOD, in params.yaml's terms
 PAPER = {
@@ -66,7 +67,7 @@ PAPER = {
 def key_paths(values: dict[str, Any], prefix: str = "") -> set[str]:
     found = set()
     for key, value in values.items():
-        is_section = isinstance(value, dict) and prefix + key not in field_paths(Params)  # a parameter may be a table
+        is_section = isinstance(value, dict) and prefix + key not in all_paths()  # a parameter may be a table
         found |= key_paths(value, f"{prefix}{key}.") if is_section else {prefix + key}
     return found
 
@@ -80,6 +81,11 @@ def field_paths(section: type[BaseModel], prefix: str = "") -> set[str]:
     return found
 
 
+def all_paths() -> set[str]:
+    platform = field_paths(PromotionConfig, "promotion.") | field_paths(ClusterConfig, "cluster.")
+    return field_paths(Params) - {"promotion", "cluster"} | platform
+
+
 def one_line_error(*overrides: str, **settings: Any) -> str:
     with pytest.raises(ValueError, match=r".") as caught:
         load_params(overrides=overrides, **settings)
@@ -91,7 +97,7 @@ def one_line_error(*overrides: str, **settings: Any) -> str:
 def test_the_file_has_every_parameter_and_no_other() -> None:
     values = yaml.safe_load(PARAMS_PATH.read_text())
     profiles = values.pop("profiles")
-    assert key_paths(values) == field_paths(Params)
+    assert key_paths(values) == all_paths()
     for name in profiles:
         assert load_params(profile=name).profile == name
 
@@ -259,9 +265,9 @@ def test_bounds_of_a_promotion_do_not_travel_to_a_training() -> None:
     assert params.training_json() == load_params().training_json()
     assert params.to_json() != load_params().to_json()
     trained_with = parse_params(params.training_json())
-    assert parse_params(params.to_json()).gate.false_alarm_budget == 0.02
+    assert promotion_of(parse_params(params.to_json())).false_alarm_budget == 0.02
     with pytest.raises(ValueError, match="no section promotion"):
-        _ = trained_with.gate
+        promotion_of(trained_with)
 
 
 def test_a_file_without_bounds_is_refused(tmp_path: Path) -> None:
@@ -279,11 +285,12 @@ def test_how_pods_are_made_does_not_travel_with_a_run() -> None:
     assert parse_params(params.to_json()).cluster is None
 
 
-def test_a_mistyped_parameter_of_the_cluster_is_named() -> None:
+def test_a_mistyped_parameter_of_the_cluster_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown parameter 'cluster.imag' \(did you mean 'image'\?\)"):
         load_params(overrides=["cluster.imag=x"])
     values = yaml.safe_load(PARAMS_PATH.read_text())
-    values.pop("profiles")
     values["cluster"]["other_pod"]["cpus"] = 4
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match=r"unknown parameter 'cluster\.other_pod\.cpus'"):
-        parse_params(values)
+        cluster_of(load_params(path))

@@ -13,6 +13,7 @@ from kubernetes import client
 import ndpnet
 from ndpnet.cli import main
 from ndpnet.config import load_params
+from ndpnet.config_platform import cluster_of
 
 ROOT = Path(ndpnet.__file__).parents[1]
 FOLDER = ROOT / "deploy/kubernetes"
@@ -28,7 +29,7 @@ MODELS = {
     "ServiceAccount": client.V1ServiceAccount,
     "StatefulSet": client.V1StatefulSet,
 }
-CLUSTER, PIPELINES = load_params().cluster, "kubeflow"
+CLUSTER, PIPELINES = cluster_of(load_params()), "kubeflow"
 COMPOSE = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
 
 
