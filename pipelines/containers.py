@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndpnet.config_platform import cluster_of
 from ndpnet.pipelines.kubernetes import MLFLOW_VARIABLES, S3_VARIABLES, WEBHOOK_VARIABLE
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def run_arguments(
 
     folders: those that tasks write to.
     """
+    from ndpnet.config_platform import cluster_of
     from ndpnet.tracking.client import local_database
 
     database = local_database()

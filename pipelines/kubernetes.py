@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from ndpnet.config_platform import PodConfig, cluster_of
-
 if TYPE_CHECKING:
     from ndpnet.config import Params
+    from ndpnet.config_platform import PodConfig
 
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 MLFLOW_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -21,6 +20,8 @@ class Pods:
     """The pods of a pipeline, as `params.cluster` and `params.runtime` have them."""
 
     def __init__(self, params: "Params") -> None:
+        from ndpnet.config_platform import cluster_of
+
         self.cluster, self.runtime = cluster_of(params), params.runtime
 
     def small(self, task: PipelineTask) -> PipelineTask:
@@ -62,7 +63,7 @@ class Pods:
         for toleration in self.cluster.tolerations:
             kubernetes.add_toleration(task, **toleration)
 
-    def _common(self, task: PipelineTask, pod: PodConfig) -> PipelineTask:
+    def _common(self, task: PipelineTask, pod: "PodConfig") -> PipelineTask:
         cluster = self.cluster
         task.set_container_image(cluster.image)
         task.set_cpu_request(pod.cpu_request).set_cpu_limit(pod.cpu_limit)

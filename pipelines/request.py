@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ndpnet.config_platform import cluster_of
 from ndpnet.pipelines.image import check_image
 from ndpnet.pipelines.package import Package
 
@@ -16,6 +15,8 @@ PACKAGES = Path("build/pipelines")
 
 def load_package(path: Path | None, params: "Params", commit: str) -> Package:
     """A compiled pipeline; without a path the training, compiled now. ValueError: none there, or an image is moved."""
+    from ndpnet.config_platform import cluster_of
+
     if path is None:
         if not cluster_of(params).image:
             fix = "pass -P cluster.image=NAME@sha256:..., what `make image` has pushed"
@@ -51,6 +52,8 @@ def arguments_of(
     further: tuple[str, ...],
 ) -> dict[str, Any]:
     """All arguments, as the pipeline takes them. source: of the data; further: NAME=VALUE. ValueError."""
+    from ndpnet.config_platform import cluster_of
+
     own = {
         "params": params.training_json(),
         "judging_params": params.to_json(),
