@@ -52,7 +52,7 @@ from ndpnet.synthesis.compose import to_unit
 PEER_TIMES = ("processor_seconds_per_image", "seconds_per_image")
 MATRIX_SIDE = 1536
 NUM_CALIBRATION = 8
-PEERS = Path(__file__).parents[1] / "ndpnet/benchmark/peers"
+PEER_WORKER = Path(__file__).parent / "suite/peer_worker.py"
 PEERS_PYTHON = Path(__file__).parents[1] / ".venv-peers/bin/python"
 EXPORTED = ["onnx-fp32", "openvino-fp32", "openvino-bf16", "openvino-int8"]
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="*", default=EXPORTED, choices=EXPORTED, help="engines besides PyTorch's")
-    parser.add_argument("--peers", nargs="*", default=[], help="other models, as ndpnet benchmark --peer names them")
+    parser.add_argument("--peers", nargs="*", default=[], help="other models, NAME or NAME:BACKBONE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = pictures(arguments.size)
@@ -170,8 +170,8 @@ def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.nda
 
 def time_peer(name: str, size: int) -> dict[str, Any]:
     """One round of a peer. -> what its worker measured."""
-    command = [PEERS_PYTHON, "-m", "worker.speed", name, "--rounds", "1", "--size", str(size)]
-    finished = subprocess.run(command, cwd=PEERS, capture_output=True, text=True, check=False)
+    command = [PEERS_PYTHON, PEER_WORKER, "--speed", name, str(size)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         sys.exit(finished.stderr)
     return json.loads(finished.stdout.splitlines()[-1])

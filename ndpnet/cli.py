@@ -15,7 +15,6 @@ import click
 
 from ndpnet import __version__
 from ndpnet.cli_base import FolderPath, PackagePath, Resumable, end_interrupted
-from ndpnet.cli_benchmark import benchmark
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import bench, engine_options, export
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
@@ -46,10 +45,12 @@ class OneLineErrors(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all verbs."""
-        return sorted({*super().list_commands(ctx), *_adapters_verbs()})
+        return sorted({*super().list_commands(ctx), *_adapters_verbs(), "benchmark"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A verb by its name."""
+        if cmd_name == "benchmark":
+            return _benchmark()
         found = super().get_command(ctx, cmd_name)
         return found or (verb.load() if (verb := _adapters_verbs().get(cmd_name)) else None)
 
@@ -79,6 +80,24 @@ def _adapters_verbs() -> dict[str, EntryPoint]:
     return {each.name: each for each in distribution("ndpnet").entry_points if each.group == VERBS}
 
 
+def _benchmark() -> click.Command:
+    """The verb of benchmarks/suite, a part of the repository alone: ndpnet/benchmark links to it."""
+    try:
+        from ndpnet.benchmark.cli import benchmark
+    except ModuleNotFoundError:
+        return click.Command(
+            "benchmark",
+            callback=_refuse_benchmark,
+            help="Compare models over a suite of surfaces; in a clone of the repository alone.",
+            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        )
+    return benchmark
+
+
+def _refuse_benchmark() -> None:
+    raise ValueError("no benchmark in an installed ndpnet (run it in a clone of the repository, after `make venv`)")
+
+
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -92,7 +111,7 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, benchmark, doctor, gc):
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, doctor, gc):
     main.add_command(command)
 
 

@@ -10,7 +10,7 @@ from ndpnet.files import hash_of, sha256_of
 from ndpnet.pretrained_weights import weights_path
 
 PACKAGE_DIR = Path(__file__).parent
-ADAPTERS = ("components", "pipelines")  # of Kubeflow: they call the library, no result is made of them
+ADAPTERS = ("components", "pipelines", "benchmark")  # links; they call the library, no result is made of them
 # a change here changes what a training step computes
 TRAINING_CODE = ("config.py", "losses.py", "perceptual.py", "model", "synthesis", "training", "inference/package.py")
 # encoder and decoder are trained without what these decide

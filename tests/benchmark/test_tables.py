@@ -5,8 +5,7 @@ import statistics
 import pytest
 
 from ndpnet.benchmark.suites import SUITES
-from ndpnet.benchmark.tables import Measured, make_tables, mean_and_spread, paper, values_of
-from ndpnet.benchmark.tasks import Cell
+from ndpnet.benchmark.tables import Measured, by_seed, make_tables, mean_and_interval, mean_and_spread, paper
 from ndpnet.benchmark.variants import ABLATIONS, FULL, Variant
 
 
@@ -14,9 +13,9 @@ def measured(
     category: str, seed: int, image: float, pixel: float, variant: Variant = FULL, subset: str = "all"
 ) -> Measured:
     found = {"image_auroc": image, "pixel_auroc": pixel, "pro_auc": None, "recall": 0.5, "false_alarm_rate": 0.25}
-    cell = Cell(variant.name, category, seed, f"{category}{seed}", variant=variant)
     counts = {"num_good": 3, "num_defective": 4}
-    return Measured(cell, {subset: found | counts}, 60.0, {"milliseconds": 20.0, "gmac": 6.4})
+    timing = {"milliseconds": 20.0, "gmac": 6.4}
+    return Measured(variant.name, category, seed, variant, {subset: found | counts}, 60.0, timing)
 
 
 def table(tables: list, start: str):
@@ -29,12 +28,19 @@ def test_mean_and_spread() -> None:
     assert mean_and_spread([0.9, 0.92, 0.94]) == "92.00 ± 2.00"
 
 
+def test_paired_changes_have_an_interval() -> None:
+    assert mean_and_interval([]) == ""
+    assert mean_and_interval([0.01]) == "+1.00"
+    # t of 2 degrees of freedom: 4.303
+    assert mean_and_interval([0.0, 0.01, 0.02]) == f"+1.00 ({1 - 4.303 / 3**0.5:+.2f} to {1 + 4.303 / 3**0.5:+.2f})"
+
+
 def test_a_mean_over_categories_needs_all_of_them() -> None:
     rows = [measured("carpet", 0, 0.9, 0.8), measured("grid", 0, 0.7, 0.6), measured("carpet", 1, 1.0, 0.8)]
-    broken = Measured(Cell(FULL.name, "grid", 1, "grid1", variant=FULL), None, None, None)
-    assert values_of(rows, FULL.name, "all", "image_auroc", "carpet") == [0.9, 1.0]
-    assert values_of([*rows, broken], FULL.name, "all", "image_auroc") == [pytest.approx(0.8)]
-    assert values_of(rows, FULL.name, "all", "pro_auc", "carpet") == []
+    broken = Measured(FULL.name, "grid", 1, FULL, None, None, None)
+    assert by_seed(rows, FULL.name, "all", "image_auroc", "carpet") == {0: 0.9, 1: 1.0}
+    assert by_seed([*rows, broken], FULL.name, "all", "image_auroc") == {0: pytest.approx(0.8)}
+    assert by_seed(rows, FULL.name, "all", "pro_auc", "carpet") == {}
 
 
 def test_the_papers_columns_stand_beside_ours_and_differences_are_flagged() -> None:
@@ -56,13 +62,13 @@ def test_ablations_are_compared_with_the_whole() -> None:
     without = ABLATIONS["without RBAM"]
     rows = [measured("kolektor", 0, 0.9, 0.8, FULL, "even items")]
     rows.append(measured("kolektor", 0, 0.85, 0.81, without, "even items"))
-    found = table(make_tables(SUITES["kolektor"], rows), "Table VI, ablations: even")
+    found = table(make_tables(SUITES["kolektor"], rows), "Table VI, against NDP-Net: even")
     assert found.rows[0][:5] == [FULL.name, "90.00", "", "80.00", ""]
     assert found.rows[1][:5] == ["without RBAM", "85.00", "-5.00", "81.00", "+1.00"]
     assert found.rows[1][-1] == "-1.24 / -0.91"
     # a seed that one of them lacks does not count in the change
     rows.append(measured("kolektor", 1, 0.1, 0.1, without, "even items"))
-    assert table(make_tables(SUITES["kolektor"], rows), "Table VI, ablations: even").rows[1][2] == "-5.00"
+    assert table(make_tables(SUITES["kolektor"], rows), "Table VI, against NDP-Net: even").rows[1][2] == "-5.00"
 
 
 def test_tables_are_markdown() -> None:

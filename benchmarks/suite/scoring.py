@@ -1,6 +1,6 @@
 """Other maps from the same trained network: those that `model.anomaly_map` can choose, MSFR and SSIM (Table VI).
 
-And `lines_alone`, from no network: what `line_gap` must beat to be worth a training.
+And `lines_alone`, of the picture alone: what `line_gap` must beat to be worth a training.
 """
 
 import copy
@@ -31,7 +31,7 @@ def feature_residual(network: NDPNet, image: torch.Tensor, reconstruction: torch
     (B, 3, H, W) twice -> (B, 1, H, W)
     """
     total = image.new_zeros(())
-    seen, rebuilt = (network.encoder(each, num_layers=NUM_SCALES) for each in (image, reconstruction))
+    seen, rebuilt = (network.encoder(picture, num_layers=NUM_SCALES) for picture in (image, reconstruction))
     for of_input, of_rebuilt in zip(seen, rebuilt, strict=True):
         distance = (of_input - of_rebuilt).square().mean(dim=1, keepdim=True)
         total = total + F.interpolate(distance, size=image.shape[-2:], mode="bilinear", align_corners=False)
@@ -59,20 +59,29 @@ def structural_difference(_: NDPNet, image: torch.Tensor, reconstruction: torch.
     return 1 - (luminance * contrast).mean(dim=1, keepdim=True)
 
 
+def lines_of_picture(network: NDPNet, image: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    """Strengths of lines in the picture itself: `line_gap` to a flat grey. (B, 3, H, W) twice -> (B, 1, H, W)."""
+    return line_gap(image, torch.full_like(image, 0.5), network.lines)
+
+
 LINES_ALONE = "lines_alone"
-MAPS: dict[str, Scoring] = {"msfr": feature_residual, "ssim": structural_difference}
+MAPS: dict[str, Scoring] = {
+    "msfr": feature_residual,
+    "ssim": structural_difference,
+    LINES_ALONE: lines_of_picture,
+}
 
 
-class DifferenceEngine(TorchEngine):
-    """The trained network with another way from input and reconstruction to the map; the filters stay."""
+class ScoringEngine(TorchEngine):
+    """The trained network with another way from input and reconstruction to the map; filters only of differences."""
 
     def __init__(self, network: NDPNet, device: torch.device, scoring: str) -> None:
         super().__init__(network, device)
-        self.map_of = MAPS[scoring]
+        self.map_of, self.has_filters = MAPS[scoring], scoring != LINES_ALONE
 
     def predict(self, images: np.ndarray) -> MapsAndReconstructions:
         """See `Engine`."""
-        return self._run(lambda batch: self._map(batch, with_filters=True), images)
+        return self._run(lambda batch: self._map(batch, with_filters=self.has_filters), images)
 
     def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
         """See `Engine`."""
@@ -86,31 +95,13 @@ class DifferenceEngine(TorchEngine):
         return filter_map(anomaly_map) if with_filters else anomaly_map, reconstruction[..., :H, :W]
 
 
-class LinesAlone(TorchEngine):
-    """Strengths of lines in the picture itself: `line_gap` to a flat grey instead of a reconstruction."""
-
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
-        """See `Engine`."""
-        return self.predict_raw(images)
-
-    def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
-        """See `Engine`."""
-        return self._run(self._map, images)
-
-    def _map(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        grey = torch.full_like(image, 0.5)
-        return line_gap(image, grey, self.network.lines), grey
-
-
 def open_scored(inspector: Inspector, scoring: str) -> Inspector:
     """The inspector whose maps are made by `scoring`; without a threshold where that is not the model's own."""
     if scoring == OWN:
         return inspector
     network, device, tiling = inspector.engine.network, inspector.engine.device, inspector.tiling
-    if scoring == LINES_ALONE:
-        engine = LinesAlone(network, device)
-    elif scoring in MAPS:
-        engine = DifferenceEngine(network, device, scoring)
+    if scoring in MAPS:
+        engine: TorchEngine = ScoringEngine(network, device, scoring)
     else:
         network = copy.copy(network)
         network.anomaly_map = scoring

@@ -26,18 +26,18 @@ class Suite:
     subsets: dict[str, IsIn] = field(default_factory=lambda: {ALL: lambda _: True})
     paper_tables: tuple[str, ...] = ()  # of paper_tables.json, in which these categories stand
 
-    def find_categories(self, root: Path, wanted: tuple[str, ...]) -> list[str]:
+    def find_categories(self, root: Path, chosen: tuple[str, ...]) -> list[str]:
         """The categories to run: those asked for, else all of the suite. ValueError names what is not there."""
         there = sorted(path.parents[1].name for path in Path(root).glob("*/train/good"))
         known = self.categories or tuple(there)
-        strange = [each for each in wanted if each not in known]
+        strange = [name for name in chosen if name not in known]
         if strange:
             raise ValueError(f"suite {self.name} has no category {strange[0]!r} (it has {', '.join(known) or 'none'})")
-        missing = [each for each in wanted or known if each not in there]
+        missing = [name for name in chosen or known if name not in there]
         if missing or not known:
             what = missing[0] if missing else "any category"
             raise ValueError(f"no {Path(root) / what}/train/good (import it: `ndpnet import --help`, or choose --data)")
-        return list(dict.fromkeys(wanted or known))
+        return list(dict.fromkeys(chosen or known))
 
 
 SUITES = {

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ndpnet.benchmark.peers.launch import PREDICTIONS
+from ndpnet.benchmark.peers import PREDICTIONS
 from ndpnet.benchmark.scoring import open_scored
-from ndpnet.benchmark.suites import SUITES, Suite
+from ndpnet.benchmark.suites import Suite
 from ndpnet.benchmark.variants import OWN
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.evaluate import check_inputs, judge
-from ndpnet.files import atomic_folder, write_json
 from ndpnet.inference.bench import time_engine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import read_package
@@ -23,24 +22,24 @@ from ndpnet.metrics import metrics
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 
-RESULT = "result.json"
 SECONDS_TO_TIME = 3.0
 
 Result = dict[str, Any]
 
 
-def score_model(prepared_dir: Path, model_dir: Path, out: Path, *, suite: str, scoring: str) -> Result:
+def score_model(prepared_dir: Path, model_dir: Path, suite: Suite, *, scoring: str) -> Result:
     """Judge the test images of every subset. -> subset -> metrics, None where they are n/a."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     prepared, inspector = PreparedData.load(prepared_dir), Inspector.load(model_dir, device=device)
     check_inputs(prepared, inspector.package)
     judged = judge(prepared, open_scored(inspector, scoring), max_exact_pixels=sys.maxsize)  # tables are exact
     threshold = inspector.threshold if scoring == OWN else None
-    outputs = (judged.scores, judged.maps, judged.masks)
-    return _write(out, SUITES[suite], judged.records, *outputs, roi=judged.roi, threshold=threshold)
+    return _by_subset(
+        suite, judged.records, judged.scores, judged.maps, judged.masks, roi=judged.roi, threshold=threshold
+    )
 
 
-def score_peer(prepared_dir: Path, peer_dir: Path, out: Path, *, suite: str, with_filters: bool) -> Result:
+def score_peer(prepared_dir: Path, peer_dir: Path, suite: Suite, *, with_filters: bool) -> Result:
     """Judge another method's raw maps; with filters NDP-Net's mean and median, and the map's maximum as score."""
     prepared = PreparedData.load(prepared_dir)
     with np.load(peer_dir / PREDICTIONS) as arrays:
@@ -48,26 +47,20 @@ def score_peer(prepared_dir: Path, peer_dir: Path, out: Path, *, suite: str, wit
     if with_filters:
         maps = filter_map(torch.from_numpy(maps)[:, None])[:, 0].numpy()
         scores = maps.max(axis=(1, 2)).astype(np.float64)
-    return _write(out, SUITES[suite], prepared.records("test"), scores, maps, prepared.masks())
+    return _by_subset(suite, prepared.records("test"), scores, maps, prepared.masks())
 
 
-def time_model(model_dir: Path, out: Path) -> Result:
+def time_model(model_dir: Path) -> Result:
     """Milliseconds of one image on one thread (median), and multiply-accumulates in billions."""
     timing = time_engine(model_dir, "torch-fp32", SECONDS_TO_TIME, 1)
     package = read_package(model_dir)
-    network = package.load_network(torch.device("cpu"))
     image = to_unit(torch.from_numpy(package.references()[:1]))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.predict(image)
-    parameters = sum(each.numel() for each in network.parameters())
-    found = {"milliseconds": timing.percentile(0.5), "gmac": counter.get_total_flops() / 2e9, "parameters": parameters}
-    with atomic_folder(out, marker=RESULT) as folder:
-        write_json(folder / RESULT, found)
-    return found
+        package.load_network(torch.device("cpu")).predict(image)
+    return {"milliseconds": timing.percentile(0.5), "gmac": counter.get_total_flops() / 2e9}
 
 
-def _write(
-    out: Path,
+def _by_subset(
     suite: Suite,
     records: list[FileRecord],
     scores: np.ndarray,
@@ -77,33 +70,24 @@ def _write(
     roi: np.ndarray | None = None,
     threshold: float | None = None,
 ) -> Result:
-    found = {}
+    result = {}
     for name, is_in in suite.subsets.items():
         rows = np.array([is_in(record.group) for record in records])
         if not rows.any():
             continue
         labels = np.array([record.defect_type != GOOD for record in records])[rows]
-        pixels = None
+        pixels = (None, None)
         if masks is not None:
             chosen = (metrics.take_planes(planes, rows) for planes in (maps, masks))
-            pixels = metrics.pixel_metrics(*chosen, roi=roi)
-        found[name] = _metrics(scores[rows], labels, pixels, threshold)
-    with atomic_folder(out, marker=RESULT) as folder:
-        write_json(folder / RESULT, found)
-    return found
-
-
-def _metrics(
-    scores: np.ndarray, labels: np.ndarray, pixels: tuple[float, float] | None, threshold: float | None
-) -> dict[str, float | int | None]:
-    pixel_auroc, pro_auc = pixels or (None, None)
-    counts = None if threshold is None else metrics.confusion(scores, labels, threshold)
-    return {
-        "image_auroc": metrics.image_auroc(scores, labels),
-        "pixel_auroc": pixel_auroc,
-        "pro_auc": pro_auc,
-        "recall": counts and metrics.recall(counts),
-        "false_alarm_rate": counts and metrics.false_alarm_rate(counts),
-        "num_good": int((~labels).sum()),
-        "num_defective": int(labels.sum()),
-    }
+            pixels = metrics.pixel_metrics(*chosen, roi=roi) or pixels
+        counts = None if threshold is None else metrics.confusion(scores[rows], labels, threshold)
+        result[name] = {
+            "image_auroc": metrics.image_auroc(scores[rows], labels),
+            "pixel_auroc": pixels[0],
+            "pro_auc": pixels[1],
+            "recall": counts and metrics.recall(counts),
+            "false_alarm_rate": counts and metrics.false_alarm_rate(counts),
+            "num_good": int((~labels).sum()),
+            "num_defective": int(labels.sum()),
+        }
+    return result

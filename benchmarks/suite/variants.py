@@ -69,13 +69,13 @@ def check_fits(variant: Variant, encoder: str) -> None:
         raise ValueError(f"the ablation {variant.name!r} is of a frozen encoder (leave out model.encoder=own)")
 
 
-def choose_variants(wanted: tuple[str, ...]) -> list[Variant]:
+def choose_variants(names: tuple[str, ...]) -> list[Variant]:
     """NDP-Net itself, then what is asked for: names, the groups paper, own and all, or PARAMETER=VALUE.
 
     ValueError: a strange name.
     """
     chosen = {FULL.name: FULL}
-    for name in wanted:
+    for name in names:
         for variant in _variants_of(name):
             chosen[variant.name] = variant
     return list(chosen.values())
