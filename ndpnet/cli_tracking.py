@@ -19,7 +19,7 @@ def tracking_group() -> None:
 def flush_command(build_dir: Path) -> None:
     """Deliver what steps have noted under BUILD_DIR (default: build) and the server does not have yet."""
     from ndpnet.tracking.client import is_off
-    from ndpnet.tracking.flush import FAILED, flush
+    from ndpnet.tracking.delivery import FAILED, flush
 
     if is_off():
         raise ValueError("tracking is switched off (unset NDPNET_TRACKING)")

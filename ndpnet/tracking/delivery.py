@@ -6,28 +6,29 @@ at or before the last step that the server has of its name is not sent: a resume
 """
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
-from ndpnet.tracking.client import experiment_id
+from ndpnet.redaction import redact
+from ndpnet.tracking import client as settings
 from ndpnet.tracking.flat import MAX_TAG, metric_key, shorten
-from ndpnet.tracking.record import FILES, PICTURES, SYSTEM, Record, records_of
-from ndpnet.tracking.runs import ENDS, PROCESS, find_step, pipeline_run, step_run, update_parent
-from ndpnet.tracking.tail import Row, Tail
+from ndpnet.tracking.record import FILES, PICTURES, SYSTEM, Record, records_below, records_of
+from ndpnet.tracking.runs import ENDS, find_step, pipeline_run, step_run, update_parent
 
 VALIDATION = "validation"  # also the folder of its pictures
 ERROR = "ndpnet.error"
+FAILED = "not delivered: "
+MAX_REASON = 300  # characters
 OWN_NAMES = {"lr": "learning_rate"}
 GROUPED = (f"{VALIDATION}/", "train/", "system/")
 
-logger = logging.getLogger(__name__)
+Row = dict[str, Any]
 
 
 class Delivery:
@@ -35,98 +36,77 @@ class Delivery:
 
     def __init__(self, client: MlflowClient, record: Record) -> None:
         self.client, self.record = client, record
-        self.experiment = experiment_id(client)
+        self.experiment = settings.experiment_id(client)
         self.parent = pipeline_run(client, self.experiment, record)
-        self.run, self._is_old = step_run(client, self.experiment, record, self.parent)
+        self.run = step_run(client, self.experiment, record, self.parent)
+        self.run_id = self.run.info.run_id
         self._last_steps: dict[str, int] = {}
-        self._sent_files: set[Path] = set()
+        self._sent: dict[Path, Any] = {}  # of a history its last step, of another file None
         self._describe()
 
-    @property
-    def run_id(self) -> str:
-        """Of the step's run."""
-        return self.run.info.run_id
-
-    def send_rows(self, rows: list[Row]) -> int:
-        """Deliver rows of a history or of the system. -> how many metrics were new"""
-        metrics = [metric for row in rows for metric in self._metrics_of(row)]
-        for batch in _batches(metrics, MAX_METRICS_PER_BATCH):
-            self.client.log_batch(self.run_id, metrics=batch)
-            for metric in batch:
-                self._last_steps[metric.key] = max(metric.step, self._last_steps[metric.key])
-        return len(metrics)
-
-    def send_tail(self, tail: Tail) -> int:
-        """Deliver what a growing file has beyond what was delivered of it. -> how many metrics were new"""
-        num_new = 0
-        while True:
-            rows, end = tail.read()
-            if end == tail.position:
-                return num_new
-            num_new += self.send_rows(rows)
-            tail.advance(end)
-
-    def send_pictures(self) -> None:
-        """Deliver validation pictures that are not there yet."""
+    def send(self, *, is_last: bool) -> None:
+        """Deliver what lies there now and, if the step has ended, its end: then the server has all of it."""
+        for path in (self.record.history_path, self.record.folder / SYSTEM):
+            if path is not None:
+                self._send_rows(path)
         self._send_folder(self.record.folder / PICTURES, VALIDATION)
+        if is_last:
+            self._send_end()
 
-    def finish(self) -> None:
-        """Deliver results, data, files and the end; the server has all of it when this returns."""
+    def _send_end(self) -> None:
         record = self.record
-        if record.history_path:
-            self.send_tail(Tail(record.history_path))
-        self.send_tail(Tail(record.folder / SYSTEM))
-        results = [Metric(metric_key(name), value, record.started_at, 0) for name, value in record.results.items()]
-        for batch in _batches(results, MAX_METRICS_PER_BATCH):
-            self.client.log_batch(self.run_id, metrics=batch)
+        self._send_metrics(self.run_id, self._at_start(record.results))
         self._send_dataset()
-        self.send_pictures()
         self._send_folder(record.folder / FILES, "")
         self._send_tags({**record.tags, ERROR: record.error})
         if ERROR in self.run.data.tags and not record.error:
             self.client.delete_tag(self.run_id, ERROR)  # of an earlier attempt
         self.client.set_terminated(self.run_id, ENDS[record.status], record.ended_at)
-        self._summarise()
+        if record.step == "evaluate":  # the main numbers on the pipeline's run, one set per category
+            main = {f"{record.category}/{name}": value for name, value in record.results.items() if "." not in name}
+            self._send_metrics(self.parent.info.run_id, self._at_start(main))
         update_parent(self.client, self.experiment, self.parent)
         record.mark_delivered()
 
     def _describe(self) -> None:
         """Parameters where missing, the tags of this attempt, and that it runs."""
+        # one writer each: a step's are part of its key and cannot change, a pipeline's are those of its first step
         for run in (self.parent, self.run):
-            self._send_params(run)
-        attempt = {"ndpnet.attempts": str(self.record.attempts), PROCESS: self.record.process}
-        self._send_tags({**attempt, **self._input_runs()})
-        if self.record.status == "running":
-            for run in (self.parent, self.run):
-                if run.info.status != "RUNNING":
-                    self.client.update_run(run.info.run_id, status="RUNNING")
+            missing = [Param(key, value) for key, value in self.record.params.items() if key not in run.data.params]
+            for batch in _batched(missing, MAX_PARAMS_TAGS_PER_BATCH):
+                self.client.log_batch(run.info.run_id, params=batch)
+            if self.record.status == "running" and run.info.status != "RUNNING":
+                self.client.update_run(run.info.run_id, status="RUNNING")
+        self._send_tags({"ndpnet.attempts": str(self.record.attempts), **self._input_runs()})
 
     def _send_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags where they differ."""
         changed = [RunTag(key, shorten(value, MAX_TAG)) for key, value in tags.items() if value]
         changed = [tag for tag in changed if self.run.data.tags.get(tag.key) != tag.value]
-        for batch in _batches(changed, MAX_PARAMS_TAGS_PER_BATCH):
+        for batch in _batched(changed, MAX_PARAMS_TAGS_PER_BATCH):
             self.client.log_batch(self.run_id, tags=batch)
-
-    def _send_params(self, run: Run) -> None:
-        # one writer each: a step's are part of its key and cannot change, a pipeline's are those of its first step
-        missing = [Param(key, value) for key, value in self.record.params.items() if key not in run.data.params]
-        for batch in _batches(missing, MAX_PARAMS_TAGS_PER_BATCH):
-            self.client.log_batch(run.info.run_id, params=batch)
 
     def _input_runs(self) -> dict[str, str]:
         """The runs that made the inputs, whether in this pipeline or, from a cache, in an earlier one."""
         links = {}
         for name, folder in self.record.inputs.items():
-            made = [each for each in records_of(Path(folder)) if each.status == "finished"]
-            latest = max(made, key=lambda each: each.ended_at or 0, default=None)
-            run = latest and find_step(self.client, self.experiment, latest)
-            if run:
+            finished = [record for record in records_of(Path(folder)) if record.status == "finished"]
+            latest = max(finished, key=lambda record: record.ended_at or 0, default=None)
+            if latest and (run := find_step(self.client, self.experiment, latest)):
                 links[f"ndpnet.input.{name}"] = run.info.run_id
         return links
 
+    def _send_rows(self, path: Path) -> None:
+        """Deliver the rows of a growing file that the server has not; one that is being written is not whole yet."""
+        rows = list(rows_from(path, self._sent.get(path, 0)))
+        metrics = [metric for row in rows for metric in self._metrics_of(row)]
+        self._send_metrics(self.run_id, metrics)
+        for metric in metrics:
+            self._last_steps[metric.key] = max(metric.step, self._last_steps[metric.key])
+        if rows:
+            self._sent[path] = rows[-1]["step"]
+
     def _metrics_of(self, row: Row) -> Iterator[Metric]:
-        step = int(row["step"])
+        step = row["step"]
         timestamp = int(row.get("time", self.run.info.start_time + step))
         for name, value in row.items():
             key = metric_key(_full_name(name))
@@ -136,10 +116,16 @@ class Delivery:
     def _last_step(self, key: str) -> int:
         """The last step that the server has of a metric; -1: none."""
         if key not in self._last_steps:
-            known = self._is_old and key in self.run.data.metrics
-            history = self.client.get_metric_history(self.run_id, key) if known else []
-            self._last_steps[key] = max((metric.step for metric in history), default=-1)
+            known = self.client.get_metric_history(self.run_id, key) if key in self.run.data.metrics else []
+            self._last_steps[key] = max((metric.step for metric in known), default=-1)
         return self._last_steps[key]
+
+    def _at_start(self, values: Mapping[str, float]) -> list[Metric]:
+        return [Metric(metric_key(name), value, self.record.started_at, 0) for name, value in values.items()]
+
+    def _send_metrics(self, run_id: str, metrics: list[Metric]) -> None:
+        for batch in _batched(metrics, MAX_METRICS_PER_BATCH):
+            self.client.log_batch(run_id, metrics=batch)
 
     def _send_dataset(self) -> None:
         data = self.record.dataset
@@ -157,24 +143,33 @@ class Delivery:
         self.client.set_tag(self.run_id, "ndpnet.data_hash", data["digest"])
 
     def _send_folder(self, folder: Path, stored_path: str) -> None:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file() and not _is_unfinished(path)):
-            if path not in self._sent_files:
-                parent = path.relative_to(folder).parent.as_posix()
-                parts = [part for part in (stored_path, parent) if part not in ("", ".")]
-                # one by one in this thread: MLflow's pool of threads would hold up the end of the process
-                self.client.log_artifact(self.run_id, str(path), "/".join(parts) or None)
-                self._sent_files.add(path)
+        for path in sorted(folder.rglob("*")):
+            if not path.is_file() or path.name.startswith(".") or path.suffix == ".partial" or path in self._sent:
+                continue
+            parent = path.relative_to(folder).parent.as_posix()
+            parts = [part for part in (stored_path, parent) if part not in ("", ".")]
+            # one by one in this thread: MLflow's pool of threads would hold up the end of the process
+            self.client.log_artifact(self.run_id, str(path), "/".join(parts) or None)
+            self._sent[path] = None
 
-    def _summarise(self) -> None:
-        """The evaluation's main numbers on the pipeline's run, one set per category."""
-        record = self.record
-        if record.step != "evaluate":
-            return
-        kept = {name: value for name, value in record.results.items() if "." not in name}
-        prefix = record.category
-        metrics = [Metric(metric_key(f"{prefix}/{name}"), value, record.started_at, 0) for name, value in kept.items()]
-        for batch in _batches(metrics, MAX_METRICS_PER_BATCH):
-            self.client.log_batch(self.parent.info.run_id, metrics=batch)
+
+def rows_from(path: Path, step: int) -> Iterable[Row]:
+    """The whole rows of a file of JSON lines at a step and after it; it may be written, cut or replaced meanwhile."""
+    rows: list[Row] = []
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return rows
+    for line in reversed(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # the torn line that a full disk leaves
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            if row["step"] < step:
+                break
+            rows.append(row)
+    return reversed(rows)
 
 
 def deliver(client: MlflowClient, record: Record) -> str:
@@ -183,21 +178,43 @@ def deliver(client: MlflowClient, record: Record) -> str:
         record.end("killed", "the process was killed")
         record.save()
     delivery = Delivery(client, record)
-    delivery.finish()
+    delivery.send(is_last=True)
     return delivery.run_id
+
+
+def deliver_all(records: Iterable[Record]) -> Iterator[tuple[str, str]]:
+    """Deliver the records that are not yet, each by itself. -> their names, and what became of them."""
+    for record in records:
+        if record.is_delivered:
+            continue
+        if record.is_alive():
+            if not record.is_mine:
+                yield record.name, f"still running as process {record.pid} on {record.host}, which delivers it"
+            continue
+        try:
+            run_id = deliver(settings.connect(), record)
+        except Exception as error:  # one that the server refuses must not keep the others back
+            yield record.name, f"{FAILED}{redact(error)[:MAX_REASON]}"
+        else:
+            yield record.name, f"{record.status}, delivered as run {run_id}"
+
+
+def flush(build_dir: Path) -> Iterator[tuple[str, str]]:
+    """Deliver every run noted in a folder or below it. -> what and how it went, one by one. ValueError: no folder."""
+    build_dir = Path(build_dir)
+    if not build_dir.is_dir():
+        raise ValueError(f"no folder {build_dir} (give the one that the steps write to, as build)")
+    yield from deliver_all(records_below(build_dir))
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Parts of at most `size` items."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def _full_name(name: str) -> str:
     if name in OWN_NAMES or name.startswith(GROUPED):
         return OWN_NAMES.get(name, name)
     return f"train/{name}"
-
-
-def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
-def _is_unfinished(path: Path) -> bool:
-    return path.name.startswith(".") or path.suffix == ".partial"

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from ndpnet.files import atomic_folder, sha256_of
 from ndpnet.inference.engines.stored import engine_names
-from ndpnet.inference.identity import copy_package, model_hash, package_hash
+from ndpnet.inference.identity import model_hash, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
 from ndpnet.locks import locked
@@ -29,7 +29,7 @@ from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
 from ndpnet.tracking.plan import KFP_RUN
 from ndpnet.tracking.record import records_of
 from ndpnet.tracking.runs import PARENT, find_pipeline
-from ndpnet.tracking.upload import fetch_folder, find_uploaded, stored_hash, upload
+from ndpnet.tracking.upload import fetch_folder, find_uploaded, upload
 from ndpnet.tracking.versions import (
     CATEGORY,
     EVALUATION_HASH,
@@ -95,7 +95,6 @@ def register(
         if version is None:
             version = _register_new(client, name, package, evidence, tags=tags, card=card, run_id=run_id)
         else:
-            _restore(client, version, package)
             if version.tags.get(EVALUATION_HASH) != tags[EVALUATION_HASH]:
                 logger.warning("%s version %s keeps the evidence of an earlier evaluation", name, version.version)
             elif version.tags.get(GIT_DIRTY) != "false" and tags[GIT_DIRTY] == "false":
@@ -278,21 +277,6 @@ def _create_version(
         client.delete_model_version(name, str(created.version))  # another machine was faster
         return first
     return created
-
-
-def _restore(client: MlflowClient, version: ModelVersion, package: ModelPackage) -> None:
-    """Upload the package's files again where the store has lost or changed them."""
-    model_id, expected = model_id_of(version), version.tags[PACKAGE_HASH]
-    if stored_hash(client, model_id) == expected:
-        return
-    logger.warning(
-        "the stored files of %s version %s were changed: uploading them again", version.name, version.version
-    )
-    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-        copy_package(package.folder, Path(scratch))
-        client.log_model_artifacts(model_id, scratch, PACKAGE_PATH)
-    if stored_hash(client, model_id) != expected:
-        raise ValueError(f"{PACKAGE_PATH} of model {model_id} holds files that do not belong there (remove them)")
 
 
 def _name_commit(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str], card: str) -> ModelVersion:

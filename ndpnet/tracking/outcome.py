@@ -51,17 +51,14 @@ def _note(run_id: str, outcome: Outcome) -> None:
     if is_off():
         return
     prepare_environment()  # before MLflow is imported
-    from mlflow.entities import ViewType
-
-    from ndpnet.tracking.runs import PIPELINE, PLAN, STEP
+    from ndpnet.tracking.runs import PIPELINE, PLAN, STEP, find_runs
 
     client = connect()
     experiment = experiment_id(client)
     own = {PLAN: run_id, STEP: PIPELINE}
-    wanted = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in own.items())
-    found = client.search_runs([experiment], wanted, ViewType.ACTIVE_ONLY, order_by=["start_time ASC"])
+    runs = find_runs(client, experiment, own)
     # a run that failed before its first step was tracked has none yet
-    run = found[0] if found else client.create_run(experiment, tags=own, run_name=f"pipeline {run_id[:40]}")
+    run = runs[0] if runs else client.create_run(experiment, tags=own, run_name=f"pipeline {run_id[:40]}")
     client.set_tag(run.info.run_id, OUTCOME, outcome.state)
     client.set_tag(run.info.run_id, REASON, redact(outcome.reason)[:MAX_REASON])
     client.set_terminated(run.info.run_id, "FINISHED" if outcome.state == SUCCEEDED else "FAILED")

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,7 @@ RUN, HISTORY, SYSTEM, FILES, PICTURES = "run.json", "history.jsonl", "system.jso
 MAX_FILE_BYTES = 32 << 20  # larger ones stay in the step's output: weights, arrays
 SAME_START = 2.0  # seconds between two readings of a process's start
 KEY_DIGITS = 12
+MEGABYTE = 1 << 20
 SAMPLE_SECONDS = 10.0  # between two rows of the system
 SILENCE_SECONDS = 30 * SAMPLE_SECONDS  # of a run on another machine, after which it counts as killed
 
@@ -65,11 +67,6 @@ class Record:
         return f"{self.step} {self.category}".strip()
 
     @property
-    def process(self) -> str:
-        """Host, number and start of the process that runs it."""
-        return f"{self.host} {self.pid} {self.process_started:.0f}"
-
-    @property
     def is_mine(self) -> bool:
         """Whether this very process is running it."""
         return self.pid == os.getpid() and self.host == socket.gethostname()
@@ -94,7 +91,12 @@ class Record:
         if self.host != socket.gethostname():
             times = [path.stat().st_mtime for path in self.folder.glob("*.json*")]
             return time.time() - max(times, default=0.0) < SILENCE_SECONDS
-        return is_process_alive(self.pid, self.process_started)
+        try:
+            process = psutil.Process(self.pid)
+            is_same = abs(process.create_time() - self.process_started) < SAME_START
+            return is_same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
     def end(self, status: Status, error: str = "") -> None:
         """Note how it ended, now."""
@@ -113,15 +115,6 @@ class Record:
         (self.folder / HISTORY).unlink(missing_ok=True)
         for name in (FILES, PICTURES):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-
-
-def is_process_alive(pid: int, started: float) -> bool:
-    """Whether a process of this machine is at work, and is still the one that started then."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < SAME_START and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def is_plan(text: str) -> bool:
@@ -173,7 +166,7 @@ def remove_superseded(out: Path, key: str) -> None:
             shutil.rmtree(record.folder, ignore_errors=True)
 
 
-def keep_files(record: Record, out: Path, *, history: str | None, names: tuple[str, ...]) -> None:
+def keep_files(record: Record, out: Path, history: str | None, names: tuple[str, ...]) -> None:
     """Copy what is to be delivered of an output; files beyond MAX_FILE_BYTES are left out, and named in the log."""
     if history and (out / history).is_file():
         _copy(out / history, record.folder / HISTORY)
@@ -187,6 +180,26 @@ def keep_files(record: Record, out: Path, *, history: str | None, names: tuple[s
                 logger.info("%s is too large for the tracking server: it stays where it is", path)
             elif path.is_file():
                 _copy(path, kept_dir / path.relative_to(out))
+
+
+def sample_machine(folder: Path) -> None:
+    """Append a row on the machine to a run's file, which is delivered as a history is: `system/...` by its number.
+
+    Not MLflow's own sampler, which forgets what it measures when the server is down.
+    """
+    path, process, memory = folder / SYSTEM, psutil.Process(), psutil.virtual_memory()
+    values = {
+        "system/cpu_percent": psutil.cpu_percent(),
+        "system/memory_percent": memory.percent,
+        "system/process_memory_megabytes": process.memory_info().rss / MEGABYTE,
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        free, total = torch.cuda.mem_get_info()
+        values["system/gpu_memory_percent"] = 100 * (total - free) / total
+    number = path.read_bytes().count(b"\n") + 1 if path.is_file() else 1
+    with path.open("a") as stream:
+        stream.write(json.dumps({"step": number, "time": int(time.time() * 1000), **values}) + "\n")
 
 
 def _copy(source: Path, target: Path) -> None:

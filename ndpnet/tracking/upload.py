@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import ModelPackage
 from ndpnet.tracking.flavor import PACKAGE_PATH, write_mlflow_model
@@ -23,12 +21,10 @@ logger = logging.getLogger(__name__)
 
 HOST = "ndpnet.host"
 STALE_SECONDS = 3600.0  # after which the unfinished upload of another machine counts as given up
-MAX_FILES = 1000  # of a folder in the store; a package has six
-ENGINES_PATH = re.compile(rf"{PACKAGE_PATH}/{ENGINES_DIR}(/[a-z0-9]+-[a-z0-9]+)?")
 
 
 def find_uploaded(client: MlflowClient, experiment: str, digest: str) -> LoggedModel | None:
-    """The finished upload of a package; its stored files are read back and hashed. Removes what failed or was killed.
+    """The finished upload of a package. Removes what failed or was killed.
 
     Call it while no other process of this machine uploads the same package.
     """
@@ -36,8 +32,8 @@ def find_uploaded(client: MlflowClient, experiment: str, digest: str) -> LoggedM
     for model in client.search_logged_models([experiment], filter_string=f"tags.`{PACKAGE_HASH}` = '{digest}'"):
         if model.status != LoggedModelStatus.READY:
             _remove_if_given_up(client, model)
-        elif finished is None and stored_hash(client, model.model_id) == digest:
-            finished = model
+        else:
+            finished = finished or model
     return finished
 
 
@@ -65,53 +61,24 @@ def upload(
             evidence = {"card": card, "evaluation_dir": evaluation_dir}
             write_mlflow_model(folder, package, package_hash=tags[PACKAGE_HASH], model=ids, **evidence)
             client.log_model_artifacts(model.model_id, str(folder))
-        if stored_hash(client, model.model_id) != tags[PACKAGE_HASH]:
-            raise ValueError(f"{package.folder} did not arrive whole at the tracking server (register it again)")
+            fetch_folder(client, model.model_id, PACKAGE_PATH, Path(scratch) / "back")
+            if package_hash(Path(scratch) / "back") != tags[PACKAGE_HASH]:
+                raise ValueError(f"{package.folder} did not arrive whole at the tracking server (register it again)")
         return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     except Exception:
         _mark_failed(client, model)
         raise
 
 
-def stored_hash(client: MlflowClient, model_id: str) -> str:
-    """Hash of the package that the store holds for a LoggedModel; of nothing where files are missing."""
-    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-        fetch_folder(client, model_id, PACKAGE_PATH, Path(scratch) / "package")
-        return package_hash(Path(scratch) / "package")
-
-
 def fetch_folder(client: MlflowClient, model_id: str, stored_path: str, folder: Path) -> None:
-    """Download the files of one folder of a LoggedModel, and of a package its engines.
-
-    ValueError: a name that would leave `folder`, or another folder.
-    """
+    """Download what lies in one folder of a LoggedModel; what it must hold is the caller's to check, by its hash."""
     # not by a URI of each file: a `#` in the path of a local store would end it
     location = client.get_logged_model(model_id).artifact_location
     store = get_artifact_repository(location, tracking_uri=client.tracking_uri)
-    listed = client.list_logged_model_artifacts(model_id, stored_path)
-    if len(listed) > MAX_FILES:
-        raise ValueError(f"{stored_path} of model {model_id} has {len(listed)} files (this is no model package)")
-    are_engines = [info.is_dir and ENGINES_PATH.fullmatch(info.path) is not None for info in listed]
-    names = [
-        checked_name(info.path, stored_path, is_folder=info.is_dir and not is_engine)
-        for info, is_engine in zip(listed, are_engines, strict=True)
-    ]
     folder.mkdir(parents=True, exist_ok=True)
-    for name, is_engine in zip(names, are_engines, strict=True):
-        if is_engine:
-            fetch_folder(client, model_id, f"{stored_path}/{name}", folder / name)
-            continue
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-            Path(store.download_artifacts(f"{stored_path}/{name}", dst_path=scratch)).rename(folder / name)
-
-
-def checked_name(path: str, stored_path: str, *, is_folder: bool = False) -> str:
-    """The file name of a listed artifact. ValueError: no plain file directly in `stored_path`."""
-    parent, _, name = path.rpartition("/")
-    is_plain = name.isprintable() and not set(name) & set('\\/:%?#*"<>|') and not name.startswith(".")
-    if is_folder or not name or not is_plain or parent != stored_path:
-        raise ValueError(f"refused the artifact {path!r}: no plain file in {stored_path} (the store was changed)")
-    return name
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+        for path in Path(store.download_artifacts(stored_path, dst_path=scratch)).iterdir():
+            path.rename(folder / path.name)
 
 
 def _remove_if_given_up(client: MlflowClient, model: LoggedModel) -> None:

@@ -1,98 +1,24 @@
-"""What the tracking server has of a run: all of it, once, whatever broke on the way."""
+"""What the tracking server has of a run: all of it, once."""
 
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import mlflow
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow_servers import free_port, new_database, stored_runs
-from processes import SERVER, TIME_LIMIT
+from mlflow_servers import stored_runs
 from samples import CATEGORY, Pipeline
+from trainings import IDENTITY, PARAMS, delivered, history, sent, train, write_rows
 
 from ndpnet import steps, tracking
 from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.redaction import redact
-from ndpnet.tracking import live
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flat import MAX_KEY, MAX_PARAM, flat_metrics, flat_params
-from ndpnet.tracking.flush import FAILED, flush
 from ndpnet.tracking.record import records_below
-
-PARAMS = load_params(PARAMS_PATH)
-IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64, "image_digest": "", "kfp_run_id": ""}
-NUM_STEPS = 40
-CALLS = (
-    "get_experiment_by_name", "search_runs", "create_run", "log_batch", "log_inputs", "log_artifact", "set_tag",
-    "set_terminated", "update_run", "get_metric_history",
-)  # fmt: skip
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty tracking database in use, in an empty working directory. -> that directory"""
-    before = mlflow.get_tracking_uri()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(tmp_path / "here"))
-    monkeypatch.setenv("NDPNET_TRACKING", "on")
-    monkeypatch.chdir(tmp_path / "here")
-    yield tmp_path / "here"
-    mlflow.set_tracking_uri(before)
-
-
-@pytest.fixture
-def down(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A function that makes the tracking server one that nobody listens at; calling it again brings back the store."""
-    there = os.environ.get("MLFLOW_TRACKING_URI", "")
-
-    def switch() -> None:
-        is_down = os.environ["MLFLOW_TRACKING_URI"].startswith("http")
-        uri = there if is_down else f"http://127.0.0.1:{free_port()}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-
-    monkeypatch.setattr(live, "FLUSH_SECONDS", 0.1)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    return switch
-
-
-def history(last_step: int = NUM_STEPS, *, factor: float = 1.0) -> list[dict[str, float]]:
-    """Rows as a training writes them, one of a validation among them."""
-    rows: list[dict[str, float]] = []
-    for step in range(1, last_step + 1):
-        rows.append({"step": step, "lr": 0.1 / step, "loss": factor * math.sqrt(step), "segmentation": factor / step})
-        if step % 10 == 0:
-            rows.append({"step": step, "validation/image_auroc": step / (100.0 * factor)})
-    return rows
-
-
-def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def train(out: Path, rows: list[dict[str, float]], *, category: str = "brick", **options: Any) -> None:
-    """A run of phase 1 whose training writes these rows."""
-    options = {"params": PARAMS, "identity": lambda: IDENTITY} | options
-    with tracking.step_run("train-phase1", category, out=out, **options) as run:
-        write_rows(out / "history.jsonl", rows)
-        (out / "phase1.json").write_text("{}")
-        run.result({"loss": rows[-1].get("loss", 0.5), "seconds": 3.5, "step": NUM_STEPS})
-
-
-def delivered(rows: list[dict[str, float]], name: str) -> list[tuple[int, float]]:
-    return [(row["step"], row[name]) for row in rows if name in row]
-
-
-def sent(run: dict[str, Any], key: str) -> list[tuple[int, float]]:
-    return [(step, value) for step, _, value in run["metrics"][key]]
 
 
 def test_the_server_keeps_an_equal_row_once_and_an_equal_step_at_another_time_twice(store: Path) -> None:
@@ -197,79 +123,6 @@ def test_switched_off_it_loads_nothing() -> None:
     assert finished.stdout.strip() == ""
 
 
-def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[], None]) -> None:
-    down()
-    train(store / "build/brick/phase1", history())
-    (outcome,) = (outcome for name, outcome in flush(store / "build") if name == "train-phase1 brick")
-    assert outcome.startswith(FAILED)
-    down()
-    shutil.rmtree(store / "build/brick/phase1")  # as DVC does before the next run
-    copy = shutil.copytree(store / "build", store / "copy")
-    assert [name for name, _ in flush(store / "build")] == ["train-phase1 brick"]
-    first = stored_runs(connect())
-    assert sent(first["train-phase1 brick"], "train/loss") == delivered(history(), "loss")
-    assert list(flush(store / "build")) == []
-    ((name, outcome),) = flush(copy)  # knows nothing of the first delivery
-    assert first[name]["run_id"] in outcome
-    again = stored_runs(connect())
-    assert again == first
-
-
-@pytest.mark.parametrize("is_done", [False, True], ids=["request lost", "answer lost"])
-def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
-    store: Path, down: Callable[[], None], monkeypatch: pytest.MonkeyPatch, is_done: bool
-) -> None:
-    down()
-    train(store / "build/brick/phase1", history(), inputs={"prepared": store / "none"})
-    down()
-    kept = store / "build"
-    expected = _without_ids(_deliver_copy(kept, store / "whole", new_database(store / "db"), monkeypatch))
-    number = 0
-    while True:
-        number += 1
-        folder = shutil.copytree(kept, store / f"copy{number}")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(store / f"db{number}"))
-        num_calls = 0
-
-        def breaking(original: Callable[..., Any]) -> Callable[..., Any]:
-            def call(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
-                nonlocal num_calls
-                num_calls += 1
-                if num_calls == number and not is_done:  # noqa: B023
-                    raise ConnectionError("the request is lost")
-                result = original(self, *args, **kwargs)
-                if num_calls == number:  # noqa: B023
-                    raise ConnectionError("the answer is lost")
-                return result
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for name in CALLS:
-                patch.setattr(MlflowClient, name, breaking(getattr(MlflowClient, name)))
-            outcome = dict(flush(folder))["train-phase1 brick"]
-        if not outcome.startswith(FAILED):
-            break  # so many requests there are
-        ((_, outcome),) = flush(folder)
-        assert not outcome.startswith(FAILED), number
-        assert _without_ids(stored_runs(connect())) == expected, number
-    assert number > 12
-
-
-def _deliver_copy(kept: Path, copy: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    ((_, outcome),) = flush(shutil.copytree(kept, copy))
-    assert not outcome.startswith(FAILED)
-    return stored_runs(connect())
-
-
-def _without_ids(runs: dict[str, Any]) -> str:
-    text = json.dumps(runs, sort_keys=True, default=str)
-    for name, run in runs.items():
-        text = text.replace(run["run_id"], f"id of {name}")
-    return text
-
-
 def test_steps_that_a_resumed_training_repeats_are_not_doubled(store: Path) -> None:
     out = store / "build/brick/phase1"
     train(out, history(30))
@@ -354,86 +207,6 @@ def test_a_failed_step_is_shown_as_failed_without_its_secrets(
     assert (train_again["status"], "ndpnet.error" in train_again["tags"]) == ("FINISHED", False)
 
 
-def _train_forever(uri: str, out: Path) -> None:
-    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
-    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY):
-        time.sleep(TIME_LIMIT)
-
-
-@pytest.mark.slow
-def test_a_killed_step_is_shown_as_killed_by_the_next_delivery(store: Path) -> None:
-    out = store / "build/brick/phase1"
-    process = SERVER.Process(target=_train_forever, args=(os.environ["MLFLOW_TRACKING_URI"], out))
-    process.start()
-    client = connect()
-    _wait_until(lambda: "train-phase1 brick" in stored_runs(client))
-    ((name, outcome),) = flush(store / "build")
-    assert (name, outcome.partition(" as ")[0]) == ("train-phase1 brick", "still running")
-    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY) as run:
-        assert run.pictures_dir is None  # the other process has it
-    assert {run["status"] for run in stored_runs(client).values()} == {"RUNNING"}
-    process.kill()
-    process.join()
-    # another step of this category delivers what it finds
-    train(store / "build/brick/other", history(1), category="other")
-    _wait_until(lambda: stored_runs(client)["train-phase1 brick"]["status"] == "KILLED")
-    train(out, history(3))
-    assert stored_runs(client)["train-phase1 brick"]["status"] == "FINISHED"
-
-
-@pytest.mark.slow
-def test_a_killed_step_whose_folder_is_gone_is_ended_too(store: Path) -> None:
-    process = SERVER.Process(target=_train_forever, args=(os.environ["MLFLOW_TRACKING_URI"], store / "build/x"))
-    process.start()
-    client = connect()
-    _wait_until(lambda: any("ndpnet.process" in run["tags"] for run in stored_runs(client).values()))
-    process.kill()
-    process.join()
-    shutil.rmtree(store / "build")
-    (store / "build").mkdir()
-    assert [name for name, _ in flush(store / "build")] == ["train-phase1 brick"]
-    assert stored_runs(client)["train-phase1 brick"]["status"] == "KILLED"
-
-
-def _train_one(uri: str, out: Path, category: str) -> None:
-    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
-    train(out, history(3), category=category)
-
-
-@pytest.mark.slow
-def test_processes_that_start_at_once_share_one_pipeline_run(store: Path) -> None:
-    names = [f"c{number}" for number in range(3)]
-    processes = [
-        SERVER.Process(target=_train_one, args=(os.environ["MLFLOW_TRACKING_URI"], store / "build" / name / "p", name))
-        for name in names
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(TIME_LIMIT)
-        assert process.exitcode == 0
-    list(flush(store / "build"))  # a locked database may have taken one too long
-    runs = stored_runs(connect())
-    assert len(runs) == len(names) + 1
-    parents = {runs[f"train-phase1 {name}"]["tags"]["mlflow.parentRunId"] for name in names}
-    assert len(parents) == 1
-    assert {run["status"] for run in runs.values()} == {"FINISHED"}
-
-
-def test_a_run_that_was_made_twice_is_made_one(store: Path) -> None:
-    train(store / "build/brick/phase1", history(3))
-    client = connect()
-    experiment = experiment_id(client)
-    (parent,) = client.search_runs([experiment], "tags.`ndpnet.step` = 'pipeline'")
-    tags = {key: parent.data.tags[key] for key in ("ndpnet.step", "ndpnet.plan", "mlflow.runName")}
-    second = client.create_run(experiment, start_time=parent.info.start_time + 1, tags=tags).info.run_id
-    child = client.create_run(experiment, tags={"mlflow.parentRunId": second, "mlflow.runName": "child"}).info.run_id
-    train(store / "build/grass/phase1", history(3), category="grass")
-    assert stored_runs(client)["child"]["tags"]["mlflow.parentRunId"] == parent.info.run_id
-    assert client.get_run(second).info.lifecycle_stage == "deleted"
-    assert client.get_run(child).info.lifecycle_stage == "active"
-
-
 @pytest.mark.parametrize("category", ['o\'brien "x"', "Käse 100 %; DROP", "a/../b", "x" * 300, "\N{BRICK}`"])
 def test_odd_names_arrive(store: Path, category: str) -> None:
     rows = [{"step": 1, "loss": 0.5, f"validation/{category}": 0.25}]
@@ -454,18 +227,6 @@ def test_what_cannot_be_tracked_is_said_and_the_step_goes_on(store: Path, caplog
     assert len((store / "build/brick/phase1/history.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_damaged_record_keeps_no_other_back(store: Path, down: Callable[[], None]) -> None:
-    down()
-    for name in ("a", "b"):
-        train(store / f"build/{name}/phase1", history(2), category=name)
-    down()
-    (path,) = (store / "build/a").glob(".phase1.run/*/run.json")
-    path.write_text('{"key": ')
-    assert [name for name, _ in flush(store / "build")] == ["train-phase1 b"]
-    with pytest.raises(ValueError, match="no folder"):
-        list(flush(store / "nowhere"))
-
-
 def test_flat_names_stay_apart_and_within_the_limits() -> None:
     values = {"a": {"b c": [1, 2], "é": "x" * 7000}, "d" * 300 + "1": 1, "d" * 300 + "2": 2, "e=f": 3, "e#f": 4}
     params = flat_params(values)
@@ -483,10 +244,3 @@ def test_redacting_leaves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert redact("get s3://bucket/token/a.png\n  from /dev/null") == "get s3://bucket/token/a.png from /dev/null"
     text = "401 for http://bob:hunter22@host:5000/x?X-Amz-Signature=ab12&n=1 (password: hunter22)"
     assert redact(text) == "401 for http://host:5000/x?X-Amz-Signature=***&n=1 (password: ***)"
-
-
-def _wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

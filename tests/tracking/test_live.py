@@ -4,41 +4,30 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from click.testing import CliRunner
-from mlflow_servers import free_port, new_database, stored_runs
+from mlflow_servers import free_port, stored_runs
 from processes import SERVER, TIME_LIMIT
+from trainings import PARAMS, wait_until
 
 from ndpnet import tracking
 from ndpnet.cli import OneLineErrors
 from ndpnet.cli_tracking import tracking_group
-from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.tracking import live, record
 from ndpnet.tracking.client import connect
-from ndpnet.tracking.system import Sampler
-from ndpnet.tracking.tail import READ_BYTES, Tail
+from ndpnet.tracking.delivery import rows_from
 from ndpnet.training.checkpoint import Checkpoint, only_process
 
-PARAMS = load_params(PARAMS_PATH)
 NAME = "train-phase1 brick"
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty tracking database in use. -> the working directory"""
-    before = mlflow.get_tracking_uri()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(tmp_path / "here"))
-    monkeypatch.setenv("NDPNET_TRACKING", "on")
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
-    monkeypatch.chdir(tmp_path / "here")
-    yield tmp_path / "here"
-    mlflow.set_tracking_uri(before)
 
 
 class Training:
@@ -78,13 +67,6 @@ def shown(key: str = "train/loss") -> list[tuple[int, float]]:
     return [(step, value) for step, _, value in runs[NAME]["metrics"].get(key, [])] if NAME in runs else []
 
 
-def wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "SAMPLE_SECONDS", 0.2)
     out, work_dir = store / "build/brick/phase1", store / "work"
@@ -99,7 +81,6 @@ def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch:
                 training.go_on(16)
                 wait_until(lambda number=number: shown() == losses(16 * number))
                 assert stored_runs(connect())[NAME]["status"] == "RUNNING"
-            wait_until(lambda: bool(shown("train/images_per_second")))
             run.pictures_dir.mkdir()
             (run.pictures_dir / "step_000048.png").write_bytes(b"png")
             wait_until(lambda: ("validation/step_000048.png", 3) in stored_runs(connect())[NAME]["artifacts"])
@@ -108,8 +89,6 @@ def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch:
     stored = stored_runs(connect())[NAME]
     assert (stored["status"], shown()) == ("FINISHED", losses(48))
     assert len(stored["metrics"]["system/process_memory_megabytes"]) > 1
-    assert {step for step, _ in shown("train/images_per_second")} <= {16, 32, 48}
-    assert all(value > 0 for _, value in shown("train/images_per_second"))
 
 
 def _train_and_wait(uri: str, store: Path) -> None:
@@ -197,7 +176,7 @@ def test_the_server_comes_back_while_the_training_runs(
 ) -> None:
     caplog.set_level("INFO")
     there = os.environ["MLFLOW_TRACKING_URI"]
-    monkeypatch.setattr(live, "RETRY_SECONDS", (0.1,))
+    monkeypatch.setattr(live, "RETRY_SECONDS", 0.1)
     training = Training(store / "work", store / "build/brick/phase1")
     with tracking.step_run("train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work") as run:
         with only_process(training.folder):
@@ -219,65 +198,28 @@ def test_the_server_comes_back_while_the_training_runs(
     assert shown() == losses(15)
 
 
-def test_a_tail_gives_whole_lines_and_starts_over_when_its_file_is_replaced(tmp_path: Path) -> None:
+def test_rows_are_whole_whatever_is_done_to_their_file(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    tail = Tail(path)
-    assert tail.read() == ([], 0)
+    assert list(rows_from(path, 0)) == []
     path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    rows, end = tail.read()
-    assert rows == [{"step": 1}, {"step": 2}]
-    assert tail.read() == (rows, end)  # until it is told that they are delivered
-    tail.advance(end)
-    assert tail.read() == ([], end)
+    assert list(rows_from(path, 0)) == [{"step": 1}, {"step": 2}]
+    assert list(rows_from(path, 2)) == [{"step": 2}]
     with path.open("a") as stream:
         stream.write('ep": 3}\nnot json\n{"step": 4}\n')
-    rows, end = tail.read()
-    assert rows == [{"step": 3}, {"step": 4}]
-    tail.advance(end)
-    assert tail.last_step() == 4
-    checkpoint = Checkpoint(tmp_path)
+    assert [row["step"] for row in rows_from(path, 2)] == [2, 3, 4]
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
-    tail.advance(path.stat().st_size)
+    checkpoint = Checkpoint(tmp_path)
     checkpoint.cut_history(2)
     checkpoint.append_history([{"step": 3, "loss": 1.0}])
-    assert tail.read()[0] == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.0}]
-    path.unlink()
-    assert (tail.read()[0], tail.last_step()) == ([], 0)
-
-
-def test_a_tail_reads_a_large_file_in_parts(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
-    path.write_text("".join(json.dumps({"step": step, "text": "x" * 100}) + "\n" for step in range(5000)))
-    assert path.stat().st_size > 2 * READ_BYTES
-    tail, found, num_reads = Tail(path), [], 0
-    while True:
-        rows, end = tail.read()
-        if end == tail.position:
-            break
-        num_reads += 1
-        found += [row["step"] for row in rows]
-        tail.advance(end)
-    assert found == list(range(5000))
-    assert num_reads > 2
+    assert list(rows_from(path, 2)) == [{"step": 2}, {"step": 3, "loss": 1.0}]
 
 
 def test_samples_go_on_counting_after_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "system.jsonl"
-    for _ in range(2):
-        sampler = Sampler(path, batch_size=8)
-        sampler.sample(0)
-        sampler.sample(0)
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for _ in range(3):
+        record.sample_machine(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / record.SYSTEM).read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(0 <= row["system/memory_percent"] <= 100 for row in rows)
-    sampler = Sampler(tmp_path / "speed.jsonl", batch_size=8)
-    for step in (10, 20, 15, 25):  # 15: a training that went back to its checkpoint
-        sampler.sample(step)
-        time.sleep(0.05)
-    rows = [json.loads(line) for line in (tmp_path / "speed.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "train/images_per_second" in row] == [20, 25]
-    speeds = [row["train/images_per_second"] for row in rows if "train/images_per_second" in row]
-    assert all(200 < speed < 10 * 8 / 0.05 + 1 for speed in speeds)
 
 
 def test_a_run_on_another_machine_counts_as_killed_when_it_is_silent(

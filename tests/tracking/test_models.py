@@ -1,37 +1,26 @@
 """Registering: once, whole or not at all, and what is stored is what comes back or is refused."""
 
-import base64
 import json
 import os
 import shutil
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import pandas as pd
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from processes import SERVER, TIME_LIMIT, kill_when
-from processor import EXPORTED_NAMES
+from registering import IDENTITY, NAME, logged_models, stored_files
 from samples import CATEGORY, Pipeline
 
-from ndpnet import steps
-from ndpnet.cli import main
-from ndpnet.inference import Inspector
-from ndpnet.inference.identity import model_hash, package_files, package_hash, sealed
+from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import read_package, write_config
 from ndpnet.tracking import models, upload, versions
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flavor import PACKAGE_PATH
-from ndpnet.tracking.identity import run_identity
 
-NAME = f"ndpnet-{CATEGORY}"
-IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64}
 REGISTRY_CALLS = (
     "search_model_versions", "get_experiment_by_name", "search_runs", "create_run", "search_logged_models",
     "create_logged_model", "log_model_artifacts", "list_logged_model_artifacts", "finalize_logged_model", "log_batch",
@@ -41,64 +30,6 @@ REGISTRY_CALLS = (
 
 class Killed(BaseException):
     """The process ends here: no handler of the library may catch it."""
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables: making them takes seconds."""
-    path = tmp_path_factory.mktemp("store") / "empty.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def new_store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
-    """A function that makes an empty store of its own the current one. -> its folder"""
-    before = mlflow.get_tracking_uri()
-
-    def make(name: str = "here") -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        shutil.copyfile(empty_store, folder / "mlflow.db")
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        monkeypatch.delenv("NDPNET_TRACKING", raising=False)
-        return folder
-
-    yield make
-    mlflow.set_tracking_uri(before)
-
-
-@pytest.fixture
-def store(new_store: Callable[[str], Path]) -> Path:
-    """An empty store; its folder is the working directory."""
-    return new_store("here")
-
-
-@pytest.fixture(scope="module")
-def evaluation_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `evaluate` says of the pipeline's package."""
-    folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
-    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder, pipeline.params, {})
-    return folder
-
-
-@pytest.fixture
-def register(pipeline: Pipeline, evaluation_dir: Path) -> Callable[..., dict[str, Any]]:
-    """Register the pipeline's package."""
-    return lambda **kwargs: models.register(pipeline.model_dir, evaluation_dir, **({"identity": IDENTITY} | kwargs))
-
-
-def stored_files(folder: Path) -> dict[str, Path]:
-    """Files of the one stored model by their path in it."""
-    roots = [path.parent for path in folder.rglob("MLmodel")]
-    assert len(roots) == 1
-    return {path.relative_to(roots[0]).as_posix(): path for path in sorted(roots[0].rglob("*")) if path.is_file()}
-
-
-def logged_models(client: MlflowClient) -> list[tuple[str, str]]:
-    """(id, status) of every LoggedModel that is not deleted."""
-    return [(str(m.model_id), str(m.status)) for m in client.search_logged_models([experiment_id(client)])]
 
 
 def test_a_version_carries_identity_evidence_and_card(
@@ -178,7 +109,11 @@ def test_the_same_package_of_newer_pictures_says_so(store: Path, register: Calla
 
 
 def test_another_package_is_the_next_version(
-    store: Path, pipeline: Pipeline, evaluation_dir: Path, register: Callable[..., dict[str, Any]], tmp_path: Path
+    store: Path,
+    pipeline: Pipeline,
+    evaluation_dir: Path,
+    register: Callable[..., dict[str, Any]],
+    tmp_path: Path,
 ) -> None:
     first = register()
     other_dir = shutil.copytree(pipeline.model_dir, tmp_path / "other")
@@ -268,111 +203,6 @@ def test_an_upload_of_another_machine_is_left_alone_until_it_is_old(
     assert logged_models(client) == [(record["model_id"], "READY")]
 
 
-def test_changed_files_in_the_store_are_refused_at_load_and_mended_by_registering_again(
-    store: Path, pipeline: Pipeline, register: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    register()
-    weights = stored_files(store)[f"{PACKAGE_PATH}/weights.safetensors"]
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{NAME} version 1 is refused: its stored files have hash \w+, registered"):
-        models.download_package(NAME, 1, tmp_path / "got")
-    assert not (tmp_path / "got").exists()
-    with pytest.raises(ValueError, match="the stored files were changed"):
-        mlflow.pyfunc.load_model(f"models:/{NAME}/1")
-    # an attacker who also mends the package's own hashes
-    config = stored_files(store)[f"{PACKAGE_PATH}/config.json"]
-    mended = config.read_text().replace(upload_hash(pipeline.model_dir), models.sha256_of(weights))
-    config.write_text(json.dumps(sealed(json.loads(mended))))
-    read_package(weights.parent)
-    with pytest.raises(ValueError, match="is refused"):
-        models.download_package(NAME, 1, tmp_path / "got")
-    with pytest.raises(ValueError, match="the stored files were changed"):
-        mlflow.pyfunc.load_model(f"models:/{NAME}/1")
-    register()
-    assert package_hash(models.download_package(NAME, 1, tmp_path / "got")) == package_hash(pipeline.model_dir)
-
-
-def upload_hash(model_dir: Path) -> str:
-    """Hash of the weights as config.json has it."""
-    return json.loads((model_dir / "config.json").read_text())["files"]["weights.safetensors"]
-
-
-def test_a_folder_in_the_stored_package_is_refused(
-    store: Path, register: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    register()
-    package_dir = stored_files(store)[f"{PACKAGE_PATH}/config.json"].parent
-    (package_dir / "more").mkdir()
-    (package_dir / "more/file").write_text("x")
-    with pytest.raises(ValueError, match="refused the artifact 'artifacts/package/more'"):
-        models.download_package(NAME, 1, tmp_path / "got")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../config.json", "/etc/passwd", "artifacts/package/../../MLmodel", "artifacts/package/..",
-        "artifacts/package/", "artifacts/package/a/b", "artifacts/package/a\\b", "artifacts/package/.hidden",
-        "artifacts/package/%2e%2e",
-        "artifacts/package/C:x", "artifacts/package/a\nb", "artifacts/other/config.json", "config.json",
-    ],
-)  # fmt: skip
-def test_names_that_leave_the_folder_are_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="refused the artifact"):
-        upload.checked_name(path, PACKAGE_PATH)
-    assert upload.checked_name(f"{PACKAGE_PATH}/config.json", PACKAGE_PATH) == "config.json"
-    with pytest.raises(ValueError, match="refused the artifact"):
-        upload.checked_name(f"{PACKAGE_PATH}/config.json", PACKAGE_PATH, is_folder=True)
-
-
-def test_download_by_number_or_alias_scores_as_the_package(
-    store: Path, pipeline: Pipeline, register: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    register()
-    connect().set_registered_model_alias(NAME, "champion", "1")
-    picture = pipeline.data_dir / CATEGORY / "test/hole/wall_p80_1.png"
-    expected = Inspector.load(pipeline.model_dir).inspect(picture)
-    for ref in (1, "1", "champion"):
-        out_dir = models.download_package(NAME, ref, tmp_path / f"by {ref}")
-        verdict = Inspector.load(out_dir).inspect(picture)
-        assert (verdict.score, verdict.regions) == (expected.score, expected.regions)
-    with pytest.raises(ValueError, match=rf"no {NAME} '2' in the registry \(it has 1 @champion\)"):
-        models.download_package(NAME, 2, tmp_path / "none")
-    with pytest.raises(ValueError, match="no ndpnet-floor 'champion' in the registry"):
-        models.download_package("ndpnet-floor", "champion", tmp_path / "none")
-    # a folder that has it already is left as it is, one that has something else is not replaced
-    before = (tmp_path / "by 1/config.json").stat().st_mtime_ns
-    models.download_package(NAME, 1, tmp_path / "by 1")
-    assert (tmp_path / "by 1/config.json").stat().st_mtime_ns == before
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/notes.txt").write_text("keep")
-    with pytest.raises(ValueError, match="will not replace folder"):
-        models.download_package(NAME, 1, tmp_path / "mine")
-    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
-def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
-    steps.evaluate(pipeline.prepared_dir, exported_dir, tmp_path / "evaluation", pipeline.params, {})
-    tags = models.register(exported_dir, tmp_path / "evaluation", identity=IDENTITY)["tags"]
-    assert tags["ndpnet.engines"] == ", ".join(EXPORTED_NAMES)
-    assert tags["ndpnet.model_hash"] == model_hash(exported_dir) != tags["ndpnet.package_hash"]
-    out_dir = models.download_package(NAME, 1, tmp_path / "back")
-    assert package_hash(out_dir) == package_hash(exported_dir) == tags["ndpnet.package_hash"]
-    picture = pipeline.data_dir / CATEGORY / "test/hole/wall_p80_1.png"
-    by_engine = {engine: Inspector.load(out_dir, engine=engine).inspect(picture).score for engine in ("torch", "onnx")}
-    # as MLflow loads it to serve it: with torch, or with the engine that its configuration names
-    model_uri = f"models:/{NAME}/1"
-    for engine, score in by_engine.items():
-        served = mlflow.pyfunc.load_model(model_uri, model_config={"engine": engine})
-        (row,) = served.predict(pd.DataFrame({"image": [base64.b64encode(picture.read_bytes()).decode("ascii")]}))
-        assert row["score"] == score
-    inspectors = [Inspector.load(out_dir, engine=engine) for engine in by_engine]
-    others = [pipeline.data_dir / CATEGORY / f"test/{name}.png" for name in ("scratch/wall_p81_1", "good/wall_p90_0")]
-    assert any(len({inspector.inspect(path).score for inspector in inspectors}) == 2 for path in others)
-
-
 def test_the_evaluation_must_be_of_this_package(
     store: Path, pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path
 ) -> None:
@@ -447,112 +277,6 @@ def test_tracking_switched_off_has_no_registry(
             call()
 
 
-def test_names_that_a_uri_or_the_registry_would_not_take() -> None:
-    assert versions.registered_name("brick") == "ndpnet-brick"
-    assert versions.registered_name("Stoff 7_ü.a-b") == "ndpnet-Stoff 7_ü.a-b"
-    odd = [
-        "o'ring",
-        "o ring ",
-        "a@b",
-        "a-b",
-        "a:b",
-        "a#b",
-        "a%b",
-        "a\nb",
-        "x" * 255,
-        "x" * 254 + "y",
-        os.fsdecode(b"\xff"),
-    ]
-    names = [versions.registered_name(category) for category in odd]
-    assert len(set(names)) == len(odd)
-    for name in names:
-        assert not set(name) & set("/:@#%?'\"\n")
-        assert len(name) <= 250
-        name.encode()
-
-
-def test_an_odd_category_registers_and_loads(
-    new_store: Callable[[str], Path], pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path
-) -> None:
-    new_store("Ordner ü (1)")
-    category = 'o\'ring @50% #1: "ü"'
-    model_dir, folder = tmp_path / "model", tmp_path / "evaluation"
-    for source, target, name in (
-        (pipeline.model_dir, model_dir, "config.json"),
-        (evaluation_dir, folder, "metrics.json"),
-    ):
-        shutil.copytree(source, target)
-        content = json.loads((target / name).read_text())
-        changed = content | {"category": category}
-        (target / name).write_text(json.dumps(sealed(changed) if name == "config.json" else changed))
-    record = models.register(model_dir, folder, identity={})
-    assert record["tags"]["ndpnet.category"] == category
-    assert models.register(model_dir, folder, identity={}) == record
-    connect().set_registered_model_alias(record["name"], "champion", "1")
-    models.download_package(record["name"], "champion", tmp_path / "got")
-    for uri in (record["model_uri"], f"models:/{record['name']}@champion"):
-        assert mlflow.pyfunc.load_model(uri).predict({"image": [b"x"]})[0]["verdict"] == "error"
-
-
-def git(*arguments: str) -> str:
-    """Run git as somebody."""
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    return subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path) -> None:
-    def run(*arguments: object) -> str:
-        result = CliRunner().invoke(main, [str(each) for each in arguments], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    report = store / "data" / CATEGORY / "import.json"
-    report.parent.mkdir(parents=True)
-    report.write_text(json.dumps({"licence": "CC BY 4.0"}))
-    (store / ".gitignore").write_text("mlflow.db\nmlartifacts/\n")
-    (store / "requirements.lock").write_text("torch==1\n")
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-q", "-m", "first")
-    options = ("--model", pipeline.model_dir, "--evaluation", evaluation_dir)
-    digest = package_hash(pipeline.model_dir)
-    said = run("register", *options, "--out", tmp_path / "registered")
-    assert said.splitlines() == [
-        f"{NAME} version 1, package {digest[:12]}",
-        f"next: ndpnet promote {NAME} --version 1",
-    ]
-    record = json.loads((tmp_path / "registered/registered.json").read_text())
-    assert record["tags"]["ndpnet.git_commit"] == git("rev-parse", "HEAD").strip()
-    assert record["tags"]["ndpnet.git_dirty"] == "false"
-    assert record["tags"]["ndpnet.lock_hash"] == models.sha256_of(store / "requirements.lock")
-    assert "Licence of the data: CC BY 4.0" in stored_files(store)["model_card.md"].read_text()
-    before = (tmp_path / "registered/registered.json").read_bytes()
-    assert run("register", *options, "--out", tmp_path / "registered") == said
-    assert (tmp_path / "registered/registered.json").read_bytes() == before
-    (store / "dvc.lock").write_text("")  # what DVC writes while it runs the pipeline
-    assert run_identity()["git_dirty"] == "false"
-    (store / "new.py").write_text("")
-    assert run_identity()["git_dirty"] == "true"
-    connect().set_registered_model_alias(NAME, "champion", "1")
-    run("download", NAME, "@champion", "--out", tmp_path / "champion")
-    assert package_hash(tmp_path / "champion") == digest
-    failed = CliRunner().invoke(main, ["download", NAME, "7", "--out", str(tmp_path / "none")])
-    assert failed.exit_code == 1
-    assert failed.stderr == f"Error: no {NAME} '7' in the registry (it has 1 @champion)\n"
-    # refused before anything is sent
-    refused = CliRunner().invoke(main, ["register", *map(str, options), "--out", str(store / "data")])
-    assert (refused.exit_code, "will not replace folder" in refused.output) == (1, True)
-
-
-def test_outside_of_git_the_identity_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setenv("NDPNET_IMAGE_DIGEST", "sha256:1")
-    identity = run_identity()
-    assert identity["git_commit"] == identity["git_dirty"] == identity["lock_hash"] == "unknown"
-    assert identity["image_digest"] == "sha256:1"
-
-
 def _register_in_child(model_dir: Path, evaluation_dir: Path, folder: Path, out_path: Path) -> None:
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
@@ -562,7 +286,11 @@ def _register_in_child(model_dir: Path, evaluation_dir: Path, folder: Path, out_
 
 @pytest.mark.slow
 def test_a_process_killed_while_it_uploads_leaves_nothing_that_counts(
-    store: Path, pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path, register: Callable[..., dict[str, Any]]
+    store: Path,
+    pipeline: Pipeline,
+    evaluation_dir: Path,
+    tmp_path: Path,
+    register: Callable[..., dict[str, Any]],
 ) -> None:
     arguments = (pipeline.model_dir, evaluation_dir, store, tmp_path / "record.json")
     process = SERVER.Process(target=_register_in_child, args=arguments)

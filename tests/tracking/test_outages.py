@@ -1,0 +1,161 @@
+"""Nothing is lost, whatever breaks: servers that are down, answers that are lost, killed processes, damaged records."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_servers import new_database, stored_runs
+from processes import SERVER, TIME_LIMIT
+from trainings import IDENTITY, PARAMS, delivered, history, sent, train, wait_until
+
+from ndpnet import tracking
+from ndpnet.tracking.client import connect
+from ndpnet.tracking.delivery import FAILED, flush
+
+CALLS = (
+    "get_experiment_by_name", "search_runs", "create_run", "log_batch", "log_inputs", "log_artifact", "set_tag",
+    "set_terminated", "update_run", "get_metric_history",
+)  # fmt: skip
+
+
+def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[], None]) -> None:
+    down()
+    train(store / "build/brick/phase1", history())
+    (outcome,) = (outcome for name, outcome in flush(store / "build") if name == "train-phase1 brick")
+    assert outcome.startswith(FAILED)
+    down()
+    shutil.rmtree(store / "build/brick/phase1")  # as DVC does before the next run
+    copy = shutil.copytree(store / "build", store / "copy")
+    assert [name for name, _ in flush(store / "build")] == ["train-phase1 brick"]
+    first = stored_runs(connect())
+    assert sent(first["train-phase1 brick"], "train/loss") == delivered(history(), "loss")
+    assert list(flush(store / "build")) == []
+    ((name, outcome),) = flush(copy)  # knows nothing of the first delivery
+    assert first[name]["run_id"] in outcome
+    again = stored_runs(connect())
+    assert again == first
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["request lost", "answer lost"])
+def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
+    store: Path, down: Callable[[], None], monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    down()
+    train(store / "build/brick/phase1", history(), inputs={"prepared": store / "none"})
+    down()
+    kept = store / "build"
+    expected = _without_ids(_deliver_copy(kept, store / "whole", new_database(store / "db"), monkeypatch))
+    number = 0
+    while True:
+        number += 1
+        folder = shutil.copytree(kept, store / f"copy{number}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(store / f"db{number}"))
+        num_calls = 0
+
+        def breaking(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+                nonlocal num_calls
+                num_calls += 1
+                if num_calls == number and not is_done:  # noqa: B023
+                    raise ConnectionError("the request is lost")
+                result = original(self, *args, **kwargs)
+                if num_calls == number:  # noqa: B023
+                    raise ConnectionError("the answer is lost")
+                return result
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(MlflowClient, name, breaking(getattr(MlflowClient, name)))
+            outcome = dict(flush(folder))["train-phase1 brick"]
+        if not outcome.startswith(FAILED):
+            break  # so many requests there are
+        ((_, outcome),) = flush(folder)
+        assert not outcome.startswith(FAILED), number
+        assert _without_ids(stored_runs(connect())) == expected, number
+    assert number > 12
+
+
+def _deliver_copy(kept: Path, copy: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    ((_, outcome),) = flush(shutil.copytree(kept, copy))
+    assert not outcome.startswith(FAILED)
+    return stored_runs(connect())
+
+
+def _without_ids(runs: dict[str, Any]) -> str:
+    text = json.dumps(runs, sort_keys=True, default=str)
+    for name, run in runs.items():
+        text = text.replace(run["run_id"], f"id of {name}")
+    return text
+
+
+def _train_forever(uri: str, out: Path) -> None:
+    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
+    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY):
+        time.sleep(TIME_LIMIT)
+
+
+@pytest.mark.slow
+def test_a_killed_step_is_shown_as_killed_by_the_next_delivery(store: Path) -> None:
+    out = store / "build/brick/phase1"
+    process = SERVER.Process(target=_train_forever, args=(os.environ["MLFLOW_TRACKING_URI"], out))
+    process.start()
+    client = connect()
+    wait_until(lambda: "train-phase1 brick" in stored_runs(client))
+    ((name, outcome),) = flush(store / "build")
+    assert (name, outcome.partition(" as ")[0]) == ("train-phase1 brick", "still running")
+    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY) as run:
+        assert run.pictures_dir is None  # the other process has it
+    assert {run["status"] for run in stored_runs(client).values()} == {"RUNNING"}
+    process.kill()
+    process.join()
+    # another step of this category delivers what it finds
+    train(store / "build/brick/other", history(1), category="other")
+    wait_until(lambda: stored_runs(client)["train-phase1 brick"]["status"] == "KILLED")
+    train(out, history(3))
+    assert stored_runs(client)["train-phase1 brick"]["status"] == "FINISHED"
+
+
+def _train_one(uri: str, out: Path, category: str) -> None:
+    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
+    train(out, history(3), category=category)
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_share_one_pipeline_run(store: Path) -> None:
+    names = [f"c{number}" for number in range(3)]
+    processes = [
+        SERVER.Process(target=_train_one, args=(os.environ["MLFLOW_TRACKING_URI"], store / "build" / name / "p", name))
+        for name in names
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(TIME_LIMIT)
+        assert process.exitcode == 0
+    list(flush(store / "build"))  # a locked database may have taken one too long
+    runs = stored_runs(connect())
+    assert len(runs) == len(names) + 1
+    parents = {runs[f"train-phase1 {name}"]["tags"]["mlflow.parentRunId"] for name in names}
+    assert len(parents) == 1
+    assert {run["status"] for run in runs.values()} == {"FINISHED"}
+
+
+def test_a_damaged_record_keeps_no_other_back(store: Path, down: Callable[[], None]) -> None:
+    down()
+    for name in ("a", "b"):
+        train(store / f"build/{name}/phase1", history(2), category=name)
+    down()
+    (path,) = (store / "build/a").glob(".phase1.run/*/run.json")
+    path.write_text('{"key": ')
+    assert [name for name, _ in flush(store / "build")] == ["train-phase1 b"]
+    with pytest.raises(ValueError, match="no folder"):
+        list(flush(store / "nowhere"))

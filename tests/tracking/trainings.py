@@ -1,0 +1,74 @@
+"""Trainings that are tracked, as rows and files; an empty tracking database, and one that goes away."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_servers import free_port
+
+from ndpnet import tracking
+from ndpnet.config import PARAMS_PATH, load_params
+from ndpnet.tracking import live
+
+PARAMS = load_params(PARAMS_PATH)
+IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64, "image_digest": "", "kfp_run_id": ""}
+NUM_STEPS = 40
+
+
+@pytest.fixture
+def down(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function that makes the tracking server one that nobody listens at; calling it again brings back the store."""
+    there = os.environ.get("MLFLOW_TRACKING_URI", "")
+
+    def switch() -> None:
+        is_down = os.environ["MLFLOW_TRACKING_URI"].startswith("http")
+        uri = there if is_down else f"http://127.0.0.1:{free_port()}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+    monkeypatch.setattr(live, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return switch
+
+
+def history(last_step: int = NUM_STEPS, *, factor: float = 1.0) -> list[dict[str, float]]:
+    """Rows as a training writes them, one of a validation among them."""
+    rows: list[dict[str, float]] = []
+    for step in range(1, last_step + 1):
+        rows.append({"step": step, "lr": 0.1 / step, "loss": factor * math.sqrt(step), "segmentation": factor / step})
+        if step % 10 == 0:
+            rows.append({"step": step, "validation/image_auroc": step / (100.0 * factor)})
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def train(out: Path, rows: list[dict[str, float]], *, category: str = "brick", **options: Any) -> None:
+    """A run of phase 1 whose training writes these rows."""
+    options = {"params": PARAMS, "identity": lambda: IDENTITY} | options
+    with tracking.step_run("train-phase1", category, out=out, **options) as run:
+        write_rows(out / "history.jsonl", rows)
+        (out / "phase1.json").write_text("{}")
+        run.result({"loss": rows[-1].get("loss", 0.5), "seconds": 3.5, "step": NUM_STEPS})
+
+
+def delivered(rows: list[dict[str, float]], name: str) -> list[tuple[int, float]]:
+    return [(row["step"], row[name]) for row in rows if name in row]
+
+
+def sent(run: dict[str, Any], key: str) -> list[tuple[int, float]]:
+    return [(step, value) for step, _, value in run["metrics"][key]]
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
