@@ -23,7 +23,7 @@ from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import hash_of, write_json
 from ndpnet.inference import Inspector
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact
 
 GROUP_PATTERN = r"data.group_pattern='^(kos\d+)'"
 
@@ -85,10 +85,10 @@ def judge(prepared_dir: Path, model: Path, *, with_odd: bool) -> dict[str, Any]:
         predictions = [inspector.predict(prepared.images("test")[row]) for row in tqdm(rows, name, disable=None)]
         maps = np.stack([prediction.anomaly_map for prediction in predictions])
         scores = np.array([prediction.score for prediction in predictions])
-        pixel, pro = metrics.pixel_metrics(maps, masks[rows])
-        counts = metrics.confusion(scores, labels[rows], inspector.threshold)
-        result[name] = {"image_auroc": metrics.image_auroc(scores, labels[rows]), "pixel_auroc": pixel, "pro_auc": pro}
-        result[name] |= {"recall": metrics.recall(counts), "false_alarm_rate": metrics.false_alarm_rate(counts)}
+        pixel, pro = exact.pixel_metrics(maps, masks[rows])
+        counts = exact.confusion(scores, labels[rows], inspector.threshold)
+        result[name] = {"image_auroc": exact.image_auroc(scores, labels[rows]), "pixel_auroc": pixel, "pro_auc": pro}
+        result[name] |= {"recall": exact.recall(counts), "false_alarm_rate": exact.false_alarm_rate(counts)}
         result[name] |= {"good": int((~labels[rows]).sum()), "defective": int(labels[rows].sum())}
     return result
 

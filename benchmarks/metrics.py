@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from training_step import peak_mib, spread
 
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelStream, PixelTally
 from ndpnet.metrics.summary import summarise
 from ndpnet.synthesis.perlin import blob_masks
@@ -45,7 +45,7 @@ def main() -> None:
     for kind in ("blob", "noise"):
         maps, masks = (np.stack(each) for each in zip(*pictures(NUM_MAPS, arguments.size, kind=kind), strict=True))
         for name in ("pro_auc", "pixel_metrics"):
-            compute = getattr(metrics, name)
+            compute = getattr(exact, name)
             print(f"{NUM_MAPS} maps, {kind} masks, {name:13} {seconds_of(compute, maps, masks, arguments.rounds)} s")
     for count in arguments.counts:
         ways = WAYS if count <= MAX_EXACT else WAYS[1:]
@@ -82,7 +82,7 @@ def measure(way: str, count: int, size: int) -> dict[str, float]:
     if way == "exact":
         maps, masks = (list(each) for each in zip(*pictures(count, size), strict=True))
         started = time.process_time()
-        values = dict(zip(("pixel_auroc", "pro_auc"), metrics.pixel_metrics(maps, masks), strict=True))
+        values = dict(zip(("pixel_auroc", "pro_auc"), exact.pixel_metrics(maps, masks), strict=True))
         seconds = time.process_time() - started
     elif way == "evaluate":
         tally, scores, seconds = PixelTally(), [], 0.0

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ndpnet import __version__
-from ndpnet.cli_base import FolderPath, PackagePath, Resumable, end_interrupted
+from ndpnet.cli_base import FolderPath, PackagePath, Resumable, end_interrupted, parameter_options
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import bench, engine_options, export
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
@@ -141,16 +141,9 @@ def with_params(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(params=params, **kwargs)
 
     wrapped.__doc__ = command.__doc__
-    options = [
-        click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
-        click.option("--profile", help="Profile laid over it: demo, paper, line."),
-        click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in train.batch_size=4."),
-        click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop."),
-    ]
-    for option in reversed(options):
-        wrapped = option(wrapped)
+    wrapped = click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")(wrapped)
     wrapped.__name__ = command.__name__
-    return wrapped
+    return parameter_options(wrapped)
 
 
 def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -1,6 +1,7 @@
 """What the verbs share: types of their arguments, and how one that goes on is stopped."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ class PackagePath(click.Path):
         if not (path / "config.json").exists() and (path / "model" / "config.json").is_file():
             raise ValueError(f"no model package in {path} (did you mean {path / 'model'}?)")
         return path
+
+
+def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options that choose parameters: `params_path`, `profile`, `overrides`."""
+    options = [
+        click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
+        click.option("--profile", help="Profile laid over it: demo, paper, line."),
+        click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in train.batch_size=4."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class Resumable(click.Command):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import FolderPath, PackagePath, Resumable
+from ndpnet.cli_base import FolderPath, PackagePath, Resumable, parameter_options
 
 # ---- register, download
 
@@ -59,11 +59,16 @@ EXIT_REFUSED, EXIT_DIFFERENT = 3, 1
 @click.option("--force", is_flag=True, help="Promote whatever the gate says; needs --reason and leaves its mark.")
 @click.option("--reason", default="", help="Why it is forced.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one.")
-@click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in promotion.max_type_drop=0.2.")
+@parameter_options
 @AS_JSON
 def promote(
-    name: str, force: bool, reason: str, params_path: Path | None, overrides: tuple[str, ...], **wish: Any
+    name: str,
+    force: bool,
+    reason: str,
+    params_path: Path | None,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    **wish: Any,
 ) -> None:
     """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
     from ndpnet import tracked_steps
@@ -74,7 +79,7 @@ def promote(
     as_json, version, out = wish.pop("as_json"), wish.pop("version"), wish.pop("out")
     if wish["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
         wish["prepared"] = usual
-    params = load_params(params_path or PARAMS_PATH, overrides=overrides)
+    params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
     report = tracked_steps.promote(name, out, params, version=version, force_reason=reason.strip(), **wish)
     if as_json:
         click.echo(json.dumps(report, sort_keys=True, indent=2))

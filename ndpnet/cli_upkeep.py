@@ -12,7 +12,7 @@ from ndpnet.cli_base import FolderPath
 def doctor() -> None:
     """Say whether this machine is fit to train and inspect. Exit code 1: a check failed."""
     from ndpnet.doctor import check_machine
-    from ndpnet.promotion.table import format_rows
+    from ndpnet.table import format_rows
 
     checks = list(check_machine())
     click.echo("\n".join(format_rows([("check", "verdict", "found"), *checks])))
@@ -29,7 +29,7 @@ def gc(build_dir: Path, work_dir: Path, older_than: str, dry_run: bool) -> None:
 
     Data, models and what is in use are never touched.
     """
-    from ndpnet.data.versions.status import readable_bytes
+    from ndpnet.files import readable_bytes
     from ndpnet.gc import find_old, parse_age, remove
 
     leftovers = find_old(build_dir, work_dir, parse_age(older_than))

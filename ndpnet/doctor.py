@@ -42,7 +42,7 @@ def _check_libraries(folder: Path) -> tuple[str, str]:
 
 
 def _check_disk(folder: Path) -> tuple[str, str]:
-    from ndpnet.data.versions.status import readable_bytes
+    from ndpnet.files import readable_bytes
 
     free = shutil.disk_usage(folder).free
     verdict = "FAILED" if free < LEAST_DISK else "warning" if free < GOOD_DISK else "ok"

@@ -64,6 +64,16 @@ def _write_and_replace(partial: Path, path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def readable_bytes(num_bytes: int) -> str:
+    """Format a size: "8.7 MB"."""
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 def some_names(names: Sequence[str]) -> str:
     """The first few of many names, for one line."""
     more = f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else ""

@@ -4,15 +4,13 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from ndpnet.data.images import MIN_SIDE
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.inference.package import ModelPackage
+from ndpnet.templates import open_template
 
 UNKNOWN = "unknown"
 GENERAL_LIMITS = (
@@ -37,10 +35,12 @@ def write_card(
     licence: str = "",
 ) -> str:
     """The card of a package. summary: metrics.json of its evaluation; tags: `ndpnet.*`, as on the model's version."""
-    from ndpnet.evaluation.report import METRICS, lead_sentence
+    from ndpnet.evaluation.report import METRICS, lead_sentence, percent
 
     config = package.config
-    return _template().render(
+    filters = {"percent": percent, "code": lambda text: _Code(text.replace("`", "'"))}
+    # Markdown, not HTML: `_escape` sees every value
+    return open_template("ndpnet", "model_card.md.j2", filters=filters, finalize=_escape).render(
         name=name,
         lead=lead_sentence(summary),
         category=config["category"],
@@ -99,23 +99,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return flat
-
-
-def _template() -> jinja2.Template:
-    from ndpnet.evaluation.report import percent
-
-    environment = jinja2.Environment(
-        autoescape=False,  # Markdown, not HTML: `finalize` escapes every value
-        finalize=_escape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = percent
-    environment.filters["code"] = lambda text: _Code(text.replace("`", "'"))
-    source = resources.files("ndpnet").joinpath("model_card.md.j2").read_text(encoding="utf-8")
-    return environment.from_string(source)
 
 
 class _Code(str):

@@ -115,7 +115,7 @@ def schedule(
 def schedule_list(host: str | None, namespace: str | None) -> None:
     """List the schedules."""
     from ndpnet.pipelines.schedule import DISABLE, describe_trigger, list_schedules
-    from ndpnet.promotion.table import format_rows
+    from ndpnet.table import format_rows
 
     schedules = list_schedules(_connect(host, namespace))
     rows = [("name", "when", "state")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ndpnet.cli_base import FolderPath, Resumable
+from ndpnet.cli_base import FolderPath, Resumable, parameter_options
 
 
 @click.command("benchmark", cls=Resumable)
@@ -19,9 +19,7 @@ from ndpnet.cli_base import FolderPath, Resumable
     "--peer", "peers", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="As in patchcore:coreset_ratio=0.1."
 )
 @click.option("--devices", default="cpu", show_default=True, help="cpu, cpu,cpu for two processes, or CUDA: 0,1.")
-@click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one.")
-@click.option("--profile", help="Profile laid over it: demo, paper, line.")
-@click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in train.phase1.epochs=4.")
+@parameter_options
 @click.option("--dry-run", is_flag=True, help="List the rows and stop.")
 def benchmark(
     suite: str,

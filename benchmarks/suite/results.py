@@ -18,7 +18,7 @@ from ndpnet.evaluation.evaluate import check_inputs, judge
 from ndpnet.inference.bench import time_engine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import read_package
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 
@@ -64,8 +64,8 @@ def _by_subset(
     suite: Suite,
     records: list[FileRecord],
     scores: np.ndarray,
-    maps: metrics.Planes,
-    masks: metrics.Planes | None,
+    maps: exact.Planes,
+    masks: exact.Planes | None,
     *,
     roi: np.ndarray | None = None,
     threshold: float | None = None,
@@ -78,15 +78,15 @@ def _by_subset(
         labels = np.array([record.defect_type != GOOD for record in records])[rows]
         pixels = (None, None)
         if masks is not None:
-            chosen = (metrics.take_planes(planes, rows) for planes in (maps, masks))
-            pixels = metrics.pixel_metrics(*chosen, roi=roi) or pixels
-        counts = None if threshold is None else metrics.confusion(scores[rows], labels, threshold)
+            chosen = (exact.take_planes(planes, rows) for planes in (maps, masks))
+            pixels = exact.pixel_metrics(*chosen, roi=roi) or pixels
+        counts = None if threshold is None else exact.confusion(scores[rows], labels, threshold)
         result[name] = {
-            "image_auroc": metrics.image_auroc(scores[rows], labels),
+            "image_auroc": exact.image_auroc(scores[rows], labels),
             "pixel_auroc": pixels[0],
             "pro_auc": pixels[1],
-            "recall": counts and metrics.recall(counts),
-            "false_alarm_rate": counts and metrics.false_alarm_rate(counts),
+            "recall": counts and exact.recall(counts),
+            "false_alarm_rate": counts and exact.false_alarm_rate(counts),
             "num_good": int((~labels).sum()),
             "num_defective": int(labels.sum()),
         }

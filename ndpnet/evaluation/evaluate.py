@@ -21,7 +21,7 @@ from ndpnet.evaluation.report import verdict_of, write_report
 from ndpnet.files import as_cells, atomic_folder, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelTally
 from ndpnet.metrics.summary import format_table, headline_of, summarise
 from ndpnet.training.history import history_of
@@ -38,8 +38,8 @@ class Judged:
 
     records: list[FileRecord]
     images: Sequence[np.ndarray]  # uint8 (N, S, S, 3), or N scans (H, W, 3)
-    masks: metrics.Planes | None  # uint8 (N, S, S), or N times (H, W)
-    maps: metrics.Planes | None  # float32 (N, S, S), or N times (H, W); None of too many images
+    masks: exact.Planes | None  # uint8 (N, S, S), or N times (H, W)
+    maps: exact.Planes | None  # float32 (N, S, S), or N times (H, W); None of too many images
     reconstructions: np.ndarray | None  # uint8 (N, S, S, 3); None of scans, and with `maps`
     tally: PixelTally | None  # what the metrics need of maps that were too many to keep
     scores: np.ndarray  # float64 (N,)
@@ -55,7 +55,7 @@ class Judged:
             return np.array(self.tally.peaks)
         if self.masks is None or self.maps is None:
             return None
-        return metrics.peaks_inside(*metrics.check_maps(self.maps, self.masks, self.roi), self.roi)
+        return exact.peaks_inside(*exact.check_maps(self.maps, self.masks, self.roi), self.roi)
 
     def planes(self) -> dict[str, Any]:
         """What pixel metrics are computed from, as `summarise` takes it."""
@@ -199,7 +199,7 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
     )
 
 
-def _is_counted(records: list[FileRecord], masks: metrics.Planes | None, roi: np.ndarray | None) -> np.ndarray:
+def _is_counted(records: list[FileRecord], masks: exact.Planes | None, roi: np.ndarray | None) -> np.ndarray:
     """Which test images are judged: not those whose whole defect is ignored. -> bool (N,). ValueError: none is left."""
     is_counted = np.ones(len(records), dtype=bool)
     if masks is None or roi is None:
@@ -216,8 +216,8 @@ def _curves(judged: Judged) -> dict[str, Any]:
     if judged.tally is not None:
         pro = judged.tally.stream_of(judged.tally.streams).pro_curve()
     elif judged.masks is not None:
-        pro = metrics.pro_curve(judged.maps, judged.masks, roi=judged.roi)
-    return {"roc": metrics.roc_curve_points(judged.scores, judged.labels), "pro": pro}
+        pro = exact.pro_curve(judged.maps, judged.masks, roi=judged.roi)
+    return {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
 
 
 def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> None:

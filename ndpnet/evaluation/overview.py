@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet.files import write_text
+from ndpnet.templates import open_template
 
 COLUMNS = {
     "image_auroc": "image ROCAUC",
@@ -42,10 +43,7 @@ def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def write_overview(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the page: one file, readable offline."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader("ndpnet", "evaluation"), autoescape=True, trim_blocks=True)
-    page = environment.get_template(TEMPLATE).render(rows=rows, columns=COLUMNS, means=means_of(rows))
+    page = open_template("ndpnet.evaluation", TEMPLATE).render(rows=rows, columns=COLUMNS, means=means_of(rows))
     write_text(Path(path), page)
 
 

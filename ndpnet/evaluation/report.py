@@ -4,17 +4,16 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
 from ndpnet import files
 from ndpnet.evaluation import charts
+from ndpnet.templates import open_template
 
 MAX_CASE_BYTES = 170_000  # as base64, 24 cases stay below 6 MB
 MAX_CASE_WIDTH = 1400
@@ -57,7 +56,8 @@ def write_report(
     calibration: {title, score, value_without, png} of the good images that the threshold hangs on; png may be None.
     faults: parts of the model that do nothing, each one sentence.
     """
-    html = _template().render(
+    filters = {"percent": percent, "rate": _rate}
+    html = open_template("ndpnet.evaluation", "report.html.j2", filters=filters).render(
         summary=summary,
         metrics=METRICS,
         lead=lead_sentence(summary),
@@ -207,20 +207,6 @@ def embed_image(png: bytes) -> dict[str, Any]:
 
 def _embed_if_any(png: bytes | None) -> dict[str, Any]:
     return {"uri": None} if png is None else embed_image(png)
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["percent"] = percent
-    environment.filters["rate"] = _rate
-    source = resources.files("ndpnet.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source)
 
 
 def _detection_answer(summary: Summary) -> dict[str, Any]:

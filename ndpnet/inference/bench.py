@@ -14,6 +14,7 @@ import numpy as np
 from ndpnet.inference.engines import engine_name
 from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.package import read_package
+from ndpnet.table import format_rows
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +92,5 @@ def format_table(timings: Sequence[EngineTiming], *, num_threads: int) -> str:
         rate = len(each.seconds) / sum(each.seconds)
         about = [f"{rate:.1f}", f"{each.percentile(0.5) / first:.2f}", f"{each.peak_mebibytes:.0f}"]
         rows.append((each.engine, *latencies, *about, f"{each.load_seconds:.1f}", str(len(each.seconds))))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    lines = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
-    return "\n".join([*lines, f"one image at a time, {num_threads} thread{'s' if num_threads > 1 else ''}"])
+    note = f"one image at a time, {num_threads} thread{'s' if num_threads > 1 else ''}"
+    return "\n".join([*format_rows(rows, are_numbers=True), note])

@@ -17,7 +17,7 @@ from ndpnet.inference.engines.stored import read_engine
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.inference.regions import Region, find_regions, scale_mask
 from ndpnet.inference.scanning import predict_scan
-from ndpnet.metrics.metrics import image_score
+from ndpnet.metrics.exact import image_score
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ndpnet.metrics.metrics import (
+from ndpnet.metrics.exact import (
     MAX_FPR,
     Curve,
     check_maps,

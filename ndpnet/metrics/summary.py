@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ndpnet.metrics import intervals, metrics, weighted
+from ndpnet.metrics import exact, intervals, weighted
 from ndpnet.metrics.streaming import PixelTally
 
 GOOD = "good"
@@ -32,8 +32,8 @@ class ScoredImages:
     groups: np.ndarray
     types: np.ndarray
     scores: np.ndarray
-    maps: metrics.Planes | None
-    masks: metrics.Planes | None
+    maps: exact.Planes | None
+    masks: exact.Planes | None
     roi: np.ndarray | None
     tally: PixelTally | None  # in the place of maps and masks: of too many images to keep them
     has_truth: np.ndarray  # (N,) bool: the pixels of this image count
@@ -69,8 +69,8 @@ def summarise(
     defect_types: Sequence[str],
     scores: np.ndarray,
     threshold: dict[str, Any] | None,
-    maps: metrics.Planes | None = None,
-    masks: metrics.Planes | None = None,
+    maps: exact.Planes | None = None,
+    masks: exact.Planes | None = None,
     roi: np.ndarray | None = None,
     tally: PixelTally | None = None,
 ) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def summarise(
         "num_defective": int(labels.sum()),
         "has_masks": test.has_masks,
         **measured,
-        "confusion": metrics.confusion(test.scores, labels, test.threshold) if has_threshold else None,
+        "confusion": exact.confusion(test.scores, labels, test.threshold) if has_threshold else None,
         "by_defect_type": {str(name): _of_type(test, name) for name in np.unique(test.types[labels])},
         "threshold": threshold,
         "notes": _notes(test),
@@ -122,8 +122,8 @@ def score_images(
     scores: np.ndarray,
     threshold: dict[str, Any] | None,
     *,
-    maps: metrics.Planes | None,
-    masks: metrics.Planes | None,
+    maps: exact.Planes | None,
+    masks: exact.Planes | None,
     roi: np.ndarray | None,
     tally: PixelTally | None,
 ) -> ScoredImages:
@@ -132,17 +132,17 @@ def score_images(
     if not groups.size == types.size == np.size(scores) or groups.size == 0:
         sizes = f"{groups.size} groups, {types.size} defect types, {np.size(scores)} scores"
         raise ValueError(f"{sizes}: give one of each per test image, and at least one image")
-    scores, labels = metrics.check_scores(scores, types != GOOD)
+    scores, labels = exact.check_scores(scores, types != GOOD)
     has_truth, table, peaks = np.zeros(types.size, dtype=bool), None, None
     if maps is not None and masks is not None:
-        maps, masks = metrics.check_maps(maps, masks, roi)
+        maps, masks = exact.check_maps(maps, masks, roi)
         if len(maps) != types.size:
             raise ValueError(f"{len(maps)} anomaly maps for {types.size} test images: give one map per image")
-        has_truth = ~labels | np.array([metrics.inside(mask, roi).any() for mask in masks])
+        has_truth = ~labels | np.array([exact.inside(mask, roi).any() for mask in masks])
         if has_truth.any():
-            counted = (metrics.take_planes(planes, has_truth) for planes in (maps, masks))
+            counted = (exact.take_planes(planes, has_truth) for planes in (maps, masks))
             table = weighted.pixel_table(*counted, roi=roi)
-        peaks = metrics.peaks_inside(maps, masks, roi)
+        peaks = exact.peaks_inside(maps, masks, roi)
     if tally is not None:
         has_truth, table, peaks = np.array(tally.has_truth), tally.table(), np.array(tally.peaks)
     value = None if threshold is None else float(threshold["value"])
@@ -151,7 +151,7 @@ def score_images(
 
 def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
     scores, labels = test.scores[rows], test.labels[rows]
-    value = metrics.image_auroc(scores, labels)
+    value = exact.image_auroc(scores, labels)
     if value is None:
         return None
     spread = intervals.jackknife(weighted.auroc_statistic(scores, labels), test.groups[rows], (labels, ~labels))
@@ -176,8 +176,8 @@ def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval |
 def _pixel_values(test: ScoredImages, rows: np.ndarray) -> tuple[float, float] | None:
     """Pixel ROCAUC and PROAUC; with a tally, `rows` are all images of their types whose pixels count."""
     if test.tally is None:
-        counted = (metrics.take_planes(planes, rows) for planes in (test.maps, test.masks))
-        return metrics.pixel_metrics(*counted, roi=test.roi)
+        counted = (exact.take_planes(planes, rows) for planes in (test.maps, test.masks))
+        return exact.pixel_metrics(*counted, roi=test.roi)
     streamed = test.tally.stream_of(np.unique(test.types[rows])).metrics()
     return None if streamed is None else (streamed.pixel_auroc, streamed.pro_auc)
 
@@ -198,7 +198,7 @@ def _decision_metrics(test: ScoredImages) -> dict[str, Interval | None]:
 
 def _f1(test: ScoredImages) -> Interval:
     labels, calls = test.labels, test.calls
-    value = metrics.f1(metrics.confusion(test.scores, labels, test.threshold))
+    value = exact.f1(exact.confusion(test.scores, labels, test.threshold))
     spread = intervals.jackknife(weighted.f1_statistic(calls, labels), test.groups, (labels | calls,))
     return _interval(value, intervals.metric_interval(value, spread, chance_share=intervals.CHANCE_SHARE))
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ndpnet.metrics.intervals import Statistic
-from ndpnet.metrics.metrics import (
+from ndpnet.metrics.exact import (
     MAX_FPR,
     PixelRanking,
     Planes,
@@ -16,6 +15,7 @@ from ndpnet.metrics.metrics import (
     partial_area,
     rank_pixels,
 )
+from ndpnet.metrics.intervals import Statistic
 
 GRID_SIZE = 256
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import CONFIG
-from ndpnet.promotion.table import format_rows
 from ndpnet.promotion.worktree import LOCK, Worktree, checked_out, find_differences, lock_hash
+from ndpnet.table import format_rows
 from ndpnet.tracking.models import registered_metrics
 from ndpnet.tracking.registry import Registry
 

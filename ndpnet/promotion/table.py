@@ -1,8 +1,9 @@
 """Promotion and history as plain text for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ndpnet.table import format_rows
 from ndpnet.tracking.moves import Move, Timeline
 
 SHORT_HASH = 12  # digits
@@ -46,14 +47,6 @@ def history_as_dict(name: str, timeline: Timeline, aliases: Mapping[str, int]) -
     return {"name": name, **champion, "aliases": dict(aliases), "moves": moves}
 
 
-def format_rows(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell; the first row is the head."""
-    rows = [[one_line(cell) for cell in row] for row in rows]  # names and tags are what others have written
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [lines[0], "-" * min(120, max(len(line) for line in lines)), *lines[1:]]
-
-
 def _conclusion(report: Mapping[str, Any]) -> list[str]:
     blocking = ", ".join(report["blocking"])
     sentences = {
@@ -80,8 +73,3 @@ def _move_row(move: Move, *, is_void: bool) -> tuple[str, ...]:
     source = "" if move.source is None else str(move.source)
     evidence = f"run {move.run_id}" if move.run_id else "none"
     return (str(move.number), move.when, move.who, word, source, str(move.target), evidence, move.reason)
-
-
-def one_line(text: str) -> str:
-    """Text of others without what would break a table or command a terminal."""
-    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))

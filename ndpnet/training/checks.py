@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ndpnet.losses import resize_mask
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact as metrics
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import Batch
 

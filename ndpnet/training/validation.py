@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact as metrics
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe

@@ -53,7 +53,7 @@ def stages_to_run(folder: Path) -> set[str]:
     ("changed", "stages"),
     [
         (["ndpnet/metrics/weighted.py"], {EVALUATE}),
-        (["ndpnet/metrics/metrics.py"], {PHASE1, PHASE2, EVALUATE}),  # histories hold what validation measures
+        (["ndpnet/metrics/exact.py"], {PHASE1, PHASE2, EVALUATE}),  # histories hold what validation measures
         (["ndpnet/evaluation/report.html.j2"], {EVALUATE}),
         (["ndpnet/model/attention.py"], {PHASE1, PHASE2, EVALUATE}),
         (["ndpnet/training/phase2.py"], {PHASE2}),

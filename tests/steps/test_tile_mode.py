@@ -166,11 +166,11 @@ def test_a_model_of_scans_becomes_champion(run: Run, tmp_path: Path, monkeypatch
 
 
 def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
-    from ndpnet.metrics import metrics
+    from ndpnet.metrics import exact
 
     data, inspector = PreparedData.load(run.prepared_dir), Inspector.load(run.model_dir)
     maps = [inspector.predict(scan).anomaly_map for scan in data.images("test")]
-    pixel, pro = metrics.pixel_metrics(maps, list(data.masks()))
+    pixel, pro = exact.pixel_metrics(maps, list(data.masks()))
     assert run.summary["pixel_auroc"]["value"] == pixel
     assert run.summary["pro_auc"]["value"] == pro
     assert len({each.shape for each in maps}) == len(SIZES)
@@ -194,7 +194,7 @@ def test_a_pixel_outside_the_region_changes_no_figure(roi_run: Run) -> None:
     note = "1 defective images have their whole defect outside the region of interest: left out."
     assert note in roi_run.summary["notes"]
     assert (roi_run.summary["num_good"], roi_run.summary["num_defective"]) == (3, 3)
-    from ndpnet.metrics import metrics
+    from ndpnet.metrics import exact
 
     data, inspector = PreparedData.load(roi_run.prepared_dir), Inspector.load(roi_run.model_dir)
     left = SIZES[0][1] // 4
@@ -202,9 +202,7 @@ def test_a_pixel_outside_the_region_changes_no_figure(roi_run: Run) -> None:
     maps = [inspector.predict(data.images("test")[row]).anomaly_map for row in rows]
     assert all((each[:, :left] == 0).all() for each in maps)
     inside = [each[:, left:] for each in maps], [data.masks()[row][:, left:] for row in rows]
-    assert metrics.pixel_metrics(*inside) == tuple(
-        roi_run.summary[name]["value"] for name in ("pixel_auroc", "pro_auc")
-    )
+    assert exact.pixel_metrics(*inside) == tuple(roi_run.summary[name]["value"] for name in ("pixel_auroc", "pro_auc"))
 
 
 @pytest.mark.parametrize("name", ["run", "roi_run"])

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from ndpnet.data.demo import encode_png
 from ndpnet.data.images import MIN_SIDE, ImageFacts, open_image
 from ndpnet.data.importing.looks import Look, measure
 from ndpnet.data.importing.sources.plan import Ellipse, SourceImage
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import check_mask, open_mask
+from ndpnet.data.png import encode_png
 from ndpnet.data.threads import map_in_threads, pixels_in, read_bytes
 
 

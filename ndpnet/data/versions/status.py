@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ndpnet.data.versions.version import VERSION, Version, check_pinned, count_pictures
+from ndpnet.files import readable_bytes
 from ndpnet.storage.pins import PinnedFolder, Stored
 
 SET_UP = "`dvc remote add -d storage s3://BUCKET/PREFIX`, or a folder instead of s3://"
@@ -70,13 +71,3 @@ def _count_lines(paths: Iterable[str]) -> list[str]:
 def _amount(num_files: int | None, num_bytes: int | None) -> str:
     files = "an unknown number of files" if num_files is None else "1 file" if num_files == 1 else f"{num_files} files"
     return files if num_bytes is None else f"{files}, {readable_bytes(num_bytes)}"
-
-
-def readable_bytes(num_bytes: int) -> str:
-    """Format a size: "8.7 MB"."""
-    size = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

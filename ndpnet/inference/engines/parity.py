@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
-from ndpnet.metrics.metrics import image_auroc, pixel_auroc
+from ndpnet.metrics.exact import image_auroc, pixel_auroc
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe
 

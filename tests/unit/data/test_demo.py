@@ -22,12 +22,12 @@ from ndpnet.data.demo import (
     TRAIN_CELLS,
     WINDOW,
     choose_windows,
-    encode_png,
     enlarge,
     make_demo_data,
 )
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.png import encode_png
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_split
 from ndpnet.model_card import read_licence

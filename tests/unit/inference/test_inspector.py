@@ -19,7 +19,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.package import MANIFEST, read_package, write_config
-from ndpnet.metrics.metrics import image_score
+from ndpnet.metrics.exact import image_score
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from ndpnet.metrics import metrics, weighted
+from ndpnet.metrics import exact, weighted
 from ndpnet.metrics.summary import summarise
 
 SIZES = [(30, 40), (25, 60), (64, 20), (30, 40), (50, 50)]
@@ -36,10 +36,10 @@ def stacked() -> tuple[np.ndarray, np.ndarray]:
 def test_a_list_of_equal_sizes_gives_the_bits_of_the_stack() -> None:
     maps, masks = stacked()
     as_lists = list(maps), list(masks)
-    assert metrics.pixel_metrics(maps, masks) == metrics.pixel_metrics(*as_lists)
-    assert metrics.pixel_auroc(maps, masks) == metrics.pixel_auroc(*as_lists)
-    assert metrics.pro_auc(maps, masks, 0.1) == metrics.pro_auc(*as_lists, 0.1)
-    for mine, other in zip(metrics.pro_curve(maps, masks), metrics.pro_curve(*as_lists), strict=True):
+    assert exact.pixel_metrics(maps, masks) == exact.pixel_metrics(*as_lists)
+    assert exact.pixel_auroc(maps, masks) == exact.pixel_auroc(*as_lists)
+    assert exact.pro_auc(maps, masks, 0.1) == exact.pro_auc(*as_lists, 0.1)
+    for mine, other in zip(exact.pro_curve(maps, masks), exact.pro_curve(*as_lists), strict=True):
         np.testing.assert_array_equal(mine, other)
     table, other_table = weighted.pixel_table(maps, masks), weighted.pixel_table(*as_lists)
     for name in table.__dataclass_fields__:
@@ -50,15 +50,15 @@ def test_mixed_sizes_count_every_pixel_once() -> None:
     maps, masks = ragged()
     pixels = np.concatenate([each.ravel() for each in maps])
     truth = np.concatenate([mask.ravel() for mask in masks])
-    assert metrics.pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
-    assert metrics.pixel_metrics(maps, masks)[0] == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
+    assert exact.pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
+    assert exact.pixel_metrics(maps, masks)[0] == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
     # padded with pixels that never count as an alarm, the overlap is that of the regions alone, and so is its mean
     shares = []
     for anomaly_map, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
         shares += [float((anomaly_map[labels == label] > 0.8).mean()) for label in range(1, count + 1)]
     fpr = float((pixels[truth == 0] > 0.8).mean())
-    x, y = metrics.pro_curve(maps, masks, max_fpr=1.0, max_points=10**6)
+    x, y = exact.pro_curve(maps, masks, max_fpr=1.0, max_points=10**6)
     assert np.interp(fpr, x, y) == pytest.approx(np.mean(shares), abs=1e-9)
     table = weighted.pixel_table(maps, masks)
     np.testing.assert_array_equal(table.num_good + table.num_defect, [height * width for height, width in SIZES])
@@ -70,18 +70,18 @@ def test_pixels_outside_the_region_do_not_count_as_anything() -> None:
     roi[2:30, 10:36] = True  # cuts one defect, leaves the other out
     cut = (slice(None), slice(2, 30), slice(10, 36))
     inside = maps[cut], masks[cut]
-    assert metrics.pixel_metrics(maps, masks, roi=roi) == metrics.pixel_metrics(*inside)
-    assert metrics.pixel_auroc(maps, masks, roi=roi) == metrics.pixel_auroc(*inside)
-    assert metrics.pro_auc(maps, masks, roi=roi) == metrics.pro_auc(*inside)
-    for mine, other in zip(metrics.pro_curve(maps, masks, roi=roi), metrics.pro_curve(*inside), strict=True):
+    assert exact.pixel_metrics(maps, masks, roi=roi) == exact.pixel_metrics(*inside)
+    assert exact.pixel_auroc(maps, masks, roi=roi) == exact.pixel_auroc(*inside)
+    assert exact.pro_auc(maps, masks, roi=roi) == exact.pro_auc(*inside)
+    for mine, other in zip(exact.pro_curve(maps, masks, roi=roi), exact.pro_curve(*inside), strict=True):
         np.testing.assert_array_equal(mine, other)
     table, other = weighted.pixel_table(maps, masks, roi=roi), weighted.pixel_table(*inside)
     for name in table.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(table, name), getattr(other, name))
     # whatever is said outside
     elsewhere = np.where(roi, maps, 99).astype(np.float32)
-    assert metrics.pixel_metrics(elsewhere, masks, roi=roi) == metrics.pixel_metrics(*inside)
-    assert metrics.pixel_metrics(maps, masks) != metrics.pixel_metrics(*inside)
+    assert exact.pixel_metrics(elsewhere, masks, roi=roi) == exact.pixel_metrics(*inside)
+    assert exact.pixel_metrics(maps, masks) != exact.pixel_metrics(*inside)
 
 
 def test_the_summary_of_mixed_sizes_and_of_a_region() -> None:
@@ -94,9 +94,9 @@ def test_the_summary_of_mixed_sizes_and_of_a_region() -> None:
     }
     scores = np.array([float(each.max()) for each in maps])
     summary = summarise(**common, scores=scores, maps=maps, masks=masks)
-    pixel, pro = metrics.pixel_metrics(maps, masks)
+    pixel, pro = exact.pixel_metrics(maps, masks)
     assert (summary["pixel_auroc"]["value"], summary["pro_auc"]["value"]) == (pixel, pro)
-    of_type = metrics.pixel_metrics([maps[0], maps[4]], [masks[0], masks[4]])
+    of_type = exact.pixel_metrics([maps[0], maps[4]], [masks[0], masks[4]])
     assert summary["by_defect_type"]["spot"]["pixel_auroc"]["value"] == of_type[0]
     same = [0, 3]
     roi = np.zeros(SIZES[0], dtype=bool)
@@ -104,19 +104,19 @@ def test_the_summary_of_mixed_sizes_and_of_a_region() -> None:
     two = {**common, "records_groups": ["a", "d"], "defect_types": ["good", "cut"]}
     planes = {"maps": [maps[row] for row in same], "masks": [masks[row] for row in same]}
     summary = summarise(**two, scores=scores[same], **planes, roi=roi)
-    assert summary["pixel_auroc"]["value"] == metrics.pixel_metrics(**planes, roi=roi)[0]
+    assert summary["pixel_auroc"]["value"] == exact.pixel_metrics(**planes, roi=roi)[0]
     assert summary["notes"] == summarise(**two, scores=scores[same], **planes)["notes"]
 
 
 def test_what_does_not_fit_is_one_line() -> None:
     maps, masks = ragged()
     with pytest.raises(ValueError, match=r"differ: both must be N times \(H, W\)"):
-        metrics.pixel_metrics(maps, masks[::-1])
+        exact.pixel_metrics(maps, masks[::-1])
     with pytest.raises(ValueError, match=r"differ: both must be N times \(H, W\)"):
-        metrics.pixel_metrics(maps, masks[:-1])
+        exact.pixel_metrics(maps, masks[:-1])
     with pytest.raises(ValueError, match=r"^a region of interest \(30, 40\) for other sizes of maps"):
-        metrics.pixel_metrics(maps, masks, roi=np.ones((30, 40), dtype=bool))
+        exact.pixel_metrics(maps, masks, roi=np.ones((30, 40), dtype=bool))
     maps[1][0, 0] = np.nan
     with pytest.raises(ValueError, match="contain NaN or infinity"):
-        metrics.pixel_metrics(maps, masks)
-    assert metrics.pixel_metrics(maps[:1], masks[:1]) is None
+        exact.pixel_metrics(maps, masks)
+    assert exact.pixel_metrics(maps[:1], masks[:1]) is None

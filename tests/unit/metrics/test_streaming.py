@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import NUM_BINS, PixelStream, PixelTally, StreamedMetrics
 from ndpnet.metrics.summary import summarise
 
@@ -20,10 +20,10 @@ def streamed(maps: np.ndarray, masks: np.ndarray, **settings: np.ndarray) -> Pix
     return stream
 
 
-def assert_within_errors(result: StreamedMetrics, exact: tuple[float, float]) -> None:
+def assert_within_errors(result: StreamedMetrics, expected: tuple[float, float]) -> None:
     rounding = 1e-12
-    assert abs(result.pixel_auroc - exact[0]) <= result.pixel_auroc_error + rounding
-    assert abs(result.pro_auc - exact[1]) <= result.pro_auc_error + rounding
+    assert abs(result.pixel_auroc - expected[0]) <= result.pixel_auroc_error + rounding
+    assert abs(result.pro_auc - expected[1]) <= result.pro_auc_error + rounding
 
 
 def realistic(count: int = 20, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -44,11 +44,11 @@ def realistic(count: int = 20, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
     st.floats(0.01, 1.0),
 )
 def test_no_scores_and_no_limit_break_the_stated_error(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> None:
-    exact = metrics.pixel_metrics(maps, masks, max_fpr)
+    expected = exact.pixel_metrics(maps, masks, max_fpr)
     result = streamed(maps, masks).metrics(max_fpr)
-    assert (result is None) == (exact is None)
+    assert (result is None) == (expected is None)
     if result is not None:
-        assert_within_errors(result, exact)
+        assert_within_errors(result, expected)
 
 
 def test_the_error_of_an_order_that_is_lost_is_the_largest_possible() -> None:
@@ -57,7 +57,7 @@ def test_the_error_of_an_order_that_is_lost_is_the_largest_possible() -> None:
     masks = np.array([[[True, False, False, False, False]]])
     result = streamed(maps, masks).metrics(1.0)
     assert (result.pixel_auroc, result.pixel_auroc_error) == (0.5, 0.5)
-    assert metrics.pixel_auroc(maps, masks) == 1.0
+    assert exact.pixel_auroc(maps, masks) == 1.0
     assert (result.pro_auc, result.pro_auc_error) == (0.5, 0.5)
 
 
@@ -66,7 +66,7 @@ def test_ties_and_scores_that_bins_can_tell_apart_are_exact() -> None:
     masks = rng.random((6, 20, 20)) < 0.2
     maps = rng.integers(-4, 5, masks.shape) / 4
     result = streamed(maps, masks).metrics()
-    assert (result.pixel_auroc, result.pro_auc) == pytest.approx(metrics.pixel_metrics(maps, masks), abs=1e-12)
+    assert (result.pixel_auroc, result.pro_auc) == pytest.approx(exact.pixel_metrics(maps, masks), abs=1e-12)
     maps[maps == 0] = -0.0  # the same number
     assert streamed(maps, masks).metrics() == result
 
@@ -74,7 +74,7 @@ def test_ties_and_scores_that_bins_can_tell_apart_are_exact() -> None:
 def test_errors_of_maps_as_they_are_stay_below_a_thousandth() -> None:
     maps, masks = realistic()
     result = streamed(maps, masks).metrics()
-    assert_within_errors(result, metrics.pixel_metrics(maps, masks))
+    assert_within_errors(result, exact.pixel_metrics(maps, masks))
     assert 0 < result.pixel_auroc_error < 1e-3
     assert 0 < result.pro_auc_error < 1e-3
 
@@ -98,7 +98,7 @@ def test_pixels_outside_the_region_of_interest_do_not_count() -> None:
     roi = np.zeros(maps.shape[1:], dtype=bool)
     roi[10:50, 5:40] = True
     result = streamed(maps, masks, roi=roi).metrics()
-    assert_within_errors(result, metrics.pixel_metrics(maps, masks, roi=roi))
+    assert_within_errors(result, exact.pixel_metrics(maps, masks, roi=roi))
     assert streamed(maps, masks, roi=roi).good.sum() + streamed(maps, masks, roi=roi).defect.sum() == 20 * roi.sum()
 
 
@@ -111,8 +111,8 @@ def test_memory_does_not_grow_and_images_may_differ_in_size() -> None:
     for anomaly_map, mask in pairs:
         stream.add(anomaly_map, mask)
     assert stream.good.nbytes + stream.defect.nbytes + stream.overlap.nbytes == size
-    exact = metrics.pixel_metrics([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-    assert_within_errors(stream.metrics(), exact)
+    expected = exact.pixel_metrics([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    assert_within_errors(stream.metrics(), expected)
 
 
 def test_bad_maps_are_refused_as_by_the_exact_metrics() -> None:
@@ -146,22 +146,21 @@ def test_a_tally_gives_the_summary_of_the_maps(has_roi: bool) -> None:
     groups, scores = [f"g{index // 2}" for index in range(24)], maps.max(axis=(1, 2)).astype(np.float64)
     known = {"category": "wall", "records_groups": groups, "defect_types": types, "scores": scores}
     known |= {"threshold": {"value": 0.5, "statement": ""}, "roi": roi}
-    exact = summarise(**known, maps=maps, masks=masks)
+    expected = summarise(**known, maps=maps, masks=masks)
     found = summarise(**known, tally=tally_of(maps, masks, types, roi))
-    (note,) = [each for each in found["notes"] if each not in exact["notes"]]
+    (note,) = [each for each in found["notes"] if each not in expected["notes"]]
     assert note.startswith("Too many test images to keep their maps: pixel ROCAUC to within ")
-    assert set(exact["notes"]) < set(found["notes"])
-    for of_exact, of_found in [
-        (exact, found), *((exact["by_defect_type"][name], found["by_defect_type"][name]) for name in ("hole", "spot"))
-    ]:  # fmt: skip
+    assert set(expected["notes"]) < set(found["notes"])
+    types = [(expected["by_defect_type"][name], found["by_defect_type"][name]) for name in ("hole", "spot")]
+    for of_exact, of_found in [(expected, found), *types]:
         assert of_found["recall_overlap"] == of_exact["recall_overlap"]
         for name in ("pixel_auroc", "pro_auc"):
             assert of_found[name]["value"] == pytest.approx(of_exact[name]["value"], abs=1e-3)
             for end in ("low", "high"):  # the intervals' grids differ
                 assert of_found[name][end] == pytest.approx(of_exact[name][end], abs=0.01)
             del of_exact[name], of_found[name]
-    del exact["notes"], found["notes"]
-    assert found == exact
+    del expected["notes"], found["notes"]
+    assert found == expected
 
 
 def test_a_tally_draws_the_curve_of_the_maps() -> None:
@@ -169,11 +168,11 @@ def test_a_tally_draws_the_curve_of_the_maps() -> None:
     types = ["hole" if mask.any() else "good" for mask in masks]
     tally = tally_of(maps, masks, types)
     fpr, overlap = tally.stream_of(tally.streams).pro_curve()
-    exact = metrics.pro_curve(maps, masks)
+    expected = exact.pro_curve(maps, masks)
     assert fpr[0] == overlap[0] == 0
-    assert fpr[-1] == metrics.MAX_FPR
+    assert fpr[-1] == exact.MAX_FPR
     np.testing.assert_allclose(
-        np.interp(np.linspace(0, 0.3, 50), fpr, overlap), np.interp(np.linspace(0, 0.3, 50), *exact), atol=0.01
+        np.interp(np.linspace(0, 0.3, 50), fpr, overlap), np.interp(np.linspace(0, 0.3, 50), *expected), atol=0.01
     )
     assert tally.stream_of(["good"]).pro_curve() is None
 

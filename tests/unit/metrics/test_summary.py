@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from ndpnet.metrics import intervals, metrics
+from ndpnet.metrics import exact, intervals
 from ndpnet.metrics.summary import format_table, headline_of, summarise
 from ndpnet.metrics.threshold import fit_threshold
 
@@ -57,13 +57,13 @@ def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
     labels = ~rows_of(data, "good")
     assert list(summary) == KEYS
     assert (summary["num_good"], summary["num_defective"], summary["has_masks"]) == (10, 14, True)
-    assert summary["image_auroc"]["value"] == metrics.image_auroc(data["scores"], labels)
-    assert summary["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"], data["masks"])
-    assert summary["pro_auc"]["value"] == metrics.pro_auc(data["maps"], data["masks"])
-    counts = metrics.confusion(data["scores"], labels, data["threshold"]["value"])
+    assert summary["image_auroc"]["value"] == exact.image_auroc(data["scores"], labels)
+    assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"], data["masks"])
+    assert summary["pro_auc"]["value"] == exact.pro_auc(data["maps"], data["masks"])
+    counts = exact.confusion(data["scores"], labels, data["threshold"]["value"])
     assert summary["confusion"] == counts
     for name in ("f1", "precision", "recall", "false_alarm_rate"):
-        assert summary[name]["value"] == pytest.approx(getattr(metrics, name)(counts), abs=1e-12)
+        assert summary[name]["value"] == pytest.approx(getattr(exact, name)(counts), abs=1e-12)
     for name in INTERVALS:
         interval = summary[name]
         assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
@@ -80,9 +80,9 @@ def test_each_defect_type_is_held_against_all_good_images() -> None:
         rows = rows_of(data, "good", name)
         assert entry["count"] == rows.sum() - 10
         labels = ~rows_of(data, "good")[rows]
-        assert entry["image_auroc"]["value"] == metrics.image_auroc(data["scores"][rows], labels)
-        assert entry["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"][rows], data["masks"][rows])
-        assert entry["pro_auc"]["value"] == metrics.pro_auc(data["maps"][rows], data["masks"][rows])
+        assert entry["image_auroc"]["value"] == exact.image_auroc(data["scores"][rows], labels)
+        assert entry["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"][rows], data["masks"][rows])
+        assert entry["pro_auc"]["value"] == exact.pro_auc(data["maps"][rows], data["masks"][rows])
         calls = data["scores"][rows_of(data, name)] > data["threshold"]["value"]
         assert entry["recall"]["value"] == calls.mean()
     assert by_type["cut"]["pro_auc"]["low"] > by_type["stain"]["pro_auc"]["high"]
@@ -146,7 +146,7 @@ def test_no_good_test_images() -> None:
     for name in ("image_auroc", "precision", "f1", "false_alarm_rate"):
         assert summary[name] is None
     assert summary["recall"]["value"] == summary["confusion"]["true_positive"] / 14
-    assert summary["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"], data["masks"])
+    assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"], data["masks"])
     assert summary["by_defect_type"]["cut"]["image_auroc"] is None
     assert summary["notes"] == [
         "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a.",
@@ -187,7 +187,7 @@ def test_a_defective_image_without_a_mask_is_left_out_of_the_pixel_metrics() -> 
     keep = np.ones(24, dtype=bool)
     keep[10:12] = False
     summary = summarise(**data)
-    assert summary["pixel_auroc"]["value"] == metrics.pixel_auroc(data["maps"][keep], data["masks"][keep])
+    assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"][keep], data["masks"][keep])
     assert summary["by_defect_type"]["cut"]["count"] == 8
     assert "2 defective images have an empty mask" in summary["notes"][0]
     data["masks"][:] = 0

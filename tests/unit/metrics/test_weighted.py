@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ndpnet.metrics import metrics, weighted
+from ndpnet.metrics import exact, weighted
 
 
 def small_pixel_set(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ def test_weighted_auroc_equals_repeating_the_images() -> None:
     weights[:, -1] += 1
     values = weighted.auroc_statistic(scores, labels)(weights)
     repeats = weights.astype(int)
-    expected = [metrics.image_auroc(np.repeat(scores, row), np.repeat(labels, row)) for row in repeats]
+    expected = [exact.image_auroc(np.repeat(scores, row), np.repeat(labels, row)) for row in repeats]
     assert values == pytest.approx(expected, abs=1e-12)
 
 
@@ -38,10 +38,10 @@ def test_weighted_f1_and_precision_equal_repeating_the_images() -> None:
     scores, labels = rng.random(25), np.arange(25) >= 10
     weights = draws_of(25, num_draws=30)
     weights[:, -1] += 1
-    counts = [metrics.confusion(np.repeat(scores, row), np.repeat(labels, row), 0.6) for row in weights.astype(int)]
+    counts = [exact.confusion(np.repeat(scores, row), np.repeat(labels, row), 0.6) for row in weights.astype(int)]
     calls = scores > 0.6
-    assert weighted.f1_statistic(calls, labels)(weights) == pytest.approx([metrics.f1(c) for c in counts])
-    assert weighted.precision_statistic(calls, labels)(weights) == pytest.approx([metrics.precision(c) for c in counts])
+    assert weighted.f1_statistic(calls, labels)(weights) == pytest.approx([exact.f1(c) for c in counts])
+    assert weighted.precision_statistic(calls, labels)(weights) == pytest.approx([exact.precision(c) for c in counts])
 
 
 def test_pixel_statistics_equal_repeating_the_images_when_every_value_is_on_the_grid() -> None:
@@ -49,9 +49,9 @@ def test_pixel_statistics_equal_repeating_the_images_when_every_value_is_on_the_
     table, weights = weighted.pixel_table(maps, masks, grid_size=4000), draws_of(8)
     repeated = [(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights.astype(int)]
     for max_fpr in (0.05, 0.3):
-        expected = [metrics.pro_auc(*pair, max_fpr) for pair in repeated]
+        expected = [exact.pro_auc(*pair, max_fpr) for pair in repeated]
         assert weighted.pro_statistic(table, max_fpr)(weights) == pytest.approx(expected, abs=1e-12)
-    expected = [metrics.pixel_auroc(*pair) for pair in repeated]
+    expected = [exact.pixel_auroc(*pair) for pair in repeated]
     assert weighted.pixel_auroc_statistic(table)(weights) == pytest.approx(expected, abs=1e-12)
 
 
@@ -63,8 +63,8 @@ def test_the_default_grid_is_close_on_continuous_maps() -> None:
     maps = rng.standard_normal(masks.shape).astype(np.float32) + 2.5 * masks
     table, weights = weighted.pixel_table(maps, masks), draws_of(20, num_draws=5)
     repeated = [(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights.astype(int)]
-    assert weighted.pro_statistic(table)(weights) == pytest.approx([metrics.pro_auc(*p) for p in repeated], abs=5e-4)
-    expected = [metrics.pixel_auroc(*pair) for pair in repeated]
+    assert weighted.pro_statistic(table)(weights) == pytest.approx([exact.pro_auc(*p) for p in repeated], abs=5e-4)
+    expected = [exact.pixel_auroc(*pair) for pair in repeated]
     assert weighted.pixel_auroc_statistic(table)(weights) == pytest.approx(expected, abs=5e-4)
 
 
@@ -73,5 +73,5 @@ def test_a_part_of_the_table_is_the_table_of_the_part() -> None:
     rows = np.array([True, True, False, True, False, True, True, False])
     part = weighted.pixel_table(maps, masks, grid_size=4000).take(rows)
     value = weighted.pro_statistic(part)(np.ones((1, 5)))[0]
-    assert value == pytest.approx(metrics.pro_auc(maps[rows], masks[rows]), abs=1e-12)
+    assert value == pytest.approx(exact.pro_auc(maps[rows], masks[rows]), abs=1e-12)
     assert weighted.pixel_table(maps[:2], masks[:2]) is None

@@ -12,7 +12,7 @@ from samples import Pipeline
 from ndpnet.data.manifest import GOOD, Manifest
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import MANIFEST, read_package, write_config
-from ndpnet.metrics import metrics, summary
+from ndpnet.metrics import exact, summary
 from ndpnet.promotion.evidence import Judgement, Side, compare, find_worst_type, gather, time_both
 
 METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision")
@@ -79,7 +79,7 @@ def test_the_spread_is_that_of_the_same_groups_left_out_for_both(two: tuple[Judg
     changes = []
     for group in np.unique(first.groups):
         kept = first.groups != group
-        aurocs = [metrics.image_auroc(each.scores[kept], each.labels[kept]) for each in (first, second)]
+        aurocs = [exact.image_auroc(each.scores[kept], each.labels[kept]) for each in (first, second)]
         changes.append(aurocs[0] - aurocs[1])
     compared = compare("image_auroc", *two)
     changes = np.array(changes) - (compared.challenger - compared.champion)

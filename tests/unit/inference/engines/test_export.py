@@ -21,7 +21,7 @@ from ndpnet.inference.engines.parity import bounds_of, excesses
 from ndpnet.inference.engines.stored import made_from
 from ndpnet.inference.identity import model_hash, package_hash, sealed
 from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
-from ndpnet.metrics.metrics import image_score
+from ndpnet.metrics.exact import image_score
 from ndpnet.metrics.threshold import fit_threshold
 from ndpnet.model import NDPNet
 from ndpnet.model.segmentation import filter_map

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
-from ndpnet.metrics import metrics
+from ndpnet.metrics import exact
 
 SHAPE = (3, 6, 5)
 
@@ -49,7 +49,7 @@ def random_set(seed: int, *, levels: int, density: float = 0.3) -> tuple[np.ndar
 def test_pro_equals_brute_force(levels: int, max_fpr: float) -> None:
     for seed in range(12):
         maps, masks = random_set(seed, levels=levels, density=0.05 + 0.08 * seed)
-        assert metrics.pro_auc(maps, masks, max_fpr) == pytest.approx(brute_force_pro(maps, masks, max_fpr), abs=1e-9)
+        assert exact.pro_auc(maps, masks, max_fpr) == pytest.approx(brute_force_pro(maps, masks, max_fpr), abs=1e-9)
 
 
 @settings(max_examples=60)
@@ -59,42 +59,42 @@ def test_pro_equals_brute_force(levels: int, max_fpr: float) -> None:
     st.floats(0.01, 1.0),
 )
 def test_pixel_metrics_equal_their_definitions(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> None:
-    both = metrics.pixel_metrics(maps, masks, max_fpr)
+    both = exact.pixel_metrics(maps, masks, max_fpr)
     if masks.all() or not masks.any():
         assert both is None
         return
     assert both[0] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-9)
     assert both[1] == pytest.approx(brute_force_pro(maps, masks, max_fpr), abs=1e-9)
-    assert both == (metrics.pixel_auroc(maps, masks), metrics.pro_auc(maps, masks, max_fpr))
+    assert both == (exact.pixel_auroc(maps, masks), exact.pro_auc(maps, masks, max_fpr))
 
 
 @settings(max_examples=60)
 @given(hnp.arrays(np.int8, 30, elements=st.integers(0, 9)), hnp.arrays(bool, 30))
 def test_image_auroc_with_ties_equals_scikit_learn(scores: np.ndarray, labels: np.ndarray) -> None:
     if labels.all() or not labels.any():
-        assert metrics.image_auroc(scores, labels) is None
+        assert exact.image_auroc(scores, labels) is None
         return
-    value = metrics.image_auroc(scores.astype(np.float64), labels)
+    value = exact.image_auroc(scores.astype(np.float64), labels)
     assert value == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     # swapping the classes mirrors the area; a monotone transform changes nothing
-    assert metrics.image_auroc(scores, ~labels) == pytest.approx(1 - value, abs=1e-12)
-    assert metrics.image_auroc(np.exp(scores / 3.0), labels) == value
+    assert exact.image_auroc(scores, ~labels) == pytest.approx(1 - value, abs=1e-12)
+    assert exact.image_auroc(np.exp(scores / 3.0), labels) == value
 
 
 def test_image_auroc_by_hand() -> None:
     # pairs (defective, good): 3 > 1, 3 > 2, 2 > 1, 2 = 2: (3 + 0.5) / 4
-    assert metrics.image_auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1])) == 0.875
-    assert metrics.image_auroc(np.array([0.1, 0.2, 0.3]), np.array([0, 0, 1])) == 1.0
-    assert metrics.image_auroc(np.array([0.5, 0.5]), np.array([0, 1])) == 0.5
+    assert exact.image_auroc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1])) == 0.875
+    assert exact.image_auroc(np.array([0.1, 0.2, 0.3]), np.array([0, 0, 1])) == 1.0
+    assert exact.image_auroc(np.array([0.5, 0.5]), np.array([0, 1])) == 0.5
 
 
 def test_a_score_is_the_mean_of_the_highest_pixels() -> None:
     plane = np.float32([[0.1, 0.9, 0.3], [0.5, 0.7, 0.2]])
-    assert metrics.image_score(plane, 1) == plane.max()
-    assert metrics.image_score(plane, 3) == pytest.approx(0.7)
-    assert metrics.image_score(plane, 200) == pytest.approx(plane.mean()), "a small map has fewer"
+    assert exact.image_score(plane, 1) == plane.max()
+    assert exact.image_score(plane, 3) == pytest.approx(0.7)
+    assert exact.image_score(plane, 200) == pytest.approx(plane.mean()), "a small map has fewer"
     shuffled = np.random.default_rng(0).random((64, 64), dtype=np.float32)
-    assert metrics.image_score(shuffled, 200) == metrics.image_score(np.sort(shuffled, axis=None), 200), "bit for bit"
+    assert exact.image_score(shuffled, 200) == exact.image_score(np.sort(shuffled, axis=None), 200), "bit for bit"
 
 
 def test_every_region_counts_equally_whatever_its_size() -> None:
@@ -104,120 +104,120 @@ def test_every_region_counts_equally_whatever_its_size() -> None:
     maps = np.zeros(masks.shape, dtype=np.float32)
     maps[1, 0, 0] = 2.0
     # the overlap is 1/2 from the first good pixel on, and reaches 1 with the last tie, a line from (0, 1/2) to (1, 1)
-    assert metrics.pro_auc(maps, masks, 1.0) == pytest.approx(0.75, abs=1e-12)
-    assert metrics.pro_auc(maps, masks, 0.3) == pytest.approx(0.5 + 0.5 * 0.15, abs=1e-12)
+    assert exact.pro_auc(maps, masks, 1.0) == pytest.approx(0.75, abs=1e-12)
+    assert exact.pro_auc(maps, masks, 0.3) == pytest.approx(0.5 + 0.5 * 0.15, abs=1e-12)
     # by pixels instead, 1 of 41 is found
-    assert metrics.pixel_auroc(maps, masks) == pytest.approx((1 + 40 * 0.5) / 41, abs=1e-12)
+    assert exact.pixel_auroc(maps, masks) == pytest.approx((1 + 40 * 0.5) / 41, abs=1e-12)
 
 
 def test_regions_touching_at_a_corner_are_one_and_images_are_never_joined() -> None:
     masks = np.zeros((2, 4, 4), dtype=bool)
     masks[0, 0, 0] = masks[0, 1, 1] = masks[0, 3, 3] = True
     masks[1, 0, 0] = True
-    shares, regions_per_image = metrics.label_regions(masks)
+    shares, regions_per_image = exact.label_regions(masks)
     assert shares.tolist() == [0.5, 0.5, 1.0, 1.0]
     assert regions_per_image.tolist() == [2, 1]
 
 
 def test_a_perfect_map_has_exactly_one() -> None:
     _, masks = random_set(3, levels=5)
-    assert metrics.pixel_metrics(masks.astype(np.float32), masks) == (1.0, 1.0)
-    assert metrics.pro_auc(1 - masks.astype(np.float32), masks) == 0.0
+    assert exact.pixel_metrics(masks.astype(np.float32), masks) == (1.0, 1.0)
+    assert exact.pro_auc(1 - masks.astype(np.float32), masks) == 0.0
 
 
 def test_float64_maps_keep_their_precision() -> None:
     masks = np.array([[[1, 0]]])
     maps = np.array([[[1.0 + 1e-12, 1.0]]])
-    assert metrics.pixel_auroc(maps, masks) == 1.0
-    assert metrics.pro_auc(maps, masks) == 1.0
+    assert exact.pixel_auroc(maps, masks) == 1.0
+    assert exact.pro_auc(maps, masks) == 1.0
 
 
 def test_a_missing_class_gives_none_not_an_error() -> None:
     maps = np.zeros((2, 4, 4), dtype=np.float32)
     for masks in (np.zeros_like(maps), np.ones_like(maps)):
-        assert metrics.pixel_auroc(maps, masks) is None
-        assert metrics.pro_auc(maps, masks) is None
-        assert metrics.pro_curve(maps, masks) is None
-    assert metrics.image_auroc(np.array([1.0]), np.array([True])) is None
-    assert metrics.image_auroc(np.empty(0), np.empty(0)) is None
-    assert metrics.roc_curve_points(np.array([1.0]), np.array([False])) is None
+        assert exact.pixel_auroc(maps, masks) is None
+        assert exact.pro_auc(maps, masks) is None
+        assert exact.pro_curve(maps, masks) is None
+    assert exact.image_auroc(np.array([1.0]), np.array([True])) is None
+    assert exact.image_auroc(np.empty(0), np.empty(0)) is None
+    assert exact.roc_curve_points(np.array([1.0]), np.array([False])) is None
 
 
 @pytest.mark.parametrize("max_fpr", [0.1, 0.3, 1.0])
 def test_the_area_under_the_plotted_curve_is_the_metric(max_fpr: float) -> None:
     for seed, levels in enumerate([2, 6, 1000]):
         maps, masks = random_set(seed, levels=levels)
-        fpr, overlap = metrics.pro_curve(maps, masks, max_fpr)
+        fpr, overlap = exact.pro_curve(maps, masks, max_fpr)
         assert fpr[0] == 0.0
         assert fpr[-1] == max_fpr
-        assert np.trapezoid(overlap, fpr) / max_fpr == pytest.approx(metrics.pro_auc(maps, masks, max_fpr), abs=1e-12)
-        fpr, tpr = metrics.roc_curve_points(maps.ravel(), masks.ravel())
-        assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.pixel_auroc(maps, masks), abs=1e-12)
+        assert np.trapezoid(overlap, fpr) / max_fpr == pytest.approx(exact.pro_auc(maps, masks, max_fpr), abs=1e-12)
+        fpr, tpr = exact.roc_curve_points(maps.ravel(), masks.ravel())
+        assert np.trapezoid(tpr, fpr) == pytest.approx(exact.pixel_auroc(maps, masks), abs=1e-12)
 
 
 def test_thinning_keeps_the_endpoints_and_the_shape() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(40_000) < 0.5
     scores = rng.standard_normal(40_000) + 1.5 * labels
-    fpr, tpr = metrics.roc_curve_points(scores, labels)
+    fpr, tpr = exact.roc_curve_points(scores, labels)
     assert 400 < fpr.size <= 500
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0.0, 0.0, 1.0, 1.0)
     assert (np.diff(fpr) >= 0).all()
     assert (np.diff(tpr) >= 0).all()
-    assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.image_auroc(scores, labels), abs=1e-3)
-    short = metrics.thin_curve(np.arange(5.0), np.arange(5.0), 10)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(exact.image_auroc(scores, labels), abs=1e-3)
+    short = exact.thin_curve(np.arange(5.0), np.arange(5.0), 10)
     assert short[0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_confusion_and_its_rates_equal_scikit_learn() -> None:
     rng = np.random.default_rng(1)
     scores, labels = rng.random(200), rng.random(200) < 0.4
-    counts = metrics.confusion(scores, labels, 0.6)
+    counts = exact.confusion(scores, labels, 0.6)
     calls = scores > 0.6
     assert sum(counts.values()) == 200
-    assert metrics.precision(counts) == pytest.approx(precision_score(labels, calls), abs=1e-12)
-    assert metrics.recall(counts) == pytest.approx(recall_score(labels, calls), abs=1e-12)
-    assert metrics.f1(counts) == pytest.approx(f1_score(labels, calls), abs=1e-12)
-    assert metrics.false_alarm_rate(counts) == pytest.approx(calls[~labels].mean(), abs=1e-12)
+    assert exact.precision(counts) == pytest.approx(precision_score(labels, calls), abs=1e-12)
+    assert exact.recall(counts) == pytest.approx(recall_score(labels, calls), abs=1e-12)
+    assert exact.f1(counts) == pytest.approx(f1_score(labels, calls), abs=1e-12)
+    assert exact.false_alarm_rate(counts) == pytest.approx(calls[~labels].mean(), abs=1e-12)
 
 
 def test_defective_means_strictly_above_the_threshold() -> None:
-    counts = metrics.confusion(np.array([0.5, 0.5, 0.6]), np.array([False, True, True]), 0.5)
+    counts = exact.confusion(np.array([0.5, 0.5, 0.6]), np.array([False, True, True]), 0.5)
     assert counts == {"true_positive": 1, "false_positive": 0, "true_negative": 1, "false_negative": 1}
 
 
 def test_undefined_rates_are_none() -> None:
-    only_good = metrics.confusion(np.array([0.1, 0.9]), np.array([False, False]), 0.5)
-    assert metrics.recall(only_good) is None
-    assert metrics.f1(only_good) is None
-    assert metrics.false_alarm_rate(only_good) == 0.5
-    all_missed = metrics.confusion(np.array([0.1, 0.2]), np.array([True, True]), 0.5)
-    assert metrics.precision(all_missed) is None
-    assert metrics.f1(all_missed) == 0.0
-    assert metrics.false_alarm_rate(all_missed) is None
+    only_good = exact.confusion(np.array([0.1, 0.9]), np.array([False, False]), 0.5)
+    assert exact.recall(only_good) is None
+    assert exact.f1(only_good) is None
+    assert exact.false_alarm_rate(only_good) == 0.5
+    all_missed = exact.confusion(np.array([0.1, 0.2]), np.array([True, True]), 0.5)
+    assert exact.precision(all_missed) is None
+    assert exact.f1(all_missed) == 0.0
+    assert exact.false_alarm_rate(all_missed) is None
 
 
 def test_bad_input_is_refused() -> None:
     maps, masks = random_set(0, levels=4)
     with pytest.raises(ValueError, match=r"anomaly maps \(3, 6, 5\) and masks \(2, 6, 5\) differ"):
-        metrics.pro_auc(maps, masks[:2])
+        exact.pro_auc(maps, masks[:2])
     broken = maps.copy()
     broken[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
-        metrics.pixel_auroc(broken, masks)
+        exact.pixel_auroc(broken, masks)
     with pytest.raises(ValueError, match="max_fpr is 0"):
-        metrics.pro_auc(maps, masks, 0)
+        exact.pro_auc(maps, masks, 0)
     with pytest.raises(ValueError, match="give one label per score"):
-        metrics.image_auroc(np.zeros(3), np.zeros(2))
+        exact.image_auroc(np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match="NaN or infinity"):
-        metrics.image_auroc(np.array([0.0, np.inf]), np.array([0, 1]))
+        exact.image_auroc(np.array([0.0, np.inf]), np.array([0, 1]))
 
 
 def test_inputs_are_left_as_they_were() -> None:
     maps, masks = random_set(5, levels=50)
     before = maps.copy()
     maps.flags.writeable = masks.flags.writeable = False  # as a read-only memmap is
-    metrics.pixel_metrics(maps, masks)
+    exact.pixel_metrics(maps, masks)
     assert (maps == before).all()
 
 
@@ -227,7 +227,7 @@ def test_a_hundred_maps_take_about_a_second_at_most() -> None:
     masks[:70, 40:80, 60:100] = True
     maps = rng.random(masks.shape, dtype=np.float32) + 0.3 * masks
     start = time.process_time()
-    value = metrics.pro_auc(maps, masks)
+    value = exact.pro_auc(maps, masks)
     assert time.process_time() - start < 2.0
     # a defect pixel u + 0.3 is above a good quantile 1 - f with probability min(1, f + 0.3): linear up to f = 0.3
     assert value == pytest.approx(0.45, abs=0.006)
