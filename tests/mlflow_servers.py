@@ -1,6 +1,5 @@
 """Real tracking servers for the tests: `mlflow server` on a free loopback port, before sqlite or PostgreSQL and S3."""
 
-import contextlib
 import functools
 import importlib.util
 import os
@@ -11,33 +10,30 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from servers import S3Server, _end_with_parent
+from servers import S3Server, ServerProcess
 
-START_LIMIT = 120.0  # seconds until it answers; 20 to 45 on busy cores
-STOP_LIMIT = 5.0
 POSTGRES_BINARIES = Path("/usr/lib/postgresql")
 POSTGRES_LIMIT = 60.0
 
 
-class MlflowServer:
+class MlflowServer(ServerProcess):
     """One `mlflow server` with a folder of its own. `start` waits until it answers."""
+
+    name, start_limit, stop_limit = "server", 120.0, 5.0  # 20 to 45 seconds on busy cores
 
     def __init__(
         self, folder: Path, *, backend_uri: str | None = None, s3: S3Server | None = None, num_workers: int = 1
     ) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder)
         self.backend_uri = backend_uri or f"sqlite:///{self.folder / 'server.db'}"
         self.s3, self.num_workers = s3, num_workers
         self.artifacts = f"s3://{s3.make_bucket()}/artifacts" if s3 else str(self.folder / "artifacts")
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -48,27 +44,6 @@ class MlflowServer:
         """What a client needs to reach it, or a proxy before it at `url`; it needs no keys of the store."""
         return {"MLFLOW_TRACKING_URI": url or self.url, "NDPNET_TRACKING": "on"}
 
-    def start(self) -> None:
-        """Start it on a new port, or after `kill` and `stop` on the same one."""
-        is_restart = bool(self.port)
-        deadline = time.monotonic() + START_LIMIT
-        while True:
-            self.port = self.port if is_restart else free_port()
-            self._launch()
-            if self._becomes_ready(deadline):
-                return
-            self.kill()  # another process may have taken the port
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"mlflow server did not start:\n{self.log()}")
-
-    def kill(self) -> None:
-        """SIGKILL it and its workers, and wait until they are gone."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(START_LIMIT)
-            self._process = None
-
     def freeze(self) -> None:
         """Let it hang: connections are taken, nothing is answered."""
         os.killpg(self._process.pid, signal.SIGSTOP)
@@ -77,42 +52,24 @@ class MlflowServer:
         """Let it go on after `freeze`."""
         os.killpg(self._process.pid, signal.SIGCONT)
 
-    def restart(self) -> None:
-        """Start it again after `kill`: same port, same data."""
-        self.kill()
-        self.start()
+    def has_ports(self) -> bool:
+        """See `ServerProcess`."""
+        return bool(self.port)
 
-    def stop(self) -> None:
-        """End it: politely, then by force."""
-        if self._process is not None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_LIMIT)
-            self.kill()
+    def choose_ports(self) -> None:
+        """See `ServerProcess`."""
+        self.port = free_port()
 
-    def log(self) -> str:
-        """The end of what it printed."""
-        path = self.folder / "server.log"
-        return path.read_text(errors="replace")[-3000:] if path.exists() else ""
-
-    def _launch(self) -> None:
+    def variables(self) -> dict[str, str]:
+        """See `ServerProcess`."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "AWS_"))}
         environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         if self.s3:
             environment |= self.s3.environment() | {"MLFLOW_S3_ENDPOINT_URL": self.s3.endpoint_url}
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=environment,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call into libc
-            )
+        return environment
 
-    def _command(self) -> list[str]:
+    def command(self) -> list[str]:
+        """See `ServerProcess`."""
         return [
             *(sys.executable, "-m", "mlflow", "server"),
             *("--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self.num_workers)),
@@ -120,29 +77,27 @@ class MlflowServer:
             *("--artifacts-destination", self.artifacts, "--serve-artifacts"),
         ]
 
-    def _becomes_ready(self, deadline: float) -> bool:
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                return False
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
-                    return answer.status == 200
-            except OSError:
-                time.sleep(0.2)
-        return False
+    def answers(self) -> bool:
+        """See `ServerProcess`."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
 
-class PostgresServer:
+class PostgresServer(ServerProcess):
     """One PostgreSQL with a random password; it refuses root, so root starts it as the user postgres."""
 
+    name = "postgres"
+
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ndpnet-postgres-"))  # pytest's folders are closed to that user
+        super().__init__(Path(tempfile.mkdtemp(prefix="ndpnet-postgres-")))  # pytest's are closed to that user
         self.user = "postgres" if os.getuid() == 0 else None
         if self.user:
             shutil.chown(self.folder, self.user)
         self.password = secrets.token_hex(12)
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
     def why_not() -> str:
@@ -158,8 +113,16 @@ class PostgresServer:
         """For `mlflow server --backend-store-uri`."""
         return f"postgresql+psycopg://ndpnet:{self.password}@127.0.0.1:{self.port}/postgres"
 
-    def start(self) -> None:
-        """Make its data folder once, start it, wait until it answers."""
+    def has_ports(self) -> bool:
+        """See `ServerProcess`."""
+        return bool(self.port)
+
+    def choose_ports(self) -> None:
+        """See `ServerProcess`."""
+        self.port = free_port()
+
+    def command(self) -> list[str]:
+        """Make its data folder once."""
         data_dir = self.folder / "data"
         if not data_dir.exists():
             password_path = self.folder / "password"
@@ -168,54 +131,19 @@ class PostgresServer:
                 shutil.chown(password_path, self.user)
             options = ["--username=ndpnet", "--auth=scram-sha-256", f"--pwfile={password_path}", "--no-sync"]
             self._run(postgres_binary("initdb"), "--pgdata", data_dir, "--encoding=UTF8", *options)
-        self.port = self.port or free_port()
-        command = [postgres_binary("postgres"), "-D", data_dir, "-p", str(self.port)]
-        command += [
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            f"unix_socket_directories={self.folder}",
-            "-c",
-            "fsync=off",
-        ]
-        with (self.folder / "postgres.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                user=self.user,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call into libc, after the change of user
-            )
-        self._wait_until_ready()
+        settings = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}", "fsync=off")
+        options = [part for setting in settings for part in ("-c", setting)]
+        return [str(postgres_binary("postgres")), "-D", str(data_dir), "-p", str(self.port), *options]
 
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(POSTGRES_LIMIT)
-            self._process = None
-
-    def restart(self) -> None:
-        """Start it again: same port, same data."""
-        self.kill()
-        self.start()
+    def answers(self) -> bool:
+        """See `ServerProcess`."""
+        command = [postgres_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
 
     def stop(self) -> None:
         """End it and remove its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + POSTGRES_LIMIT
-        command = [postgres_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
-        while subprocess.run(command, capture_output=True, check=False, timeout=10).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise TimeoutError((self.folder / "postgres.log").read_text(errors="replace")[-2000:])
-            time.sleep(0.1)
 
     def _run(self, *command: object) -> None:
         subprocess.run(

@@ -14,24 +14,111 @@ import time
 from pathlib import Path
 from typing import Any
 
-START_LIMIT = 60.0  # seconds until a bucket can be written and read
-STOP_LIMIT = 1.0  # seconds to end by itself: SIGTERM can take it half a minute
 SERVICES = ("master", "volume", "filer", "s3")  # each listens to HTTP and to gRPC
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
 
-class S3Server:
-    """One SeaweedFS with its own keys and data folder. `start` waits until it can be written to."""
+class ServerProcess:
+    """A server in a process group of its own, that can be killed and started again on the same ports."""
+
+    name, start_limit, stop_limit = "server", 60.0, 1.0  # seconds until it answers, and to end by itself
+    user: str | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it on new ports, or after `stop` and `kill` on the same ones with the same data."""
+        deadline = time.monotonic() + self.start_limit
+        is_restart = self.has_ports()
+        while True:
+            if not is_restart:
+                self.choose_ports()
+            self._launch()
+            while time.monotonic() < deadline and self._process.poll() is None:
+                if self.answers():
+                    return
+                time.sleep(0.1)
+            self.kill()  # another process may have taken a port
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} did not start:\n{self.log()}")
+
+    def kill(self) -> None:
+        """SIGKILL it with its children, and wait until they are gone."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(self.start_limit)
+            self._process = None
+
+    def restart(self) -> None:
+        """Start it again after `kill`: the same ports, keys and data."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """End it: politely, then by force."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self.stop_limit)
+            self.kill()
+
+    def log(self) -> str:
+        """The end of what it printed."""
+        path = self.folder / f"{self.name}.log"
+        return path.read_text(errors="replace")[-3000:] if path.exists() else ""
+
+    def command(self) -> list[str]:
+        """What is run."""
+        raise NotImplementedError
+
+    def variables(self) -> dict[str, str] | None:
+        """Its environment; None: that of the tests."""
+        return None
+
+    def has_ports(self) -> bool:
+        """Whether it was started before."""
+        raise NotImplementedError
+
+    def choose_ports(self) -> None:
+        """Find ports that nobody listens on."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether it can be used now."""
+        raise NotImplementedError
+
+    def _launch(self) -> None:
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=self.variables(),
+                user=self.user,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call into libc, no lock, no allocation
+            )
+
+
+class S3Server(ServerProcess):
+    """One SeaweedFS with its own keys and data folder. `start` waits until it can be written to."""
+
+    name = "weed"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(16)
         self.other_keys = secrets.token_hex(8), secrets.token_hex(16)  # of one who may do nothing
         self.reader_keys = secrets.token_hex(8), secrets.token_hex(16)
         self.ports: dict[str, int] = {}
         self._clients: dict[str, Any] = {}
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint_url(self) -> str:
@@ -78,48 +165,22 @@ class S3Server:
         self.client().create_bucket(Bucket=name)
         return name
 
-    def start(self) -> None:
-        """Start it on new ports, or after `stop` and `kill` on the same ports with the same data."""
-        is_restart = bool(self.ports)
-        deadline = time.monotonic() + START_LIMIT
-        while True:
-            self.ports = self.ports if is_restart else _free_ports()
-            self._launch()
-            if self._becomes_ready(deadline):
-                return
-            self.kill()  # another process may have taken a port
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"SeaweedFS did not start:\n{self.log()}")
-
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(START_LIMIT)
-            self._process = None
-            for name in SERVICES:  # sockets that it puts there and a killed one leaves
-                Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '.grpc']}.sock").unlink(missing_ok=True)
+        """SIGKILL, and remove the sockets that a killed one leaves."""
+        super().kill()
+        for name in SERVICES:
+            Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '.grpc']}.sock").unlink(missing_ok=True)
 
-    def restart(self) -> None:
-        """Start it again after `kill`: the same ports, keys and data."""
-        self.kill()
-        self.start()
+    def has_ports(self) -> bool:
+        """See `ServerProcess`."""
+        return bool(self.ports)
 
-    def stop(self) -> None:
-        """End it: politely, then by force."""
-        if self._process is not None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(STOP_LIMIT)
-            self.kill()
+    def choose_ports(self) -> None:
+        """See `ServerProcess`."""
+        self.ports = _free_ports()
 
-    def log(self) -> str:
-        """The end of what it printed."""
-        path = self.folder / "weed.log"
-        return path.read_text(errors="replace")[-3000:] if path.exists() else ""
-
-    def _launch(self) -> None:
+    def command(self) -> list[str]:
+        """See `ServerProcess`."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         identities = [
             _identity("tests", self.access_key, self.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
@@ -127,18 +188,6 @@ class S3Server:
             _identity("nobody", *self.other_keys, ["Read:another-bucket"]),
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
-        with (self.folder / "weed.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call into libc, no lock, no allocation
-            )
-
-    def _command(self) -> list[str]:
         ports = [
             option
             for name in SERVICES
@@ -166,16 +215,7 @@ class S3Server:
             "-s3.autoCreateBucket=false",
         ]
 
-    def _becomes_ready(self, deadline: float) -> bool:
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                return False
-            if self._can_write():
-                return True
-            time.sleep(0.1)
-        return False
-
-    def _can_write(self) -> bool:
+    def answers(self) -> bool:
         """Write and read an object: the port answers long before the volumes do."""
         from botocore.exceptions import BotoCoreError, ClientError
 

@@ -95,11 +95,6 @@ def read_image(source: Path | bytes, *, name: str | None = None, bit_depth: int 
     return open_image(source, name=name).rgb(bit_depth)
 
 
-def describe_image(source: Path | bytes, *, name: str | None = None) -> ImageFacts:
-    """Decode a picture once for its facts; ValueError names the file."""
-    return open_image(source, name=name).facts()
-
-
 def format_of(path: Path) -> str | None:
     """The format of a file whose content begins as a picture does, whatever its name; None of another or unreadable."""
     try:
@@ -209,11 +204,6 @@ def fit_image(image: np.ndarray, size: int, *, name: str = "the image") -> np.nd
     if (height, width) == (size, size):
         return image
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Scale a mask to the network's size, as `scale_plane`. bool (H, W) -> bool (size, size)."""
-    return scale_plane(mask, (size, size))
 
 
 def scale_plane(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import Any
 from ndpnet.table import format_rows
 from ndpnet.tracking.moves import Move, Timeline
 
-SHORT_HASH = 12  # digits
 WORDS = {"promote": "promoted", "force": "FORCED", "rollback": "rolled back", "adopt": "found"}
 
 

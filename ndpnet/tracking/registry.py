@@ -8,9 +8,11 @@ brings it to where the list says.
 """
 
 import logging
+import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import ParseError
@@ -85,7 +87,7 @@ class Registry:
             run_name = f"promote {self.name} {version}"
             run_id = self.client.create_run(experiment_id(self.client), tags=own, run_name=run_name).info.run_id
             for name, text in files.items():
-                self.client.log_text(run_id, text, name)
+                self._keep_text(run_id, name, text)
             self.client.set_terminated(run_id)
             for key, value in tags.items():
                 if found.tags.get(key) != value:
@@ -166,6 +168,14 @@ class Registry:
             logger.warning("version %s of %s is no longer in the registry", number, self.name)
             return False
         return True
+
+    def _keep_text(self, run_id: str, name: str, text: str) -> None:
+        """Upload a text and read it back: a login page before the server, say, takes everything and keeps nothing."""
+        self.client.log_text(run_id, text, name)
+        with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+            path = Path(self.client.download_artifacts(run_id, name, scratch))
+            if path.read_text(encoding="utf-8") != text:
+                raise ValueError(f"the tracking server has not kept {name} as it was sent (nothing was moved)")
 
     def _model(self) -> RegisteredModel:
         try:

@@ -106,34 +106,6 @@ def truncated(folder: Path) -> list[object]:
     return ["mvtec", path]
 
 
-def expanding(folder: Path) -> list[object]:
-    path = data_sets.pack_zip(folder / "x.zip", data_sets.mvtec(folder / "wall"))
-    return ["mvtec", path, "--max-bytes", "20000"]
-
-
-def unknown_category(folder: Path) -> list[object]:
-    return ["mvtec", data_sets.mvtec(folder / "all/wall").parent, "--category", "wal"]
-
-
-def other_layout(folder: Path) -> list[object]:
-    return ["kolektor", data_sets.mvtec(folder / "wall")]
-
-
-def orphan_mask(folder: Path) -> list[object]:
-    source = data_sets.mvtec(folder / "wall")
-    (source / "test/cut/001.png").unlink()
-    return ["mvtec", source]
-
-
-def missing(folder: Path) -> list[object]:
-    return ["folder", folder / "none"]
-
-
-def no_such_group(folder: Path) -> list[object]:
-    data_sets.save(folder / "a/good/x.png", data_sets.picture(1))
-    return ["folder", folder / "a", "--group-pattern", r"_(p\d+)"]
-
-
 def over_a_thesis(folder: Path) -> list[object]:
     (folder / "out").mkdir()
     (folder / "out/thesis.txt").write_text("mine")
@@ -150,12 +122,6 @@ def no_bucket_name(folder: Path) -> list[object]:
         (leaking, "1 pictures are in train and in test, first train/good/000.png = test/good/000.png (remove"),
         (escaping, "x.tar is refused: '../../evil.png' would be extracted to"),
         (truncated, "x.tar.gz is damaged or no archive: "),
-        (expanding, "x.zip expands to more than 20000 bytes (raise --max-bytes)"),
-        (unknown_category, "no category 'wal' in {folder}/all (there are: wall)"),
-        (other_layout, "no Kolektor data in {folder}/wall: neither kosNN folders nor train with NNNNN_GT.png"),
-        (orphan_mask, "ground_truth/cut/001_mask.png has no picture (remove the mask or add the picture)"),
-        (missing, "no folder or archive {folder}/none (check the path)"),
-        (no_such_group, "finds no group in x.png (another pattern, '' for none, or rename the file)"),
         (over_a_thesis, "will not replace folder {folder}/out: it has other content and no import.json (choose"),
         (no_bucket_name, "is no address on S3"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.data.images import describe_image, fit_image, fit_mask, read_header, read_image
+from ndpnet.data.images import fit_image, open_image, read_header, read_image, scale_plane
 
 
 def png_16_bit(levels: list[list[int]], colour_type: int = 0) -> bytes:
@@ -123,15 +123,15 @@ def test_fit_image_keeps_what_fits_and_averages_the_rest() -> None:
         fit_image(np.zeros((63, 100, 3), dtype=np.uint8), 64, name="a.png")
 
 
-def test_fit_mask_takes_half_the_area_and_loses_no_defect() -> None:
+def test_a_scaled_mask_takes_half_the_area_and_loses_no_defect() -> None:
     mask = np.zeros((8, 8), dtype=bool)
     mask[0, 0:2] = True  # half of its 2x2 cell: stays
     mask[4, 4] = True  # a quarter of its cell: goes
-    assert np.argwhere(fit_mask(mask, 4)).tolist() == [[0, 0]]
+    assert np.argwhere(scale_plane(mask, (4, 4))).tolist() == [[0, 0]]
     mask[0, 0:2] = False
-    assert np.argwhere(fit_mask(mask, 4)).tolist() == [[2, 2]]
-    assert fit_mask(mask, 8) is mask
-    assert not fit_mask(np.zeros((8, 8), dtype=bool), 4).any()
+    assert np.argwhere(scale_plane(mask, (4, 4))).tolist() == [[2, 2]]
+    assert scale_plane(mask, (8, 8)) is mask
+    assert not scale_plane(np.zeros((8, 8), dtype=bool), (4, 4)).any()
 
 
 def test_every_single_pixel_survives_fitting() -> None:
@@ -139,7 +139,7 @@ def test_every_single_pixel_survives_fitting() -> None:
         for column in range(0, 75, 5):
             mask = np.zeros((100, 75), dtype=bool)
             mask[row, column] = True
-            assert fit_mask(mask, 32).sum() == 1
+            assert scale_plane(mask, (32, 32)).sum() == 1
 
 
 def test_number_of_pixels_needs_the_header_only(tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_number_of_pixels_needs_the_header_only(tmp_path: Path) -> None:
 def test_facts_of_a_picture(tmp_path: Path) -> None:
     pixels = np.zeros((64, 80), dtype=np.uint8)
     pixels[:, 40:] = 10
-    facts = describe_image(encoded(Image.fromarray(pixels), "PNG"))
+    facts = open_image(encoded(Image.fromarray(pixels), "PNG")).facts()
     assert (facts.width, facts.height) == (80, 64)
     assert facts.spread == pytest.approx(5)
     coloured = np.stack([pixels * 0, pixels, pixels * 3], axis=2)
-    assert describe_image(encoded(Image.fromarray(coloured), "PNG")).spread == pytest.approx(15)
-    flat = describe_image(encoded(Image.new("RGB", (64, 64), (9, 8, 7)), "PNG"))
+    assert open_image(encoded(Image.fromarray(coloured), "PNG")).facts().spread == pytest.approx(15)
+    flat = open_image(encoded(Image.new("RGB", (64, 64), (9, 8, 7)), "PNG")).facts()
     assert flat.spread == 0
 
 
@@ -171,7 +171,7 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 70), dtype=np.uint8)
     grey = Image.fromarray(noise)
     hashes = {
-        describe_image(encoded(image, kind)).pixels_sha256
+        open_image(encoded(image, kind)).facts().pixels_sha256
         for image, kind in ((grey, "PNG"), (grey, "BMP"), (grey, "TIFF"), (grey.convert("RGB"), "PNG"))
     }
     assert len(hashes) == 1
@@ -183,5 +183,5 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
     others.append(Image.fromarray(np.stack([noise, noise, noise ^ 1], axis=2)))
     others += [Image.fromarray(noise.astype(np.uint16)), Image.fromarray(noise.astype(np.uint16) * 257)]
     for image in others:
-        hashes.add(describe_image(encoded(image, "PNG")).pixels_sha256)
+        hashes.add(open_image(encoded(image, "PNG")).facts().pixels_sha256)
     assert len(hashes) == 1 + len(others)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pictures import packed_12_bits, png_16, tiff
 
-from ndpnet.data.images import describe_image, open_image, read_header, read_image
+from ndpnet.data.images import open_image, read_header, read_image
 from ndpnet.data.levels import Levels, depth_of_set
 
 
@@ -101,7 +101,7 @@ def test_white_is_zero_where_a_tiff_says_so(bits: int) -> None:
     inverted, plain = (tiff(each.tobytes(), 3, 1, bits=bits, photometric=kind) for each, kind in
                        ((samples, 0), (full - samples, 1)))  # fmt: skip
     assert read_image(inverted)[0, :, 0].tolist() == read_image(plain)[0, :, 0].tolist() == [255, 170, 0]
-    assert describe_image(inverted).pixels_sha256 == describe_image(plain).pixels_sha256
+    assert open_image(inverted).facts().pixels_sha256 == open_image(plain).facts().pixels_sha256
 
 
 def test_white_is_zero_in_a_set_of_12_bits() -> None:
@@ -152,7 +152,7 @@ def test_a_pgm_of_more_than_8_bits_is_the_same_picture_as_a_png(bits: int, decla
     content = pgm(samples, 2**bits - 1)
     assert read_header(content, name="x").is_wide
     assert open_image(content).levels == Levels(16, 2**bits - 1, pytest.approx(samples.mean()), declared)
-    assert describe_image(content).pixels_sha256 == describe_image(png_16(samples)).pixels_sha256
+    assert open_image(content).facts().pixels_sha256 == open_image(png_16(samples)).facts().pixels_sha256
     assert read_image(content)[0, :, 0].tolist() == [0, 0, 128, 255]
     with pytest.raises(ValueError, match=r"cannot read x\.pgm: truncated image"):
         read_image(content[:-1], name="x.pgm")
@@ -166,6 +166,6 @@ def test_the_highest_level_that_a_pgm_names_is_white() -> None:
 def test_the_spread_is_that_of_the_set() -> None:
     samples = np.zeros((64, 64), np.uint16)
     samples[:, 32:] = 160  # of 4095: 10 of 255
-    facts = describe_image(png_16(samples))
+    facts = open_image(png_16(samples)).facts()
     assert facts.spread_at(12) == pytest.approx(80 * 16 / 257)
-    assert describe_image(png_16(samples)).spread_at(16) == pytest.approx(80 / 257)
+    assert open_image(png_16(samples)).facts().spread_at(16) == pytest.approx(80 / 257)
