@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from ndpnet.cli_engines import bench, engine_options, export
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_tracking import tracking_group
 from ndpnet.cli_upkeep import doctor, gc
+
+if TYPE_CHECKING:
+    from ndpnet.inference.folder import FolderResult
 
 VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
@@ -177,7 +180,12 @@ def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: 
     """Decode the pictures of one category and split them for training, calibration and test."""
     from ndpnet import tracked_steps
 
-    _echo(tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned))
+    counts = tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned)
+    click.echo(
+        f"{category}: {counts['num_train']} pictures to train on, {counts['num_validation']} to watch it, "
+        f"{counts['num_calibration']} in {counts['num_calibration_groups']} groups to set the threshold; to test "
+        f"{counts['num_test_good']} good and {counts['num_test_defective']} defective ones. Written to {out}"
+    )
 
 
 @main.command("synthesize")
@@ -187,7 +195,11 @@ def synthesize(out: Path, params: Any) -> None:
     """Make the bank of artificial defects that training paints on good pictures."""
     from ndpnet import tracked_steps
 
-    _echo(tracked_steps.synthesize(out, params))
+    counts = tracked_steps.synthesize(out, params)
+    click.echo(
+        f"{counts['num_masks']} shapes of defects, {counts['num_line_masks']} of them lines and "
+        f"{counts['num_crack_masks']} cracks, and {counts['num_sources']} fillings. Written to {out}"
+    )
 
 
 @main.command("train-phase1", cls=Resumable)
@@ -200,7 +212,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
     """Train encoder and decoder, the first half of a model; killed, the same command goes on where it was."""
     from ndpnet import tracked_steps
 
-    _echo(tracked_steps.train_phase1(prepared, bank, out, params, work_dir))
+    _say_trained("phase 1", tracked_steps.train_phase1(prepared, bank, out, params, work_dir), out)
 
 
 @main.command("train-phase2", cls=Resumable)
@@ -214,7 +226,10 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
     """Train attention, decoder and segmentation, fit the threshold and write the model package."""
     from ndpnet import tracked_steps
 
-    _echo(tracked_steps.train_phase2(prepared, bank, phase1, out, params, work_dir))
+    result = tracked_steps.train_phase2(prepared, bank, phase1, out, params, work_dir)
+    _say_trained("phase 2", result, out)
+    if result:
+        click.echo(f"threshold {result['threshold']:.4f}" if "threshold" in result else "no threshold: no calibration")
 
 
 @main.command("evaluate")
@@ -265,7 +280,7 @@ def calibrate(
 @main.command("inspect", cls=Resumable)
 @click.argument("target", metavar="IMAGE_OR_FOLDER", type=FolderPath)
 @PACKAGE
-@folder_option("--out", "Folder for predictions.csv, predictions.jsonl and overlays/.")
+@folder_option("--out", "Folder for index.html, predictions.csv, predictions.jsonl and overlays/.")
 @click.option("--threshold", type=float, help="Instead of the model's own: no false-alarm rate is guaranteed.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Write a picture per image.")
@@ -293,8 +308,9 @@ def inspect(
     inspector = Inspector.load(model, **options)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
     by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"
+    click.echo(f"pictures, worst first: {out / 'index.html'}")
     click.echo(
-        f"{result.num_good} good, {result.num_defective} defective, {result.num_failed} not judged "
+        f"{result.num_good} good, {result.num_defective} defective, {_without_verdict(result)} "
         f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}"
     )
     if result.num_failed:
@@ -302,9 +318,23 @@ def inspect(
     sys.exit(EXIT_DEFECTIVE if result.num_defective else EXIT_GOOD)
 
 
-def _echo(metrics: dict[str, Any]) -> None:
-    for name, value in metrics.items():
-        click.echo(f"{name}: {value}")
+def _without_verdict(result: "FolderResult") -> str:
+    """What else the last line counts."""
+    missing = result.num_missing
+    failed = f"{result.num_failed} not judged"
+    if result.num_failed:
+        failed += f" ({result.num_failed - missing} unreadable, {missing} missing)"
+    skipped = f", {result.num_skipped} skipped (no pictures)" if result.num_skipped else ""
+    return failed + skipped + (f", {result.num_unlike} with a warning" if result.num_unlike else "")
+
+
+def _say_trained(phase: str, result: dict[str, float], out: Path) -> None:
+    """Nothing of torchrun's other processes."""
+    if result:
+        click.echo(
+            f"{phase}: loss {result['loss']:.4g} after {result['seconds']:.0f} seconds, "
+            f"{result['images_per_second']:.1f} images per second. Written to {out}"
+        )
 
 
 if __name__ == "__main__":

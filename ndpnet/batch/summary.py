@@ -1,6 +1,5 @@
 """The shards' rows as one table in the order of the keys, and what they come to."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,8 @@ from typing import Any
 
 from ndpnet.batch.plan import Plan, load_plan
 from ndpnet.batch.results import PLAN, SUMMARY, TABLE, TIMING, Results, part_name
-from ndpnet.files import as_cells, write_json
-from ndpnet.inference.folder import COLUMNS, LINES
+from ndpnet.files import write_json
+from ndpnet.inference.folder import LINES, start_table, table_row
 
 MAX_SUMMARY_BYTES = 256 << 20  # it names every picture that failed
 
@@ -67,12 +66,11 @@ def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
     failed = []
     as_text = {"mode": "w", "encoding": "utf-8", "newline": "\n"}
     with (folder / LINES).open(**as_text) as lines, (folder / TABLE).open(**as_text) as table:
-        writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
+        writer = start_table(table)
         for line in _in_order(plan, parts):
             row = json.loads(line)
             lines.write(line)
-            writer.writerow(as_cells(row))
+            writer.writerow(table_row(row))
             counts[row["verdict"]] += 1
             if row["verdict"] == "error":
                 failed.append({"path": row["path"], "error": row["error"]})

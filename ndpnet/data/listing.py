@@ -35,12 +35,14 @@ class Kind(Enum):
 class Listing:
     """What lies below a folder.
 
-    problems: what may be or hold pictures and cannot be read, and why; others: no pictures, hidden files, own results.
+    problems: what may be or hold pictures and cannot be read, and why; others: no pictures, hidden files, own results;
+    left_out: folders of pictures that are none to judge, and what they hold.
     """
 
     pictures: list[Path] = field(default_factory=list)
     problems: dict[Path, str] = field(default_factory=dict)
     others: list[Path] = field(default_factory=list)
+    left_out: dict[Path, str] = field(default_factory=dict)
 
     def checked(self) -> list[Path]:
         """The pictures, the others being named in the log. ValueError: some may be pictures, and cannot be read."""

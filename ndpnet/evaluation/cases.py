@@ -1,5 +1,6 @@
 """Pictures of single cases for the report: whole images, and of scans a window around the spot that matters."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,30 @@ def write_cases(folder: Path, judged: "Judged", inspector: Inspector, limit: int
         path = folder / f"{rank:03d}_{verdict.replace(' ', '-')}_{Path(record.path).stem}.png"
         panels.append(shown | {"png": _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)})
     return panels
+
+
+def write_typical_cases(folder: Path, judged: "Judged", inspector: Inspector, limit: int) -> list[dict[str, Any]]:
+    """One find per defect type, that of the middle score, under overlays/. -> {title, score, verdict, type, png}."""
+    panels = []
+    for name, index in typical_finds(judged, inspector.threshold)[:limit]:
+        record, score = judged.records[index], float(judged.scores[index])
+        shown = {"title": record.path, "score": score, "verdict": verdict_of(score, True, inspector.threshold)}
+        path = folder / f"typical_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{Path(record.path).stem}.png"
+        png = _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)
+        panels.append(shown | {"type": name, "png": png})
+    return panels
+
+
+def typical_finds(judged: "Judged", threshold: float | None) -> list[tuple[str, int]]:
+    """(defect type, index of the middle score of those found, in place if any), types in alphabetical order."""
+    found: dict[str, list[int]] = {}
+    peaks = judged.scores if judged.peaks is None else np.nan_to_num(judged.peaks, nan=np.inf)
+    for index in np.argsort(judged.scores, kind="stable"):
+        if threshold is not None and judged.labels[index] and judged.scores[index] > threshold:
+            found.setdefault(judged.records[index].defect_type, []).append(int(index))
+    in_place = {name: [index for index in indices if peaks[index] > threshold] for name, indices in found.items()}
+    chosen = {name: in_place[name] or indices for name, indices in sorted(found.items())}
+    return [(name, indices[len(indices) // 2]) for name, indices in chosen.items()]
 
 
 def write_calibration_cases(
@@ -82,9 +107,10 @@ def _seen(judged: "Judged", index: int, inspector: Inspector) -> _Seen:
 def _write_panel(path: Path, seen: _Seen, inspector: Inspector, judged: "Judged", shown: Mapping[str, Any]) -> bytes:
     """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}."""
     view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
-    caption = f"{shown['title']}: {shown['verdict']}, score {shown['score']:.3f}{place}"
+    caption = f"{Path(shown['title']).stem}: {shown['verdict']}, score {shown['score']:.3f}{place}"
     top = float(np.quantile(judged.scores, SCALE_QUANTILE))
-    png = encode_png(panel(**view, threshold=inspector.threshold, vmax=top if top > 0 else 1.0, caption=caption))
+    limits = {"threshold": inspector.threshold, "vmin": inspector.map_level, "vmax": top if top > 0 else 1.0}
+    png = encode_png(panel(**view, **limits, caption=caption, num_columns=2))
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png)
     return png

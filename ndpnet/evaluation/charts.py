@@ -81,11 +81,14 @@ def pro_chart(curve: Curve, *, max_fpr: float = 0.3) -> str:
         return _svg(figure, name="pro")
 
 
-def score_chart(scores: np.ndarray, labels: np.ndarray, *, threshold: float | None) -> str:
-    """Histograms of the scores of good and defective images, with the threshold; float (N,), bool (N,) -> SVG."""
+def score_chart(scores: np.ndarray, labels: np.ndarray, *, threshold: float | None, is_narrow: bool = False) -> str:
+    """Histograms of the scores of good and defective images, with the threshold; float (N,), bool (N,) -> SVG.
+
+    is_narrow: for a telephone.
+    """
     with matplotlib.rc_context(STYLE):
-        figure, rows = _figure(width=9.2, height=3.4, rows=2)
-        bins = score_bins(scores, threshold=threshold)
+        figure, rows = _figure(width=4.8 if is_narrow else 9.2, height=4.4 if is_narrow else 3.4, rows=2)
+        bins = score_bins(scores, threshold=threshold, num_bins=24 if is_narrow else 50)
         for axes, is_defective, name, colour in zip(
             rows, (False, True), ("good", "defective"), (GOOD, DEFECTIVE), strict=True
         ):
@@ -104,7 +107,7 @@ def score_chart(scores: np.ndarray, labels: np.ndarray, *, threshold: float | No
             )  # fmt: skip
         rows[0].tick_params(labelbottom=False)
         rows[1].set_xlabel("score of the image (higher: more defective)")
-        return _svg(figure, name="scores")
+        return _svg(figure, name="scores-narrow" if is_narrow else "scores")
 
 
 def score_bins(scores: np.ndarray, *, threshold: float | None, num_bins: int = 50) -> np.ndarray:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from tqdm import tqdm
 from ndpnet.config import Params
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.cases import write_calibration_cases, write_cases
+from ndpnet.evaluation.cases import write_calibration_cases, write_cases, write_typical_cases
 from ndpnet.evaluation.curves import write_curves
+from ndpnet.evaluation.gallery import small_pictures
 from ndpnet.evaluation.report import verdict_of, write_report
+from ndpnet.evaluation.smallest import smallest_found
 from ndpnet.files import as_cells, atomic_folder, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
@@ -85,6 +88,7 @@ def evaluate_package(
         package.use_its_threads()
         check_inputs(prepared, package)
         judged = judge(prepared, inspector)
+        logger.info("computing figures with their intervals")
         summary = summarise(
             category=prepared.manifest.category,
             records_groups=[record.group for record in judged.records],
@@ -96,6 +100,7 @@ def evaluate_package(
         summary["notes"] += _notes(prepared, package, judged.num_left_out)
         summary["model_hash"] = package.model_hash
         identity = _identity(prepared, package, {"engine": inspector.engine_name} | run_identity)
+        logger.info("drawing the report")
         write_json(folder / METRICS, summary)
         write_json(folder / "headline.json", headline_of(summary))
         timing = {"seconds_per_image": judged.seconds_per_image, "machine": run_identity.get("machine", "")}
@@ -132,6 +137,10 @@ def _write_pages(
         identity=identity,
         warnings=_warnings(inspector.package),
         faults=(inspector.package.config.get("checks") or {}).get("idle", []),
+        typical=write_typical_cases(folder / "overlays", judged, inspector, num_cases),
+        gallery=small_pictures(judged, inspector),
+        smallest=None if judged.labels.any() else smallest_found(judged, inspector),
+        facts=_facts(judged, inspector.package, identity),
     )
 
 
@@ -221,17 +230,21 @@ def _curves(judged: Judged) -> dict[str, Any]:
 
 
 def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> None:
-    """overlap: whether what exceeds the threshold meets the defect; empty without one, its mask or a threshold."""
+    """verdict: as `ndpnet inspect` has it, empty without a threshold; outcome: with what is known of the image.
+
+    overlap: whether what exceeds the threshold meets the defect; empty without one, its mask or a threshold.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "defect_type", "group", "score", "threshold", "verdict", "overlap"])
+    writer.writerow(["path", "defect_type", "group", "score", "threshold", "verdict", "outcome", "overlap"])
     shown = "" if threshold is None else repr(threshold)
     peaks = np.full(len(judged.records), np.nan) if judged.peaks is None else judged.peaks
     for record, score, label, peak in zip(judged.records, judged.scores, judged.labels, peaks, strict=True):
-        verdict = verdict_of(float(score), bool(label), threshold)
+        verdict = "" if threshold is None else "defective" if score > threshold else "good"
+        outcome = verdict_of(float(score), bool(label), threshold)
         overlap = "" if threshold is None or np.isnan(peak) else str(bool(peak > threshold)).lower()
         about = as_cells({"path": record.path, "defect_type": record.defect_type, "group": record.group})
-        writer.writerow([*about.values(), repr(float(score)), shown, verdict, overlap])
+        writer.writerow([*about.values(), repr(float(score)), shown, verdict, outcome, overlap])
     write_text(path, text.getvalue())
 
 
@@ -263,6 +276,7 @@ def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[
     versions = ", ".join(f"{name} {version}" for name, version in lineage["versions"].items())
     return {
         "category": package.config["category"],
+        "model hash": package.model_hash,
         "profile": params["profile"],
         "seed": str(params["seed"]),
         "test data hash": prepared.manifest.data_hash,
@@ -278,7 +292,21 @@ def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[
     }
 
 
+def _facts(judged: Judged, package: ModelPackage, identity: dict[str, str]) -> dict[str, str]:
+    """When, which model, how fast, where: what a reader asks first."""
+    per_second = 1 / judged.seconds_per_image
+    facts = {
+        "tested": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "model": f"{package.config['category']} {package.model_hash[:12]}, profile {identity['profile']}",
+        "speed": f"{1000 * judged.seconds_per_image:.3g} ms per picture ({per_second:.3g} per second)",
+    }
+    return facts | ({"on": identity["machine"]} if identity.get("machine") else {})
+
+
 def _warnings(package: ModelPackage) -> list[str]:
     if not package.lacks_perceptual_loss:
         return []
-    return ["No perceptual loss: trained with losses.perceptual_weights none; the paper's method has one."]
+    return [
+        "The model was trained without a part of its method (the perceptual loss): faint defects may be missed. Ask "
+        "for one of the profile line, which needs no such part, or one trained with losses.perceptual_weights."
+    ]

@@ -6,15 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet.files import write_text
-from ndpnet.templates import open_template
+from ndpnet.metrics.summary import HEADLINE
 
-COLUMNS = {
-    "image_auroc": "image ROCAUC",
-    "pixel_auroc": "pixel ROCAUC",
-    "pro_auc": "PROAUC",
-    "recall": "recall",
-    "false_alarm_rate": "false alarms",
-}
+COLUMNS = {name: HEADLINE[name] for name in ("image_auroc", "pixel_auroc", "pro_auc", "recall", "false_alarm_rate")}
 TEMPLATE = "overview.html.j2"
 
 
@@ -42,9 +36,11 @@ def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def write_overview(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page: one file, readable offline."""
-    page = open_template("ndpnet.evaluation", TEMPLATE).render(rows=rows, columns=COLUMNS, means=means_of(rows))
-    write_text(Path(path), page)
+    """Write the page: one file, readable offline. A row may have `report` and `model`: addresses to link to."""
+    from ndpnet.inference import pages
+
+    about = {"columns": COLUMNS, "means": means_of(rows), "num_failed": sum(row["has_failed"] for row in rows)}
+    write_text(Path(path), pages.render("evaluation", TEMPLATE, rows=rows, **about))
 
 
 def format_overview(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -59,8 +55,10 @@ def format_overview(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """What a row needs of the metrics, as one line of JSON: small enough to travel as a parameter."""
-    kept = ("category", "num_good", "num_defective", "threshold", *COLUMNS)
-    return json.dumps({name: summary.get(name) for name in kept}, sort_keys=True)
+    kept = {name: summary.get(name) for name in ("category", "num_good", "num_defective", *COLUMNS)}
+    threshold = summary.get("threshold")
+    kept["threshold"] = None if threshold is None else {"statement": threshold["statement"]}
+    return json.dumps(kept, sort_keys=True)
 
 
 def _interval(metric: Mapping[str, float] | None) -> dict[str, float] | None:

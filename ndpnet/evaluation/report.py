@@ -13,7 +13,8 @@ from PIL import Image
 
 from ndpnet import files
 from ndpnet.evaluation import charts
-from ndpnet.templates import open_template
+from ndpnet.inference import pages
+from ndpnet.metrics.summary import HEADLINE
 
 MAX_CASE_BYTES = 170_000  # as base64, 24 cases stay below 6 MB
 MAX_CASE_WIDTH = 1400
@@ -21,16 +22,20 @@ MAX_CASE_PIXELS = 700_000
 JPEG_STEPS = ((1.0, 88), (1.0, 78), (1.0, 66), (1.0, 52), (0.7, 52), (0.5, 52))  # (side, quality), until it fits
 CONFIDENCE = 0.95
 LEVEL_WORDS = {"ok": "Yes", "care": "With care", "bad": "No"}
-METRICS = {
-    "image_auroc": ("Image AUROC", "share of the pairs (one defective, one good image) ranked in the right order"),
-    "pixel_auroc": ("Pixel AUROC", "the same for pairs of one defective and one sound pixel"),
-    "pro_auc": ("PRO", "how completely each defect is marked, a small one counting as much as a large one"),
-    "recall": ("Defects found", "share of the defective images that the threshold flags"),
-    "recall_overlap": ("Found in place", "the same, if what the threshold marks also touches the defect; needs masks"),
-    "precision": ("Alarms that are right", "share of the flagged images that are defective, in this test set's mix"),
-    "f1": ("F1", "balance of defects found and alarms that are right"),
-    "false_alarm_rate": ("False alarms", "share of the good images that the threshold flags"),
-}  # fmt: skip
+MEANINGS = {
+    "image_auroc": "share of the pairs (one defective, one good image) ranked in the right order",
+    "pixel_auroc": "the same for pairs of one defective and one sound pixel",
+    "pro_auc": "how completely each defect is marked, a small one counting as much as a large one",
+    "recall": "defects found: share of the defective images that the threshold flags",
+    "recall_overlap": "found in place: the same, if what the threshold marks also touches the defect; needs masks",
+    "precision": "alarms that are right: share of the flagged images that are defective, in this test set's mix",
+    "f1": "balance of recall and precision",
+    "false_alarm_rate": "share of the good images that the threshold flags",
+}
+METRICS = {name: (HEADLINE[name], meaning) for name, meaning in MEANINGS.items()}
+OF_TYPE = ("recall", "recall_overlap", "image_auroc", "pixel_auroc", "pro_auc")
+VERDICTS = ("missed", "false alarm", "found", "passed", "defective", "good")
+TEMPLATE = "report.html.j2"
 
 Summary = Mapping[str, Any]
 Interval = Mapping[str, float] | None
@@ -50,22 +55,40 @@ def write_report(
     identity: Mapping[str, str],
     warnings: Sequence[str],
     faults: Sequence[str],
+    typical: Sequence[Mapping[str, Any]] = (),
+    gallery: Sequence[Mapping[str, Any]] = (),
+    smallest: Mapping[str, Any] | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write the report as one HTML file. scores: (N,), labels: bool (N,), panels: {title, score, verdict, png}.
+
+    typical: panels of one find per type, with `type`; gallery: {title, score, verdict, truth, type, uri, ...} of the
+    images; smallest: what `smallest_found` returns; facts: the line below the title.
 
     calibration: {title, score, value_without, png} of the good images that the threshold hangs on; png may be None.
     faults: parts of the model that do nothing, each one sentence.
     """
-    filters = {"percent": percent, "rate": _rate}
-    html = open_template("ndpnet.evaluation", "report.html.j2", filters=filters).render(
+    anchors = {panel["title"]: f"case-{number}" for number, panel in enumerate(panels)}
+    html = pages.render(
+        "evaluation",
+        TEMPLATE,
+        {"percent": percent, "rate": _rate},
         summary=summary,
         metrics=METRICS,
         lead=lead_sentence(summary),
-        answers=answers(summary, threshold, [*faults, *warnings]),
+        answers=answers(summary, threshold, [*faults, *warnings], smallest),
         threshold=threshold,
         charts=draw_charts(summary, curves, scores, labels, threshold, history),
         types=_types_worst_first(summary["by_defect_type"]),
-        cases=[{**panel, **embed_image(panel["png"])} for panel in panels],
+        cases=[{**panel, **embed_image(panel["png"]), "anchor": anchors[panel["title"]]} for panel in panels],
+        typical=[{**panel, **embed_image(panel["png"])} for panel in typical],
+        gallery=[{**each, "anchor": anchors.get(each["title"])} for each in gallery],
+        verdicts=[name for name in VERDICTS if any(each["verdict"] == name for each in gallery)],
+        scores=scores,
+        smallest=smallest,
+        facts=facts,
+        of_type=OF_TYPE,
+        page=_page_data(scores, labels, threshold),
         calibration=[{**panel, **_embed_if_any(panel["png"])} for panel in calibration],
         identity=identity,
         warnings=warnings,
@@ -127,13 +150,21 @@ def lead_sentence(summary: Summary) -> str:
     found, false = confusion["true_positive"], confusion["false_positive"]
     recall = percent(summary["recall"], with_interval=False)
     false_alarms = percent(summary["false_alarm_rate"], with_interval=False)
+    if not summary["num_defective"]:
+        flagged = f"{false} of {summary['num_good']} good images ({false_alarms})"
+        return f"The model flagged {flagged} by mistake; no defective image was tested."
     return (
         f"The model flagged {found} of {summary['num_defective']} defective images ({recall}) and, "
         f"by mistake, {false} of {summary['num_good']} good ones ({false_alarms})."
     )
 
 
-def answers(summary: Summary, threshold: Mapping[str, Any] | None, warnings: Sequence[str]) -> list[dict[str, Any]]:
+def answers(
+    summary: Summary,
+    threshold: Mapping[str, Any] | None,
+    warnings: Sequence[str],
+    smallest: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
     """Answer the first screen's three questions; each {question, answer, level, rate, details}."""
     doubts = reasons_for_doubt(summary, threshold, warnings)
     level = "bad" if any(is_grave for is_grave, _ in doubts) else "care" if doubts else "ok"
@@ -146,7 +177,7 @@ def answers(summary: Summary, threshold: Mapping[str, Any] | None, warnings: Seq
     }
     if threshold is not None and _is_promise_kept(summary, threshold):
         trust["details"].append("The false-alarm rate seen agrees with the rate promised.")
-    return [_detection_answer(summary), _false_alarm_answer(summary, threshold), trust]
+    return [_detection_answer(summary, smallest), _false_alarm_answer(summary, threshold), trust]
 
 
 def reasons_for_doubt(
@@ -184,6 +215,9 @@ def draw_charts(
         "roc": charts.roc_chart(roc, operating_point=point) if roc is not None else None,
         "pro": charts.pro_chart(pro) if pro is not None else None,
         "scores": charts.score_chart(np.asarray(scores), np.asarray(labels, dtype=bool), threshold=value),
+        "scores_narrow": charts.score_chart(
+            np.asarray(scores), np.asarray(labels, dtype=bool), threshold=value, is_narrow=True
+        ),
     }
     for phase in ("phase1", "phase2"):
         drawn[phase] = charts.loss_chart(history[phase], name=phase) if history.get(phase) else None
@@ -209,7 +243,15 @@ def _embed_if_any(png: bytes | None) -> dict[str, Any]:
     return {"uri": None} if png is None else embed_image(png)
 
 
-def _detection_answer(summary: Summary) -> dict[str, Any]:
+def _page_data(scores: np.ndarray, labels: np.ndarray, threshold: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the page's script computes with."""
+    record = threshold or {"value": None, "guaranteed_rate": None}
+    known = {"threshold": record["value"], "guaranteed": record["guaranteed_rate"]}
+    counted = {"scores": [float(score) for score in scores], "truths": [int(label) for label in labels]}
+    return known | counted | {"promised": record.get("promised_rates", [])}
+
+
+def _detection_answer(summary: Summary, smallest: Mapping[str, Any] | None) -> dict[str, Any]:
     confusion, auroc = summary["confusion"], summary["image_auroc"]
     answer = {"question": "Does it find defects?", "answer": "n/a", "level": "plain", "rate": None, "details": []}
     if confusion is not None and summary["num_defective"]:
@@ -228,11 +270,14 @@ def _detection_answer(summary: Summary) -> dict[str, Any]:
         answer["answer"] = f"{percent(auroc, with_interval=False)} ranked right"
         answer["rate"] = auroc
         answer["details"] = ["Without a threshold only the order of the scores can be judged."]
+    elif smallest is not None:
+        answer["answer"] = "Tested on artificial ones"
+        answer["details"] = [smallest["sentence"], "No real defect was tested: the test set has none."]
     else:
         answer["details"] = ["Not measured: it takes both good and defective test images."]
     if auroc is not None and auroc["low"] <= 0.5:
         answer["level"] = "bad"
-        answer["details"].append("Image AUROC may be 50 %: no better than guessing.")
+        answer["details"].append("The image ROCAUC may be 50 %: no better than guessing.")
     return answer
 
 
@@ -283,11 +328,12 @@ def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> lis
         doubts.append((True, "Nothing was calibrated: the threshold promises no false-alarm rate."))
     elif threshold["num_units"] < threshold["units_needed"]:
         units = f"Only {threshold['num_units']} independent good units set the threshold"
-        doubts.append((False, f"{units}; {threshold['units_needed']} are needed to promise {_rate(target)}."))
+        needed = f"{threshold['units_needed']} are needed to promise {_rate(target)}"
+        doubts.append((False, f"{units}: they promise {_rate(threshold['guaranteed_rate'])}; {needed}."))
     if _is_promise_broken(summary, threshold):
         finding = "More false alarms than promised, beyond chance: the test images differ from the calibration images"
         doubts.append((True, f"{finding} (light, camera, material?). Find out why first."))
-    needed = math.ceil(math.log(1.0 - CONFIDENCE) / math.log1p(-target))
+    needed = math.ceil(math.log((1.0 - CONFIDENCE) / 2) / math.log1p(-target))  # as the interval beside it
     if 0 < good < needed:
         doubts.append((False, f"Only {good} good test images: to confirm {_rate(target)} takes at least {needed}."))
     return doubts

@@ -49,6 +49,7 @@ def bench(model: Path, *, seconds: float, num_threads: int) -> list[EngineTiming
     first = engine_name("torch", "fp32")
     timings = []
     for name in (first, *engine_names(package)):
+        logger.info("measuring %s for %g seconds", name, seconds)
         with ProcessPoolExecutor(1, mp_context=context) as process:
             try:
                 timings.append(process.submit(time_engine, model, name, seconds, num_threads).result())

@@ -25,8 +25,9 @@ from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.likeness import SurfaceStatistics
 from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, read_package, write_config
-from ndpnet.metrics.threshold import fit_threshold, highest_scores
+from ndpnet.metrics.threshold import fit_threshold, highest_scores, promised_rates
 
 NO_MASK = {"mask_path": None, "mask_sha256": None}
 
@@ -40,11 +41,12 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
         logger.warning("no calibration image: the model gets no threshold (raise data.calibration_fraction)")
         return None
     inspector = Inspector.load(folder)
-    images = prepared.images("calibration")
-    scores = [
-        inspector.predict(image, name=record.path).score
-        for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
-    ]
+    images, scores, surface = prepared.images("calibration"), [], SurfaceStatistics()
+    for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True):
+        prediction = inspector.predict(image, name=record.path)
+        scores.append(prediction.score)
+        surface.add(image, (record.width, record.height), prediction.anomaly_map)
+    _set_surface(folder, surface)
     return _set_threshold(folder, scores, records, params.evaluation.target_false_alarm_rate)
 
 
@@ -73,11 +75,12 @@ def calibrate(
     roi = _new_roi(roi_path)
     inspectors = _every_engine(package, roi)
     with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else calibrates into it meanwhile
-        records, scores = _score_all(package, inspectors, good_images, group_pattern, roi)
+        records, scores, surface = _score_all(package, inspectors, good_images, group_pattern, roi)
         copy_package(package.folder, folder)
         if roi is not None:
             write_roi(folder / ROI, roi)
         _replace_calibration(folder, package, records)
+        _set_surface(folder, surface)
         for name in engine_names(package):
             replace_threshold(folder / ENGINES_DIR / name, threshold_record(scores[name], records, target_rate))
         return _set_threshold(folder, next(iter(scores.values())), records, target_rate)
@@ -89,14 +92,15 @@ def _score_all(
     good_images: Path,
     group_pattern: str,
     roi: np.ndarray | None,
-) -> tuple[list[FileRecord], dict[str, list[float]]]:
-    """Records of the good images, and their scores by the name of the inspector."""
+) -> tuple[list[FileRecord], dict[str, list[float]], SurfaceStatistics]:
+    """Records of the good images, their scores by the name of the inspector, and what they look like."""
     root, found = list_images(good_images)
     paths = found.checked()
     refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
     goods = _Goods(package, root)
     inspector, scores = next(iter(inspectors.values())), {name: [] for name in inspectors}
+    surface = SurfaceStatistics()
     for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
         pixels = goods.read(path, group, inspector.bit_depth)
         if pixels is None:
@@ -105,10 +109,12 @@ def _score_all(
             mode = "resize" if inspector.tiling is None else "tile"
             check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
         fitted = inspector.fit(pixels, name=str(path))
-        for name, each in inspectors.items():
-            scores[name].append(each.predict(fitted, name=str(path)).score)
+        predictions = {name: each.predict(fitted, name=str(path)) for name, each in inspectors.items()}
+        for name, prediction in predictions.items():
+            scores[name].append(prediction.score)
+        surface.add(fitted, (pixels.shape[1], pixels.shape[0]), next(iter(predictions.values())).anomaly_map)
     goods.warn()
-    return goods.records, scores
+    return goods.records, scores, surface
 
 
 class _Goods:
@@ -170,6 +176,11 @@ def _new_roi(path: Path | None) -> np.ndarray | None:
     return None if path is None else read_roi(path)
 
 
+def _set_surface(folder: Path, surface: SurfaceStatistics) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    write_config(folder, config | {"surface": surface.record()})
+
+
 def _set_threshold(
     folder: Path, scores: Sequence[float], records: Sequence[FileRecord], target_rate: float
 ) -> dict[str, Any]:
@@ -185,4 +196,5 @@ def threshold_record(scores: Sequence[float], records: Sequence[FileRecord], tar
     paths = [record.path for record in records]
     fitted = fit_threshold(scores, groups, target_rate=target_rate)
     highest = highest_scores(paths, scores, groups, target_rate=target_rate)
-    return fitted | {"highest": highest, "data_hash": content_hash(records)}
+    about = {"highest": highest, "promised_rates": promised_rates(scores, groups)}
+    return fitted | about | {"data_hash": content_hash(records)}

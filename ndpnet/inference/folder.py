@@ -1,4 +1,4 @@
-"""Inspecting files and folders: predictions as CSV and JSON lines, overlays, unreadable files by name."""
+"""Inspecting files and folders: predictions as CSV and JSON lines, overlays, a page, unreadable files by name."""
 
 import csv
 import errno
@@ -9,10 +9,11 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+from urllib.parse import quote
 
 import numpy as np
 from tqdm import tqdm
@@ -22,30 +23,44 @@ from ndpnet.data.images import read_image
 from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.data.threads import HELD_PIXELS, pixels_in
-from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
+from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of, write_text
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.inference.inspector import Inspector, Prediction, Verdict
-from ndpnet.inference.overlay import overlay, shrink, write_jpeg
+from ndpnet.inference.overlay import draw_verdict, write_jpeg
 
 logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
-MAX_OVERLAY_SIDE = 2048  # pixels: one of 8000x8000 would take gigabytes to draw, and JPEG ends at 65500
 MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
 NUM_WRITERS = 2  # threads that judge, draw and compress
 ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
 READABLE = 40  # characters of a picture's name in the short name of its overlay
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
-COLUMNS = ("path", "verdict", "score", "threshold", "threshold_source", "num_regions", "width", "height", "error")
+TABLE = "predictions.csv"
+COLUMNS = (
+    *("path", "verdict", "score", "threshold", "threshold_source", "num_regions", "width", "height", "warning"),
+    "error",
+)
+DIGITS = 6  # of a number in the table; the JSON lines have all
+PAGE = "index.html.j2"
+MAX_SHOWN = 2000  # pictures on the page
+MAX_WARNINGS = 5  # that the log has one by one
 
 
 @dataclass(frozen=True)
 class FolderResult:
-    """How many images were good, defective or unreadable."""
+    """How many images were good, defective, or without a verdict.
+
+    num_missing: of those without, the ones that are not there; num_skipped: files and folders that are no pictures to
+    judge; num_unlike: judged, but unlike the calibration images.
+    """
 
     num_good: int
     num_defective: int
     num_failed: int
+    num_missing: int = 0
+    num_skipped: int = 0
+    num_unlike: int = 0
 
 
 def list_images(target: Path) -> tuple[Path, Listing]:
@@ -63,14 +78,15 @@ def list_images(target: Path) -> tuple[Path, Listing]:
     kept = set(judged)
     pictures = [path for path in found.pictures if path in kept]
     problems = {path: why for path, why in found.problems.items() if path in kept}
-    return target, replace(found, pictures=pictures, problems=problems)
+    return target, replace(found, pictures=pictures, problems=problems, left_out=left_out)
 
 
 def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_overlays: bool = True) -> FolderResult:
-    """Inspect a file or every image below a folder; write predictions.csv, predictions.jsonl, overlays/.
+    """Inspect a file or every image below a folder; write predictions.csv, predictions.jsonl, overlays/, index.html.
 
-    What cannot be read or judged is a row with the error, logged and counted; the others go on. Earlier results are
-    replaced, whole, at the end. After a kill or a full disk the same call goes on where it was.
+    What cannot be read or judged is a row with the error, logged and counted; the others go on. Rows are written as
+    they come, into a hidden folder beside `out_dir` that replaces earlier results, whole, at the end. After a kill or a
+    full disk the same call goes on where it was.
     """
     if inspector.threshold is None:
         raise ValueError("the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --threshold)")
@@ -86,17 +102,42 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
             rows = _finished_rows(folder / LINES, [_name(path, root) for path in paths])
             if rows:
                 logger.info("going on after %d of %d pictures", len(rows), len(paths))
+            logger.info("rows appear in %s as they come", folder / TABLE)
             work = _Work(inspector, root, found.problems, folder / "overlays" if with_overlays else None)
-            with (folder / LINES).open("a", **ANY_NAME) as lines:
+            with (folder / LINES).open("a", **ANY_NAME) as lines, (folder / TABLE).open("w", **ANY_NAME) as table:
+                writer = start_table(table)
+                writer.writerows(map(table_row, rows))
                 for row in _inspect_all(work, paths[len(rows) :]):
                     rows.append(row)
                     lines.write(json.dumps(row, sort_keys=True) + "\n")
                     lines.flush()  # a row that was written is not computed again
-            _write_table(folder / "predictions.csv", rows)
+                    writer.writerow(table_row(row))
+                    table.flush()
+                    _warn(row, rows)
+            write_page(folder, rows, inspector, title=root.resolve().name)
     except OSError as error:
         raise ValueError(f"cannot write to {out_dir}: {error.strerror or error} (choose another --out)") from error
+    return _count(rows, root, len(found.others) + len(found.left_out))
+
+
+def _count(rows: list[dict[str, Any]], root: Path, num_skipped: int) -> FolderResult:
     verdicts = [row["verdict"] for row in rows]
-    return FolderResult(verdicts.count("good"), verdicts.count("defective"), verdicts.count("error"))
+    return FolderResult(
+        num_good=verdicts.count("good"),
+        num_defective=verdicts.count("defective"),
+        num_failed=verdicts.count("error"),
+        num_missing=sum(row["verdict"] == "error" and not (root / row["path"]).exists() for row in rows),
+        num_skipped=num_skipped,
+        num_unlike=sum(bool(row.get("warnings")) for row in rows),
+    )
+
+
+def _warn(row: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Say that a picture is unlike those of the calibration; of many the first ones."""
+    num_unlike = sum(bool(each.get("warnings")) for each in rows) if row.get("warnings") else 0
+    if 0 < num_unlike <= MAX_WARNINGS:
+        more = " (further ones are in the table alone)" if num_unlike == MAX_WARNINGS else ""
+        logger.warning("%s is unlike the calibration pictures: %s%s", row["path"], "; ".join(row["warnings"]), more)
 
 
 def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays: bool) -> str | None:
@@ -106,7 +147,8 @@ def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays
     files = [[os.fsencode(path).hex(), *_size_and_time(path)] for path in paths]
     roi = None if inspector.roi is None else [inspector.roi.shape, np.packbits(inspector.roi).tobytes().hex()]
     threshold = [inspector.threshold, inspector.threshold_source]
-    model = [inspector.package.config["files"], inspector.engine_name, threshold, roi, __version__]
+    surface = inspector.package.surface
+    model = [inspector.package.config["files"], inspector.engine_name, threshold, roi, surface, __version__]
     return hash_of([model, os.fsencode(root.resolve()).hex(), files, with_overlays])
 
 
@@ -168,16 +210,20 @@ class _Work:
                 prediction = self.inspector.predict(fitted, name=str(path))
         except ValueError as error:
             return writers.submit(self.failed, path, error)
-        return writers.submit(self.finish, path, pixels, prediction)
+        warnings = self.inspector.warnings_about(fitted, pixels.shape[:2])
+        return writers.submit(self.finish, path, pixels, prediction, warnings)
 
-    def finish(self, path: Path, pixels: np.ndarray, prediction: Prediction) -> dict[str, Any]:
+    def finish(
+        self, path: Path, pixels: np.ndarray, prediction: Prediction, warnings: tuple[str, ...]
+    ) -> dict[str, Any]:
         """The row of a picture, its overlay being on disk."""
         height, width = pixels.shape[:2]
         try:
             with _one_line(path):
-                verdict = self.inspector.judge(prediction, size=(height, width))
+                verdict = replace(self.inspector.judge(prediction, size=(height, width)), warnings=warnings)
                 if self.overlays_dir is not None:
-                    _write_overlay(self.overlays_dir, _name(path, self.root), _draw(pixels, verdict))
+                    picture = draw_verdict(pixels, verdict, map_level=self.inspector.map_level)
+                    _write_overlay(self.overlays_dir, _name(path, self.root), picture)
         except ValueError as error:
             return self.failed(path, error)
         about = {"height": height, "width": width, "threshold_source": self.inspector.threshold_source}
@@ -233,39 +279,81 @@ def _one_line(path: Path) -> Iterator[None]:
 
 def _write_overlay(folder: Path, name: str, picture: np.ndarray) -> None:
     """Write the overlay of the picture `name`, under a short name where the file system cannot have its own."""
+    own, short = overlay_paths(folder, name)
     try:
-        write_jpeg(folder / f"{name}{OVERLAY_SUFFIX}", picture)
+        write_jpeg(own, picture)
     except OSError as error:
         if error.errno not in NAME_ERRORS:
             raise
-        readable = re.sub(r"[^A-Za-z0-9]", "_", name.rpartition("/")[2])[:READABLE]
-        path = folder / f"{readable}-{hash_of(name)[:16]}{OVERLAY_SUFFIX}"
-        logger.warning("the overlay of %s is %s (%s)", name, path.name, error.strerror)
-        write_jpeg(path, picture)
+        logger.warning("the overlay of %s is %s (%s)", name, short.name, error.strerror)
+        write_jpeg(short, picture)
 
 
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", **ANY_NAME) as table:
-        writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(as_cells, rows))
+def overlay_paths(folder: Path, name: str) -> tuple[Path, Path]:
+    """Where the overlay of the picture `name` lies: under its own name, or under a short one."""
+    readable = re.sub(r"[^A-Za-z0-9]", "_", name.rpartition("/")[2])[:READABLE]
+    return folder / f"{name}{OVERLAY_SUFFIX}", folder / f"{readable}-{hash_of(name)[:16]}{OVERLAY_SUFFIX}"
+
+
+def start_table(table: TextIO) -> csv.DictWriter:
+    """A writer of rows, after the names of the columns."""
+    writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    return writer
+
+
+def table_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as the table has it."""
+    shown = {name: f"{value:.{DIGITS}g}" if isinstance(value, float) else value for name, value in row.items()}
+    return as_cells(shown | {"warning": "; ".join(row.get("warnings", []))})
+
+
+def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *, title: str) -> None:
+    """Write index.html beside the rows: the pictures, worst first."""
+    from ndpnet.inference import pages
+
+    worst_first = sorted(rows, key=lambda row: (row["verdict"] != "error", -row.get("score", 0.0)))
+    record = inspector.threshold_record or {}
+    data = {"threshold": inspector.threshold, "guaranteed": record.get("guaranteed_rate")}
+    data |= {"promised": record.get("promised_rates", []), "truths": []}
+    text = pages.render(
+        "inference",
+        PAGE,
+        title=_shown(title),
+        rows=[_page_row(folder, row) for row in worst_first[:MAX_SHOWN]],
+        counts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("defective", "good", "error")},
+        num_unlike=sum(bool(row.get("warnings")) for row in rows),
+        inspector=inspector,
+        page=data | {"scores": [row["score"] for row in rows if "score" in row]},
+    )
+    write_text(folder / "index.html", text)
+
+
+def _page_row(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+    paths = overlay_paths(folder / "overlays", row["path"])
+    with suppress(OSError):  # a name that the file system cannot have
+        link = next((path for path in paths if path.is_file()), None)
+        address = None if link is None else quote(os.fsencode(link.relative_to(folder)))
+        return row | {"title": _shown(row["path"]), "address": address}
+    return row | {"title": _shown(row["path"]), "address": quote(f"overlays/{paths[1].name}")}
+
+
+def _shown(name: str) -> str:
+    """A file's name as text; what is no UTF-8 in it as question marks."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _draw(image: np.ndarray, verdict: Verdict) -> np.ndarray:
-    image, anomaly_map, roi = shrink(image, verdict.anomaly_map, verdict.roi, max_side=MAX_OVERLAY_SIDE)
-    return overlay(image, anomaly_map, threshold=verdict.threshold, roi=roi)
-
-
 def _as_row(verdict: Verdict) -> dict[str, Any]:
     return {
-        "verdict": "defective" if verdict.is_defective else "good",
+        "verdict": verdict.word,
         "score": verdict.score,
         "threshold": verdict.threshold,
         "num_regions": len(verdict.regions),
         "regions": [asdict(region) for region in verdict.regions],
+        "warnings": list(verdict.warnings),
         "error": "",
     }

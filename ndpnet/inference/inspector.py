@@ -1,6 +1,7 @@
 """From an image of any size to a verdict: the one path that calibration, evaluation and inspection share."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ndpnet.data.tiling import Tiling, scale_scan, scaled_size
 from ndpnet.inference.engines import engine_name
 from ndpnet.inference.engines.engine import Engine, TorchEngine
 from ndpnet.inference.engines.stored import read_engine
+from ndpnet.inference.likeness import unlike
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.inference.regions import Region, find_regions, scale_mask
 from ndpnet.inference.scanning import predict_scan
@@ -36,6 +38,31 @@ class Verdict:
     regions: tuple[Region, ...]
     reconstruction: np.ndarray | None = field(repr=False)  # uint8 (S, S, 3); None of a scan
     roi: np.ndarray | None = field(repr=False, default=None)  # bool (H, W), False = ignored; None: all is inspected
+    warnings: tuple[str, ...] = ()  # how the picture is unlike those of the calibration
+    image: np.ndarray | None = field(repr=False, default=None)  # uint8 (H, W, 3), of what `Inspector.inspect` judged
+    map_level: float | None = field(repr=False, default=None)  # where the colours of the map start
+
+    @property
+    def word(self) -> str:
+        """Good or defective; unknown where the model has no threshold."""
+        if self.is_defective is None:
+            return "unknown"
+        return "defective" if self.is_defective else "good"
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture with score, heat map and contours, as PNG, JPEG or what else the name ends in.
+
+        ValueError: a verdict that has no picture, or an ending that is none.
+        """
+        if self.image is None:
+            raise ValueError("this verdict has no picture (only `Inspector.inspect` and `inspect_many` keep it)")
+        from ndpnet.inference.overlay import draw_verdict  # matplotlib, which a server of verdicts does without
+
+        Image.fromarray(draw_verdict(self.image, self, map_level=self.map_level)).save(path)
+
+    def __str__(self) -> str:
+        threshold = "" if self.threshold is None else f", threshold {self.threshold:.4f}"
+        return f"{self.word}: score {self.score:.4f}{threshold}"
 
 
 @dataclass(frozen=True)
@@ -48,9 +75,17 @@ class Prediction:
 
 
 class Inspector:
-    """A loaded model package that inspects one image at a time; with `tiling`, scans of any size.
+    """A trained model that tells good pictures from defective ones.
 
-    roi: bool (H, W) as it was drawn. Outside it the anomaly map is 0, whoever asks: no score, verdict or region.
+        inspector = Inspector.load("build/NAME/model")
+        verdict = inspector.inspect("new.png")  # or bytes, or an array uint8 (H, W, 3) or (H, W)
+        print(verdict)                          # defective: score 0.7244, threshold 0.5947
+        verdict.save("new-verdict.png")
+        for verdict in inspector.inspect_many(pictures):
+            verdict.is_defective, verdict.regions, verdict.warnings
+
+    With `tiling` it takes scans of any size. roi: bool (H, W) as it was drawn. Outside it the anomaly map is 0, whoever
+    asks: no score, verdict or region.
     """
 
     def __init__(
@@ -76,7 +111,7 @@ class Inspector:
     @classmethod
     def load(
         cls,
-        path: Path,
+        path: str | Path,
         *,
         device: str = "cpu",
         threshold: float | None = None,
@@ -89,7 +124,7 @@ class Inspector:
         engine: torch, or one that `ndpnet export` added: onnx, openvino, with its own threshold; precision: the finest
         there is if left out.
         """
-        package = read_package(path)
+        package = read_package(Path(path))
         opened, name, record = _open_engine(package, engine, precision, device)
         if threshold is not None:
             record = None  # what it promises is said of its own value
@@ -106,6 +141,17 @@ class Inspector:
         inspector.package, inspector.threshold_record, inspector.engine_name = package, record, name
         inspector.bit_depth = package.manifest().bit_depth
         return inspector
+
+    def __repr__(self) -> str:
+        category = "no package" if self.package is None else self.package.config["category"]
+        size = f"{self.image_size} px" + ("" if self.tiling is None else " tiles")
+        return f"Inspector({category}, {size}, {self.engine_name}, threshold {self.threshold} {self.threshold_source})"
+
+    @property
+    def map_level(self) -> float | None:
+        """What the map of a good surface hardly exceeds: where its colours start. None: not known."""
+        surface = None if self.package is None else self.package.surface
+        return None if surface is None else surface["map_level"]
 
     def bare(self) -> "Inspector":
         """The same engine without threshold and region of interest."""
@@ -153,13 +199,25 @@ class Inspector:
         """Reconstruction of a part of a scan. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
         return predict_scan(self.engine, scan, self.tiling, with_reconstruction=True)[1]
 
-    def inspect(self, image: Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
-        """Verdict on a file, its bytes, or an RGB array uint8 (H, W, 3). ValueError names it if it cannot be read."""
+    def inspect(self, image: str | Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
+        """Verdict on a file, its bytes, or an array uint8 (H, W, 3) or grey (H, W). ValueError names what is wrong."""
+        image = Path(image) if isinstance(image, str) else image
         name = name or (str(image) if isinstance(image, Path) else "the image")
         is_array = isinstance(image, np.ndarray)
         pixels = _checked(image, name) if is_array else read_image(image, name=name, bit_depth=self.bit_depth)
-        prediction = self.predict(self.fit(pixels, name=name), name=name)
-        return self.judge(prediction, size=pixels.shape[:2])
+        fitted = self.fit(pixels, name=name)
+        verdict = self.judge(self.predict(fitted, name=name), size=pixels.shape[:2])
+        warnings = self.warnings_about(fitted, pixels.shape[:2])
+        return replace(verdict, warnings=warnings, image=pixels, map_level=self.map_level)
+
+    def inspect_many(self, images: Iterable[str | Path | bytes | np.ndarray]) -> Iterator[Verdict]:
+        """Verdicts in the order of the images, each when it is asked for; bit for bit what `inspect` says of each."""
+        return map(self.inspect, images)
+
+    def warnings_about(self, fitted: np.ndarray, size: tuple[int, int]) -> tuple[str, ...]:
+        """How a picture is unlike the calibration's. fitted: what `fit` returns; size: its own (height, width)."""
+        surface = None if self.package is None else self.package.surface
+        return tuple(unlike(surface, fitted, (size[1], size[0]), is_tiled=self.tiling is not None))
 
     def judge(self, prediction: Prediction, *, size: tuple[int, int]) -> Verdict:
         """Verdict of a prediction; `size`: the picture's own (height, width). ValueError: its score is no number."""
@@ -231,8 +289,10 @@ def _device(name: str) -> torch.device:
 
 
 def _checked(image: np.ndarray, name: str) -> np.ndarray:
+    if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (1,)):
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"{name} is {image.dtype} {image.shape} (pass uint8 (H, W, 3), or the file)")
+        raise ValueError(f"{name} is {image.dtype} {image.shape} (pass uint8 (H, W, 3) or (H, W), or the file)")
     return image
 
 

@@ -3,11 +3,15 @@
 import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from ndpnet.inference.inspector import Verdict
 
 DETECTED_COLOUR = (230, 20, 60)  # red and blue: told apart with any kind of colour vision, on light and dark surfaces
 TRUTH_COLOUR = (0, 194, 255)
@@ -18,7 +22,10 @@ MIN_TILE_WIDTH = 224  # labels need this much room
 GAP = 8
 PNG_LEVEL = 1  # zlib's own 6 takes four times as long, and of photographed texture more bytes
 JPEG = {"format": "JPEG", "quality": 90, "subsampling": 0}  # colours at full resolution: contours stay sharp
-INK, PAPER = (29, 36, 48), (255, 255, 255)
+INK, PAPER, WARNING = (29, 36, 48), (255, 255, 255), (154, 103, 0)
+MIN_OVERLAY_WIDTH = 512  # small pictures are enlarged by a whole factor
+MAX_OVERLAY_SIDE = 2048  # pixels: one of 8000x8000 would take gigabytes to draw, and JPEG ends at 65500
+MAX_TEXT = 40  # pixels
 
 
 def heat_level(
@@ -66,6 +73,21 @@ def overlay(
     heat.putpalette(_heat_colours(np.linspace(0.0, 1.0, 256)).tobytes())
     blended = Image.composite(heat.convert("RGB"), Image.fromarray(image), opacity)
     return draw_contours(np.asarray(blended), anomaly_map, threshold=threshold, truth=truth)
+
+
+def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | None = None) -> np.ndarray:
+    """The overlay of a picture with score and verdict above it. uint8 (H, W, 3) -> uint8 (H', W', 3).
+
+    map_level: where the colours start.
+    """
+    image, anomaly_map, roi = shrink(image, verdict.anomaly_map, verdict.roi, max_side=MAX_OVERLAY_SIDE)
+    zoom = max(1, min(MIN_OVERLAY_WIDTH // image.shape[1], MAX_OVERLAY_SIDE // image.shape[0]))
+    image, anomaly_map, roi = (
+        None if plane is None else plane.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        for plane in (image, anomaly_map, roi)
+    )
+    drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=map_level, roi=roi)
+    return captioned(drawn, [str(verdict), *verdict.warnings])
 
 
 def dim_ignored(image: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
@@ -132,13 +154,16 @@ def panel(
     *,
     threshold: float | None,
     vmax: float | None,
+    vmin: float | None = None,
     truth: np.ndarray | None = None,
     roi: np.ndarray | None = None,
     caption: str = "",
+    num_columns: int = 4,
 ) -> np.ndarray:
-    """Input | reconstruction | anomaly map | contours, labelled. uint8 (H, W, 3) x 2, (H, W) -> uint8 (H', W', 3)."""
+    """Input, reconstruction, anomaly map, contours, labelled. uint8 (H, W, 3) x 2, (H, W) -> uint8 (H', W', 3)."""
     _check_shapes(image, anomaly_map=anomaly_map, truth=truth, roi=roi, reconstruction=reconstruction[..., 0])
-    heat = _heat_colours(heat_level(anomaly_map, threshold=threshold, vmax=vmax))
+    limits = {"threshold": threshold, "vmin": vmin, "vmax": vmax}
+    heat = _heat_colours(heat_level(anomaly_map, **limits))
     tiles = {
         "input": image,
         "reconstruction": reconstruction,
@@ -149,7 +174,20 @@ def panel(
     zoomed = {label: tile.repeat(zoom, axis=0).repeat(zoom, axis=1) for label, tile in tiles.items()}
     legend = [(DETECTED_COLOUR, "detected")] if threshold is not None else []
     legend += [(TRUTH_COLOUR, "true defect")] if truth is not None else []
-    return _compose(zoomed, stops=scale_stops(threshold=threshold, vmax=vmax), legend=legend, caption=caption)
+    return _compose(zoomed, stops=scale_stops(**limits), legend=legend, caption=caption, num_columns=num_columns)
+
+
+def captioned(image: np.ndarray, lines: list[str]) -> np.ndarray:
+    """A picture with lines of text above it. uint8 (H, W, 3) -> uint8 (H', W, 3)."""
+    width = image.shape[1]
+    fonts = [ImageFont.load_default(size=size) for size in range(min(MAX_TEXT, max(18, width // 28)), 9, -1)]
+    font = next((each for each in fonts if max(map(each.getlength, lines)) <= width - 8), fonts[-1])
+    row = round(1.5 * font.size)
+    strip = Image.new("RGB", (width, row * len(lines) + 4), PAPER)
+    draw = ImageDraw.Draw(strip)
+    for number, line in enumerate(lines):
+        draw.text((4, 2 + number * row), line, fill=INK if number == 0 else WARNING, font=font)
+    return np.concatenate([np.asarray(strip), image])
 
 
 def encode_png(array: np.ndarray) -> bytes:
@@ -199,24 +237,32 @@ def _heat_colours(level: np.ndarray) -> np.ndarray:
 
 
 def _compose(
-    tiles: dict[str, np.ndarray], *, stops: list[float], legend: list[tuple[tuple[int, int, int], str]], caption: str
+    tiles: dict[str, np.ndarray],
+    *,
+    stops: list[float],
+    legend: list[tuple[tuple[int, int, int], str]],
+    caption: str,
+    num_columns: int,
 ) -> np.ndarray:
+    """Rows of labelled tiles; the colours' meaning below the last two."""
     height, width, _ = next(iter(tiles.values())).shape
-    text_size = max(12, width // 20)
+    text_size = max(12, width // (20 if num_columns == len(tiles) else 14))
     row = round(1.6 * text_size)
-    top = row * (2 if caption else 1)
-    canvas = Image.new("RGB", ((width + GAP) * len(tiles) - GAP, top + height + row), PAPER)
+    top, pitch = row * (2 if caption else 1), height + row
+    num_rows = -(-len(tiles) // num_columns)
+    canvas = Image.new("RGB", ((width + GAP) * num_columns - GAP, top + num_rows * pitch), PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.font = ImageFont.load_default(size=text_size)
     if caption:
         draw.text((0, 0), caption, fill=INK)
+    lefts = [(index % num_columns) * (width + GAP) for index in range(len(tiles))]
     for index, (label, tile) in enumerate(tiles.items()):
-        left = index * (width + GAP)
-        draw.text((left, top - row), label, fill=INK)
-        canvas.paste(Image.fromarray(tile), (left, top))
-    foot = top + height + row // 6
-    _draw_colour_bar(canvas, draw, (2 * (width + GAP), foot), width=width, row=row, stops=stops)
-    _draw_legend(draw, (3 * (width + GAP), foot), row=row, legend=legend)
+        at = top + index // num_columns * pitch
+        draw.text((lefts[index], at - row), label, fill=INK)
+        canvas.paste(Image.fromarray(tile), (lefts[index], at))
+    foot = top + (num_rows - 1) * pitch + height + row // 6
+    _draw_colour_bar(canvas, draw, (lefts[-2], foot), width=width, row=row, stops=stops)
+    _draw_legend(draw, (lefts[-1], foot), row=row, legend=legend)
     return np.asarray(canvas)
 
 

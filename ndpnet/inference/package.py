@@ -26,13 +26,13 @@ from ndpnet.model.network import has_filters
 from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
 NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
 ENTRIES = (
-    *("category", "files", "references", "threshold"),
+    *("category", "files", "references", "threshold", "surface"),
     *(f"lineage.{name}_hash" for name in ("training_data", "params", "code", "bank", "phase1")),
     *(f"params.data.{name}" for name in ("image_size", "mode", "tile_overlap", "scale", "group_pattern")),
     *(f"params.model.{name}" for name in ModelConfig.model_fields),
@@ -52,6 +52,11 @@ class ModelPackage:
     def threshold(self) -> dict[str, Any] | None:
         """The threshold record; None where there was no calibration image."""
         return self.config["threshold"]
+
+    @property
+    def surface(self) -> dict[str, Any] | None:
+        """What the calibration images look like (`likeness`); None where there was none."""
+        return self.config["surface"]
 
     @property
     def model_hash(self) -> str:
@@ -235,5 +240,6 @@ def write_training(
         },
         "checks": checks,
         "threshold": None,
+        "surface": None,
     }
     write_config(folder, config)

@@ -11,6 +11,7 @@ import numpy as np
 MAX_DENOMINATOR = 10**12  # reads the float 0.01 as the 1/100 that was meant
 MIN_RATE = 1e-6
 NUM_HIGHEST = 6  # calibration images that are named
+MAX_PROMISES = 64  # thresholds whose promise is on record
 
 
 def fit_threshold(scores: np.ndarray, groups: Sequence[str], *, target_rate: float = 0.01) -> dict[str, Any]:
@@ -57,6 +58,19 @@ def highest_scores(
     return rows
 
 
+def promised_rates(scores: np.ndarray, groups: Sequence[str]) -> list[list[float]]:
+    """What other thresholds would promise: [threshold, rate], thresholds rising. scores, groups: (N,).
+
+    Between two of them the lower one's rate holds, below the first one none: 1. At most MAX_PROMISES, evenly spread.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    sizes = Counter(groups)
+    shares = np.array([1 / sizes[group] for group in groups])
+    values = np.unique(scores)
+    kept = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_PROMISES)).round().astype(int))]
+    return [[float(value), float((1 + shares[scores > value].sum()) / (len(sizes) + 1))] for value in kept]
+
+
 def _conformal_quantile(scores: np.ndarray, groups: Sequence[str], budget: Fraction) -> float:
     """Smallest score above which images weigh at most `budget`, each 1/N_k; in fractions, so exact at the boundary."""
     unit_sizes = Counter(groups)
@@ -86,7 +100,9 @@ def _statement(record: dict[str, Any]) -> str:
     units = f"{num_units} independent calibration unit{'s' if num_units > 1 else ''}"
     if num_units < record["units_needed"]:
         best, needed = _percent(record["guaranteed_rate"]), record["units_needed"]
-        return f"No guarantee for {target}: {units} can guarantee {best} at best; {needed} would do."
+        return (
+            f"At most {best} false alarms on new good images, not the {target} asked for: {units}; {needed} would do."
+        )
     return (
         f"At most {target} false alarms on new good images{_of_units(record)}, fitted on {units} "
         "(marginal over calibration draws, while the line stays as it was)."

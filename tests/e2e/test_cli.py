@@ -75,14 +75,14 @@ def test_the_exit_code_of_inspect_is_its_verdict(
     for threshold, counts in ((0.999, "6 good, 0 defective, 1"), (0.0, "0 good, 6 defective, 1")):
         failed = run("inspect", pictures, *options, "--threshold", threshold)
         assert failed.exit_code == 1
-        assert failed.stdout.startswith(f"{counts} not judged")
+        assert failed.stdout.splitlines()[-1].startswith(f"{counts} not judged (1 unreadable, 0 missing)")
         assert "broken.png" in failed.stderr
         assert "Traceback" not in failed.stderr
     one_file = run("inspect", pictures / "wall_p90_0.png", *options, "--no-overlays")
     assert one_file.exit_code in (0, 3)
     threshold = read_package(pipeline.model_dir).threshold["value"]
     assert f" 0 not judged (threshold {threshold:.4f}); results in " in one_file.stdout
-    assert paths_below(tmp_path / "out") == [".ndpnet.json", "predictions.csv", "predictions.jsonl"]
+    assert paths_below(tmp_path / "out") == [".ndpnet.json", "index.html", "predictions.csv", "predictions.jsonl"]
 
 
 def test_calibrate_prints_the_promise(run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_killed_inspection_goes_on(pipeline: Pipeline, tmp_path: Path) -> None
     assert f"going on after {done} of {num_pictures} pictures" in finished.stderr
     inspect_folder(Inspector.load(pipeline.model_dir), tmp_path / "pictures", tmp_path / "at once")
     assert contents(out) == contents(tmp_path / "at once")
-    assert len(contents(out)) == num_pictures + 3  # the two tables, and the list of files
+    assert len(contents(out)) == num_pictures + 4  # the two tables, the page, and the list of files
     assert not list(tmp_path.glob(".out.*"))
     # another threshold is another inspection: nothing of an earlier one goes into it
     (tmp_path / ".out.0123456789ab.partial").mkdir()

@@ -251,7 +251,7 @@ def test_without_calibration_images_there_is_a_package_without_threshold(pipelin
     assert judged["threshold"] is judged["f1"] is judged["recall"] is judged["confusion"] is None
     assert any("No threshold" in note for note in judged["notes"])
     rows = (tmp_path / "evaluation" / "predictions.csv").read_text().splitlines()[1:]
-    assert {tuple(row.split(",")[4:]) for row in rows} == {("", "good", ""), ("", "defective", "")}
+    assert {tuple(row.split(",")[4:]) for row in rows} == {("", "", "good", ""), ("", "", "defective", "")}
     assert np.isfinite([float(row.split(",")[3]) for row in rows]).all()
 
 

@@ -94,7 +94,7 @@ def test_a_raw_scan_scores_bit_for_bit_as_in_the_evaluation(name: str, request: 
     for row in rows:
         verdict = inspector.inspect(run.data_dir / CATEGORY / row["path"])
         assert repr(verdict.score) == row["score"]
-        assert verdict.is_defective == (row["verdict"] in ("found", "false alarm"))
+        assert verdict.is_defective == (row["outcome"] in ("found", "false alarm"))
     assert len({row["score"] for row in rows}) == len(rows)
 
 

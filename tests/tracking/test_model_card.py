@@ -58,9 +58,9 @@ def test_the_card_has_the_numbers_of_the_package_and_its_evaluation(package: Mod
     card = card_of(package, seconds_per_image=0.0123, machine="Linux x86_64", licence="CC BY-NC-SA 4.0")
     assert card.startswith("# ndpnet-wall\n\nThe model flagged 8 of 10 defective images (80.0 %)")
     metrics = rows_of(card, "Metrics")
-    assert metrics["Defects found"][0].startswith("80.0 % (44.4–97.5)")
-    assert metrics["False alarms"][0].startswith("0.0 % (0.0–30.8)")
-    assert metrics["Pixel AUROC"][0] == "n/a"
+    assert metrics["recall"][0].startswith("80.0 % (44.4–97.5)")
+    assert metrics["false alarms"][0].startswith("0.0 % (0.0–30.8)")
+    assert metrics["pixel ROCAUC"][0] == "n/a"
     for kind in ("hole", "scratch"):
         assert metrics[kind][0] == "5"
         assert metrics[kind][1].startswith("90.0 % (")
@@ -131,7 +131,7 @@ def test_a_model_without_a_threshold_promises_nothing(package: ModelPackage) -> 
     )  # fmt: skip
     card = card_of(bare, made)
     assert "None: no image was held out to fit one" in card
-    assert rows_of(card, "Metrics")["Defects found"][0] == "n/a"
+    assert rows_of(card, "Metrics")["recall"][0] == "n/a"
 
 
 def test_hostile_names_stay_in_their_cells(package: ModelPackage) -> None:

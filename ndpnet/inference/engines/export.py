@@ -107,6 +107,7 @@ def _write_graph(folder: Path, source: Source, engine: str, precision: str) -> N
         openvino = load_module("openvino")
         model = openvino.Core().read_model(traced)
         if precision == "int8":
+            logger.info("quantising, and looking for layers that lose too much: some minutes")
             model = _quantised(model, source)
         openvino.save_model(model, folder / OPENVINO_GRAPH, compress_to_fp16=False)
 
@@ -115,6 +116,7 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
     """The traced graph; that of an exported fp32 engine is the same, and spares the half minute."""
     if "onnx-fp32" in engine_names(package):
         return read_engine(package, "onnx", "fp32").folder / ONNX_GRAPH
+    logger.info("tracing the network: half a minute")
     network = package.load_network(torch.device("cpu"))
     shape = {"image_size": package.image_size, "has_filters": package.tiling is None}
     write_onnx(network, scratch / ONNX_GRAPH, score_pixels=package.score_pixels, **shape)

@@ -1,7 +1,9 @@
 """The report: complete, self-contained, escaped, deterministic, and honest where something is missing."""
 
 import base64
+import hashlib
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.evaluation import charts, report
+from ndpnet.evaluation import report
 from ndpnet.inference.overlay import encode_png
+from ndpnet.metrics.intervals import rate_interval
 
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -46,7 +49,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in {"style", "title"}:
+        if self.open and self.open[-1] not in {"style", "title", "script"}:
             self.text += data
 
 
@@ -56,6 +59,7 @@ def rate(value: float, low: float, high: float) -> dict[str, float]:
 
 def threshold_record(**changes: Any) -> dict[str, Any]:
     record = {"value": 0.5, "target_rate": 0.01, "guaranteed_rate": 0.01, "num_units": 120, "num_images": 240}
+    record |= {"promised_rates": [[0.25, 0.5], [0.5, 0.01]]}
     return {**record, "units_needed": 99, "statement": "At most 1.0 % of good parts are flagged.", **changes}
 
 
@@ -97,6 +101,11 @@ def history(num_steps: int = 200) -> list[dict[str, float]]:
     return [*rows, {"step": 100, "validation/image_auroc": 0.8}, {"step": 199, "validation/image_auroc": 0.9}]
 
 
+def small_picture(title: str, score: float, verdict: str) -> dict[str, Any]:
+    picture = {"uri": "data:image/jpeg;base64,AAAA", "width": 9, "height": 9}
+    return picture | {"title": title, "score": score, "verdict": verdict, "type": "pore <i>", "truth": "defective"}
+
+
 def write(out_path: Path, **changes: Any) -> str:
     scores, labels = scores_and_labels()
     ramp = np.linspace(0, 1, 1000)
@@ -111,6 +120,11 @@ def write(out_path: Path, **changes: Any) -> str:
         ],
         "identity": {"commit": "abc123", "reference image": "good/<1>.png"}, "warnings": ["No perceptual loss: <none>"],
         "faults": [],
+        "typical": [
+            {"title": "b.png", "type": "pore <i>", "score": 0.9, "verdict": "found", "png": noise_png(2, 40, 60)},
+        ],
+        "gallery": [small_picture("a <i>&\"'.png", 0.25, "missed"), small_picture("b.png", 0.9, "found")],
+        "facts": {"tested": "2026-11-28"},
     }  # fmt: skip
     report.write_report(out_path, **{**given, **changes})
     return out_path.read_text(encoding="utf-8")
@@ -124,14 +138,49 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_page_is_well_formed_and_reaches_nothing_outside(html: str) -> None:
     page = Page(html)
     assert page.open == []
-    assert page.tags.count("svg") == 5
-    assert {"script", "link", "iframe", "object"}.isdisjoint(page.tags)
+    assert page.tags.count("svg") == 6  # the scores twice: for a wide screen, and for a narrow one
+    assert {"link", "iframe", "object"}.isdisjoint(page.tags)
     assert len(page.ids) == len(set(page.ids))
     assert page.addresses
     assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
     assert not re.search(r"https?://|//\w+\.\w|@import|\burl\((?!#)", re.sub(r"base64,[\w+/=]+", "", html))
     assert {address[1:] for address in page.addresses if address[0] == "#"} <= set(page.ids)
     assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(page.ids)
+
+
+def test_no_script_runs_but_the_page_s_own(html: str) -> None:
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert len(scripts) == 1
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in html
+    (data,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', html, re.DOTALL)
+    page = json.loads(data)
+    assert [page["scores"], page["truths"]] == [values.tolist() for values in scores_and_labels()]
+    assert (page["threshold"], page["guaranteed"], page["promised"]) == (0.5, 0.01, [[0.25, 0.5], [0.5, 0.01]])
+
+
+def test_every_image_is_in_the_gallery_and_leads_to_its_case(html: str, tmp_path: Path) -> None:
+    assert html.count("data-truth=") == 2
+    assert '<a href="#case-0"><img' in html  # the one that is a case
+    assert '<option value="">all verdicts</option><option>missed</option><option>found</option>' in html
+    assert "<h2>Every test image</h2>" not in write(tmp_path / "report.html", gallery=[])
+
+
+def test_a_typical_find_stands_before_the_failures(html: str) -> None:
+    text = Page(html).text
+    assert text.index("A typical find") < text.index("pore <i>") < text.index("Misses, false alarms")
+
+
+def test_without_defective_images_artificial_ones_say_what_is_found(tmp_path: Path) -> None:
+    kinds = [{"name": "Spot", "rows": [(0.1, [0, 2]), (0.4, [1, 3])]}]
+    smallest = {"sentence": "Smallest: a spot of 8 px.", "sizes": [4, 8], "num_images": 3, "kinds": kinds}
+    summary = full_summary(num_defective=0, recall=None, image_auroc=None, by_defect_type={})
+    text = Page(write(tmp_path / "report.html", smallest=smallest, summary=summary)).text
+    assert "Tested on artificial ones" in text
+    assert "The model flagged 3 of 400 good images (0.8 %) by mistake; no defective image was tested." in text
+    assert text.count("Smallest: a spot of 8 px.") == 2
+    cells = text.partition("contrast4 px8 px")[2].split()
+    assert cells[:4] == ["10", "%02", "40", "%13"]
 
 
 def test_figures_stand_with_one_decimal_and_their_interval(html: str) -> None:
@@ -164,10 +213,11 @@ def test_good_pictures_that_the_threshold_hangs_on_are_shown(html: str, tmp_path
     assert "part7 <b>.png" in page.text
     assert "score 0.5; threshold without it 0.375" in page.text
     assert "score 0.375; threshold without it none" in page.text
-    assert page.tags.count("img") == 2  # a test case, and the one of the two that is at hand
+    # a test case, a typical find, two small pictures, and the one of the two that is at hand
+    assert page.tags.count("img") == 5
     without = Page(write(tmp_path / "report.html", calibration=[]))
     assert "hangs on" not in without.text
-    assert without.tags.count("img") == 1
+    assert without.tags.count("img") == 4
 
 
 def test_warnings_come_before_the_answers(html: str) -> None:
@@ -190,11 +240,11 @@ def test_same_input_gives_the_same_bytes(html: str, tmp_path: Path) -> None:
 
 def test_nothing_known_still_gives_a_report(tmp_path: Path) -> None:
     nothing = {"curves": {"roc": None, "pro": None}, "history": {}, "identity": {}}
-    nothing |= {"panels": [], "calibration": [], "warnings": [], "faults": []}
+    nothing |= {"panels": [], "calibration": [], "warnings": [], "faults": [], "typical": [], "gallery": []}
     for scores, labels in [(np.ones(3), np.ones(3, dtype=bool)), (np.zeros(0), np.zeros(0, dtype=bool))]:
         given = {**nothing, "summary": empty_summary(), "threshold": None, "scores": scores, "labels": labels}
         page = Page(write(tmp_path / "empty.html", **given))
-        assert page.tags.count("svg") == 1
+        assert page.tags.count("svg") == 2
         assert page.tags.count("img") == 0
         assert page.text.count("n/a") >= len(report.METRICS) + 2
         assert "no good test image" in page.text
@@ -211,11 +261,12 @@ def test_trust_follows_from_promise_and_counts() -> None:
     assert trust(full_summary(), threshold_record(), ["w"])[0] == "With care"
     answer, details = trust(full_summary(), threshold_record(num_units=30, guaranteed_rate=1 / 31), [])
     assert answer == "With care"
-    assert "Only 30 independent good units set the threshold; 99 are needed" in details
-    answer, details = trust(full_summary(num_good=298), threshold_record(), [])
+    assert "Only 30 independent good units set the threshold: they promise 3.2 %; 99 are needed" in details
+    answer, details = trust(full_summary(num_good=367), threshold_record(), [])
     assert answer == "With care"
-    assert "at least 299" in details
-    assert trust(full_summary(num_good=299), threshold_record(), [])[0] == "Yes"
+    assert "at least 368" in details  # of as many without a false alarm the interval ends at 1 %
+    assert rate_interval(np.zeros(368, dtype=bool), np.arange(368))[1] == pytest.approx(0.01, rel=1e-2)
+    assert trust(full_summary(num_good=368), threshold_record(), [])[0] == "Yes"
     answer, details = trust(full_summary(false_alarm_rate=rate(0.05, 0.02, 0.08)), threshold_record(), [])
     assert answer == "No"
     assert "beyond chance" in details
@@ -297,29 +348,3 @@ def test_small_picture_is_embedded_untouched_and_large_one_keeps_its_look() -> N
     with Image.open(io.BytesIO(decoded)) as picture:
         assert picture.size == (1400, 280)
         assert picture.getpixel((700, 140)) == pytest.approx((128, 128, 128), abs=3)
-
-
-def test_threshold_is_an_edge_between_bars() -> None:
-    scores = np.random.default_rng(0).random(100)
-    edges = charts.score_bins(scores, threshold=0.37)
-    assert np.abs(edges - 0.37).min() < 1e-12
-    assert edges[0] <= scores.min()
-    assert edges[-1] >= scores.max()
-    assert np.histogram(scores, bins=edges)[0].sum() == 100
-    saturated = np.array([1.0, 1.0, 0.5])  # a score equal to the threshold is passed: left of the line
-    edges = charts.score_bins(saturated, threshold=1.0)
-    counts, _ = np.histogram(saturated, bins=edges)
-    assert counts[edges[1:] > 1.001].sum() == 0
-    assert counts.sum() == 3
-    assert charts.score_bins(np.array([0.37]), threshold=0.37) == pytest.approx([-0.63, 0.37, 1.37])
-
-
-def test_losses_and_validation_are_told_apart() -> None:
-    rows = [*history(4), {"step": 5, "loss": float("nan"), "focal_term": 0.0, "lr": 1e-4}]
-    losses, validation = charts.loss_series(rows)
-    assert list(losses) == ["loss", "focal_term"]
-    assert list(validation) == ["validation/image_auroc"]
-    np.testing.assert_allclose(losses["loss"][1], [2.0, 1.0, 2 / 3, 0.5])
-    assert losses["focal_term"][0].tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(charts.smooth(np.full(50, 0.3)), 0.3)
-    assert charts.smooth(np.tile([1.0, 100.0], 200))[150:250] == pytest.approx(np.full(100, 10.0), rel=1e-2)

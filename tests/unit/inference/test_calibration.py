@@ -42,18 +42,20 @@ def test_training_fits_the_threshold_on_the_calibration_images(pipeline: Pipelin
     assert (record["num_images"], record["num_units"], record["units_needed"]) == (6, 3, 99)
     assert record["guaranteed_rate"] == 0.25
     assert record["statement"] == (
-        "No guarantee for 1.0 %: 3 independent calibration units can guarantee 25.0 % at best; 99 would do."
+        "At most 25.0 % false alarms on new good images, not the 1.0 % asked for: 3 independent calibration units; "
+        "99 would do."
     )
     assert record["data_hash"] == hash_of(sorted(each.sha256 for each in prepared.records("calibration")))
 
 
-def test_a_new_package_differs_in_threshold_and_calibration_pictures_alone(
+def test_a_new_package_differs_in_what_its_calibration_pictures_say_alone(
     pipeline: Pipeline, good_dir: Path, tmp_path: Path
 ) -> None:
     record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new")
     before, after = config_of(pipeline.model_dir), config_of(tmp_path / "new")
     assert after.pop("threshold") == record
     assert before.pop("threshold") != record
+    assert after.pop("surface") != before.pop("surface")
     assert after["files"].pop("manifest.json") != before["files"].pop("manifest.json")
     assert after.pop("lineage") == before.pop("lineage") | {"is_data_pinned": False}
     assert after.pop("record_hash") != before.pop("record_hash")
@@ -82,7 +84,7 @@ def test_groups_and_the_target_rate_decide_what_is_promised(pipeline: Pipeline, 
         pipeline.model_dir, good_dir, tmp_path / "grouped", target_rate=0.1
     )  # by the package's own pattern
     assert (grouped["num_units"], grouped["num_images"], grouped["guaranteed_rate"]) == (4, 12, 0.2)
-    assert grouped["statement"].startswith("No guarantee for 10.0 %: 4 independent calibration units can guarantee 20")
+    assert grouped["statement"].startswith("At most 20.0 % false alarms on new good images, not the 10.0 % asked")
     # the 12th smallest of 12 is what ceil(13 * 0.9) asks for; half the time the 7th would do
     half = calibrate(pipeline.model_dir, good_dir, tmp_path / "half", group_pattern="", target_rate=0.5)
     inspector = Inspector.load(pipeline.model_dir)

@@ -13,7 +13,11 @@ from PIL import Image
 from samples import Pipeline
 
 from ndpnet.inference import Inspector
+from ndpnet.inference import folder as folder_module
 from ndpnet.inference.folder import FolderResult, inspect_folder, list_images
+
+TABLES = ["predictions.csv", "predictions.jsonl"]
+ROW = 31  # pixels above an overlay: a line of text
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +57,25 @@ def test_every_picture_gets_a_row_a_line_and_an_overlay(
 ) -> None:
     assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0)
     rows, lines = read_csv(tmp_path / "out"), read_lines(tmp_path / "out")
-    assert {row["path"]: float(row["score"]) for row in rows} == scores
+    assert {line["path"]: line["score"] for line in lines} == scores
+    assert {row["path"]: row["score"] for row in rows} == {path: f"{score:.6g}" for path, score in scores.items()}
     assert [row["path"] for row in rows] == [line["path"] for line in lines] == sorted(scores)
     for row, line in zip(rows, lines, strict=True):
         is_defective = scores[row["path"]] > inspector.threshold
         assert row["verdict"] == line["verdict"] == ("defective" if is_defective else "good")
-        assert float(row["threshold"]) == inspector.threshold
+        assert row["threshold"] == f"{inspector.threshold:.6g}"
         assert int(row["num_regions"]) == len(line["regions"])
         assert bool(line["regions"]) == is_defective
         height, width = (96, 80) if row["path"].startswith("good/") else (80, 96)
         assert (int(row["height"]), int(row["width"])) == (height, width)
         picture = np.asarray(Image.open(tmp_path / "out/overlays" / f"{row['path']}.jpg"))
-        assert picture.shape == (height, width, 3)
+        zoom = 512 // width
+        assert picture.shape == (height * zoom + ROW, width * zoom, 3)
         original = np.asarray(Image.open(pictures / row["path"]).convert("RGB"))
-        assert (picture != original).any()
+        assert (picture[ROW::zoom, ::zoom] != original).any()
+        assert picture[:ROW].min() < 100 < picture[:ROW].mean()  # score and verdict
     wanted = [f"overlays/{path}.jpg" for path in scores]
-    assert names(tmp_path / "out") == sorted([".ndpnet.json", *wanted, "predictions.csv", "predictions.jsonl"])
+    assert names(tmp_path / "out") == sorted([".ndpnet.json", *wanted, "index.html", *TABLES])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]
 
 
@@ -85,15 +92,63 @@ def test_every_row_says_where_its_threshold_comes_from(
         for rows in (read_csv(tmp_path / f"out{number}"), read_lines(tmp_path / f"out{number}")):
             assert len(rows) == 12
             assert {row["threshold_source"] for row in rows} == {source}
-            assert {float(row["threshold"]) for row in rows} == {judge.threshold}
+            assert {f"{float(row['threshold']):.6g}" for row in rows} == {f"{judge.threshold:.6g}"}
+
+
+def test_the_page_has_every_picture_worst_first(
+    inspector: Inspector, pictures: Path, tmp_path: Path, scores: dict[str, float]
+) -> None:
+    (pictures / "a text & more.png").write_text("hello")
+    inspect_folder(inspector, pictures, tmp_path / "out")
+    page = (tmp_path / "out/index.html").read_text()
+    shown = re.findall(r'data-name="([^"]+)"', page)
+    assert shown == ["a text &amp; more.png", *sorted(scores, key=lambda path: -scores[path])]
+    links = re.findall(r'<a href="([^"]+)"><img src="([^"]+)"', page)
+    assert all(link == source and (tmp_path / "out" / link).is_file() for link, source in links)
+    assert len(links) == len(scores)
+    assert "4 defective, 8 good, 1 without a verdict" in page
+
+
+def test_rows_are_in_the_table_as_they_come(
+    inspector: Inspector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = folder_module._inspect_all
+
+    def watched(work, paths):
+        for row in real(work, paths):
+            seen.append(len(next(tmp_path.glob(".out.*.partial/predictions.csv")).read_text().splitlines()))
+            yield row
+
+    monkeypatch.setattr(folder_module, "_inspect_all", watched)
+    inspect_folder(inspector, pictures, tmp_path / "out", with_overlays=False)
+    assert seen[1:] == list(range(2, 13))  # the heading, and all rows before this one
+
+
+def test_pictures_unlike_the_calibration_get_a_warning_in_row_log_and_page(
+    inspector: Inspector, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(7):
+        Image.fromarray(np.full((300, 1200), 200 + number, dtype=np.uint8)).save(pictures / f"huge{number}.png")
+    result = inspect_folder(inspector, pictures, tmp_path / "out")
+    assert result.num_unlike == 7
+    warned = {row["path"]: row["warning"] for row in read_csv(tmp_path / "out") if row["warning"]}
+    assert set(warned) == {f"huge{number}.png" for number in range(7)}
+    assert warned["huge0.png"].startswith("1200x300 pixels, the model knows 64x64: another scale; aspect ratio 4, ")
+    said = [message for message in caplog.messages if "is unlike the calibration pictures: 1200x300" in message]
+    assert len(said) == 5
+    assert said[-1].endswith("(further ones are in the table alone)")
+    page = (tmp_path / "out/index.html").read_text()
+    assert "7 pictures are unlike those of the calibration" in page
+    assert page.count('data-warning="yes"') == 7
 
 
 def test_a_single_file(inspector: Inspector, pictures: Path, tmp_path: Path, scores: dict[str, float]) -> None:
     result = inspect_folder(inspector, pictures / "hole/wall_p80_1.png", tmp_path / "out", with_overlays=False)
     assert result.num_good + result.num_defective == 1
     (row,) = read_csv(tmp_path / "out")
-    assert (row["path"], float(row["score"])) == ("wall_p80_1.png", scores["hole/wall_p80_1.png"])
-    assert names(tmp_path / "out") == [".ndpnet.json", "predictions.csv", "predictions.jsonl"]
+    assert (row["path"], row["score"]) == ("wall_p80_1.png", f"{scores['hole/wall_p80_1.png']:.6g}")
+    assert names(tmp_path / "out") == [".ndpnet.json", "index.html", *TABLES]
 
 
 def test_unreadable_files_are_named_and_the_others_go_on(
@@ -119,7 +174,7 @@ def test_a_second_run_replaces_all_of_the_first(inspector: Inspector, pictures: 
     inspect_folder(inspector, pictures, tmp_path / "out")
     assert len(read_csv(tmp_path / "out")) == len(read_lines(tmp_path / "out")) == 6
     assert not (tmp_path / "out/overlays/good").exists()
-    assert len(names(tmp_path / "out")) == 9
+    assert len(names(tmp_path / "out")) == 10
 
 
 def test_results_among_the_pictures_are_not_inspected(
@@ -137,7 +192,7 @@ def test_results_among_the_pictures_are_not_inspected(
     inspect_folder(inspector, pictures, tmp_path / "out")
     (tmp_path / "out").rename(pictures / "verdicts")
     caplog.set_level("INFO")
-    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0)
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0, num_skipped=1)
     assert f"no pictures, left out: 1 ({pictures}/verdicts)" in caplog.messages
 
 
@@ -194,6 +249,7 @@ def test_what_may_be_a_picture_and_was_not_judged_is_a_row(
         assert reason in failed.pop(path)
     assert not failed
     assert (result.num_good + result.num_defective, result.num_failed) == (12 + 7, 6)
+    assert (result.num_missing, result.num_skipped) == (1, 1)  # the link that leads nowhere; the link to a known folder
 
 
 def test_hidden_files_are_no_pictures(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
@@ -201,7 +257,7 @@ def test_hidden_files_are_no_pictures(inspector: Inspector, pictures: Path, tmp_
     (pictures / ".thumbnails").mkdir()
     shutil.copy(pictures / "good/wall_p90_0.png", pictures / ".thumbnails")
     (pictures / "folder.png").mkdir()
-    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0)
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0, num_skipped=2)
 
 
 def test_a_failure_leaves_earlier_results(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None
 def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
     # a later format may well have other entries
     (copy_dir / "config.json").write_text('{"format_version": 7}')
-    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 5 \(retrain, or install"):
+    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 6 \(retrain, or install"):
         read_package(copy_dir)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndpnet.metrics.threshold import fit_threshold, highest_scores
+from ndpnet.metrics.threshold import fit_threshold, highest_scores, promised_rates
 
 
 def singletons(count: int) -> list[str]:
@@ -129,10 +129,11 @@ def test_statements() -> None:
     )
     few = fit_threshold(np.arange(6.0), ["a", "a", "a", "b", "b", "b"])
     assert few["statement"] == (
-        "No guarantee for 1.0 %: 2 independent calibration units can guarantee 33.3 % at best; 99 would do."
+        "At most 33.3 % false alarms on new good images, not the 1.0 % asked for: 2 independent calibration units; "
+        "99 would do."
     )
     one = fit_threshold(np.arange(6.0), ["a"] * 6, target_rate=0.001)
-    assert one["statement"].startswith("No guarantee for 0.1 %: 1 independent calibration unit can guarantee 50.0 %")
+    assert one["statement"].startswith("At most 50.0 % false alarms on new good images, not the 0.1 % asked for: 1 ")
 
 
 def test_bad_input_is_refused() -> None:
@@ -195,3 +196,16 @@ def test_who_counts_units_is_told_what_is_promised_for_them() -> None:
         "At most 5.0 % false alarms on new good images and on 4.9 % of new good units of 2 images, fitted on 40 "
     )
     assert "units of" not in fit_threshold(scores, singletons(80), target_rate=0.05)["statement"]
+
+
+def test_what_other_thresholds_would_promise() -> None:
+    scores, groups = np.array([0.1, 0.3, 0.2, 0.4]), ["a", "a", "b", "c"]
+    # above 0.2 lie half of a and all of c: 1.5 of 3 units, and the new one
+    expected = [[0.1, 3.5 / 4], [0.2, 2.5 / 4], [0.3, 2 / 4], [0.4, 1 / 4]]
+    np.testing.assert_allclose(promised_rates(scores, groups), expected)
+    many = np.random.default_rng(0).random(1000)
+    rates = promised_rates(many, singletons(1000))
+    assert len(rates) == 64
+    assert [rates[0][0], rates[-1]] == [many.min(), [many.max(), pytest.approx(1 / 1001)]]
+    for value, rate in rates:
+        assert rate == pytest.approx(((many > value).sum() + 1) / 1001)

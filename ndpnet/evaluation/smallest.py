@@ -1,0 +1,89 @@
+"""How small a defect is found, where no real one is at hand: painted scratches, spots and smears."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+from ndpnet.inference.inspector import Inspector
+
+if TYPE_CHECKING:
+    from ndpnet.evaluation.evaluate import Judged
+
+SIZES = (4, 8, 16, 32, 64)  # pixels of the network's input: length of a scratch, diameter of the others
+CONTRASTS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of the range from black to white
+NUM_IMAGES = 3
+KINDS = {"scratch": "Scratch, 2 px wide", "spot": "Spot", "smear": "Smear, soft at the edge"}
+ANGLE = 0.6  # radians, of a scratch
+
+
+def smallest_found(judged: "Judged", inspector: Inspector) -> dict[str, Any] | None:
+    """How many of a few good test images are flagged by kind, size and contrast of what is painted in their middle.
+
+    None without a threshold, or a good test image that passes. -> sentence, sizes, num_images, kinds (name, rows).
+    """
+    images = [] if inspector.threshold is None else _passed(judged, inspector)
+    if not images:
+        return None
+    bare = inspector.bare()
+    sizes = [size for size in SIZES if size <= inspector.image_size // 2]
+    cells = [(kind, size, contrast) for kind in KINDS for contrast in CONTRASTS for size in sizes]
+    counts = {
+        cell: sum(bare.predict(paint(image, *cell)).score > inspector.threshold for image in images)
+        for cell in tqdm(cells, "artificial defects", disable=None)
+    }
+    kinds = [
+        {"name": name, "rows": [(contrast, [counts[kind, size, contrast] for size in sizes]) for contrast in CONTRASTS]}
+        for kind, name in KINDS.items()
+    ]
+    found = "; ".join(_words(kind, counts, len(images)) for kind in KINDS)
+    sentence = f"Smallest that is flagged on all {len(images)} images: {found}."
+    return {"sentence": sentence, "sizes": sizes, "num_images": len(images), "kinds": kinds}
+
+
+def paint(image: np.ndarray, kind: str, size: int, contrast: float) -> np.ndarray:
+    """A picture with a defect in its middle, darker on a bright surface, else brighter. uint8 (H, W, 3) -> the same."""
+    shape = _opacity(image.shape[:2], kind, size)
+    sign = -1.0 if image.mean() > 127 else 1.0
+    painted = image + sign * 255 * contrast * shape[..., None]
+    return np.clip(np.rint(painted), 0, 255).astype(np.uint8)
+
+
+def _opacity(shape: tuple[int, int], kind: str, size: int) -> np.ndarray:
+    """How much of the defect is at each pixel. -> float (H, W) in [0, 1]."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+    down, right = rows - shape[0] / 2, columns - shape[1] / 2
+    if kind == "scratch":
+        along = right * np.cos(ANGLE) + down * np.sin(ANGLE)
+        across = down * np.cos(ANGLE) - right * np.sin(ANGLE)
+        return ((np.abs(along) <= size / 2) & (np.abs(across) <= 1)).astype(np.float64)
+    disc = (np.hypot(down, right) <= size / 2).astype(np.float64)
+    return disc if kind == "spot" else ndimage.gaussian_filter(disc, size / 4)
+
+
+def _passed(judged: "Judged", inspector: Inspector) -> list[np.ndarray]:
+    """The first good test images that pass; of scans the middle, as large as the network's input."""
+    rows = np.flatnonzero(~judged.labels & (judged.scores <= inspector.threshold))[:NUM_IMAGES]
+    return [_middle(np.asarray(judged.images[row]), inspector.image_size) for row in rows]
+
+
+def _middle(image: np.ndarray, side: int) -> np.ndarray:
+    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+def _words(kind: str, counts: dict[tuple[str, int, float], int], num_images: int) -> str:
+    """The faintest contrast at the smallest size, and the smallest size at the faintest contrast."""
+    sure = [(size, contrast) for (name, size, contrast), count in counts.items() if (name, count) == (kind, num_images)]
+    if not sure:
+        return f"no {kind}"
+    return f"a {kind} of " + " or of ".join(_ends(sure))
+
+
+def _ends(sure: list[tuple[int, float]]) -> Iterator[str]:
+    smallest = min(sure)
+    faintest = min(sure, key=lambda each: (each[1], each[0]))
+    for size, contrast in dict.fromkeys((smallest, faintest)):
+        yield f"{size} px at {100 * contrast:.0f} % contrast"

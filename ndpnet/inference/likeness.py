@@ -1,0 +1,95 @@
+"""Whether a picture is like those a model was calibrated on: size, aspect ratio, brightness, sharpness."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+SURFACE_QUANTILE = 0.95  # of a good picture's map: where the colours of maps start
+MAX_ZOOM = 2.0  # times larger or smaller than any picture of the calibration
+MAX_STRETCH = 1.25  # times another aspect ratio
+MIN_BRIGHTNESS_MARGIN = 12.0  # grey levels beyond the range that was seen, or half of it
+MAX_SHARPNESS_RATIO = 1.5  # times more or less
+DIGITS = 6
+
+Ranges = Mapping[str, Any]
+
+
+class SurfaceStatistics:
+    """Ranges over good pictures, one added after the other."""
+
+    def __init__(self) -> None:
+        self._measured: list[dict[str, float]] = []
+        self._levels: list[float] = []
+
+    def add(self, fitted: np.ndarray, size: tuple[int, int], anomaly_map: np.ndarray) -> None:
+        """Count a picture. fitted: uint8 (H, W, 3) as the network takes it; size: its own (width, height)."""
+        self._measured.append(measure(fitted, size))
+        self._levels.append(float(np.quantile(anomaly_map, SURFACE_QUANTILE)))
+
+    def record(self) -> dict[str, Any]:
+        """{name: [lowest, highest]} of what `measure` gives, and the map's level of a good surface."""
+        ranges = {
+            name: [_rounded(bound(each[name] for each in self._measured)) for bound in (min, max)]
+            for name in self._measured[0]
+        }
+        return ranges | {"map_level": _rounded(float(np.median(self._levels)))}
+
+
+def measure(fitted: np.ndarray, size: tuple[int, int]) -> dict[str, float]:
+    """Numbers that tell kinds of pictures apart. fitted: uint8 (H, W, 3); size: (width, height) as photographed."""
+    grey = fitted.mean(axis=2, dtype=np.float32)
+    edges = np.abs(4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:])
+    width, height = size
+    about = {"width": width, "height": height, "aspect_ratio": width / height}
+    return about | {"brightness": float(grey.mean()), "sharpness": float(edges.mean() / (grey.std() + 1))}
+
+
+def unlike(surface: Ranges | None, fitted: np.ndarray, size: tuple[int, int], *, is_tiled: bool) -> list[str]:
+    """Sentences on how a picture differs from those of the calibration; none of a model that knows none.
+
+    is_tiled: scans of any size are cut, not squeezed.
+    """
+    if surface is None:
+        return []
+    seen = measure(fitted, size)
+    return [*([] if is_tiled else _unlike_size(surface, seen)), *_unlike_look(surface, seen)]
+
+
+def _unlike_size(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
+    sentences = []
+    (low_width, high_width), (low_height, high_height) = surface["width"], surface["height"]
+    zooms = (seen["width"] / high_width, seen["height"] / high_height)
+    zooms += (low_width / seen["width"], low_height / seen["height"])
+    if max(zooms) > MAX_ZOOM:
+        known = f"{low_width:g}x{low_height:g}" + (
+            "" if (low_width, low_height) == (high_width, high_height) else f" to {high_width:g}x{high_height:g}"
+        )
+        sentences.append(f"{seen['width']}x{seen['height']} pixels, the model knows {known}: another scale")
+    low, high = surface["aspect_ratio"]
+    if not low / MAX_STRETCH <= seen["aspect_ratio"] <= high * MAX_STRETCH:
+        sentences.append(f"aspect ratio {seen['aspect_ratio']:.2g}, the model knows {_span(low, high)}: squeezed")
+    return sentences
+
+
+def _unlike_look(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
+    sentences = []
+    low, high = surface["brightness"]
+    margin = max(MIN_BRIGHTNESS_MARGIN, (high - low) / 2)
+    if not low - margin <= seen["brightness"] <= high + margin:
+        word = "darker" if seen["brightness"] < low else "brighter"
+        sentences.append(f"{word}: mean level {seen['brightness']:.0f}, the model knows {low:.0f} to {high:.0f}")
+    low, high = surface["sharpness"]
+    if not low / MAX_SHARPNESS_RATIO <= seen["sharpness"] <= high * MAX_SHARPNESS_RATIO:
+        word = "blurred" if seen["sharpness"] < low else "sharper or noisier"
+        sentences.append(f"{word}: sharpness {seen['sharpness']:.2g}, the model knows {_span(low, high)}")
+    return sentences
+
+
+def _span(low: float, high: float) -> str:
+    shown = f"{low:.2g}", f"{high:.2g}"
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
