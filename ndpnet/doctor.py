@@ -8,9 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from ndpnet.files import some_names
+
 LEAST_DISK, GOOD_DISK = 1e9, 10e9  # bytes; a demo takes 0.2e9, five surfaces of 256 px with checkpoints 6e9
 TRACKING_SECONDS = 5.0
 MAX_NAMED = 3
+WITHOUT_LOCK = ":(top,exclude)dvc.lock"  # DVC's note of its runs changes no model
 
 
 class Check(NamedTuple):
@@ -23,7 +26,7 @@ class Check(NamedTuple):
 
 def check_machine(folder: Path = Path()) -> Iterator[Check]:
     """Yield the checks of this machine and of `folder`; what cannot be found out never passes."""
-    for check in (_check_libraries, _check_disk, _check_gpu, _check_engines, _check_tracking):
+    for check in (_check_libraries, _check_git, _check_disk, _check_gpu, _check_engines, _check_tracking):
         name = check.__name__.removeprefix("_check_")
         try:
             yield Check(name, *check(folder))
@@ -39,6 +42,18 @@ def _check_libraries(folder: Path) -> tuple[str, str]:
         return "ok", f"all as in {LOCK}"
     named = ", ".join(differences[:MAX_NAMED]) + (", ..." if len(differences) > MAX_NAMED else "")
     return "FAILED", f"{len(differences)} differ: {named} (pip install -r {LOCK})"
+
+
+def _check_git(folder: Path) -> tuple[str, str]:
+    from ndpnet.commands import git
+
+    try:
+        changed = [line[3:] for line in git(folder, "status", "--porcelain", "--", ":/", WITHOUT_LOCK).splitlines()]
+    except ValueError:
+        return "ok", "no git tree here: models name no commit"
+    if not changed:
+        return "ok", "no changes since the last commit"
+    return "warning", f"changed: {some_names(changed)} (commit them: models of this tree cannot be promoted)"
 
 
 def _check_disk(folder: Path) -> tuple[str, str]:

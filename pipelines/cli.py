@@ -132,7 +132,12 @@ def _echo_run(run: "LocalRun") -> None:
     click.echo(f"\n{format_overview(run.rows)}")
     for promotion in run.promotions:
         click.echo(f"\n{format_checks(promotion)}")
-    click.echo(f"\npage: {run.page_path}\nlog:  {run.log_path}")
+    click.echo()
+    for row in run.rows:
+        for name in ("report", "model"):
+            if name in row:
+                click.echo(f"{row['category']}: {name} {row[name]}")
+    click.echo(f"all categories: {run.page_path}\nlog: {run.log_path}")
     _echo_failures(run)
 
 

@@ -197,8 +197,29 @@ def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
     run.failed_tasks += _tasks_without_output(newest, run.finished_tasks)
     found = sorted(newest.glob("**/promote/promotion/promotion.json"))
     run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-    write_overview(run.page_path, run.rows)
+    reports, models = (
+        _places(run_dir, "evaluate/evaluation/metrics.json"),
+        _places(run_dir, "train-phase2/model/config.json"),
+    )
+    for row in run.rows:
+        if row["category"] in reports:
+            row["report"] = str(reports[row["category"]] / "report.html")
+        if row["category"] in models:
+            row["model"] = str(models[row["category"]])
+    write_overview(run.page_path, [_linked(row, run.page_path.parent) for row in run.rows])
     return run
+
+
+def _places(run_dir: Path, marker: str) -> dict[str, Path]:
+    """The newest folder with a marker file, by the category that the file names."""
+    found = sorted(run_dir.glob(f"*/**/{marker}"), key=lambda path: path.stat().st_mtime)
+    return {json.loads(path.read_text(encoding="utf-8"))["category"]: path.parent for path in found}
+
+
+def _linked(row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The row with addresses that hold from a page in the folder."""
+    named = {name: os.path.relpath(row[name], folder) for name in ("report", "model") if name in row}
+    return row | named
 
 
 def _tasks_without_output(run_dir: Path, tasks: list[str]) -> list[str]:

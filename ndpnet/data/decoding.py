@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ndpnet.data.arrays import ArrayAppender
 from ndpnet.data.copies import CopyIndex, thumbnail
@@ -76,7 +77,8 @@ def decode_category(
     decode = _fitting(category_dir, image_size=image_size, rule=rule, roi=roi)
     with ExitStack() as stack:
         arrays = _open_arrays(stack, jobs, out_dir, image_size, is_tiled=rule is not None)
-        for picture in map_in_threads(decode, jobs, pixels_of=lambda job: job.num_pixels):
+        pictures = map_in_threads(decode, jobs, pixels_of=lambda job: job.num_pixels)
+        for picture in tqdm(pictures, "decode", total=len(jobs), unit="image", disable=None):
             record = picture.seen.record
             is_test = record.split == "test"
             if index.add(record.path, record.known_by, is_test=is_test) is not None and not is_test:

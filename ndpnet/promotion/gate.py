@@ -96,6 +96,9 @@ class Check:
         return dict(vars(self))
 
 
+GIT_CLEAN = "it was made from a commit without further changes (`ndpnet doctor` names them: commit, and train again)"
+
+
 def decide(numbers: Numbers, bounds: Bounds) -> tuple[Check, ...]:
     """Every check, in the order of the table. The version passes when none is blocking: `has_passed`.
 
@@ -106,7 +109,7 @@ def decide(numbers: Numbers, bounds: Bounds) -> tuple[Check, ...]:
         _withdrawn(numbers),
         _flag("training data pinned", numbers.is_training_pinned, "the data that trained it was pinned"),
         _flag("test data pinned", numbers.is_test_pinned, "the data that it is judged on is pinned"),
-        _flag("git tree clean", numbers.is_git_clean, "it was made from a commit without further changes"),
+        _flag("git tree clean", numbers.is_git_clean, GIT_CLEAN),
         _unseen(numbers.num_seen),
         _units(numbers.num_units),
         _threshold(numbers.threshold),

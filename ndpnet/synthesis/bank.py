@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from ndpnet.data.images import read_image
 from ndpnet.data.listing import list_pictures
@@ -87,12 +88,12 @@ def make_bank(
     widths = {"min_width": line_width_min, "max_width": line_width_max}
     make_blobs = partial(blob_masks, max_log2_grid=blob_max_log2_grid)
     make_lines = partial(line_masks, max_log2_grid=line_max_log2_grid, **widths)
-    kinds = ((make_blobs, num_masks - num_lines - num_cracks, 0), (make_lines, num_lines, 1))
-    kinds += ((partial(crack_masks, **widths), num_cracks, 3),)
+    kinds = ((make_blobs, num_masks - num_lines - num_cracks, 0, "spots"), (make_lines, num_lines, 1, "lines"))
+    kinds += ((partial(crack_masks, **widths), num_cracks, 3, "cracks"),)
     with atomic_folder(out_dir, marker=COUNTS) as folder:
         masks = [
-            _packed_masks(make, count, patch_size, np.random.default_rng([seed, stream]))
-            for make, count, stream in kinds
+            _packed_masks(make, count, patch_size, np.random.default_rng([seed, stream]), title)
+            for make, count, stream, title in kinds
         ]
         np.save(folder / "masks.npy", np.concatenate(masks))
         np.save(folder / "sources.npy", _sources(photos, num_sources, patch_size, seed, source_augmentation))
@@ -128,15 +129,18 @@ def _packed_masks(
     num_masks: int,
     patch_size: int,
     rng: np.random.Generator,
+    title: str,
 ) -> np.ndarray:
     """The first `num_masks` masks that `make` gives with at least a few pixels. -> uint8 (num_masks, P, P/8)."""
     packed = np.empty((num_masks, patch_size, patch_size // 8), dtype=np.uint8)
     filled = 0
-    while filled < num_masks:
-        masks = make(rng, CHUNK, patch_size)
-        masks = masks[masks.sum(dim=(1, 2)) >= MIN_MASK_PIXELS].numpy()[: num_masks - filled]
-        packed[filled : filled + len(masks)] = np.packbits(masks, axis=-1)
-        filled += len(masks)
+    with tqdm(desc=title, total=num_masks, unit="mask", disable=None) as bar:
+        while filled < num_masks:
+            masks = make(rng, CHUNK, patch_size)
+            masks = masks[masks.sum(dim=(1, 2)) >= MIN_MASK_PIXELS].numpy()[: num_masks - filled]
+            packed[filled : filled + len(masks)] = np.packbits(masks, axis=-1)
+            filled += len(masks)
+            bar.update(len(masks))
     return packed
 
 
@@ -146,7 +150,7 @@ def _sources(photos: list[Path], num_sources: int, patch_size: int, seed: int, a
     for photo_index, path in enumerate(photos[:num_sources]):
         image = read_image(path)
         whole = Image.fromarray(image).resize((patch_size, patch_size), Image.Resampling.BILINEAR)
-        for index in range(photo_index, num_sources, len(photos)):
+        for index in tqdm(range(photo_index, num_sources, len(photos)), path.name, leave=False, disable=None):
             rng = np.random.default_rng([seed, 2, index])
             is_crop = augmentation == "none"
             sources[index] = _random_crop(image, patch_size, rng) if is_crop else augmented(np.array(whole), rng)

@@ -1,6 +1,7 @@
 """`ndpnet pipeline run --local`: KFP's own engine, real processes, to the champion; a kill, a category that fails."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_cham
     assert "report-outcome: finished" in lines
     (promotion,) = repository.folder.glob("build/kfp/local-*/*/**/promotion.json")
     assert json.loads(promotion.read_text())["decision"] == "promoted"
+    places = dict(re.findall(rf"^{CATEGORY}: (report|model) (.+)$", said, re.MULTILINE))
+    assert (repository.folder / places["report"]).is_file()
+    assert (repository.folder / places["model"] / "config.json").is_file()
+    page = (repository.folder / "build/kfp/overview.html").read_text()
+    assert "1 category, 0 of them failed" in page
+    links = re.findall(r'href="([^"]+)"', page)
+    assert [(repository.folder / "build/kfp" / link).exists() for link in links] == [True, True]
     (evaluation,) = repository.folder.glob("build/kfp/local-*/*/**/evaluation/metrics.json")
     (package,) = repository.folder.glob("build/kfp/local-*/*/**/train-phase2/model")
 

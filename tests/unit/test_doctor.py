@@ -9,6 +9,7 @@ from processor import HAS_BF16
 
 from ndpnet import doctor
 from ndpnet.cli import main
+from ndpnet.commands import git
 from ndpnet.doctor import Check, check_machine
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def checks_of(folder: Path) -> dict[str, Check]:
 
 def test_a_sound_machine_passes() -> None:
     checks = checks_of(ROOT)
-    assert set(checks) == {"libraries", "disk", "gpu", "engines", "tracking"}
+    assert set(checks) == {"libraries", "git", "disk", "gpu", "engines", "tracking"}
     assert {checks[name].verdict for name in ("libraries", "engines", "tracking")} == {"ok"}
     assert ("no bf16" in checks["engines"].text) == (not HAS_BF16)
 
@@ -40,6 +41,18 @@ def test_what_cannot_be_found_out_does_not_pass(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
     checks = checks_of(tmp_path)  # without a lock
     assert {checks[name].verdict for name in ("libraries", "tracking")} == {"unknown"}
+
+
+def test_files_that_are_not_committed_are_named(tmp_path: Path) -> None:
+    assert checks_of(tmp_path)["git"] == Check("git", "ok", "no git tree here: models name no commit")
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "dvc.lock").write_text("")
+    assert checks_of(tmp_path)["git"].text == "no changes since the last commit"
+    for number in range(5):
+        (tmp_path / f"new{number}.py").write_text("")
+    check = checks_of(tmp_path)["git"]
+    assert check.verdict == "warning"
+    assert check.text.startswith("changed: new0.py, new1.py, new2.py and 2 more (commit them: ")
 
 
 def test_too_little_room_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
