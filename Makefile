@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 CATEGORIES ?=
 # how many processes test; each computes with one thread
 JOBS ?= 2
+# TORCH=cpu: torch without CUDA, 2.4 instead of 6.8 GB in all, where its index can be reached
+TORCH ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo docs image lint lock peers server test venv
+.PHONY: help quick demo docs image lint lock peers server test venv
 
 help: # what can be made
 	@sed -n 's/^\([a-z]*\):.* # \(.*\)/\1	\2/p' Makefile | expand -t 10
@@ -16,9 +19,17 @@ venv: $(VENV)/.installed # what everything runs in
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+ifeq ($(TORCH),cpu)
+	grep -vE '^(nvidia-|cuda-|triton==)' requirements.lock | sed -E 's/^(torch|torchvision)==.*/&+cpu/' > $(VENV)/cpu.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH_INDEX) --requirement $(VENV)/cpu.lock
+else
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+endif
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+quick: venv # one trained verdict, in a minute
+	$(BIN)/ndpnet quick
 
 demo: venv # train, evaluate and report on the demo surfaces
 	@test -d data || $(BIN)/ndpnet demo-data data
@@ -70,7 +81,7 @@ peers: .venv-peers/.installed # the environment of the models to compare with
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --upgrade setuptools
-	build/lock/bin/pip install --quiet '.[dev,export,server]'
+	build/lock/bin/pip install --quiet '.[dev,export,pipeline,server]'
 	(head -1 requirements.lock; build/lock/bin/pip freeze --all --exclude ndpnet --exclude pip) > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	build/lock/bin/pip install --quiet --upgrade 'pip>=25.1'

@@ -29,7 +29,7 @@ EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
 MAX_SENTENCE = 160  # characters
 
 SECTIONS = {
-    "Start": ("demo-data", "doctor"),
+    "Start": ("quick", "demo-data", "doctor"),
     "Data": ("import", "data", "version-data"),
     "Train": ("prepare", "synthesize", "train-phase1", "train-phase2"),
     "Judge": ("evaluate", "benchmark"),
@@ -72,6 +72,11 @@ class OneLineErrors(click.Group):
             end_interrupted("stopped")
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own: --help of a verb
             raise
+        except ModuleNotFoundError as error:
+            if ctx.params.get("debug") or str(error.name).startswith("ndpnet"):
+                raise
+            mend = "pip install 'ndpnet[train]'; for Kubeflow 'ndpnet[pipeline]'"
+            raise click.ClickException(f"{error.name} is not installed ({mend})") from error
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
@@ -168,6 +173,17 @@ def demo_data(out: Path) -> None:
 
     for category, counts in make_demo_data(out).items():
         click.echo(f"{category}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+@main.command("quick", cls=Resumable)
+@click.option("--out", type=FolderPath, default=Path("build/quick"), show_default=True, help="Folder to write to.")
+def quick_command(out: Path) -> None:
+    """Train a small model on demo pictures and inspect one of them, in a minute: does everything work?"""
+    from ndpnet.quick import quick
+
+    picture, verdict = quick(out)
+    click.echo(f"{picture}: {verdict}\ndrawn: {out / 'verdict.png'}; model: {out / 'model'}")
+    click.echo("It was trained for seconds: `make demo` trains a useful one, and reports on it.")
 
 
 @main.command("prepare")

@@ -10,7 +10,10 @@ from pathlib import Path
 
 def requirements_of(target: str, project: dict) -> list[str]:
     """Requirements of an image's target, from the content of pyproject.toml. KeyError: no such target."""
-    return {"train": project["project"]["dependencies"], "serve": project["dependency-groups"]["serve"]}[target]
+    about = project["project"]
+    extras = [each for name in ("train", "pipeline") for each in about["optional-dependencies"][name]]
+    every = [each for each in about["dependencies"] + extras if not each.startswith("ndpnet[")]
+    return {"train": every, "serve": project["dependency-groups"]["serve"]}[target]
 
 
 if __name__ == "__main__":

@@ -41,6 +41,20 @@ def test_help_lists_every_verb_once_with_its_whole_sentence() -> None:
             assert sentence.endswith(".") or sentence[-1].isalnum()
 
 
+def test_a_library_that_is_not_installed_is_one_line_with_its_extra() -> None:
+    def needs_more() -> None:
+        raise ModuleNotFoundError("No module named 'kfp'", name="kfp")
+
+    main.add_command(click.Command("needs-more", callback=needs_more))
+    try:
+        result = CliRunner().invoke(main, ["needs-more"])
+    finally:
+        del main.commands["needs-more"]
+    assert result.stderr == (
+        "Error: kfp is not installed (pip install 'ndpnet[train]'; for Kubeflow 'ndpnet[pipeline]')\n"
+    )
+
+
 def test_ctrl_c_says_that_the_same_command_goes_on_only_where_it_does() -> None:
     for kind, text in ((Resumable, "stopped: the same command goes on where this one was"), (click.Command, "stopped")):
 

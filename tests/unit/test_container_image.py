@@ -66,7 +66,9 @@ def test_secrets_and_data_beside_the_sources_stay_outside(tmp_path: Path) -> Non
 def test_what_an_image_installs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     requirements_of = script("requirements").requirements_of
-    assert requirements_of("train", project) == project["project"]["dependencies"]
+    names = {re.match(r"[\w-]+", each)[0] for each in requirements_of("train", project)}
+    assert {"torch", "lightning-fabric", "mlflow", "dvc", "kfp", "kfp-kubernetes"} <= names
+    assert "ndpnet" not in names
     # what a registered model says that it needs, and the command line
     assert sorted(requirements_of("serve", project)) == sorted([*REQUIREMENTS, "click"])
     lock = (ROOT / "requirements.lock").read_text()

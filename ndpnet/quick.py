@@ -1,0 +1,41 @@
+"""`ndpnet quick`: from pictures to a verdict in a minute, with a small model; to see that everything works."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ndpnet import steps
+from ndpnet.config import load_params
+from ndpnet.data.demo import make_demo_data
+
+if TYPE_CHECKING:
+    from ndpnet.inference import Verdict
+
+CATEGORY = "brick"
+PICTURE = "test/scratch/brick_r6c5_07.png"
+SMALL = (
+    *("data.image_size=128", "synthesis.patch_size=128", "synthesis.num_masks=256", "synthesis.num_sources=33"),
+    *("model.bank_size=1024", "model.score_pixels=50", "train.num_validations=1"),
+    *("train.phase1.min_steps=5", "train.phase1.epochs=0.1", "train.phase2.min_steps=60", "train.phase2.epochs=0.1"),
+)
+
+
+def quick(out: Path) -> tuple[Path, "Verdict"]:
+    """Train a small model on the demo's brick surface under `out`, and inspect a picture with a scratch.
+
+    -> that picture, and its verdict, which is drawn as verdict.png. Nothing is tracked or pinned.
+    """
+    from ndpnet.inference import Inspector
+
+    out, params = Path(out), load_params(overrides=SMALL)
+    data, prepared, bank, phase1, model, work = (
+        out / name for name in ("data", "prepared", "bank", "phase1", "model", "work")
+    )
+    make_demo_data(data)
+    steps.prepare(data, CATEGORY, prepared, params, allow_unpinned=True)
+    steps.synthesize(bank, params)
+    steps.train_phase1(prepared, bank, phase1, params, work)
+    steps.train_phase2(prepared, bank, phase1, model, params, work)
+    picture = data / CATEGORY / PICTURE
+    verdict = Inspector.load(model).inspect(picture)
+    verdict.save(out / "verdict.png")
+    return picture, verdict
