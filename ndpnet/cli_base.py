@@ -27,7 +27,7 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options that choose parameters: `params_path`, `profile`, `overrides`."""
     options = [
         click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
-        click.option("--profile", help="Profile laid over it: demo, paper, line."),
+        click.option("--profile", help="Whose values count where profiles differ: demo, line, paper."),
         click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in train.batch_size=4."),
     ]
     for option in reversed(options):

@@ -59,10 +59,10 @@ def parameter_page(path: Path) -> str:
     parts = [
         "# Parameters",
         "From [ndpnet/params.yaml](../ndpnet/params.yaml), where each stands once. `-P NAME=VALUE` sets one for a run, "
-        "`--profile` chooses a block of `profiles` there.",
+        "`--profile` says which of the values in braces counts, `demo`'s where it has none of its own.",
     ]
     comments, prefix, rows = [], [], []
-    for line in path.read_text().partition("\nprofiles:")[0].splitlines():
+    for line in path.read_text().splitlines():
         if line.strip().startswith("#"):
             comments.append(line.strip("# "))
             continue
