@@ -30,11 +30,13 @@ def command_page() -> str:
     from ndpnet.cli import SECTIONS, main
     from ndpnet.pipelines.cli import pipeline_group
 
-    verbs = main.commands | {"pipeline": pipeline_group}
+    context = click.Context(main)
+    own = {"pipeline": pipeline_group}  # where the site is built no entry point names it
     parts = ["# Command line", "As `ndpnet VERB --help` says it."]
     for title, names in SECTIONS.items():
         parts.append(f"## {title}")
-        parts += [text for name in names for text in _describe(f"ndpnet {name}", verbs[name])]
+        verbs = {name: own.get(name) or main.get_command(context, name) for name in names}
+        parts += [text for name, verb in verbs.items() for text in _describe(f"ndpnet {name}", verb)]
     return "\n\n".join(parts) + "\n"
 
 
