@@ -43,12 +43,13 @@ endif
 test: venv # all tests, on JOBS processes
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-lint: venv # style
+lint: venv .venv-docs/.installed # style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	.venv-docs/bin/mypy --python-executable $(BIN)/python
 
 # the documentation as a site, build/site/index.html: read without a network; links, anchors and names are checked.
-# In an environment of its own: requirements.lock belongs to the identity of models, and pages do not
+# In an environment of its own: requirements.lock belongs to the identity of models, pages and types do not
 docs: .venv-docs/.installed # these pages as a site, build/site/index.html
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --clean
 

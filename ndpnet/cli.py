@@ -284,8 +284,9 @@ def calibrate(
     """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
     from ndpnet.inference.calibration import calibrate as refit
 
-    options = {"group_pattern": group_pattern, "target_rate": false_alarm_rate, "roi_path": roi_path}
-    record = refit(model, good_images, out, **options)
+    record = refit(
+        model, good_images, out, group_pattern=group_pattern, target_rate=false_alarm_rate, roi_path=roi_path
+    )
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
     click.echo("the highest scores, and the threshold without that picture (look at them: is each really good?):")
     for each in record["highest"]:
@@ -320,8 +321,7 @@ def inspect(
     from ndpnet.inference.folder import inspect_folder
     from ndpnet.inference.inspector import Inspector
 
-    options = {"device": device, "threshold": threshold, "engine": engine, "precision": precision}
-    inspector = Inspector.load(model, **options)
+    inspector = Inspector.load(model, device=device, threshold=threshold, engine=engine, precision=precision)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
     by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"
     click.echo(f"pictures, worst first: {out / 'index.html'}")

@@ -1,5 +1,6 @@
 """What the verbs share: types of their arguments, and how one that goes on is stopped."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ class PackagePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path."""
-        path = super().convert(value, param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if not (path / "config.json").exists() and (path / "model" / "config.json").is_file():
             raise ValueError(f"no model package in {path} (did you mean {path / 'model'}?)")
         return path

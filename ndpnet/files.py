@@ -168,7 +168,7 @@ def _check_content(out_dir: Path, marker: str, known: Mapping[str, int] | None) 
         raise ValueError(
             f"{refusal} it has no {LIST}, which says what was written there (if an earlier version wrote it, remove it)"
         )
-    others = [name for name, size in there.items() if name != LIST and listed.get(name) != size]
+    others = [name for name, size in there.items() if name != LIST and (listed or {}).get(name) != size]
     if others:
         raise ValueError(
             f"{refusal} it has {some_names(others)}, which ndpnet did not write there, or not so "

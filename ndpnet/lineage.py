@@ -42,7 +42,7 @@ def params_hash(params: Params) -> str:
 
 def identity_params(params: Params) -> dict[str, Any]:
     """The parameters that belong to a model's identity: a file counts by its content, not by where it lies."""
-    elsewhere = {
+    elsewhere: dict[str, Any] = {
         "runtime": True,
         "categories": True,
         "promotion": True,

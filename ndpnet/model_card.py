@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def write_card(
     from ndpnet.evaluation.report import METRICS, lead_sentence, percent
 
     config = package.config
-    filters = {"percent": percent, "code": lambda text: _Code(text.replace("`", "'"))}
+    filters: dict[str, Callable[..., Any]] = {"percent": percent, "code": lambda text: _Code(text.replace("`", "'"))}
     # Markdown, not HTML: `_escape` sees every value
     return open_template("ndpnet", "model_card.md.j2", filters=filters, finalize=_escape).render(
         name=name,

@@ -114,7 +114,9 @@ def promote(name: str, out: Path | None, params: ParamsLike, **wish: Any) -> dic
     return steps.promote(name, out, params, author=author(), **wish)
 
 
-def _tracked(step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **about: Any) -> AbstractContextManager:
+def _tracked(
+    step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **about: Any
+) -> AbstractContextManager[tracking.StepRun]:
     if not is_first_process():  # the first one tracks
         return nullcontext(tracking.StepRun(None))
     paths = {name: Path(folder) for name, folder in (inputs or {}).items()}

@@ -36,6 +36,7 @@ class Request:
     def model_and_ref(self) -> tuple[str, str]:
         """Name in the registry, and alias or number."""
         found = MODEL.fullmatch(self.model)
+        assert found is not None  # checked when it was made
         return found["name"], found["ref"] or DEFAULT_REF
 
     def is_result(self, bucket: str, key: str) -> bool:

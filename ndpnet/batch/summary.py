@@ -64,8 +64,10 @@ def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
     """Write all rows as lines and as a table, one at a time. -> the summary"""
     counts: Counter[str] = Counter()
     failed = []
-    as_text = {"mode": "w", "encoding": "utf-8", "newline": "\n"}
-    with (folder / LINES).open(**as_text) as lines, (folder / TABLE).open(**as_text) as table:
+    with (
+        (folder / LINES).open("w", encoding="utf-8", newline="\n") as lines,
+        (folder / TABLE).open("w", encoding="utf-8", newline="\n") as table,
+    ):
         writer = start_table(table)
         for line in _in_order(plan, parts):
             row = json.loads(line)

@@ -67,7 +67,7 @@ def peaks_inside(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> 
 
 def select_pixels(maps: Planes, chosen: Planes) -> np.ndarray:
     """The chosen pixels of all maps in one array, image by image. maps: (N, H, W), chosen: bool -> (P,)."""
-    counts = [np.count_nonzero(each) for each in chosen]
+    counts = [int(np.count_nonzero(each)) for each in chosen]
     pixels = np.empty(sum(counts), dtype=maps[0].dtype if len(maps) else np.float64)
     start = 0
     for anomaly_map, each, count in zip(maps, chosen, counts, strict=True):
@@ -229,7 +229,9 @@ def check_maps(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> tu
 
 def take_planes(planes: Planes, rows: np.ndarray) -> Planes:
     """Some of the planes. rows: bool (N,)."""
-    return planes[rows] if isinstance(planes, np.ndarray) else [planes[index] for index in np.flatnonzero(rows)]
+    return (
+        planes[rows] if isinstance(planes, np.ndarray) else [planes[index] for index in np.flatnonzero(rows).tolist()]
+    )
 
 
 def _image_roc(scores: np.ndarray, labels: np.ndarray) -> Curve | None:

@@ -39,7 +39,7 @@ class Spread:
         return bool(np.isfinite(self.error)) and self.degrees > 0
 
 
-def jackknife(statistic: Statistic, groups: Sequence[str], classes: Sequence[np.ndarray]) -> Spread:
+def jackknife(statistic: Statistic, groups: Sequence[str] | np.ndarray, classes: Sequence[np.ndarray]) -> Spread:
     """Spread of a metric over groups of images. groups: (N,); classes: bool (N,) each, what the metric cannot lack.
 
     Units are the groups of the class that has the fewest.
@@ -127,7 +127,8 @@ def _blocks(groups: np.ndarray, classes: Sequence[np.ndarray]) -> tuple[np.ndarr
     _, unit = np.unique(groups, return_inverse=True)
     holds = np.stack([np.bincount(unit, weights=rows) > 0 for rows in classes])
     kind = holds.T @ (1 << np.arange(len(classes)))
-    block, factors = np.empty(kind.size, dtype=np.int64), []
+    block = np.empty(kind.size, dtype=np.int64)
+    factors: list[float] = []
     for each in np.unique(kind):
         members = np.flatnonzero(kind == each)
         count = min(members.size, MAX_BLOCKS)

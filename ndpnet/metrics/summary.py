@@ -53,12 +53,14 @@ class ScoredImages:
 
     @property
     def calls(self) -> np.ndarray:
-        """(N,) bool: called defective."""
+        """(N,) bool: called defective; with a threshold alone."""
+        assert self.threshold is not None
         return self.scores > self.threshold
 
     @property
     def overlaps(self) -> np.ndarray:
         """(N,) bool: called defective, and what exceeds the threshold meets the defect."""
+        assert self.peaks is not None
         return self.calls & (self.peaks > self.threshold)
 
 
@@ -80,11 +82,9 @@ def summarise(
     Maps and masks may be of any mix of sizes; only pixels inside `roi`, bool (H, W), count. Intervals are 95 % and take
     groups, not images, as independent (`intervals`). n/a is None, with the reason in "notes".
     """
-    planes = {"maps": maps, "masks": masks, "roi": roi, "tally": tally}
-    test = score_images(records_groups, defect_types, scores, threshold, **planes)
+    test = score_images(records_groups, defect_types, scores, threshold, maps=maps, masks=masks, roi=roi, tally=tally)
     every = np.ones(test.types.size, dtype=bool)
     labels = test.labels
-    has_threshold = test.threshold is not None
     measured = {"image_auroc": _image_auroc(test, every), **_pixel_metrics(test, every), **_decision_metrics(test)}
     return {
         "category": category,
@@ -92,7 +92,7 @@ def summarise(
         "num_defective": int(labels.sum()),
         "has_masks": test.has_masks,
         **measured,
-        "confusion": exact.confusion(test.scores, labels, test.threshold) if has_threshold else None,
+        "confusion": None if test.threshold is None else exact.confusion(test.scores, labels, test.threshold),
         "by_defect_type": {str(name): _of_type(test, name) for name in np.unique(test.types[labels])},
         "threshold": threshold,
         "notes": _notes(test),
@@ -128,25 +128,25 @@ def score_images(
     tally: PixelTally | None,
 ) -> ScoredImages:
     """A test set's images with all that metrics and their intervals are computed from; all sequences (N,)."""
-    groups, types = np.asarray(groups, dtype=str), np.asarray(types, dtype=str)
-    if not groups.size == types.size == np.size(scores) or groups.size == 0:
-        sizes = f"{groups.size} groups, {types.size} defect types, {np.size(scores)} scores"
+    units, kinds = np.asarray(groups, dtype=str), np.asarray(types, dtype=str)
+    if not units.size == kinds.size == np.size(scores) or units.size == 0:
+        sizes = f"{units.size} groups, {kinds.size} defect types, {np.size(scores)} scores"
         raise ValueError(f"{sizes}: give one of each per test image, and at least one image")
-    scores, labels = exact.check_scores(scores, types != GOOD)
-    has_truth, table, peaks = np.zeros(types.size, dtype=bool), None, None
+    scores, labels = exact.check_scores(scores, kinds != GOOD)
+    has_truth, table, peaks = np.zeros(kinds.size, dtype=bool), None, None
     if maps is not None and masks is not None:
         maps, masks = exact.check_maps(maps, masks, roi)
-        if len(maps) != types.size:
-            raise ValueError(f"{len(maps)} anomaly maps for {types.size} test images: give one map per image")
+        if len(maps) != kinds.size:
+            raise ValueError(f"{len(maps)} anomaly maps for {kinds.size} test images: give one map per image")
         has_truth = ~labels | np.array([exact.inside(mask, roi).any() for mask in masks])
         if has_truth.any():
-            counted = (exact.take_planes(planes, has_truth) for planes in (maps, masks))
+            counted = exact.take_planes(maps, has_truth), exact.take_planes(masks, has_truth)
             table = weighted.pixel_table(*counted, roi=roi)
         peaks = exact.peaks_inside(maps, masks, roi)
     if tally is not None:
         has_truth, table, peaks = np.array(tally.has_truth), tally.table(), np.array(tally.peaks)
     value = None if threshold is None else float(threshold["value"])
-    return ScoredImages(groups, types, scores, maps, masks, roi, tally, has_truth, peaks, table, value)
+    return ScoredImages(units, kinds, scores, maps, masks, roi, tally, has_truth, peaks, table, value)
 
 
 def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
@@ -161,7 +161,7 @@ def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
 def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval | None]:
     rows = rows & test.has_truth
     values = None if test.table is None else _pixel_values(test, rows)
-    if values is None:
+    if test.table is None or values is None:
         return {"pixel_auroc": None, "pro_auc": None}
     table = test.table.take(rows[test.has_truth])
     statistics = (weighted.pixel_auroc_statistic(table), weighted.pro_statistic(table))
@@ -176,7 +176,9 @@ def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval |
 def _pixel_values(test: ScoredImages, rows: np.ndarray) -> tuple[float, float] | None:
     """Pixel ROCAUC and PROAUC; with a tally, `rows` are all images of their types whose pixels count."""
     if test.tally is None:
-        counted = (exact.take_planes(planes, rows) for planes in (test.maps, test.masks))
+        assert test.maps is not None
+        assert test.masks is not None
+        counted = exact.take_planes(test.maps, rows), exact.take_planes(test.masks, rows)
         return exact.pixel_metrics(*counted, roi=test.roi)
     streamed = test.tally.stream_of(np.unique(test.types[rows])).metrics()
     return None if streamed is None else (streamed.pixel_auroc, streamed.pro_auc)
@@ -198,7 +200,9 @@ def _decision_metrics(test: ScoredImages) -> dict[str, Interval | None]:
 
 def _f1(test: ScoredImages) -> Interval:
     labels, calls = test.labels, test.calls
+    assert test.threshold is not None
     value = exact.f1(exact.confusion(test.scores, labels, test.threshold))
+    assert value is not None  # there are defective images
     spread = intervals.jackknife(weighted.f1_statistic(calls, labels), test.groups, (labels | calls,))
     return _interval(value, intervals.metric_interval(value, spread, chance_share=intervals.CHANCE_SHARE))
 

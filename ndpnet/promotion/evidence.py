@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ndpnet.data.arrays import Views
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import evaluate
 from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import summary, weighted
 from ndpnet.metrics.intervals import Statistic, jackknife
 from ndpnet.promotion.gate import Compared, Rate, TypeDrop
@@ -92,7 +94,7 @@ def gather(
 
 def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
     """Test images that one of the models was trained, watched or calibrated on."""
-    seen = (record for inspector in inspectors for record in inspector.package.manifest().files)
+    seen = (record for inspector in inspectors for record in _package(inspector).manifest().files)
     known = set().union(*(record.known_by for record in seen))
     return sum(bool(record.known_by & known) for record in prepared.records("test"))
 
@@ -129,7 +131,7 @@ def find_worst_type(challenger: dict[str, Any], champion: dict[str, Any], metric
     return max(drops, key=lambda each: each.drop, default=None)
 
 
-def time_both(inspectors: Sequence[Inspector], images: Sequence[Sequence[np.ndarray]]) -> list[float]:
+def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Views]) -> list[float]:
     """Median seconds of a prediction by each model, in turn: what else this machine does meets all of them alike."""
     seconds: list[list[float]] = [[] for _ in inspectors]
     deadline = time.monotonic() + MAX_TIMED_SECONDS
@@ -148,10 +150,11 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[Sequence[np.ndar
 
 
 def _judge(prepared: PreparedData, inspector: Inspector) -> Judgement:
-    evaluate.check_inputs(prepared, inspector.package)
+    package = _package(inspector)
+    evaluate.check_inputs(prepared, package)
     judged = evaluate.judge(prepared, inspector)
     groups, types = [r.group for r in judged.records], [r.defect_type for r in judged.records]
-    threshold = inspector.package.threshold
+    threshold = package.threshold
     test = summary.score_images(groups, types, judged.scores, threshold, **judged.planes())
     content = summary.summarise(
         category=prepared.manifest.category,
@@ -197,16 +200,21 @@ def _rows(
 def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
     if metric == "image_auroc":
         return weighted.auroc_statistic(test.scores, test.labels)
-    if metric == "pixel_auroc":
-        return weighted.pixel_auroc_statistic(test.table)
-    if metric == "pro_auc":
-        return weighted.pro_statistic(test.table)
+    if metric in ("pixel_auroc", "pro_auc"):
+        assert test.table is not None
+        of_pixels = weighted.pixel_auroc_statistic if metric == "pixel_auroc" else weighted.pro_statistic
+        return of_pixels(test.table)
     if metric == "f1":
         return weighted.f1_statistic(test.calls, test.labels)
     if metric == "precision":
         return weighted.precision_statistic(test.calls, test.labels)
     # recall is precision with the roles exchanged: calls among the defective, not defective among the calls
     return weighted.precision_statistic(test.labels, test.calls)
+
+
+def _package(inspector: Inspector) -> ModelPackage:
+    assert inspector.package is not None  # it was loaded from one
+    return inspector.package
 
 
 def _value(summary: dict[str, Any], metric: str) -> float | None:
@@ -226,7 +234,7 @@ def _num_units(test: summary.ScoredImages) -> int:
 def _check_sides(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> None:
     """Refuse another category, and two folders that are not the same test images in the same order."""
     for side, inspector in zip(prepared, inspectors, strict=True):
-        category = inspector.package.config["category"]
+        category = _package(inspector).config["category"]
         if side.manifest.category != category:
             raise ValueError(
                 f"{side.folder} is of the category {side.manifest.category!r}, the model of {category!r} "

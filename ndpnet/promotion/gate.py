@@ -232,6 +232,9 @@ def _not_worse(numbers: Numbers, metric: str, tolerance: float | Literal["auto"]
 
 
 def _difference_in_words(compared: Compared, low: float, tolerance: float) -> str:
+    assert compared.challenger is not None
+    assert compared.champion is not None
+    assert compared.spread is not None
     points = 100 * (compared.challenger - compared.champion)
     refused = refused_share(compared.spread, tolerance)
     return (

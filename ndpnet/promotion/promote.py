@@ -18,7 +18,7 @@ from ndpnet.promotion import gate
 from ndpnet.promotion.evidence import Evidence, Side, gather
 from ndpnet.promotion.table import format_checks
 from ndpnet.tracking.models import download_package
-from ndpnet.tracking.moves import Timeline
+from ndpnet.tracking.moves import Kind, Timeline
 from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Author, Registry
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Wish:
 def settings_of(params: Params, *, device: str = "cpu") -> Settings:
     """How `params.promotion` says to judge."""
     chosen = promotion_of(params)
-    metrics = {
+    metrics: dict[str, gate.MetricBound] = {
         name: gate.MetricBound(tolerance, chosen.floors.get(name, 0.0)) for name, tolerance in chosen.tolerances.items()
     }
     return Settings(gate.Bounds(metrics=metrics, **chosen.model_dump(exclude={"tolerances", "floors"})), device)
@@ -76,7 +76,9 @@ def promote(name: str, wish: Wish, settings: Settings, author: Author, out: Path
         report = head | _judge(registry, version, champion, wish, settings, is_withdrawn=is_withdrawn)
         run_id = _keep(registry, version, report)
         if report["decision"] != REFUSED:
-            kind, reason = ("force", wish.force_reason) if report["decision"] == FORCED else ("promote", "")
+            is_forced = report["decision"] == FORCED
+            kind: Kind = "force" if is_forced else "promote"
+            reason = wish.force_reason if is_forced else ""
             registry.move(
                 kind, version, source=timeline.champion, author=author, reason=reason, run_id=run_id, evidence=report
             )
@@ -141,8 +143,15 @@ def _judge(
             problem = str(error)
             logger.warning("not judged: %s", problem)
     tags = registry.version(version).tags
-    own = {"has_champion": champion is not None, "is_withdrawn": is_withdrawn, "export_difference": export_difference}
-    checks = gate.decide(_numbers(tags, package.config, evidence, **own), settings.bounds)
+    numbers = _numbers(
+        tags,
+        package.config,
+        evidence,
+        has_champion=champion is not None,
+        is_withdrawn=is_withdrawn,
+        export_difference=export_difference,
+    )
+    checks = gate.decide(numbers, settings.bounds)
     is_passed = gate.has_passed(checks)
     return {
         "decision": FORCED if wish.force_reason else PROMOTED if is_passed else REFUSED,

@@ -26,7 +26,7 @@ def format_history(name: str, timeline: Timeline, aliases: Mapping[str, int]) ->
     """Every move, oldest first, and where the champion is."""
     if not timeline.moves:
         return f"{name}: no move yet"
-    rows = [("move", "when", "who", "", "from", "to", "evidence", "reason")]
+    rows: list[tuple[str, ...]] = [("move", "when", "who", "", "from", "to", "evidence", "reason")]
     rows += [_move_row(move, is_void=move.number in timeline.void) for move in timeline.moves]
     lines = [name, *format_rows(rows), f"champion: version {timeline.champion}"]
     if timeline.previous is not None:

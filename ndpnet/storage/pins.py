@@ -38,7 +38,7 @@ class Listing:
 
     files: Files
     hash: str | None
-    num_bytes: int
+    num_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -289,8 +289,8 @@ def _one_line(doing: str, url: str = "") -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     """The message and that of its deepest cause, in one line."""
     cause = error
-    while cause.__cause__ is not None or cause.__context__ is not None:
-        cause = cause.__cause__ or cause.__context__
+    while deeper := cause.__cause__ or cause.__context__:
+        cause = deeper
     words = [" ".join(str(each).split()) or type(each).__name__ for each in (error, cause)]
     text = words[0] if words[1] in words[0] else f"{words[0]}: {words[1]}"
     return redact(text)[:MAX_REASON]

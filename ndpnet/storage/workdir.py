@@ -57,7 +57,7 @@ class Mirror:
 
     def __init__(self, bucket: Bucket, prefix: str, folder: Path) -> None:
         self._bucket, self._prefix, self._folder = bucket, prefix, folder
-        self._stored: dict[str, tuple[int, int]] = {}  # name of a checkpoint folder -> which state of it S3 has
+        self._stored: dict[str, tuple[int, int] | None] = {}  # name of a checkpoint folder -> which state of it S3 has
         self._sent: set[str] = set()  # names that S3 may have an object of, even if it never said so
         self._has_ended = threading.Event()
         self._has_failed = False
@@ -173,6 +173,7 @@ def _unpack(packed: Path, folder: Path, url: str) -> None:
             folder.mkdir()
             for name in (HISTORY, STATE):
                 source = archive.extractfile(members[name])
+                assert source is not None  # it is a file
                 with (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
     except (tarfile.TarError, KeyError, EOFError) as error:

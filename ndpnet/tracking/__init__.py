@@ -48,8 +48,16 @@ def step_run(
         return
     from ndpnet.tracking.live import start_run
 
-    about = {"params": params, "inputs": inputs or {}, "work_dir": work_dir, "source": source or {}}
-    live = start_run(step, category, out=Path(out), identity=identity(), **about)
+    live = start_run(
+        step,
+        category,
+        params=params,
+        inputs=inputs or {},
+        out=Path(out),
+        work_dir=work_dir,
+        identity=identity(),
+        source=source or {},
+    )
     run = StepRun(live)
     try:
         yield run

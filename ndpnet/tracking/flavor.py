@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Object, Property
 from PIL import Image
 
@@ -51,7 +51,7 @@ def signature() -> ModelSignature:
     """One column `image` of anything that `serving_model.decode_cell` takes; a table with one row per picture."""
     region = {name: DataType.long for name in ("left", "top", "width", "height", "area")} | {"score": DataType.double}
     regions = Array(Object([Property(name, kind) for name, kind in region.items()]))
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.double, "score", required=False),  # none of a picture that cannot be read
         ColSpec(DataType.double, "threshold", required=False),
         ColSpec(DataType.string, "verdict"),

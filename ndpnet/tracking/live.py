@@ -116,14 +116,14 @@ class LiveRun:
         if self._delivery is None:
             self._delivery = Delivery(settings.connect(), self.record)
         if self.work_dir is not None and not self.record.history:
-            self._find_history()
+            self._find_history(Path(self.work_dir))
         self._delivery.send(is_last=is_last)
         if is_last:
             remove_superseded(self.out, self.record.key)
 
-    def _find_history(self) -> None:
+    def _find_history(self, work_dir: Path) -> None:
         """The work folder that this process has locked is the one it trains in."""
-        for lock in Path(self.work_dir).glob("*.lock"):
+        for lock in work_dir.glob("*.lock"):
             if lock.read_text() == str(os.getpid()):
                 with self._lock:
                     if self.record.status == "running":
@@ -160,7 +160,7 @@ def start_run(
     settings.prepare_environment()
     try:
         record = new_record(step, category, params=params, inputs=inputs, out=out, identity=identity, source=source)
-        return record and LiveRun(record, out, work_dir)
+        return None if record is None else LiveRun(record, out, work_dir)
     except Exception as error:  # tracking fails no step: a wrong input is the step's to name
         logger.warning("this run is not tracked: %s", redact(error)[:MAX_REASON])
         return None

@@ -90,8 +90,15 @@ def register(
     with in_one_line(), _only_registrar(tags[PACKAGE_HASH]):
         client = connect()
         version = find_version(client, name, tags[PACKAGE_HASH])
-        about = {"seconds_per_image": evidence.seconds_per_image, "machine": evidence.machine, "licence": licence}
-        card = write_card(package, evidence.summary, name=name, tags=tags, **about)
+        card = write_card(
+            package,
+            evidence.summary,
+            name=name,
+            tags=tags,
+            seconds_per_image=evidence.seconds_per_image,
+            machine=evidence.machine,
+            licence=licence,
+        )
         if version is None:
             version = _register_new(client, name, package, evidence, tags=tags, card=card, run_id=run_id)
         else:
@@ -219,11 +226,11 @@ def _register_new(
     run_id: str | None,
 ) -> ModelVersion:
     """Upload, then register; a run of its own ends with it, a caller's run is the caller's to end."""
-    own_run_id = None if run_id else _run_of(client, package, tags)
-    model = _uploaded(client, package, evidence, run_id=run_id or own_run_id, tags=tags, card=card)
+    used_run_id = run_id or _run_of(client, package, tags)
+    model = _uploaded(client, package, evidence, run_id=used_run_id, tags=tags, card=card)
     version = _create_version(client, name, model, tags, card)
-    if own_run_id:
-        client.set_terminated(own_run_id)
+    if not run_id:
+        client.set_terminated(used_run_id)
     return version
 
 

@@ -241,6 +241,7 @@ class Registry:
     def _set_champion(self, timeline: Timeline) -> bool:
         """Set the alias. -> False if the version was deleted, and so was every champion before it."""
         text = f"the champion of {self.name}, version {timeline.champion}, was deleted"
+        assert timeline.champion is not None
         try:
             self._set_alias(CHAMPION, timeline.champion)
             return True

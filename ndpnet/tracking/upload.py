@@ -58,8 +58,14 @@ def upload(
             folder = Path(scratch) / "model"
             ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=run_id)
             ids.model_id = model.model_id
-            evidence = {"card": card, "evaluation_dir": evaluation_dir}
-            write_mlflow_model(folder, package, package_hash=tags[PACKAGE_HASH], model=ids, **evidence)
+            write_mlflow_model(
+                folder,
+                package,
+                package_hash=tags[PACKAGE_HASH],
+                model=ids,
+                card=card,
+                evaluation_dir=evaluation_dir,
+            )
             client.log_model_artifacts(model.model_id, str(folder))
             fetch_folder(client, model.model_id, PACKAGE_PATH, Path(scratch) / "back")
             if package_hash(Path(scratch) / "back") != tags[PACKAGE_HASH]:
