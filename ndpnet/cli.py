@@ -16,7 +16,7 @@ import click
 from ndpnet import __version__
 from ndpnet.cli_base import FolderPath, PackagePath, Resumable, end_interrupted, parameter_options
 from ndpnet.cli_data import data_group, import_command, version_data_command
-from ndpnet.cli_engines import bench, engine_options, export
+from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_tracking import tracking_group
 from ndpnet.cli_upkeep import doctor, gc
@@ -33,7 +33,7 @@ SECTIONS = {
     "Data": ("import", "data", "version-data"),
     "Train": ("prepare", "synthesize", "train-phase1", "train-phase2"),
     "Judge": ("evaluate", "benchmark"),
-    "Use": ("inspect", "calibrate", "export", "bench"),
+    "Use": ("inspect", "calibrate", "export", "speed"),
     "Registry": ("register", "promote", "rollback", "history", "download", "reproduce"),
     "Kubeflow": ("pipeline",),
     "Upkeep": ("tracking", "gc"),
@@ -119,7 +119,7 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, doctor, gc):
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, speed, doctor, gc):
     main.add_command(command)
 
 

@@ -43,13 +43,12 @@ def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path,
     click.echo(f"threshold: {parity['thresholds']['engine']}, with torch {parity['thresholds']['torch']}")
 
 
-@click.command("bench")
+@click.command("speed")
 @click.argument("model", type=PackagePath(path_type=Path))
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure each engine.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Of each engine.")
-def bench(model: Path, seconds: float, threads: int) -> None:
+def speed(model: Path, seconds: float, threads: int) -> None:
     """Measure how fast MODEL judges a picture on this machine, with every engine that it has."""
-    from ndpnet.inference.bench import bench as measure
-    from ndpnet.inference.bench import format_table
+    from ndpnet.inference.speed import format_table, measure
 
     click.echo(format_table(measure(model, seconds=seconds, num_threads=threads), num_threads=threads))

@@ -16,12 +16,12 @@ from skimage.data import brick
 from ndpnet import steps
 from ndpnet.files import sha256_of
 from ndpnet.inference import Inspector
-from ndpnet.inference.bench import bench, format_table
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.engines.parity import bounds_of
 from ndpnet.inference.engines.stored import largest_difference
 from ndpnet.inference.identity import package_files, package_hash, sealed
 from ndpnet.inference.package import read_package
+from ndpnet.inference.speed import format_table, measure
 
 
 def load(folder: Path, **options: str) -> Inspector:
@@ -174,7 +174,7 @@ def test_openvino_reports_nothing_to_its_maker(exported_dir: Path, tmp_path: Pat
 
 
 def test_bench_times_every_engine(exported_dir: Path) -> None:
-    timings = bench(exported_dir, seconds=0.1, num_threads=1)
+    timings = measure(exported_dir, seconds=0.1, num_threads=1)
     assert [each.engine for each in timings] == ["torch-fp32", *EXPORTED_NAMES]
     for each in timings:
         assert len(each.seconds) >= 5
@@ -187,7 +187,7 @@ def test_bench_times_every_engine(exported_dir: Path) -> None:
     assert rows[0].split()[5] == "1.00"  # of torch
     assert foot == "one image at a time, 1 thread"
     with pytest.raises(ValueError, match="nothing to measure in 0 seconds"):
-        bench(exported_dir, seconds=0, num_threads=1)
+        measure(exported_dir, seconds=0, num_threads=1)
 
 
 @pytest.mark.skipif(HAS_BF16, reason="this processor has bf16")
@@ -200,7 +200,7 @@ def test_an_engine_checked_in_bf16_does_not_run_in_another_precision(
     with pytest.raises(ValueError, match=r"openvino-fp32 was checked in bf16, which this processor does not have \("):
         load(copy_dir, engine="openvino")
     caplog.set_level("WARNING")  # NNCF, if a test before imported it, leaves the handler at ERROR
-    timings = bench(copy_dir, seconds=0.1, num_threads=1)
+    timings = measure(copy_dir, seconds=0.1, num_threads=1)
     assert [each.engine for each in timings] == ["torch-fp32", "onnx-fp32"]
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warning.startswith("left out: ")

@@ -1,4 +1,4 @@
-"""`ndpnet bench`: latency, throughput and memory of every engine of a model, each in a process of its own."""
+"""`ndpnet speed`: latency, throughput and memory of every engine of a model, each in a process of its own."""
 
 import logging
 import multiprocessing
@@ -36,7 +36,7 @@ class EngineTiming:
         return 1000 * float(np.quantile(self.seconds, share))
 
 
-def bench(model: Path, *, seconds: float, num_threads: int) -> list[EngineTiming]:
+def measure(model: Path, *, seconds: float, num_threads: int) -> list[EngineTiming]:
     """Time torch and every engine that the package carries; one that cannot run here is named in a warning.
 
     ValueError: no package, or nothing to measure.
