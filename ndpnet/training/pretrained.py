@@ -1,7 +1,7 @@
 """What a step of each phase computes behind a frozen ImageNet encoder, and what is fitted without steps."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from ndpnet.training.phase1 import vgg_distance
 MAX_FITTED = 256  # pictures that statistics and bank are taken from, spread over all
 STREAM = 4  # of the random draws
 PICTURES_AT_ONCE = 8
+RARE_SHARE = 0.25  # of the bank: patches that are least like the others in it; the rest is drawn
+NUM_CANDIDATES = 32_768  # drawn, that these are chosen from
 
 logger = logging.getLogger(__name__)
 
@@ -81,14 +83,38 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
     network.encoder.fit(list(_batches(images, rows)))
     levels = [network.levels(network.encoder(batch)) for batch in _batches(images, rows)]
     rng = np.random.default_rng([seed, STREAM])
+    seen = [None, None, network.encoder.directions]
     for number, bank in enumerate(network.banks):
         maps = torch.cat([each[number] for each in levels])  # (N, C, h, w)
         places = maps.shape[2] * maps.shape[3]
         patches = maps.permute(0, 2, 3, 1).flatten(0, 2)  # -> (N*h*w, C)
-        count = len(bank.patches)
-        chosen = torch.from_numpy(np.sort(rng.choice(len(patches), count, replace=len(patches) < count)))
+        chosen = _choose(patches, len(bank.patches), seen[number] or torch.nn.Identity(), rng)
         bank.patches.copy_(patches[chosen])
         bank.groups.copy_(numbers[chosen // places])
+
+
+def _choose(
+    patches: torch.Tensor, count: int, seen: Callable[[torch.Tensor], torch.Tensor], rng: np.random.Generator
+) -> torch.Tensor:
+    """Indices of a bank: most are drawn, the others added one by one, each the farthest from all before (k-center).
+
+    What is good but rare would else be far from the bank, and an alarm. patches: (N, C) -> (count,).
+    """
+
+    def draw(number: int) -> torch.Tensor:
+        return torch.from_numpy(np.sort(rng.choice(len(patches), number, replace=len(patches) < number)))
+
+    num_rare = int(RARE_SHARE * count)
+    drawn, candidates = draw(count - num_rare), draw(min(NUM_CANDIDATES, len(patches)))
+    points, known = seen(patches[candidates]), seen(patches[drawn])
+    squares = points.square().sum(dim=1)
+    gaps = torch.cat([torch.cdist(part, known).amin(dim=1) for part in points.split(2048)]).square()
+    rare = []
+    for _ in range(num_rare):
+        farthest = int(gaps.argmax())
+        rare.append(farthest)
+        gaps = torch.minimum(gaps, squares - 2 * (points @ points[farthest]) + squares[farthest])
+    return torch.cat([drawn, candidates[rare]])
 
 
 def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndarray, groups: Sequence[str]) -> None:

@@ -162,6 +162,20 @@ def test_the_bank_is_a_function_of_the_pictures_and_the_seed_and_knows_its_group
     assert set(banks[0].groups.tolist()) == {0, 1, 2}
 
 
+def test_what_is_good_but_rare_is_in_the_bank() -> None:
+    pictures = surface(12)
+    pictures[5, :32, :32] = 255  # one bright corner: 16 of 768 positions
+    network = PretrainedNDPNet(encoder="tf_efficientnet_lite0", bank_size=64, head_channels=8)
+    fit_bank(network, pictures, list("abcdefghijkl"), seed=0)
+    with torch.no_grad():
+        levels = network.levels(network.encoder(to_batch(pictures[5:6])))
+        repaired = network.repair(network.encoder(to_batch(pictures[5:6])))
+    for level, (feats, clean) in enumerate(zip(levels[:2], repaired[:2], strict=True)):  # the third has 16 positions
+        side = feats.shape[-1] // 4  # well inside the corner
+        gap = surprise(feats, clean)[0, 0]
+        assert gap[:side, :side].mean() < 2 * gap[2 * side :, 2 * side :].mean(), f"level {level}"
+
+
 def test_pictures_of_one_group_are_told_apart() -> None:
     assert group_numbers(["x", "y", "x"]).tolist() == [0, 1, 0]
     assert group_numbers(["x", "x", "x"]).tolist() == [0, 1, 2]
