@@ -126,10 +126,20 @@ def _count(rows: list[dict[str, Any]], root: Path, num_skipped: int) -> FolderRe
         num_good=verdicts.count("good"),
         num_defective=verdicts.count("defective"),
         num_failed=verdicts.count("error"),
-        num_missing=sum(row["verdict"] == "error" and not (root / row["path"]).exists() for row in rows),
+        num_missing=sum(row["verdict"] == "error" and _is_missing(root / row["path"]) for row in rows),
         num_skipped=num_skipped,
         num_unlike=sum(bool(row.get("warnings")) for row in rows),
     )
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # there, and not to be read
+        return False
+    return False
 
 
 def _warn(row: dict[str, Any], rows: list[dict[str, Any]]) -> None:

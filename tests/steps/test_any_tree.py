@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +122,18 @@ class Log(logging.Handler):
         self.records.append(record)
 
 
+@cache
+def _import_all() -> None:
+    """Inspect a picture as ourselves: what is imported late may be closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        Image.new("L", (SIDE, SIDE)).save(Path(folder, "p.png"))
+        inspector = Inspector(Brightness(), image_size=SIDE, threshold=0.5)
+        inspect_folder(inspector, Path(folder, "p.png"), Path(folder, "out"))
+
+
 def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
     """Inspect as a user whom permissions stop. -> rows by path, and what is named as no picture to judge"""
+    _import_all()
     log, logger = Log(), logging.getLogger("ndpnet")
     level = logger.level
     logger.addHandler(log)

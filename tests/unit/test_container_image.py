@@ -69,8 +69,8 @@ def test_what_an_image_installs() -> None:
     names = {re.match(r"[\w-]+", each)[0] for each in requirements_of("train", project)}
     assert {"torch", "lightning-fabric", "mlflow", "dvc", "kfp", "kfp-kubernetes"} <= names
     assert "ndpnet" not in names
-    # what a registered model says that it needs, and the command line
-    assert sorted(requirements_of("serve", project)) == sorted([*REQUIREMENTS, "click"])
+    # what a registered model says that it needs, the command line, and what `inspect` draws and writes pages with
+    assert sorted(requirements_of("serve", project)) == sorted([*REQUIREMENTS, "click", "jinja2", "matplotlib"])
     lock = (ROOT / "requirements.lock").read_text()
     assert all(re.search(rf"(?i)^{name}==", lock, re.MULTILINE) for name in requirements_of("serve", project))
 
