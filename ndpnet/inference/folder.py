@@ -5,15 +5,13 @@ import errno
 import json
 import logging
 import os
-import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
-from urllib.parse import quote
 
 import numpy as np
 from tqdm import tqdm
@@ -23,10 +21,10 @@ from ndpnet.data.images import read_image
 from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.data.threads import HELD_PIXELS, pixels_in
-from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of, write_text
-from ndpnet.inference import OVERLAY_SUFFIX
+from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
 from ndpnet.inference.inspector import Inspector, Prediction, Verdict
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
+from ndpnet.inference.verdict_page import overlay_paths, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,6 @@ LINES = "predictions.jsonl"
 MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
 NUM_WRITERS = 2  # threads that judge, draw and compress
 ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
-READABLE = 40  # characters of a picture's name in the short name of its overlay
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 TABLE = "predictions.csv"
 COLUMNS = (
@@ -42,8 +39,6 @@ COLUMNS = (
     "error",
 )
 DIGITS = 6  # of a number in the table; the JSON lines have all
-PAGE = "index.html.j2"
-MAX_SHOWN = 2000  # pictures on the page
 MAX_WARNINGS = 5  # that the log has one by one
 
 
@@ -299,12 +294,6 @@ def _write_overlay(folder: Path, name: str, picture: np.ndarray) -> None:
         write_jpeg(short, picture)
 
 
-def overlay_paths(folder: Path, name: str) -> tuple[Path, Path]:
-    """Where the overlay of the picture `name` lies: under its own name, or under a short one."""
-    readable = re.sub(r"[^A-Za-z0-9]", "_", name.rpartition("/")[2])[:READABLE]
-    return folder / f"{name}{OVERLAY_SUFFIX}", folder / f"{readable}-{hash_of(name)[:16]}{OVERLAY_SUFFIX}"
-
-
 def start_table(table: TextIO) -> csv.DictWriter:
     """A writer of rows, after the names of the columns."""
     writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -316,41 +305,6 @@ def table_row(row: dict[str, Any]) -> dict[str, Any]:
     """A row as the table has it."""
     shown = {name: f"{value:.{DIGITS}g}" if isinstance(value, float) else value for name, value in row.items()}
     return as_cells(shown | {"warning": "; ".join(row.get("warnings", []))})
-
-
-def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *, title: str) -> None:
-    """Write index.html beside the rows: the pictures, worst first."""
-    from ndpnet.inference import pages
-
-    worst_first = sorted(rows, key=lambda row: (row["verdict"] != "error", -row.get("score", 0.0)))
-    record = inspector.threshold_record or {}
-    data = {"threshold": inspector.threshold, "guaranteed": record.get("guaranteed_rate")}
-    data |= {"promised": record.get("promised_rates", []), "truths": []}
-    text = pages.render(
-        "inference",
-        PAGE,
-        title=_shown(title),
-        rows=[_page_row(folder, row) for row in worst_first[:MAX_SHOWN]],
-        counts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("defective", "good", "error")},
-        num_unlike=sum(bool(row.get("warnings")) for row in rows),
-        inspector=inspector,
-        page=data | {"scores": [row["score"] for row in rows if "score" in row]},
-    )
-    write_text(folder / "index.html", text)
-
-
-def _page_row(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
-    paths = overlay_paths(folder / "overlays", row["path"])
-    with suppress(OSError):  # a name that the file system cannot have
-        link = next((path for path in paths if path.is_file()), None)
-        address = None if link is None else quote(os.fsencode(link.relative_to(folder)))
-        return row | {"title": _shown(row["path"]), "address": address}
-    return row | {"title": _shown(row["path"]), "address": quote(f"overlays/{paths[1].name}")}
-
-
-def _shown(name: str) -> str:
-    """A file's name as text; what is no UTF-8 in it as question marks."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _name(path: Path, root: Path) -> str:
