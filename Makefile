@@ -10,7 +10,7 @@ JOBS ?= 2
 TORCH ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help quick demo docs image lint lock peers server test venv
+.PHONY: help quick check demo docs image lint lock peers server test venv
 
 help: # what can be made
 	@sed -n 's/^\([a-z]*\):.* # \(.*\)/\1	\2/p' Makefile | expand -t 10
@@ -42,6 +42,9 @@ endif
 
 test: venv # all tests, on JOBS processes
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+check: lint # style, types and unit tests: for the inner loop
+	$(BIN)/python -m pytest --numprocesses $(JOBS) tests/unit
 
 lint: venv .venv-docs/.installed # style and types
 	$(BIN)/ruff check .
