@@ -178,7 +178,7 @@ def demo_data(out: Path) -> None:
 @main.command("quick", cls=Resumable)
 @click.option("--out", type=FolderPath, default=Path("build/quick"), show_default=True, help="Folder to write to.")
 def quick_command(out: Path) -> None:
-    """Train a small model on demo pictures and inspect one of them, in a minute: does everything work?"""
+    """Train a small model on demo pictures and inspect one of them, in a minute: to see that everything works."""
     from ndpnet.quick import quick
 
     picture, verdict = quick(out)

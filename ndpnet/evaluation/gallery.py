@@ -1,12 +1,12 @@
 """Small pictures of the test images for the report: contours of what was marked and of what is there."""
 
-import base64
 import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from ndpnet.evaluation.embedding import data_uri
 from ndpnet.evaluation.report import order_cases, verdict_of
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.overlay import draw_contours, shrink
@@ -43,5 +43,4 @@ def _thumbnail(judged: "Judged", index: int, threshold: float | None) -> dict[st
     drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     drawn.save(buffer, **JPEG)
-    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return {"uri": uri, "width": drawn.width, "height": drawn.height}
+    return data_uri("jpeg", buffer.getvalue(), drawn.size)

@@ -1,7 +1,5 @@
 """The report for people: one HTML file, readable offline, that says what the figures mean and how far to trust them."""
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,17 +7,13 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 from ndpnet import files
 from ndpnet.evaluation import charts
+from ndpnet.evaluation.embedding import embed_image
 from ndpnet.inference import pages
 from ndpnet.metrics.summary import HEADLINE
 
-MAX_CASE_BYTES = 170_000  # as base64, 24 cases stay below 6 MB
-MAX_CASE_WIDTH = 1400
-MAX_CASE_PIXELS = 700_000
-JPEG_STEPS = ((1.0, 88), (1.0, 78), (1.0, 66), (1.0, 52), (0.7, 52), (0.5, 52))  # (side, quality), until it fits
 CONFIDENCE = 0.95
 LEVEL_WORDS = {"ok": "Yes", "care": "With care", "bad": "No"}
 MEANINGS = {
@@ -224,21 +218,6 @@ def draw_charts(
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}  # our own SVG: not escaped
 
 
-def embed_image(png: bytes) -> dict[str, Any]:
-    """Turn a picture into a data URI of about MAX_CASE_BYTES at most, PNG or JPEG; {uri, width, height}."""
-    with Image.open(io.BytesIO(png)) as opened:
-        picture = opened.convert("RGB")
-    scale = min(1.0, MAX_CASE_WIDTH / picture.width, math.sqrt(MAX_CASE_PIXELS / (picture.width * picture.height)))
-    if scale == 1.0 and len(png) <= MAX_CASE_BYTES // 2:
-        return _data_uri("png", png, picture.size)
-    for shrink, quality in JPEG_STEPS:
-        size = tuple(max(1, round(side * scale * shrink)) for side in picture.size)
-        jpeg = _jpeg(picture.resize(size, Image.Resampling.LANCZOS), quality)
-        if len(jpeg) <= MAX_CASE_BYTES:
-            break
-    return _data_uri("jpeg", jpeg, size)
-
-
 def _embed_if_any(png: bytes | None) -> dict[str, Any]:
     return {"uri": None} if png is None else embed_image(png)
 
@@ -354,14 +333,3 @@ def _types_worst_first(by_type: Mapping[str, Summary]) -> list[tuple[str, Summar
 def _urgent_first(scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> list[int]:
     # the most wrong of each kind: defective images by rising score, good ones by falling score
     return sorted(range(len(scores)), key=lambda index: (scores[index] if labels[index] else -scores[index], index))
-
-
-def _data_uri(kind: str, data: bytes, size: tuple[int, int]) -> dict[str, Any]:
-    uri = f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
-    return {"uri": uri, "width": size[0], "height": size[1]}
-
-
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=quality, subsampling=0)  # 4:4:4 keeps thin contours
-    return buffer.getvalue()

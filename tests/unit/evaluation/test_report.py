@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.evaluation import report
+from ndpnet.evaluation import embedding, report
 from ndpnet.inference.overlay import encode_png
 from ndpnet.metrics.intervals import rate_interval
 
@@ -336,15 +336,15 @@ def test_verdict_at_the_threshold_is_passed() -> None:
 
 def test_24_cases_of_pure_noise_stay_below_6_megabytes(html: str) -> None:
     for height, width in [(300, 1048), (600, 2400)]:
-        uri = report.embed_image(noise_png(3, height, width))["uri"]  # noise: the worst there is for JPEG
+        uri = embedding.embed_image(noise_png(3, height, width))["uri"]  # noise: the worst there is for JPEG
         assert len(html) + 24 * len(uri) < 6_000_000
 
 
 def test_small_picture_is_embedded_untouched_and_large_one_keeps_its_look() -> None:
     small = encode_png(np.full((20, 30, 3), 7, dtype=np.uint8))
-    assert base64.b64decode(report.embed_image(small)["uri"].split(",")[1]) == small
+    assert base64.b64decode(embedding.embed_image(small)["uri"].split(",")[1]) == small
     ramp = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[None, :, None], (600, 3000, 3))
-    decoded = base64.b64decode(report.embed_image(encode_png(np.ascontiguousarray(ramp)))["uri"].split(",")[1])
+    decoded = base64.b64decode(embedding.embed_image(encode_png(np.ascontiguousarray(ramp)))["uri"].split(",")[1])
     with Image.open(io.BytesIO(decoded)) as picture:
         assert picture.size == (1400, 280)
         assert picture.getpixel((700, 140)) == pytest.approx((128, 128, 128), abs=3)
