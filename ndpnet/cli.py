@@ -324,10 +324,9 @@ def inspect(
     inspector = Inspector.load(model, device=device, threshold=threshold, engine=engine, precision=precision)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
     by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"
-    click.echo(f"pictures, worst first: {out / 'index.html'}")
     click.echo(
         f"{result.num_good} good, {result.num_defective} defective, {_without_verdict(result)} "
-        f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}"
+        f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}, to look at: {out / 'index.html'}"
     )
     if result.num_failed:
         sys.exit(EXIT_ERROR)
