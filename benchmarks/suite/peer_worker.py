@@ -24,6 +24,7 @@ LITE0, LITE0_IN_TIMM = "efficientnet-lite0", "tf_efficientnet_lite0"
 LITE0_LAYERS = {"layer1": "blocks.1", "layer2": "blocks.2", "layer3": "blocks.4"}  # of the same strides as resnet's
 PADIM_CHANNELS = 100  # the paper names how many it keeps for two other backbones only
 NUM_WARM_UP, NUM_RUNS = 2, 9
+NEVER = 2**31  # epochs
 # 10 % of the patches of 253 pictures, the mean of MVTec AD's five textures
 CORE_SET_SHARE, NUM_PICTURES = 0.1, 253
 
@@ -61,47 +62,66 @@ def main() -> None:
 
 def run(job: dict[str, Any], out: Path, scratch: Path) -> None:
     """Train on `train`, judge `test` in its order. -> OUT/predictions.npz (scores, maps), OUT/peer.json."""
-    import torch
-    from anomalib.data import Folder, PredictDataset
-    from anomalib.engine import Engine
     from lightning import seed_everything
-    from torch.utils.data import DataLoader
 
     settings = job["settings"]
     seed_everything(settings["seed"], verbose=False)
     for split in ("train", "validation", "test"):
         _write_pictures(np.load(Path(job["prepared"]) / f"{split}.npy", mmap_mode="r"), scratch / split)
     model, is_trained = make_model(settings, scratch)
+    engine, seconds = _train(model, settings, scratch)
+    info = {"settings": settings, "is_trained": is_trained, "seconds_train": seconds}
+    info |= {"steps": engine.trainer.global_step} | _judge(engine, model, scratch / "test", out)
+    info |= {"versions": {name: version(name) for name in ("anomalib", "timm", "torch", "torchvision")}}
+    (out / "peer.json").write_text(json.dumps(info, sort_keys=True, indent=2, allow_nan=False) + "\n")
+
+
+def _train(model: Any, settings: dict[str, Any], scratch: Path) -> tuple[Any, float]:
+    """Train by anomalib's Engine. -> the engine, seconds."""
+    from anomalib.data import Folder
+    from anomalib.engine import Engine
+
     schedule = _schedule(settings)
     has_validation = any((scratch / "validation").iterdir())
     data = Folder(
-        "prepared", "train", scratch,
+        name="prepared",
+        root=scratch,
+        normal_dir="train",
         normal_test_dir="validation" if has_validation else None,
         test_split_mode="from_dir" if has_validation else "none",
         val_split_mode="same_as_test" if has_validation else "none",
-        train_batch_size=schedule.pop("train_batch_size"), eval_batch_size=1, num_workers=0,
-    )  # fmt: skip
-    accelerator = "gpu" if settings["device"] == "cuda" else "cpu"
-    # never within training
+        train_batch_size=schedule.pop("train_batch_size"),
+        eval_batch_size=1,
+        num_workers=0,
+    )
     engine = Engine(
-        accelerator=accelerator, devices=1, default_root_dir=scratch, check_val_every_n_epoch=2**31, **schedule
+        accelerator="gpu" if settings["device"] == "cuda" else "cpu",
+        devices=1,
+        default_root_dir=scratch,
+        check_val_every_n_epoch=NEVER,
+        **schedule,
     )
     started = time.perf_counter()
     engine.fit(model, datamodule=data)
     if has_validation:  # efficient_ad scales its maps by it
         engine.trainer.validate(model, datamodule=data, verbose=False)
-    seconds = time.perf_counter() - started
-    pictures = PredictDataset(scratch / "test")
+    return engine, time.perf_counter() - started
+
+
+def _judge(engine: Any, model: Any, test_dir: Path, out: Path) -> dict[str, Any]:
+    """Write scores and raw maps of the test pictures. -> what one of them costs; ValueError: one is not finite."""
+    import torch
+    from anomalib.data import PredictDataset
+    from torch.utils.data import DataLoader
+
+    pictures = PredictDataset(test_dir)
     batches = engine.predict(model, DataLoader(pictures, batch_size=8, collate_fn=pictures.collate_fn))
     scores, maps = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("pred_score", "anomaly_map"))
     if not (scores.isfinite().all() and maps.isfinite().all()):
         raise ValueError("scores or maps are not finite (train it longer, or shorter)")
     maps = maps.reshape(len(pictures), *maps.shape[-2:]).float().cpu().numpy()
     np.savez(out / "predictions.npz", scores=scores.reshape(-1).double().cpu().numpy(), maps=maps)
-    info = {"settings": settings, "seconds_train": seconds, "steps": engine.trainer.global_step}
-    info |= {"versions": {name: version(name) for name in ("anomalib", "timm", "torch", "torchvision")}}
-    info |= {"is_trained": is_trained} | measure(model.model, batches[0].image[:1].to(model.device))
-    (out / "peer.json").write_text(json.dumps(info, sort_keys=True, indent=2, allow_nan=False) + "\n")
+    return measure(model.model, batches[0].image[:1].to(model.device))
 
 
 def make_model(settings: dict[str, Any], scratch: Path) -> tuple[Any, bool]:
@@ -115,9 +135,8 @@ def make_model(settings: dict[str, Any], scratch: Path) -> tuple[Any, bool]:
     for name in options:
         if name not in known:
             raise ValueError(f"{settings['model']} has no setting {name!r} (see anomalib's {class_name})")
-    size, is_lite0 = settings["image_size"], options.get("backbone") == LITE0
-    pre_processor = kind.configure_pre_processor((size, size))
-    if is_lite0:
+    pre_processor = kind.configure_pre_processor((settings["image_size"],) * 2)
+    if options.get("backbone") == LITE0:
         layers = known["layers"].default
         options |= {"backbone": LITE0_IN_TIMM, "layers": [LITE0_LAYERS[layer] for layer in layers]}
         pre_processor.transform = Compose([Normalize([0.5] * 3, [0.5] * 3)])  # as TensorFlow scaled its pictures
