@@ -19,6 +19,7 @@ from ndpnet.cli_benchmark import benchmark
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import bench, engine_options, export
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
+from ndpnet.cli_station import station
 from ndpnet.cli_tracking import tracking_group
 from ndpnet.cli_upkeep import doctor, gc
 
@@ -31,7 +32,7 @@ SECTIONS = {
     "Data": ("import", "data", "version-data"),
     "Train": ("prepare", "synthesize", "train-phase1", "train-phase2"),
     "Judge": ("evaluate", "benchmark"),
-    "Use": ("inspect", "calibrate", "export", "bench"),
+    "Use": ("inspect", "station", "calibrate", "export", "bench"),
     "Registry": ("register", "promote", "rollback", "history", "download", "reproduce"),
     "Kubeflow": ("pipeline",),
     "Upkeep": ("tracking", "gc"),
@@ -92,7 +93,7 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, benchmark, doctor, gc):
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, bench, benchmark, doctor, gc, station):
     main.add_command(command)
 
 

@@ -17,7 +17,7 @@ SOURCES = sorted(
     path for path in PACKAGE_DIR.rglob("*.py") if path.relative_to(PACKAGE_DIR).parts[0] not in lineage.ADAPTERS
 )
 CORE = {"data", "synthesis", "model", "metrics", "training", "inference", "evaluation"}
-PLATFORM = {"tracking", "promotion", "storage", "batch", "benchmark", "pipelines", "components"}
+PLATFORM = {"tracking", "promotion", "storage", "batch", "benchmark", "pipelines", "components", "station"}
 ONLY_IMPORTERS = {
     "mlflow": ("tracking/", "serving_model.py"),
     "boto3": ("storage/bucket.py",),
