@@ -221,7 +221,7 @@ def check_name(who: str) -> None:
 def is_waiting(verdicts: tuple[str, ...]) -> str:
     """SQL, of a picture p with its label l: people have to look at it."""
     names = ", ".join(f"'{verdict}'" for verdict in verdicts)
-    return f"((p.verdict IN ({names or 'NULL'}) AND l.label IS NULL) OR l.label = '{DISPUTED}')"
+    return f"((p.verdict IN ({names or 'NULL'}) AND l.label IS NULL) OR l.label IS '{DISPUTED}')"
 
 
 def _digest(secret: str) -> str:

@@ -207,10 +207,9 @@ async def _first_file(headers: Headers, body: bytes, max_bytes: int) -> tuple[st
         form = await MultiPartParser(headers, stream(), max_files=1, max_part_size=max_bytes).parse()
     except MultiPartException as error:
         raise HTTPException(400, error.message) from error
-    async with form:
-        for part in form.values():
-            if isinstance(part, UploadFile):
-                return _plain_name(part.filename or ""), await part.read()
+    for part in form.values():
+        if isinstance(part, UploadFile):
+            return _plain_name(part.filename or ""), await part.read()
     raise HTTPException(400, "no file in the form")
 
 
