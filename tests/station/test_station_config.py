@@ -46,7 +46,7 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
         ({"lines": [LINE], "sinks": [{"name": "a", "kind": "smtp"}]}, "kind"),
         ({"lines": [LINE], "sinks": [{"name": "a", "kind": "webhook", "url": "ftp://x"}]}, "url"),
         ({"lines": [LINE], "store": {"keep_days": float("nan")}}, "keep_days"),
-        ([1], "no table|not a table"),
+        ([1], "not a table"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_thing(tmp_path, values, said):

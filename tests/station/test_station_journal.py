@@ -124,7 +124,7 @@ def test_who_cannot_tell_leaves_the_picture_to_others(journal):
 @pytest.mark.parametrize(("label", "who"), [("fine", "Ann"), ("good", " "), ("good", "A\nB"), ("good", "x" * 81)])
 def test_a_review_has_a_known_label_and_a_name(journal, label, who):
     picture_id = judged(journal, "a")
-    with pytest.raises(ValueError, match="label|name"):
+    with pytest.raises(ValueError, match=r"label|name"):
         journal.review(picture_id, label, who)
 
 

@@ -127,7 +127,7 @@ class Viewer {
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
         const at = 4 * (y * width + x), level = data[at];
-        let [red, green, blue] = COLOURS[level], alpha = opacity * level;
+        let [red, green, blue] = COLOURS[level], alpha = opacity * Math.min(255, 1.7 * level);
         // just outside what is above: a thin defect is not painted over
         if (withContour && level < 128 && (isAbove(x - 1, y) || isAbove(x + 1, y) || isAbove(x, y - 1) || isAbove(x, y + 1))) {
           [red, green, blue, alpha] = [255, 40, 90, 255];
@@ -248,16 +248,17 @@ if ($("#undo")) $("#undo").addEventListener("click", (event) => { event.preventD
 // ---- another threshold
 
 const slider = $("#threshold");
+const chosen = () => Number(slider.dataset.moved ? slider.value : slider.dataset.now); // a slider rounds
 function showThreshold() {
   const scores = $("#scores"), low = Number(scores.dataset.low), high = Number(scores.dataset.high);
-  const x = 400 * (Number(slider.value) - low) / (high - low);
+  const x = 400 * (chosen() - low) / (high - low);
   $("#mark").setAttribute("x1", x);
   $("#mark").setAttribute("x2", x);
-  $("#value").textContent = Number(slider.value).toPrecision(4);
+  $("#value").textContent = chosen().toPrecision(4);
 }
 const percent = (share) => share === null ? "not known" : `${(100 * share).toPrecision(2)} %`;
 async function showConsequences() {
-  const answer = await ask(`/api/lines/${slider.dataset.line}/whatif?threshold=${slider.value}`);
+  const answer = await ask(`/api/lines/${slider.dataset.line}/whatif?threshold=${chosen()}`);
   const follows = await answer.json();
   for (const cell of $$("[data-pair]")) {
     const [number, total] = follows[cell.dataset.pair];
@@ -269,6 +270,7 @@ async function showConsequences() {
 if (slider) {
   let timer;
   slider.addEventListener("input", () => {
+    slider.dataset.moved = "yes";
     showThreshold();
     clearTimeout(timer);
     timer = setTimeout(showConsequences, 120);
@@ -280,7 +282,7 @@ if ($("#use")) $("#use").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (!isNamed()) return;
   const form = event.currentTarget, isOwn = event.submitter && event.submitter.name === "own";
-  await post(`/api/lines/${form.dataset.line}/threshold`, { value: isOwn ? null : Number(slider.value), reason: form.reason.value, who: who() });
+  await post(`/api/lines/${form.dataset.line}/threshold`, { value: isOwn ? null : chosen(), reason: form.reason.value, who: who() });
   setTimeout(() => location.reload(), 700); // the judge takes it between two pictures
 });
 
