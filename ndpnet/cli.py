@@ -24,7 +24,7 @@ from ndpnet.cli_tracking import tracking_group
 from ndpnet.cli_upkeep import doctor, gc
 
 VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
-EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
+EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE, EXIT_REVIEW = 0, 1, 3, 4
 MAX_SENTENCE = 160  # characters
 
 SECTIONS = {
@@ -230,6 +230,9 @@ def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str
     help='Regex on file names: what was photographed together; that of the model if left out, "" = none.',
 )
 @click.option("--false-alarm-rate", type=float, help="Target rate; that of the model if left out.")
+@click.option(
+    "--review-rate", type=float, help="Three verdicts: the share of good pictures that a person may have to look at."
+)
 @click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
 def calibrate(
     model: Path,
@@ -238,13 +241,17 @@ def calibrate(
     group_pattern: str | None,
     false_alarm_rate: float | None,
     roi_path: Path | None,
+    review_rate: float | None,
 ) -> None:
     """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
     from ndpnet.inference.calibration import calibrate as refit
 
     options = {"group_pattern": group_pattern, "target_rate": false_alarm_rate, "roi_path": roi_path}
+    options |= {"review_rate": review_rate}
     record = refit(model, good_images, out, **options)
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
+    if "review" in record:
+        click.echo(f"review from {record['review']['value']:.4f} on. {record['review']['statement']}")
     click.echo("the highest scores, and the threshold without that picture (look at them: is each really good?):")
     for each in record["highest"]:
         without = "none" if each["value_without"] is None else f"{each['value_without']:.4f}"
@@ -271,7 +278,8 @@ def inspect(
 ) -> None:
     """Tell good pictures from defective ones with a trained model.
 
-    Exit code 0: all good, 3: some defective, 1: an error, or a file without a verdict.
+    Exit code 0: all good, 3: some defective, 4: none defective and some for a person to look at (`ndpnet calibrate
+    --review-rate`), 1: an error, or a file without a verdict.
 
     A run that was killed, or that filled the disk, goes on where it was: the same command again.
     """
@@ -281,14 +289,15 @@ def inspect(
     options = {"device": device, "threshold": threshold, "engine": engine, "precision": precision}
     inspector = Inspector.load(model, **options)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
+    for_review = "" if inspector.review_threshold is None else f"{result.num_review} for review, "
     by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"
     click.echo(
-        f"{result.num_good} good, {result.num_defective} defective, {result.num_failed} not judged "
+        f"{result.num_good} good, {result.num_defective} defective, {for_review}{result.num_failed} not judged "
         f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}"
     )
     if result.num_failed:
         sys.exit(EXIT_ERROR)
-    sys.exit(EXIT_DEFECTIVE if result.num_defective else EXIT_GOOD)
+    sys.exit(EXIT_DEFECTIVE if result.num_defective else EXIT_REVIEW if result.num_review else EXIT_GOOD)
 
 
 def _echo(metrics: dict[str, Any]) -> None:

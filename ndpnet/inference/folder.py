@@ -41,11 +41,12 @@ COLUMNS = ("path", "verdict", "score", "threshold", "threshold_source", "num_reg
 
 @dataclass(frozen=True)
 class FolderResult:
-    """How many images were good, defective or unreadable."""
+    """How many images were good, defective, unreadable, or for a person to look at."""
 
     num_good: int
     num_defective: int
     num_failed: int
+    num_review: int = 0  # of a model with three verdicts
 
 
 def list_images(target: Path) -> tuple[Path, Listing]:
@@ -96,7 +97,7 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
     except OSError as error:
         raise ValueError(f"cannot write to {out_dir}: {error.strerror or error} (choose another --out)") from error
     verdicts = [row["verdict"] for row in rows]
-    return FolderResult(verdicts.count("good"), verdicts.count("defective"), verdicts.count("error"))
+    return FolderResult(*(verdicts.count(word) for word in ("good", "defective", "error", "review")))
 
 
 def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays: bool) -> str | None:
@@ -262,7 +263,7 @@ def _draw(image: np.ndarray, verdict: Verdict) -> np.ndarray:
 
 def _as_row(verdict: Verdict) -> dict[str, Any]:
     return {
-        "verdict": "defective" if verdict.is_defective else "good",
+        "verdict": verdict.word,
         "score": verdict.score,
         "threshold": verdict.threshold,
         "num_regions": len(verdict.regions),

@@ -183,3 +183,14 @@ def test_a_darker_lamp_changes_brightness_alone_and_blur_sharpness_alone():
 def test_a_black_picture_and_one_of_a_single_row_have_properties():
     for shape in ((8, 8, 3), (1, 9, 3)):
         assert all(np.isfinite(value) for value in picture_properties(np.zeros(shape, np.uint8)).values())
+
+
+def test_a_scan_in_several_blocks_has_the_properties_of_the_whole(monkeypatch):
+    pixels = np.random.default_rng(13).integers(0, 256, size=(50, 30, 3)).astype(np.uint8)
+    whole = picture_properties(pixels)
+    monkeypatch.setattr("ndpnet.metrics.properties.BLOCK_PIXELS", 7 * 30)
+    assert picture_properties(pixels) == pytest.approx(whole, abs=2e-6)
+    grey = pixels @ np.array([0.299, 0.587, 0.114])
+    steps = np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()
+    assert whole["sharpness"] == pytest.approx(steps / grey.std(), rel=1e-4)
+    assert whole["contrast"] == pytest.approx(grey.std() / grey.mean(), rel=1e-4)
