@@ -15,6 +15,10 @@ from ndpnet.cli_base import FolderPath
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of the file's.")
 @click.option("--check", is_flag=True, help="Only check the file.")
 @click.option("--add-token", metavar="NAME:ROLE", help="Print a new token; ROLE: camera, reader, operator, engineer.")
+@click.option(
+    "--export", "export_dir", type=FolderPath, help="Write a line's reviewed pictures there; --line says which."
+)
+@click.option("--line", help="Of --export; the only one if left out.")
 @click.option("--remove-token", metavar="NAME", help="Take a token away.")
 def station(
     config_path: Path | None,
@@ -22,6 +26,8 @@ def station(
     port: int | None,
     check: bool,
     add_token: str | None,
+    export_dir: Path | None,
+    line: str | None,
     remove_token: str | None,
 ) -> None:
     """Judge pictures as they come, with a page for people; killed, the same command goes on.
@@ -44,7 +50,9 @@ def station(
         return click.echo(f"{len(config.lines)} lines, {len(config.sinks)} sinks: nothing wrong")
     if add_token or remove_token:
         return _change_tokens(config.folder / JOURNAL, add_token, remove_token)
-    if any(line.registered for line in config.lines):
+    if export_dir is not None:
+        return _export(config, line, export_dir)
+    if any(each.registered for each in config.lines):
         from ndpnet.tracking.client import prepare_environment
 
         prepare_environment()  # before MLflow is imported
@@ -56,6 +64,26 @@ def station(
             feeding(running, Path("data"))
 
     return serve(config, ready)
+
+
+def _export(config: Any, line: str | None, out: Path) -> None:
+    from ndpnet.station.journal import Journal
+    from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, export_batch
+    from ndpnet.station.station import JOURNAL
+    from ndpnet.station.store import Store
+
+    names = [each.name for each in config.lines]
+    name = names[0] if line is None and len(names) == 1 else line
+    if name not in names:
+        raise ValueError(f"no line {name!r} (--line: one of {', '.join(names)})")
+    batch = export_batch(Journal(config.folder / JOURNAL), Store(config.folder), name, out)
+    click.echo(f"{', '.join(f'{number} {place}' for place, number in batch.num_pictures.items())}: {out}")
+    if batch.num_unseen:
+        click.echo(
+            f"{batch.num_unseen} pictures of the sample wait for review: before that the threshold may be too high"
+        )
+    click.echo(f"next: ndpnet calibrate MODEL {out / CALIBRATION} --group-pattern '{GROUP_PATTERN}' --out NEW")
+    click.echo(f"      ndpnet data add {out / 'good'} --category {name}")
 
 
 def _change_tokens(path: Path, added: str | None, removed: str | None) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import requests
@@ -15,8 +15,9 @@ import uvicorn
 from PIL import Image
 
 from ndpnet.station.config import StationConfig, parse_station
-from ndpnet.station.station import Station, running
-from ndpnet.station.web import make_app
+
+if TYPE_CHECKING:
+    from ndpnet.station.station import Station
 
 SECONDS = 60.0
 
@@ -30,8 +31,11 @@ def config_of(folder: Path, model_dir: Path, **changes: Any) -> StationConfig:
 
 
 @contextmanager
-def served(config: StationConfig) -> Iterator[tuple[Station, str]]:
+def served(config: StationConfig) -> Iterator[tuple["Station", str]]:
     """A running station and the address of its page."""
+    from ndpnet.station.station import running  # with it comes torch
+    from ndpnet.station.web import make_app
+
     with running(config) as station:
         server = uvicorn.Server(uvicorn.Config(make_app(station), host="127.0.0.1", port=0, log_level="warning"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)

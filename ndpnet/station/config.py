@@ -143,6 +143,7 @@ class StationConfig(Section):
     server: ServerConfig
     store: StoreConfig
     review: tuple[Literal["review", "defective", "error"], ...]
+    review_sample: Annotated[float, Field(ge=0, le=1)]
     drift: DriftConfig
     model_seconds: Above0
     lines: Annotated[tuple[LineConfig, ...], Field(min_length=1)]

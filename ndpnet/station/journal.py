@@ -32,6 +32,7 @@ class Picture:
     file: str
     sha256: str
     num_bytes: int
+    is_sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,9 +220,14 @@ def check_name(who: str) -> None:
 
 
 def is_waiting(verdicts: tuple[str, ...]) -> str:
-    """SQL, of a picture p with its label l: people have to look at it."""
-    names = ", ".join(f"'{verdict}'" for verdict in verdicts)
-    return f"((p.verdict IN ({names or 'NULL'}) AND l.label IS NULL) OR l.label IS '{DISPUTED}')"
+    """SQL, of a picture p: people have to look at it. By indices alone: Live asks every second."""
+    names = ", ".join(f"'{verdict}'" for verdict in verdicts) or "NULL"
+    unseen = "seq IS NOT NULL AND id NOT IN (SELECT picture FROM labels)"
+    return (
+        f"p.id IN (SELECT id FROM pictures WHERE verdict IN ({names}) AND {unseen} "
+        f"UNION SELECT id FROM pictures WHERE is_sampled AND {unseen} "
+        f"UNION SELECT picture FROM labels WHERE label = '{DISPUTED}')"
+    )
 
 
 def _digest(secret: str) -> str:

@@ -1,5 +1,6 @@
 """The judge: one thread that takes the picture that has waited longest, and writes its verdict."""
 
+import errno
 import logging
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ndpnet.data.images import read_header, read_image
-from ndpnet.inference.inspector import Prediction, Verdict
+from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.overlay import encode_png, heat_level
 from ndpnet.metrics.drift import SCORE, LineWatch
 from ndpnet.metrics.properties import PROPERTIES, picture_properties
@@ -22,7 +23,7 @@ from ndpnet.station.store import Store
 
 logger = logging.getLogger(__name__)
 MODEL, THRESHOLD, ACKNOWLEDGED, DRIFT, RESTARTED = "model", "threshold", "acknowledged", "drift", "restarted"
-PERIOD = 50_000  # pictures, after which the watch starts anew: its memory has an end
+PERIOD = 20_000  # pictures, after which the watch starts anew: its memory has an end
 MAX_MAP_SIDE = 1024
 WAIT_SECONDS = 0.5
 
@@ -102,6 +103,8 @@ class Line:
         try:
             judged = self._judge(row)
         except (ValueError, MemoryError, RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # says nothing of the picture: it is judged once there is room
             text = " ".join(str(error).split()) or type(error).__name__
             judged = Judgement("error", error=text)
         about = {"model": self.model.hash, "seconds": time.perf_counter() - start}
@@ -118,7 +121,7 @@ class Line:
         fitted = inspector.fit(pixels, name=name)
         prediction = inspector.predict(fitted, name=name)
         verdict = inspector.judge(prediction, size=pixels.shape[:2])
-        word = word_of(verdict)
+        word = verdict.word
         is_drawn = self.station.store.maps == "all" or (self.station.store.maps == "not_good" and word != "good")
         return Judgement(
             word,
@@ -192,11 +195,6 @@ class Judge:
         for future in futures:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
-
-
-def word_of(verdict: Verdict) -> str:
-    """The verdict in a word."""
-    return "defective" if verdict.is_defective else "good"
 
 
 def draw_map(prediction: Prediction, threshold: float) -> bytes:

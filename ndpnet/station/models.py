@@ -1,9 +1,9 @@
 """The models of a station: opened from a folder or the registry, with what is known of them and their calibration."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ class Calibration:
         """At most this share of new good pictures is above it, as for the model's own threshold; None: not known."""
         if not self.scores:
             return None
-        sizes = {group: self.groups.count(group) for group in set(self.groups)}
+        sizes = Counter(self.groups)
         pairs = zip(self.groups, self.scores, strict=True)
-        above = sum(Fraction(1, sizes[group]) for group, score in pairs if score > threshold)
-        return float((above + 1) / (len(sizes) + 1))
+        above = sum(1.0 / sizes[group] for group, score in pairs if score > threshold)
+        return (above + 1.0) / (len(sizes) + 1)
 
     def one_per_group(self) -> "Calibration":
         """The first picture of each independent unit: what a test that counts pictures may take."""
@@ -96,6 +96,7 @@ def _folder_of(line: LineConfig, cache_dir: Path) -> tuple[Path, int | None]:
 def _facts(inspector: Inspector, line: LineConfig, version: int | None) -> dict[str, Any]:
     """What a person may ask of a model."""
     package, record = inspector.package, inspector.threshold_record
+    review = record.get("review")
     lineage = package.config["lineage"]
     return {
         "model": line.model,
@@ -105,6 +106,8 @@ def _facts(inspector: Inspector, line: LineConfig, version: int | None) -> dict[
         "threshold": inspector.threshold,
         "statement": record["statement"],
         "guaranteed_rate": record["guaranteed_rate"],
+        "review_from": review["value"] if review else None,
+        "review_statement": review["statement"] if review else None,
         "highest": record["highest"],
         "training_data_hash": lineage["training_data_hash"],
         "code_hash": lineage["code_hash"],
@@ -114,13 +117,12 @@ def _facts(inspector: Inspector, line: LineConfig, version: int | None) -> dict[
 
 def _calibration(inspector: Inspector, folder: Path | None) -> Calibration:
     """As the model carries it, else measured on the pictures of a folder, else empty."""
-    record = inspector.threshold_record
-    records = [each for each in inspector.package.manifest().files if each.split == "calibration"]
-    if len(record.get("scores", ())) == len(records):
-        properties = inspector.package.config.get("calibration_properties") or {}
-        return Calibration(list(record["scores"]), [each.group for each in records], dict(properties))
+    carried = inspector.threshold_record.get("calibration")
+    if carried is not None:
+        return Calibration(**carried)
     if folder is None:
         return Calibration()
+    records = [each for each in inspector.package.manifest().files if each.split == "calibration"]
     names = {each.path: each.group for each in records}
     pictures = {path: path.relative_to(folder).as_posix() for path in list_pictures(folder).pictures}
     known = [(path, names[name]) for path, name in pictures.items() if name in names]

@@ -1,6 +1,7 @@
 """The page for people: Live, History, Review, What if, Health. Plain HTML, one script, nothing from elsewhere."""
 
 import io
+import json
 import math
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from ndpnet.station import queries
 from ndpnet.station.journal import LABELS, check_name
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
-from ndpnet.station.web import needs, public
+from ndpnet.station.web import needs, public, read_body
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
@@ -37,6 +38,7 @@ FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a pictur
 NUMBERS = ("min_score", "max_score", "min_area", "below_seq")
 TIMES = ("after", "before")
 NUM_EVENTS = 50
+MAX_JSON_BYTES = 1e5
 
 Answer = Callable[[Request], Response]
 
@@ -309,7 +311,7 @@ def _with_body(answer: Callable[[Request, dict[str, Any]], Response]) -> Any:
 
 async def _json(request: Request) -> dict[str, Any]:
     try:
-        body = await request.json()
+        body = json.loads(await read_body(request, MAX_JSON_BYTES))
     except ValueError as error:
         raise HTTPException(400, "the body is no JSON") from error
     if not isinstance(body, dict):

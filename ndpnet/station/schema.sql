@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS pictures (
     map TEXT,
     num_bytes INTEGER NOT NULL,
     received_at REAL NOT NULL,
+    is_sampled INTEGER NOT NULL DEFAULT 0, -- drawn at random, whatever its score: a person looks at it
     num_crashes INTEGER NOT NULL DEFAULT 0, -- of the station while it was this picture's turn
     seq INTEGER UNIQUE, -- the order of verdicts; NULL: it waits for its verdict
     verdict TEXT CHECK (verdict IN ('good', 'review', 'defective', 'error')),
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS pictures (
     CHECK (verdict IS NULL OR verdict = 'error' OR score IS NOT NULL)
 );
 CREATE INDEX IF NOT EXISTS waiting_for_verdict ON pictures (id) WHERE seq IS NULL;
+CREATE INDEX IF NOT EXISTS sampled ON pictures (id) WHERE is_sampled;
 CREATE INDEX IF NOT EXISTS by_verdict ON pictures (verdict, seq);
 CREATE INDEX IF NOT EXISTS by_line ON pictures (line, seq);
 CREATE INDEX IF NOT EXISTS by_time ON pictures (judged_at, verdict, line);

@@ -51,7 +51,10 @@ class Feeder:
         self.name, self._receiver, self._journal = name, receiver, journal
         with journal.write() as db:  # a new sink is told what happens from now on
             db.execute("INSERT OR IGNORE INTO sinks SELECT ?, coalesce(max(seq), 0) FROM pictures", (name,))
-        self._advance(receiver.last_seq())
+        last, known = receiver.last_seq(), journal.last_seq()
+        if last > known:
+            raise ValueError(f"sink {name} has verdicts up to {last}, this station made {known} (move that file away)")
+        self._advance(last)
 
     def lag(self) -> int:
         """How many verdicts it has not had yet."""

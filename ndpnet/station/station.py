@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from ndpnet.locks import locked
+from ndpnet.station.camera import Camera
 from ndpnet.station.config import StationConfig
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import Journal
@@ -22,7 +23,9 @@ from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
 JOURNAL, MODELS = "journal.sqlite", "models"
-LOOK_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 60.0, 2.0
+LOOK_SECONDS, CAMERA_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
+
+SCAN_REST = 9.0  # times as long as it took to list a folder: at most a tenth of a core
 
 
 class Station:
@@ -35,7 +38,8 @@ class Station:
         self.lines = {line.name: Line(line, config, self.journal, self.store) for line in config.lines}
         self.measures = Measures(self)
         self.judge = Judge(self.lines, self.journal, self.measures.count)
-        self.intake = Intake(self.journal, self.store, config.server, self.judge.wake)
+        self.intake = Intake(self.journal, self.store, config, self.judge.wake)
+        self.cameras = [Camera(line, self.intake) for line in config.lines if line.camera is not None]
         self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
         self.sinks = open_sinks(config.sinks, self.journal, lambda: not self.dead_threads())
         self._stop = threading.Event()
@@ -54,7 +58,10 @@ class Station:
         self._run("judge", self.judge.step)
         for line in self.config.lines:
             if line.source is not None:
-                self._run(f"folder {line.name}", FolderWatch(line, self.intake).look, LOOK_SECONDS)
+                watch = FolderWatch(line, self.intake)
+                self._run(f"folder {line.name}", lambda watch=watch: self._look(watch), LOOK_SECONDS)
+        for camera in self.cameras:
+            self._run(f"camera {camera.line}", camera.step, CAMERA_SECONDS)
         self._run("retention", self._retain, RETAIN_SECONDS)
         if any(line.registered for line in self.config.lines):
             self._run("registry", self._look_for_champions, self.config.model_seconds)
@@ -65,6 +72,8 @@ class Station:
         """End all threads; a picture whose turn it is gets its verdict."""
         self._stop.set()
         self.judge.wake()
+        for camera in self.cameras:
+            camera.close()
         for thread in self._threads.values():
             thread.join(30.0)
         for sink in self.sinks.values():
@@ -95,6 +104,10 @@ class Station:
 
         self._threads[name] = threading.Thread(target=loop, name=name, daemon=True)
         self._threads[name].start()
+
+    def _look(self, watch: FolderWatch) -> None:
+        watch.look()
+        self._stop.wait(SCAN_REST * watch.scan_seconds)
 
     def _note_problem(self, name: str, error: Exception) -> None:
         text = " ".join(str(error).split()) or type(error).__name__
@@ -144,9 +157,11 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
         runner = _Server(uvicorn.Config(make_app(station), access_log=False, server_header=False, **options))
         scheme = "http" if server.certificate is None else "https"
         runner.on_start = lambda port: ready(station, f"{scheme}://{server.host}:{port}/")
-        runner.run()
-        if not runner.started:
-            raise ValueError(f"cannot listen on {server.host}:{server.port} (another program may: choose server.port)")
+        try:
+            runner.run()
+        except SystemExit as error:  # how uvicorn says it
+            text = f"cannot listen on {server.host}:{server.port} (another program may: choose server.port)"
+            raise ValueError(text) from error
 
 
 class _Server(uvicorn.Server):

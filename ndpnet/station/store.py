@@ -46,7 +46,12 @@ class Store:
 
     def remove_unknown(self, journal: Journal) -> int:
         """Remove what a killed station wrote and did not enter in its journal. -> how many"""
-        known = {name for row in journal.rows("SELECT file, map FROM pictures") for name in row.values() if name}
+        known = {
+            name
+            for row in journal.rows("SELECT file, map FROM pictures WHERE file IS NOT NULL")
+            for name in row.values()
+            if name
+        }
         num_removed = 0
         for root in (PICTURES, MAPS):
             for path in (self.folder / root).rglob("*"):
@@ -77,8 +82,7 @@ def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[st
         num_bytes = journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL")
         excess = num_bytes - config.keep_gigabytes * GIGABYTE
         removable = journal.rows(
-            "SELECT p.id, p.file, p.map, p.num_bytes, p.judged_at "
-            "FROM pictures p LEFT JOIN labels l ON l.picture = p.id "
+            "SELECT p.id, p.file, p.map, p.num_bytes, p.judged_at FROM pictures p "
             f"WHERE p.file IS NOT NULL AND p.seq IS NOT NULL AND NOT {is_waiting(review)} ORDER BY p.id LIMIT ?",
             AT_ONCE,
         )

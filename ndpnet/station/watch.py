@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ndpnet.data.listing import has_picture_name
@@ -24,12 +25,15 @@ class FolderWatch:
     def __init__(self, line: LineConfig, intake: Intake) -> None:
         assert line.source is not None
         self.line, self.root, self.intake = line, line.source, intake
+        self.scan_seconds = 0.0  # of the last look: a folder with very many files is looked at less often
         self._seen: dict[str, tuple[Stamp, float]] = {}  # since when a file has been as it is
         self._done: dict[str, Stamp] = {}  # accepted, and left where they are
 
     def look(self) -> int:
         """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
+        start = time.monotonic()
         stamps = dict(self._files())
+        self.scan_seconds = time.monotonic() - start
         for known in (self._seen, self._done):
             for name in known.keys() - stamps.keys():
                 del known[name]
@@ -61,8 +65,9 @@ class FolderWatch:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
                     elif entry.is_file(follow_symlinks=False) and _is_picture(entry.name):
-                        about = entry.stat(follow_symlinks=False)
-                        yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
+                        with suppress(FileNotFoundError):  # moved away meanwhile
+                            about = entry.stat(follow_symlinks=False)
+                            yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
 
     def _is_complete(self, name: str, stamp: Stamp, now: float) -> bool:
         last, since = self._seen.get(name, (None, now))
@@ -73,14 +78,16 @@ class FolderWatch:
 
     def _take(self, name: str, stamp: Stamp) -> bool:
         """Enter a file into the journal. -> False: a killed station did, and left it here."""
-        path = self.root / name
+        path, shown = self.root / name, os.fsencode(name).decode(errors="backslashreplace")  # it may be no UTF-8
+        key = f"{shown}|{stamp[0]}|{stamp[1]}"
+        if self.intake.has(self.line.name, key):
+            return False
         # a larger one is not read: that it is too large is its verdict
         content = path.read_bytes() if stamp[0] <= self.intake.max_bytes else b""
         about = path.stat()
         if (about.st_size, about.st_mtime_ns) != stamp:
             raise OSError(errno.EAGAIN, "it is being written")
-        key = f"{name}|{stamp[0]}|{stamp[1]}"
-        return self.intake.take(self.line.name, name, key, content, path.suffix.lower())[1]
+        return self.intake.take(self.line.name, shown, key, content, path.suffix.lower())[1]
 
     def _put_away(self, name: str, stamp: Stamp) -> None:
         self._seen.pop(name, None)

@@ -5,6 +5,7 @@ import base64
 import json
 import math
 import re
+import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -113,10 +114,11 @@ class Inspection:
             return self._too_many()
         except ClientDisconnect:
             return Response(status_code=400)
-        except OSError as error:
-            self._station.problems["disk"] = f"cannot take a picture: {error.strerror}"
+        except (OSError, sqlite3.OperationalError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self._station.problems["disk"] = f"cannot take a picture: {reason}"
             headers = {"Retry-After": "60"}
-            return JSONResponse({"error": f"the picture was not taken: {error.strerror}"}, NO_ROOM, headers)
+            return JSONResponse({"error": f"the picture was not taken: {reason}"}, NO_ROOM, headers)
         finally:
             self._num_requests -= 1
 
@@ -150,7 +152,7 @@ class Inspection:
         return name
 
     async def _picture(self, request: Request) -> tuple[str, bytes]:
-        content = await self._body(request)
+        content = await read_body(request, self._limits.max_megabytes * 1e6)
         kind = request.headers.get("content-type", "")
         name = ""
         if kind.startswith("multipart/form-data"):
@@ -158,19 +160,6 @@ class Inspection:
         if not content:
             raise HTTPException(400, "no picture (send its bytes, or a form with one file)")
         return name, content
-
-    async def _body(self, request: Request) -> bytes:
-        max_bytes = self._limits.max_megabytes * 1e6
-        too_large = HTTPException(413, f"more than {self._limits.max_megabytes:g} MB (server.max_megabytes)")
-        if int(request.headers.get("content-length") or 0) > max_bytes:
-            raise too_large
-        parts, num_bytes = [], 0
-        async for part in request.stream():
-            num_bytes += len(part)
-            if num_bytes > max_bytes:
-                raise too_large
-            parts.append(part)
-        return b"".join(parts)
 
     def _too_many(self) -> Response:
         seconds = max(1, math.ceil(self._limits.max_waiting * self._station.judge.mean_seconds / 2))
@@ -191,6 +180,20 @@ class Inspection:
         """Numbers for Prometheus."""
         text = await run_in_threadpool(self._station.measures.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def read_body(request: Request, max_bytes: float) -> bytes:
+    """The body of a request. HTTPException 413: it has more bytes, announced or not."""
+    too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB")
+    if int(request.headers.get("content-length") or 0) > max_bytes:
+        raise too_large
+    parts, num_bytes = [], 0
+    async for part in request.stream():
+        num_bytes += len(part)
+        if num_bytes > max_bytes:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
 
 
 def public(row: dict[str, Any]) -> dict[str, Any]:

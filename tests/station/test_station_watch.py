@@ -25,7 +25,7 @@ class Bench:
         """What a killed station does when it is started again."""
         config = config_of(self.folder, self.folder / "model", wall=self.line, server={"max_waiting": 3})
         self.journal = Journal(config.folder / "journal.sqlite")
-        self.intake = Intake(self.journal, Store(config.folder), config.server, lambda: None)
+        self.intake = Intake(self.journal, Store(config.folder), config, lambda: None)
         self.watch = FolderWatch(config.lines[0], self.intake)
 
     def names(self):
@@ -109,6 +109,16 @@ def test_while_too_many_wait_files_stay_where_they_are(tmp_path):
     assert len(list(bench.root.glob("*.png"))) == 2
     stored = list((bench.journal.path.parent / "pictures").rglob("*.png"))
     assert len(stored) == 3
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path):
+    bench = Bench(tmp_path, done_dir="done")
+    path = os.fsencode(bench.root) + b"/caf\xe9.png"
+    with open(path, "wb") as stream:  # noqa: PTH123 - pathlib has no bytes
+        stream.write(picture())
+    assert bench.watch.look() == 1
+    assert bench.names() == ["caf\\xe9.png"]
+    assert os.listdir(os.fsencode(tmp_path / "done")) == [b"caf\xe9.png"]  # noqa: PTH208
 
 
 def test_links_are_not_followed(tmp_path):

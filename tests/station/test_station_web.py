@@ -69,6 +69,7 @@ def test_bytes_and_pixels_have_limits(station):
     assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
     assert "megapixels" in answer.json()["error"]
     assert post(station[1], b"").status_code == 400
+    assert requests.post(f"{station[1]}/login", data=bytes(200_000), timeout=SECONDS).status_code == 413
 
 
 def test_a_line_that_is_not_there_is_named(station):
