@@ -114,6 +114,8 @@ class LineWatch:
             name: [values[index] for index in good] if values else [] for name, values in properties.items()
         }
         self._watches = {name: ConformalWatch(values) for name, values in self._calibration.items()}
+        # of all pictures, to name what has lifted them above the threshold; defects are among them: it rings no alarm
+        self._hints = {name: ConformalWatch(list(values)) for name, values in properties.items()}
         self._rate = RateWatch(highest_rate)
         self._first: dict[str, list[float]] = {name: [] for name in self._calibration}
         self._recent: dict[str, deque[float]] = {name: deque(maxlen=NUM_RECENT) for name in self._calibration}
@@ -139,6 +141,8 @@ class LineWatch:
         self.num_pictures += 1
         self._rate.add(is_good)
         self._recent_good.append(is_good)
+        for name, hint in self._hints.items():
+            hint.add(values[name], _uniform(picture, f"{name} of all"))
         for name in self._watches:
             self._recent[name].append(values[name])
             if is_good:
@@ -152,7 +156,8 @@ class LineWatch:
         for name, watch in self._watches.items():
             before, now = self._calibration[name] or self._first[name], self._recent[name]
             if before and now:
-                found.append(Change(name, float(np.median(before)), float(np.median(list(now))), watch.statistic))
+                evidence = max(watch.statistic, self._hints[name].statistic if name in self._hints else 0.0)
+                found.append(Change(name, float(np.median(before)), float(np.median(list(now))), evidence))
         if self._recent_good:
             share = 1.0 - sum(self._recent_good) / len(self._recent_good)
             found.append(Change(NOT_GOOD, self._highest_rate, share, self._rate.statistic))

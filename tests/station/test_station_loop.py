@@ -3,6 +3,7 @@
 import io
 import re
 
+import mlflow
 import numpy as np
 import pytest
 import registered
@@ -88,7 +89,7 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
     uri = registered.register_thresholds(pipeline, tmp_path / "registry", [2.0, 0.0])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
-    client = MlflowClient(uri)
+    before, client = mlflow.get_tracking_uri(), MlflowClient(uri)
     rng = np.random.default_rng(1)
     line = {"model": f"models:/{registered.NAME}@champion"}
     with served(config_of(tmp_path, pipeline.model_dir, wall=line, model_seconds=0.2)) as (station, url):
@@ -102,9 +103,11 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
         assert [event["facts"]["version"] for event in events] == [1, 2, 1]
         assert events[1]["facts"]["before"] == events[0]["facts"]["hash"] == first["model"]
     # the registry is away: the station starts with the champion that it had
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/nowhere/none.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with served(config_of(tmp_path, pipeline.model_dir, wall=line)) as (station, url):
         assert post(url, wall(rng)).json()["model"] == first["model"]
+    mlflow.set_tracking_uri(before)
 
 
 def _if(told, threshold):
