@@ -17,7 +17,7 @@ help: # what can be made
 
 venv: $(VENV)/.installed # what everything runs in
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock requirements-station.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 ifeq ($(TORCH),cpu)
 	grep -vE '^(nvidia-|cuda-|triton==)' requirements.lock | sed -E 's/^(torch|torchvision)==.*/&+cpu/' > $(VENV)/cpu.lock
@@ -25,6 +25,7 @@ ifeq ($(TORCH),cpu)
 else
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 endif
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-station.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -88,6 +89,10 @@ lock:
 	build/lock/bin/pip install --quiet '.[dev,export,pipeline,server]'
 	(head -1 requirements.lock; build/lock/bin/pip freeze --all --exclude ndpnet --exclude pip) > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+	build/lock/bin/pip install --quiet --constraint requirements.lock '.[station,browser]'
+	(head -1 requirements-station.lock; build/lock/bin/pip freeze --all --exclude ndpnet --exclude pip \
+	  | grep -vxFf requirements.lock) > requirements-station.lock.new
+	mv requirements-station.lock.new requirements-station.lock
 	build/lock/bin/pip install --quiet --upgrade 'pip>=25.1'
 	rm -rf build/lock-docs && $(PYTHON) -m venv build/lock-docs
 	build/lock/bin/pip --python build/lock-docs/bin/python install --quiet --group docs

@@ -18,6 +18,7 @@ from ndpnet.cli_base import FolderPath, PackagePath, Resumable, end_interrupted,
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
+from ndpnet.cli_station import station
 from ndpnet.cli_tracking import tracking_group
 from ndpnet.cli_upkeep import doctor, gc
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ndpnet.inference.folder import FolderResult
 
 VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
-EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE = 0, 1, 3
+EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE, EXIT_REVIEW = 0, 1, 3, 4
 MAX_SENTENCE = 160  # characters
 
 SECTIONS = {
@@ -33,7 +34,7 @@ SECTIONS = {
     "Data": ("import", "data", "version-data"),
     "Train": ("prepare", "synthesize", "train-phase1", "train-phase2"),
     "Judge": ("evaluate", "benchmark"),
-    "Use": ("inspect", "calibrate", "export", "speed"),
+    "Use": ("inspect", "station", "calibrate", "export", "speed"),
     "Registry": ("register", "promote", "rollback", "history", "download", "reproduce"),
     "Kubeflow": ("pipeline",),
     "Upkeep": ("tracking", "gc"),
@@ -119,7 +120,7 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, speed, doctor, gc):
+for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, speed, doctor, gc, station):
     main.add_command(command)
 
 
@@ -272,6 +273,9 @@ def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str
     help='Regex on file names: what was photographed together; that of the model if left out, "" = none.',
 )
 @click.option("--false-alarm-rate", type=float, help="Target rate; that of the model if left out.")
+@click.option(
+    "--review-rate", type=float, help="Three verdicts: the share of good pictures that a person may have to look at."
+)
 @click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
 def calibrate(
     model: Path,
@@ -280,14 +284,16 @@ def calibrate(
     group_pattern: str | None,
     false_alarm_rate: float | None,
     roi_path: Path | None,
+    review_rate: float | None,
 ) -> None:
     """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
     from ndpnet.inference.calibration import calibrate as refit
 
-    record = refit(
-        model, good_images, out, group_pattern=group_pattern, target_rate=false_alarm_rate, roi_path=roi_path
-    )
+    options = {"group_pattern": group_pattern, "target_rate": false_alarm_rate, "roi_path": roi_path}
+    record = refit(model, good_images, out, **options, review_rate=review_rate)
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
+    if "review" in record:
+        click.echo(f"review from {record['review']['value']:.4f} on. {record['review']['statement']}")
     click.echo("the highest scores, and the threshold without that picture (look at them: is each really good?):")
     for each in record["highest"]:
         without = "none" if each["value_without"] is None else f"{each['value_without']:.4f}"
@@ -314,7 +320,8 @@ def inspect(
 ) -> None:
     """Tell good pictures from defective ones with a trained model.
 
-    Exit code 0: all good, 3: some defective, 1: an error, or a file without a verdict.
+    Exit code 0: all good, 3: some defective, 4: none defective and some for a person to look at (`ndpnet calibrate
+    --review-rate`), 1: an error, or a file without a verdict.
 
     A run that was killed, or that filled the disk, goes on where it was: the same command again.
     """
@@ -323,14 +330,15 @@ def inspect(
 
     inspector = Inspector.load(model, device=device, threshold=threshold, engine=engine, precision=precision)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
+    for_review = "" if inspector.review_threshold is None else f"{result.num_review} for review, "
     by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"
     click.echo(
-        f"{result.num_good} good, {result.num_defective} defective, {_without_verdict(result)} "
+        f"{result.num_good} good, {result.num_defective} defective, {for_review}{_without_verdict(result)} "
         f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}, to look at: {out / 'index.html'}"
     )
     if result.num_failed:
         sys.exit(EXIT_ERROR)
-    sys.exit(EXIT_DEFECTIVE if result.num_defective else EXIT_GOOD)
+    sys.exit(EXIT_DEFECTIVE if result.num_defective else EXIT_REVIEW if result.num_review else EXIT_GOOD)
 
 
 def _without_verdict(result: "FolderResult") -> str:

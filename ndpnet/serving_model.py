@@ -6,15 +6,12 @@ import io
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from PIL import Image
-
-if TYPE_CHECKING:
-    from ndpnet.inference import Verdict
 
 IMAGE = "image"  # the one column of the input
 # of one request: the server ends it after a minute, but not its work, which holds up all others and their memory
@@ -65,7 +62,7 @@ class PackageModel(mlflow.pyfunc.PythonModel):
         return self._row(
             score=verdict.score,
             threshold=verdict.threshold,
-            verdict=verdict_word(verdict),
+            verdict=verdict.word,
             width=width,
             height=height,
             regions=[asdict(region) for region in verdict.regions],
@@ -149,13 +146,6 @@ def _decode_pixels(values: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} has pixels that are no bytes ({wanted})")
     pixels = pixels.astype(np.uint8, copy=False)
     return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2) if is_grey else pixels  # -> (H, W, 3)
-
-
-def verdict_word(verdict: "Verdict") -> str:
-    """Good or defective; unknown where the model has no threshold."""
-    if verdict.is_defective is None:
-        return "unknown"
-    return "defective" if verdict.is_defective else "good"
 
 
 def encode_map(anomaly_map: np.ndarray) -> str:

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def inspect_shard(
     results = Results.open(out, endpoint_url)
     plan = load_plan(results, plan_id)
     pictures = plan.pictures_of(shard)
-    counts = {"good": 0, "defective": 0, "error": 0}
+    counts: Counter[str] = Counter()
     with scratch_folder(Path(scratch_dir or tempfile.gettempdir()) / "ndpnet-shard") as scratch:
         inspector = _load_model(plan, scratch / "model", device)
         work = Shard(plan, inspector, results.bucket_named(plan.bucket), results)

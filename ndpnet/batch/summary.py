@@ -83,6 +83,7 @@ def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
         "num_pictures": len(plan.pictures),
         "num_good": counts["good"],
         "num_defective": counts["defective"],
+        "num_review": counts["review"],
         "num_failed": counts["error"],
         "failed": failed,
     }

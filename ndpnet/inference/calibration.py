@@ -27,7 +27,8 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.likeness import SurfaceStatistics
 from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, read_package, write_config
-from ndpnet.metrics.threshold import fit_threshold, highest_scores, promised_rates
+from ndpnet.metrics.properties import picture_properties
+from ndpnet.metrics.threshold import fit_review, fit_threshold, highest_scores, promised_rates
 
 NO_MASK = {"mask_path": None, "mask_sha256": None}
 
@@ -41,13 +42,14 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
         logger.warning("no calibration image: the model gets no threshold (raise data.calibration_fraction)")
         return None
     inspector = Inspector.load(folder)
-    images, scores, surface = prepared.images("calibration"), [], SurfaceStatistics()
+    images, scores, properties, surface = prepared.images("calibration"), [], [], SurfaceStatistics()
     for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True):
         prediction = inspector.predict(image, name=record.path)
         scores.append(prediction.score)
+        properties.append(picture_properties(image))
         surface.add(image, (record.width, record.height), prediction.anomaly_map)
     _set_surface(folder, surface)
-    return _set_threshold(folder, scores, records, params.evaluation.target_false_alarm_rate)
+    return _set_threshold(folder, scores, records, properties, params.evaluation.target_false_alarm_rate)
 
 
 def calibrate(
@@ -58,12 +60,14 @@ def calibrate(
     group_pattern: str | None = None,
     target_rate: float | None = None,
     roi_path: Path | None = None,
+    review_rate: float | None = None,
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
     Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name;
-    None: as in the package. `roi_path`: a picture, white where the new package inspects. ValueError: no images, an
-    unreadable one, one that was trained on, that the pattern finds no group in, or a region that does not fit.
+    None: as in the package. `roi_path`: a picture, white where the new package inspects. `review_rate`: share of good
+    images that a person may have to look at; None: two verdicts. ValueError: no images, an unreadable one, one that
+    was trained on, that the pattern finds no group in, or a region that does not fit.
     """
     package = read_package(model)
     package.use_its_threads()
@@ -75,15 +79,16 @@ def calibrate(
     roi = _new_roi(roi_path)
     inspectors = _every_engine(package, roi)
     with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else calibrates into it meanwhile
-        records, scores, surface = _score_all(package, inspectors, good_images, group_pattern, roi)
+        records, scores, properties, surface = _score_all(package, inspectors, good_images, group_pattern, roi)
         copy_package(package.folder, folder)
         if roi is not None:
             write_roi(folder / ROI, roi)
         _replace_calibration(folder, package, records)
         _set_surface(folder, surface)
         for name in engine_names(package):
-            replace_threshold(folder / ENGINES_DIR / name, threshold_record(scores[name], records, target_rate))
-        return _set_threshold(folder, next(iter(scores.values())), records, target_rate)
+            fitted = threshold_record(scores[name], records, properties, target_rate, review_rate)
+            replace_threshold(folder / ENGINES_DIR / name, fitted)
+        return _set_threshold(folder, next(iter(scores.values())), records, properties, target_rate, review_rate)
 
 
 def _score_all(
@@ -92,13 +97,13 @@ def _score_all(
     good_images: Path,
     group_pattern: str,
     roi: np.ndarray | None,
-) -> tuple[list[FileRecord], dict[str, list[float]], SurfaceStatistics]:
+) -> tuple[list[FileRecord], dict[str, list[float]], list[dict[str, float]], SurfaceStatistics]:
     """Records of the good images, their scores by the name of the inspector, and what they look like."""
     root, found = list_images(good_images)
     paths = found.checked()
     refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
-    goods = _Goods(package, root)
+    goods, properties = _Goods(package, root), []
     inspector, scores = next(iter(inspectors.values())), {name: [] for name in inspectors}
     surface = SurfaceStatistics()
     for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
@@ -109,12 +114,13 @@ def _score_all(
             mode = "resize" if inspector.tiling is None else "tile"
             check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
         fitted = inspector.fit(pixels, name=str(path))
+        properties.append(picture_properties(fitted))
         predictions = {name: each.predict(fitted, name=str(path)) for name, each in inspectors.items()}
         for name, prediction in predictions.items():
             scores[name].append(prediction.score)
         surface.add(fitted, (pixels.shape[1], pixels.shape[0]), next(iter(predictions.values())).anomaly_map)
     goods.warn()
-    return goods.records, scores, surface
+    return goods.records, scores, properties, surface
 
 
 class _Goods:
@@ -182,19 +188,40 @@ def _set_surface(folder: Path, surface: SurfaceStatistics) -> None:
 
 
 def _set_threshold(
-    folder: Path, scores: Sequence[float], records: Sequence[FileRecord], target_rate: float
+    folder: Path,
+    scores: Sequence[float],
+    records: Sequence[FileRecord],
+    properties: Sequence[dict[str, float]],
+    target_rate: float,
+    review_rate: float | None = None,
 ) -> dict[str, Any]:
-    threshold = threshold_record(scores, records, target_rate)
+    threshold = threshold_record(scores, records, properties, target_rate, review_rate)
     config = json.loads((folder / CONFIG).read_text())
     write_config(folder, config | {"threshold": threshold})
     return threshold
 
 
-def threshold_record(scores: Sequence[float], records: Sequence[FileRecord], target_rate: float) -> dict[str, Any]:
-    """What a package says of its threshold: the fit, the pictures it hangs on, and the hash of all. scores: (N,)."""
+def threshold_record(
+    scores: Sequence[float],
+    records: Sequence[FileRecord],
+    properties: Sequence[dict[str, float]],
+    target_rate: float,
+    review_rate: float | None = None,
+) -> dict[str, Any]:
+    """What a package says of its threshold: the fit, the pictures it hangs on, and the hash of all. scores: (N,).
+
+    All scores and properties are in it: what another threshold would promise, and whether a line has changed since, is
+    answered where the pictures are not.
+    """
     scores, groups = np.asarray(scores), [record.group for record in records]
     paths = [record.path for record in records]
     fitted = fit_threshold(scores, groups, target_rate=target_rate)
     highest = highest_scores(paths, scores, groups, target_rate=target_rate)
-    about = {"highest": highest, "promised_rates": promised_rates(scores, groups)}
-    return fitted | about | {"data_hash": content_hash(records)}
+    names = properties[0] if properties else ()
+    by_name = {name: [each[name] for each in properties] for name in names}
+    record = fitted | {"highest": highest, "data_hash": content_hash(records)}
+    record |= {"promised_rates": promised_rates(scores, groups)}
+    record |= {"calibration": {"scores": scores.tolist(), "groups": groups, "properties": by_name}}
+    if review_rate is not None:
+        record |= {"review": fit_review(scores, groups, target_rate=target_rate, review_rate=review_rate)}
+    return record

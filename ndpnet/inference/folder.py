@@ -47,7 +47,7 @@ class FolderResult:
     """How many images were good, defective, or without a verdict.
 
     num_missing: of those without, the ones that are not there; num_skipped: files and folders that are no pictures to
-    judge; num_unlike: judged, but unlike the calibration images.
+    judge; num_unlike: judged, but unlike the calibration images; num_review: for a person to look at.
     """
 
     num_good: int
@@ -56,6 +56,7 @@ class FolderResult:
     num_missing: int = 0
     num_skipped: int = 0
     num_unlike: int = 0
+    num_review: int = 0  # of a model with three verdicts
 
 
 def list_images(target: Path) -> tuple[Path, Listing]:
@@ -124,6 +125,7 @@ def _count(rows: list[dict[str, Any]], root: Path, num_skipped: int) -> FolderRe
         num_missing=sum(row["verdict"] == "error" and _is_missing(root / row["path"]) for row in rows),
         num_skipped=num_skipped,
         num_unlike=sum(bool(row.get("warnings")) for row in rows),
+        num_review=verdicts.count("review"),
     )
 
 

@@ -38,16 +38,18 @@ class Verdict:
     regions: tuple[Region, ...]
     reconstruction: np.ndarray | None = field(repr=False)  # uint8 (S, S, 3); None of a scan
     roi: np.ndarray | None = field(repr=False, default=None)  # bool (H, W), False = ignored; None: all is inspected
+    review_threshold: float | None = None  # None: two verdicts
     warnings: tuple[str, ...] = ()  # how the picture is unlike those of the calibration
     image: np.ndarray | None = field(repr=False, default=None)  # uint8 (H, W, 3), of what `Inspector.inspect` judged
     map_level: float | None = field(repr=False, default=None)  # where the colours of the map start
 
     @property
     def word(self) -> str:
-        """Good or defective; unknown where the model has no threshold."""
+        """Good, defective, or review: a person should look; unknown where the model has no threshold."""
         if self.is_defective is None:
             return "unknown"
-        return "defective" if self.is_defective else "good"
+        is_unsure = self.review_threshold is not None and self.score > self.review_threshold
+        return "defective" if self.is_defective else "review" if is_unsure else "good"
 
     def save(self, path: str | Path) -> None:
         """Write the picture with score, heat map and contours, as PNG, JPEG or what else the name ends in.
@@ -159,6 +161,12 @@ class Inspector:
         return Inspector(self.engine, threshold=None, **sizes)
 
     @property
+    def review_threshold(self) -> float | None:
+        """From where on a person should look at what is not defective; None: two verdicts, as by hand."""
+        review = (self.threshold_record or {}).get("review")
+        return None if review is None else review["value"]
+
+    @property
     def threshold_source(self) -> str:
         """CALIBRATED, or MANUAL: given by hand, and no false-alarm rate is guaranteed."""
         return MANUAL if self.threshold_record is None else CALIBRATED
@@ -233,8 +241,10 @@ class Inspector:
             empty = np.zeros((height, width), dtype=bool)
             return Verdict(prediction.score, None, None, mask=empty, regions=(), **verdict)
         is_defective = prediction.score > self.threshold
-        # at network resolution and in double precision, as the score: defective images have a region, no others
-        above = (prediction.anomaly_map > np.float64(self.threshold)) & is_defective
+        review_threshold = self.review_threshold
+        shown_from = self.threshold if is_defective or review_threshold is None else review_threshold
+        # at network resolution and in double precision, as the score: good images have no region, all others have
+        above = (prediction.anomaly_map > np.float64(shown_from)) & (prediction.score > shown_from)
         if self.fitted_roi is not None:
             above &= self.fitted_roi  # whatever the threshold
         return Verdict(
@@ -243,6 +253,7 @@ class Inspector:
             is_defective=is_defective,
             mask=_scale(above, height, width),
             regions=find_regions(above, prediction.anomaly_map, size=(height, width)),
+            review_threshold=review_threshold,
             **verdict,
         )
 

@@ -41,6 +41,25 @@ def fit_threshold(scores: np.ndarray, groups: Sequence[str], *, target_rate: flo
     return {**record, "statement": _statement(record)}
 
 
+def fit_review(scores: np.ndarray, groups: Sequence[str], *, target_rate: float, review_rate: float) -> dict[str, Any]:
+    """Lower bound of the scores that a person looks at: P(new good image scores > value) <= guaranteed_rate.
+
+    That rate is target_rate + review_rate: false alarms and good images sent to review. ValueError: as `fit_threshold`.
+    """
+    total = target_rate + review_rate
+    if not (review_rate > 0 and total < 1):
+        raise ValueError(f"review_rate is {review_rate}: choose one above 0 and, with {target_rate}, below 1")
+    fitted = fit_threshold(scores, groups, target_rate=total)
+    share = _percent(fitted["guaranteed_rate"])
+    statement = f"At most {share} of new good images are sent to review or called defective."
+    return {
+        "value": fitted["value"],
+        "review_rate": float(review_rate),
+        "guaranteed_rate": fitted["guaranteed_rate"],
+        "statement": statement,
+    }
+
+
 def highest_scores(
     paths: Sequence[str], scores: np.ndarray, groups: Sequence[str], *, target_rate: float
 ) -> list[dict[str, Any]]:

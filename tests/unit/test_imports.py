@@ -18,6 +18,7 @@ SOURCES = sorted(
 )
 CORE = {"data", "synthesis", "model", "metrics", "training", "inference", "evaluation"}
 PLATFORM = {"tracking", "promotion", "storage", "batch", "benchmark", "pipelines", "components", "config_platform"}
+PLATFORM |= {"station"}
 ONLY_IMPORTERS = {
     "mlflow": ("tracking/", "serving_model.py"),
     "boto3": ("storage/bucket.py",),

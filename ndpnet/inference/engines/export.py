@@ -44,6 +44,7 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
+from ndpnet.metrics.properties import picture_properties
 from ndpnet.synthesis.bank import BANK_FILES, DefectBank
 
 logger = logging.getLogger(__name__)
@@ -192,4 +193,6 @@ def _fit_threshold(inspector: Inspector, source: Source) -> dict[str, Any] | Non
         inspector.predict(image, name=each.path).score
         for image, each in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
     ]
-    return threshold_record(scores, records, record["target_rate"])
+    properties = [picture_properties(image) for image in images]
+    review_rate = record["review"]["review_rate"] if "review" in record else None
+    return threshold_record(scores, records, properties, record["target_rate"], review_rate)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from samples import Pipeline
 
+from ndpnet.cli import main
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import hash_of, sha256_of
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.package import read_package
+from ndpnet.metrics.properties import PROPERTIES
 
 
 @pytest.fixture
@@ -244,3 +247,42 @@ def test_a_region_that_cannot_be_used_leaves_no_package(pipeline: Pipeline, good
         with pytest.raises(ValueError, match=message):
             calibrate(pipeline.model_dir, good_dir, tmp_path / "new", roi_path=tmp_path / name)
         assert not (tmp_path / "new").exists()
+
+
+def test_with_a_review_rate_there_are_three_verdicts_and_the_record_says_what_they_promise(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path
+) -> None:
+    rates = {"target_rate": 0.1, "review_rate": 0.2}
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern="", **rates)
+    review = record["review"]
+    assert (review["review_rate"], review["guaranteed_rate"]) == (0.2, pytest.approx(0.3))
+    assert review["statement"] == "At most 30.0 % of new good images are sent to review or called defective."
+    inspector = Inspector.load(tmp_path / "new")
+    assert inspector.review_threshold == review["value"] < inspector.threshold
+    verdicts = [inspector.inspect(path) for path in sorted(good_dir.iterdir())]
+    words = [
+        "defective" if each.score > record["value"] else "review" if each.score > review["value"] else "good"
+        for each in verdicts
+    ]
+    assert [each.word for each in verdicts] == words
+    assert {"good", "review"} <= set(words)
+    assert [bool(each.regions) for each in verdicts] == [word != "good" for word in words]
+    command = ["inspect", str(good_dir), "--model", str(tmp_path / "new"), "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(main, [*command, "--no-overlays"])
+    assert told.exit_code == 4
+    assert f"0 defective, {words.count('review')} for review, 0 not judged" in told.output
+    table = (tmp_path / "out" / "predictions.csv").read_text()
+    assert table.count(",review,") == words.count("review")
+    # a threshold by hand promises nothing: two verdicts
+    assert Inspector.load(tmp_path / "new", threshold=0.0).review_threshold is None
+    assert Inspector.load(pipeline.model_dir).review_threshold is None
+
+
+def test_the_record_has_every_score_and_property_of_its_pictures(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path
+) -> None:
+    carried = calibrate(pipeline.model_dir, good_dir, tmp_path / "new")["calibration"]
+    inspector = Inspector.load(tmp_path / "new")
+    assert carried["scores"] == [inspector.inspect(path).score for path in sorted(good_dir.iterdir())]
+    assert carried["groups"] == [f"p{number // 3}" for number in range(12)]
+    assert {name: len(values) for name, values in carried["properties"].items()} == dict.fromkeys(PROPERTIES, 12)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndpnet.metrics.threshold import fit_threshold, highest_scores, promised_rates
+from ndpnet.metrics.threshold import fit_review, fit_threshold, highest_scores, promised_rates
 
 
 def singletons(count: int) -> list[str]:
@@ -209,3 +209,23 @@ def test_what_other_thresholds_would_promise() -> None:
     assert [rates[0][0], rates[-1]] == [many.min(), [many.max(), pytest.approx(1 / 1001)]]
     for value, rate in rates:
         assert rate == pytest.approx(((many > value).sum() + 1) / 1001)
+
+
+def test_a_second_bound_sends_at_most_the_promised_share_to_review() -> None:
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(300):
+        scores, groups = rng.normal(size=60), [str(number) for number in range(60)]
+        upper = fit_threshold(scores, groups, target_rate=0.05)
+        review = fit_review(scores, groups, target_rate=0.05, review_rate=0.1)
+        assert review["value"] < upper["value"]
+        assert review["guaranteed_rate"] == pytest.approx(0.15)
+        shares.append(np.mean(rng.normal(size=200) > review["value"]))
+    assert np.mean(shares) <= 0.15
+    assert np.mean(shares) > 0.12  # and no less than it must
+
+
+@pytest.mark.parametrize("review_rate", [0.0, -0.1, 0.99, float("nan")])
+def test_a_review_rate_leaves_something_to_call_good(review_rate: float) -> None:
+    with pytest.raises(ValueError, match="review_rate"):
+        fit_review(np.arange(10.0), list("abcdefghij"), target_rate=0.05, review_rate=review_rate)

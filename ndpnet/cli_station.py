@@ -1,0 +1,100 @@
+"""The verb for the line: a station that watches, judges and is corrected."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ndpnet.cli_base import FolderPath
+
+
+@click.command("station")
+@click.option("--config", "config_path", type=FolderPath, help="The station's file; its defaults: docs/station.md.")
+@click.option("--demo", is_flag=True, help="On the demo's pictures with the model of `make demo`.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Instead of the file's.")
+@click.option("--check", is_flag=True, help="Only check the file.")
+@click.option("--add-token", metavar="NAME:ROLE", help="Print a new token; ROLE: camera, reader, operator, engineer.")
+@click.option(
+    "--export", "export_dir", type=FolderPath, help="Write a line's reviewed pictures there; --line says which."
+)
+@click.option("--line", help="Of --export; the only one if left out.")
+@click.option("--remove-token", metavar="NAME", help="Take a token away.")
+def station(
+    config_path: Path | None,
+    demo: bool,
+    port: int | None,
+    check: bool,
+    add_token: str | None,
+    export_dir: Path | None,
+    line: str | None,
+    remove_token: str | None,
+) -> None:
+    """Judge pictures as they come, with a page for people; killed, the same command goes on.
+
+    Pictures come from watched folders, by HTTP and from cameras.
+    """
+    if (config_path is None) == (not demo):
+        raise click.UsageError("give --config FILE, or --demo")
+    try:
+        from ndpnet.station.config import load_station
+        from ndpnet.station.demo import demo_station, feeding
+        from ndpnet.station.station import JOURNAL, serve
+    except ModuleNotFoundError as error:
+        raise ValueError(f"a station needs {error.name} (`pip install 'ndpnet[station]'`)") from error
+
+    config = demo_station(Path("data"), Path("build")) if demo else load_station(config_path)
+    if port is not None:
+        config = config.model_copy(update={"server": config.server.model_copy(update={"port": port})})
+    if check:
+        return click.echo(f"{len(config.lines)} lines, {len(config.sinks)} sinks: nothing wrong")
+    if add_token or remove_token:
+        return _change_tokens(config.folder / JOURNAL, add_token, remove_token)
+    if export_dir is not None:
+        return _export(config, line, export_dir)
+    if any(each.registered for each in config.lines):
+        from ndpnet.tracking.client import prepare_environment
+
+        prepare_environment()  # before MLflow is imported
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own handler
+
+    def ready(running: Any, url: str) -> None:
+        click.echo(f"the page: {url}")
+        if demo:
+            feeding(running, Path("data"))
+
+    return serve(config, ready)
+
+
+def _export(config: Any, line: str | None, out: Path) -> None:
+    from ndpnet.station.journal import Journal
+    from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, export_batch
+    from ndpnet.station.station import JOURNAL
+    from ndpnet.station.store import Store
+
+    names = [each.name for each in config.lines]
+    name = names[0] if line is None and len(names) == 1 else line
+    if name not in names:
+        raise ValueError(f"no line {name!r} (--line: one of {', '.join(names)})")
+    batch = export_batch(Journal(config.folder / JOURNAL), Store(config.folder), name, out)
+    click.echo(f"{', '.join(f'{number} {place}' for place, number in batch.num_pictures.items())}: {out}")
+    if batch.num_unseen:
+        click.echo(
+            f"{batch.num_unseen} pictures of the sample wait for review: before that the threshold may be too high"
+        )
+    click.echo(f"next: ndpnet calibrate MODEL {out / CALIBRATION} --group-pattern '{GROUP_PATTERN}' --out NEW")
+    click.echo(f"      ndpnet data add {out / 'good'} --category {name}")
+
+
+def _change_tokens(path: Path, added: str | None, removed: str | None) -> None:
+    from ndpnet.station.journal import Journal
+    from ndpnet.station.security import new_token
+
+    journal = Journal(path)
+    if removed:
+        journal.remove_token(removed)
+        click.echo(f"{removed} has no token any more")
+    if added:
+        name, _, role = added.rpartition(":")
+        secret = new_token(journal, name, role)
+        click.echo(f"{secret}\nthe token of {name}, {role}: it is shown this once")

@@ -1,0 +1,35 @@
+"""Plain properties of a picture, that say what a change of the line is: lamp, focus, material."""
+
+import math
+
+import numpy as np
+
+PROPERTIES = ("brightness", "contrast", "sharpness", "red", "blue")
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+BLOCK_PIXELS = 1 << 20  # at once: a scan in floating point would take twelve times its memory
+
+
+def picture_properties(pixels: np.ndarray) -> dict[str, float]:
+    """Properties by the names of PROPERTIES. pixels: uint8 (H, W, 3).
+
+    brightness: mean grey level, 0-255; contrast: spread of grey levels over their mean; sharpness: mean step between
+    neighbours over the spread; red, blue: share of the mean colour. Only the first depends on the lamp's power.
+    """
+    height, width, _ = pixels.shape
+    colours, total, squares, across, down = np.zeros(3), 0.0, 0.0, 0.0, 0.0
+    num_rows = max(1, BLOCK_PIXELS // width)
+    for top in range(0, height, num_rows):
+        block = pixels[top : top + num_rows + 1]  # and the next row, for the steps to it
+        grey = block @ LUMA  # (H, W)
+        own = grey[:num_rows]
+        colours += block[:num_rows].sum(axis=(0, 1))
+        total += own.sum(dtype=np.float64)
+        squares += np.square(own, dtype=np.float64).sum()
+        across += np.abs(np.diff(own, axis=1)).sum(dtype=np.float64)
+        down += np.abs(np.diff(grey, axis=0)).sum(dtype=np.float64)
+    mean = total / (height * width)
+    spread = math.sqrt(max(squares / (height * width) - mean**2, 0.0))
+    steps = across / max(height * (width - 1), 1) + down / max((height - 1) * width, 1)
+    shares = colours / (colours.sum() or 1.0)
+    values = (mean, spread / (mean or 1.0), steps / (spread or 1.0), shares[0], shares[2])
+    return {name: round(float(value), 6) for name, value in zip(PROPERTIES, values, strict=True)}

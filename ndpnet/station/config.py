@@ -1,0 +1,239 @@
+"""What a station is told: typed, frozen, checked; every default stands in station.yaml."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ndpnet.config import NotNegative, Positive, Section
+
+DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+REGISTERED = "models:/"
+
+Above0 = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
+
+
+class ServerConfig(Section):
+    """Where the page and the interface for pictures are served."""
+
+    host: str
+    port: Annotated[int, Field(ge=0, lt=65536)]
+    certificate: Path | None
+    key: Path | None
+    host_names: tuple[str, ...]
+    max_megabytes: Above0
+    max_megapixels: Above0
+    max_waiting: Positive
+    answer_seconds: Above0
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK
+
+    @model_validator(mode="after")
+    def _key_has_its_certificate(self) -> "ServerConfig":
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("server.certificate and server.key go together (give both files, or none)")
+        return self
+
+
+class StoreConfig(Section):
+    """What is stored, and for how long."""
+
+    maps: Literal["all", "not_good", "none"]
+    keep_days: Above0
+    keep_gigabytes: Above0
+
+
+class DriftConfig(Section):
+    """When the station says that the line has changed."""
+
+    pictures_per_false_alarm: Annotated[int, Field(ge=100)]
+    highest_defect_rate: Annotated[float, Field(ge=0, lt=0.5)]
+
+
+class CameraConfig(Section):
+    """An industrial camera over GigE Vision or USB3 Vision."""
+
+    id: str
+    trigger: Literal["software", "hardware"]
+    exposure_us: Above0 | None
+    gain: NotNegative | None
+    pictures_per_second: Above0
+
+
+class LineConfig(Section):
+    """One place where pictures are taken, and the model that judges them."""
+
+    name: Name
+    model: str
+    source: Path | None
+    settle_seconds: NotNegative
+    done_dir: Path | None
+    engine: str
+    precision: str | None
+    calibration: Path | None
+    camera: CameraConfig | None
+
+    @property
+    def registered(self) -> tuple[str, str] | None:
+        """Name and alias or version in the registry; None of a folder."""
+        if not self.model.startswith(REGISTERED):
+            return None
+        name, _, ref = self.model.removeprefix(REGISTERED).replace("@", "/").rpartition("/")
+        return name, ref
+
+    @model_validator(mode="after")
+    def _model_has_a_name_and_a_version(self) -> "LineConfig":
+        if self.registered is not None and not all(self.registered):
+            raise ValueError(f"lines: {self.name} has model {self.model} (write models:/NAME@ALIAS, or a folder)")
+        return self
+
+
+class FileSink(Section):
+    """A file with a row per verdict."""
+
+    name: Name
+    kind: Literal["jsonl", "csv"]
+    path: Path
+
+
+class WebhookSink(Section):
+    """Every verdict as a POST, signed if there is a secret."""
+
+    name: Name
+    kind: Literal["webhook"]
+    url: Annotated[str, Field(pattern="^https?://")]
+    secret_file: Path | None = None
+
+
+class MqttSink(Section):
+    """Every verdict as a message to a broker."""
+
+    name: Name
+    kind: Literal["mqtt"]
+    host: str
+    topic: str
+    port: Positive = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    authority: Path | None = None  # the certificate authority's file: then by TLS
+
+
+class OpcuaSink(Section):
+    """The last verdict as variables of an OPC UA server of the station."""
+
+    name: Name
+    kind: Literal["opcua"]
+    endpoint: Annotated[str, Field(pattern="^opc.tcp://")]
+
+
+Sink = Annotated[FileSink | WebhookSink | MqttSink | OpcuaSink, Field(discriminator="kind")]
+
+
+class StationConfig(Section):
+    """All that a station is told."""
+
+    folder: Path
+    server: ServerConfig
+    store: StoreConfig
+    review: tuple[Literal["review", "defective", "error"], ...]
+    review_sample: Annotated[float, Field(ge=0, le=1)]
+    drift: DriftConfig
+    model_seconds: Above0
+    lines: Annotated[tuple[LineConfig, ...], Field(min_length=1)]
+    sinks: tuple[Sink, ...]
+
+    @model_validator(mode="after")
+    def _names_are_apart(self) -> "StationConfig":
+        for what, names in (("lines", [line.name for line in self.lines]), ("sinks", [s.name for s in self.sinks])):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"{what}: two have the name {min(twice)} (give each its own)")
+        return self
+
+
+def load_station(path: Path) -> StationConfig:
+    """Read a station's file; its paths are relative to its folder. ValueError in one line."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"no file {path} (copy {DEFAULTS_PATH}, or try `ndpnet station --demo`)") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is not a table of settings (start from {DEFAULTS_PATH})")
+    return parse_station(values, base=path.parent, name=str(path))
+
+
+def parse_station(values: dict[str, Any], *, base: Path, name: str = "the station") -> StationConfig:
+    """Lay settings over the defaults and check them. ValueError in one line."""
+    resolved = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
+    of_line = resolved.pop("line") | (values.get("line") or {})
+    of_camera = resolved.pop("camera") | (values.get("camera") or {})
+    for key, value in values.items():
+        if key not in ("line", "camera"):
+            is_section = isinstance(value, dict) and isinstance(resolved.get(key), dict)
+            resolved[key] = resolved[key] | value if is_section else value
+    lines = resolved["lines"] if isinstance(resolved["lines"], list) else []
+    resolved["lines"] = [_line(line, of_line, of_camera) for line in lines]
+    try:
+        return _absolute(StationConfig.model_validate(resolved), base)
+    except ValidationError as error:
+        raise ValueError(f"{name}: {'; '.join(_explain(each, resolved) for each in error.errors())}") from error
+
+
+def _line(line: Any, of_line: dict[str, Any], of_camera: dict[str, Any]) -> Any:
+    if not isinstance(line, dict):
+        return line
+    line = of_line | line
+    camera = line["camera"]
+    return line | {"camera": of_camera | camera} if isinstance(camera, dict) else line
+
+
+def _absolute(config: StationConfig, base: Path) -> StationConfig:
+    """All paths seen from the folder of the file that names them."""
+
+    def located(value: Any) -> Any:
+        if isinstance(value, Path):
+            return base.absolute() / value
+        if isinstance(value, LineConfig):
+            is_folder = value.registered is None
+            model = str(base.absolute() / value.model) if is_folder else value.model
+            value = value.model_copy(update={"model": model})
+        if isinstance(value, Section):
+            return value.model_copy(update={name: located(getattr(value, name)) for name in type(value).model_fields})
+        return tuple(located(each) for each in value) if isinstance(value, tuple) else value
+
+    return located(config)
+
+
+def _explain(error: Any, values: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        section: Any = values
+        for part in error["loc"][:-1]:
+            section = section[part] if not isinstance(section, dict) or part in section else section
+        known = [each for each in _known_names(section) if each != error["loc"][-1]]
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
+        return f"unknown setting {name!r}" + (f" (did you mean {near[0]!r}?)" if near else f" (see {DEFAULTS_PATH})")
+    if error["type"] == "missing":
+        return f"setting {name!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error" or not name:
+        return message
+    shown = "" if isinstance(error["input"], dict | list | tuple) else f", not {error['input']!r}"
+    return f"setting {name!r}: {message}{shown}"
+
+
+def _known_names(section: Any) -> list[str]:
+    """Names that the section of a wrong name may have."""
+    defaults = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
+    of_sinks = [name for kind in (FileSink, WebhookSink, MqttSink, OpcuaSink) for name in kind.model_fields]
+    return [*section, *defaults, *defaults["line"], *defaults["server"], *of_sinks]

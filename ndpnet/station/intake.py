@@ -1,0 +1,49 @@
+"""How a picture enters the journal, from wherever it comes: its bytes first, then its row."""
+
+from collections.abc import Callable
+
+from ndpnet.station.config import StationConfig
+from ndpnet.station.journal import FullError, Journal, Picture
+from ndpnet.station.store import Store
+
+
+class Intake:
+    """Takes pictures as long as there is room; `accepted` is called once one is in the journal."""
+
+    def __init__(self, journal: Journal, store: Store, station: StationConfig, accepted: Callable[[], None]) -> None:
+        self.journal, self.store, self.limits, self._accepted = journal, store, station.server, accepted
+        self._sample = station.review_sample
+
+    @property
+    def max_bytes(self) -> float:
+        """Of one picture."""
+        return self.limits.max_megabytes * 1e6
+
+    def has(self, line: str, key: str) -> bool:
+        """Whether a picture was taken."""
+        return self._id_of(line, key) is not None
+
+    def _id_of(self, line: str, key: str) -> int | None:
+        return self.journal.value("SELECT id FROM pictures WHERE line = ? AND key = ?", line, key)
+
+    def take(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
+        """Enter a picture once. -> its id, and whether it is new. FullError: no room; OSError: no disk."""
+        known = self._id_of(line, key)
+        if known is not None:
+            return known, False
+        if self.journal.num_waiting() >= self.limits.max_waiting:
+            raise FullError
+        file, sha256 = self.store.add(content, line, suffix)
+        picture = Picture(line, name, key, file, sha256, len(content), self._is_sampled(sha256))
+        is_new = False
+        try:
+            picture_id, is_new = self.journal.accept(picture, max_waiting=self.limits.max_waiting)
+        finally:
+            if not is_new:
+                self.store.remove(file)
+        self._accepted()
+        return picture_id, True
+
+    def _is_sampled(self, sha256: str) -> bool:
+        """Drawn by the content's hash: neither its score nor a restart decides."""
+        return int(sha256[:16], 16) < self._sample * 2**64

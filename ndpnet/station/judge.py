@@ -1,0 +1,208 @@
+"""The judge: one thread that takes the picture that has waited longest, and writes its verdict."""
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ndpnet.data.images import read_header, read_image
+from ndpnet.inference.inspector import Prediction
+from ndpnet.inference.overlay import encode_png, heat_level
+from ndpnet.metrics.drift import SCORE, LineWatch
+from ndpnet.metrics.properties import PROPERTIES, picture_properties
+from ndpnet.station.config import LineConfig, StationConfig
+from ndpnet.station.journal import Journal, Judgement
+from ndpnet.station.models import OpenModel
+from ndpnet.station.store import Store
+
+logger = logging.getLogger(__name__)
+MODEL, THRESHOLD, ACKNOWLEDGED, DRIFT, RESTARTED = "model", "threshold", "acknowledged", "drift", "restarted"
+PERIOD = 20_000  # pictures, after which the watch starts anew: its memory has an end
+MAX_MAP_SIDE = 1024
+WAIT_SECONDS = 0.5
+
+
+class Line:
+    """A line with the model that judges it now, its threshold and the watch over it."""
+
+    def __init__(self, config: LineConfig, station: StationConfig, journal: Journal, store: Store) -> None:
+        self.config, self.station, self.journal, self.store = config, station, journal, store
+        self.name = config.name
+        self.model: OpenModel | None = None
+        self.next_model: OpenModel | None = None  # set by another thread; taken between two pictures
+        self._own: tuple[float, dict[str, Any]] = (0.0, {})
+        self._last_event = -1
+        self.watch: LineWatch | None = None
+
+    @property
+    def threshold(self) -> float:
+        """What scores are compared with now."""
+        return self.model.inspector.threshold
+
+    def prepare(self) -> None:
+        """Take the next model if there is one, the threshold in force, and start the watch anew after either."""
+        if self.next_model is not None:
+            self._change_model()
+        event = self.journal.last_event(self.name, MODEL, THRESHOLD, ACKNOWLEDGED, RESTARTED)
+        if event["id"] != self._last_event:
+            self._last_event = event["id"]
+            self._set_threshold()
+            self._start_watch(event["seq"])
+
+    def _change_model(self) -> None:
+        opened, self.next_model = self.next_model, None
+        last = self.journal.last_event(self.name, MODEL)
+        if last is None or last["facts"]["hash"] != opened.hash:
+            before = None if last is None else last["facts"]["hash"]
+            self.journal.note(MODEL, {"hash": opened.hash, "before": before, **opened.facts}, line=self.name)
+        self.journal.know_model(self.name, opened.hash, opened.facts)
+        self.model, self._last_event = opened, -1
+        self._own = (opened.inspector.threshold, opened.inspector.threshold_record)
+        logger.info("%s: judging with %s (%s)", self.name, opened.facts["model"], opened.hash[:12])
+
+    def _set_threshold(self) -> None:
+        """The one that a person has set for this model, else the model's own."""
+        inspector = self.model.inspector
+        inspector.threshold, inspector.threshold_record = self._own
+        event = self.journal.last_event(self.name, THRESHOLD)
+        if event is not None and event["facts"]["model"] == self.model.hash and event["facts"]["value"] is not None:
+            inspector.threshold, inspector.threshold_record = event["facts"]["value"], None
+
+    def _start_watch(self, seq: int) -> None:
+        independent = self.model.calibration.one_per_group()
+        properties = {name: independent.properties.get(name, []) for name in PROPERTIES}
+        drift = self.station.drift
+        self.watch = LineWatch(
+            independent.scores,
+            properties,
+            threshold=self.threshold,
+            highest_rate=(self.model.calibration.promised_rate(self.threshold) or 0.0) + drift.highest_defect_rate,
+            pictures_per_false_alarm=drift.pictures_per_false_alarm,
+        )
+        query = (
+            "SELECT id, score, properties FROM pictures WHERE line = ? AND seq > ? AND verdict != 'error' ORDER BY seq"
+        )
+        for row in self.journal.rows(query, self.name, seq):
+            self.watch.add(row["id"], row[SCORE], row["properties"])
+
+    @property
+    def alarm(self) -> dict[str, Any] | None:
+        """The alarm that nobody has answered yet."""
+        event = self.journal.last_event(self.name, DRIFT, MODEL, THRESHOLD, ACKNOWLEDGED)
+        return event if event is not None and event["kind"] == DRIFT else None
+
+    def judge(self, row: dict[str, Any]) -> Judgement:
+        """Verdict of a picture that waits; what cannot be read or has no number for a score is an error."""
+        start = time.perf_counter()
+        try:
+            judged = self._judge(row)
+        except (ValueError, MemoryError, RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # says nothing of the picture: it is judged once there is room
+            text = " ".join(str(error).split()) or type(error).__name__
+            judged = Judgement("error", error=text)
+        about = {"model": self.model.hash, "seconds": time.perf_counter() - start}
+        return Judgement(**{**judged.__dict__, **about})
+
+    def _judge(self, row: dict[str, Any]) -> Judgement:
+        inspector, name, limits = self.model.inspector, row["name"], self.station.server
+        content = self.store.read(row["file"])
+        if not content:
+            raise ValueError(f"{name} is empty, or has more than {limits.max_megabytes:g} MB (server.max_megabytes)")
+        if read_header(content, name=name).num_pixels > limits.max_megapixels * 1e6:
+            raise ValueError(f"{name} has more than {limits.max_megapixels:g} megapixels (server.max_megapixels)")
+        pixels = read_image(content, name=name, bit_depth=inspector.bit_depth)
+        fitted = inspector.fit(pixels, name=name)
+        prediction = inspector.predict(fitted, name=name)
+        verdict = inspector.judge(prediction, size=pixels.shape[:2])
+        word = verdict.word
+        is_drawn = self.station.store.maps == "all" or (self.station.store.maps == "not_good" and word != "good")
+        return Judgement(
+            word,
+            score=verdict.score,
+            threshold=verdict.threshold,
+            threshold_source=inspector.threshold_source,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            regions=[asdict(region) for region in verdict.regions],
+            properties=picture_properties(fitted),
+            map=self.store.add_map(draw_map(prediction, verdict.threshold), row["file"]) if is_drawn else None,
+        )
+
+    def observe(self, row: dict[str, Any], judgement: Judgement) -> None:
+        """Let the watch see a verdict that is in the journal, and ring once."""
+        if judgement.verdict == "error":
+            return
+        self.watch.add(row["id"], judgement.score, judgement.properties)
+        if self.watch.rings and self.alarm is None:
+            changes = [asdict(change) for change in self.watch.changes()]
+            self.journal.note(DRIFT, {"statistic": self.watch.statistic, "changes": changes}, line=self.name)
+            logger.warning("%s: the line has changed (look at the page, Health)", self.name)
+        elif self.watch.num_pictures >= PERIOD and self.alarm is None:
+            self.journal.note(RESTARTED, {"num_pictures": self.watch.num_pictures}, line=self.name)
+
+
+class Judge:
+    """Gives every waiting picture its verdict, one after the other, and tells those who wait for it."""
+
+    def __init__(self, lines: dict[str, Line], journal: Journal, count: Callable[[str, Judgement], None]) -> None:
+        self.lines, self.journal, self._count = lines, journal, count
+        self._woken = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting: dict[int, list[Future[None]]] = {}
+        self.mean_seconds = 0.1
+
+    def wake(self) -> None:
+        """There is a picture."""
+        self._woken.set()
+
+    def verdict_of(self, picture_id: int) -> Future[None]:
+        """Is done once the picture has its verdict."""
+        future: Future[None] = Future()
+        with self._lock:
+            self._waiting.setdefault(picture_id, []).append(future)
+        if self.journal.value("SELECT seq FROM pictures WHERE id = ?", picture_id) is not None:
+            self._tell(picture_id)
+        return future
+
+    def step(self) -> bool:
+        """Judge one picture. -> False: none came."""
+        for line in self.lines.values():
+            line.prepare()
+        row = self.journal.next_picture(list(self.lines))
+        if row is None:
+            self._woken.wait(WAIT_SECONDS)
+            self._woken.clear()
+            return False
+        line = self.lines[row["line"]]
+        judgement = line.judge(row)
+        if self.journal.finish(row["id"], judgement) is not None:
+            line.observe(row, judgement)
+            self._count(line.name, judgement)
+        self.mean_seconds += 0.1 * (judgement.seconds - self.mean_seconds)
+        self._tell(row["id"])
+        return True
+
+    def _tell(self, picture_id: int) -> None:
+        with self._lock:
+            futures = self._waiting.pop(picture_id, [])
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
+
+
+def draw_map(prediction: Prediction, threshold: float) -> bytes:
+    """Heat map as a grey PNG: 0 nothing, 128 and more above the threshold. Maxima of blocks of a large one."""
+    level = heat_level(prediction.anomaly_map, threshold=threshold)
+    above = prediction.anomaly_map > threshold
+    grey = np.where(above, np.clip(np.ceil(level * 255), 128, 255), np.clip(np.floor(level * 255), 0, 127))
+    factor = -(-max(grey.shape) // MAX_MAP_SIDE)
+    for axis in (0, 1) if factor > 1 else ():
+        grey = np.maximum.reduceat(grey, np.arange(0, grey.shape[axis], factor), axis=axis)
+    return encode_png(grey.astype(np.uint8))

@@ -1,0 +1,142 @@
+"""The models of a station: opened from a folder or the registry, with what is known of them and their calibration."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ndpnet.data.images import read_image
+from ndpnet.data.listing import list_pictures
+from ndpnet.data.split import group_of
+from ndpnet.inference.identity import package_hash
+from ndpnet.inference.inspector import Inspector
+from ndpnet.metrics.properties import picture_properties
+from ndpnet.station.config import LineConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Good pictures that the model was not trained on; lists run over pictures, and may be empty."""
+
+    scores: list[float] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    properties: dict[str, list[float]] = field(default_factory=dict)
+
+    def promised_rate(self, threshold: float) -> float | None:
+        """At most this share of new good pictures is above it, as for the model's own threshold; None: not known."""
+        if not self.scores:
+            return None
+        sizes = Counter(self.groups)
+        pairs = zip(self.groups, self.scores, strict=True)
+        above = sum(1.0 / sizes[group] for group, score in pairs if score > threshold)
+        return (above + 1.0) / (len(sizes) + 1)
+
+    def one_per_group(self) -> "Calibration":
+        """The first picture of each independent unit: what a test that counts pictures may take."""
+        first = {group: index for index, group in reversed(list(enumerate(self.groups)))}
+        indices = sorted(first.values())
+        properties = {name: [values[index] for index in indices] for name, values in self.properties.items()}
+        return Calibration([self.scores[i] for i in indices], [self.groups[i] for i in indices], properties)
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that is ready to judge."""
+
+    inspector: Inspector
+    hash: str
+    facts: dict[str, Any]
+    calibration: Calibration
+
+
+def open_model(line: LineConfig, cache_dir: Path) -> OpenModel:
+    """Open the model of a line, from the registry by way of `cache_dir`. ValueError in one line."""
+    folder, version = _folder_of(line, cache_dir)
+    inspector = Inspector.load(folder, engine=line.engine, precision=line.precision)
+    if inspector.threshold is None:
+        raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
+    inspector.package.use_its_threads()
+    calibration = _calibration(inspector, line.calibration)
+    return OpenModel(inspector, package_hash(folder), _facts(inspector, line, version), calibration)
+
+
+def wished_hash(line: LineConfig) -> str | None:
+    """Hash of the package that the registry's alias names now; None of a folder. ValueError: it does not answer."""
+    if line.registered is None:
+        return None
+    from ndpnet.tracking.versions import resolve_version
+
+    return resolve_version(*line.registered)[1]
+
+
+def _folder_of(line: LineConfig, cache_dir: Path) -> tuple[Path, int | None]:
+    if line.registered is None:
+        return Path(line.model), None
+    from ndpnet.tracking.models import download_package
+    from ndpnet.tracking.versions import resolve_version
+
+    name, ref = line.registered
+    try:
+        version, digest = resolve_version(name, ref)
+    except ValueError as error:
+        last = sorted(cache_dir.glob(f"{name}-*-*"), key=lambda path: path.stat().st_mtime)
+        if not last:
+            raise
+        logger.warning("%s; going on with %s, which was in use", error, last[-1].name)
+        return last[-1], int(last[-1].name.split("-")[-2])
+    folder = download_package(name, version, cache_dir / f"{name}-{version}-{digest[:12]}")
+    folder.touch()  # the last one in use is the one to start with when the registry is away
+    return folder, version
+
+
+def _facts(inspector: Inspector, line: LineConfig, version: int | None) -> dict[str, Any]:
+    """What a person may ask of a model."""
+    package, record = inspector.package, inspector.threshold_record
+    review = record.get("review")
+    lineage = package.config["lineage"]
+    return {
+        "model": line.model,
+        "version": version,
+        "category": package.config["category"],
+        "engine": inspector.engine_name,
+        "threshold": inspector.threshold,
+        "statement": record["statement"],
+        "guaranteed_rate": record["guaranteed_rate"],
+        "review_from": review["value"] if review else None,
+        "review_statement": review["statement"] if review else None,
+        "highest": record["highest"],
+        "training_data_hash": lineage["training_data_hash"],
+        "code_hash": lineage["code_hash"],
+        "params_hash": lineage["params_hash"],
+    }
+
+
+def _calibration(inspector: Inspector, folder: Path | None) -> Calibration:
+    """As the model carries it, else measured on the pictures of a folder, else empty."""
+    carried = inspector.threshold_record.get("calibration")
+    if carried is not None:
+        return Calibration(**carried)
+    if folder is None:
+        return Calibration()
+    records = [each for each in inspector.package.manifest().files if each.split == "calibration"]
+    names = {each.path: each.group for each in records}
+    pictures = {path: path.relative_to(folder).as_posix() for path in list_pictures(folder).pictures}
+    known = [(path, names[name]) for path, name in pictures.items() if name in names]
+    pattern = inspector.package.config["params"]["data"]["group_pattern"]
+    return _measure(inspector, known or [(path, group_of(name, pattern)) for path, name in pictures.items()])
+
+
+def _measure(inspector: Inspector, pictures: Sequence[tuple[Path, str]]) -> Calibration:
+    logger.info("measuring %d calibration pictures", len(pictures))
+    measured = Calibration()
+    for path, group in pictures:
+        fitted = inspector.fit(read_image(path, bit_depth=inspector.bit_depth), name=str(path))
+        measured.scores.append(inspector.predict(fitted, name=str(path)).score)
+        measured.groups.append(group)
+        for name, value in picture_properties(fitted).items():
+            measured.properties.setdefault(name, []).append(value)
+    return measured

@@ -1,0 +1,362 @@
+"""The page for people: Live, History, Review, What if, Health. Plain HTML, one script, nothing from elsewhere."""
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from PIL import Image
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ndpnet.data.images import read_image
+from ndpnet.metrics.drift import false_alarms_per_year
+from ndpnet.station import queries
+from ndpnet.station.journal import LABELS, check_name
+from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
+from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
+from ndpnet.station.web import needs, public, read_body
+
+if TYPE_CHECKING:
+    from ndpnet.station.station import Station
+
+HERE = Path(__file__).parent
+MAX_SIDE, JPEG_QUALITY = 2048, 88
+FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
+NUMBERS = ("min_score", "max_score", "min_area", "below_seq")
+TIMES = ("after", "before")
+NUM_EVENTS = 50
+MAX_JSON_BYTES = 1e5
+
+Answer = Callable[[Request], Response]
+
+
+def page_routes(station: "Station") -> list[Route | Mount]:
+    """Everything that a browser asks for."""
+    pages = Pages(station)
+    reads = {
+        "/": pages.live,
+        "/live": pages.live_facts,
+        "/history": pages.history,
+        "/pictures/{id:int}": pages.picture,
+        "/pictures/{id:int}/image": pages.image,
+        "/pictures/{id:int}/map": pages.heat_map,
+        "/api/pictures/{id:int}": pages.facts,
+        "/review": pages.review,
+        "/api/review/next": pages.next_picture,
+        "/whatif": pages.what_if,
+        "/api/lines/{line}/whatif": pages.consequences,
+        "/health": pages.health,
+    }
+    writes = {
+        "/api/pictures/{id:int}/review": (REVIEW, pages.label),
+        "/api/lines/{line}/threshold": (DECIDE, pages.set_threshold),
+        "/api/lines/{line}/acknowledge": (DECIDE, pages.acknowledge),
+    }
+    return [
+        *(Route(path, needs(READ, _threaded(answer))) for path, answer in reads.items()),
+        *(Route(path, needs(right, _with_body(answer)), methods=["POST"]) for path, (right, answer) in writes.items()),
+        Route("/login", _threaded(pages.login)),
+        Route("/login", pages.enter, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+
+
+class Pages:
+    """What is shown, and what a person may change."""
+
+    def __init__(self, station: "Station") -> None:
+        self._station, self._journal = station, station.journal
+
+    @cached_property
+    def _templates(self) -> Environment:
+        loader = FileSystemLoader(HERE / "templates")
+        made = Environment(loader=loader, autoescape=select_autoescape(["j2", "html"]), undefined=StrictUndefined)
+        made.filters |= {"when": _when, "percent": _percent, "number": _number}
+        made.globals["evidence"] = _evidence
+        return made
+
+    def _page(self, request: Request, name: str, **values: Any) -> Response:
+        person = getattr(request.state, "person", None)
+        about = {"person": person, "page": name, "lines": list(self._station.lines), "labels": LABELS}
+        about["alarms"] = [line.name for line in self._station.lines.values() if line.alarm] if person else []
+        about["num_to_review"] = queries.num_to_review(self._journal, self._station.config.review) if person else 0
+        text = self._templates.get_template(f"{name}.html.j2").render(**about, **values)
+        return Response(text, media_type="text/html", headers={"Cache-Control": "no-store"})
+
+    # ---- Live
+
+    def live(self, request: Request) -> Response:
+        """The last picture and the shift."""
+        return self._page(request, "live", **self._live_values())
+
+    def live_facts(self, request: Request) -> Response:
+        """The part of Live that changes."""
+        return self._page(request, "live_facts", **self._live_values())
+
+    def _live_values(self) -> dict[str, Any]:
+        last = self._journal.rows("SELECT * FROM pictures WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT 1")
+        station = self._station
+        return {
+            "last": last[0] if last else None,
+            "counts": queries.counts(self._journal),
+            "bars": queries.history_bars(self._journal),
+            "num_waiting": self._journal.num_waiting(),
+            "seconds": station.judge.mean_seconds,
+            "problems": dict(station.problems),
+            "sinks": {name: sink.lag() for name, sink in station.sinks.items()},
+            "models": {name: line.model for name, line in station.lines.items()},
+        }
+
+    # ---- History
+
+    def history(self, request: Request) -> Response:
+        """Judged pictures, by filters."""
+        asked = {name: value for name, value in request.query_params.items() if value and name in queries.FILTERS}
+        found = queries.search(self._journal, _typed(asked))
+        is_more = len(found) > queries.PAGE_SIZE
+        older = urlencode(asked | {"below_seq": found[queries.PAGE_SIZE - 1]["seq"]}) if is_more else ""
+        values = {name: asked.get(name, "") for name in queries.FILTERS}
+        return self._page(request, "history", pictures=found[: queries.PAGE_SIZE], asked=values, older=older)
+
+    def picture(self, request: Request) -> Response:
+        """One picture with everything that is known of it."""
+        row = self._row(request)
+        model = self._journal.rows("SELECT facts FROM models WHERE line = ? AND hash = ?", row["line"], row["model"])
+        near = {
+            "previous": self._journal.value("SELECT id FROM pictures WHERE seq < ? ORDER BY seq DESC", row["seq"] or 0),
+            "next": self._journal.value("SELECT id FROM pictures WHERE seq > ? ORDER BY seq", row["seq"] or 0),
+        }
+        facts = model[0]["facts"] if model else {}
+        opinions = self._journal.opinions(row["id"])
+        return self._page(request, "picture", picture=row, model=facts, opinions=opinions, near=near)
+
+    def facts(self, request: Request) -> Response:
+        """A picture's row as JSON."""
+        row = self._row(request)
+        return JSONResponse(public(row) | {"opinions": self._journal.opinions(row["id"])})
+
+    def image(self, request: Request) -> Response:
+        """The picture as a JPEG, reduced to `side`."""
+        side = min(int(request.query_params.get("side") or MAX_SIDE), MAX_SIDE)
+        row = self._row(request)
+        pixels = Image.fromarray(read_image(self._stored(row["file"]), name=row["name"]))
+        pixels.thumbnail((side, side))
+        buffer = io.BytesIO()
+        pixels.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+        return Response(buffer.getvalue(), media_type="image/jpeg", headers=FOR_EVER)
+
+    def heat_map(self, request: Request) -> Response:
+        """The heat map: grey, above the threshold from 128."""
+        return Response(self._stored(self._row(request)["map"]), media_type="image/png", headers=FOR_EVER)
+
+    def _stored(self, name: str | None) -> bytes:
+        try:
+            if name is not None:
+                return self._station.store.read(name)
+        except FileNotFoundError:
+            pass
+        raise HTTPException(410, "this is no longer stored (store.keep_days, store.keep_gigabytes)")
+
+    # ---- Review
+
+    def review(self, request: Request) -> Response:
+        """Pictures that people have to look at."""
+        return self._page(request, "review")
+
+    def next_picture(self, request: Request) -> Response:
+        """The picture that a person should look at next."""
+        who = request.state.person.name or request.query_params.get("who", "")
+        verdicts = self._station.config.review
+        row = queries.next_to_review(self._journal, verdicts, who)
+        number = queries.num_to_review(self._journal, verdicts)
+        opinions = self._journal.opinions(row["id"]) if row else []
+        return JSONResponse({"num": number, "picture": row and public(row) | {"opinions": opinions}})
+
+    def label(self, request: Request, body: dict[str, Any]) -> Response:
+        """Note what a person says of a picture."""
+        self._journal.review(request.path_params["id"], str(body.get("label")), _who(request, body))
+        return self.facts(request)
+
+    # ---- What if
+
+    def what_if(self, request: Request) -> Response:
+        """Another threshold, and what would have followed of it."""
+        line = self._line(request.query_params.get("line") or next(iter(self._station.lines)))
+        rows = queries.scores(self._journal, line.name, line.model.hash)
+        values = [row["score"] for row in rows] + line.model.calibration.scores + [line.threshold]
+        low, high = min(values), max(values)
+        margin = (high - low) * 0.05 or 0.05
+        edges = np.linspace(low - margin, high + margin, 41)
+        by_kind = {
+            kind: np.histogram([row["score"] for row in rows if row["label"] == kind], edges)[0].tolist()
+            for kind in (None, "good", "defective")
+        }
+        by_kind["calibration"] = np.histogram(line.model.calibration.scores, edges)[0].tolist()
+        events = self._journal.rows(
+            "SELECT * FROM events WHERE line = ? AND kind = 'threshold' ORDER BY id DESC LIMIT ?", line.name, NUM_EVENTS
+        )
+        values = {"line": line, "edges": edges.tolist(), "bars": by_kind, "events": events, "num_rows": len(rows)}
+        return self._page(request, "whatif", **values, now=self._follows(line, rows, line.threshold))
+
+    def consequences(self, request: Request) -> Response:
+        """What would have followed of a threshold, as JSON."""
+        line = self._line(request.path_params["line"])
+        threshold = _finite(request.query_params.get("threshold"))
+        rows = queries.scores(self._journal, line.name, line.model.hash)
+        return JSONResponse(self._follows(line, rows, threshold))
+
+    def _follows(self, line: Line, rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
+        promised = line.model.calibration.promised_rate(threshold)
+        return queries.what_if(rows, threshold) | {"threshold": threshold, "promised_rate": promised}
+
+    def set_threshold(self, request: Request, body: dict[str, Any]) -> Response:
+        """Use another threshold from the next picture on; None: the model's own again."""
+        line, who = self._line(request.path_params["line"]), _who(request, body)
+        reason = str(body.get("reason") or "").strip()[:500]
+        if not reason:
+            raise ValueError("a reason is missing (it is in the history for those who come after you)")
+        value = None if body.get("value") is None else _finite(body["value"])
+        facts = {"value": value, "before": line.threshold, "reason": reason, "model": line.model.hash}
+        self._journal.note(THRESHOLD, facts, line=line.name, who=who)
+        self._station.judge.wake()
+        return JSONResponse(facts)
+
+    # ---- Health
+
+    def health(self, request: Request) -> Response:
+        """Has a line changed, and does everything work."""
+        per_day = queries.daily_pictures(self._journal)
+        limit = self._station.config.drift.pictures_per_false_alarm
+        return self._page(
+            request,
+            "health",
+            station_lines=list(self._station.lines.values()),
+            limit=limit,
+            per_day=per_day,
+            per_year=false_alarms_per_year(limit, per_day),
+            threads={name: name not in self._station.dead_threads() for name in self._station.thread_names()},
+            problems=dict(self._station.problems),
+            sinks={name: sink.lag() for name, sink in self._station.sinks.items()},
+            num_waiting=self._journal.num_waiting(),
+            stored=self._journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL"),
+            store=self._station.config.store,
+            events=self._journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT ?", NUM_EVENTS),
+        )
+
+    def acknowledge(self, request: Request, body: dict[str, Any]) -> Response:
+        """Answer an alarm: the watch starts anew."""
+        line, who = self._line(request.path_params["line"]), _who(request, body)
+        if line.alarm is None:
+            raise ValueError(f"line {line.name} has no alarm")
+        self._journal.note(ACKNOWLEDGED, {"reason": str(body.get("reason") or "")[:500]}, line=line.name, who=who)
+        self._station.judge.wake()
+        return JSONResponse({"line": line.name})
+
+    # ---- tokens
+
+    def login(self, request: Request) -> Response:
+        """Ask for a token."""
+        return self._page(request, "login")
+
+    async def enter(self, request: Request) -> Response:
+        """Put a token into a cookie that no script reads."""
+        secret = str((await _json(request)).get("token") or "")
+        owner = await run_in_threadpool(self._journal.owner_of, secret)
+        answer = JSONResponse({"name": owner["name"]} if owner else {"error": "no such token"}, 200 if owner else 401)
+        is_tls = self._station.config.server.certificate is not None
+        if owner:
+            answer.set_cookie(COOKIE, secret, httponly=True, samesite="strict", secure=is_tls, max_age=30 * 86400)
+        else:
+            answer.delete_cookie(COOKIE)
+        return answer
+
+    def _row(self, request: Request) -> dict[str, Any]:
+        row = self._journal.picture(request.path_params["id"])
+        if row is None:
+            raise HTTPException(404, "no such picture")
+        return row
+
+    def _line(self, name: str) -> Line:
+        if name not in self._station.lines:
+            raise HTTPException(404, f"no line {name!r}")
+        return self._station.lines[name]
+
+
+def _threaded(answer: Answer) -> Any:
+    async def handler(request: Request) -> Response:
+        return await run_in_threadpool(answer, request)
+
+    return handler
+
+
+def _with_body(answer: Callable[[Request, dict[str, Any]], Response]) -> Any:
+    async def handler(request: Request) -> Response:
+        return await run_in_threadpool(answer, request, await _json(request))
+
+    return handler
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await read_body(request, MAX_JSON_BYTES))
+    except ValueError as error:
+        raise HTTPException(400, "the body is no JSON") from error
+    if not isinstance(body, dict):
+        raise HTTPException(400, "the body is no JSON object")
+    return body
+
+
+def _who(request: Request, body: dict[str, Any]) -> str:
+    """The name of the token; at this machine, without tokens, the name that a person gives."""
+    who = request.state.person.name or str(body.get("who") or "").strip()
+    check_name(who)
+    return who
+
+
+def _typed(asked: dict[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = dict(asked)
+    values |= {name: _finite(asked[name]) for name in NUMBERS if name in asked}
+    for name in TIMES:
+        if name in asked:
+            values[name] = datetime.fromisoformat(asked[name]).timestamp()
+    return values
+
+
+def _finite(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{value!r} is no number") from error
+    if not np.isfinite(number):
+        raise ValueError(f"{value!r} is no number to compare with")
+    return number
+
+
+def _when(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _percent(share: float | None) -> str:
+    return "not known" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _evidence(statistic: float, limit: float) -> float:
+    """How far a statistic is on the way to ringing, 0 to 1, by orders of magnitude."""
+    return min(max(math.log(max(statistic, 1.0)) / math.log(limit), 0.0), 1.0)

@@ -1,0 +1,279 @@
+"""Where verdicts go: files, webhooks, MQTT, OPC UA; each fed from the journal, in order, at its own pace."""
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+
+from ndpnet.files import as_cells
+from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, Sink, WebhookSink
+from ndpnet.station.journal import Journal
+
+AT_ONCE = 100  # verdicts that are read from the journal in one go
+SECONDS = 10.0  # how long a receiver may take
+WATCHDOG_SECONDS = 0.5
+TAIL_BYTES = 1 << 20  # of a file, more than a line has
+CODES = {"good": 0, "review": 1, "defective": 2, "error": 3}
+COLUMNS = (
+    *("seq", "id", "line", "name", "verdict", "score", "threshold", "threshold_source", "width", "height"),
+    *("regions", "model", "judged_at", "error"),
+)
+
+Row = dict[str, Any]
+
+
+class Receiver(Protocol):
+    """Something that takes one verdict after the other."""
+
+    def last_seq(self) -> int:
+        """The last verdict that it has for sure; 0 if it cannot say."""
+
+    def deliver(self, row: Row) -> None:
+        """Take a verdict. OSError or ValueError: it could not, and gets it again."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Feeder:
+    """Feeds one receiver; where it is stands in the journal."""
+
+    def __init__(self, name: str, receiver: Receiver, journal: Journal) -> None:
+        self.name, self._receiver, self._journal = name, receiver, journal
+        with journal.write() as db:  # a new sink is told what happens from now on
+            db.execute("INSERT OR IGNORE INTO sinks SELECT ?, coalesce(max(seq), 0) FROM pictures", (name,))
+        last, known = receiver.last_seq(), journal.last_seq()
+        if last > known:
+            raise ValueError(f"sink {name} has verdicts up to {last}, this station made {known} (move that file away)")
+        self._advance(last)
+
+    def lag(self) -> int:
+        """How many verdicts it has not had yet."""
+        return self._journal.last_seq() - self._position()
+
+    def step(self) -> None:
+        """Deliver what there is. OSError or ValueError: the receiver is away; nothing is lost."""
+        query = f"SELECT {', '.join(COLUMNS)} FROM pictures WHERE seq > ? ORDER BY seq LIMIT {AT_ONCE}"
+        for row in self._journal.rows(query, self._position()):
+            self._receiver.deliver(row | {"judged_at": datetime.fromtimestamp(row["judged_at"], UTC).isoformat()})
+            self._advance(row["seq"])
+        if isinstance(self._receiver, OpcuaReceiver):
+            self._receiver.beat()
+
+    def close(self) -> None:
+        """Let go of the receiver."""
+        self._receiver.close()
+
+    def _position(self) -> int:
+        return self._journal.value("SELECT seq FROM sinks WHERE name = ?", self.name)
+
+    def _advance(self, seq: int) -> None:
+        with self._journal.write() as db:
+            db.execute("UPDATE sinks SET seq = max(seq, ?) WHERE name = ?", (seq, self.name))
+
+
+class FileReceiver:
+    """A file of JSON lines or CSV rows, each of them once."""
+
+    def __init__(self, config: FileSink) -> None:
+        self._path, self._is_csv = config.path, config.kind == "csv"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._cut_half_line()
+
+    def last_seq(self) -> int:
+        """That of the last line."""
+        last = self._tail().rpartition("\n")[2]
+        if not last or last == ",".join(COLUMNS):
+            return 0
+        return int(last.partition(",")[0]) if self._is_csv else json.loads(last)["seq"]
+
+    def deliver(self, row: Row) -> None:
+        """Append a line that is whole, and on disk."""
+        with self._path.open("a", encoding="utf-8", newline="") as stream:
+            stream.write(self._line(row, is_first=stream.tell() == 0))
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _line(self, row: Row, *, is_first: bool) -> str:
+        if not self._is_csv:
+            return json.dumps(row) + "\n"
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        if is_first:
+            writer.writeheader()
+        row = row | {"regions": json.dumps(row["regions"])}
+        writer.writerow(as_cells(row | {name: _one_line(row[name]) for name in ("name", "error")}))
+        return text.getvalue()
+
+    def _tail(self) -> str:
+        """The last whole lines."""
+        if not self._path.exists():
+            return ""
+        with self._path.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return stream.read().decode(errors="replace").rstrip("\n")
+
+    def _cut_half_line(self) -> None:
+        """A full disk or a kill may have ended the last line early."""
+        if self._path.exists():
+            with self._path.open("r+b") as stream:
+                start = max(0, stream.seek(0, os.SEEK_END) - TAIL_BYTES)
+                stream.seek(start)
+                stream.truncate(start + stream.read().rfind(b"\n") + 1)
+
+
+class WebhookReceiver:
+    """A POST per verdict. Signed: HMAC-SHA256 over the time, a dot and the body, by a secret that both know."""
+
+    def __init__(self, config: WebhookSink) -> None:
+        self._url = config.url
+        self._secret = None if config.secret_file is None else _secret(config.secret_file)
+        self._session = requests.Session()
+
+    def last_seq(self) -> int:
+        """It cannot be asked."""
+        return 0
+
+    def deliver(self, row: Row) -> None:
+        """Post a verdict. OSError, ValueError: nobody answered with 2xx."""
+        body, at = json.dumps(row).encode(), str(int(time.time()))
+        headers = {"Content-Type": "application/json", "X-Ndpnet-Seq": str(row["seq"]), "X-Ndpnet-Time": at}
+        if self._secret is not None:
+            signature = hmac.new(self._secret, at.encode() + b"." + body, hashlib.sha256).hexdigest()
+            headers["X-Ndpnet-Signature"] = f"sha256={signature}"
+        options = {"headers": headers, "timeout": SECONDS, "allow_redirects": False}
+        status = self._session.post(self._url, data=body, **options).status_code
+        if not 200 <= status < 300:
+            raise ValueError(f"the webhook answered {status} to verdict {row['seq']}")
+
+    def close(self) -> None:
+        """Close connections."""
+        self._session.close()
+
+
+class MqttReceiver:
+    """A message per verdict under TOPIC/LINE, of quality 1: the broker confirms each."""
+
+    def __init__(self, config: MqttSink) -> None:
+        self._config, self._client = config, None
+
+    def last_seq(self) -> int:
+        """It cannot be asked."""
+        return 0
+
+    def deliver(self, row: Row) -> None:
+        """Publish a verdict. OSError: the broker did not confirm it."""
+        try:
+            self._client = self._client or self._connect()
+            message = self._client.publish(f"{self._config.topic}/{row['line']}", json.dumps(row), qos=1)
+            message.wait_for_publish(SECONDS)
+            if not message.is_published():
+                raise OSError(f"the broker {self._config.host} does not confirm")
+        except (OSError, RuntimeError, ValueError) as error:
+            self.close()  # and with it what the client would send later, a second time
+            raise OSError(f"{self._config.host}:{self._config.port}: {error}") from error
+
+    def close(self) -> None:
+        """Leave the broker."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+            client.loop_stop()
+
+    def _connect(self) -> Any:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        config = self._config
+        client = Client(CallbackAPIVersion.VERSION2)
+        if config.username is not None:
+            password = None if config.password_file is None else _secret(config.password_file).decode()
+            client.username_pw_set(config.username, password)
+        if config.authority is not None:
+            client.tls_set(str(config.authority))
+        client.connect(config.host, config.port)
+        client.loop_start()
+        return client
+
+
+class OpcuaReceiver:
+    """An OPC UA server with the last verdict of every line, to be read, and a watchdog bit."""
+
+    def __init__(self, config: OpcuaSink, is_alive: Callable[[], bool]) -> None:
+        from asyncua.sync import Server
+
+        self._is_alive, self._lines, self._last_beat = is_alive, {}, 0.0
+        self._server = Server()
+        self._server.set_endpoint(config.endpoint)
+        self._server.set_server_name("ndpnet station")
+        self._space = self._server.register_namespace("urn:ndpnet:station")
+        self._root = self._server.nodes.objects.add_object(self._space, "Station")
+        self._watchdog = self._root.add_variable(self._space, "Watchdog", False)
+        self._server.start()
+
+    def last_seq(self) -> int:
+        """Variables have no memory."""
+        return 0
+
+    def deliver(self, row: Row) -> None:
+        """Set a line's variables; Sequence last: when it has changed, the others are this verdict's."""
+        values = {
+            "Verdict": row["verdict"],
+            "VerdictCode": CODES[row["verdict"]],
+            "IsGood": row["verdict"] == "good",
+            "Score": -1.0 if row["score"] is None else row["score"],
+            "NumRegions": len(row["regions"] or ()),
+            "Picture": row["name"],
+            "PictureId": row["id"],
+            "Sequence": row["seq"],
+        }
+        if row["line"] not in self._lines:
+            place = self._root.add_object(self._space, row["line"])
+            self._lines[row["line"]] = {name: place.add_variable(self._space, name, values[name]) for name in values}
+        for name, variable in self._lines[row["line"]].items():
+            variable.write_value(values[name])
+
+    def beat(self) -> None:
+        """Turn the watchdog bit while the station works: a bit that stands still is a station that does not."""
+        if time.monotonic() - self._last_beat >= WATCHDOG_SECONDS and self._is_alive():
+            self._last_beat = time.monotonic()
+            self._watchdog.write_value(not self._watchdog.read_value())
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._server.stop()
+
+
+def open_sinks(configs: Sequence[Sink], journal: Journal, is_alive: Callable[[], bool]) -> dict[str, Feeder]:
+    """A feeder per sink, by name. ValueError: a secret cannot be read, or a library is missing."""
+    makers: dict[str, Callable[[Any], Receiver]] = {
+        "webhook": WebhookReceiver,
+        "mqtt": MqttReceiver,
+        "opcua": lambda config: OpcuaReceiver(config, is_alive),
+    }
+    return {
+        config.name: Feeder(config.name, makers.get(config.kind, FileReceiver)(config), journal) for config in configs
+    }
+
+
+def _secret(path: Path) -> bytes:
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise ValueError(f"cannot read the secret {path}: {error.strerror}") from error
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())

@@ -1,0 +1,175 @@
+"""A running station: its threads, what they share, and how it starts and ends."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from ndpnet.locks import locked
+from ndpnet.station.camera import Camera
+from ndpnet.station.config import StationConfig
+from ndpnet.station.intake import Intake
+from ndpnet.station.journal import Journal
+from ndpnet.station.judge import Judge, Line
+from ndpnet.station.measures import Measures
+from ndpnet.station.models import open_model, wished_hash
+from ndpnet.station.sinks import open_sinks
+from ndpnet.station.store import Store, retain
+from ndpnet.station.watch import FolderWatch
+from ndpnet.station.web import make_app
+
+logger = logging.getLogger(__name__)
+JOURNAL, MODELS = "journal.sqlite", "models"
+LOOK_SECONDS, CAMERA_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
+
+SCAN_REST = 9.0  # times as long as it took to list a folder: at most a tenth of a core
+
+
+class Station:
+    """Everything of a station but its server."""
+
+    def __init__(self, config: StationConfig) -> None:
+        self.config = config
+        self.journal = Journal(config.folder / JOURNAL)
+        self.store = Store(config.folder)
+        self.lines = {line.name: Line(line, config, self.journal, self.store) for line in config.lines}
+        self.measures = Measures(self)
+        self.judge = Judge(self.lines, self.journal, self.measures.count)
+        self.intake = Intake(self.journal, self.store, config, self.judge.wake)
+        self.cameras = [Camera(line, self.intake) for line in config.lines if line.camera is not None]
+        self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
+        self.sinks = open_sinks(config.sinks, self.journal, lambda: not self.dead_threads())
+        self._stop = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+
+    def start(self) -> None:
+        """Open the models and start all threads. ValueError: a model cannot be opened, a folder is not there."""
+        for line in self.lines.values():
+            source = line.config.source
+            if source is not None and not source.is_dir():
+                raise ValueError(f"no folder {source} for line {line.name} (make it, or correct its source)")
+            line.next_model = open_model(line.config, self.config.folder / MODELS)
+            line.prepare()
+        self.store.remove_unknown(self.journal)
+        self.journal.count_crash(list(self.lines))
+        self._run("judge", self.judge.step)
+        for line in self.config.lines:
+            if line.source is not None:
+                watch = FolderWatch(line, self.intake)
+                self._run(f"folder {line.name}", lambda watch=watch: self._look(watch), LOOK_SECONDS)
+        for camera in self.cameras:
+            self._run(f"camera {camera.line}", camera.step, CAMERA_SECONDS)
+        self._run("retention", self._retain, RETAIN_SECONDS)
+        if any(line.registered for line in self.config.lines):
+            self._run("registry", self._look_for_champions, self.config.model_seconds)
+        for name, sink in self.sinks.items():
+            self._run(f"sink {name}", sink.step, LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """End all threads; a picture whose turn it is gets its verdict."""
+        self._stop.set()
+        self.judge.wake()
+        for camera in self.cameras:
+            camera.close()
+        for thread in self._threads.values():
+            thread.join(30.0)
+        for sink in self.sinks.values():
+            sink.close()
+
+    def dead_threads(self) -> list[str]:
+        """Names of threads that should be alive."""
+        return [name for name, thread in self._threads.items() if not thread.is_alive()]
+
+    def thread_names(self) -> list[str]:
+        """All threads."""
+        return list(self._threads)
+
+    def _run(self, name: str, step: Callable[[], Any], pause: float = 0.0) -> None:
+        """Call a step for ever; what goes wrong in it is said once, and tried again."""
+
+        def loop() -> None:
+            while not self._stop.is_set():
+                try:
+                    step()
+                    if self.problems.pop(name, None):
+                        logger.info("%s: works again", name)
+                    if pause:
+                        self._stop.wait(pause)
+                except Exception as error:  # a thread that ends would be worse than any
+                    self._note_problem(name, error)
+                    self._stop.wait(max(pause, RETRY_SECONDS))
+
+        self._threads[name] = threading.Thread(target=loop, name=name, daemon=True)
+        self._threads[name].start()
+
+    def _look(self, watch: FolderWatch) -> None:
+        watch.look()
+        self._stop.wait(SCAN_REST * watch.scan_seconds)
+
+    def _note_problem(self, name: str, error: Exception) -> None:
+        text = " ".join(str(error).split()) or type(error).__name__
+        if self.problems.get(name) != text:
+            is_expected = isinstance(error, OSError | ValueError)
+            logger.error("%s: %s", name, text, exc_info=None if is_expected else error)
+        self.problems[name] = text
+
+    def _retain(self) -> None:
+        removed = retain(self.journal, self.store, self.config.store, self.config.review)
+        self.problems.pop("disk", None)
+        if removed:
+            logger.info("removed %d old pictures", removed)
+
+    def _look_for_champions(self) -> None:
+        for line in self.lines.values():
+            wished = wished_hash(line.config)
+            if wished is not None and line.next_model is None and wished != line.model.hash:
+                line.next_model = open_model(line.config, self.config.folder / MODELS)
+                self.judge.wake()
+
+
+@contextmanager
+def running(config: StationConfig) -> Iterator[Station]:
+    """A station that works while the block runs. ValueError: another one has its folder."""
+    with locked(config.folder, f"another station works in {config.folder} (choose another folder)", is_folder=True):
+        station = Station(config)
+        try:
+            station.start()
+            yield station
+        finally:
+            station.stop()
+
+
+def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
+    """Run a station and its server until a signal ends it; `ready` is told where the page is."""
+    with running(config) as station:
+        server = config.server
+        if not server.is_loopback and not station.journal.has_tokens():
+            raise ValueError(
+                f"server.host {server.host} is seen by others and nobody has a token "
+                "(`ndpnet station --add-token NAME:ROLE`, or host 127.0.0.1)"
+            )
+        options: dict[str, Any] = {"host": server.host, "port": server.port, "log_level": "warning"}
+        if server.certificate is not None:
+            options |= {"ssl_certfile": str(server.certificate), "ssl_keyfile": str(server.key)}
+        runner = _Server(uvicorn.Config(make_app(station), access_log=False, server_header=False, **options))
+        scheme = "http" if server.certificate is None else "https"
+        runner.on_start = lambda port: ready(station, f"{scheme}://{server.host}:{port}/")
+        try:
+            runner.run()
+        except SystemExit as error:  # how uvicorn says it
+            text = f"cannot listen on {server.host}:{server.port} (another program may: choose server.port)"
+            raise ValueError(text) from error
+
+
+class _Server(uvicorn.Server):
+    """Says once where it listens."""
+
+    on_start: Callable[[int], None]
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.on_start(self.servers[0].sockets[0].getsockname()[1])

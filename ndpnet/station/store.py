@@ -1,0 +1,102 @@
+"""Pictures and maps as files below the station's folder, and when they go."""
+
+import hashlib
+import logging
+import os
+import time
+import uuid
+from pathlib import Path
+
+from ndpnet.station.config import StoreConfig
+from ndpnet.station.journal import Journal, is_waiting
+
+logger = logging.getLogger(__name__)
+PICTURES, MAPS, PARTIAL = "pictures", "maps", ".partial"
+DAY = 86400.0
+GIGABYTE = 1e9
+AT_ONCE = 500  # pictures that are removed in one go
+
+
+class Store:
+    """Files of the station, written whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def add(self, content: bytes, line: str, suffix: str) -> tuple[str, str]:
+        """Write a picture under a new name. -> that name, below the folder, and its sha256"""
+        name = f"{PICTURES}/{line}/{time.strftime('%Y-%m-%d')}/{uuid.uuid4().hex}{suffix}"
+        self._write(name, content)
+        return name, hashlib.sha256(content).hexdigest()
+
+    def add_map(self, content: bytes, picture: str) -> str:
+        """Write the heat map of a picture; the same picture's again replaces it. -> its name"""
+        name = f"{MAPS}/{picture.partition('/')[2]}.png"
+        self._write(name, content)
+        return name
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a file. OSError: it is not there."""
+        return (self.folder / name).read_bytes()
+
+    def remove(self, *names: str | None) -> None:
+        """Remove files, those that are there."""
+        for name in filter(None, names):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def remove_unknown(self, journal: Journal) -> int:
+        """Remove what a killed station wrote and did not enter in its journal. -> how many"""
+        known = {
+            name
+            for row in journal.rows("SELECT file, map FROM pictures WHERE file IS NOT NULL")
+            for name in row.values()
+            if name
+        }
+        num_removed = 0
+        for root in (PICTURES, MAPS):
+            for path in (self.folder / root).rglob("*"):
+                if path.is_file() and path.relative_to(self.folder).as_posix() not in known:
+                    path.unlink()
+                    num_removed += 1
+        return num_removed
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + PARTIAL)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[str, ...]) -> int:
+    """Remove pictures that are too old, and the oldest while there are too many bytes; none that waits. -> how many"""
+    num_removed = 0
+    while True:
+        num_bytes = journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL")
+        excess = num_bytes - config.keep_gigabytes * GIGABYTE
+        removable = journal.rows(
+            "SELECT p.id, p.file, p.map, p.num_bytes, p.judged_at FROM pictures p "
+            f"WHERE p.file IS NOT NULL AND p.seq IS NOT NULL AND NOT {is_waiting(review)} ORDER BY p.id LIMIT ?",
+            AT_ONCE,
+        )
+        too_many = []
+        for row in removable:
+            if row["judged_at"] >= time.time() - config.keep_days * DAY and excess <= 0:
+                break
+            excess -= row["num_bytes"]
+            too_many.append(row)
+        for row in too_many:
+            store.remove(row["file"], row["map"])  # before the journal: what a kill leaves is removed again
+        with journal.write() as db:
+            ids = [(row["id"],) for row in too_many]
+            db.executemany("UPDATE pictures SET file = NULL, map = NULL WHERE id = ?", ids)
+        num_removed += len(too_many)
+        if len(too_many) < AT_ONCE:
+            return num_removed

@@ -1,0 +1,118 @@
+"""Watched folders: which files are complete, and how each enters the journal once."""
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ndpnet.data.listing import has_picture_name
+from ndpnet.station.config import LineConfig
+from ndpnet.station.intake import Intake
+from ndpnet.station.journal import FullError
+
+logger = logging.getLogger(__name__)
+UNFINISHED = (".partial", ".part", ".tmp", ".crdownload", ".filepart")
+
+Stamp = tuple[int, int]  # size and time of change: another file of the same name differs in one
+
+
+class FolderWatch:
+    """The source folder of one line."""
+
+    def __init__(self, line: LineConfig, intake: Intake) -> None:
+        assert line.source is not None
+        self.line, self.root, self.intake = line, line.source, intake
+        self.scan_seconds = 0.0  # of the last look: a folder with very many files is looked at less often
+        self._seen: dict[str, tuple[Stamp, float]] = {}  # since when a file has been as it is
+        self._done: dict[str, Stamp] = {}  # accepted, and left where they are
+
+    def look(self) -> int:
+        """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
+        start = time.monotonic()
+        stamps = dict(self._files())
+        self.scan_seconds = time.monotonic() - start
+        for known in (self._seen, self._done):
+            for name in known.keys() - stamps.keys():
+                del known[name]
+        now, num_accepted = time.monotonic(), 0
+        for name, stamp in sorted(stamps.items(), key=lambda item: (item[1][1], item[0])):
+            if self._done.get(name) == stamp or not self._is_complete(name, stamp, now):
+                continue
+            try:
+                is_new = self._take(name, stamp)
+            except FullError:
+                break  # they wait in the folder
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                logger.warning("%s: cannot take %s: %s", self.line.name, name, error.strerror)  # gone, or locked
+                continue
+            num_accepted += is_new
+            self._put_away(name, stamp)
+        return num_accepted
+
+    def _files(self) -> Iterator[tuple[str, Stamp]]:
+        """Pictures below the root with their stamps; hidden and unfinished ones are none yet."""
+        folders = [os.fspath(self.root)]
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False) and _is_picture(entry.name):
+                        with suppress(FileNotFoundError):  # moved away meanwhile
+                            about = entry.stat(follow_symlinks=False)
+                            yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
+
+    def _is_complete(self, name: str, stamp: Stamp, now: float) -> bool:
+        last, since = self._seen.get(name, (None, now))
+        if last != stamp:
+            since = now
+        self._seen[name] = (stamp, since)
+        return now - since >= self.line.settle_seconds
+
+    def _take(self, name: str, stamp: Stamp) -> bool:
+        """Enter a file into the journal. -> False: a killed station did, and left it here."""
+        path, shown = self.root / name, os.fsencode(name).decode(errors="backslashreplace")  # it may be no UTF-8
+        key = f"{shown}|{stamp[0]}|{stamp[1]}"
+        if self.intake.has(self.line.name, key):
+            return False
+        # a larger one is not read: that it is too large is its verdict
+        content = path.read_bytes() if stamp[0] <= self.intake.max_bytes else b""
+        about = path.stat()
+        if (about.st_size, about.st_mtime_ns) != stamp:
+            raise OSError(errno.EAGAIN, "it is being written")
+        return self.intake.take(self.line.name, shown, key, content, path.suffix.lower())[1]
+
+    def _put_away(self, name: str, stamp: Stamp) -> None:
+        self._seen.pop(name, None)
+        if self.line.done_dir is None:
+            self._done[name] = stamp
+            return
+        target = self.line.done_dir / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target = target.with_name(f"{target.stem}-{stamp[1]}{target.suffix}")
+        _move(self.root / name, target)
+
+
+def _is_picture(name: str) -> bool:
+    return has_picture_name(name) and not name.lower().endswith(UNFINISHED)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename; between file systems copy, then remove."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        partial = target.with_name(f".{target.name}.partial")
+        partial.write_bytes(source.read_bytes())
+        partial.replace(target)
+        source.unlink()

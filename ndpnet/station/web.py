@@ -1,0 +1,228 @@
+"""The station over HTTP: pictures in, verdicts out, health for machines; the page for people is in pages.py."""
+
+import asyncio
+import base64
+import json
+import math
+import re
+import sqlite3
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from ndpnet.station.journal import FullError
+from ndpnet.station.security import HEADERS, INSPECT, READ, Guard
+
+if TYPE_CHECKING:
+    from ndpnet.station.station import Station
+
+NO_ROOM = 507  # Insufficient Storage
+SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp"}
+OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
+KEY = re.compile(r"[\x21-\x7e]{1,200}")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(station: "Station") -> Starlette:
+    """The application of a station."""
+    from ndpnet.station.pages import page_routes
+
+    api = Inspection(station)
+    routes = [
+        Route("/inspect", needs(INSPECT, api.inspect), methods=["POST"]),
+        Route("/healthz", api.healthz),
+        Route("/readyz", api.readyz),
+        Route("/metrics", needs(READ, api.metrics)),
+        *page_routes(station),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _one_line, ValueError: _one_line})
+    app.state.station = station
+    app.add_middleware(Shield, guard=Guard(station.config.server, station.journal))
+    return app
+
+
+class Shield:
+    """Before every request: is it from here, and from whom. After it: headers that keep the page to itself."""
+
+    def __init__(self, app: Any, guard: Guard) -> None:
+        self._app, self._guard = app, guard
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        request = Request(scope)
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+            await send(message)
+
+        answer = await self._refuse(request)
+        return await (answer or self._app)(scope, receive, send_with_headers)
+
+    async def _refuse(self, request: Request) -> Response | None:
+        reason = self._guard.refusal(request.method, request.headers)
+        if reason is not None:
+            return JSONResponse({"error": reason}, 403)
+        request.state.person = await run_in_threadpool(self._guard.person, request)
+        if request.state.person is not None or request.url.path in OPEN_PATHS:
+            return None
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/login", 303)
+        headers = {"WWW-Authenticate": "Bearer"}
+        return JSONResponse({"error": "a token is needed (`ndpnet station --add-token`)"}, 401, headers)
+
+
+def needs(action: str, handler: Handler) -> Handler:
+    """A handler for those whose role has a right."""
+
+    async def checked(request: Request) -> Response:
+        if not request.state.person.may(action):
+            role = request.state.person.role
+            return JSONResponse({"error": f"the role {role} may not do this ({action})"}, 403)
+        return await handler(request)
+
+    return checked
+
+
+class Inspection:
+    """Pictures by POST, and what machines ask."""
+
+    def __init__(self, station: "Station") -> None:
+        self._station, self._limits = station, station.config.server
+        self._num_requests = 0
+
+    async def inspect(self, request: Request) -> Response:
+        """Judge the picture in a request: its bytes, or the first file of a form."""
+        if self._num_requests >= self._limits.max_waiting:
+            return self._too_many()
+        self._num_requests += 1
+        try:
+            return await self._inspect(request)
+        except FullError:
+            return self._too_many()
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except (OSError, sqlite3.OperationalError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self._station.problems["disk"] = f"cannot take a picture: {reason}"
+            headers = {"Retry-After": "60"}
+            return JSONResponse({"error": f"the picture was not taken: {reason}"}, NO_ROOM, headers)
+        finally:
+            self._num_requests -= 1
+
+    async def _inspect(self, request: Request) -> Response:
+        line = self._line(request.query_params.get("line"))
+        key = request.headers.get("idempotency-key") or uuid.uuid4().hex
+        if not KEY.fullmatch(key):
+            raise HTTPException(400, "Idempotency-Key: up to 200 visible ASCII characters")
+        name, content = await self._picture(request)
+        suffix = next((suffix for magic, suffix in SUFFIXES.items() if content.startswith(magic)), ".bin")
+        take = self._station.intake.take
+        picture_id, _ = await run_in_threadpool(take, line, name or f"http{suffix}", f"http|{key}", content, suffix)
+        verdict = await run_in_threadpool(self._station.judge.verdict_of, picture_id)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(verdict), self._limits.answer_seconds)
+        except TimeoutError:
+            about = {"id": picture_id, "verdict": None, "error": "no verdict yet (ask again where Location says)"}
+            return JSONResponse(about, 202, {"Location": f"/api/pictures/{picture_id}"})
+        row = await run_in_threadpool(self._station.journal.picture, picture_id)
+        answer = public(row)
+        if request.query_params.get("map") in ("1", "true") and row["map"]:
+            answer["map"] = base64.b64encode(self._station.store.read(row["map"])).decode()
+        return JSONResponse(answer, 422 if row["verdict"] == "error" else 200)
+
+    def _line(self, name: str | None) -> str:
+        names = list(self._station.lines)
+        if name is None and len(names) == 1:
+            return names[0]
+        if name not in names:
+            raise HTTPException(404, f"no line {name!r} (?line= one of {', '.join(names)})")
+        return name
+
+    async def _picture(self, request: Request) -> tuple[str, bytes]:
+        content = await read_body(request, self._limits.max_megabytes * 1e6)
+        kind = request.headers.get("content-type", "")
+        name = ""
+        if kind.startswith("multipart/form-data"):
+            name, content = await _first_file(request.headers, content, int(self._limits.max_megabytes * 1e6))
+        if not content:
+            raise HTTPException(400, "no picture (send its bytes, or a form with one file)")
+        return name, content
+
+    def _too_many(self) -> Response:
+        seconds = max(1, math.ceil(self._limits.max_waiting * self._station.judge.mean_seconds / 2))
+        return JSONResponse({"error": "too many pictures wait"}, 429, {"Retry-After": str(seconds)})
+
+    async def healthz(self, request: Request) -> Response:
+        """200 while all threads are alive."""
+        dead = self._station.dead_threads()
+        return PlainTextResponse(f"ended: {', '.join(dead)}\n" if dead else "ok\n", 500 if dead else 200)
+
+    async def readyz(self, request: Request) -> Response:
+        """200 while pictures can be taken and judged."""
+        problems = self._station.problems
+        reasons = [problems[name] for name in ("judge", "disk") if name in problems]
+        return PlainTextResponse("\n".join(reasons or ["ok"]) + "\n", 503 if reasons else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        """Numbers for Prometheus."""
+        text = await run_in_threadpool(self._station.measures.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def read_body(request: Request, max_bytes: float) -> bytes:
+    """The body of a request. HTTPException 413: it has more bytes, announced or not."""
+    too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB")
+    if int(request.headers.get("content-length") or 0) > max_bytes:
+        raise too_large
+    parts, num_bytes = [], 0
+    async for part in request.stream():
+        num_bytes += len(part)
+        if num_bytes > max_bytes:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def public(row: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a picture: nothing of where it lies."""
+    hidden = ("file", "map", "key", "num_crashes", "num_bytes")
+    return {name: value for name, value in row.items() if name not in hidden} | {"has_map": bool(row["map"])}
+
+
+async def _first_file(headers: Headers, body: bytes, max_bytes: int) -> tuple[str, bytes]:
+    async def stream() -> Any:
+        yield body
+
+    try:
+        form = await MultiPartParser(headers, stream(), max_files=1, max_part_size=max_bytes).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from error
+    for part in form.values():
+        if isinstance(part, UploadFile):
+            return _plain_name(part.filename or ""), await part.read()
+    raise HTTPException(400, "no file in the form")
+
+
+def _plain_name(name: str) -> str:
+    """A client's name for a picture, to show: never a path."""
+    return re.sub(r"[^\w .()+-]", "_", name.replace("\\", "/").rpartition("/")[2])[:120]
+
+
+async def _one_line(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    text = error.detail if isinstance(error, HTTPException) else " ".join(str(error).split())
+    headers = getattr(error, "headers", None)
+    return Response(json.dumps({"error": text}), status, headers, media_type="application/json")

@@ -1,0 +1,119 @@
+"""The page in a real browser: every view, keys alone, a phone's width, a server that is lost and comes back."""
+
+from pathlib import Path
+
+import pytest
+from samples import CATEGORY
+from stations import config_of, picture, post, served
+
+CHROMIUM = "/usr/bin/chromium"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no chromium on this machine (apt-get install chromium)"),
+]
+PAGES = {"1": "Live", "2": "History", "3": "Review", "4": "What if", "5": "Health"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (make venv)")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=[(1280, 800), (400, 800)], ids=["screen", "phone"])
+def page(browser, request):
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height}, has_touch=width < 500)
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)
+    opened.problems = []
+    opened.on("pageerror", lambda error: opened.problems.append(str(error)))
+    opened.on("requestfailed", lambda sent: opened.problems.append(f"{sent.url}: {sent.failure}"))
+    yield opened
+    context.close()
+
+
+def test_every_view_by_keys_alone_without_an_error_or_a_sideways_scroll(station, page):
+    _, url = station
+    post(url, picture(1))
+    page.goto(url)
+    for key, title in PAGES.items():
+        page.keyboard.press(key)
+        page.wait_for_function(f"document.title.startsWith('{title}')")
+        assert page.locator("nav a[aria-current]").inner_text().startswith(title)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), title
+    assert page.problems == []
+
+
+def test_live_shows_the_last_picture_with_its_map_over_it(station, page):
+    _, url = station
+    told = post(url, picture(2)).json()
+    page.goto(url)
+    page.wait_for_function(f"document.querySelector('[data-last]').dataset.last >= {told['id']}")
+    assert page.locator("#facts .word").inner_text() in ("good", "defective", "error")
+    page.wait_for_function("document.querySelector('.stage canvas').width === 64")
+    picture_box, map_box = (page.locator(f".stage {name}").bounding_box() for name in ("img", "canvas"))
+    assert abs(map_box["width"] - min(picture_box["width"], picture_box["height"])) < 2
+
+
+def test_a_person_reviews_with_keys_and_goes_back(station, page):
+    running, url = station
+    told = post(url, picture(3)).json()
+    page.goto(f"{url}/review")
+    page.locator("#nameless").wait_for()
+    page.fill("#who", "Ann")
+    page.keyboard.press("Enter")
+    page.locator("#reviewing").wait_for()
+    page.locator("h2", has_text="Is it good?").click()
+    before = running.journal.value("SELECT count(*) FROM reviews")
+    page.keyboard.press("g")
+    page.locator("#said").wait_for()
+    page.wait_for_function("!document.querySelector('#said').hidden")
+    last = running.journal.rows("SELECT * FROM reviews ORDER BY id DESC LIMIT 1")[0]
+    assert (last["label"], last["who"]) == ("good", "Ann")
+    assert running.journal.value("SELECT count(*) FROM reviews") == before + 1
+    page.keyboard.press("u")
+    page.wait_for_function("document.querySelector('#opinions').textContent.includes('good, Ann')")
+    page.keyboard.press("d")
+    page.wait_for_function("document.querySelector('#said').textContent.includes('defective')")
+    assert running.journal.opinions(last["picture"])[-1]["label"] == "defective"
+    assert told["id"]
+
+
+def test_another_threshold_by_the_slider_and_a_reason(station, page):
+    running, url = station
+    post(url, picture(4))
+    page.goto(f"{url}/whatif")
+    page.fill("#who", "Eve")
+    page.locator("#threshold").focus()
+    page.keyboard.press("Home")
+    page.wait_for_function("document.querySelector('[data-promised]').textContent.startsWith('1.0e+2')")
+    page.fill("#use [name=reason]", "to see what happens")
+    page.locator("#use button").first.click()
+    page.get_by_text("to see what happens").wait_for()
+    event = running.journal.last_event("wall", "threshold")
+    assert event["who"] == "Eve"
+    page.get_by_role("button", name="Back to the model's own").wait_for()
+    page.fill("#use [name=reason]", "seen")
+    page.get_by_role("button", name="Back to the model's own").click()
+    page.get_by_text("the model's own: seen").first.wait_for()
+    assert running.journal.last_event("wall", "threshold")["facts"]["value"] is None
+
+
+def test_a_lost_station_is_said_and_its_return_is_seen(pipeline, browser, tmp_path):
+    config = config_of(tmp_path, pipeline.model_dir, wall={"calibration": str(pipeline.data_dir / CATEGORY)})
+    opened = browser.new_context().new_page()
+    opened.set_default_timeout(60_000)
+    with served(config) as (_, url):
+        opened.goto(url)
+        opened.locator("#facts").wait_for()
+        assert opened.locator("#lost").is_hidden()
+        opened.route("**/*", lambda route: route.abort())  # a pulled cable
+        opened.locator("#lost").wait_for()
+        opened.unroute("**/*")
+        opened.wait_for_function("document.querySelector('#lost').hidden")
+    opened.locator("#lost").wait_for()
+    opened.context.close()

@@ -1,0 +1,94 @@
+"""A line with a GigE Vision camera: Aravis' own fake one, which speaks the real protocol."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from servers import _end_with_parent
+from stations import config_of, wait_until
+
+from ndpnet.station.camera import PYTHON, Camera
+from ndpnet.station.intake import Intake
+from ndpnet.station.journal import Journal
+from ndpnet.station.store import Store
+
+FAKE = shutil.which("arv-fake-gv-camera-0.8")
+
+
+def has_aravis() -> bool:
+    code = "import gi; gi.require_version('Aravis', '0.8'); from gi.repository import Aravis"
+    return (
+        Path(PYTHON).exists() and not subprocess.run([PYTHON, "-c", code], capture_output=True, check=False).returncode
+    )
+
+
+needs_aravis = pytest.mark.skipif(
+    FAKE is None or not has_aravis(),
+    reason="no Aravis on this machine (apt-get install python3-gi gir1.2-aravis-0.8 aravis-tools)",
+)
+
+
+def start_fake():
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([FAKE, "-i", "127.0.0.1"], preexec_fn=_end_with_parent, **quiet)  # noqa: PLW1509
+
+
+def line_of(folder: Path, **camera) -> tuple[Camera, Journal, Store]:
+    settings = {"id": "127.0.0.1", "pictures_per_second": 20, "exposure_us": 2000, "gain": 1} | camera
+    config = config_of(folder, folder / "model", wall={"source": None, "camera": settings}, server={"max_waiting": 4})
+    journal, store = Journal(config.folder / "journal.sqlite"), Store(config.folder)
+    return Camera(config.lines[0], Intake(journal, store, config, lambda: None)), journal, store
+
+
+def ask(camera: Camera) -> None:
+    """Ask for a few pictures."""
+    for _ in range(20):
+        camera.step()
+        time.sleep(0.03)
+
+
+@needs_aravis
+def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_path):
+    from PIL import Image
+
+    camera, journal, store = line_of(tmp_path)
+    fake = start_fake()
+
+    def takes() -> bool:
+        before = journal.num_waiting()
+        try:
+            camera.step()
+        except OSError:
+            return False
+        return journal.num_waiting() > before
+
+    try:
+        wait_until(takes)
+        wait_until(takes)
+        rows = journal.rows("SELECT file, key FROM pictures")
+        assert len({row["key"] for row in rows}) == 2
+        with Image.open(store.folder / rows[0]["file"]) as picture:
+            assert picture.size == (512, 512)
+        fake.kill()
+        fake.wait()
+        with pytest.raises(OSError, match="away"):
+            ask(camera)
+        fake = start_fake()
+        wait_until(takes)
+        # four wait: no frame is asked for that there is no room for
+        wait_until(lambda: takes() or journal.num_waiting() == 4)
+        wait_until(lambda: takes() or journal.num_waiting() == 4)
+        assert not any(takes() for _ in range(50))
+    finally:
+        camera.close()
+        fake.kill()
+
+
+def test_without_a_camera_it_is_away(tmp_path):
+    camera, journal, _ = line_of(tmp_path, id="203.0.113.1")
+    with pytest.raises(OSError, match="203"):
+        ask(camera)
+    assert journal.num_waiting() == 0
+    camera.close()

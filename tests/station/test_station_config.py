@@ -1,0 +1,60 @@
+"""What a station is told, and what it says of mistakes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ndpnet.station.config import load_station
+
+LINE = {"name": "wall", "model": "model"}
+
+
+def write(folder: Path, values) -> Path:
+    path = folder / "station.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_a_line_has_the_defaults_and_paths_are_seen_from_the_files_folder(tmp_path):
+    values = {"line": {"engine": "onnx"}, "lines": [LINE | {"source": "in"}], "server": {"port": 9000}}
+    config = load_station(write(tmp_path, values))
+    line = config.lines[0]
+    assert (line.engine, line.settle_seconds, line.registered) == ("onnx", 1.0, None)
+    assert (line.source, line.model) == (tmp_path / "in", str(tmp_path / "model"))
+    assert (config.server.host, config.server.port, config.folder) == ("127.0.0.1", 9000, tmp_path / "station")
+
+
+def test_a_model_of_the_registry_is_no_path(tmp_path):
+    lines = [LINE | {"model": "models:/ndpnet-wall@champion"}, {"name": "b", "model": "models:/ndpnet-wall/3"}]
+    config = load_station(write(tmp_path, {"lines": lines}))
+    assert [line.registered for line in config.lines] == [("ndpnet-wall", "champion"), ("ndpnet-wall", "3")]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"lines": []}, "lines"),
+        ({"lines": [LINE, LINE]}, "two have the name wall"),
+        ({"lines": [LINE | {"sourc": "in"}]}, "did you mean 'source'"),
+        ({"lines": [LINE], "server": {"prot": 1}}, "did you mean 'port'"),
+        ({"lines": [{"name": "wall"}]}, "model' is missing"),
+        ({"lines": [LINE | {"name": "../wall"}]}, "name"),
+        ({"lines": [LINE | {"model": "models:/only"}]}, "write models:/NAME@ALIAS"),
+        ({"lines": [LINE | {"settle_seconds": -1}]}, "settle_seconds"),
+        ({"lines": [LINE], "server": {"certificate": "a.pem"}}, "go together"),
+        ({"lines": [LINE], "sinks": [{"name": "a", "kind": "smtp"}]}, "kind"),
+        ({"lines": [LINE], "sinks": [{"name": "a", "kind": "webhook", "url": "ftp://x"}]}, "url"),
+        ({"lines": [LINE], "store": {"keep_days": float("nan")}}, "keep_days"),
+        ([1], "not a table"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_thing(tmp_path, values, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        load_station(write(tmp_path, values))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match="--demo"):
+        load_station(tmp_path / "none.yaml")

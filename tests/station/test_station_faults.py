@@ -1,0 +1,171 @@
+"""What a station does when it is killed, its disk is full, its journal is locked or its pictures are damaged."""
+
+import json
+import random
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from processes import start_cli
+from stations import config_of, picture, post, put, served, wait_until
+
+from ndpnet.inference.inspector import Inspector
+
+NUM_KILLS, NUM_PICTURES = 10, 60
+
+
+def query(path: Path, text: str) -> list[tuple]:
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30) as db:
+            return db.execute(text).fetchall()
+    except sqlite3.OperationalError:  # not there yet
+        return []
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipeline, tmp_path):
+    values = {
+        "folder": "station",
+        "server": {"port": 0, "max_waiting": 8},
+        "lines": [
+            {
+                "name": "wall",
+                "model": str(pipeline.model_dir),
+                "source": "in",
+                "done_dir": "done",
+                "settle_seconds": 0,
+            }
+        ],
+        "sinks": [{"name": "files", "kind": "jsonl", "path": "verdicts.jsonl"}],
+    }
+    (tmp_path / "station.yaml").write_text(yaml.safe_dump(values))
+    contents = {}
+    for number in range(NUM_PICTURES):
+        name = f"{number % 3}/part{number:02}.png"
+        contents[name] = picture(number)[: 150 if number % 10 == 9 else None]  # every tenth is damaged
+        put(tmp_path / "in" / name, contents[name])
+    journal = tmp_path / "station/journal.sqlite"
+
+    def num_judged():
+        return (query(journal, "SELECT count(*) FROM pictures WHERE seq IS NOT NULL") or [(0,)])[0][0]
+
+    draw = random.Random(18)
+    for _ in range(NUM_KILLS):
+        process, before = start_cli(["station", "--config", tmp_path / "station.yaml"], tmp_path / "log"), num_judged()
+        goal = before + draw.randrange(0, 5)
+        wait_until(lambda goal=goal: num_judged() >= goal)
+        time.sleep(draw.random() * 0.1)
+        assert process.is_alive()
+        process.kill()
+        process.join()
+    process = start_cli(["station", "--config", tmp_path / "station.yaml"], tmp_path / "log")
+    lines = tmp_path / "verdicts.jsonl"
+    try:
+        wait_until(lambda: num_judged() == NUM_PICTURES)
+        wait_until(lambda: len(lines.read_text().splitlines()) >= NUM_PICTURES)
+    finally:
+        process.kill()
+        process.join()
+    rows = query(journal, "SELECT name, seq, verdict, score, file FROM pictures")
+    assert sorted(row[0] for row in rows) == sorted(contents)
+    assert sorted(row[1] for row in rows) == list(range(1, NUM_PICTURES + 1))
+    inspector = Inspector.load(pipeline.model_dir)
+    for name, _, verdict, score, file in rows:
+        assert (tmp_path / "station" / file).read_bytes() == contents[name]
+        assert (tmp_path / "done" / name).read_bytes() == contents[name]
+        if len(contents[name]) > 150:
+            assert score == inspector.inspect(contents[name]).score
+        else:
+            assert (verdict, score) == ("error", None)
+    assert [json.loads(line)["seq"] for line in lines.read_text().splitlines()] == list(range(1, NUM_PICTURES + 1))
+    assert not [path for path in (tmp_path / "in").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small disk here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_when_there_is_room_again_it_goes_on(pipeline, tmp_path, small_disk):
+    config = config_of(tmp_path, pipeline.model_dir, folder=str(small_disk / "station"))
+    with served(config) as (station, url):
+        assert post(url, picture(0)).status_code == 200
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+        sent = post(url, picture(1))
+        assert sent.status_code == 507
+        assert int(sent.headers["Retry-After"]) > 0
+        put(config.lines[0].source / "part.png", picture(2))
+        wait_until(lambda: "folder wall" in station.problems)
+        assert station.dead_threads() == []
+        assert station.journal.value("SELECT count(*) FROM pictures") == 1
+        ballast.unlink()
+        wait_until(lambda: station.journal.value("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq = 2"))
+        assert post(url, picture(1)).status_code == 200
+        wait_until(lambda: "folder wall" not in station.problems)
+
+
+def test_no_room_for_a_verdict_makes_no_error_of_a_good_picture(pipeline, tmp_path, monkeypatch):
+    with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
+        add_map, calls = station.store.add_map, []
+
+        def full_once(content, name):
+            calls.append(name)
+            if len(calls) == 1:
+                raise OSError(28, "No space left on device")
+            return add_map(content, name)
+
+        monkeypatch.setattr(station.store, "add_map", full_once)
+        answer = post(url, picture(0))
+        assert answer.status_code == 200
+        assert calls == [calls[0]] * 2
+
+
+def test_a_journal_that_another_program_locks_delays_and_loses_nothing(pipeline, tmp_path):
+    with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
+        other = sqlite3.connect(station.journal.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        put(station.config.lines[0].source / "part.png", picture(3))
+        time.sleep(1.0)
+        assert station.journal.num_waiting() == 0
+        other.execute("ROLLBACK")
+        wait_until(lambda: station.journal.value("SELECT 1 FROM pictures WHERE seq = 1"))
+        assert post(url, picture(4)).status_code == 200
+
+
+def test_a_folder_that_is_gone_is_said_and_watched_again_when_it_is_back(pipeline, tmp_path):
+    config = config_of(tmp_path, pipeline.model_dir)
+    source = config.lines[0].source
+    with served(config) as (station, url):
+        source.rmdir()
+        wait_until(lambda: "folder wall" in station.problems)
+        assert post(url, picture(5)).status_code == 200
+        source.mkdir()
+        put(source / "part.png", picture(6))
+        wait_until(lambda: station.journal.value("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq > 0"))
+
+
+def test_a_score_that_is_no_number_is_an_error(pipeline, tmp_path, monkeypatch):
+    with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
+        engine = station.lines["wall"].model.inspector.engine
+        predict = engine.predict
+
+        def nan(images):
+            maps, rebuilt = predict(images)
+            return maps * float("nan"), rebuilt
+
+        monkeypatch.setattr(engine, "predict", nan)
+        answer = post(url, picture(7))
+        assert (answer.status_code, answer.json()["verdict"], answer.json()["score"]) == (422, "error", None)

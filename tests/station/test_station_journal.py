@@ -1,0 +1,197 @@
+"""The journal: a picture has one row, and the row one verdict."""
+
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ndpnet.station.config import StoreConfig
+from ndpnet.station.journal import MAX_CRASHES, FullError, Journal, Judgement, Picture
+from ndpnet.station.queries import next_to_review, num_to_review, search
+from ndpnet.station.store import Store, retain
+
+KINDS = ("review", "defective")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal.sqlite")
+
+
+def accept(journal, key, **options):
+    return journal.accept(Picture("wall", f"{key}.png", key, f"pictures/{key}.png", "0" * 64, 1000), **options)
+
+
+def judged(journal, key, verdict="good", score=0.1):
+    picture_id, _ = accept(journal, key)
+    journal.finish(picture_id, Judgement(verdict, score=score, threshold=0.5))
+    return picture_id
+
+
+def test_a_picture_enters_once_and_keeps_its_first_verdict(journal):
+    picture_id, is_new = accept(journal, "a")
+    assert is_new
+    assert accept(journal, "a") == (picture_id, False)
+    assert journal.finish(picture_id, Judgement("good", score=0.1)) == 1
+    assert journal.finish(picture_id, Judgement("defective", score=0.9)) is None
+    assert journal.picture(picture_id)["verdict"] == "good"
+
+
+def test_many_threads_that_bring_the_same_picture_make_one_row(journal):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(accept(journal, "same"))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(is_new for _, is_new in results) == 1
+    assert len({picture_id for picture_id, _ in results}) == 1
+
+
+@pytest.mark.parametrize("verdict", ["good", "defective", "review"])
+def test_a_score_that_is_no_number_is_never_good_nor_defective(journal, verdict):
+    picture_id, _ = accept(journal, "a")
+    with pytest.raises(sqlite3.IntegrityError):
+        journal.finish(picture_id, Judgement(verdict, score=float("nan"), threshold=0.5))
+    assert journal.picture(picture_id)["verdict"] is None
+    assert journal.finish(picture_id, Judgement("error", error="the score is no number")) == 1
+
+
+def test_no_more_pictures_wait_than_may(journal):
+    for number in range(3):
+        accept(journal, str(number), max_waiting=3)
+    with pytest.raises(FullError):
+        accept(journal, "one more", max_waiting=3)
+    assert accept(journal, "1", max_waiting=3)[1] is False  # it is there: no more room is needed
+
+
+def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):
+    fatal, _ = accept(journal, "fatal")
+    accept(journal, "next")
+    for _ in range(MAX_CRASHES):
+        assert journal.picture(fatal)["verdict"] is None
+        journal.count_crash(["wall"])
+    assert journal.picture(fatal)["verdict"] == "error"
+    assert journal.next_picture(["wall"])["name"] == "next.png"
+
+
+def test_the_order_of_verdicts_has_no_gap_and_does_not_follow_the_clock(journal, monkeypatch):
+    for number in range(4):
+        monkeypatch.setattr(time, "time", lambda number=number: 1e9 - number)  # a clock that is set back
+        judged(journal, str(number))
+    assert [row["seq"] for row in journal.rows("SELECT seq FROM pictures ORDER BY id")] == [1, 2, 3, 4]
+
+
+def test_a_transaction_that_fails_leaves_nothing(journal):
+    def fail():
+        with journal.write() as db:
+            db.execute("INSERT INTO tokens VALUES ('a', 'reader', 'x', 0)")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not journal.has_tokens()
+
+
+def test_people_who_disagree_make_a_picture_disputed_until_one_changes_their_mind(journal):
+    picture_id = judged(journal, "a", "defective", 0.9)
+    assert num_to_review(journal, KINDS) == 1
+    journal.review(picture_id, "good", "Ann")
+    assert journal.picture(picture_id)["label"] == "good"
+    assert num_to_review(journal, KINDS) == 0
+    journal.review(picture_id, "defective", "Bob")
+    assert journal.picture(picture_id)["label"] == "disputed"
+    assert num_to_review(journal, KINDS) == 1
+    assert next_to_review(journal, KINDS, "Ann") is None
+    journal.review(picture_id, "defective", "Ann")
+    assert journal.picture(picture_id)["label"] == "defective"
+    assert [(each["who"], each["label"]) for each in journal.opinions(picture_id)] == [
+        ("Ann", "good"),
+        ("Bob", "defective"),
+        ("Ann", "defective"),
+    ]
+
+
+def test_who_cannot_tell_leaves_the_picture_to_others(journal):
+    picture_id = judged(journal, "a", "defective", 0.9)
+    journal.review(picture_id, "cannot tell", "Ann")
+    assert journal.picture(picture_id)["label"] is None
+    assert num_to_review(journal, KINDS) == 1
+
+
+@pytest.mark.parametrize(("label", "who"), [("fine", "Ann"), ("good", " "), ("good", "A\nB"), ("good", "x" * 81)])
+def test_a_review_has_a_known_label_and_a_name(journal, label, who):
+    picture_id = judged(journal, "a")
+    with pytest.raises(ValueError, match=r"label|name"):
+        journal.review(picture_id, label, who)
+
+
+def test_a_picture_without_a_verdict_is_not_reviewed(journal):
+    picture_id, _ = accept(journal, "a")
+    with pytest.raises(ValueError, match="no judged picture"):
+        journal.review(picture_id, "good", "Ann")
+
+
+def test_history_is_filtered_by_score_region_and_label(journal):
+    for number, score in enumerate((0.2, 0.6, 0.8)):
+        picture_id, _ = accept(journal, str(number))
+        regions = [{"area": 10 * number}]
+        verdict = "good" if score < 0.5 else "defective"
+        journal.finish(picture_id, Judgement(verdict, score=score, threshold=0.5, regions=regions))
+    journal.review(3, "good", "Ann")
+
+    def ids(**filters):
+        return [row["id"] for row in search(journal, filters)]
+
+    assert ids() == [3, 2, 1]
+    assert ids(min_score=0.5, max_score=0.7) == [2]
+    assert ids(min_area=15) == [3]
+    assert ids(label="good") == [3]
+    assert ids(verdict="defective", below_seq=3) == [2]
+
+
+def fill(journal, store, num, verdict="good"):
+    for number in range(num):
+        name, sha256 = store.add(bytes(1000), "wall", ".png")
+        key = f"{verdict} {number}"
+        picture_id, _ = journal.accept(Picture("wall", f"{key}.png", key, name, sha256, 1000))
+        journal.finish(picture_id, Judgement(verdict, score=0.1))
+
+
+def stored(store):
+    return [path for path in (store.folder / "pictures").rglob("*.png")]
+
+
+def test_retention_by_bytes_takes_the_oldest_and_never_what_waits_for_review(journal, tmp_path):
+    store = Store(tmp_path)
+    fill(journal, store, 3, "defective")
+    fill(journal, store, 10)
+    config = StoreConfig(maps="none", keep_days=30, keep_gigabytes=5000 / 1e9)
+    assert retain(journal, store, config, KINDS) == 8
+    rows = journal.rows("SELECT verdict, file FROM pictures ORDER BY id")
+    assert [row["verdict"] for row in rows if row["file"]] == ["defective"] * 3 + ["good"] * 2
+    assert len(stored(store)) == 5
+    # what was asked for cannot be had: everything left waits for a person
+    assert retain(journal, store, StoreConfig(maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 2
+    assert len(stored(store)) == 3
+    journal.review(1, "good", "Ann")
+    assert retain(journal, store, StoreConfig(maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 1
+
+
+def test_retention_by_days_looks_at_the_age(journal, tmp_path):
+    store = Store(tmp_path)
+    fill(journal, store, 4)
+    with journal.write() as db:
+        db.execute("UPDATE pictures SET judged_at = judged_at - 3 * 86400 WHERE id <= 2")
+    assert retain(journal, store, StoreConfig(maps="none", keep_days=2, keep_gigabytes=1), KINDS) == 2
+    assert len(stored(store)) == 2
+
+
+def test_files_that_a_killed_station_did_not_enter_are_removed(journal, tmp_path):
+    store = Store(tmp_path)
+    fill(journal, store, 1)
+    store.add(b"of a killed one", "wall", ".png")
+    assert store.remove_unknown(journal) == 1
+    assert len(stored(store)) == 1

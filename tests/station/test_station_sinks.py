@@ -1,0 +1,230 @@
+"""Sinks against real receivers: in order, nothing lost while they are away, and no verdict waits for them."""
+
+import csv
+import hashlib
+import hmac
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from http_servers import Answer, serving
+from servers import _end_with_parent
+from stations import wait_until
+
+from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, WebhookSink
+from ndpnet.station.journal import Journal, Judgement, Picture
+from ndpnet.station.sinks import open_sinks
+
+MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return Journal(tmp_path / "journal.sqlite")
+
+
+def judge(journal, num, *, verdict="good", name="part"):
+    first = journal.value("SELECT count(*) FROM pictures")
+    for number in range(first, first + num):
+        picture_id, _ = journal.accept(Picture("wall", f"{name}{number}.png", str(number), "f", "0" * 64, 1))
+        regions = [{"area": 4}] if verdict == "defective" else []
+        journal.finish(picture_id, Judgement(verdict, score=0.25, threshold=0.5, regions=regions))
+
+
+def sink_of(config, journal, is_alive=lambda: True):
+    return open_sinks([config], journal, is_alive)[config.name]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_file_has_every_verdict_once_whatever_was_cut(journal, tmp_path, kind):
+    config = FileSink(name="files", kind=kind, path=tmp_path / "out" / f"verdicts.{kind}")
+    sink_of(config, journal)
+    judge(journal, 2)
+    judge(journal, 1, verdict="defective", name="=HYPERLINK(1)\n")
+    sink_of(config, journal).step()
+    whole = config.path.read_bytes()
+    # killed while it wrote, before the journal knew: half a line, and one that the journal does not know to be there
+    config.path.write_bytes(whole + b'{"seq": 4, "id"')
+    with journal.write() as db:
+        db.execute("UPDATE sinks SET seq = 1")
+    judge(journal, 1)
+    again = sink_of(config, journal)
+    again.step()
+    assert again.lag() == 0
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in config.path.read_text().splitlines()]
+        assert rows[2]["regions"] == [{"area": 4}]
+    else:
+        with config.path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert rows[2]["name"].startswith("'=HYPERLINK")
+    assert [int(row["seq"]) for row in rows] == [1, 2, 3, 4]
+    assert config.path.read_bytes().startswith(whole)
+
+
+def test_a_file_of_another_station_is_not_continued(journal, tmp_path):
+    (tmp_path / "old.jsonl").write_text('{"seq": 7}\n')
+    judge(journal, 3)
+    with pytest.raises(ValueError, match="move that file away"):
+        sink_of(FileSink(name="old", kind="jsonl", path=tmp_path / "old.jsonl"), journal)
+
+
+def test_a_new_sink_is_told_what_happens_from_then_on(journal, tmp_path):
+    judge(journal, 3)
+    sink = sink_of(FileSink(name="late", kind="jsonl", path=tmp_path / "late.jsonl"), journal)
+    judge(journal, 1)
+    sink.step()
+    assert [json.loads(line)["seq"] for line in (tmp_path / "late.jsonl").read_text().splitlines()] == [4]
+
+
+def test_a_webhook_gets_signed_verdicts_in_order_and_again_what_it_did_not_take(journal, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    taken, answers = [], iter([200, 500, 302, 200, 200])
+
+    def answer(request):
+        status = next(answers)
+        at = request.headers["X-Ndpnet-Time"]
+        expected = hmac.new(b"s3cret", f"{at}.".encode() + request.body, hashlib.sha256).hexdigest()
+        assert request.headers["X-Ndpnet-Signature"] == f"sha256={expected}"
+        if status == 200:
+            taken.append(json.loads(request.body)["seq"])
+        return Answer(status=status, headers={"Location": "http://127.0.0.1:9/"})
+
+    with serving(answer) as address:
+        config = WebhookSink(name="hook", kind="webhook", url=f"http://{address}/verdicts", secret_file=secret)
+        sink = sink_of(config, journal)
+        judge(journal, 3)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="answered"):
+                sink.step()
+        assert sink.lag() == 2
+        sink.step()
+    assert taken == [1, 2, 3]
+    assert sink.lag() == 0
+    judge(journal, 1)
+    with pytest.raises(OSError, match=r"refused|aborted"):
+        sink.step()
+    assert "s3cret" not in json.dumps(journal.rows("SELECT * FROM sinks"))
+
+
+def test_a_secret_that_cannot_be_read_is_named(journal, tmp_path):
+    config = WebhookSink(name="hook", kind="webhook", url="http://x/", secret_file=tmp_path / "none")
+    with pytest.raises(ValueError, match="none"):
+        sink_of(config, journal)
+
+
+class Broker:
+    """A real mosquitto on a port of its own."""
+
+    def __init__(self, folder: Path):
+        self.port = free_port()
+        self.config = folder / "mosquitto.conf"
+        self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+        self.process = None
+
+    def start(self):
+        command = [MOSQUITTO, "-c", str(self.config)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, preexec_fn=_end_with_parent, **quiet)  # noqa: PLW1509
+        wait_until(self._answers)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto on this machine (apt-get install mosquitto)")
+def test_mqtt_messages_come_in_order_and_none_is_lost_while_the_broker_is_away(journal, tmp_path):
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    broker, got, subscribed = Broker(tmp_path), [], threading.Event()
+    broker.start()
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda *args: got.append((args[2].topic, json.loads(args[2].payload)["seq"]))
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_connect = lambda *_: client.subscribe("plant/#", qos=1)
+    client.reconnect_delay_set(1, 1)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    try:
+        assert subscribed.wait(20)
+        sink = sink_of(
+            MqttSink(name="bus", kind="mqtt", host="127.0.0.1", port=broker.port, topic="plant/verdicts"), journal
+        )
+        judge(journal, 3)
+        sink.step()
+        broker.stop()
+        judge(journal, 2)
+        with pytest.raises(OSError, match=r"127\.0\.0\.1"):
+            sink.step()
+        subscribed.clear()
+        broker.start()
+        assert subscribed.wait(20)
+        sink.step()
+        wait_until(lambda: len(got) >= 5)
+        assert got == [("plant/verdicts/wall", seq) for seq in (1, 2, 3, 4, 5)]
+        sink.close()
+    finally:
+        client.loop_stop()
+        broker.stop()
+
+
+def test_a_plc_reads_the_last_verdict_and_a_watchdog_that_stops_with_the_station(journal):
+    from asyncua import ua
+    from asyncua.sync import Client
+
+    alive = [True]
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/"
+    sink = sink_of(OpcuaSink(name="plc", kind="opcua", endpoint=endpoint), journal, lambda: alive[0])
+    try:
+        judge(journal, 2)
+        judge(journal, 1, verdict="defective")
+        sink.step()
+        with Client(endpoint) as client:
+            space = client.get_namespace_index("urn:ndpnet:station")
+            root = client.nodes.objects.get_child(f"{space}:Station")
+
+            def read(name):
+                return root.get_child([f"{space}:wall", f"{space}:{name}"]).read_value()
+
+            assert (read("Verdict"), read("VerdictCode"), read("IsGood")) == ("defective", 2, False)
+            assert (read("Sequence"), read("NumRegions"), read("Score")) == (3, 1, 0.25)
+            with pytest.raises(ua.UaStatusCodeError):
+                root.get_child([f"{space}:wall", f"{space}:Verdict"]).write_value("good")
+            watchdog = root.get_child(f"{space}:Watchdog")
+
+            def turns():
+                before = watchdog.read_value()
+                for _ in range(3):
+                    time.sleep(0.3)
+                    sink.step()
+                    if watchdog.read_value() != before:
+                        return True
+                return False
+
+            assert turns()
+            assert turns()
+            alive[0] = False
+            assert not turns()
+    finally:
+        sink.close()

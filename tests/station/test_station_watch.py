@@ -1,0 +1,128 @@
+"""Watched folders: which files are complete, and that each enters the journal once."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from stations import config_of, picture, put
+
+from ndpnet.station.intake import Intake
+from ndpnet.station.journal import Journal
+from ndpnet.station.store import Store
+from ndpnet.station.watch import FolderWatch
+
+
+class Bench:
+    """A watched folder without a judge."""
+
+    def __init__(self, folder: Path, **line):
+        self.folder, self.line = folder, line
+        self.root = folder / "in"
+        self.restart()
+
+    def restart(self):
+        """What a killed station does when it is started again."""
+        config = config_of(self.folder, self.folder / "model", wall=self.line, server={"max_waiting": 3})
+        self.journal = Journal(config.folder / "journal.sqlite")
+        self.intake = Intake(self.journal, Store(config.folder), config, lambda: None)
+        self.watch = FolderWatch(config.lines[0], self.intake)
+
+    def names(self):
+        return [row["name"] for row in self.journal.rows("SELECT name FROM pictures ORDER BY id")]
+
+
+def test_files_renamed_into_place_are_taken_once_oldest_first_from_sub_folders_too(tmp_path):
+    bench = Bench(tmp_path)
+    for age, name in ((1, "new.png"), (2, "a/b/old.jpg")):
+        put(bench.root / name, picture(age))
+        os.utime(bench.root / name, (1e9 - age, 1e9 - age))
+    assert bench.watch.look() == 2
+    assert bench.watch.look() == 0
+    assert bench.names() == ["a/b/old.jpg", "new.png"]
+    stored = bench.journal.rows("SELECT file FROM pictures WHERE name = 'new.png'")[0]["file"]
+    assert (bench.journal.path.parent / stored).read_bytes() == picture(1)
+    bench.restart()
+    assert bench.watch.look() == 0
+
+
+@pytest.mark.parametrize("name", [".hidden.png", "half.png.partial", "half.tmp", "notes.txt", "a.png.part"])
+def test_what_is_no_picture_yet_is_left_alone(tmp_path, name):
+    bench = Bench(tmp_path)
+    (bench.root / name).write_bytes(picture())
+    assert bench.watch.look() == 0
+
+
+def test_a_file_that_grows_is_complete_once_it_has_been_unchanged_for_the_time(tmp_path, monkeypatch):
+    bench = Bench(tmp_path, settle_seconds=2.0)
+    now = [100.0]
+    monkeypatch.setattr("ndpnet.station.watch.time.monotonic", lambda: now[0])
+    content, path = picture(), bench.root / "slow.png"
+    path.write_bytes(content[:100])
+    assert bench.watch.look() == 0
+    now[0] += 1.9
+    path.write_bytes(content)
+    assert bench.watch.look() == 0
+    now[0] += 1.9
+    assert bench.watch.look() == 0
+    now[0] += 0.2
+    assert bench.watch.look() == 1
+
+
+def test_a_file_of_the_same_name_that_is_another_one_is_another_picture(tmp_path):
+    bench = Bench(tmp_path)
+    for seed in (1, 2):
+        put(bench.root / "part.png", picture(seed))
+        os.utime(bench.root / "part.png", (1e9 + seed, 1e9 + seed))
+        assert bench.watch.look() == 1
+    assert bench.names() == ["part.png", "part.png"]
+
+
+def test_files_are_moved_with_their_sub_folders_and_none_replaces_another(tmp_path):
+    bench = Bench(tmp_path, done_dir="done")
+    for seed in (1, 2):
+        put(bench.root / "a/part.png", picture(seed))
+        os.utime(bench.root / "a/part.png", (1e9 + seed, 1e9 + seed))
+        bench.watch.look()
+    done = sorted(path.read_bytes() for path in (tmp_path / "done/a").iterdir())
+    assert done == sorted([picture(1), picture(2)])
+    assert not list(bench.root.rglob("*.png"))
+
+
+def test_killed_between_journal_and_move_it_is_moved_and_not_taken_twice(tmp_path):
+    bench = Bench(tmp_path, done_dir="done")
+    put(bench.root / "part.png", picture())
+    shutil.copy2(bench.root / "part.png", tmp_path / "copy.png")
+    bench.watch.look()
+    shutil.copy2(tmp_path / "copy.png", bench.root / "part.png")  # as if it had not been moved
+    bench.restart()
+    assert bench.watch.look() == 0
+    assert bench.names() == ["part.png"]
+    assert not (bench.root / "part.png").exists()
+
+
+def test_while_too_many_wait_files_stay_where_they_are(tmp_path):
+    bench = Bench(tmp_path, done_dir="done")
+    for seed in range(5):
+        put(bench.root / f"{seed}.png", picture(seed))
+    assert bench.watch.look() == 3
+    assert len(list(bench.root.glob("*.png"))) == 2
+    stored = list((bench.journal.path.parent / "pictures").rglob("*.png"))
+    assert len(stored) == 3
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path):
+    bench = Bench(tmp_path, done_dir="done")
+    path = os.fsencode(bench.root) + b"/caf\xe9.png"
+    with open(path, "wb") as stream:  # noqa: PTH123 - pathlib has no bytes
+        stream.write(picture())
+    assert bench.watch.look() == 1
+    assert bench.names() == ["caf\\xe9.png"]
+    assert os.listdir(os.fsencode(tmp_path / "done")) == [b"caf\xe9.png"]  # noqa: PTH208
+
+
+def test_links_are_not_followed(tmp_path):
+    bench = Bench(tmp_path)
+    (tmp_path / "secret.png").write_bytes(picture())
+    (bench.root / "link.png").symlink_to(tmp_path / "secret.png")
+    assert bench.watch.look() == 0

@@ -1,0 +1,265 @@
+"""A running station over HTTP: pictures in, verdicts out, and who may do what."""
+
+import base64
+import io
+import threading
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+from stations import SECONDS, config_of, picture, post, put, served, wait_until
+
+from ndpnet.inference.inspector import Inspector
+from ndpnet.station.journal import Judgement
+from ndpnet.station.security import ROLES, new_token
+
+
+def get(url, **options):
+    return requests.get(url, timeout=SECONDS, **options)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_the_verdict_of_a_posted_picture_is_the_inspectors(station, pipeline, kind):
+    content = picture(1, kind=kind)
+    answer = post(station[1], content)
+    assert answer.status_code == 200
+    verdict = Inspector.load(pipeline.model_dir).inspect(content)
+    told = answer.json()
+    assert (told["score"], told["threshold"]) == (verdict.score, verdict.threshold)
+    assert told["verdict"] == ("defective" if verdict.is_defective else "good")
+    assert len(told["regions"]) == len(verdict.regions)
+    assert (told["width"], told["height"], told["line"]) == (64, 64, "wall")
+    assert not {"file", "map", "key"} & told.keys()
+
+
+def test_a_form_with_a_file_is_taken_and_its_name_is_no_path(station):
+    files = {"picture": ("../../etc/x<y>.png", picture(2), "image/png")}
+    answer = requests.post(f"{station[1]}/inspect", files=files, timeout=SECONDS).json()
+    assert answer["verdict"] in ("good", "defective")
+    assert answer["name"] == "x_y_.png"
+
+
+def test_the_map_is_sent_if_it_is_asked_for(station):
+    answer = post(station[1], picture(3), params={"map": "1"}).json()
+    heat = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["map"]))))
+    assert (heat.max() >= 128) == (answer["verdict"] == "defective")
+
+
+def test_the_same_request_again_gets_the_same_verdict_and_no_second_row(station):
+    headers = {"Idempotency-Key": "part 4711".replace(" ", "-")}
+    first, second = (post(station[1], picture(4), headers=headers).json() for _ in range(2))
+    assert first == second
+    assert post(station[1], picture(4)).json()["id"] != first["id"]
+
+
+@pytest.mark.parametrize("content", [b"no picture", picture()[:200], b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_what_cannot_be_read_is_an_error_and_the_next_picture_is_judged(station, content):
+    answer = post(station[1], content)
+    assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
+    assert "\n" not in answer.json()["error"]
+    assert post(station[1], picture(5)).status_code == 200
+
+
+def test_bytes_and_pixels_have_limits(station):
+    assert post(station[1], bytes(1_100_000)).status_code == 413
+    chunks = (bytes(100_000) for _ in range(12))  # of a length that is not announced
+    assert post(station[1], chunks).status_code == 413
+    answer = post(station[1], picture(size=1100, level=20, kind="JPEG"))
+    assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
+    assert "megapixels" in answer.json()["error"]
+    assert post(station[1], b"").status_code == 400
+    assert requests.post(f"{station[1]}/login", data=bytes(200_000), timeout=SECONDS).status_code == 413
+
+
+def test_a_line_that_is_not_there_is_named(station):
+    assert "wall" in post(station[1], picture(), params={"line": "roof"}).json()["error"]
+
+
+def test_a_file_in_the_watched_folder_gets_its_verdict(station):
+    running, url = station
+    put(running.config.lines[0].source / "sub/part.png", picture(6))
+    query = "SELECT id FROM pictures WHERE name = 'sub/part.png' AND seq IS NOT NULL"
+    picture_id = wait_until(lambda: running.journal.value(query))
+    assert get(f"{url}/api/pictures/{picture_id}").json()["verdict"] in ("good", "defective")
+
+
+def test_every_page_and_file_of_it_is_served_and_names_no_other_host(station):
+    running, url = station
+    picture_id = post(url, picture(7)).json()["id"]
+    paths = ("/", "/live", "/history", "/review", "/whatif", "/health", "/login", f"/pictures/{picture_id}")
+    for path in (*paths, "/static/station.css", "/static/station.js", "/static/icon.svg"):
+        answer = get(url + path)
+        assert answer.status_code == 200, path
+        assert "https://" not in answer.text
+        assert answer.text.count("http://") == answer.text.count("http://www.w3.org/")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert str(running.config.folder) not in answer.text
+    assert get(f"{url}/pictures/{picture_id}/image?side=32").headers["content-type"] == "image/jpeg"
+    assert get(f"{url}/pictures/{picture_id}/map").headers["content-type"] == "image/png"
+    assert get(f"{url}/pictures/999999").status_code == 404
+    assert get(f"{url}/static/../web.py").status_code == 404
+
+
+def test_names_of_pictures_are_text_on_the_page(station):
+    running, url = station
+    put(running.config.lines[0].source / "<img src=x onerror=alert(1)>.png", picture(8))
+    wait_until(lambda: running.journal.value("SELECT 1 FROM pictures WHERE name LIKE '<img%' AND seq > 0"))
+    text = get(f"{url}/history").text
+    assert "<img src=x" not in text
+    assert "&lt;img src=x" in text
+
+
+def test_history_refuses_what_is_no_filter(station):
+    for query in ("min_score=nan", "min_score=x", "after=yesterday"):
+        answer = get(f"{station[1]}/history?{query}")
+        assert answer.status_code == 400
+        assert answer.json()["error"]
+
+
+def test_a_person_reviews_by_name_and_disagreement_is_shown(station):
+    _, url = station
+    picture_id = post(url, picture(9)).json()["id"]
+    review = f"{url}/api/pictures/{picture_id}/review"
+    assert requests.post(review, json={"label": "good"}, timeout=SECONDS).status_code == 400
+    for who, label in (("Ann", "good"), ("Bob", "defective")):
+        assert requests.post(review, json={"label": label, "who": who}, timeout=SECONDS).status_code == 200
+    assert "they disagree" in get(f"{url}/pictures/{picture_id}").text
+    assert get(f"{url}/api/pictures/{picture_id}").json()["label"] == "disputed"
+
+
+def test_a_threshold_needs_a_name_and_a_reason_and_is_in_force_from_the_next_picture_on(station):
+    running, url = station
+    own = running.lines["wall"].threshold
+    path = f"{url}/api/lines/wall/threshold"
+    for body in ({"value": 0.01}, {"value": 0.01, "who": "Ann"}, {"value": "nan", "who": "Ann", "reason": "x"}):
+        assert requests.post(path, json=body, timeout=SECONDS).status_code == 400
+    body = {"value": 1e-6, "who": "Ann", "reason": "a customer complained"}
+    assert requests.post(path, json=body, timeout=SECONDS).status_code == 200
+    told = post(url, picture(10)).json()
+    assert (told["verdict"], told["threshold"], told["threshold_source"]) == ("defective", 1e-6, "manual")
+    assert "a customer complained" in get(f"{url}/whatif").text
+    follows = get(f"{url}/api/lines/wall/whatif?threshold=0.000001").json()
+    assert follows["num_defective"] == follows["num_pictures"] > 0
+    assert follows["promised_rate"] == 1.0
+    assert get(f"{url}/api/lines/wall/whatif?threshold=inf").status_code == 400
+    body = {"value": None, "who": "Ann", "reason": "it was not the station"}
+    assert requests.post(path, json=body, timeout=SECONDS).status_code == 200
+    assert post(url, picture(11)).json()["threshold"] == own
+
+
+def test_machines_are_told_how_it_is(station):
+    running, url = station
+    assert post(url, b"no picture").status_code == 422
+    assert get(f"{url}/healthz").text == "ok\n"
+    assert get(f"{url}/readyz").text == "ok\n"
+    text = get(f"{url}/metrics").text
+    num_errors = running.journal.value("SELECT count(*) FROM pictures WHERE verdict = 'error'")
+    assert f'ndpnet_verdicts_total{{line="wall",verdict="error"}} {float(num_errors)}' in text
+    assert "ndpnet_verdict_seconds_bucket" in text
+    assert 'ndpnet_drift_statistic{line="wall"}' in text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}],
+)
+def test_another_sites_page_cannot_write(station, headers):
+    answer = post(station[1], picture(), headers=headers)
+    assert answer.status_code == 403
+    body = {"value": 0.5, "who": "x", "reason": "x"}
+    path = f"{station[1]}/api/lines/wall/threshold"
+    assert requests.post(path, json=body, headers=headers, timeout=SECONDS).status_code == 403
+
+
+def test_a_name_of_another_host_reads_nothing_either(station):
+    assert get(f"{station[1]}/history", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_tokens_let_each_role_do_its_own_and_nobody_else_in(pipeline, tmp_path):
+    with served(config_of(tmp_path, pipeline.model_dir)) as (running, url):
+        tokens = {role: new_token(running.journal, role, role) for role in ROLES}
+        stored = (running.config.folder / "journal.sqlite").read_bytes()
+        stored += (running.config.folder / "journal.sqlite-wal").read_bytes()
+        assert not any(secret.encode() in stored for secret in tokens.values())
+        assert post(url, picture()).status_code == 401
+        assert get(url, headers={"Accept": "text/html"}, allow_redirects=False).headers["location"] == "/login"
+        assert get(f"{url}/healthz").status_code == 200
+        threshold = {"value": 0.5, "reason": "x", "who": "somebody else"}
+        allowed = {}
+        for role, secret in (*tokens.items(), ("none", "wrong")):
+            headers = {"Authorization": f"Bearer {secret}"}
+            path = f"{url}/api/lines/wall/threshold"
+            sent = post(url, picture(), headers=headers)
+            review = requests.post(
+                f"{url}/api/pictures/1/review", json={"label": "good"}, headers=headers, timeout=SECONDS
+            )
+            answers = {
+                "inspect": sent,
+                "read": get(f"{url}/history", headers=headers),
+                "review": review,
+                "decide": requests.post(path, json=threshold, headers=headers, timeout=SECONDS),
+            }
+            allowed[role] = {name for name, answer in answers.items() if answer.status_code not in (401, 403)}
+        assert allowed == ROLES | {"none": set()}
+        # whoever has a token signs with its name
+        assert running.journal.last_event("wall", "threshold")["who"] == "engineer"
+        session = requests.Session()
+        assert session.post(f"{url}/login", json={"token": "wrong"}, timeout=SECONDS).status_code == 401
+        assert session.post(f"{url}/login", json={"token": tokens["reader"]}, timeout=SECONDS).status_code == 200
+        assert session.get(f"{url}/", timeout=SECONDS).status_code == 200
+
+
+def test_overload_is_refused_with_a_time_and_nothing_is_judged_wrong(pipeline, tmp_path):
+    config = config_of(tmp_path, pipeline.model_dir, server={"port": 0, "max_waiting": 4})
+    inspector = Inspector.load(pipeline.model_dir)
+    expected = {seed: inspector.inspect(picture(seed)).score for seed in range(8)}
+    with served(config) as (_, url):
+        answers = []
+        threads = [
+            threading.Thread(target=lambda seed=seed: answers.append((seed % 8, post(url, picture(seed % 8)))))
+            for seed in range(40)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    statuses = [answer.status_code for _, answer in answers]
+    assert set(statuses) == {200, 429}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for _, answer in answers if answer.status_code == 429)
+    assert all(answer.json()["score"] == expected[seed] for seed, answer in answers if answer.status_code == 200)
+
+
+def test_a_verdict_that_takes_too_long_is_fetched_later(pipeline, tmp_path, monkeypatch):
+    config = config_of(tmp_path, pipeline.model_dir, server={"port": 0, "answer_seconds": 0.2})
+    with served(config) as (running, url):
+        line, released = running.lines["wall"], threading.Event()
+
+        def slow(row):
+            released.wait(SECONDS)
+            return Judgement("good", score=0.1, threshold=0.5)
+
+        monkeypatch.setattr(line, "judge", slow)
+        answer = post(url, picture())
+        assert answer.status_code == 202
+        released.set()
+        later = wait_until(lambda: get(url + answer.headers["Location"]).json())
+        wait_until(lambda: get(url + answer.headers["Location"]).json()["verdict"] == "good")
+        assert later["id"] == answer.json()["id"]
+
+
+def test_a_second_station_in_the_same_folder_is_refused(station, pipeline):
+    running, _ = station
+    with pytest.raises(ValueError, match="another station"), served(running.config):
+        pass
+
+
+def test_the_calibrations_scores_are_measured_if_the_model_does_not_carry_them(station, pipeline):
+    line = station[0].lines["wall"]
+    records = [
+        record
+        for record in Inspector.load(pipeline.model_dir).package.manifest().files
+        if record.split == "calibration"
+    ]
+    assert len(line.model.calibration.scores) == len(records)
+    assert line.model.calibration.promised_rate(line.model.facts["threshold"]) <= line.model.facts["guaranteed_rate"]

@@ -1,0 +1,78 @@
+"""Stations for the tests: a configuration with a small model, and a running one with its server."""
+
+import asyncio
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import requests
+import uvicorn
+from PIL import Image
+
+from ndpnet.station.config import StationConfig, parse_station
+
+if TYPE_CHECKING:
+    from ndpnet.station.station import Station
+
+SECONDS = 60.0
+
+
+def config_of(folder: Path, model_dir: Path, **changes: Any) -> StationConfig:
+    """A station with one line, `wall`, that watches folder/in; changes: sections of its file."""
+    (folder / "in").mkdir(parents=True, exist_ok=True)
+    line = {"name": "wall", "model": str(model_dir), "source": "in", "settle_seconds": 0} | changes.pop("wall", {})
+    values = {"folder": "station", "lines": [line], "server": {"port": 0}} | changes
+    return parse_station(values, base=folder)
+
+
+@contextmanager
+def served(config: StationConfig) -> Iterator[tuple["Station", str]]:
+    """A running station and the address of its page."""
+    from ndpnet.station.station import running  # with it comes torch
+    from ndpnet.station.web import make_app
+
+    with running(config) as station:
+        server = uvicorn.Server(uvicorn.Config(make_app(station), host="127.0.0.1", port=0, log_level="warning"))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+        thread.start()
+        wait_until(lambda: server.started)
+        try:
+            yield station, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(SECONDS)
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """Wait for a condition. -> what it returned; AssertionError: it never came true."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+    return result
+
+
+def picture(seed: int = 0, *, size: int = 64, level: int = 120, kind: str = "PNG") -> bytes:
+    """The bytes of a noisy grey picture."""
+    grey = np.random.default_rng(seed).integers(level - 20, level + 20, size=(size, size)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def put(path: Path, content: bytes) -> None:
+    """Rename a file into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def post(url: str, content: bytes, **options: Any) -> requests.Response:
+    """Send a picture."""
+    return requests.post(f"{url}/inspect", data=content, timeout=SECONDS, **options)
