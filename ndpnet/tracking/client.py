@@ -75,17 +75,17 @@ def experiment_id(client: "MlflowClient") -> str:
     """Id of the experiment that all runs are in; it is made when missing. ValueError: somebody has deleted it."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
         try:
             return client.create_experiment(EXPERIMENT, artifact_location=_artifact_location(client.tracking_uri))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
-    if found is None or found.lifecycle_stage != "active":
+            experiment = client.get_experiment_by_name(EXPERIMENT)  # another process was faster
+    if experiment is None or experiment.lifecycle_stage != "active":
         raise ValueError(f"the experiment {EXPERIMENT} was deleted (restore it: `mlflow experiments restore`)")
-    return found.experiment_id
+    return experiment.experiment_id
 
 
 def local_database() -> Path | None:

@@ -18,11 +18,11 @@ def flat_params(values: Mapping[str, Any]) -> dict[str, str]:
 
 def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     """Every finite number by dotted name; `a.value` is called `a`. Text, booleans and n/a are no metrics."""
-    found = {}
+    metrics = {}
     for name, value in _leaves(values):
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            found[metric_key(name.removesuffix(".value"))] = float(value)
-    return found
+            metrics[metric_key(name.removesuffix(".value"))] = float(value)
+    return metrics
 
 
 def metric_key(name: str) -> str:

@@ -125,10 +125,10 @@ def download_package(name: str, ref: str | int, out_dir: Path) -> Path:
             return out_dir
         with atomic_folder(out_dir, marker=REFERENCE) as folder:
             fetch_folder(client, model_id_of(version), PACKAGE_PATH, folder)
-            found = package_hash(folder)
-            if found != expected:
+            digest = package_hash(folder)
+            if digest != expected:
                 raise ValueError(
-                    f"{name} version {version.version} is refused: its stored files have hash {found}, registered was "
+                    f"{name} version {version.version} is refused: its stored files have hash {digest}, registered was "
                     f"{expected} (the store was changed: register the package again)"
                 )
             read_package(folder)
@@ -152,8 +152,8 @@ def read_evidence(folder: Path, package: ModelPackage) -> Evidence:
     folder = Path(folder)
     try:
         summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        found = (summary["category"], summary["model_hash"], summary["threshold"])
-        is_of_package = found == (package.config["category"], package.model_hash, package.threshold)
+        identity = (summary["category"], summary["model_hash"], summary["threshold"])
+        is_of_package = identity == (package.config["category"], package.model_hash, package.threshold)
         timing_path = folder / "timing.json"
         timing = json.loads(timing_path.read_text(encoding="utf-8")) if timing_path.is_file() else {}
     except FileNotFoundError as error:
@@ -201,8 +201,8 @@ def _run_of(client: MlflowClient, package: ModelPackage, tags: Mapping[str, str]
     """The run that registering this package logs to: found by its tags, else made, in the run of its pipeline."""
     experiment = experiment_id(client)
     own = {"ndpnet.step": "register", "ndpnet.category": tags[CATEGORY], PACKAGE_HASH: tags[PACKAGE_HASH]}
-    wanted = f"tags.`ndpnet.step` = 'register' AND tags.`{PACKAGE_HASH}` = '{tags[PACKAGE_HASH]}'"
-    for run in client.search_runs([experiment], wanted, max_results=1):
+    query = f"tags.`ndpnet.step` = 'register' AND tags.`{PACKAGE_HASH}` = '{tags[PACKAGE_HASH]}'"
+    for run in client.search_runs([experiment], query, max_results=1):
         return run.info.run_id
     pipeline = find_pipeline(client, experiment, tags.get(KFP_RUN) or _plan_of(package))
     own |= {PARENT: pipeline} if pipeline else {}

@@ -18,6 +18,10 @@ from ndpnet.tracking.record import HISTORY, RUN, Record, is_plan, load_record, n
 
 NO_RESULTS = ("step", "lr", "format_version")  # of a history's last row, of a bank's description
 KFP_RUN, COMMIT = "ndpnet.kfp_run_id", "ndpnet.git_commit"
+EVALUATED = (
+    "metrics.json", "headline.json", "timing.json", "table.txt", "roc.csv", "pro.csv", "loss_phase1.csv",
+    "loss_phase2.csv", "predictions.csv", "report.html", "overlays",
+)  # fmt: skip
 # what a step's output has to show: its history, and the small files that are kept
 KEPT: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "version-data": (None, ("version.json", "resolved.json")),
@@ -25,22 +29,7 @@ KEPT: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "synthesize": (None, ("bank.json",)),
     "train-phase1": (HISTORY, ("phase1.json",)),
     "train-phase2": ("history_phase2.jsonl", ("config.json", "reference.png")),
-    "evaluate": (
-        None,
-        (
-            "metrics.json",
-            "headline.json",
-            "timing.json",
-            "table.txt",
-            "roc.csv",
-            "pro.csv",
-            "loss_phase1.csv",
-            "loss_phase2.csv",
-            "predictions.csv",
-            "report.html",
-            "overlays",
-        ),
-    ),
+    "evaluate": (None, EVALUATED),
 }
 
 

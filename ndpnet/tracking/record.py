@@ -74,9 +74,9 @@ class Record:
     @property
     def history_path(self) -> Path | None:
         """The finished history, else the one that the step is writing."""
-        kept = self.folder / HISTORY
-        if kept.is_file():
-            return kept
+        finished = self.folder / HISTORY
+        if finished.is_file():
+            return finished
         return Path(self.history) if self.history else None
 
     def take(self) -> None:

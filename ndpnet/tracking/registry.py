@@ -56,8 +56,8 @@ class Registry:
     def newest(self) -> int:
         """The version registered last. ValueError: there is none."""
         with in_one_line():
-            found = self.client.search_model_versions(f"name = '{self.name}'", order_by=["version_number DESC"])
-            numbers = [int(version.version) for version in found if version.name == self.name]
+            versions = self.client.search_model_versions(f"name = '{self.name}'", order_by=["version_number DESC"])
+            numbers = [int(version.version) for version in versions if version.name == self.name]
         if not numbers:
             raise ValueError(f"{self.name} has no version (run `ndpnet register`)")
         return max(numbers)
@@ -80,9 +80,9 @@ class Registry:
 
     def keep_evidence(self, version: int, files: Mapping[str, str], tags: Mapping[str, str], description: str) -> str:
         """Upload what was found of a version to a run of its own, and mark the version with it. -> the run's id"""
-        found = self.version(version)
+        registered = self.version(version)
         own = {"ndpnet.step": "promote", "ndpnet.version": str(version), "ndpnet.model": self.name}
-        own |= {key: found.tags[key] for key in (CATEGORY, PACKAGE_HASH) if key in found.tags}
+        own |= {key: registered.tags[key] for key in (CATEGORY, PACKAGE_HASH) if key in registered.tags}
         with in_one_line():
             run_name = f"promote {self.name} {version}"
             run_id = self.client.create_run(experiment_id(self.client), tags=own, run_name=run_name).info.run_id
@@ -90,7 +90,7 @@ class Registry:
                 self._keep_text(run_id, name, text)
             self.client.set_terminated(run_id)
             for key, value in tags.items():
-                if found.tags.get(key) != value:
+                if registered.tags.get(key) != value:
                     self.client.set_model_version_tag(self.name, str(version), key, value)
             self.client.update_model_version(self.name, str(version), description)
         return run_id
@@ -142,10 +142,10 @@ class Registry:
 
     def previous(self, timeline: Timeline) -> int:
         """The champion to go back to: the last one before that is still in the registry. ValueError: none."""
-        found = self._find_previous(timeline)
-        if found is None:
+        number = self._find_previous(timeline)
+        if number is None:
             raise ValueError(f"{self.name} has no champion before version {timeline.champion} (nothing to go back to)")
-        return found
+        return number
 
     def living_champion(self, timeline: Timeline) -> int | None:
         """The champion to be compared with; None where there is none, or it was deleted."""
@@ -192,8 +192,8 @@ class Registry:
             page = self.client.search_model_versions(
                 f"name = '{self.history_name}'", max_results=PAGE, order_by=["version_number ASC"], page_token=token
             )
-            found = [_as_move(entry) for entry in page if entry.name == self.history_name]
-            moves += [move for move in found if move is not None]
+            entries = [_as_move(entry) for entry in page if entry.name == self.history_name]
+            moves += [move for move in entries if move is not None]
             token = page.token or ""
         return moves
 

@@ -51,12 +51,12 @@ def resolve_version(name: str, ref: str | int) -> tuple[int, str]:
 
 def package_hash_of(version: ModelVersion) -> str:
     """Hash of the package that was registered. ValueError: it was registered by something else."""
-    found = version.tags.get(PACKAGE_HASH)
-    if found is None:
+    digest = version.tags.get(PACKAGE_HASH)
+    if digest is None:
         raise ValueError(
             f"{version.name} version {version.version} has no tag {PACKAGE_HASH} (register it with ndpnet)"
         )
-    return found
+    return digest
 
 
 def champion_tags(category: str) -> dict[str, str]:
@@ -74,20 +74,24 @@ def champion_tags(category: str) -> dict[str, str]:
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     """Every version of a registered model, oldest first, with its aliases."""
     filter_string = "name = '{}'".format(name.replace("'", ""))
-    found: list[ModelVersion] = []
+    versions: list[ModelVersion] = []
     token = None
     while token != "":
         page = client.search_model_versions(filter_string, page_token=token)
-        found += page
+        versions += page
         token = page.token or ""
-    full = [client.get_model_version(name, str(version.version)) for version in found if version.name == name]
+    full = [client.get_model_version(name, str(version.version)) for version in versions if version.name == name]
     return sorted(full, key=lambda version: int(version.version))
 
 
 def find_version(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
     """The version that holds the package with this hash: the oldest, if two machines registered it at once."""
-    found = client.search_model_versions(f"tags.`{PACKAGE_HASH}` = '{digest}'")
-    return min((each for each in found if each.name == name), key=lambda each: int(each.version), default=None)
+    versions = client.search_model_versions(f"tags.`{PACKAGE_HASH}` = '{digest}'")
+    return min(
+        (version for version in versions if version.name == name),
+        key=lambda version: int(version.version),
+        default=None,
+    )
 
 
 def model_id_of(version: ModelVersion) -> str:
