@@ -2,10 +2,7 @@
 
 import io
 import json
-import math
-import time
 from collections.abc import Callable
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +24,7 @@ from ndpnet.station import queries
 from ndpnet.station.journal import LABELS, check_name
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
+from ndpnet.station.values import evidence, finite, number, percent, typed, when
 from ndpnet.station.web import needs, public, read_body
 
 if TYPE_CHECKING:
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 MAX_SIDE, JPEG_QUALITY = 2048, 88
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
-NUMBERS = ("min_score", "max_score", "min_area", "below_seq")
-TIMES = ("after", "before")
 NUM_EVENTS = 50
 MAX_JSON_BYTES = 1e5
 
@@ -84,8 +80,8 @@ class Pages:
     def _templates(self) -> Environment:
         loader = FileSystemLoader(HERE / "templates")
         made = Environment(loader=loader, autoescape=select_autoescape(["j2", "html"]), undefined=StrictUndefined)
-        made.filters |= {"when": _when, "percent": _percent, "number": _number}
-        made.globals["evidence"] = _evidence
+        made.filters |= {"when": when, "percent": percent, "number": number}
+        made.globals["evidence"] = evidence
         return made
 
     def _page(self, request: Request, name: str, **values: Any) -> Response:
@@ -125,7 +121,7 @@ class Pages:
     def history(self, request: Request) -> Response:
         """Judged pictures, by filters."""
         asked = {name: value for name, value in request.query_params.items() if value and name in queries.FILTERS}
-        found = queries.search(self._journal, _typed(asked))
+        found = queries.search(self._journal, typed(asked))
         is_more = len(found) > queries.PAGE_SIZE
         older = urlencode(asked | {"below_seq": found[queries.PAGE_SIZE - 1]["seq"]}) if is_more else ""
         values = {name: asked.get(name, "") for name in queries.FILTERS}
@@ -181,9 +177,9 @@ class Pages:
         who = request.state.person.name or request.query_params.get("who", "")
         verdicts = self._station.config.review
         row = queries.next_to_review(self._journal, verdicts, who)
-        number = queries.num_to_review(self._journal, verdicts)
+        num_left = queries.num_to_review(self._journal, verdicts)
         opinions = self._journal.opinions(row["id"]) if row else []
-        return JSONResponse({"num": number, "picture": row and public(row) | {"opinions": opinions}})
+        return JSONResponse({"num": num_left, "picture": row and public(row) | {"opinions": opinions}})
 
     def label(self, request: Request, body: dict[str, Any]) -> Response:
         """Note what a person says of a picture."""
@@ -214,7 +210,7 @@ class Pages:
     def consequences(self, request: Request) -> Response:
         """What would have followed of a threshold, as JSON."""
         line = self._line(request.path_params["line"])
-        threshold = _finite(request.query_params.get("threshold"))
+        threshold = finite(request.query_params.get("threshold"))
         rows = queries.scores(self._journal, line.name, line.model.hash)
         return JSONResponse(self._follows(line, rows, threshold))
 
@@ -228,7 +224,7 @@ class Pages:
         reason = str(body.get("reason") or "").strip()[:500]
         if not reason:
             raise ValueError("a reason is missing (it is in the history for those who come after you)")
-        value = None if body.get("value") is None else _finite(body["value"])
+        value = None if body.get("value") is None else finite(body["value"])
         facts = {"value": value, "before": line.threshold, "reason": reason, "model": line.model.hash}
         self._journal.note(THRESHOLD, facts, line=line.name, who=who)
         self._station.judge.wake()
@@ -324,39 +320,3 @@ def _who(request: Request, body: dict[str, Any]) -> str:
     who = request.state.person.name or str(body.get("who") or "").strip()
     check_name(who)
     return who
-
-
-def _typed(asked: dict[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = dict(asked)
-    values |= {name: _finite(asked[name]) for name in NUMBERS if name in asked}
-    for name in TIMES:
-        if name in asked:
-            values[name] = datetime.fromisoformat(asked[name]).timestamp()
-    return values
-
-
-def _finite(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{value!r} is no number") from error
-    if not np.isfinite(number):
-        raise ValueError(f"{value!r} is no number to compare with")
-    return number
-
-
-def _when(seconds: float | None) -> str:
-    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _percent(share: float | None) -> str:
-    return "not known" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _evidence(statistic: float, limit: float) -> float:
-    """How far a statistic is on the way to ringing, 0 to 1, by orders of magnitude."""
-    return min(max(math.log(max(statistic, 1.0)) / math.log(limit), 0.0), 1.0)

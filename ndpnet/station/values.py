@@ -1,0 +1,50 @@
+"""Values as people type and read them."""
+
+import math
+import time
+from datetime import datetime
+from typing import Any
+
+NUMBERS = ("min_score", "max_score", "min_area", "below_seq")
+TIMES = ("after", "before")
+
+
+def typed(asked: dict[str, str]) -> dict[str, Any]:
+    """Filters as the journal takes them. ValueError: one is no number or time."""
+    values: dict[str, Any] = dict(asked)
+    values |= {name: finite(asked[name]) for name in NUMBERS if name in asked}
+    for name in TIMES:
+        if name in asked:
+            values[name] = datetime.fromisoformat(asked[name]).timestamp()
+    return values
+
+
+def finite(value: Any) -> float:
+    """A number. ValueError: it is none, or none to compare with."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{value!r} is no number") from error
+    if not math.isfinite(result):
+        raise ValueError(f"{value!r} is no number to compare with")
+    return result
+
+
+def when(seconds: float | None) -> str:
+    """Local time to the second."""
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def percent(share: float | None) -> str:
+    """A share with its unit."""
+    return "not known" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Four digits of a number."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def evidence(statistic: float, limit: float) -> float:
+    """How far a statistic is on the way to ringing, 0 to 1, by orders of magnitude."""
+    return min(max(math.log(max(statistic, 1.0)) / math.log(limit), 0.0), 1.0)
