@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SECONDS = 60.0
 
 
-def config_of(folder: Path, model_dir: Path, **changes: Any) -> StationConfig:
+def config_of(folder: Path, model_dir: Path, /, **changes: Any) -> StationConfig:
     """A station with one line, `wall`, that watches folder/in; changes: sections of its file."""
     (folder / "in").mkdir(parents=True, exist_ok=True)
     line = {"name": "wall", "model": str(model_dir), "source": "in", "settle_seconds": 0} | changes.pop("wall", {})

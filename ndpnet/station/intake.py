@@ -42,7 +42,7 @@ class Intake:
             if not is_new:
                 self.store.remove(file)
         self._accepted()
-        return picture_id, True
+        return picture_id, is_new
 
     def _is_sampled(self, sha256: str) -> bool:
         """Drawn by the content's hash: neither its score nor a restart decides."""
