@@ -10,6 +10,7 @@ MAX_ZOOM = 2.0  # times larger or smaller than any picture of the calibration
 MAX_STRETCH = 1.25  # times another aspect ratio
 MIN_BRIGHTNESS_MARGIN = 12.0  # grey levels beyond the range that was seen, or half of it
 MAX_SHARPNESS_RATIO = 1.5  # times more or less
+MAX_SIDE = 1024  # pixels that brightness and sharpness are measured on
 DIGITS = 6
 
 Ranges = Mapping[str, Any]
@@ -25,7 +26,8 @@ class SurfaceStatistics:
     def add(self, fitted: np.ndarray, size: tuple[int, int], anomaly_map: np.ndarray) -> None:
         """Count a picture. fitted: uint8 (H, W, 3) as the network takes it; size: its own (width, height)."""
         self._measured.append(measure(fitted, size))
-        self._levels.append(float(np.quantile(anomaly_map, SURFACE_QUANTILE)))
+        step = -(-max(anomaly_map.shape) // MAX_SIDE)
+        self._levels.append(float(np.quantile(anomaly_map[::step, ::step], SURFACE_QUANTILE)))
 
     def record(self) -> dict[str, Any]:
         """{name: [lowest, highest]} of what `measure` gives, and the map's level of a good surface."""
@@ -37,8 +39,12 @@ class SurfaceStatistics:
 
 
 def measure(fitted: np.ndarray, size: tuple[int, int]) -> dict[str, float]:
-    """Numbers that tell kinds of pictures apart. fitted: uint8 (H, W, 3); size: (width, height) as photographed."""
-    grey = fitted.mean(axis=2, dtype=np.float32)
+    """Numbers that tell kinds of pictures apart. fitted: uint8 (H, W, 3); size: (width, height) as photographed.
+
+    Of a large scan its middle counts: the whole in single precision would take more memory than the model.
+    """
+    middle = tuple(slice(max(0, (side - MAX_SIDE) // 2), (side + MAX_SIDE + 1) // 2) for side in fitted.shape[:2])
+    grey = fitted[middle].mean(axis=2, dtype=np.float32)
     edges = np.abs(4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:])
     width, height = size
     about = {"width": width, "height": height, "aspect_ratio": width / height}
