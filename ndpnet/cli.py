@@ -289,8 +289,15 @@ def calibrate(
     """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
     from ndpnet.inference.calibration import calibrate as refit
 
-    options = {"group_pattern": group_pattern, "target_rate": false_alarm_rate, "roi_path": roi_path}
-    record = refit(model, good_images, out, **options, review_rate=review_rate)
+    record = refit(
+        model,
+        good_images,
+        out,
+        group_pattern=group_pattern,
+        target_rate=false_alarm_rate,
+        roi_path=roi_path,
+        review_rate=review_rate,
+    )
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
     if "review" in record:
         click.echo(f"review from {record['review']['value']:.4f} on. {record['review']['statement']}")
