@@ -15,9 +15,9 @@ from ndpnet.benchmark.variants import OWN
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.evaluate import check_inputs, judge
-from ndpnet.inference.bench import time_engine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import read_package
+from ndpnet.inference.speed import time_engine
 from ndpnet.metrics import exact
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
