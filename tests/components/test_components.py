@@ -19,6 +19,7 @@ from ndpnet.components.synthesize import synthesize
 from ndpnet.components.train_phase1 import train_phase1
 from ndpnet.components.version_data import version_data
 from ndpnet.config import load_params
+from ndpnet.config_platform import promotion_of
 from ndpnet.data.manifest import Manifest
 from ndpnet.training.phases import HISTORY, PHASE1, PHASE1_WEIGHTS
 
@@ -69,7 +70,7 @@ def test_evaluate_shows_what_it_found(pipeline: Pipeline, made: Callable[..., ds
     assert (tmp_path / "page.html").read_text() == (tmp_path / "evaluation/report.html").read_text()
     row = json.loads(category_row.python_func(CATEGORY, (tmp_path / "summary").read_text()))
     assert row["values"]["image_auroc"]["value"] == found["image_auroc"]["value"]
-    floors = pipeline.params.promotion.floors
+    floors = promotion_of(pipeline.params).floors
     assert passes == all(found[name]["value"] >= floor for name, floor in floors.items())
 
 
