@@ -22,7 +22,7 @@ from ndpnet.inference.engines.stored import made_from
 from ndpnet.inference.identity import model_hash, package_hash, sealed
 from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
 from ndpnet.metrics.exact import image_score
-from ndpnet.metrics.threshold import fit_threshold
+from ndpnet.metrics.threshold import fit_threshold, promised_rates
 from ndpnet.model import NDPNet
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
@@ -64,7 +64,9 @@ def test_each_engine_has_a_threshold_of_its_own_from_calibration(
     expected = fit_threshold(scores, groups, target_rate=0.01)
     highest = inspector.threshold_record["highest"]
     assert [each["score"] for each in highest] == sorted(scores, reverse=True)[:6]
-    assert inspector.threshold_record == expected | {"data_hash": of_torch["data_hash"], "highest": highest}
+    calibration = of_torch["calibration"] | {"scores": scores.tolist()}  # the same pictures in the same order
+    own = {"highest": highest, "calibration": calibration, "promised_rates": promised_rates(scores, groups)}
+    assert inspector.threshold_record == expected | own | {"data_hash": of_torch["data_hash"]}
     assert inspector.threshold == expected["value"]
     if precision == "bf16":
         assert inspector.threshold != of_torch["value"]
