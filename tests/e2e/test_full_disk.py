@@ -78,7 +78,7 @@ def test_an_inspection_goes_on_after_the_pictures_that_the_disk_had_room_for(
     assert run_cli([*command, tmp_path / "at once"], tmp_path / "log").exit_code == 3
     expected = contents(tmp_path / "at once")
     rows = expected["predictions.jsonl"].splitlines(keepends=True)
-    fill(small_disk, 60 << 10)
+    fill(small_disk, 900 << 10)
     full = run_cli([*command, small_disk / "out"], tmp_path / "log")
     assert (full.exit_code, len(full.error_lines)) == (1, 1), full.stderr
     assert "No space left on device" in full.error_lines[0]

@@ -173,7 +173,7 @@ def make_project(project_dir: Path, data_dir: Path) -> None:
     project_dir.mkdir()
     # as the fixture that the results are compared with: its pictures are not pinned
     stages = (REPOSITORY / "dvc.yaml").read_text()
-    assert "cmd: ndpnet prepare " in stages
+    assert "-m ndpnet prepare " in stages
     (project_dir / "dvc.yaml").write_text(stages.replace("ndpnet prepare ", "ndpnet prepare --allow-unpinned "))
     shutil.copytree(REPOSITORY / "ndpnet", project_dir / "ndpnet", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(data_dir, project_dir / "data")

@@ -244,9 +244,9 @@ def test_the_built_in_bounds(pipeline: Pipeline) -> None:
     assert {"image_auroc", "recall"} <= set(usual.bounds.metrics)
     assert usual.bounds.false_alarm_budget == 0.05
     with pytest.raises(ValueError, match="floors has image_auroc, which"):
-        load_params(overrides=["promotion.tolerances={f1: 0.5}"])
+        settings_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
     with pytest.raises(ValueError, match="should be 'image_auroc'"):
-        load_params(overrides=["promotion.tolerances={auroc: 0.5}"])
+        settings_of(load_params(overrides=["promotion.tolerances={auroc: 0.5}"]))
 
 
 def test_the_command_line(registry: Registry, prepared_dir: Path, tmp_path: Path, pipeline: Pipeline) -> None:
