@@ -178,15 +178,11 @@ def make_project(project_dir: Path, data_dir: Path) -> None:
     shutil.copytree(REPOSITORY / "ndpnet", project_dir / "ndpnet", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(data_dir, project_dir / "data")
     write_params(project_dir / "ndpnet" / "params.yaml")
-    command_path = project_dir / "bin" / "ndpnet"
-    command_path.parent.mkdir()
-    command_path.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from ndpnet.cli import main; main()' \"$@\"\n")
-    command_path.chmod(0o755)
 
 
 def dvc_environment(project_dir: Path) -> dict[str, str]:
     return os.environ | {
-        "PATH": f"{project_dir / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "SHELL": "/bin/sh",
         "PYTHONPATH": "",
         "DVC_NO_ANALYTICS": "1",
