@@ -48,8 +48,8 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
         scores.append(prediction.score)
         properties.append(picture_properties(image))
         surface.add(image, (record.width, record.height), prediction.anomaly_map)
-    _set_surface(folder, surface)
-    return _set_threshold(folder, scores, records, properties, params.evaluation.target_false_alarm_rate)
+    threshold = threshold_record(scores, records, properties, params.evaluation.target_false_alarm_rate)
+    return _set_calibration(folder, threshold, surface)
 
 
 def calibrate(
@@ -84,11 +84,12 @@ def calibrate(
         if roi is not None:
             write_roi(folder / ROI, roi)
         _replace_calibration(folder, package, records)
-        _set_surface(folder, surface)
         for name in engine_names(package):
             fitted = threshold_record(scores[name], records, properties, target_rate, review_rate)
             replace_threshold(folder / ENGINES_DIR / name, fitted)
-        return _set_threshold(folder, next(iter(scores.values())), records, properties, target_rate, review_rate)
+        of_torch = next(iter(scores.values()))
+        threshold = threshold_record(of_torch, records, properties, target_rate, review_rate)
+        return _set_calibration(folder, threshold, surface)
 
 
 def _score_all(
@@ -182,22 +183,9 @@ def _new_roi(path: Path | None) -> np.ndarray | None:
     return None if path is None else read_roi(path)
 
 
-def _set_surface(folder: Path, surface: SurfaceStatistics) -> None:
+def _set_calibration(folder: Path, threshold: dict[str, Any], surface: SurfaceStatistics) -> dict[str, Any]:
     config = json.loads((folder / CONFIG).read_text())
-    write_config(folder, config | {"surface": surface.record()})
-
-
-def _set_threshold(
-    folder: Path,
-    scores: Sequence[float],
-    records: Sequence[FileRecord],
-    properties: Sequence[dict[str, float]],
-    target_rate: float,
-    review_rate: float | None = None,
-) -> dict[str, Any]:
-    threshold = threshold_record(scores, records, properties, target_rate, review_rate)
-    config = json.loads((folder / CONFIG).read_text())
-    write_config(folder, config | {"threshold": threshold})
+    write_config(folder, config | {"surface": surface.record(), "threshold": threshold})
     return threshold
 
 

@@ -4,13 +4,13 @@ import json
 import random
 import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from disks import mounted
 from processes import start_cli
 from stations import config_of, picture, post, put, served, wait_until
 
@@ -89,13 +89,8 @@ def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipe
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 2 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("cannot mount a small disk here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "2m") as folder:
+        yield folder
 
 
 def test_a_full_disk_loses_nothing_and_when_there_is_room_again_it_goes_on(pipeline, tmp_path, small_disk):

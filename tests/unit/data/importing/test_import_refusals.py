@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import data_sets
 import numpy as np
 import pytest
 from data_sets import mask, names_in, picture, run_import, save
+from disks import mounted
 from PIL import Image
 from repositories import contents
 
@@ -164,13 +164,8 @@ def test_a_refused_archive_leaves_nothing(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 200 kB; mounting needs root."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("cannot mount a small disk here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "200k") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
