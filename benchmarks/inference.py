@@ -112,7 +112,13 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
     """The other engines that are asked for, loaded."""
     openvino = load_module("openvino")
     path = folder / ONNX_GRAPH
-    write_onnx(make_network(arguments, images[0]), path, image_size=arguments.size, has_filters=True, score_pixels=200)
+    write_onnx(
+        make_network(arguments, images[0]),
+        path,
+        input_size=(arguments.size, arguments.size),
+        has_filters=True,
+        score_pixels=200,
+    )
     runs = {}
     for name in arguments.only:
         engine, precision = name.split("-")
@@ -123,7 +129,9 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
             openvino.save_model(model, folder / name / OPENVINO_GRAPH, compress_to_fp16=False)
         of_engine = folder / name if engine == "openvino" else folder
         float_type = float_type_here(engine, precision)
-        runs[name] = open_graph(engine, of_engine, float_type=float_type, image_size=arguments.size, num_threads=1)
+        runs[name] = open_graph(
+            engine, of_engine, float_type=float_type, input_size=(arguments.size, arguments.size), num_threads=1
+        )
     return runs
 
 

@@ -70,7 +70,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds and peak memory of inspecting one picture."""
     inspector = load(arguments)
     height, width = (int(side) for side in arguments.size[-1].split("x"))
-    side = inspector.image_size
+    side = min(inspector.input_size)
     inspector.inspect(picture(side, 4 * side))  # libraries allocate their buffers on first use
     before = resident_mib()
     scan = picture(height, width)
@@ -96,7 +96,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, float]:
     inspector = load(arguments)
     scan = picture(UNTILED_SIDE, UNTILED_SIDE)
     tiled = inspector.predict(scan)
-    whole = Inspector(inspector.engine, image_size=UNTILED_SIDE, threshold=None)
+    whole = Inspector(inspector.engine, input_size=(UNTILED_SIDE, UNTILED_SIDE), threshold=None)
     untiled = whole.predict(scan)
     difference = np.abs(tiled.anomaly_map - untiled.anomaly_map)
     return {
@@ -140,7 +140,7 @@ def load(arguments: argparse.Namespace) -> "Inspector":  # noqa: F821
     network.set_reference(to_unit(torch.from_numpy(picture(arguments.side, arguments.side)[None])))
     tiling = Tiling(arguments.side, arguments.overlap)
     engine = TorchEngine(fold_batch_norms(network), torch.device("cpu"))
-    return Inspector(engine, image_size=arguments.side, threshold=None, tiling=tiling)
+    return Inspector(engine, input_size=(arguments.side, arguments.side), threshold=None, tiling=tiling)
 
 
 def picture(height: int, width: int) -> "np.ndarray":  # noqa: F821

@@ -98,11 +98,15 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels).save(path)
 
 
-def write_category(category_dir: Path, photograph: np.ndarray) -> None:
-    """Write a category in MVTec's layout: 64 px training crops, larger test crops, two types of drawn defects."""
+def write_category(category_dir: Path, photograph: np.ndarray, *, stretch: float = 1.0) -> None:
+    """Write a category in MVTec's layout: 64 px training crops, larger test crops, two types of drawn defects.
+
+    stretch: width of a training crop in its heights.
+    """
     rng = np.random.default_rng(0)
 
-    def crop(height: int, width: int) -> np.ndarray:
+    def crop(height: int, side: int) -> np.ndarray:
+        width = int(stretch * side)
         top, left = rng.integers(0, 512 - height), rng.integers(0, 512 - width)
         return photograph[top : top + height, left : left + width].copy()
 
@@ -113,7 +117,8 @@ def write_category(category_dir: Path, photograph: np.ndarray) -> None:
         write_picture(category_dir / f"test/good/wall_p{90 + number}_0.png", crop(96, 80))
     for number in range(6):
         defect_type = ("hole", "scratch")[number % 2]
-        image, mask = crop(80, 96), np.zeros((80, 96), dtype=bool)
+        image = crop(80, 96)
+        mask = np.zeros(image.shape[:2], dtype=bool)
         if defect_type == "hole":
             mask[30:50, 20 + number : 44 + number] = True
         else:

@@ -135,7 +135,7 @@ def make_model(settings: dict[str, Any], scratch: Path) -> tuple[Any, bool]:
     for name in options:
         if name not in known:
             raise ValueError(f"{settings['model']} has no setting {name!r} (see anomalib's {class_name})")
-    pre_processor = kind.configure_pre_processor((settings["image_size"],) * 2)
+    pre_processor = kind.configure_pre_processor(tuple(settings["input_size"]))
     if options.get("backbone") == LITE0:
         layers = known["layers"].default
         options |= {"backbone": LITE0_IN_TIMM, "layers": [LITE0_LAYERS[layer] for layer in layers]}
@@ -283,7 +283,7 @@ def measure_untrained(text: str, size: int) -> dict[str, Any]:
 
     name, _, backbone = text.partition(":")
     with tempfile.TemporaryDirectory() as scratch:
-        settings = {"model": name, "image_size": size, "sources": scratch, "allow_untrained": True}
+        settings = {"model": name, "input_size": (size, size), "sources": scratch, "allow_untrained": True}
         settings["options"] = {"backbone": backbone} if backbone else {}
         network = make_model(settings, Path(scratch))[0].model
     image = torch.rand(1, 3, size, size)

@@ -84,7 +84,7 @@ def run_peer(
     _check(prepared, peer)
     if not is_available(python):
         raise ValueError(f"no anomalib at {python} (run `make peers`, or name the python that has it)")
-    settings = asdict(peer) | {"image_size": prepared.image_size, "seed": seed, "device": device}
+    settings = asdict(peer) | {"input_size": prepared.input_size, "seed": seed, "device": device}
     with atomic_folder(out_dir, marker=RESULT) as partial_dir:
         job = {"prepared": str(prepared.folder.resolve()), "out": str(partial_dir), "settings": settings}
         write_json(partial_dir / JOB, job)

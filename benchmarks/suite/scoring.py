@@ -108,7 +108,7 @@ def open_scored(inspector: Inspector, scoring: str) -> Inspector:
         engine = TorchEngine(network, device)
     if tiling is not None:
         tiling = replace(tiling, has_filters=scoring != LINES_ALONE and has_filters(scoring))
-    sizes = {"image_size": inspector.image_size, "tiling": tiling, "roi": inspector.roi}
+    sizes = {"input_size": inspector.input_size, "tiling": tiling, "roi": inspector.roi}
     sizes["score_pixels"] = inspector.score_pixels
     scored = Inspector(engine, threshold=None, **sizes)
     scored.package = inspector.package

@@ -33,7 +33,7 @@ class Job:
     group: str
     split: str
     bit_depth: int  # of the set
-    num_pixels: int
+    header: Header
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,24 @@ class TileRule:
 
 
 def decode_category(
-    category_dir: Path, jobs: Sequence[Job], out_dir: Path, *, image_size: int, rule: TileRule | None, roi: Roi
+    category_dir: Path,
+    jobs: Sequence[Job],
+    out_dir: Path,
+    *,
+    input_size: tuple[int, int],
+    rule: TileRule | None,
+    roi: Roi,
 ) -> tuple[list[Seen], CopyIndex, int]:
     """Write the pictures of each split, and masks where there are any, in one pass; copies in train/good are left out.
 
-    Fitted to the network's size; with a rule tiles to train on, and whole scans to calibrate and test on.
+    Fitted to the network's (height, width); with a rule tiles to train on, and whole scans to calibrate and test on.
     -> what was written, which pictures show the same, number of rejected tiles.
     """
     seen, index, num_rejected = [], CopyIndex(), 0
-    decode = _fitting(category_dir, image_size=image_size, rule=rule, roi=roi)
+    decode = _fitting(category_dir, input_size=input_size, rule=rule, roi=roi)
     with ExitStack() as stack:
-        arrays = _open_arrays(stack, jobs, out_dir, image_size, is_tiled=rule is not None)
-        pictures = map_in_threads(decode, jobs, pixels_of=lambda job: job.num_pixels)
+        arrays = _open_arrays(stack, jobs, out_dir, input_size, is_tiled=rule is not None)
+        pictures = map_in_threads(decode, jobs, pixels_of=lambda job: job.header.num_pixels)
         for picture in tqdm(pictures, "decode", total=len(jobs), unit="image", disable=None):
             record = picture.seen.record
             is_test = record.split == "test"
@@ -95,12 +101,12 @@ def decode_category(
 
 
 def _open_arrays(
-    stack: ExitStack, jobs: Sequence[Job], out_dir: Path, side: int, *, is_tiled: bool
+    stack: ExitStack, jobs: Sequence[Job], out_dir: Path, size: tuple[int, int], *, is_tiled: bool
 ) -> dict[str, ArrayAppender]:
     """Return the arrays to write, masks only where there are any; scans of any size lie one behind the other."""
-    shapes = {split: () if is_tiled and split not in TILED_SPLITS else (side, side, 3) for split in SPLITS}
+    shapes = {split: () if is_tiled and split not in TILED_SPLITS else (*size, 3) for split in SPLITS}
     if any(job.found.mask_path for job in jobs):
-        shapes["masks"] = () if is_tiled else (side, side)
+        shapes["masks"] = () if is_tiled else size
     return {name: stack.enter_context(ArrayAppender(out_dir / f"{name}.npy", shape)) for name, shape in shapes.items()}
 
 
@@ -113,7 +119,9 @@ def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
         arrays["masks"].append(mask)
 
 
-def _fitting(category_dir: Path, *, image_size: int, rule: TileRule | None, roi: Roi) -> Callable[[Job], Picture]:
+def _fitting(
+    category_dir: Path, *, input_size: tuple[int, int], rule: TileRule | None, roi: Roi
+) -> Callable[[Job], Picture]:
     """Return what reads a picture, and fits it to the network or scales it as a scan."""
 
     def decode(job: Job) -> Picture:
@@ -122,7 +130,7 @@ def _fitting(category_dir: Path, *, image_size: int, rule: TileRule | None, roi:
             height, width = picture.image.shape[:2]
             check_roi_fits(roi, width, height, mode="tile" if rule else "resize", name=name)
         if rule is None:
-            image = fit_image(picture.image, image_size, name=name)
+            image = fit_image(picture.image, input_size, name=name)
         else:
             image = scale_scan(picture.image, rule.scale, name=name)
         mask = None if picture.mask is None else scale_plane(picture.mask, (image.shape[1], image.shape[0]))

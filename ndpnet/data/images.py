@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,13 @@ UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damage
 MOVING = ("PNG", "WEBP", "GIF", "AVIF")  # formats of films as well as of pictures
 MAX_PIXELS = 400_000_000
 MIN_SIDE = 64
+SIDE_STEP = 64  # pixels: sides of the network's input are multiples of it
+MAX_ASPECT = 4  # of the network's input: longer pictures are squeezed
 # PIL keeps the high bytes of 16-bit colour; these raw modes make it read the low ones instead
 LOW_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")
 } | {"LA;16B": "RGBA"}  # grey with alpha, as four single bytes
+EXIF_ORIENTATION, TURNED = 274, (5, 6, 7, 8)  # by a quarter
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TO_INTEGERS = "(save it with unsigned 8 or 16 bits)"
@@ -46,10 +49,16 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture's header tells; is_wide: more than 8 bits a sample."""
+    """What a picture's header tells; width, height: upright by EXIF, is_wide: more than 8 bits a sample."""
 
-    num_pixels: int
+    width: int
+    height: int
     is_wide: bool
+
+    @property
+    def num_pixels(self) -> int:
+        """How many pixels it has."""
+        return self.width * self.height
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,11 @@ def format_of(path: Path) -> str | None:
 def read_header(source: Path | bytes, *, name: str) -> Header:
     """Return what a picture's header tells, without decoding it; ValueError names the file."""
     with _opened(source, name) as image:
-        return Header(image.width * image.height, _is_wide(image, _raw_mode(image)))
+        # PIL turns the size of a TIFF itself, and decodes a PNG that has no EXIF to look for it
+        is_told = image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info)
+        is_turned = not is_told and image.getexif().get(EXIF_ORIENTATION) in TURNED
+        width, height = (image.height, image.width) if is_turned else (image.width, image.height)
+        return Header(width, height, _is_wide(image, _raw_mode(image)))
 
 
 def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
@@ -196,14 +209,24 @@ def _spread(histogram: np.ndarray) -> float:
     return float(np.sqrt((shares * (levels - means[:, None]) ** 2).sum(axis=1)).max())
 
 
-def fit_image(image: np.ndarray, size: int, *, name: str = "the image") -> np.ndarray:
-    """Resize with antialiased bilinear weights; unchanged if it fits. uint8 (H, W, 3) -> uint8 (size, size, 3)."""
+def input_size_of(sizes: Iterable[tuple[int, int]], side: int) -> tuple[int, int]:
+    """The network's input for pictures (width, height): its shorter side, the other by their median ratio.
+
+    -> (height, width)
+    """
+    ratio = float(np.median([width / height for width, height in sizes]))
+    longer = SIDE_STEP * round(side * min(max(ratio, 1 / ratio), MAX_ASPECT) / SIDE_STEP)
+    return (side, longer) if ratio > 1 else (longer, side)
+
+
+def fit_image(image: np.ndarray, size: tuple[int, int], *, name: str = "the image") -> np.ndarray:
+    """Resize to (height, width) with antialiased bilinear weights; unchanged if it fits. uint8 (H, W, 3)."""
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"{name} has {width}x{height} pixels, a side below {MIN_SIDE} (use larger pictures)")
-    if (height, width) == (size, size):
+    if (height, width) == size:
         return image
-    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def scale_plane(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from ndpnet.data.arrays import Views
 from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.decoding import TILED_SPLITS, Job, Seen, TileRule, decode_category, find_bit_depth, scan_shapes
-from ndpnet.data.images import read_header
+from ndpnet.data.images import input_size_of, read_header
 from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
@@ -22,9 +22,10 @@ from ndpnet.data.split import assign_split, check_fractions, group_of
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import atomic_folder, sha256_of, write_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
 MODES = ("resize", "tile")
+MAX_STRETCH = 1.25  # of a picture, without a warning
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +65,10 @@ def prepare(
     category_dir = Path(data_dir) / category
     jobs, roi = _plan(category_dir, group_pattern, fractions), find_roi(category_dir)
     rule = TileRule(image_size, tile_stride, tile_margin, tile_min_contrast, scale) if mode == "tile" else None
+    input_size = _input_size(jobs, image_size) if rule is None else (image_size, image_size)
     with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
         seen, index, num_rejected = decode_category(
-            category_dir, jobs, partial_dir, image_size=image_size, rule=rule, roi=roi
+            category_dir, jobs, partial_dir, input_size=input_size, rule=rule, roi=roi
         )
         records = [picture.record for picture in seen]
         index.refuse_leaks()
@@ -82,7 +84,7 @@ def prepare(
         if (category_dir / IMPORT_REPORT).is_file():
             shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
         roi_sha256 = None if roi is None else sha256_of(partial_dir / ROI)
-        write_json(partial_dir / SETTINGS, settings | {"roi_sha256": roi_sha256})
+        write_json(partial_dir / SETTINGS, settings | {"input_size": input_size, "roi_sha256": roi_sha256})
     return _counts(manifest) | counts | {"has_roi": roi is not None}
 
 
@@ -98,7 +100,7 @@ def _plan(category_dir: Path, group_pattern: str, fractions: dict[str, float]) -
     headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in found)]
     bit_depth = find_bit_depth(category_dir, found, headers)
     return [
-        Job(image, group, split, bit_depth, header.num_pixels)
+        Job(image, group, split, bit_depth, header)
         for image, group, split, header in zip(found, groups, splits, headers, strict=True)
     ]
 
@@ -109,6 +111,21 @@ def _check_trained(splits: Sequence[str]) -> None:
             f"no image is left to train on: calibration takes {splits.count('calibration')} of train/good and "
             f"validation {splits.count('validation')} (add groups, or lower the two fractions)"
         )
+
+
+def _input_size(jobs: Sequence[Job], side: int) -> tuple[int, int]:
+    """(height, width) for the training pictures; warns of pictures that must be squeezed."""
+    sizes = [(job.header.width, job.header.height) for job in jobs if job.split == "train"]
+    height, width = input_size_of(sizes, side)
+    stretches = [job.header.width / job.header.height * height / width for job in jobs]
+    squeezed = [job for job, stretch in zip(jobs, stretches, strict=True) if max(stretch, 1 / stretch) > MAX_STRETCH]
+    if squeezed:
+        logger.warning(
+            "%d of %d pictures have another aspect ratio than the network's input of %dx%d and are squeezed, first %s "
+            "(photograph them alike, or use data.mode=tile)",
+            *(len(squeezed), len(jobs), width, height, squeezed[0].found.path),
+        )
+    return height, width
 
 
 def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> None:
@@ -188,16 +205,17 @@ class PreparedData:
         return cls(folder, Manifest.load(folder / "manifest.json"), settings)
 
     @property
-    def image_size(self) -> int:
-        """Side of the network's input in pixels."""
-        return self.settings["image_size"]
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels; of scans those of a tile."""
+        height, width = self.settings["input_size"]
+        return height, width
 
     @property
     def tiling(self) -> Tiling | None:
         """How scans are cut at inspection; None in `resize` mode."""
         if self.settings["mode"] != "tile":
             return None
-        return Tiling(self.image_size, self.settings["tile_overlap"], self.settings["scale"])
+        return Tiling(self.settings["image_size"], self.settings["tile_overlap"], self.settings["scale"])
 
     @property
     def is_pinned(self) -> bool:
@@ -205,26 +223,26 @@ class PreparedData:
         return self.settings["is_pinned"]
 
     def images(self, split: str) -> np.ndarray | Views:
-        """Return one split's pictures. -> uint8 (N, S, S, 3); in `tile` mode calibration and test are whole scans,
+        """Return one split's pictures. -> uint8 (N, H, W, 3); in `tile` mode calibration and test are whole scans,
         N views (H, W, 3), and train and validation their tiles.
         """
-        records, side = self.records(split), self.image_size
+        records = self.records(split)
         if self.tiling is None or split in TILED_SPLITS:
             num_rows = len(records) if self.tiling is None else sum(len(record.tiles) for record in records)
-            return self._open(f"{split}.npy", (num_rows, side, side, 3))
+            return self._open(f"{split}.npy", (num_rows, *self.input_size, 3))
         shapes = [(*size, 3) for size in scan_shapes(records, self.tiling.scale)]
         return self._open_views(f"{split}.npy", shapes)
 
     def masks(self) -> np.ndarray | Views | None:
         """Return the test masks, zeros for good pictures, or None if the set has none.
 
-        -> uint8 0/1 (N_test, S, S); in `tile` mode N_test views (H, W).
+        -> uint8 0/1 (N_test, H, W); in `tile` mode N_test views (H, W).
         """
         records = self.records("test")
         if not any(record.mask_path for record in records):
             return None
         if self.tiling is None:
-            return self._open("masks.npy", (len(records), self.image_size, self.image_size))
+            return self._open("masks.npy", (len(records), *self.input_size))
         return self._open_views("masks.npy", scan_shapes(records, self.tiling.scale))
 
     def roi(self) -> np.ndarray | None:

@@ -40,14 +40,14 @@ class Judged:
     """The test images and what the model says of them, row by row."""
 
     records: list[FileRecord]
-    images: Sequence[np.ndarray]  # uint8 (N, S, S, 3), or N scans (H, W, 3)
-    masks: exact.Planes | None  # uint8 (N, S, S), or N times (H, W)
-    maps: exact.Planes | None  # float32 (N, S, S), or N times (H, W); None of too many images
-    reconstructions: np.ndarray | None  # uint8 (N, S, S, 3); None of scans, and with `maps`
+    images: Sequence[np.ndarray]  # uint8 (N, H, W, 3), or N scans (H, W, 3)
+    masks: exact.Planes | None  # uint8 (N, H, W), or N times (H, W)
+    maps: exact.Planes | None  # float32 (N, H, W), or N times (H, W); None of too many images
+    reconstructions: np.ndarray | None  # uint8 (N, H, W, 3); None of scans, and with `maps`
     tally: PixelTally | None  # what the metrics need of maps that were too many to keep
     scores: np.ndarray  # float64 (N,)
     labels: np.ndarray  # bool (N,)
-    roi: np.ndarray | None  # bool (S, S) or (H, W): pixels outside do not count
+    roi: np.ndarray | None  # bool (H, W) or (H, W): pixels outside do not count
     num_left_out: int  # further test images, whose whole defect lies outside
     seconds_per_image: float
 
@@ -146,18 +146,19 @@ def _write_pages(
 
 def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
     """Refuse data of another size, without test images, or with a test image that the model was trained on."""
-    if prepared.image_size != package.image_size:
-        raise ValueError(
-            f"{prepared.folder} is prepared at {prepared.image_size} px, the model takes {package.image_size} "
-            f"(run `ndpnet prepare -P data.image_size={package.image_size}`)"
-        )
     made, wanted = prepared.settings, package.config["params"]["data"]
-    for name in ("mode", "scale") if package.tiling is not None else ("mode",):
+    for name in ("image_size", "mode", "scale") if package.tiling is not None else ("image_size", "mode"):
         if made[name] != wanted[name]:
             raise ValueError(
                 f"{prepared.folder} is prepared with data.{name} {made[name]}, the model takes {wanted[name]} "
                 f"(run `ndpnet prepare -P data.{name}={wanted[name]}`)"
             )
+    if prepared.input_size != package.input_size:
+        sizes = [f"{width}x{height}" for height, width in (prepared.input_size, package.input_size)]
+        raise ValueError(
+            f"{prepared.folder} is prepared at {sizes[0]} px, the model takes {sizes[1]}: its pictures have another "
+            "aspect ratio (prepare pictures as the model was trained on)"
+        )
     if not prepared.records("test"):
         raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
     trained = {record.sha256: record.path for record in package.manifest().files}

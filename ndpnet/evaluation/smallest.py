@@ -28,7 +28,7 @@ def smallest_found(judged: "Judged", inspector: Inspector) -> dict[str, Any] | N
     if not images:
         return None
     bare = inspector.bare()
-    sizes = [size for size in SIZES if size <= inspector.image_size // 2]
+    sizes = [size for size in SIZES if size <= min(inspector.input_size) // 2]
     cells = [(kind, size, contrast) for kind in KINDS for contrast in CONTRASTS for size in sizes]
     counts = {
         cell: sum(bare.predict(paint(image, *cell)).score > inspector.threshold for image in images)
@@ -66,12 +66,12 @@ def _opacity(shape: tuple[int, int], kind: str, size: int) -> np.ndarray:
 def _passed(judged: "Judged", inspector: Inspector) -> list[np.ndarray]:
     """The first good test images that pass; of scans the middle, as large as the network's input."""
     rows = np.flatnonzero(~judged.labels & (judged.scores <= inspector.threshold))[:NUM_IMAGES]
-    return [_middle(np.asarray(judged.images[row]), inspector.image_size) for row in rows]
+    return [_middle(np.asarray(judged.images[row]), inspector.input_size) for row in rows]
 
 
-def _middle(image: np.ndarray, side: int) -> np.ndarray:
-    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
+def _middle(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    middle = (slice(max(0, (own - side) // 2), (own + side) // 2) for own, side in zip(image.shape, size, strict=False))
+    return np.ascontiguousarray(image[tuple(middle)])
 
 
 def _words(kind: str, counts: dict[tuple[str, int, float], int], num_images: int) -> str:

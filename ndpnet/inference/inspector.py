@@ -36,7 +36,7 @@ class Verdict:
     anomaly_map: np.ndarray = field(repr=False)  # float32 (H, W) in [0, 1]
     mask: np.ndarray = field(repr=False)  # bool (H, W)
     regions: tuple[Region, ...]
-    reconstruction: np.ndarray | None = field(repr=False)  # uint8 (S, S, 3); None of a scan
+    reconstruction: np.ndarray | None = field(repr=False)  # uint8 (H, W, 3); None of a scan
     roi: np.ndarray | None = field(repr=False, default=None)  # bool (H, W), False = ignored; None: all is inspected
     review_threshold: float | None = None  # None: two verdicts
     warnings: tuple[str, ...] = ()  # how the picture is unlike those of the calibration
@@ -72,8 +72,8 @@ class Prediction:
     """The network's answer at its own resolution: S x S, or in `tile` mode that of the scaled scan."""
 
     score: float
-    anomaly_map: np.ndarray  # float32 (S, S), 0 outside the region of interest
-    reconstruction: np.ndarray | None  # uint8 (S, S, 3); None of a scan: `Inspector.rebuild` makes that of a part
+    anomaly_map: np.ndarray  # float32 (H, W), 0 outside the region of interest
+    reconstruction: np.ndarray | None  # uint8 (H, W, 3); None of a scan: `Inspector.rebuild` makes that of a part
 
 
 class Inspector:
@@ -94,7 +94,7 @@ class Inspector:
         self,
         engine: Engine,
         *,
-        image_size: int,
+        input_size: tuple[int, int],
         threshold: float | None,
         tiling: Tiling | None = None,
         roi: np.ndarray | None = None,
@@ -102,9 +102,9 @@ class Inspector:
     ) -> None:
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"the threshold {threshold} is no number to compare with (give one from 0 to 1)")
-        self.engine, self.image_size, self.threshold = engine, image_size, threshold
+        self.engine, self.input_size, self.threshold = engine, input_size, threshold
         self.score_pixels = score_pixels
-        self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, image_size, tiling)
+        self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, input_size, tiling)
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
         self.engine_name = "torch-fp32"
@@ -134,7 +134,7 @@ class Inspector:
             threshold = record["value"]
         inspector = cls(
             opened,
-            image_size=package.image_size,
+            input_size=package.input_size,
             threshold=threshold,
             tiling=package.tiling,
             roi=package.roi() if roi is None else roi,
@@ -146,7 +146,7 @@ class Inspector:
 
     def __repr__(self) -> str:
         category = "no package" if self.package is None else self.package.config["category"]
-        size = f"{self.image_size} px" + ("" if self.tiling is None else " tiles")
+        size = f"{self.input_size[1]}x{self.input_size[0]} px" + ("" if self.tiling is None else " tiles")
         return f"Inspector({category}, {size}, {self.engine_name}, threshold {self.threshold} {self.threshold_source})"
 
     @property
@@ -157,7 +157,7 @@ class Inspector:
 
     def bare(self) -> "Inspector":
         """The same engine without threshold and region of interest."""
-        sizes = {"image_size": self.image_size, "tiling": self.tiling, "score_pixels": self.score_pixels}
+        sizes = {"input_size": self.input_size, "tiling": self.tiling, "score_pixels": self.score_pixels}
         return Inspector(self.engine, threshold=None, **sizes)
 
     @property
@@ -172,9 +172,9 @@ class Inspector:
         return MANUAL if self.threshold_record is None else CALIBRATED
 
     def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
-        """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3) -> uint8 (S, S, 3), or the scaled scan."""
+        """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3), then of `input_size` or the scaled scan."""
         if self.tiling is None:
-            return fit_image(pixels, self.image_size, name=name)
+            return fit_image(pixels, self.input_size, name=name)
         if self.roi is not None:
             check_roi_fits(self.roi, pixels.shape[1], pixels.shape[0], mode="tile", name=name)
         return scale_scan(pixels, self.tiling.scale, name=name)
@@ -258,12 +258,12 @@ class Inspector:
         )
 
 
-def _fit_roi(roi: np.ndarray | None, image_size: int, tiling: Tiling | None) -> np.ndarray | None:
-    """The region at network resolution. -> bool (S, S), or at the scaled scans' size."""
+def _fit_roi(roi: np.ndarray | None, input_size: tuple[int, int], tiling: Tiling | None) -> np.ndarray | None:
+    """The region at network resolution. -> bool (height, width), or at the scaled scans' size."""
     if roi is None:
         return None
     if tiling is None:
-        return scale_plane(roi, (image_size, image_size))
+        return scale_plane(roi, input_size[::-1])
     return scale_plane(roi, scaled_size(roi.shape[1], roi.shape[0], tiling.scale))
 
 

@@ -26,13 +26,13 @@ from ndpnet.model.network import has_filters
 from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
 NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
 ENTRIES = (
-    *("category", "files", "references", "threshold", "surface"),
+    *("category", "input_size", "files", "references", "threshold", "surface"),
     *(f"lineage.{name}_hash" for name in ("training_data", "params", "code", "bank", "phase1")),
     *(f"params.data.{name}" for name in ("image_size", "mode", "tile_overlap", "scale", "group_pattern")),
     *(f"params.model.{name}" for name in ModelConfig.model_fields),
@@ -64,9 +64,10 @@ class ModelPackage:
         return hash_of(self.config["files"])
 
     @property
-    def image_size(self) -> int:
-        """Side of the network's input in pixels."""
-        return self.config["params"]["data"]["image_size"]
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels; of scans those of a tile."""
+        height, width = self.config["input_size"]
+        return height, width
 
     @property
     def score_pixels(self) -> int:
@@ -112,9 +113,8 @@ class ModelPackage:
         return Manifest.load(self.folder / MANIFEST)
 
     def references(self) -> np.ndarray:
-        """The reference images. -> uint8 (R, S, S, 3)."""
-        strip = read_image(self.folder / REFERENCE)
-        return strip.reshape(-1, strip.shape[1], *strip.shape[1:]).copy()
+        """The reference images. -> uint8 (R, H, W, 3)."""
+        return read_image(self.folder / REFERENCE).reshape(-1, *self.input_size, 3).copy()
 
 
 def make_network(model: ModelConfig) -> NDPNet | PretrainedNDPNet:
@@ -132,7 +132,7 @@ def write_weights(network: NDPNet, path: Path, *, prefixes: tuple[str, ...] = ()
 
 
 def write_references(references: np.ndarray, path: Path) -> None:
-    """Save reference images as one PNG, one below the other. references: uint8 (R, S, S, 3)."""
+    """Save reference images as one PNG, one below the other. references: uint8 (R, H, W, 3)."""
     Image.fromarray(references.reshape(-1, *references.shape[2:])).save(path)
 
 
@@ -227,6 +227,7 @@ def write_training(
     manifest.save(folder / MANIFEST)
     config = {
         "category": manifest.category,
+        "input_size": prepared.input_size,
         "params": identity_params(params),
         "references": [names[index] for index in reference_indices],
         "lineage": {

@@ -72,7 +72,7 @@ class SampleDraw:
 class DefectComposer:
     """Batches of (clean, defective, mask) from prepared images and a bank, both kept on one device.
 
-    images: uint8 (N, S, S, 3), S >= the bank's patch size; larger ones are cropped at random.
+    images: uint8 (N, H, W, 3), no side below the bank's patch size; larger ones are cropped at random.
     """
 
     def __init__(

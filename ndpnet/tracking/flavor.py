@@ -73,8 +73,8 @@ def input_example(package: ModelPackage) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A plain grey picture that the model takes, as base64, mostly some hundred bytes, and the parameters."""
     roi, buffer = package.roi(), io.BytesIO()
     scale = package.tiling.scale if package.tiling else 1.0
-    side = math.ceil(max(package.image_size, MIN_SIDE) / scale)
-    size = (side, side) if roi is None else roi.shape  # scans have the size that the region was drawn on
+    height, width = (math.ceil(max(side, MIN_SIDE) / scale) for side in package.input_size)
+    size = (height, width) if roi is None else roi.shape  # scans have the size that the region was drawn on
     Image.fromarray(np.full(size, 128, dtype=np.uint8)).save(buffer, format="PNG", optimize=True)
     return pd.DataFrame({"image": [base64.b64encode(buffer.getvalue()).decode("ascii")]}), {"with_map": False}
 

@@ -285,9 +285,9 @@ def check_result(folder: Path, info: dict[str, Any], prepared: PreparedData) -> 
     """A score and a map of each test picture, each another one, and what a picture costs. -> scores, maps."""
     with np.load(folder / "predictions.npz") as arrays:
         scores, maps = arrays["scores"], arrays["maps"]
-    num_test, side = len(prepared.records("test")), prepared.image_size
+    num_test = len(prepared.records("test"))
     assert (scores.dtype, scores.shape) == (np.float64, (num_test,))
-    assert (maps.dtype, maps.shape) == (np.float32, (num_test, side, side))
+    assert (maps.dtype, maps.shape) == (np.float32, (num_test, *prepared.input_size))
     assert np.isfinite(scores).all()
     assert np.isfinite(maps).all()
     assert len(set(scores)) == num_test  # a collapsed model would say the same of all

@@ -149,7 +149,7 @@ MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
     (package_without_threshold, "the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --thr"),
     (
         package_of_another_size,
-        "is prepared at 64 px, the model takes 128 (run `ndpnet prepare -P data.",
+        "is prepared with data.image_size 64, the model takes 128 (run `ndpnet prepare -P data.",
     ),
     (no_test_images, "no test images in {folder}/prepared (add test/good and test/<defect type>, prepare again)"),
     (evaluation_over_pictures, "will not replace folder {folder}/data/wall: it has other content and no metrics.json"),

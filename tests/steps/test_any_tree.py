@@ -127,7 +127,7 @@ def _import_all() -> None:
     """Inspect a picture as ourselves: what is imported late may be closed to others."""
     with tempfile.TemporaryDirectory() as folder:
         Image.new("L", (SIDE, SIDE)).save(Path(folder, "p.png"))
-        inspector = Inspector(Brightness(), image_size=SIDE, threshold=0.5)
+        inspector = Inspector(Brightness(), input_size=(SIDE, SIDE), threshold=0.5)
         inspect_folder(inspector, Path(folder, "p.png"), Path(folder, "out"))
 
 
@@ -141,7 +141,7 @@ def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
     try:
         with as_nobody():
             named = set(list_images(root)[1].others)
-            inspector = Inspector(Brightness(), image_size=SIDE, threshold=0.5)
+            inspector = Inspector(Brightness(), input_size=(SIDE, SIDE), threshold=0.5)
             result = inspect_folder(inspector, root, out)
     finally:
         logger.removeHandler(log)

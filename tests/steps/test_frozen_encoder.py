@@ -1,4 +1,4 @@
-"""Behind a frozen ImageNet encoder: trained, killed, judged, calibrated, exported, on whole pictures and on scans."""
+"""Behind a frozen ImageNet encoder: trained, killed, judged, calibrated, exported, on long pictures and on scans."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import torch
 from processes import kill_when, run_cli, start_cli
 from processor import EXPORTS
 from safetensors.torch import load_file
-from samples import CATEGORY, write_params
+from samples import CATEGORY, write_category, write_params
 from scans import CATEGORY as SLAB
 from scans import TILE_DATA, write_scans
 
@@ -55,6 +55,15 @@ def run_steps(folder: Path, data_dir: Path, category: str, **changes: Any) -> Ru
 
 
 @pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from skimage.data import brick
+
+    folder = tmp_path_factory.mktemp("data")
+    write_category(folder / CATEGORY, brick(), stretch=1.5)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_steps(tmp_path_factory.mktemp("pretrained"), data_dir, CATEGORY, data={"image_size": 128})
 
@@ -85,6 +94,7 @@ def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: R
     assert any(name.startswith("encoder.network.") for name in state)
     package = read_package(run.model_dir)
     assert package.config["params"]["model"]["encoder_weights"].startswith("sha256:")
+    assert package.input_size == PreparedData.load(run.inputs[0]).input_size == (128, 192)
     assert package.load_network(torch.device("cpu")).good_maximum.item() >= 1
     assert sum(path.stat().st_size for path in run.model_dir.iterdir()) < 40e6
 

@@ -28,7 +28,7 @@ class Brightness:
         return maps, np.zeros((len(images), 3, *maps.shape[1:]), np.float32)
 
 tiling = Tiling(256, 64, float(sys.argv[3]), has_filters=False)
-inspector = Inspector(Brightness(), image_size=256, threshold=0.5, tiling=tiling)
+inspector = Inspector(Brightness(), input_size=(256, 256), threshold=0.5, tiling=tiling)
 inspect_folder(inspector, Path(sys.argv[1]), Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

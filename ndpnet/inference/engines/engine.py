@@ -9,12 +9,12 @@ import torch
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import to_unit
 
-MapsAndReconstructions = tuple[np.ndarray, np.ndarray]  # float32 (B, S, S), float32 (B, 3, S, S), both in [0, 1]
-RunGraph = Callable[[np.ndarray], Sequence[np.ndarray]]  # uint8 (1, S, S, 3) -> the graph's first two outputs
+MapsAndReconstructions = tuple[np.ndarray, np.ndarray]  # float32 (B, H, W), float32 (B, 3, H, W), both in [0, 1]
+RunGraph = Callable[[np.ndarray], Sequence[np.ndarray]]  # uint8 (1, H, W, 3) -> the graph's first two outputs
 
 
 class Engine(Protocol):
-    """Computes the network on batches of images, uint8 (B, S, S, 3)."""
+    """Computes the network on batches of images, uint8 (B, H, W, 3)."""
 
     def predict(self, images: np.ndarray) -> MapsAndReconstructions:
         """Anomaly maps after their filters."""

@@ -89,7 +89,7 @@ def _read_source(model: Path, prepared_dir: Path, bank_dir: Path) -> Source:
     package, prepared, bank = read_package(model), PreparedData.load(prepared_dir), DefectBank.load(bank_dir)
     lineage = package.config["lineage"]
     known = {record.sha256 for record in package.manifest().records("train")}
-    if known != {record.sha256 for record in prepared.records("train")} or package.image_size != prepared.image_size:
+    if known != {record.sha256 for record in prepared.records("train")} or package.input_size != prepared.input_size:
         raise ValueError(f"{prepared_dir} is not what {model} was trained on (pass that prepared folder)")
     if folder_hash(bank_dir, BANK_FILES) != lineage["bank_hash"]:
         raise ValueError(f"{bank_dir} is not the bank that {model} was trained with (pass that one)")
@@ -119,7 +119,7 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
         return read_engine(package, "onnx", "fp32").folder / ONNX_GRAPH
     logger.info("tracing the network: half a minute")
     network = package.load_network(torch.device("cpu"))
-    shape = {"image_size": package.image_size, "has_filters": package.tiling is None}
+    shape = {"input_size": package.input_size, "has_filters": package.tiling is None}
     write_onnx(network, scratch / ONNX_GRAPH, score_pixels=package.score_pixels, **shape)
     return scratch / ONNX_GRAPH
 
@@ -140,7 +140,7 @@ def _quantised(model: Any, source: Source) -> Any:
 
 
 def _predict_by(run: RunGraph, source: Source, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Anomaly maps and scores by a graph that is not on disk yet. -> float32 (N, S, S), float64 (N,)."""
+    """Anomaly maps and scores by a graph that is not on disk yet. -> float32 (N, H, W), float64 (N,)."""
     inspector = _inspect_with(GraphEngine(run, has_filters=source.package.tiling is None), source.package)
     predictions = [inspector.predict(image) for image in images]
     return np.stack([each.anomaly_map for each in predictions]), np.array([each.score for each in predictions])
@@ -148,7 +148,7 @@ def _predict_by(run: RunGraph, source: Source, images: Sequence[np.ndarray]) -> 
 
 def _inspect_with(engine: Engine, package: ModelPackage, *, roi: np.ndarray | None = None) -> Inspector:
     """An inspector without a threshold yet."""
-    sizes = {"image_size": package.image_size, "tiling": package.tiling, "score_pixels": package.score_pixels}
+    sizes = {"input_size": package.input_size, "tiling": package.tiling, "score_pixels": package.score_pixels}
     return Inspector(engine, threshold=None, roi=roi, **sizes)
 
 

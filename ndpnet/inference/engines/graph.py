@@ -27,17 +27,19 @@ class ImageGraph(nn.Module):
         self.network, self.has_filters, self.score_pixels = network, has_filters, score_pixels
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """uint8 (B, S, S, 3) -> map (B, S, S), reconstruction (B, 3, S, S), with filters also the score (B,)."""
+        """uint8 (B, H, W, 3) -> map (B, H, W), reconstruction (B, 3, H, W), with filters also the score (B,)."""
         predict = self.network.predict if self.has_filters else self.network.predict_raw
         anomaly_map, reconstruction = predict(to_unit(images))
-        outputs = (anomaly_map[:, 0], reconstruction)  # (B, 1, S, S) -> (B, S, S)
+        outputs = (anomaly_map[:, 0], reconstruction)  # (B, 1, H, W) -> (B, H, W)
         if not self.has_filters:
             return outputs
         pixels = outputs[0].flatten(1)
         return (*outputs, pixels.topk(min(self.score_pixels, pixels.shape[1]), sorted=False).values.mean(dim=1))
 
 
-def write_onnx(network: NDPNet, path: Path, *, image_size: int, has_filters: bool, score_pixels: int) -> None:
+def write_onnx(
+    network: NDPNet, path: Path, *, input_size: tuple[int, int], has_filters: bool, score_pixels: int
+) -> None:
     """Trace a network on the CPU, in eval mode and with its reference; write it as ONNX for any number of images.
 
     The same network gives the same bytes; its batch norms are folded. ValueError: a package of the extra is missing.
@@ -45,7 +47,7 @@ def write_onnx(network: NDPNet, path: Path, *, image_size: int, has_filters: boo
     load_module("onnxscript")
     onnx = load_module("onnx")
     network = fold_batch_norms(network).to(memory_format=torch.contiguous_format)
-    example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)  # a batch of 1 would be taken for a constant
+    example = torch.zeros(2, *input_size, 3, dtype=torch.uint8)  # a batch of 1 would be taken for a constant
     batch = torch.export.Dim("batch", min=1, max=4096)
     for talkative in ("onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(talkative).setLevel(logging.ERROR)

@@ -25,7 +25,7 @@ MAX_NAMED = 20  # differing verdicts that are listed
 
 @dataclass(frozen=True)
 class ParityImages:
-    """What both engines are shown. Both: uint8 (N, S, S, 3); masks: bool (N, S, S), of the validation images."""
+    """What both engines are shown. Both: uint8 (N, H, W, 3); masks: bool (N, H, W), of the validation images."""
 
     training: np.ndarray
     training_names: list[str]
@@ -54,15 +54,15 @@ def with_defects(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Artificial defects on every second of NUM_VALIDATION images: a function of images, bank and seed.
 
-    images: uint8 (N, S, S, 3). Where the bank's patches are smaller, the defect lies in one patch of the image; its
+    images: uint8 (N, H, W, 3). Where the bank's patches are smaller, the defect lies in one patch of the image; its
     surface stays as it is, so that the patch has no border. Where images are few they come again, turned, mirrored,
-    lighter or darker: copies with one score would decide a ROCAUC by a few pairs. -> uint8 (M, S, S, 3), bool (M, S, S)
+    lighter or darker: copies with one score would decide a ROCAUC by a few pairs. -> uint8 (M, H, W, 3), bool (M, H, W)
     """
-    side, patch, seed = images[0].shape[0], bank.patch_size, params["seed"]
+    (height, width), patch, seed = images[0].shape[:2], bank.patch_size, params["seed"]
     rng, jitter = np.random.default_rng([seed, PHASE_ID]), params["synthesis"]["surface_jitter"]
     gains = 1 + jitter * rng.uniform(-1, 1, NUM_VALIDATION)
     pictures = np.stack([_variant(images, index, gains[index]) for index in range(NUM_VALIDATION)])
-    corners = rng.integers(0, side - patch + 1, (NUM_VALIDATION, 2))
+    corners = rng.integers(0, [height - patch + 1, width - patch + 1], (NUM_VALIDATION, 2))
     windows = [(slice(top, top + patch), slice(left, left + patch)) for top, left in corners]
     crops = np.stack([picture[window] for picture, window in zip(pictures, windows, strict=True)])
     settings = {field.name: params["synthesis"].get(field.name) for field in fields(Recipe)}
@@ -80,18 +80,20 @@ def with_defects(
 
 
 def _variant(images: Sequence[np.ndarray], index: int, gain: float) -> np.ndarray:
-    """Images in turn: first as they are, then in another of the square's 8 symmetries each round, times `gain`."""
+    """Images in turn: first as they are, then in another of their symmetries each round, times `gain`."""
     number, row = divmod(index, len(images))
     if number == 0:
         return np.asarray(images[row])
-    turned = np.rot90(images[row], number % 4)
+    height, width = images[row].shape[:2]
+    # a square has 8 symmetries, another rectangle 4
+    turned = np.rot90(images[row], number % 4 if height == width else 2 * (number % 2))
     mirrored = turned[:, ::-1] if number % 8 >= 4 else turned
     return (mirrored * gain).round().clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one engine says of the images. maps: float32 (N, S, S) each, scores: float64 (N,) each."""
+    """What one engine says of the images. maps: float32 (N, H, W) each, scores: float64 (N,) each."""
 
     training_maps: np.ndarray
     validation_maps: np.ndarray
@@ -156,7 +158,7 @@ def _differences(
     *,
     thresholds: tuple[float | None, float | None],
 ) -> dict[str, Any]:
-    """Of maps (N, S, S) twice, scores (2, N) and verdicts."""
+    """Of maps (N, H, W) twice, scores (2, N) and verdicts."""
     gap = np.abs(expected - found)
     result = {
         "num_images": len(names),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.data.images import fit_image, open_image, read_header, read_image, scale_plane
+from ndpnet.data.images import fit_image, input_size_of, open_image, read_header, read_image, scale_plane
 
 
 def png_16_bit(levels: list[list[int]], colour_type: int = 0) -> bytes:
@@ -113,14 +113,14 @@ def test_more_than_400_megapixels_is_refused_before_decoding() -> None:
 
 def test_fit_image_keeps_what_fits_and_averages_the_rest() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    assert fit_image(image, 64) is image
+    assert fit_image(image, (64, 64)) is image
     stripes = np.zeros((128, 256, 3), dtype=np.uint8)
     stripes[:, ::2] = 200  # every other column: antialiasing gives their mean
-    fitted = fit_image(stripes, 64)
+    fitted = fit_image(stripes, (64, 64))
     assert fitted.shape == (64, 64, 3)
     assert np.abs(fitted[:, 2:-2].astype(int) - 100).max() <= 8
     with pytest.raises(ValueError, match=r"a\.png has 100x63 pixels, a side below 64"):
-        fit_image(np.zeros((63, 100, 3), dtype=np.uint8), 64, name="a.png")
+        fit_image(np.zeros((63, 100, 3), dtype=np.uint8), (64, 64), name="a.png")
 
 
 def test_a_scaled_mask_takes_half_the_area_and_loses_no_defect() -> None:
@@ -140,6 +140,30 @@ def test_every_single_pixel_survives_fitting() -> None:
             mask = np.zeros((100, 75), dtype=bool)
             mask[row, column] = True
             assert scale_plane(mask, (32, 32)).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(500, 500)], (256, 256)),
+        ([(530, 500)], (256, 256)),
+        ([(480, 320)], (256, 384)),
+        ([(320, 480)], (384, 256)),
+        ([(100, 100), (300, 150), (4000, 2000)], (256, 512)),  # the median
+        ([(9000, 100)], (256, 1024)),
+    ],
+)
+def test_input_has_the_aspect_ratio_of_the_pictures(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
+    assert input_size_of(sizes, 256) == expected
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tiff"])
+def test_header_tells_the_upright_size(tmp_path: Path, ending: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (100, 70)).save(tmp_path / f"x.{ending}", exif=exif)
+    header = read_header(tmp_path / f"x.{ending}", name="x")
+    assert (header.width, header.height) == read_image(tmp_path / f"x.{ending}").shape[1::-1] == (70, 100)
 
 
 def test_number_of_pixels_needs_the_header_only(tmp_path: Path) -> None:

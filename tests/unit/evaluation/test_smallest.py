@@ -13,7 +13,7 @@ GREY = np.full((64, 64, 3), 100, dtype=np.uint8)
 class Contrast:
     """Finds what changes enough of a grey picture: score = mean change in grey levels."""
 
-    image_size, threshold = 64, 1.0
+    input_size, threshold = (64, 64), 1.0
 
     def bare(self) -> "Contrast":
         return self

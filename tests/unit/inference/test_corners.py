@@ -60,7 +60,7 @@ def test_a_defect_in_a_corner_is_marked_there(tmp_path: Path, size: str, mode: s
         write(tmp_path / "pictures" / f"{name}.png", pixels, orientation)
         shown = ImageOps.exif_transpose(Image.open(tmp_path / "pictures" / f"{name}.png"))
         np.testing.assert_array_equal(np.asarray(shown), pixels)
-    inspector = Inspector(Brightness(), image_size=SIDE, threshold=0.6, tiling=MODES[mode])
+    inspector = Inspector(Brightness(), input_size=(SIDE, SIDE), threshold=0.6, tiling=MODES[mode])
     assert inspect_folder(inspector, tmp_path / "pictures", tmp_path / "out").num_defective == 4
     for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines():
         row = json.loads(line)

@@ -273,7 +273,7 @@ def test_a_failure_leaves_earlier_results(inspector: Inspector, pictures: Path, 
 
 
 def test_without_a_threshold_the_user_learns_what_to_do(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
-    without = Inspector(inspector.engine, image_size=64, threshold=None)
+    without = Inspector(inspector.engine, input_size=(64, 64), threshold=None)
     with pytest.raises(ValueError, match=r"no threshold \(run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --thresh"):
         inspect_folder(without, pictures, tmp_path / "out")
     assert not (tmp_path / "out").exists()

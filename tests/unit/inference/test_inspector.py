@@ -34,7 +34,7 @@ def scratch(pipeline: Pipeline) -> np.ndarray:
 
 
 def with_threshold(inspector: Inspector, threshold: float | None) -> Inspector:
-    return Inspector(inspector.engine, image_size=inspector.image_size, threshold=threshold)
+    return Inspector(inspector.engine, input_size=inspector.input_size, threshold=threshold)
 
 
 def level_between(values: np.ndarray, share: float) -> float:
@@ -66,7 +66,7 @@ def test_what_is_no_number_is_never_good(pipeline: Pipeline, scratch: np.ndarray
     with pytest.raises(ValueError, match=r"the threshold .* is no number to compare with"):
         Inspector.load(pipeline.model_dir, threshold=value)
     whole = Inspector.load(pipeline.model_dir)
-    size = (whole.image_size, whole.image_size)
+    size = whole.input_size
     with pytest.raises(ValueError, match=r"the score is -?(nan|inf): no verdict"):
         whole.judge(Prediction(value, np.full(size, value, np.float32), None), size=size)
 
@@ -79,7 +79,7 @@ def test_what_is_no_number_is_never_good(pipeline: Pipeline, scratch: np.ndarray
             maps[:, 3, 5] = value
             return maps, rebuilt
 
-    damaged = Inspector(Damaged(), image_size=whole.image_size, threshold=0.5)
+    damaged = Inspector(Damaged(), input_size=whole.input_size, threshold=0.5)
     with pytest.raises(ValueError, match=r"the model's answer to a picture is not a number everywhere: no verdict"):
         damaged.inspect(np.repeat(scratch[:, :, None], 3, axis=2), name="a picture")
 
@@ -133,7 +133,7 @@ def test_any_size_gives_maps_of_that_size(inspector: Inspector, height: int, wid
 def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: int, height: int, width: int) -> None:
     """Also where the picture is smaller than the network's input, and a pixel of the map has none of its own."""
     image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    larger = Inspector(inspector.engine, image_size=network_size, threshold=None)
+    larger = Inspector(inspector.engine, input_size=(network_size, network_size), threshold=None)
     without = larger.inspect(image)
     assert without.is_defective is None
     assert without.threshold is None
@@ -165,7 +165,7 @@ def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: 
 
 
 def test_a_single_pixel_makes_no_defect_where_several_are_asked_for(inspector: Inspector) -> None:
-    several = Inspector(inspector.engine, image_size=64, threshold=0.5, score_pixels=4)
+    several = Inspector(inspector.engine, input_size=(64, 64), threshold=0.5, score_pixels=4)
     plane = np.zeros((64, 64), np.float32)
     plane[8:10, 8:10] = [[0.9, 0.2], [0.2, 0.2]]
     spot = several.judge(Prediction(image_score(plane, 4), plane, None), size=(64, 64))
@@ -239,7 +239,7 @@ def test_a_region_of_interest_scales_with_the_picture(inspector: Inspector) -> N
     roi[:, 30:] = True
     image = np.random.default_rng(3).integers(0, 256, (80, 120, 3), dtype=np.uint8)
     everywhere = with_threshold(inspector, 0.0).inspect(image)
-    partly = Inspector(inspector.engine, image_size=64, threshold=0.0, roi=roi)
+    partly = Inspector(inspector.engine, input_size=(64, 64), threshold=0.0, roi=roi)
     map_inside = partly.predict(np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)))
     assert (map_inside.anomaly_map[:, :32] == 0).all()
     verdict = partly.inspect(image)

@@ -36,7 +36,7 @@ def edit_config(folder: Path, change: Callable[[dict], object]) -> None:
 def test_what_a_package_tells(pipeline: Pipeline) -> None:
     package = read_package(pipeline.model_dir)
     prepared = PreparedData.load(pipeline.prepared_dir)
-    assert package.image_size == 64
+    assert package.input_size == (64, 64)
     assert package.threshold["num_images"] == 6
     assert package.threshold["num_units"] == 3
     assert "runtime" not in package.config["params"]

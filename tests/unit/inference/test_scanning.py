@@ -81,7 +81,7 @@ def test_a_scan_scores_the_same_after_any_other() -> None:
     first, second = noise(150, 300, 1), noise(200, 130, 2)
 
     def predict(scan: np.ndarray) -> np.ndarray:
-        tiled = Inspector(TorchEngine(network, CPU), image_size=128, threshold=None, tiling=Tiling(128, 64))
+        tiled = Inspector(TorchEngine(network, CPU), input_size=(128, 128), threshold=None, tiling=Tiling(128, 64))
         return tiled.predict(scan).anomaly_map
 
     alone = predict(second)
@@ -91,7 +91,9 @@ def test_a_scan_scores_the_same_after_any_other() -> None:
 
 def scanner(**options: Any) -> Inspector:
     return Inspector(
-        TorchEngine(Pointwise(), CPU), image_size=128, **{"threshold": None, "tiling": Tiling(128, 64), **options}
+        TorchEngine(Pointwise(), CPU),
+        input_size=(128, 128),
+        **{"threshold": None, "tiling": Tiling(128, 64), **options},
     )
 
 

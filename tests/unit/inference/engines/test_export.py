@@ -141,7 +141,7 @@ def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     with torch.no_grad():
         raw = network.predict_raw(to_unit(torch.from_numpy(images)))[0]
-    write_onnx(network, tmp_path / "graph.onnx", image_size=64, has_filters=False, score_pixels=1)
+    write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=False, score_pixels=1)
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     assert [output.name for output in session.get_outputs()] == ["anomaly_map", "reconstruction"]
     (found,) = session.run(["anomaly_map"], {"images": images})
@@ -157,7 +157,7 @@ def test_gaps_are_in_the_graph(tmp_path: Path, anomaly_map: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     with torch.no_grad():
         expected = network.predict(to_unit(torch.from_numpy(images)))[0][:, 0].numpy()
-    write_onnx(network, tmp_path / "graph.onnx", image_size=64, has_filters=True, score_pixels=7)
+    write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=True, score_pixels=7)
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     maps, scores = session.run(["anomaly_map", "score"], {"images": images})
     np.testing.assert_allclose(maps, expected, atol=1e-6)

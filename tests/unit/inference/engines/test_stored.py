@@ -110,7 +110,7 @@ def test_a_graph_that_the_runtime_refuses_is_one_line(copy_dir: Path) -> None:
         folder = copy_dir / f"engines/{engine}-fp32"
         (folder / name).write_bytes(b"no graph")
         with pytest.raises(ValueError, match=rf"cannot load .*{name}: .* \(export the model again\)$") as caught:
-            open_graph(engine, folder, float_type="fp32", image_size=64, num_threads=1)
+            open_graph(engine, folder, float_type="fp32", input_size=(64, 64), num_threads=1)
         assert "\n" not in str(caught.value)
 
 
