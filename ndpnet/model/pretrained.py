@@ -15,7 +15,9 @@ from ndpnet.model.patch_bank import PatchBank, surprise
 
 MAP_STRIDE = 4  # of the map before it is enlarged
 SMOOTHING = 5  # pixels of the map that are averaged, along each side
-DISTANCE_WEIGHT = 0.25  # of either distance beside the segmentation
+DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
+COLOUR_STRIDE = 8  # that colours are averaged to
+NUM_COLOURS = 1024  # in the bank
 DECODER_CHANNELS = (64, 32, 16)
 SMALLEST_SPREAD = 1e-6
 
@@ -32,13 +34,17 @@ class PretrainedNDPNet(nn.Module):
         self.encoder = Backbone(encoder)
         channels = self.encoder.channels
         self.banks = nn.ModuleList(PatchBank(num_channels=width, num_patches=bank_size) for width in channels)
+        self.colour_bank = PatchBank(num_channels=2, num_patches=NUM_COLOURS)
         self.decoder = SurfaceDecoder(channels, self.encoder.strides)
         self.segmentation = JointSegmentation(channels, head_channels)
-        # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of both distances
+        self.register_buffer("colour_mean", torch.zeros(2))
+        self.register_buffer("colour_spread", torch.ones(2))
+        # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of each distance
         self.register_buffer("logit_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("level_spreads", torch.ones(NUM_LEVELS))
         self.register_buffer("distance_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("angle_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("colour_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("good_maximum", torch.tensor(1.0))
         self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)  # in training alone
 
@@ -84,15 +90,19 @@ class PretrainedNDPNet(nn.Module):
 
     def _predict(self, image: torch.Tensor, *, is_repaired: bool) -> tuple[torch.Tensor, torch.Tensor]:
         H, W = image.shape[-2:]
-        features = self.encoder(pad_to_multiple(image))
+        image = pad_to_multiple(image)
+        features = self.encoder(image)
         repaired = self.repair(features) if is_repaired else self.levels(features)
-        ratio = self.excess(features, repaired) / self.good_maximum - 1
+        colour = self.colour(image) if is_repaired else None
+        ratio = self.excess(features, repaired, colour) / self.good_maximum - 1
         # to (0, 1) with 0.5 at the highest value of held-out good pictures; unlike a sigmoid it never saturates
         anomaly_map = 0.5 + 0.5 * ratio / (1 + ratio.abs())
         return anomaly_map[..., :H, :W], self.decoder(repaired)[..., :H, :W]
 
-    def excess(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The map in spreads of good pictures, enlarged and smoothed. -> (B, 1, H, W)."""
+    def excess(
+        self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The map in spreads of good pictures, enlarged and smoothed; `colour`: as of `colour`. -> (B, 1, H, W)."""
         total: torch.Tensor | float = 0.0
         if self.anomaly_map != "distance":
             # however sure the segmentation is of good surface, the distances are heard
@@ -100,6 +110,8 @@ class PretrainedNDPNet(nn.Module):
         if self.anomaly_map != "segmentation":
             total = total + DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale)
             total = total + DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale)
+            if colour is not None:
+                total = total + DISTANCE_WEIGHT * _scaled(colour, self.colour_scale)
         total = enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
         return F.avg_pool2d(F.pad(total, (SMOOTHING // 2,) * 4, mode="replicate"), SMOOTHING, stride=1)
 
@@ -121,6 +133,15 @@ class PretrainedNDPNet(nn.Module):
         feats, clean = (self.encoder.directions(each) for each in pair)  # (B, h, w, C)
         return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
 
+    def colour(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
+        """Distance of each place's opponent colours to the bank; 0 of grey pictures. -> (B, 1, H/4, W/4).
+
+        image: (B, 3, H, W), sides multiples of 64; groups: as of `repair`.
+        """
+        feats = (opponent_colours(image) - self.colour_mean[:, None, None]) / self.colour_spread[:, None, None]
+        squares = (feats - self.colour_bank(feats, groups)).square().sum(dim=1, keepdim=True)
+        return enlarge(squares.sqrt(), [side // MAP_STRIDE for side in image.shape[-2:]])
+
     def _map_size(self, levels: Sequence[torch.Tensor]) -> list[int]:
         return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]
 
@@ -128,19 +149,22 @@ class PretrainedNDPNet(nn.Module):
     def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
-        found, device = [], self.logit_scale.device
-        for image, groups in pictures:
-            features = self.encoder(image.to(device))
-            found.append((features, self.repair(features, None if groups is None else groups.to(device))))
+        found, colours, device = [], [], self.logit_scale.device
+        for image, numbers in pictures:
+            shown, groups = image.to(device), None if numbers is None else numbers.to(device)
+            features = self.encoder(shown)
+            found.append((features, self.repair(features, groups)))
+            colours.append(self.colour(shown, groups))
         self.level_spreads.fill_(1)
         for level in range(NUM_LEVELS):
             maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in found]
             self.level_spreads[level] = torch.cat(maps).std().clamp(min=SMALLEST_SPREAD)
         scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
         for scale, compute in scales:
-            values = torch.cat([compute(*each).flatten() for each in found])
-            scale.copy_(torch.stack([values.mean(), values.std().clamp(min=SMALLEST_SPREAD)]))
-        self.good_maximum.copy_(torch.stack([self.excess(*each).amax() for each in found]).amax().clamp(min=1))
+            scale.copy_(_scale_of([compute(*each) for each in found]))
+        self.colour_scale.copy_(_scale_of(colours))
+        maxima = [self.excess(*each, colour).amax() for each, colour in zip(found, colours, strict=True)]
+        self.good_maximum.copy_(torch.stack(maxima).amax().clamp(min=1))
 
 
 class JointSegmentation(nn.Module):
@@ -187,6 +211,19 @@ class SurfaceDecoder(nn.Module):
         for block in self.blocks:
             x = block(upsample(F.relu(x)))
         return torch.sigmoid(F.pixel_shuffle(self.to_image(x), 2))  # (B, 12, H/2, W/2) -> (B, 3, H, W)
+
+
+def opponent_colours(image: torch.Tensor) -> torch.Tensor:
+    """Red less green and blue less green, of 24 x 24 pixels around each place. (B, 3, H, W) -> (B, 2, H/8, W/8)."""
+    red, green, blue = F.avg_pool2d(image, COLOUR_STRIDE).split(1, dim=1)
+    colours = torch.cat([red - green, blue - green], dim=1)
+    return F.avg_pool2d(F.pad(colours, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean and spread of all values. -> (2,)."""
+    values = torch.cat([each.flatten() for each in maps])
+    return torch.stack([values.mean(), values.std().clamp(min=SMALLEST_SPREAD)])
 
 
 def _scaled(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

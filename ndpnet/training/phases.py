@@ -45,7 +45,9 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir
     with only_process(inputs.work_dir):
         with atomic_folder(out, marker=PHASE1) as folder:  # before it trains: nobody else trains for it meanwhile
             result = train_encoder(inputs)
-            write_weights(result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks."))
+            write_weights(
+                result.network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks.", "colour_")
+            )
             write_json(folder / PHASE1, {"params": identity, "inputs": inputs_hash})
             losses = _keep_history(inputs.work_dir, folder / HISTORY)
         shutil.rmtree(inputs.work_dir)

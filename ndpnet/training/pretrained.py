@@ -9,7 +9,7 @@ from torch import nn
 
 from ndpnet.config import LossConfig
 from ndpnet.losses import reconstruction_loss, segmentation_loss
-from ndpnet.model.pretrained import PretrainedNDPNet
+from ndpnet.model.pretrained import SMALLEST_SPREAD, PretrainedNDPNet, opponent_colours
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch, to_unit
 from ndpnet.training.phase1 import vgg_distance
@@ -83,14 +83,23 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
     network.encoder.fit(list(_batches(images, rows)))
     levels = [network.levels(network.encoder(batch)) for batch in _batches(images, rows)]
     rng = np.random.default_rng([seed, STREAM])
-    seen = [None, None, network.encoder.directions]
-    for number, bank in enumerate(network.banks):
-        maps = torch.cat([each[number] for each in levels])  # (N, C, h, w)
+    seen = [None, None, network.encoder.directions, None]
+    every = [torch.cat(level) for level in zip(*levels, strict=True)] + [_fit_colours(network, images, rows)]
+    for bank, maps, how in zip([*network.banks, network.colour_bank], every, seen, strict=True):
         places = maps.shape[2] * maps.shape[3]
-        patches = maps.permute(0, 2, 3, 1).flatten(0, 2)  # -> (N*h*w, C)
-        chosen = _choose(patches, len(bank.patches), seen[number] or torch.nn.Identity(), rng)
+        patches = maps.permute(0, 2, 3, 1).flatten(0, 2)  # (N, C, h, w) -> (N*h*w, C)
+        chosen = _choose(patches, len(bank.patches), how or torch.nn.Identity(), rng)
         bank.patches.copy_(patches[chosen])
         bank.groups.copy_(numbers[chosen // places])
+
+
+def _fit_colours(network: PretrainedNDPNet, images: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    """Take mean and spread of the opponent colours; those of grey pictures are never heard. -> (N, 2, h, w)."""
+    colours = torch.cat([opponent_colours(batch) for batch in _batches(images, rows)])
+    spread, mean = torch.std_mean(colours, dim=(0, 2, 3))
+    network.colour_mean.copy_(mean)
+    network.colour_spread.copy_(torch.where(spread > SMALLEST_SPREAD, spread, torch.inf))
+    return (colours - mean[:, None, None]) / network.colour_spread[:, None, None]
 
 
 def _choose(

@@ -15,11 +15,12 @@ SIZE = 64
 
 
 def surface(count: int, seed: int = 0) -> np.ndarray:
-    """Noisy stripes. -> uint8 (count, SIZE, SIZE, 3)."""
+    """Noisy stripes, their colours hardly so. -> uint8 (count, SIZE, SIZE, 3)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
     stripes = 128 + 40 * np.sin((rows + columns) / 4)[None, :, :, None]
-    return (stripes + rng.normal(0, 8, (count, SIZE, SIZE, 3))).clip(0, 255).astype(np.uint8)
+    noise = rng.normal(0, 8, (count, SIZE, SIZE, 1)) + rng.normal(0, 1, (count, SIZE, SIZE, 3))
+    return (stripes + noise).clip(0, 255).astype(np.uint8)
 
 
 def to_batch(pictures: np.ndarray) -> torch.Tensor:
@@ -136,6 +137,19 @@ def test_scales_without_held_out_pictures_leave_out_each_picture_s_own_patches()
     spreads = network.level_spreads.clone()
     network.fit_scales([(to_batch(surface(4)), None)])  # each finds some of its own patches again
     assert (spreads != network.level_spreads).all()
+
+
+def test_a_stain_is_another_colour_and_grey_pictures_have_none() -> None:
+    network, brown = make_network("distance"), surface(2, seed=7)
+    stained = brown.copy()
+    stained[:, 24:48, 24:48, 0] -= 20  # less red, hardly darker
+    with torch.no_grad():
+        plain, stain = (network.colour(to_batch(each))[:, 0] for each in (brown, stained))
+        assert (stain[:, 8:10, 8:10] > plain.amax()).all()
+        grey = np.repeat(brown.mean(axis=3, keepdims=True).astype(np.uint8), 3, axis=3)
+        fit_bank(network, grey, ["a", "b"], seed=0)
+        fit_scales(network, grey, grey, ["a", "b"])
+        assert network.colour(to_batch(stained)).amax() == 0
 
 
 def test_a_state_dict_is_all_that_a_prediction_needs() -> None:
