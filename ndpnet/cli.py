@@ -227,9 +227,10 @@ def synthesize(out: Path, params: Any) -> None:
 @with_params
 def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: Any) -> None:
     """Train encoder and decoder, the first half of a model; killed, the same command goes on where it was."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps, tracked_steps
 
-    _say_trained("phase 1", tracked_steps.train_phase1(prepared, bank, out, params, work_dir), out)
+    result = tracked_steps.train(steps.train_phase1, out, params, work_dir, prepared=prepared, bank=bank)
+    _say_trained("phase 1", result, out)
 
 
 @main.command("train-phase2", cls=Resumable)
@@ -241,9 +242,10 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
 @with_params
 def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: str, params: Any) -> None:
     """Train attention, decoder and segmentation, fit the threshold and write the model package."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps, tracked_steps
 
-    result = tracked_steps.train_phase2(prepared, bank, phase1, out, params, work_dir)
+    inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
+    result = tracked_steps.train(steps.train_phase2, out, params, work_dir, **inputs)
     _say_trained("phase 2", result, out)
     if result:
         click.echo(f"threshold {result['threshold']:.4f}" if "threshold" in result else "no threshold: no calibration")
