@@ -92,13 +92,6 @@ def test_another_seed_gives_other_weights(pipeline: Pipeline, tmp_path: Path) ->
     assert len(weights[0]) == len(weights[1])
 
 
-def test_prepare_and_synthesize_again_give_the_same_bytes(pipeline: Pipeline, tmp_path: Path) -> None:
-    steps.prepare(pipeline.data_dir, CATEGORY, tmp_path / "prepared", pipeline.params, allow_unpinned=True)
-    steps.synthesize(tmp_path / "bank", pipeline.params)
-    assert contents(tmp_path / "prepared") == contents(pipeline.prepared_dir)
-    assert contents(tmp_path / "bank") == contents(pipeline.bank_dir)
-
-
 def test_the_package_holds_nothing_of_the_test_set(pipeline: Pipeline) -> None:
     prepared = PreparedData.load(pipeline.prepared_dir)
     manifest = json.loads((pipeline.model_dir / "manifest.json").read_text())
