@@ -1,6 +1,5 @@
 """MSDSM's heads, the blend of three scales, and the two filters."""
 
-
 import numpy as np
 import pytest
 import torch
