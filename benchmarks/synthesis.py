@@ -26,7 +26,7 @@ from ndpnet.model.denormals import denormals_flushed
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.synthesis.perlin import blob_masks, line_masks
-from ndpnet.training.run import recipe_of
+from ndpnet.training.inputs import recipe_of
 
 COUNT, BATCH = 16, 8
 NUM_STEPS = 3

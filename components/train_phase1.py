@@ -10,6 +10,7 @@ def train_phase1(
     prepared: Input[Dataset], bank: Input[Dataset], phase1: Output[Model], params: str, work_dir: str
 ) -> float:
     """Train encoder and decoder (Eq. 12-14), from the last checkpoint in `work_dir` on. -> last loss"""
-    from ndpnet import tracked_steps
+    from ndpnet import steps, tracked_steps
 
-    return tracked_steps.train_phase1(prepared.path, bank.path, phase1.path, params, work_dir)["loss"]
+    inputs = {"prepared": prepared.path, "bank": bank.path}
+    return tracked_steps.train(steps.train_phase1, phase1.path, params, work_dir, **inputs)["loss"]

@@ -15,6 +15,7 @@ def train_phase2(
     work_dir: str,
 ) -> float:
     """Train the rest (Eq. 15-17), fit the threshold, write the package; from the last checkpoint on. -> last loss"""
-    from ndpnet import tracked_steps
+    from ndpnet import steps, tracked_steps
 
-    return tracked_steps.train_phase2(prepared.path, bank.path, phase1.path, model.path, params, work_dir)["loss"]
+    inputs = {"prepared": prepared.path, "bank": bank.path, "phase1": phase1.path}
+    return tracked_steps.train(steps.train_phase2, model.path, params, work_dir, **inputs)["loss"]

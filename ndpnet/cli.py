@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ndpnet import __version__
-from ndpnet.cli_base import FolderPath, PackagePath, Resumable, end_interrupted, parameter_options
+from ndpnet.cli_base import PACKAGE, FolderPath, PackagePath, Resumable, end_interrupted, folder_option
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_station import station
+from ndpnet.cli_steps import evaluate, prepare, synthesize, train_phase1, train_phase2
 from ndpnet.cli_tracking import tracking_group
 from ndpnet.cli_upkeep import doctor, gc
 
@@ -120,7 +120,8 @@ def main(debug: bool) -> None:
 
 DATA_VERBS = (import_command, data_group, version_data_command)
 REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
-for command in (*DATA_VERBS, *REGISTRY_VERBS, tracking_group, export, speed, doctor, gc, station):
+STEPS = (prepare, synthesize, train_phase1, train_phase2, evaluate)
+for command in (*DATA_VERBS, *STEPS, *REGISTRY_VERBS, tracking_group, export, speed, doctor, gc, station):
     main.add_command(command)
 
 
@@ -130,40 +131,6 @@ def _end_with_parent() -> None:
     while os.getppid() == parent:
         time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def with_params(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options that choose parameters; it receives them as `params`."""
-
-    def wrapped(
-        params_path: Path | None, profile: str | None, overrides: tuple[str, ...], dry_run: bool, **kwargs: Any
-    ) -> Any:
-        from ndpnet.config import PARAMS_PATH, load_params
-
-        params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
-        if dry_run:
-            import yaml
-
-            arguments = {name: str(value) for name, value in kwargs.items() if value is not None}
-            plan = {"step": click.get_current_context().info_name, "arguments": arguments}
-            return click.echo(yaml.safe_dump(plan | {"params": params.model_dump(mode="json")}, sort_keys=False))
-        return command(params=params, **kwargs)
-
-    wrapped.__doc__ = command.__doc__
-    wrapped = click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")(wrapped)
-    wrapped.__name__ = command.__name__
-    return parameter_options(wrapped)
-
-
-def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A required path option."""
-    return click.option(name, type=FolderPath, required=True, help=text)
-
-
-PACKAGE = click.option("--model", type=PackagePath(path_type=Path), required=True, help="Model package.")
-WORK_DIR = click.option(
-    "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
-)
 
 
 @main.command("demo-data")
@@ -185,83 +152,6 @@ def quick_command(out: Path) -> None:
     picture, verdict = quick(out)
     click.echo(f"{picture}: {verdict}\ndrawn: {out / 'verdict.png'}; model: {out / 'model'}")
     click.echo("It was trained for seconds: `make demo` trains a useful one, and reports on it.")
-
-
-@main.command("prepare")
-@folder_option("--data", "Folder with one folder per category.")
-@click.option("--category", required=True, help="Which of them.")
-@folder_option("--out", "Prepared folder to write.")
-@click.option("--allow-unpinned", is_flag=True, help="Take pictures that are not the pinned ones; bars promotion.")
-@with_params
-def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
-    """Decode the pictures of one category and split them for training, calibration and test."""
-    from ndpnet import tracked_steps
-
-    counts = tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned)
-    click.echo(
-        f"{category}: {counts['num_train']} pictures to train on, {counts['num_validation']} to watch it, "
-        f"{counts['num_calibration']} in {counts['num_calibration_groups']} groups to set the threshold; to test "
-        f"{counts['num_test_good']} good and {counts['num_test_defective']} defective ones. Written to {out}"
-    )
-
-
-@main.command("synthesize")
-@folder_option("--out", "Bank folder to write.")
-@with_params
-def synthesize(out: Path, params: Any) -> None:
-    """Make the bank of artificial defects that training paints on good pictures."""
-    from ndpnet import tracked_steps
-
-    counts = tracked_steps.synthesize(out, params)
-    click.echo(
-        f"{counts['num_masks']} shapes of defects, {counts['num_line_masks']} of them lines and "
-        f"{counts['num_crack_masks']} cracks, and {counts['num_sources']} fillings. Written to {out}"
-    )
-
-
-@main.command("train-phase1", cls=Resumable)
-@folder_option("--prepared", "Prepared folder.")
-@folder_option("--bank", "Bank folder.")
-@folder_option("--out", "Folder to write weights and history to.")
-@WORK_DIR
-@with_params
-def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: Any) -> None:
-    """Train encoder and decoder, the first half of a model; killed, the same command goes on where it was."""
-    from ndpnet import tracked_steps
-
-    _say_trained("phase 1", tracked_steps.train_phase1(prepared, bank, out, params, work_dir), out)
-
-
-@main.command("train-phase2", cls=Resumable)
-@folder_option("--prepared", "Prepared folder.")
-@folder_option("--bank", "Bank folder.")
-@folder_option("--phase1", "Output of train-phase1.")
-@folder_option("--out", "Model package to write.")
-@WORK_DIR
-@with_params
-def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: str, params: Any) -> None:
-    """Train attention, decoder and segmentation, fit the threshold and write the model package."""
-    from ndpnet import tracked_steps
-
-    result = tracked_steps.train_phase2(prepared, bank, phase1, out, params, work_dir)
-    _say_trained("phase 2", result, out)
-    if result:
-        click.echo(f"threshold {result['threshold']:.4f}" if "threshold" in result else "no threshold: no calibration")
-
-
-@main.command("evaluate")
-@folder_option("--prepared", "Prepared folder with test images.")
-@PACKAGE
-@folder_option("--out", "Folder to write metrics and report to.")
-@engine_options
-@with_params
-def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str | None, params: Any) -> None:
-    """Judge the test images of a category and write metrics, overlays and the HTML report."""
-    from ndpnet import tracked_steps
-
-    tracked_steps.evaluate(prepared, model, out, params, engine=engine, precision=precision)
-    click.echo((out / "table.txt").read_text())
-    click.echo(f"report: {out / 'report.html'}")
 
 
 @main.command("calibrate")
@@ -356,15 +246,6 @@ def _without_verdict(result: "FolderResult") -> str:
         failed += f" ({result.num_failed - missing} unreadable, {missing} missing)"
     skipped = f", {result.num_skipped} skipped (no pictures)" if result.num_skipped else ""
     return failed + skipped + (f", {result.num_unlike} with a warning" if result.num_unlike else "")
-
-
-def _say_trained(phase: str, result: dict[str, float], out: Path) -> None:
-    """Nothing of torchrun's other processes."""
-    if result:
-        click.echo(
-            f"{phase}: loss {result['loss']:.4g} after {result['seconds']:.0f} seconds, "
-            f"{result['images_per_second']:.1f} images per second. Written to {out}"
-        )
 
 
 if __name__ == "__main__":

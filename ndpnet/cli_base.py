@@ -24,6 +24,14 @@ class PackagePath(click.Path):
         return path
 
 
+def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A required path option."""
+    return click.option(name, type=FolderPath, required=True, help=text)
+
+
+PACKAGE = click.option("--model", type=PackagePath(path_type=Path), required=True, help="Model package.")
+
+
 def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options that choose parameters: `params_path`, `profile`, `overrides`."""
     options = [
@@ -34,6 +42,29 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def with_params(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options that choose parameters; it receives them as `params`."""
+
+    def wrapped(
+        params_path: Path | None, profile: str | None, overrides: tuple[str, ...], dry_run: bool, **kwargs: Any
+    ) -> Any:
+        from ndpnet.config import PARAMS_PATH, load_params
+
+        params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
+        if dry_run:
+            import yaml
+
+            arguments = {name: str(value) for name, value in kwargs.items() if value is not None}
+            plan = {"step": click.get_current_context().info_name, "arguments": arguments}
+            return click.echo(yaml.safe_dump(plan | {"params": params.model_dump(mode="json")}, sort_keys=False))
+        return command(params=params, **kwargs)
+
+    wrapped.__doc__ = command.__doc__
+    wrapped = click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")(wrapped)
+    wrapped.__name__ = command.__name__
+    return parameter_options(wrapped)
 
 
 class Resumable(click.Command):

@@ -104,10 +104,10 @@ def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work
 
     In the other processes that torchrun started: their part of the training alone, and no metrics.
     """
-    from ndpnet.training import phases
+    from ndpnet.training.run import run_phase1
 
     check_apart(out, prepared, bank)
-    return phases.train_phase1(prepared, bank, out, parse_params(params), work_dir)
+    return run_phase1(prepared, bank, out, parse_params(params), work_dir)
 
 
 def train_phase2(
@@ -125,10 +125,10 @@ def train_phase2(
     Resumes from `work_dir`. Pictures of the validation go to `pictures_dir`, if given: they are no part of the model.
     -> last losses, seconds, images/s, threshold; torchrun's other processes as in `train_phase1`.
     """
-    from ndpnet.training import phases
+    from ndpnet.training.run import run_phase2
 
     check_apart(out, prepared, bank, phase1)
-    return phases.train_phase2(prepared, bank, phase1, out, parse_params(params), work_dir, pictures_dir=pictures_dir)
+    return run_phase2(prepared, bank, phase1, out, parse_params(params), work_dir, pictures_dir)
 
 
 def evaluate(

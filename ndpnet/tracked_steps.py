@@ -1,9 +1,10 @@
 """The steps with their runs on the tracking server: what the command line and the pipeline's components call.
 
-Same arguments as in `steps`; each returns what the step returns.
+Same arguments as in `steps`, and the same result; both trainings are one `train`.
 """
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -58,27 +59,17 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
         return run.result(steps.synthesize(out, params))
 
 
-def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: str | Path) -> dict[str, float]:
-    """Train encoder and decoder; work_dir: a folder, or s3://BUCKET/PREFIX."""
-    inputs = {"prepared": prepared, "bank": bank}
-    with (
-        _local_work_dir(work_dir, "phase1", prepared) as folder,
-        _tracked("train-phase1", out, params, inputs=inputs, work_dir=folder) as run,
-    ):
-        return run.result(steps.train_phase1(prepared, bank, out, params, folder))
-
-
-def train_phase2(
-    prepared: Path, bank: Path, phase1: Path, out: Path, params: ParamsLike, work_dir: str | Path
+def train(
+    step: Callable[..., dict[str, float]], out: Path, params: ParamsLike, work_dir: str | Path, **inputs: Path
 ) -> dict[str, float]:
-    """Train attention, decoder and segmentation, and write the model package; work_dir as of phase 1."""
-    inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
+    """Run `steps.train_phase1` or `steps.train_phase2`; work_dir: a folder, or s3://BUCKET/PREFIX."""
+    name = step.__name__.replace("_", "-")
     with (
-        _local_work_dir(work_dir, "phase2", prepared) as folder,
-        _tracked("train-phase2", out, params, inputs=inputs, work_dir=folder) as run,
+        _local_work_dir(work_dir, name.removeprefix("train-"), inputs["prepared"]) as folder,
+        _tracked(name, out, params, inputs=inputs, work_dir=folder) as run,
     ):
-        arguments = (prepared, bank, phase1, out, params, folder)
-        return run.result(steps.train_phase2(*arguments, pictures_dir=run.pictures_dir))
+        pictures = {"pictures_dir": run.pictures_dir} if step is steps.train_phase2 else {}
+        return run.result(step(**inputs, out=out, params=params, work_dir=folder, **pictures))
 
 
 def evaluate(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli import with_params
-from ndpnet.cli_base import FolderPath, end_interrupted
+from ndpnet.cli_base import FolderPath, end_interrupted, with_params
 
 if TYPE_CHECKING:
     from ndpnet.pipelines.client import Cluster

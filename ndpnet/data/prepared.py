@@ -78,14 +78,19 @@ def prepare(
         _warn_of_groups(records, fractions)
         _warn_of_looks(seen)
         manifest = Manifest(category, tuple(records))
-        manifest.save(partial_dir / "manifest.json")
-        if roi is not None:
-            write_roi(partial_dir / ROI, roi)
         if (category_dir / IMPORT_REPORT).is_file():
             shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
-        roi_sha256 = None if roi is None else sha256_of(partial_dir / ROI)
-        write_json(partial_dir / SETTINGS, settings | {"input_size": input_size, "roi_sha256": roi_sha256})
+        _write_facts(partial_dir, manifest, roi, settings | {"input_size": input_size})
     return _counts(manifest) | counts | {"has_roi": roi is not None}
+
+
+def _write_facts(folder: Path, manifest: Manifest, roi: np.ndarray | None, settings: dict[str, Any]) -> None:
+    """Manifest, region of interest and settings: what the arrays are read by."""
+    manifest.save(folder / "manifest.json")
+    if roi is not None:
+        write_roi(folder / ROI, roi)
+    roi_sha256 = None if roi is None else sha256_of(folder / ROI)
+    write_json(folder / SETTINGS, settings | {"roi_sha256": roi_sha256})
 
 
 def _plan(category_dir: Path, group_pattern: str, fractions: dict[str, float]) -> list[Job]:

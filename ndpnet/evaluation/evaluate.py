@@ -19,7 +19,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.cases import write_calibration_cases, write_cases, write_typical_cases
 from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.gallery import small_pictures
-from ndpnet.evaluation.report import verdict_of, write_report
+from ndpnet.evaluation.report import ReportContent, verdict_of, write_report
 from ndpnet.evaluation.smallest import smallest_found
 from ndpnet.files import as_cells, atomic_folder, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
@@ -122,10 +122,10 @@ def _write_pages(
     num_cases: int,
 ) -> None:
     """Curves, pictures of cases and the report that shows both."""
-    curves, histories = _curves(judged), _histories(inspector.package)
+    package = inspector.package
+    curves, histories = _curves(judged), _histories(package)
     write_curves(folder, curves, histories)
-    write_report(
-        folder / "report.html",
+    content = ReportContent(
         summary=summary,
         curves=curves,
         scores=judged.scores,
@@ -135,23 +135,24 @@ def _write_pages(
         panels=write_cases(folder / "overlays", judged, inspector, num_cases),
         calibration=write_calibration_cases(folder / "overlays", prepared, judged, inspector),
         identity=identity,
-        warnings=_warnings(inspector.package),
-        faults=(inspector.package.config.get("checks") or {}).get("idle", []),
+        warnings=_warnings(package),
+        faults=(package.config.get("checks") or {}).get("idle", []),
         typical=write_typical_cases(folder / "overlays", judged, inspector, num_cases),
         gallery=small_pictures(judged, inspector),
         smallest=None if judged.labels.any() else smallest_found(judged, inspector),
-        facts=_facts(judged, inspector.package, identity),
+        facts=_facts(judged, package, identity),
     )
+    write_report(folder / "report.html", content)
 
 
 def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
     """Refuse data of another size, without test images, or with a test image that the model was trained on."""
-    made, wanted = prepared.settings, package.config["params"]["data"]
+    made, expected = prepared.settings, package.config["params"]["data"]
     for name in ("image_size", "mode", "scale") if package.tiling is not None else ("image_size", "mode"):
-        if made[name] != wanted[name]:
+        if made[name] != expected[name]:
             raise ValueError(
-                f"{prepared.folder} is prepared with data.{name} {made[name]}, the model takes {wanted[name]} "
-                f"(run `ndpnet prepare -P data.{name}={wanted[name]}`)"
+                f"{prepared.folder} is prepared with data.{name} {made[name]}, the model takes {expected[name]} "
+                f"(run `ndpnet prepare -P data.{name}={expected[name]}`)"
             )
     if prepared.input_size != package.input_size:
         sizes = [f"{width}x{height}" for height, width in (prepared.input_size, package.input_size)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,59 +36,45 @@ Summary = Mapping[str, Any]
 Interval = Mapping[str, float] | None
 
 
-def write_report(
-    out_path: Path,
-    *,
-    summary: Summary,
-    curves: Mapping[str, charts.Curve | None],
-    scores: np.ndarray,
-    labels: np.ndarray,
-    threshold: Mapping[str, Any] | None,
-    history: Mapping[str, charts.History],
-    panels: Sequence[Mapping[str, Any]],
-    calibration: Sequence[Mapping[str, Any]],
-    identity: Mapping[str, str],
-    warnings: Sequence[str],
-    faults: Sequence[str],
-    typical: Sequence[Mapping[str, Any]] = (),
-    gallery: Sequence[Mapping[str, Any]] = (),
-    smallest: Mapping[str, Any] | None = None,
-    facts: Mapping[str, str] | None = None,
-) -> None:
-    """Write the report as one HTML file. scores: (N,), labels: bool (N,), panels: {title, score, verdict, png}.
+@dataclass(frozen=True)
+class ReportContent:
+    """What a report is written from. A panel: {title, score, verdict, png}."""
 
-    typical: panels of one find per type, with `type`; gallery: {title, score, verdict, truth, type, uri, ...} of the
-    images; smallest: what `smallest_found` returns; facts: the line below the title.
+    summary: Summary
+    curves: Mapping[str, charts.Curve | None]
+    scores: np.ndarray  # (N,)
+    labels: np.ndarray  # bool (N,)
+    threshold: Mapping[str, Any] | None
+    history: Mapping[str, charts.History]
+    panels: Sequence[Mapping[str, Any]]
+    calibration: Sequence[Mapping[str, Any]]  # good images of the threshold, with value_without; png may be None
+    identity: Mapping[str, str]
+    warnings: Sequence[str]
+    faults: Sequence[str]  # parts of the model that do nothing, each one sentence
+    typical: Sequence[Mapping[str, Any]] = ()  # panels of one find per type, with `type`
+    gallery: Sequence[Mapping[str, Any]] = ()  # {title, score, verdict, truth, type, uri, ...} of the images
+    smallest: Mapping[str, Any] | None = None  # what `smallest_found` returns
+    facts: Mapping[str, str] | None = None  # the line below the title
 
-    calibration: {title, score, value_without, png} of the good images that the threshold hangs on; png may be None.
-    faults: parts of the model that do nothing, each one sentence.
-    """
-    anchors = {panel["title"]: f"case-{number}" for number, panel in enumerate(panels)}
-    html = pages.render(
-        "evaluation",
-        TEMPLATE,
-        {"percent": percent, "rate": _rate},
-        summary=summary,
-        metrics=METRICS,
-        lead=lead_sentence(summary),
-        answers=answers(summary, threshold, [*faults, *warnings], smallest),
-        threshold=threshold,
-        charts=draw_charts(summary, curves, scores, labels, threshold, history),
-        types=_types_worst_first(summary["by_defect_type"]),
-        cases=[{**panel, **embed_image(panel["png"]), "anchor": anchors[panel["title"]]} for panel in panels],
-        typical=[{**panel, **embed_image(panel["png"])} for panel in typical],
-        gallery=[{**each, "anchor": anchors.get(each["title"])} for each in gallery],
-        verdicts=[name for name in VERDICTS if any(each["verdict"] == name for each in gallery)],
-        scores=scores,
-        smallest=smallest,
-        facts=facts,
-        of_type=OF_TYPE,
-        page=_page_data(scores, labels, threshold),
-        calibration=[{**panel, **_embed_if_any(panel["png"])} for panel in calibration],
-        identity=identity,
-        warnings=warnings,
-        faults=faults,
-    )
+
+def write_report(out_path: Path, content: ReportContent) -> None:
+    """Write the report as one HTML file."""
+    summary, threshold, scores, labels = content.summary, content.threshold, content.scores, content.labels
+    anchors = {panel["title"]: f"case-{number}" for number, panel in enumerate(content.panels)}
+    derived = {
+        "lead": lead_sentence(summary),
+        "answers": answers(summary, threshold, [*content.faults, *content.warnings], content.smallest),
+        "charts": draw_charts(content),
+        "types": _types_worst_first(summary["by_defect_type"]),
+        "cases": [_embedded(panel) | {"anchor": anchors[panel["title"]]} for panel in content.panels],
+        "typical": [_embedded(panel) for panel in content.typical],
+        "gallery": [{**each, "anchor": anchors.get(each["title"])} for each in content.gallery],
+        "verdicts": [name for name in VERDICTS if any(each["verdict"] == name for each in content.gallery)],
+        "page": _page_data(scores, labels, threshold),
+        "calibration": [_embedded(panel) for panel in content.calibration],
+    }
+    values = vars(content) | derived | {"metrics": METRICS, "of_type": OF_TYPE}
+    html = pages.render("evaluation", TEMPLATE, {"percent": percent, "rate": _rate}, **values)
     files.write_text(out_path, html)
 
 
@@ -192,34 +179,29 @@ def reasons_for_doubt(
     return doubts
 
 
-def draw_charts(
-    summary: Summary,
-    curves: Mapping[str, charts.Curve | None],
-    scores: np.ndarray,
-    labels: np.ndarray,
-    threshold: Mapping[str, Any] | None,
-    history: Mapping[str, charts.History],
-) -> dict[str, Markup | None]:
+def draw_charts(content: ReportContent) -> dict[str, Markup | None]:
     """Draw every chart that has data; name -> SVG, None for the others."""
-    recall, false_alarms = summary["recall"], summary["false_alarm_rate"]
+    recall, false_alarms = content.summary["recall"], content.summary["false_alarm_rate"]
     point = (false_alarms["value"], recall["value"]) if recall and false_alarms else None
-    value = None if threshold is None else float(threshold["value"])
-    roc, pro = curves.get("roc"), curves.get("pro")
+    value = None if content.threshold is None else float(content.threshold["value"])
+    roc, pro = content.curves.get("roc"), content.curves.get("pro")
+    scores, labels = np.asarray(content.scores), np.asarray(content.labels, dtype=bool)
     drawn = {
         "roc": charts.roc_chart(roc, operating_point=point) if roc is not None else None,
         "pro": charts.pro_chart(pro) if pro is not None else None,
-        "scores": charts.score_chart(np.asarray(scores), np.asarray(labels, dtype=bool), threshold=value),
-        "scores_narrow": charts.score_chart(
-            np.asarray(scores), np.asarray(labels, dtype=bool), threshold=value, is_narrow=True
-        ),
+        "scores": charts.score_chart(scores, labels, threshold=value),
+        "scores_narrow": charts.score_chart(scores, labels, threshold=value, is_narrow=True),
     }
     for phase in ("phase1", "phase2"):
-        drawn[phase] = charts.loss_chart(history[phase], name=phase) if history.get(phase) else None
+        history = content.history.get(phase)
+        drawn[phase] = charts.loss_chart(history, name=phase) if history else None
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}  # our own SVG: not escaped
 
 
-def _embed_if_any(png: bytes | None) -> dict[str, Any]:
-    return {"uri": None} if png is None else embed_image(png)
+def _embedded(panel: Mapping[str, Any]) -> dict[str, Any]:
+    """A panel with its picture as the page carries it, None where it has none."""
+    picture = {"uri": None} if panel["png"] is None else embed_image(panel["png"])
+    return {**panel, **picture}
 
 
 def _page_data(scores: np.ndarray, labels: np.ndarray, threshold: Mapping[str, Any] | None) -> dict[str, Any]:

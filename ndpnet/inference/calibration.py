@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, 
 from ndpnet.metrics.properties import picture_properties
 from ndpnet.metrics.threshold import fit_review, fit_threshold, highest_scores, promised_rates
 
-NO_MASK = {"mask_path": None, "mask_sha256": None}
-
 logger = logging.getLogger(__name__)
+
+Properties = Mapping[str, Sequence[float]]  # of pictures, by name
 
 
 def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) -> dict[str, Any] | None:
@@ -42,13 +42,14 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
         logger.warning("no calibration image: the model gets no threshold (raise data.calibration_fraction)")
         return None
     inspector = Inspector.load(folder)
-    images, scores, properties, surface = prepared.images("calibration"), [], [], SurfaceStatistics()
+    images, surface = prepared.images("calibration"), SurfaceStatistics()
+    scores, properties = list[float](), list[dict[str, float]]()
     for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True):
         prediction = inspector.predict(image, name=record.path)
         scores.append(prediction.score)
         properties.append(picture_properties(image))
         surface.add(image, (record.width, record.height), prediction.anomaly_map)
-    threshold = threshold_record(scores, records, properties, params.evaluation.target_false_alarm_rate)
+    threshold = threshold_record(scores, records, by_name(properties), params.evaluation.target_false_alarm_rate)
     return _set_calibration(folder, threshold, surface)
 
 
@@ -98,14 +99,14 @@ def _score_all(
     good_images: Path,
     group_pattern: str,
     roi: np.ndarray | None,
-) -> tuple[list[FileRecord], dict[str, list[float]], list[dict[str, float]], SurfaceStatistics]:
+) -> tuple[list[FileRecord], dict[str, list[float]], Properties, SurfaceStatistics]:
     """Records of the good images, their scores by the name of the inspector, and what they look like."""
     root, found = list_images(good_images)
     paths = found.checked()
     refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
-    goods, properties = _Goods(package, root), []
-    inspector, scores = next(iter(inspectors.values())), {name: [] for name in inspectors}
+    goods, properties = _Goods(package, root), list[dict[str, float]]()
+    inspector, scores = next(iter(inspectors.values())), {name: list[float]() for name in inspectors}
     surface = SurfaceStatistics()
     for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
         pixels = goods.read(path, group, inspector.bit_depth)
@@ -121,7 +122,7 @@ def _score_all(
             scores[name].append(prediction.score)
         surface.add(fitted, (pixels.shape[1], pixels.shape[0]), next(iter(predictions.values())).anomaly_map)
     goods.warn()
-    return goods.records, scores, properties, surface
+    return goods.records, scores, by_name(properties), surface
 
 
 class _Goods:
@@ -141,8 +142,19 @@ class _Goods:
         name, content = path.relative_to(self._root).as_posix(), read_bytes(path)
         opened = open_image(content, name=str(path))
         facts, sha256 = opened.facts(), hashlib.sha256(content).hexdigest()
-        seen = {"width": facts.width, "height": facts.height, "pixels_sha256": facts.pixels_sha256.hex()}
-        record = FileRecord(name, sha256, group, "calibration", GOOD, **seen, **NO_MASK, bit_depth=bit_depth)
+        record = FileRecord(
+            name,
+            sha256,
+            group,
+            "calibration",
+            GOOD,
+            mask_path=None,
+            mask_sha256=None,
+            width=facts.width,
+            height=facts.height,
+            pixels_sha256=facts.pixels_sha256.hex(),
+            bit_depth=bit_depth,
+        )
         is_copy = self._index.add(name, record.known_by, is_test=True) is not None
         if self._index.leaks:
             raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
@@ -163,8 +175,10 @@ class _Goods:
 
 def _every_engine(package: ModelPackage, roi: np.ndarray | None) -> dict[str, Inspector]:
     """Inspectors with torch and with each engine that the package carries, by name, torch first."""
-    wished = [("torch", None), *(name.split("-") for name in engine_names(package))]
-    opened = [Inspector.load(package.folder, roi=roi, engine=engine, precision=at) for engine, at in wished]
+    opened = [Inspector.load(package.folder, roi=roi)]
+    for name in engine_names(package):
+        engine, precision = name.split("-")
+        opened.append(Inspector.load(package.folder, roi=roi, engine=engine, precision=precision))
     return {inspector.engine_name: inspector for inspector in opened}
 
 
@@ -189,27 +203,30 @@ def _set_calibration(folder: Path, threshold: dict[str, Any], surface: SurfaceSt
     return threshold
 
 
+def by_name(rows: Sequence[Mapping[str, float]]) -> Properties:
+    """Turn the properties of one picture after the other into a list for each name."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
 def threshold_record(
     scores: Sequence[float],
     records: Sequence[FileRecord],
-    properties: Sequence[dict[str, float]],
+    properties: Properties,
     target_rate: float,
     review_rate: float | None = None,
 ) -> dict[str, Any]:
-    """What a package says of its threshold: the fit, the pictures it hangs on, and the hash of all. scores: (N,).
+    """What a package says of its threshold: the fit, the pictures it hangs on, and the hash of all. scores: N.
 
     All scores and properties are in it: what another threshold would promise, and whether a line has changed since, is
     answered where the pictures are not.
     """
-    scores, groups = np.asarray(scores), [record.group for record in records]
+    values, groups = np.asarray(scores), [record.group for record in records]
     paths = [record.path for record in records]
-    fitted = fit_threshold(scores, groups, target_rate=target_rate)
-    highest = highest_scores(paths, scores, groups, target_rate=target_rate)
-    names = properties[0] if properties else ()
-    by_name = {name: [each[name] for each in properties] for name in names}
+    fitted = fit_threshold(values, groups, target_rate=target_rate)
+    highest = highest_scores(paths, values, groups, target_rate=target_rate)
     record = fitted | {"highest": highest, "data_hash": content_hash(records)}
-    record |= {"promised_rates": promised_rates(scores, groups)}
-    record |= {"calibration": {"scores": scores.tolist(), "groups": groups, "properties": by_name}}
+    record |= {"promised_rates": promised_rates(values, groups)}
+    record |= {"calibration": {"scores": values.tolist(), "groups": groups, "properties": properties}}
     if review_rate is not None:
-        record |= {"review": fit_review(scores, groups, target_rate=target_rate, review_rate=review_rate)}
+        record |= {"review": fit_review(values, groups, target_rate=target_rate, review_rate=review_rate)}
     return record

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from ndpnet.metrics.properties import MAX_SIDE, middle_properties
+
 SURFACE_QUANTILE = 0.95  # of a good picture's map: where the colours of maps start
 MAX_ZOOM = 2.0  # times larger or smaller than any picture of the calibration
 MAX_STRETCH = 1.25  # times another aspect ratio
 MIN_BRIGHTNESS_MARGIN = 12.0  # grey levels beyond the range that was seen, or half of it
 MAX_SHARPNESS_RATIO = 1.5  # times more or less
-MAX_SIDE = 1024  # pixels that brightness and sharpness are measured on
 DIGITS = 6
 
 Ranges = Mapping[str, Any]
@@ -39,16 +40,9 @@ class SurfaceStatistics:
 
 
 def measure(fitted: np.ndarray, size: tuple[int, int]) -> dict[str, float]:
-    """Numbers that tell kinds of pictures apart. fitted: uint8 (H, W, 3); size: (width, height) as photographed.
-
-    Of a large scan its middle counts: the whole in single precision would take more memory than the model.
-    """
-    middle = tuple(slice(max(0, (side - MAX_SIDE) // 2), (side + MAX_SIDE + 1) // 2) for side in fitted.shape[:2])
-    grey = fitted[middle].mean(axis=2, dtype=np.float32)
-    edges = np.abs(4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:])
+    """Numbers that tell kinds of pictures apart. fitted: uint8 (H, W, 3); size: (width, height) as photographed."""
     width, height = size
-    about = {"width": width, "height": height, "aspect_ratio": width / height}
-    return about | {"brightness": float(grey.mean()), "sharpness": float(edges.mean() / (grey.std() + 1))}
+    return {"width": width, "height": height, "aspect_ratio": width / height} | middle_properties(fitted)
 
 
 def unlike(surface: Ranges | None, fitted: np.ndarray, size: tuple[int, int], *, is_tiled: bool) -> list[str]:
@@ -65,9 +59,9 @@ def unlike(surface: Ranges | None, fitted: np.ndarray, size: tuple[int, int], *,
 def _unlike_size(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
     sentences = []
     (low_width, high_width), (low_height, high_height) = surface["width"], surface["height"]
-    zooms = (seen["width"] / high_width, seen["height"] / high_height)
-    zooms += (low_width / seen["width"], low_height / seen["height"])
-    if max(zooms) > MAX_ZOOM:
+    larger = max(seen["width"] / high_width, seen["height"] / high_height)
+    smaller = max(low_width / seen["width"], low_height / seen["height"])
+    if max(larger, smaller) > MAX_ZOOM:
         known = f"{low_width:g}x{low_height:g}" + (
             "" if (low_width, low_height) == (high_width, high_height) else f" to {high_width:g}x{high_height:g}"
         )

@@ -1,23 +1,23 @@
 """What one step of phase 1 computes: encoder and decoder learn to rebuild and to perceive (Eq. 12-14)."""
 
 import torch
-from torch import nn
 
 from ndpnet.config import LossConfig
 from ndpnet.losses import defect_perception_loss, perceptual_loss, reconstruction_loss
 from ndpnet.model import NDPNet
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch
+from ndpnet.training.task import PhaseTask
 
 
-class Phase1(nn.Module):
+class Phase1(PhaseTask):
     """Maps a batch to its loss terms; trains encoder and decoder, leaves the rest alone."""
 
     number = 1
+    network: NDPNet
 
     def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
-        super().__init__()
-        self.network, self.vgg, self.losses = network, vgg, losses
+        super().__init__(network, vgg, losses)
         network.attention.requires_grad_(False)
         network.segmentation.requires_grad_(False)
 

@@ -1,7 +1,6 @@
 """What one step of phase 2 computes: attention, decoder and segmentation learn behind a frozen encoder (Eq. 15-17)."""
 
 import torch
-from torch import nn
 
 from ndpnet.config import LossConfig
 from ndpnet.losses import feature_repair_loss, reconstruction_loss, segmentation_loss
@@ -10,16 +9,17 @@ from ndpnet.model.network import FIRST_REPAIRED
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch
 from ndpnet.training.phase1 import vgg_distance
+from ndpnet.training.task import PhaseTask
 
 
-class Phase2(nn.Module):
+class Phase2(PhaseTask):
     """Maps a batch to its loss terms; trains attention, decoder and segmentation. The reference must be set."""
 
     number = 2
+    network: NDPNet
 
     def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
-        super().__init__()
-        self.network, self.vgg, self.losses = network, vgg, losses
+        super().__init__(network, vgg, losses)
         network.requires_grad_(True)  # phase 1 froze parts of a network it had
         network.freeze_encoder()
 

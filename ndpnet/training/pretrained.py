@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from ndpnet.config import LossConfig
 from ndpnet.losses import reconstruction_loss, segmentation_loss
@@ -13,6 +12,7 @@ from ndpnet.model.pretrained import SMALLEST_SPREAD, PretrainedNDPNet, opponent_
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch, to_unit
 from ndpnet.training.phase1 import vgg_distance
+from ndpnet.training.task import PhaseTask
 
 MAX_FITTED = 256  # pictures that statistics and bank are taken from, spread over all
 STREAM = 4  # of the random draws
@@ -23,14 +23,14 @@ NUM_CANDIDATES = 32_768  # drawn, that these are chosen from
 logger = logging.getLogger(__name__)
 
 
-class PretrainedPhase1(nn.Module):
+class PretrainedPhase1(PhaseTask):
     """Trains the decoder to rebuild good pictures (Eq. 12-14 without L_def_per: the encoder is not trained)."""
 
     number = 1
+    network: PretrainedNDPNet
 
     def __init__(self, network: PretrainedNDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
-        super().__init__()
-        self.network, self.vgg, self.losses = network, vgg, losses
+        super().__init__(network, vgg, losses)
         network.segmentation.requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -46,14 +46,14 @@ class PretrainedPhase1(nn.Module):
         return {"loss": loss} | terms
 
 
-class PretrainedPhase2(nn.Module):
+class PretrainedPhase2(PhaseTask):
     """Trains the joint segmentation (Eq. 10): the bank repairs without being trained, the decoder is phase 1's."""
 
     number = 2
+    network: PretrainedNDPNet
 
     def __init__(self, network: PretrainedNDPNet, _vgg: VGGFeatures | None, losses: LossConfig) -> None:
-        super().__init__()
-        self.network, self.losses = network, losses
+        super().__init__(network, None, losses)
         network.segmentation.requires_grad_(True)
         network.decoder.requires_grad_(False)
 

@@ -1,85 +1,119 @@
-"""Both phases from prepared folder and bank to weights: put parts together, resume, hand the network back."""
+"""One run of a phase: from prepared folder and bank to phase 1's weights, and from these to the model package."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
-from ndpnet.config import Params, PhaseConfig
-from ndpnet.data.prepared import PreparedData
-from ndpnet.inference.package import make_network, read_weights, write_weights
-from ndpnet.model import NDPNet
+from ndpnet.config import Params
+from ndpnet.files import atomic_folder, check_output, hash_of, write_json
+from ndpnet.inference.calibration import calibrate_on_prepared
+from ndpnet.inference.package import REFERENCE, make_network, read_weights, write_training, write_weights
+from ndpnet.lineage import folder_hash, identity_params, phase1_params
+from ndpnet.model import NDPNet, Network, PretrainedNDPNet
 from ndpnet.model.backbone import load_backbone
 from ndpnet.model.denormals import denormals_flushed
-from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.perceptual import VGGFeatures, load_vgg
-from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import DefectComposer, Recipe, to_unit
-from ndpnet.training.checkpoint import Checkpoint
-from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
+from ndpnet.synthesis.bank import BANK_FILES
+from ndpnet.synthesis.compose import to_unit
+from ndpnet.training.checkpoint import only_process
+from ndpnet.training.checks import check_parts
+from ndpnet.training.history import history_of
+from ndpnet.training.inputs import PhaseInputs, open_inputs
+from ndpnet.training.loop import make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
-from ndpnet.training.pretrained import PretrainedPhase1, PretrainedPhase2, fit_bank, fit_scales, group_numbers
+from ndpnet.training.pretrained import PretrainedPhase1, PretrainedPhase2, fit_bank, group_numbers
 from ndpnet.training.processes import is_first_process
 from ndpnet.training.reference import choose_references
-from ndpnet.training.validation import SyntheticValidation
+from ndpnet.training.task import PhaseTask
+from ndpnet.training.validation import PHASE_ID
+from ndpnet.training.worker import FINAL_WEIGHTS, train_in_process
 
 logger = logging.getLogger(__name__)
 
-FINAL_WEIGHTS = "final.safetensors"
+PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
+NUM_AVERAGED = 64  # training pictures, for the mean one
+PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
 
 
-@dataclass(frozen=True)
-class PhaseInputs:
-    """What a phase trains on."""
-
-    prepared: PreparedData
-    bank: DefectBank
-    params: Params
-    work_dir: Path  # its checkpoint folder
-    pictures_dir: Path | None = None  # for pictures of the validation
-
-
-@dataclass(frozen=True)
-class PhaseResult:
-    """A trained network on the CPU, its references (phase 2), and how fast it went."""
-
-    network: NDPNet
-    reference_indices: list[int]
-    speed: dict[str, float]
+def run_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir: Path) -> dict[str, float]:
+    """Train encoder and decoder, as `steps.train_phase1` says."""
+    check_output(out, marker=PHASE1)
+    inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES)])
+    identity = phase1_params(params)
+    inputs = open_inputs(1, prepared, bank, params, work_dir, identity=[inputs_hash, identity])
+    with _output(out, PHASE1, inputs.work_dir) as folder:
+        network, speed = _train_encoder(inputs)
+        if folder is None:
+            return {}
+        write_weights(network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks.", "colour_"))
+        write_json(folder / PHASE1, {"params": identity, "inputs": inputs_hash})
+        return _copy_history(inputs.work_dir, folder / HISTORY) | speed
 
 
-def recipe_of(params: Params, phase: PhaseConfig) -> Recipe:
-    """How defects are composed in a phase."""
-    kept = params.synthesis.model_dump(include={field.name for field in fields(Recipe)})
-    return Recipe(defect_free_share=phase.defect_free_share, **kept)
+def run_phase2(
+    prepared: Path, bank: Path, phase1: Path, out: Path, params: Params, work_dir: Path, pictures_dir: Path | None
+) -> dict[str, float]:
+    """Train attention, decoder and segmentation, and write the model package, as `steps.train_phase2` says."""
+    check_output(out, marker=REFERENCE)
+    inputs_of_model = {
+        "bank_hash": folder_hash(bank, BANK_FILES),
+        "phase1_hash": folder_hash(phase1, (PHASE1_WEIGHTS, HISTORY, PHASE1)),  # its own parameters, too
+    }
+    inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
+    identity = [inputs_hash, identity_params(params)]
+    inputs = open_inputs(2, prepared, bank, params, work_dir, identity=identity, pictures_dir=pictures_dir)
+    with _output(out, REFERENCE, inputs.work_dir) as folder:
+        network, references, speed = _train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
+        if folder is None:
+            return {}
+        shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
+        checks = _checks(inputs, network)
+        write_training(folder, network, inputs.prepared, references, params, inputs_of_model, checks)
+        threshold = calibrate_on_prepared(folder, inputs.prepared, params)
+        losses = _copy_history(inputs.work_dir, folder / "history_phase2.jsonl")
+        return losses | speed | ({"threshold": threshold["value"]} if threshold else {})
+
+
+@contextmanager
+def _output(out: Path, marker: str, work_dir: Path) -> Iterator[Path | None]:
+    """The folder that becomes `out`, None in torchrun's other processes; once it is there the checkpoints go."""
+    if not is_first_process():
+        yield None
+        return
+    with only_process(work_dir):
+        with atomic_folder(out, marker=marker) as folder:  # before it trains: nobody else trains for it meanwhile
+            yield folder
+        shutil.rmtree(work_dir)
 
 
 @denormals_flushed()
-def train_encoder(inputs: PhaseInputs) -> PhaseResult:
-    """Phase 1: encoder and decoder (Eq. 12-14)."""
-    fabric = make_fabric(inputs.params)  # first: it decides how this process computes
-    torch.manual_seed(inputs.params.seed)
+def _train_encoder(inputs: PhaseInputs) -> tuple[Network, dict[str, float]]:
+    """Phase 1: encoder and decoder (Eq. 12-14). -> the network on the CPU, speed."""
     params = inputs.params
+    fabric = make_fabric(params)  # first: it decides how this process computes
+    torch.manual_seed(params.seed)
     network = make_network(params.model)
     if isinstance(network, NDPNet):
-        return _run(fabric, inputs, Phase1, network, _load_vgg(params), [])
+        return _launch(fabric, inputs, Phase1, network, _load_vgg(params))
     logger.info("phase 1 trains the decoder alone: %s is frozen, L_def_per has nothing to train", params.model.encoder)
     load_backbone(network.encoder, params.model.encoder_weights)
     vgg = None if params.losses.perceptual_weights == "none" else _load_vgg(params)
     fit_bank(network, inputs.prepared.images("train"), inputs.prepared.row_groups("train"), seed=params.seed)
-    return _run(fabric, inputs, PretrainedPhase1, network, vgg, [])
+    return _launch(fabric, inputs, PretrainedPhase1, network, vgg)
 
 
 @denormals_flushed()
-def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
-    """Phase 2: attention, decoder and segmentation behind the frozen encoder of phase 1 (Eq. 15-17)."""
+def _train_detector(inputs: PhaseInputs, encoder_weights: Path) -> tuple[Network, list[int], dict[str, float]]:
+    """Phase 2: all behind phase 1's frozen encoder (Eq. 15-17). -> the network on the CPU, references, speed."""
     params = inputs.params
     fabric = make_fabric(params)  # first: it decides how this process computes
     torch.manual_seed(params.seed)
@@ -90,70 +124,42 @@ def train_detector(inputs: PhaseInputs, encoder_weights: Path) -> PhaseResult:
     network.set_reference(to_unit(torch.from_numpy(np.array(images[chosen]))))
     if isinstance(network, PretrainedNDPNet):
         network.picture_groups = group_numbers(inputs.prepared.row_groups("train"))
-        return _run(fabric, inputs, PretrainedPhase2, network, None, chosen)
-    return _run(fabric, inputs, Phase2, network, _load_vgg(params), chosen)
+        trained, speed = _launch(fabric, inputs, PretrainedPhase2, network, None)
+    else:
+        trained, speed = _launch(fabric, inputs, Phase2, network, _load_vgg(params))
+    return trained, chosen, speed
 
 
 def _load_vgg(params: Params) -> VGGFeatures | None:
     return load_vgg(params.losses.perceptual_weights, params.losses.perceptual_maps)
 
 
-def _run(
-    fabric: Fabric,
-    inputs: PhaseInputs,
-    task: type[nn.Module],
-    network: NDPNet,
-    vgg: VGGFeatures | None,
-    references: list[int],
-) -> PhaseResult:
+def _launch(
+    fabric: Fabric, inputs: PhaseInputs, task: type[PhaseTask], network: Network, vgg: VGGFeatures | None
+) -> tuple[Network, dict[str, float]]:
     """Train on as many processes as `runtime.devices` says; the network is trained in the first one's result alone."""
     # the network is an argument of its own: Fabric gives every process its copy of arguments alone
-    train = partial(_train, inputs=inputs, task=task, vgg=vgg)
-    speed = fabric.launch(train, network)
+    speed = fabric.launch(partial(train_in_process, inputs=inputs, task=task, vgg=vgg), network)
     if is_first_process():
         # by way of a file: a process that has ended cannot hand over its memory
         read_weights(inputs.work_dir / FINAL_WEIGHTS, network)
-    return PhaseResult(network.cpu().eval(), references, speed)
+    return network.cpu().eval(), speed
 
 
-@denormals_flushed()  # here too: Fabric may have started another process
-def _train(
-    fabric: Fabric, network: NDPNet, inputs: PhaseInputs, task: type[nn.Module], vgg: VGGFeatures | None
-) -> dict[str, float]:
-    """Run one phase in this process; the first one writes the network to keep. -> the speed."""
-    params, number = inputs.params, task.number
-    phase = params.train.phase1 if number == 1 else params.train.phase2
-    images = inputs.prepared.images("train")
-    recipe = recipe_of(params, phase)
-    composer = DefectComposer(images, inputs.bank, recipe, seed=params.seed, phase=number, device=fabric.device)
-    plan = PhasePlan(f"phase {number}", params, phase, len(images))
-    trainer = Trainer(fabric, task(network, vgg, params.losses), composer, plan, Checkpoint(inputs.work_dir))
-    speed = trainer.run(_validation(inputs, number, recipe, fabric.device, step=lambda: trainer.step))
-    if fabric.is_global_zero:
-        network = trainer.final_network()
-        if isinstance(network, PretrainedNDPNet) and number == 2:
-            fit_scales(network, inputs.prepared.images("validation"), images, inputs.prepared.row_groups("train"))
-        write_weights(network, inputs.work_dir / FINAL_WEIGHTS)
-    return speed
-
-
-def _validation(
-    inputs: PhaseInputs, number: int, recipe: Recipe, device: torch.device, *, step: Callable[[], int]
-) -> Validate | None:
-    """The phase's look at the synthetic validation set; None where no image is held out for it."""
-    images = inputs.prepared.images("validation")
-    if not len(images):
-        logger.info("no validation image: the training is not watched on held-out images")
+def _checks(inputs: PhaseInputs, network: Network) -> dict[str, Any] | None:
+    """What the parts of a trained network do, with a warning for an idle one; None without validation images."""
+    device = next(network.parameters()).device
+    validation = inputs.validation(device)
+    if validation is None:
         return None
-    settings = {"seed": inputs.params.seed, "device": device, "score_pixels": inputs.params.model.score_pixels}
-    validation = SyntheticValidation(images, inputs.bank, recipe, **settings)
-    if number == 1:
-        return validation.phase1
-    if inputs.pictures_dir is None:
-        return validation.phase2
+    mean_picture = inputs.composer(device, stream=PHASE_ID).batch(0, NUM_AVERAGED).clean.mean(dim=0)
+    checks = check_parts(network, validation.batches, mean_picture)
+    for sentence in checks["idle"]:
+        logger.warning(sentence)
+    return checks
 
-    def validate(network: NDPNet) -> dict[str, float]:
-        validation.write_picture(network, inputs.pictures_dir / f"step_{step():06d}.png")
-        return validation.phase2(network)
 
-    return validate
+def _copy_history(work_dir: Path, path: Path) -> dict[str, float]:
+    """Copy a phase's history into its output. -> the last losses."""
+    shutil.copyfile(work_dir / HISTORY, path)
+    return [row for row in history_of(path) if "loss" in row][-1]

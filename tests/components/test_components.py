@@ -21,7 +21,7 @@ from ndpnet.components.version_data import version_data
 from ndpnet.config import load_params
 from ndpnet.config_platform import promotion_of
 from ndpnet.data.manifest import Manifest
-from ndpnet.training.phases import HISTORY, PHASE1, PHASE1_WEIGHTS
+from ndpnet.training.run import HISTORY, PHASE1, PHASE1_WEIGHTS
 
 NOWHERE = {"url": "", "revision": "", "path": "data", "prefix": "", "manifest": "", "folder": "", "endpoint_url": ""}
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from processes import TIME_LIMIT, Finished, paths_below, run_cli, start_cli
-from samples import CATEGORY, Pipeline, write_picture
+from samples import CATEGORY, Pipeline
 
 import ndpnet
 from ndpnet.inference.package import read_package
@@ -96,22 +95,6 @@ def test_calibrate_prints_the_promise(run: Callable[..., Finished], pipeline: Pi
     rows = [(f"{each['score']:.4f}", f"{each['value_without']:.4f}", each["path"]) for each in record["highest"]]
     assert [tuple(line.split()) for line in highest] == rows
     assert "At most 20.0 % false alarms" in finished.stdout
-
-
-def test_calibrate_for_another_camera_takes_its_region(
-    run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path
-) -> None:
-    region = np.zeros((80, 96), dtype=bool)
-    region[:40] = True
-    write_picture(tmp_path / "roi.png", region)
-    good_dir = shutil.copytree(pipeline.data_dir / CATEGORY / "test/scratch", tmp_path / "camera 2")  # 80 x 96 pixels
-    finished = run("calibrate", pipeline.model_dir, good_dir, "--out", tmp_path / "new", "--roi", tmp_path / "roi.png")
-    assert (finished.exit_code, finished.error_lines) == (0, [])
-    run("inspect", good_dir, "--model", tmp_path / "new", "--out", tmp_path / "out", "--threshold", 0.0)
-    rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
-    lowest = [region["top"] + region["height"] for row in rows for region in row["regions"]]
-    assert lowest
-    assert max(lowest) <= 40
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing(run: Callable[..., Finished], tmp_path: Path) -> None:

@@ -67,17 +67,8 @@ def corrupt_image(scene: Scene) -> list[object]:
     return scene.prepare()
 
 
-def trained_and_tested(scene: Scene) -> list[object]:
-    scene.write("test/good/wall_p77_0.png", (scene.category_dir / "train/good/wall_p00_0.png").read_bytes())
-    return scene.prepare()
-
-
 def unknown_parameter(scene: Scene) -> list[object]:
     return scene.train("--out", scene.folder / "out", "-P", "train.phase1.epoch=3")
-
-
-def file_in_the_way(scene: Scene) -> list[object]:
-    return scene.train("--out", scene.write("notes.txt"))
 
 
 def kernel_work_folder(scene: Scene) -> list[object]:
@@ -91,17 +82,6 @@ def no_bank(scene: Scene) -> list[object]:
 
 def diverging(scene: Scene) -> list[object]:
     return scene.train("--out", scene.folder / "out", "-P", "train.phase1.learning_rate=1e30")
-
-
-def damaged_package(scene: Scene) -> list[object]:
-    path = scene.model_dir / "weights.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    return scene.evaluate()
-
-
-def package_without_threshold(scene: Scene) -> list[object]:
-    scene.edit_config(threshold=None)
-    return scene.inspect()
 
 
 def package_of_another_size(scene: Scene) -> list[object]:
@@ -139,14 +119,10 @@ def demo_over_pictures(scene: Scene) -> list[object]:
 
 MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
     (corrupt_image, "cannot read {folder}/data/wall/train/good/wall_p00_0.png: truncated image (replace or remove it)"),
-    (trained_and_tested, "first train/good/wall_p00_0.png = test/good/wall_p77_0.png (remove them from one: "),
     (unknown_parameter, "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
-    (file_in_the_way, "cannot write folder {folder}/data/wall/notes.txt: a file has this name (remove it or choose"),
     (kernel_work_folder, "cannot write /proc/ndpnet/phase1-"),
     (no_bank, "{folder}/none has no bank.json (run the step that makes it again)"),
     (diverging, "phase 1: non-finite "),
-    (damaged_package, "{folder}/model/weights.safetensors is damaged: not the hash in config.json (copy the package"),
-    (package_without_threshold, "the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --thr"),
     (
         package_of_another_size,
         "is prepared with data.image_size 64, the model takes 128 (run `ndpnet prepare -P data.",

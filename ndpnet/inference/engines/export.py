@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import atomic_folder, check_apart, check_output, write_json
-from ndpnet.inference.calibration import threshold_record
+from ndpnet.inference.calibration import by_name, threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import Engine, GraphEngine, RunGraph
 from ndpnet.inference.engines.graph import write_onnx
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportInputs:
     """The model and the images that an export goes by."""
 
     package: ModelPackage
@@ -74,18 +74,18 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
     float_type = float_type_here(engine, precision)
     check_apart(out, model, prepared, bank)
     check_output(out, marker=REFERENCE)
-    source = _read_source(model, prepared, bank)
+    inputs = _open_inputs(model, prepared, bank)
     with atomic_folder(out, marker=REFERENCE) as folder:
-        copy_package(source.package.folder, folder)
+        copy_package(inputs.package.folder, folder)
         engine_dir = folder / ENGINES_DIR / name
         shutil.rmtree(engine_dir, ignore_errors=True)
         engine_dir.mkdir(parents=True)
-        _write_graph(engine_dir, source, engine, precision)
-        parity = _finish(engine_dir, source, engine, precision, float_type)
+        _write_graph(engine_dir, inputs, engine, precision)
+        parity = _finish(engine_dir, inputs, engine, precision, float_type)
     return parity
 
 
-def _read_source(model: Path, prepared_dir: Path, bank_dir: Path) -> Source:
+def _open_inputs(model: Path, prepared_dir: Path, bank_dir: Path) -> ExportInputs:
     package, prepared, bank = read_package(model), PreparedData.load(prepared_dir), DefectBank.load(bank_dir)
     lineage = package.config["lineage"]
     known = {record.sha256 for record in package.manifest().records("train")}
@@ -95,13 +95,13 @@ def _read_source(model: Path, prepared_dir: Path, bank_dir: Path) -> Source:
         raise ValueError(f"{bank_dir} is not the bank that {model} was trained with (pass that one)")
     images = choose_images(prepared, bank, package.config["params"])
     inspector = Inspector.load(model)
-    return Source(package, prepared, images, inspector, ask(inspector, images))
+    return ExportInputs(package, prepared, images, inspector, ask(inspector, images))
 
 
-def _write_graph(folder: Path, source: Source, engine: str, precision: str) -> None:
+def _write_graph(folder: Path, inputs: ExportInputs, engine: str, precision: str) -> None:
     """Write the graph's files of an engine into its folder."""
     with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-        traced = _trace(source.package, Path(scratch))
+        traced = _trace(inputs.package, Path(scratch))
         if engine == "onnx":
             shutil.copyfile(traced, folder / ONNX_GRAPH)
             return
@@ -109,7 +109,7 @@ def _write_graph(folder: Path, source: Source, engine: str, precision: str) -> N
         model = openvino.Core().read_model(traced)
         if precision == "int8":
             logger.info("quantising, and looking for layers that lose too much: some minutes")
-            model = _quantised(model, source)
+            model = _quantised(model, inputs)
         openvino.save_model(model, folder / OPENVINO_GRAPH, compress_to_fp16=False)
 
 
@@ -124,24 +124,24 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
     return scratch / ONNX_GRAPH
 
 
-def _quantised(model: Any, source: Source) -> Any:
-    images, expected = source.images, source.answers
+def _quantised(model: Any, inputs: ExportInputs) -> Any:
+    images, expected = inputs.images, inputs.answers
 
     def judge(run: RunGraph, rows: Sequence[int]) -> tuple[float, list[float]]:
-        maps, scores = _predict_by(run, source, images.validation[list(rows)])
+        maps, scores = _predict_by(run, inputs, images.validation[list(rows)])
         costs = np.abs(scores - expected.validation_scores[list(rows)]).tolist()
         if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
             return float(np.mean(costs)), costs
         found, wanted = (aurocs(each, images.masks) for each in (Answers(maps[:0], maps, scores[:0], scores), expected))
         return max(abs(wanted[name] - found[name]) for name in wanted), costs
 
-    training = source.prepared.images("train")
+    training = inputs.prepared.images("train")
     return quantise(model, training, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
 
 
-def _predict_by(run: RunGraph, source: Source, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _predict_by(run: RunGraph, inputs: ExportInputs, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Anomaly maps and scores by a graph that is not on disk yet. -> float32 (N, H, W), float64 (N,)."""
-    inspector = _inspect_with(GraphEngine(run, has_filters=source.package.tiling is None), source.package)
+    inspector = _inspect_with(GraphEngine(run, has_filters=inputs.package.tiling is None), inputs.package)
     predictions = [inspector.predict(image) for image in images]
     return np.stack([each.anomaly_map for each in predictions]), np.array([each.score for each in predictions])
 
@@ -152,15 +152,15 @@ def _inspect_with(engine: Engine, package: ModelPackage, *, roi: np.ndarray | No
     return Inspector(engine, threshold=None, roi=roi, **sizes)
 
 
-def _finish(folder: Path, source: Source, engine: str, precision: str, float_type: str) -> dict[str, Any]:
+def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, float_type: str) -> dict[str, Any]:
     """Load what was written, fit its threshold, compare it with torch and write both down. ValueError: not the same."""
-    package, torch_inspector = source.package, source.inspector
+    package, torch_inspector = inputs.package, inputs.inspector
     engine_found = open_graph_of(folder, package, engine, float_type)
     inspector = _inspect_with(engine_found, package, roi=package.roi())
     inspector.engine_name = folder.name
-    threshold = _fit_threshold(inspector, source)
+    threshold = _fit_threshold(inspector, inputs)
     thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])
-    parity = compare(source.answers, ask(inspector, source.images), source.images, thresholds=thresholds)
+    parity = compare(inputs.answers, ask(inspector, inputs.images), inputs.images, thresholds=thresholds)
     parity |= {"engine": engine, "precision": precision, "float_type": float_type}
     parity["bounds"] = bounds_of(precision, has_bank=package.config["params"]["model"]["encoder"] != "own")
     beyond = excesses(parity, parity["bounds"])
@@ -178,21 +178,22 @@ def _finish(folder: Path, source: Source, engine: str, precision: str, float_typ
     return parity
 
 
-def _fit_threshold(inspector: Inspector, source: Source) -> dict[str, Any] | None:
+def _fit_threshold(inspector: Inspector, inputs: ExportInputs) -> dict[str, Any] | None:
     """The engine's own threshold, of the same calibration images as the package's; None where there are none."""
-    record = source.package.threshold
+    record = inputs.package.threshold
     if record is None:
         return None
-    records, images = source.prepared.records("calibration"), source.prepared.images("calibration")
+    records, images = inputs.prepared.records("calibration"), inputs.prepared.images("calibration")
     if content_hash(records) != record["data_hash"]:
         raise ValueError(
-            f"the model was calibrated on other images than those of {source.prepared.folder} (export the model as "
+            f"the model was calibrated on other images than those of {inputs.prepared.folder} (export the model as "
             "it was trained, then `ndpnet calibrate` the export: that refits its engines, too)"
         )
     scores = [
         inspector.predict(image, name=each.path).score
         for image, each in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
     ]
-    properties = [picture_properties(image) for image in images]
     review_rate = record["review"]["review_rate"] if "review" in record else None
+    of_torch = record.get("calibration")  # absent in older packages
+    properties = of_torch["properties"] if of_torch else by_name([picture_properties(image) for image in images])
     return threshold_record(scores, records, properties, record["target_rate"], review_rate)

@@ -8,22 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import mounted
 
 from ndpnet.data.arrays import ArrayAppender, Views
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, where this process may mount one."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False, timeout=10
-    )
-    if mounted.returncode:
-        pytest.skip("this process may not mount a file system")
-    yield folder
-    subprocess.run(["umount", folder], check=True, timeout=10)
+    with mounted(tmp_path / "small disk", "1m") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 9, 10, 1000])
@@ -54,34 +47,6 @@ def test_views_are_the_pictures_without_a_copy(tmp_path: Path) -> None:
     assert [view.shape for view in views[1:]] == shapes[1:]
     with pytest.raises(IndexError):
         views[3]
-
-
-def test_a_full_disk_is_one_line_and_no_signal(small_disk: Path) -> None:
-    """In a process of its own, which a signal would kill."""
-    code = """
-        import sys
-        from pathlib import Path
-        from ndpnet.data.arrays import ArrayAppender
-        import numpy as np
-        folder = Path(sys.argv[1])
-        try:
-            with ArrayAppender(folder / "appended.npy", (128, 128, 3)) as appender:
-                for _ in range(40):
-                    appender.append(np.ones((128, 128, 3), np.uint8))
-        except ValueError as error:
-            print(error)
-    """
-    finished = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), small_disk],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert finished.returncode == 0, finished
-    (appended,) = finished.stdout.splitlines()
-    assert appended.startswith("cannot write appended.npy of ")
-    assert appended.endswith("No space left on device (free some space, or choose another folder)")
 
 
 def test_a_limit_on_file_sizes_is_one_line_too(tmp_path: Path) -> None:

@@ -54,12 +54,3 @@ def test_every_pixel_belongs_to_one_region(density: float) -> None:
     assert sum(region.area for region in regions) == 4 * above.sum()
     expected = sorted((float(scores[labels == label].max()) for label in range(1, count + 1)), reverse=True)
     assert [region.score for region in regions] == expected
-
-
-def test_a_ring_that_closes_in_the_last_row_is_one_region() -> None:
-    above = np.zeros((12, 9), dtype=bool)
-    above[1:, 1] = above[1:, 7] = above[11, 1:8] = True  # two legs that meet at the very end
-    above[2, 4] = True
-    first, second = sorted(find_regions(above, above.astype(np.float32), size=(12, 9)), key=lambda each: -each.area)
-    assert (first.left, first.top, first.width, first.height, first.area) == (1, 1, 7, 11, 27)
-    assert (second.left, second.top, second.area) == (4, 2, 1)

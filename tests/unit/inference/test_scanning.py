@@ -116,15 +116,6 @@ def test_regions_and_maps_are_in_pixels_of_the_original_scan() -> None:
     np.testing.assert_allclose(whole.anomaly_map[120, 280], 1, atol=1e-6)
 
 
-def test_a_defect_in_the_last_corner_is_seen() -> None:
-    for height, width in ((129, 321), (64, 64), (300, 300)):
-        scan = np.zeros((height, width, 3), dtype=np.uint8)
-        scan[-9:, -9:] = 255
-        verdict = scanner(threshold=0.5).inspect(scan)
-        (region,) = verdict.regions
-        assert (region.left + region.width, region.top + region.height) == (width, height)
-
-
 def test_outside_the_region_of_interest_nothing_is_found() -> None:
     scan = np.full((150, 300, 3), 60, dtype=np.uint8)
     scan[50:80, 40:80] = 255  # left: ignored

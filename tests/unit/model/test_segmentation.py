@@ -1,13 +1,11 @@
 """MSDSM's heads, the blend of three scales, and the two filters."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, compare, filter_map, median_5x5, median_of
+from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, compare, filter_map, median_5x5
 
 
 def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -26,10 +24,6 @@ def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
         corners = values[top : top + 2, left : left + 2]
         out[row, column] = np.array([1 - dy, dy]) @ corners @ np.array([1 - dx, dx])
     return out
-
-
-def sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))
 
 
 def test_heads_see_input_and_reconstruction_of_their_layer() -> None:
@@ -67,14 +61,6 @@ def test_every_comparison_teaches_the_reconstruction(compared_as: str) -> None:
         assert head[0][0].in_channels == compare(first, second, compared_as).shape[1]
 
 
-def test_constant_maps_blend_with_the_weights() -> None:
-    logits = [
-        torch.full((1, 1, 16 // factor, 24 // factor), value) for factor, value in ((1, -1.0), (2, 0.5), (4, 2.0))
-    ]
-    expected = 0.2 * sigmoid(-1.0) + 0.2 * sigmoid(0.5) + 0.6 * sigmoid(2.0)
-    torch.testing.assert_close(blend_scales(logits), torch.full((1, 1, 16, 24), expected))
-
-
 def test_maps_are_upsampled_bilinearly_after_the_sigmoid() -> None:
     logits = [4 * random_tensor(1, 1, 16 // factor, 8 // factor, seed=factor) - 2 for factor in (1, 2, 4)]
     maps = [1 / (1 + np.exp(-each[0, 0].double().numpy())) for each in logits]
@@ -93,23 +79,8 @@ def test_filters_are_a_mean_and_a_median_with_nearest_borders(shape: tuple[int, 
         np.testing.assert_allclose(filtered[image, 0].numpy(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 3, 5, 25])
-def test_the_median_is_exact(count: int) -> None:
-    values = random_tensor(count, 40, 50, seed=count)
-    values[:, :20] = (values[:, :20] * 4).floor()  # ties
-    assert torch.equal(median_of(list(values)), values.median(dim=0).values)
-
-
 @pytest.mark.parametrize("num_levels", [2, 7, 10**6])
 def test_the_median_of_windows_is_exact(num_levels: int) -> None:
     padded = (random_tensor(3, 1, 34, 26, seed=num_levels) * num_levels).floor()  # ties with few levels
     windows = padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(4)  # (3, 1, 30, 22, 25)
     assert torch.equal(median_5x5(padded), windows.median(dim=-1).values)
-
-
-def test_a_lone_pixel_is_filtered_away_and_a_block_stays() -> None:
-    anomaly_map = torch.zeros(1, 1, 32, 32)
-    anomaly_map[0, 0, 16, 16] = 1
-    assert filter_map(anomaly_map).max() <= 1 / 25 + 1e-6
-    anomaly_map[0, 0, 8:24, 8:24] = 1
-    assert filter_map(anomaly_map)[0, 0, 16, 16] == pytest.approx(1, abs=1e-6)

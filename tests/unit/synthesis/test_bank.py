@@ -86,23 +86,12 @@ def test_a_larger_bank_begins_with_the_smaller_one(tmp_path: Path, photo_dir: Pa
     assert np.array_equal(small.sources, large.sources[:7])
 
 
-@pytest.mark.parametrize(("line_share", "num_lines"), [(0.0, 0), (1.0, 40)])
-def test_shares_of_none_and_all(tmp_path: Path, photo_dir: Path, line_share: float, num_lines: int) -> None:
-    assert build(tmp_path / "bank", photo_dir, line_share=line_share)["num_line_masks"] == num_lines
-    assert len(DefectBank.load(tmp_path / "bank").masks) == 40
-
-
 def test_the_installed_libraries_bring_photographs(tmp_path: Path) -> None:
     photos = list_sources("")
     assert len(photos) == 11
     assert [path.name for path in photos if not path.is_file()] == []
     build(tmp_path / "bank", "", num_sources=2, num_masks=1)
     assert DefectBank.load(tmp_path / "bank").sources.std() > 20
-
-
-def test_pictures_are_found_in_deeper_folders(photo_dir: Path) -> None:
-    names = [path.relative_to(photo_dir).as_posix() for path in list_sources(str(photo_dir))]
-    assert names == ["a.png", "b.JPG", "deeper/c.png"]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

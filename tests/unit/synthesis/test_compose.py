@@ -16,8 +16,6 @@ from ndpnet.synthesis.compose import (
     Recipe,
     SampleDraw,
     apply_symmetries,
-    blend,
-    to_unit,
 )
 
 PAPER = Recipe(
@@ -97,19 +95,6 @@ def parts(composer: DefectComposer, draw: SampleDraw) -> tuple[np.ndarray, np.nd
 def assert_same(first: Batch, second: Batch) -> None:
     for name in Batch._fields:
         assert torch.equal(getattr(first, name), getattr(second, name))
-
-
-def test_equation_one() -> None:
-    composer = make_composer()
-    draws = [plain_draw(image=2, mask=3, source=1), plain_draw(image=7, mask=0, source=4)]
-    batch = composer.compose(draws)
-    assert batch.clean.shape == batch.defective.shape == (2, 3, SIZE, SIZE)
-    assert batch.mask.shape == (2, 1, SIZE, SIZE)
-    for index, draw in enumerate(draws):
-        surface, natural, mask = parts(composer, draw)
-        np.testing.assert_array_equal(batch.mask[index, 0].numpy(), mask)
-        np.testing.assert_allclose(batch.clean[index].numpy(), surface, atol=1e-7)
-        np.testing.assert_allclose(batch.defective[index].numpy(), surface * (1 - mask) + natural * mask, atol=1e-7)
 
 
 def test_a_plain_filling_keeps_its_distance_from_the_surface() -> None:
@@ -214,15 +199,6 @@ def test_outside_the_mask_nothing_changes() -> None:
     for image in (batch.clean, batch.defective):
         assert 0 <= image.min() <= image.max() <= 1
     assert batch.mask.unique().tolist() == [0, 1]
-
-
-def test_blend_and_units_by_hand() -> None:
-    mask = torch.tensor([[[[0.0, 0.25, 1.0]]]])
-    out = blend(torch.full((1, 3, 1, 3), 0.2), torch.full((1, 3, 1, 3), 0.6), mask)
-    torch.testing.assert_close(out, torch.tensor([0.2, 0.3, 0.6]).expand(1, 3, 1, 3))
-    pixels = torch.tensor([[[[0, 51, 255], [102, 0, 0]]]], dtype=torch.uint8)
-    expected = torch.tensor([[[[0, 0.4]], [[0.2, 0]], [[1.0, 0]]]])
-    torch.testing.assert_close(to_unit(pixels), expected)
 
 
 def test_the_eight_symmetries_are_distinct_and_those_of_the_square() -> None:

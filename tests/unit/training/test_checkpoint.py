@@ -22,10 +22,6 @@ def rows_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
-def test_a_new_folder_has_no_state(tmp_path: Path) -> None:
-    assert Checkpoint(tmp_path / "deep" / "work").load() is None
-
-
 def test_the_latest_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     saved = Checkpoint(tmp_path)
     for step in (3, 7):
@@ -80,11 +76,6 @@ def test_the_history_is_cut_back_to_the_state(tmp_path: Path, last_line: str) ->
     assert rows_of(tmp_path)[2] == {"step": 3, "loss": 1 / 3}
     Checkpoint(tmp_path).cut_history(0)
     assert rows_of(tmp_path) == []
-
-
-def test_cutting_where_there_is_no_history(tmp_path: Path) -> None:
-    Checkpoint(tmp_path).cut_history(3)
-    assert list(tmp_path.iterdir()) == []
 
 
 def hold(folder: Path, held: object, seconds: float) -> None:

@@ -1,11 +1,8 @@
 """A part that does nothing is named, one that does something is not."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from samples import Pipeline
 
 from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import Batch
@@ -90,11 +87,3 @@ def test_a_map_that_does_not_look_at_the_reconstruction(network: NDPNet, batches
 def test_without_a_repair_none_is_missed(batches: list[Batch]) -> None:
     network = NDPNet(base_width=4, ffm_channels=4, patch_sizes=())
     assert set(check_parts(network, batches, batches[0].clean[0])["values"]) == {"reconstruction", "map"}
-
-
-def test_the_package_says_what_its_parts_do(pipeline: Pipeline) -> None:
-    checks = json.loads((pipeline.model_dir / "config.json").read_text())["checks"]
-    assert set(checks["values"]) == {"reconstruction", "repair", "map"}
-    assert all(each["without"] > 0 for each in checks["values"].values())
-    twelve_steps = [each for each in checks["values"].values() if each["with"] > 0.95 * each["without"]]
-    assert len(checks["idle"]) == len(twelve_steps)

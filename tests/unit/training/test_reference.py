@@ -45,13 +45,6 @@ def test_the_medoid_is_nearest_to_the_mean(network: NDPNet) -> None:
     assert choose_references(images, network, method="medoid", count=1) == [nearest]
 
 
-def test_an_outlier_is_not_the_medoid(network: NDPNet) -> None:
-    images = surfaces([10, 11, 12, 13, 90])
-    assert choose_references(images, network, method="medoid", count=1) != [4]
-    # but the first that spreads: the farthest from the medoid
-    assert choose_references(images, network, method="medoid", count=2)[1] == 4
-
-
 def test_further_references_are_each_farthest_from_the_chosen(network: NDPNet) -> None:
     images = surfaces([2, 60, 30, 4, 5, 20, 90])
     features = transcribed_features(images, network)

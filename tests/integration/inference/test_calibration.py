@@ -205,13 +205,6 @@ def test_bad_folders_are_one_line_and_leave_nothing(pipeline: Pipeline, good_dir
     assert len(list(good_dir.iterdir())) == 12
 
 
-def test_scores_are_those_of_the_inspector_not_of_the_raw_size(pipeline: Pipeline, good_dir: Path) -> None:
-    inspector = Inspector.load(pipeline.model_dir)
-    scores = np.array([inspector.inspect(path).score for path in sorted(good_dir.iterdir())])
-    assert len(np.unique(scores)) == 12
-    assert ((scores > 0) & (scores < 1)).all()
-
-
 def test_a_new_region_of_interest_goes_into_the_new_package_alone(
     pipeline: Pipeline, good_dir: Path, tmp_path: Path
 ) -> None:

@@ -114,19 +114,6 @@ def test_the_model_itself_is_untouched_and_the_engines_count(trained_dir: Path, 
     assert sorted(path.name for path in (exported_dir / "engines").iterdir()) == EXPORTED_NAMES
 
 
-def test_the_graph_takes_batches_and_scores_them(exported_dir: Path, pipeline: Pipeline) -> None:
-    """Of itself, with no line of this library around it."""
-    session = onnxruntime.InferenceSession(exported_dir / "engines/onnx-fp32/graph.onnx")
-    images = np.array(PreparedData.load(pipeline.prepared_dir).images("train")[:3])
-    maps, reconstructions, scores = session.run(["anomaly_map", "reconstruction", "score"], {"images": images})
-    network = read_package(exported_dir).load_network(torch.device("cpu"))
-    with torch.no_grad():
-        expected_maps, expected_images = network.predict(to_unit(torch.from_numpy(images)))
-    np.testing.assert_allclose(maps, expected_maps[:, 0].numpy(), atol=1e-5)
-    np.testing.assert_allclose(reconstructions, expected_images.numpy(), atol=1e-5)
-    np.testing.assert_array_equal(scores, maps.max(axis=(1, 2)))
-
-
 def test_no_path_of_this_machine_is_in_the_files(exported_dir: Path) -> None:
     here = str(Path(torch.__file__).parents[1]).encode(), str(exported_dir.parent).encode(), b"/ndpnet/"
     files = [path for path in (exported_dir / "engines").rglob("*") if path.is_file()]

@@ -113,14 +113,6 @@ def test_a_damaged_config_is_one_line(copy_dir: Path, content: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_config_is_one_line(copy_dir: Path) -> None:
-    whole = (copy_dir / "config.json").read_text()
-    for length in (1, len(whole) // 2, len(whole) - 2):
-        (copy_dir / "config.json").write_text(whole[:length])
-        with pytest.raises(ValueError, match=r"config\.json is damaged: .*\(copy the package again\)$"):
-            read_package(copy_dir)
-
-
 @pytest.mark.parametrize(
     "name",
     [

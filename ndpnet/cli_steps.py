@@ -1,0 +1,101 @@
+"""The verbs of the steps from pictures to a judged model, each with its parameters."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ndpnet.cli_base import PACKAGE, Resumable, folder_option, with_params
+from ndpnet.cli_engines import engine_options
+
+WORK_DIR = click.option(
+    "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
+)
+
+
+@click.command("prepare")
+@folder_option("--data", "Folder with one folder per category.")
+@click.option("--category", required=True, help="Which of them.")
+@folder_option("--out", "Prepared folder to write.")
+@click.option("--allow-unpinned", is_flag=True, help="Take pictures that are not the pinned ones; bars promotion.")
+@with_params
+def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
+    """Decode the pictures of one category and split them for training, calibration and test."""
+    from ndpnet import tracked_steps
+
+    counts = tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned)
+    click.echo(
+        f"{category}: {counts['num_train']} pictures to train on, {counts['num_validation']} to watch it, "
+        f"{counts['num_calibration']} in {counts['num_calibration_groups']} groups to set the threshold; to test "
+        f"{counts['num_test_good']} good and {counts['num_test_defective']} defective ones. Written to {out}"
+    )
+
+
+@click.command("synthesize")
+@folder_option("--out", "Bank folder to write.")
+@with_params
+def synthesize(out: Path, params: Any) -> None:
+    """Make the bank of artificial defects that training paints on good pictures."""
+    from ndpnet import tracked_steps
+
+    counts = tracked_steps.synthesize(out, params)
+    click.echo(
+        f"{counts['num_masks']} shapes of defects, {counts['num_line_masks']} of them lines and "
+        f"{counts['num_crack_masks']} cracks, and {counts['num_sources']} fillings. Written to {out}"
+    )
+
+
+@click.command("train-phase1", cls=Resumable)
+@folder_option("--prepared", "Prepared folder.")
+@folder_option("--bank", "Bank folder.")
+@folder_option("--out", "Folder to write weights and history to.")
+@WORK_DIR
+@with_params
+def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: Any) -> None:
+    """Train encoder and decoder, the first half of a model; killed, the same command goes on where it was."""
+    from ndpnet import steps, tracked_steps
+
+    result = tracked_steps.train(steps.train_phase1, out, params, work_dir, prepared=prepared, bank=bank)
+    _say_trained("phase 1", result, out)
+
+
+@click.command("train-phase2", cls=Resumable)
+@folder_option("--prepared", "Prepared folder.")
+@folder_option("--bank", "Bank folder.")
+@folder_option("--phase1", "Output of train-phase1.")
+@folder_option("--out", "Model package to write.")
+@WORK_DIR
+@with_params
+def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: str, params: Any) -> None:
+    """Train attention, decoder and segmentation, fit the threshold and write the model package."""
+    from ndpnet import steps, tracked_steps
+
+    inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
+    result = tracked_steps.train(steps.train_phase2, out, params, work_dir, **inputs)
+    _say_trained("phase 2", result, out)
+    if result:
+        click.echo(f"threshold {result['threshold']:.4f}" if "threshold" in result else "no threshold: no calibration")
+
+
+@click.command("evaluate")
+@folder_option("--prepared", "Prepared folder with test images.")
+@PACKAGE
+@folder_option("--out", "Folder to write metrics and report to.")
+@engine_options
+@with_params
+def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str | None, params: Any) -> None:
+    """Judge the test images of a category and write metrics, overlays and the HTML report."""
+    from ndpnet import tracked_steps
+
+    tracked_steps.evaluate(prepared, model, out, params, engine=engine, precision=precision)
+    click.echo((out / "table.txt").read_text())
+    click.echo(f"report: {out / 'report.html'}")
+
+
+def _say_trained(phase: str, result: dict[str, float], out: Path) -> None:
+    """Nothing of torchrun's other processes."""
+    if result:
+        click.echo(
+            f"{phase}: loss {result['loss']:.4g} after {result['seconds']:.0f} seconds, "
+            f"{result['images_per_second']:.1f} images per second. Written to {out}"
+        )
