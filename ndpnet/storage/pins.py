@@ -1,10 +1,7 @@
 """What a DVC repository pins of a data folder. The only importer of dvc; it opens no network but where it says so."""
 
-import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +12,6 @@ from ndpnet.redaction import redact
 
 logger = logging.getLogger(__name__)
 
-SECONDS_FOR_STATUS = 60
 MAX_REASON = 400  # characters
 NUM_TRANSFERS = 16
 
@@ -24,31 +20,18 @@ Files = dict[str, str]  # posix path relative to the data folder -> md5
 
 @dataclass(frozen=True)
 class Pin:
-    """What a .dvc file says: the hash of a whole folder, its number of files and of bytes (None: not recorded)."""
+    """What a .dvc file says: the hash of a whole folder."""
 
     path: Path
     hash: str
-    num_files: int | None
-    num_bytes: int | None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder: its files, the hash DVC would pin (None: no file) and their bytes."""
+    """What lies in a folder: its files, and the hash DVC would pin (None: no file)."""
 
     files: Files
     hash: str | None
-    num_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What git and the default remote have of a pin; None: not known. problem: why one of them could not be asked."""
-
-    remote: str | None = None  # its name and URL
-    is_committed: bool | None = None
-    num_missing: int | None = None
-    problem: str | None = None
 
 
 class PinnedFolder:
@@ -87,9 +70,7 @@ class PinnedFolder:
         """What the .dvc file beside the folder says, None without one. ValueError if it pins something else."""
         if not self.dvc_path.is_file():
             return None
-        out = self._output()
-        meta = out.meta
-        return Pin(self.dvc_path, out.hash_info.value, meta.nfiles, meta.size)
+        return Pin(self.dvc_path, self._output().hash_info.value)
 
     def pinned_files(self) -> Files | None:
         """The pinned files; None if their list is neither in DVC's cache nor that of what lies here."""
@@ -118,35 +99,6 @@ class PinnedFolder:
         """Look at the files again: they changed since the last listing."""
         self._listings.clear()
 
-    def stored(self) -> Stored:
-        """Ask git and the default remote by `dvc data status`; no picture is downloaded."""
-        name = self._repo.config["core"].get("remote")
-        if not name:
-            status, problem = self._ask_dvc()
-            return Stored(None, _is_committed(status), problem=problem)
-        remote = f"{name} ({redact(str(self._repo.config['remote'].get(name, {}).get('url', '')))})"
-        status, problem = self._ask_dvc("--not-in-remote")
-        if status is None:
-            return Stored(remote, _is_committed(self._ask_dvc()[0]), problem=problem)
-        missing = status.get("not_in_remote", [])
-        return Stored(remote, _is_committed(status), sum(not path.endswith("/") for path in missing) or len(missing))
-
-    def _ask_dvc(self, *options: str) -> tuple[dict[str, Any] | None, str | None]:
-        """Run `dvc data status` in a process of its own, which can be given up. -> what it says, or why it does not."""
-        root = self._repo.root_dir
-        command = (sys.executable, "-m", "dvc", "data", "status", "--json", "--granular", *options)
-        target = str(self._repo_path().relative_to(root))
-        try:
-            finished = subprocess.run(
-                [*command, target], cwd=root, capture_output=True, text=True, check=False, timeout=SECONDS_FOR_STATUS
-            )
-        except subprocess.TimeoutExpired:
-            return None, f"no answer in {SECONDS_FOR_STATUS} seconds"
-        if finished.returncode:
-            lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR: ")] or ["ERROR: unknown"]
-            return None, redact(lines[0].removeprefix("ERROR: ").removeprefix("unexpected error - "))[:MAX_REASON]
-        return json.loads(finished.stdout), None
-
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
             (out,) = self._repo.stage.load_one(str(self.dvc_path)).outs
@@ -162,13 +114,13 @@ class PinnedFolder:
 
         folder = self._repo_path() / category
         if not folder.is_dir() or not any(folder.iterdir()):
-            return Listing({}, None, 0)
+            return Listing({}, None)
         with _one_line(f"hash {folder}"):
             cache, ignore = self._repo.cache.local, self._repo.dvcignore
-            _, meta, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
+            _, _, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
         prefix = f"{category}/" if category else ""
         files = {prefix + path: md5 for path, md5 in _files_of(tree).items()}
-        return Listing(files, tree.hash_info.value, meta.size)
+        return Listing(files, tree.hash_info.value)
 
     def _repo_path(self) -> Path:
         # DVC names files by the real path of its root: its cache of hashes knows them by no other
@@ -268,10 +220,6 @@ def _files_of(tree: Any) -> Files:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"the pinned list of files names {path!r}, a path outside the folder (pin the data again)")
     return files
-
-
-def _is_committed(status: dict[str, Any] | None) -> bool | None:
-    return None if status is None else not status.get("committed")
 
 
 @contextmanager

@@ -45,7 +45,6 @@ def test_archives_become_data_that_prepare_takes(tmp_path: Path) -> None:
         assert f"next: dvc add {tmp_path / 'data'}" in finished.stdout
         assert f"ndpnet prepare --data {tmp_path / 'data'} --category {name}" in finished.stdout
         assert "CC BY-NC-SA 4.0: not for commercial use" in finished.stdout
-        assert "published" in finished.stdout
     assert "-P 'data.group_pattern=^(kos\\d+)'" in finished.stdout
     assert names_in(tmp_path / "data") == ["carpet", "kos"]
     prepare(tmp_path / "data", "carpet", tmp_path / "prepared", **PREPARE)
@@ -221,7 +220,7 @@ def test_an_archive_on_s3_stays_downloaded_until_it_is_imported(tmp_path: Path, 
     archive = data_sets.pack_tar(tmp_path / "wall.tar.xz", data_sets.mvtec(tmp_path / "wall"))
     s3.client().upload_file(str(archive), bucket, "x/wall.tar.xz")
     import_it = ["import", "mvtec", f"s3://{bucket}/x/wall.tar.xz", "--out", tmp_path / "data/wall"]
-    assert start_on_s3(s3, [*import_it, "--max-files", "3"], tmp_path / "log").wait(TIME_LIMIT) == 1
+    assert start_on_s3(s3, [*import_it, "--max-bytes", "3"], tmp_path / "log").wait(TIME_LIMIT) == 1
     (staging,) = (tmp_path / "data").iterdir()
     assert (staging / "download/wall.tar.xz").read_bytes() == archive.read_bytes()
     assert not (staging / "unpacked").exists()
