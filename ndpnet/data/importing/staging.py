@@ -53,7 +53,7 @@ def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) 
 
     downloaded, unpacked = folder / "download", folder / "unpacked"
     download(url, downloaded, endpoint_url=endpoint_url)
-    files = list(downloaded.iterdir())
+    files = [path for path in downloaded.iterdir() if not path.name.startswith(".")]
     if len(files) == 1 and files[0].is_file() and is_archive(files[0]):
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir()
