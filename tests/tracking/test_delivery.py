@@ -87,7 +87,6 @@ def test_every_row_of_a_history_arrives_once(store: Path) -> None:
     assert sent(run, "validation/image_auroc") == delivered(rows, "validation/image_auroc")
     assert run["metrics"]["seconds"][0][2] == 3.5
     assert "step" not in run["metrics"]
-    assert len(run["metrics"]["system/cpu_percent"]) == 1
 
 
 def test_the_outputs_are_those_of_an_untracked_step(
@@ -110,7 +109,7 @@ def test_switched_off_it_loads_nothing() -> None:
         "import sys, pathlib\nfrom ndpnet import tracking\n"
         "with tracking.step_run('prepare', 'x', out=pathlib.Path('/nowhere/x'), identity=lambda: 1 / 0) as run:\n"
         "    assert run.result({'a': 1}) == {'a': 1} and run.pictures_dir is None\n"
-        "print(*sorted(name for name in sys.modules if name.partition('.')[0] in ('mlflow', 'psutil', 'pydantic')))"
+        "print(*sorted(name for name in sys.modules if name.partition('.')[0] in ('mlflow', 'pydantic')))"
     )
     finished = subprocess.run(
         [sys.executable, "-c", code],
