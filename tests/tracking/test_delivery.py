@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow.entities import Metric
 from mlflow_servers import stored_runs
 from samples import CATEGORY, Pipeline
 from trainings import IDENTITY, PARAMS, delivered, history, sent, train, write_rows
@@ -19,17 +18,6 @@ from ndpnet.redaction import redact
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flat import MAX_KEY, MAX_PARAM, flat_metrics, flat_params
 from ndpnet.tracking.record import records_below
-
-
-def test_the_server_keeps_an_equal_row_once_and_an_equal_step_at_another_time_twice(store: Path) -> None:
-    client = connect()
-    run_id = client.create_run(experiment_id(client)).info.run_id
-    row = Metric("loss", 0.1 + 0.2, 1000, 7)
-    for rows in ([row], [row, row], [row, Metric("loss", 0.5, 1001, 8)]):
-        client.log_batch(run_id, metrics=rows)
-    assert [(each.step, each.value) for each in client.get_metric_history(run_id, "loss")] == [(7, 0.1 + 0.2), (8, 0.5)]
-    client.log_batch(run_id, metrics=[Metric("loss", 0.1 + 0.2, 1001, 7)])
-    assert len(client.get_metric_history(run_id, "loss")) == 3  # why timestamps must be the same each time
 
 
 def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> None:

@@ -1,6 +1,5 @@
 """Uploads to a real S3 server and objects as they were listed: whole, or refused in one line."""
 
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -35,16 +34,6 @@ def test_files_arrive_under_their_keys_and_replace_what_was_there(s3: S3Server, 
         (path, "") for path in back
     ]
     assert [path.read_bytes() for path in back] == [path.read_bytes() for path in files.values()]
-
-
-def test_a_busy_server_is_asked_again(s3: S3Server, bucket: str, proxy: Proxy) -> None:
-    proxy.num_busy = 1
-    Bucket(bucket).put("up/busy", BytesIO(b"abc"))
-    assert stored(s3, bucket, "up/busy") == b"abc"
-    proxy.num_busy = 2
-    proxy.cut()
-    with pytest.raises(ValueError, match=rf"^{proxy.url} fails with SlowDown \(run the same command"):
-        Bucket(bucket).put("up/busy", BytesIO(b"abc"))
 
 
 def test_the_first_refusal_ends_it_with_one_line(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

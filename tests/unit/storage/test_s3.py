@@ -5,7 +5,6 @@ import resource
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,15 +64,6 @@ def test_an_empty_object_that_marks_a_folder_is_not_the_folder(s3: S3Server, buc
     put(s3, bucket, "marker/in/", b"")
     download(f"s3://{bucket}/marker", tmp_path)
     assert pictures(tmp_path) == {"in/x.png": b"x"}
-
-
-@pytest.mark.parametrize("upload", [put, put_in_parts])
-def test_a_large_object_comes_in_ranges(upload: object, s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    content, url = noise(20 * MB), f"s3://{bucket}/large/{upload.__name__}.bin"
-    upload(s3, bucket, f"large/{upload.__name__}.bin", content)
-    assert download(url, tmp_path) == 1
-    assert (tmp_path / f"{upload.__name__}.bin").read_bytes() == content
-    assert download(url, tmp_path) == 0
 
 
 def test_the_folder_holds_what_came_and_nothing_else(s3: S3Server, bucket: str, tmp_path: Path) -> None:
@@ -170,29 +160,6 @@ def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, tmp_path: Path) ->
     assert child.stdout.startswith("cannot write")
     assert "too large" in child.stdout
     assert pictures(tmp_path) == {}
-
-
-def test_a_server_killed_on_the_way_and_restarted(
-    private_s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket = private_s3.make_bucket()
-    expected = {f"small/{number}": noise(100_000, seed=number) for number in range(20)}
-    for name, content in expected.items():
-        put(private_s3, bucket, name, content)
-    with Proxy(private_s3.endpoint_url) as proxy, ThreadPoolExecutor(1) as pool:
-        for name, value in {**private_s3.environment(), "AWS_ENDPOINT_URL": proxy.url}.items():
-            monkeypatch.setenv(name, value)
-        proxy.bytes_per_second = MB // 2
-        attempt = pool.submit(download, f"s3://{bucket}", tmp_path / "out")
-        wait_until(lambda: proxy.num_bytes > MB)
-        private_s3.kill()
-        with pytest.raises(ValueError, match=r"^(lost the connection to|cannot reach|http.* fails with)"):
-            attempt.result(TIME_LIMIT)
-        assert pictures(tmp_path / "out").items() < expected.items()
-        proxy.bytes_per_second = 0
-        private_s3.restart()
-        assert 0 < download(f"s3://{bucket}", tmp_path / "out") <= 20
-    assert pictures(tmp_path / "out") == expected
 
 
 # ---- mistakes: one line each, soon, and nothing on the disk

@@ -130,15 +130,6 @@ def test_taken_names_get_the_contents_hash(repository: Repository, wall: Path, t
     assert len(stems) == len(set(stems))
 
 
-def test_the_names_are_a_function_of_the_content(original: Repository, tmp_path: Path) -> None:
-    batch = write_batch(tmp_path / "batch", ["p00.png", "x/new.png", "y/new.png"])
-    made = [original.copy(tmp_path / name) for name in ("one", "two")]
-    for repository in made:
-        add(repository, batch)
-    assert contents(made[0].data_dir) == contents(made[1].data_dir)
-    assert (made[0].folder / "data.dvc").read_bytes() == (made[1].folder / "data.dvc").read_bytes()
-
-
 def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["h0.png", "d/q.png"])
     masks = batch / "masks"
@@ -167,15 +158,6 @@ def test_masks_that_do_not_fit_are_refused(repository: Repository, tmp_path: Pat
     refuse(repository, batch, r"c\.png has no picture", place="test/hole", masks=masks)
     refuse(repository, batch, r"pass --masks FOLDER", place="test/hole")
     refuse(repository, batch, r"leave --masks out", place="test/good", masks=masks)
-
-
-def test_a_category_without_masks_takes_none(repository: Repository, wall: Path, tmp_path: Path) -> None:
-    shutil.rmtree(wall / "ground_truth")
-    repository.pin()
-    batch, masks = write_batch(tmp_path / "batch", ["a.png"]), tmp_path / "masks"
-    write_picture(masks / "a.png", hole())
-    refuse(repository, batch, r"the defective pictures of wall have no masks", place="test/hole", masks=masks)
-    assert add(repository, batch, place="test/new type").num_added == 1
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
 """Archives: what is unpacked is what was packed, and nothing hostile or damaged gets through."""
 
-import contextlib
-import io
 import stat
-import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -111,13 +108,6 @@ def test_names_that_clash_are_refused(tmp_path: Path, names: tuple[str, str]) ->
             unpack(tmp_path / archive, tmp_path / str(number))
 
 
-def test_folders_may_come_twice_and_after_their_files(tmp_path: Path) -> None:
-    folder = named("a", tarfile.DIRTYPE)
-    tar_of(tmp_path / "x.tar", (named("a/b.png"), b"b"), (folder, b""), (folder, b""), (named("a/c.png"), b"c"))
-    unpack(tmp_path / "x.tar", out_dir(tmp_path))
-    assert contents(tmp_path / "out") == {"a/b.png": b"b", "a/c.png": b"c"}
-
-
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
 def test_a_bomb_stops_at_the_limit(tmp_path: Path, ending: str) -> None:
     folder = tmp_path / "packed"
@@ -127,16 +117,6 @@ def test_a_bomb_stops_at_the_limit(tmp_path: Path, ending: str) -> None:
     with pytest.raises(ValueError, match="expands to more than 3000000 bytes"):
         unpack(archive, out_dir(tmp_path), max_bytes=3_000_000)
     assert sum(len(content) for content in contents(tmp_path / "out").values()) <= 3_000_000
-
-
-def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr("zeros", bytes(1_000_000))
-    content = (tmp_path / "x.zip").read_bytes()
-    (tmp_path / "x.zip").write_bytes(content.replace(struct.pack("<I", 1_000_000), struct.pack("<I", 1000)))
-    with pytest.raises(ValueError, match="is damaged"):
-        unpack(tmp_path / "x.zip", out_dir(tmp_path))
-    assert sum(len(content) for content in contents(tmp_path / "out").values()) <= 1000
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
@@ -157,25 +137,6 @@ def test_an_archive_cut_anywhere_is_an_error(tmp_path: Path, ending: str, share:
     out.mkdir()
     with pytest.raises(ValueError, match=r"is damaged or no archive: .+ \(fetch it again\)"):
         unpack(whole, out)
-
-
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(position=st.integers(0, 5000), value=st.integers(0, 255))
-def test_a_damaged_byte_never_writes_outside(tmp_path: Path, position: int, value: int) -> None:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name in ("a/b.png", "c.png"):
-            member = named(name)
-            member.size = 600
-            tar.addfile(member, io.BytesIO(b"x" * 600))
-    content = bytearray(stream.getvalue())
-    content[position] = value
-    folder = tmp_path / f"t{len(list(tmp_path.iterdir()))}"
-    (folder / "out").mkdir(parents=True)
-    (folder / "x.tar").write_bytes(content)
-    with contextlib.suppress(ValueError):  # or it is a header that does not matter
-        unpack(folder / "x.tar", folder / "out")
-    assert [path.name for path in folder.iterdir() if path.name not in ("out", "x.tar")] == []
 
 
 def test_no_archive_at_all(tmp_path: Path) -> None:

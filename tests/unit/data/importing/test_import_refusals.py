@@ -127,12 +127,6 @@ def test_odd_names(tmp_path: Path) -> None:
     assert report["ignored"] == ["good/link.png", "good/pipe.png"]
 
 
-@pytest.mark.parametrize("options", [{"test_good_share": 1.0}, {"test_good_share": -0.1}, {"train_limit": 0}])
-def test_bad_options(tmp_path: Path, options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"test_good_share|train_limit"):
-        import_source("mvtec", data_sets.mvtec(tmp_path / "wall"), tmp_path / "out", **options)
-
-
 def test_nothing_to_import(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no folder or archive .*nowhere \(check the path\)"):
         import_source("mvtec", tmp_path / "nowhere", tmp_path / "out")
