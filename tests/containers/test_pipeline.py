@@ -47,8 +47,8 @@ def test_killed_and_run_again_in_containers_it_gives_the_bits_of_processes(
     repository: Repository, train_image: BuiltImage, command: list[str]
 ) -> None:
     kill_in_training(repository, *command, "--category", CATEGORY, work_dir=WORK_DIR, time_limit=RUN_LIMIT)
-    lines = repository.run(*command, "--category", CATEGORY, time_limit=RUN_LIMIT).stdout.splitlines()
-    assert {"synthesize: reused", "promote: finished", "report-outcome: finished"} <= set(lines)
+    finished = repository.run(*command, "--category", CATEGORY, time_limit=RUN_LIMIT)
+    assert "Task synthesize cache hit" in finished.stderr
     assert containers_of_runs(train_image) == []  # neither its own nor what the kill had left
     folder = repository.folder / "build/containers"
     (registered,) = folder.glob("local-*/*/**/registered.json")
@@ -67,7 +67,6 @@ def test_killed_and_run_again_in_containers_it_gives_the_bits_of_processes(
 def test_a_container_that_fails_fails_the_run(repository: Repository, command: list[str]) -> None:
     finished = repository.run(*command, "--category", "broken", is_expected_to_fail=True, time_limit=RUN_LIMIT)
     assert finished.exit_code == 1
-    assert "prepare: failed" in finished.stdout
     assert "broken/test" in finished.stderr  # the file that is no picture
 
 

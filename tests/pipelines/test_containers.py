@@ -1,4 +1,4 @@
-"""What a run in containers is given, and which tasks count as done; real containers: tests/containers/."""
+"""What a run in containers is given; real containers: tests/containers/."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 from ndpnet.config import load_params
 from ndpnet.data.versions.source import DataSource
 from ndpnet.pipelines import containers
-from ndpnet.pipelines.local import _tasks_without_output
 
 IMAGE = containers.LocalImage("ndpnet-local:1", "sha256:1")
 
@@ -77,12 +76,3 @@ def test_without_an_engine_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(ValueError, match=r"^no container engine answers \(start one, or set DOCKER_HOST\)"):
         containers.find_image("ndpnet:1", {"git_commit": "a" * 40, "git_dirty": "false"})
-
-
-def test_a_task_that_left_no_output_has_failed_whatever_the_engine_says(tmp_path: Path) -> None:
-    for folder in ("version-data/version", "for-loop-1-iteration-0/evaluate/report", "for-loop-1-iteration-0/promote"):
-        (tmp_path / folder).mkdir(parents=True)
-    for task in ("version-data", "for-loop-1-iteration-0/evaluate"):
-        (tmp_path / task / "executor_output.json").write_text("{}")
-    tasks = ["version-data", "evaluate", "promote", "report"]  # an artifact of evaluate has the name of a task
-    assert _tasks_without_output(tmp_path, tasks) == ["promote"]
