@@ -19,14 +19,6 @@ Files = dict[str, str]  # posix path relative to the data folder -> md5
 
 
 @dataclass(frozen=True)
-class Pin:
-    """What a .dvc file says: the hash of a whole folder."""
-
-    path: Path
-    hash: str
-
-
-@dataclass(frozen=True)
 class Listing:
     """What lies in a folder: its files, and the hash DVC would pin (None: no file)."""
 
@@ -40,7 +32,6 @@ class PinnedFolder:
     def __init__(self, data_dir: Path, repo: Any) -> None:
         self.data_dir, self._repo = Path(data_dir), repo
         self.dvc_path = self.data_dir.with_name(f"{self.data_dir.name}.dvc")
-        self._listings: dict[str, Listing] = {}
 
     @classmethod
     @contextmanager
@@ -66,11 +57,9 @@ class PinnedFolder:
         finally:
             repo.close()
 
-    def pin(self) -> Pin | None:
-        """What the .dvc file beside the folder says, None without one. ValueError if it pins something else."""
-        if not self.dvc_path.is_file():
-            return None
-        return Pin(self.dvc_path, self._output().hash_info.value)
+    def pinned_hash(self) -> str | None:
+        """The hash that the .dvc file beside the folder has, None without one. ValueError if it pins something else."""
+        return self._output().hash_info.value if self.dvc_path.is_file() else None
 
     def pinned_files(self) -> Files | None:
         """The pinned files; None if their list is neither in DVC's cache nor that of what lies here."""
@@ -85,19 +74,24 @@ class PinnedFolder:
 
     def listing(self, category: str = "") -> Listing:
         """Hash what lies in the folder, or in one category of it, by DVC's cache of hashes and its .dvcignore."""
-        if category not in self._listings:
-            self._listings[category] = self._build(category)
-        return self._listings[category]
+        from dvc.fs import localfs
+        from dvc_data.hashfile.build import build
+
+        # DVC names files by the real path of its root: its cache of hashes knows them by no other
+        root = Path(self._repo.root_dir)
+        folder = root / self.data_dir.parent.resolve().relative_to(root) / self.data_dir.name / category
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return Listing({}, None)
+        with _one_line(f"hash {folder}"):
+            cache, ignore = self._repo.cache.local, self._repo.dvcignore
+            _, _, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
+        prefix = f"{category}/" if category else ""
+        return Listing({prefix + path: md5 for path, md5 in _files_of(tree).items()}, tree.hash_info.value)
 
     def add(self) -> None:
         """Pin what lies here, as `dvc add` does."""
         with _one_line(f"pin {self.data_dir.name}/"):
             self._repo.add([str(self.data_dir)])
-        self.forget()
-
-    def forget(self) -> None:
-        """Look at the files again: they changed since the last listing."""
-        self._listings.clear()
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
@@ -107,25 +101,6 @@ class PinnedFolder:
                 f"{self.dvc_path.name} pins no {self.data_dir.name}/ (run `dvc add {self.data_dir.name}` again)"
             )
         return out
-
-    def _build(self, category: str) -> Listing:
-        from dvc.fs import localfs
-        from dvc_data.hashfile.build import build
-
-        folder = self._repo_path() / category
-        if not folder.is_dir() or not any(folder.iterdir()):
-            return Listing({}, None)
-        with _one_line(f"hash {folder}"):
-            cache, ignore = self._repo.cache.local, self._repo.dvcignore
-            _, _, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
-        prefix = f"{category}/" if category else ""
-        files = {prefix + path: md5 for path, md5 in _files_of(tree).items()}
-        return Listing(files, tree.hash_info.value)
-
-    def _repo_path(self) -> Path:
-        # DVC names files by the real path of its root: its cache of hashes knows them by no other
-        root = Path(self._repo.root_dir)
-        return root / self.data_dir.parent.resolve().relative_to(root) / self.data_dir.name
 
 
 class PinnedRevision:

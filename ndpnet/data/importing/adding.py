@@ -98,8 +98,8 @@ def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, s
 
 def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> Files:
     """Return what is pinned; ValueError if the data differs from it by more than an earlier try of this batch left."""
-    here, pin = folder.listing().files, folder.pin()
-    if pin is None:
+    here = folder.listing().files
+    if folder.pinned_hash() is None:
         return here
     pinned, name = folder.pinned_files(), folder.data_dir.name
     difference = compare(pinned or {}, here)
@@ -110,7 +110,7 @@ def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> File
         mend = (
             f"run `dvc add {name}` first to pin what is here, or `dvc checkout {name}.dvc` to get back what is pinned"
         )
-        raise ValueError(f"{name}/ is not what {pin.path.name} pins: {difference} ({mend})")
+        raise ValueError(f"{name}/ is not what {name}.dvc pins: {difference} ({mend})")
     return pinned
 
 
@@ -193,9 +193,8 @@ def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> No
 
 def _pin(folder: PinnedFolder, before: Files, category: str) -> tuple[str, ...]:
     """Pin what is here now. -> the changed numbers of pictures; nothing if it is pinned already."""
-    folder.forget()
-    after, pin = folder.listing(), folder.pin()
-    if pin is not None and pin.hash == after.hash:
+    after = folder.listing()
+    if folder.pinned_hash() == after.hash:
         return ()
     folder.add()
     old, new = (Counter(count_pictures(files).get(category, {})) for files in (before, after.files))

@@ -21,8 +21,7 @@ def read_status(data_dir: Path) -> DataStatus:
     data_dir = Path(data_dir)
     with PinnedFolder.open(data_dir) as folder:
         if folder is not None and folder.dvc_path.is_file():
-            pin, files = folder.pin(), folder.pinned_files() or {}
-            pinned = f"{pin.path.name}: {pin.hash}"
+            files, pinned = folder.pinned_files() or {}, f"{folder.dvc_path.name}: {folder.pinned_hash()}"
         elif (data_dir / VERSION).is_file():
             version = Version.load(data_dir / VERSION)
             files, pinned = version.hashes, f"{VERSION}: {version.data_hash}"
