@@ -22,6 +22,7 @@ from ndpnet.locks import try_lock
 RUN, HISTORY, FILES, PICTURES = "run.json", "history.jsonl", "files", "pictures"
 MAX_FILE_BYTES = 32 << 20  # larger ones stay in the step's output: weights, arrays
 KEY_DIGITS = 12
+NUM_TRIES, PAUSE_SECONDS = 5, 0.1  # to lock a folder: who looks whether it is locked holds the lock for a moment
 
 Status = Literal["running", "finished", "failed", "killed"]
 logger = logging.getLogger(__name__)
@@ -67,11 +68,13 @@ class Record:
 
     def take(self) -> bool:
         """Make this process the one that runs it. -> False if another one does"""
-        try:
-            self.lock = try_lock(self.folder)
-        except BlockingIOError:
-            return False
-        return True
+        for _ in range(NUM_TRIES):
+            try:
+                self.lock = try_lock(self.folder)
+                return True
+            except BlockingIOError:
+                time.sleep(PAUSE_SECONDS)
+        return False
 
     def is_alive(self) -> bool:
         """Whether the process that started it is still at work; a killed one lets go of its lock."""
