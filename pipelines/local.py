@@ -53,8 +53,7 @@ def run_locally(
     for category in chosen:
         resolved.category_hash(category)  # refuses one that is not there, before anything runs
     arguments: dict[str, Any] = {"params": params.training_json(), "judging_params": params.to_json()}
-    arguments |= {"work_dir": work_dir, "categories": chosen}
-    arguments |= {name: value for name, value in resolved.source.named().items() if name != "version"}
+    arguments |= {"work_dir": work_dir, "categories": chosen, "source": resolved.source.to_json()}
     named = [params.to_json(), chosen, resolved.source.version]
     job = engine_job("ndpnet-training", params, arguments, Path(out_dir).resolve(), named=named)
     run = LocalRun(has_failed=not run_engine(job), page_path=Path(out_dir) / PAGE)

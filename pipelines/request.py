@@ -105,12 +105,11 @@ def arguments_of(
     own |= {"categories": list(categories), "only_new_data": only_new_data}
     is_asked = {"categories": bool(categories), "only_new_data": only_new_data}
     arguments = {name: own[name] for name in own if name in package.parameters or is_asked.get(name)}
-    has_source = "url" in package.parameters  # another pipeline may mean something else by prefix
-    if has_source or any(value for name, value in source.items() if name != "path"):
-        arguments |= _source_arguments(source)
+    if "source" in package.parameters or any(value for name, value in source.items() if name != "path"):
+        arguments["source"] = _place_of(source)
     for text in further:
         name, equals, value = text.partition("=")
-        if not equals or name in own or (has_source and name in source):
+        if not equals or name in own or name == "source":
             raise ValueError(f"-a {text!r} is no NAME=VALUE, or has an option of its own (see --help)")
         arguments[name] = package.parse_argument(name, value)
     for name in arguments:
@@ -121,11 +120,11 @@ def arguments_of(
     return arguments
 
 
-def _source_arguments(source: dict[str, str | None]) -> dict[str, str]:
-    """Where the data are. ValueError: a place that pods cannot reach, or that names a password."""
+def _place_of(source: dict[str, str | None]) -> str:
+    """Where the data are, as JSON. ValueError: a place that pods cannot reach, or that names a password."""
     from ndpnet.data.versions.source import DataSource
 
-    place = DataSource.given(**source | {"url": source["url"] or (None if source["prefix"] else _origin())})
+    place = DataSource(**source | {"url": source["url"] or (None if source["prefix"] else _origin())})
     place.check()
     if place.url is not None and "://" in place.url:
         if urlsplit(place.url).password or urlsplit(place.url).username not in (None, "git"):
@@ -134,7 +133,7 @@ def _source_arguments(source: dict[str, str | None]) -> dict[str, str]:
         raise ValueError(f"pods cannot reach {place.url} (pass --url https://... or --prefix s3://...)")
     if place.manifest is not None and not place.manifest.startswith("s3://"):
         raise ValueError(f"pods cannot read manifest {place.manifest} (upload it, and pass s3://...)")
-    return place.named()
+    return place.to_json()
 
 
 def _origin() -> str | None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 import signal
 import subprocess
@@ -77,14 +78,8 @@ def test_submit_sends_resolved_parameters_as_one_string(run: Run, kfp_server: Kf
     wanted = load_params(profile="line", overrides=("train.batch_size=4",))
     assert arguments.pop("params") == wanted.training_json()
     assert arguments.pop("judging_params") == wanted.to_json()
-    assert arguments == {
-        "work_dir": "/work",
-        "categories": ["brick"],
-        "only_new_data": False,
-        "url": DATA[1],
-        "revision": "line-2",
-        "path": "data",
-    }
+    assert json.loads(arguments.pop("source")) == {"url": DATA[1], "revision": "line-2", "path": "data"}
+    assert arguments == {"work_dir": "/work", "categories": ["brick"], "only_new_data": False}
     assert made.display_name == f"ndpnet-training {commit_of(repository)[:12]}"
 
 
@@ -140,7 +135,7 @@ def error_of(result: Result) -> str:
         (("--package", "nowhere.yaml"), "nowhere.yaml is no compiled pipeline"),
         (("-a", "workdir=/w"), "has no parameter workdir"),
         (("-a", "workdir"), "is no NAME=VALUE"),
-        (("-a", "revision=x"), "-a 'revision=x' is no NAME=VALUE, or has an option of its own"),
+        (("-a", "source={}"), "-a 'source={}' is no NAME=VALUE, or has an option of its own"),
         (("--url", "https://me:secret@git.plant/x"), "the git URL holds a login"),
         (("--url", "/srv/surfaces"), "pods cannot reach /srv/surfaces"),
         (("--path", "../data"), "lies outside the repository"),
@@ -195,7 +190,7 @@ def test_a_schedule_takes_the_newest_data_of_its_branch(run: Run, kfp_server: Kf
     assert run(*nightly, "--every", "6h").stdout == "nightly: replaced\n"
     (made,) = kfp_server.recurring_runs.values()
     assert made.runtime_config.parameters["only_new_data"] is True
-    assert "revision" not in made.runtime_config.parameters  # of the default branch
+    assert "revision" not in json.loads(made.runtime_config.parameters["source"])  # of the default branch
 
 
 @pytest.mark.parametrize(
@@ -226,7 +221,7 @@ def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpSe
         "http://minio:9000",
     )
     assert run(*without_url, *place).exit_code == 0
-    first, second = (each.runtime_config.parameters for each in kfp_server.runs.values())
+    first, second = (json.loads(each.runtime_config.parameters["source"]) for each in kfp_server.runs.values())
     assert first["url"] == "git@git.plant:surfaces.git"
     assert "url" not in second
     assert [second[name] for name in ("prefix", "manifest", "endpoint_url")] == list(place[1::2])

@@ -54,7 +54,7 @@ class _Member(tarfile.TarInfo):
         """Read a header. ReadError: it is none, and not the zeros of the end either."""
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+        except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError("it ends in the middle") from error
