@@ -8,14 +8,12 @@ from ndpnet.components.base import component
 
 
 @component
-def version_data(version: Output[Dataset], source: str) -> NamedTuple(
-    "Resolved", [("source", str), ("data_hash", str)]
-):
-    """Resolve where the data are to what means the same for ever: `source`, as JSON."""
+def version_data(version: Output[Dataset], where: str) -> NamedTuple("Resolved", [("source", str), ("data_hash", str)]):
+    """Resolve where the data are, as JSON, to what means the same for ever: `source`."""
     from typing import NamedTuple
 
     from ndpnet import tracked_steps
     from ndpnet.data.versions.source import DataSource
 
-    found = tracked_steps.resolve_version(version.path, DataSource.from_json(source))
+    found = tracked_steps.resolve_version(version.path, DataSource.from_json(where))
     return NamedTuple("Resolved", [("source", str), ("data_hash", str)])(found["source"], found["version"])

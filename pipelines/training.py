@@ -43,7 +43,7 @@ def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
     ) -> None:
         outcome = pods.with_webhook(uncached(pods.small(report_outcome())))
         with dsl.ExitHandler(exit_task=outcome, name="run"):
-            found = uncached(pods.small(version_data(source=source)))
+            found = uncached(pods.small(version_data(where=source)))
             version = found.outputs["version"]
             wish = {"categories": categories, "only_new_data": only_new_data}
             chosen = uncached(pods.small(choose_categories(version=version, **wish)))
