@@ -42,16 +42,12 @@ def data_group() -> None:
     show_default=True,
     help="Refuse an archive that expands to more.",
 )
-@click.option(
-    "--max-files", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="Refuse an archive with more."
-)
 @click.option("--endpoint-url", help="S3 server other than AWS, as http://minio:9000.")
 def import_command(layout: str, source: str, out: Path, **options: Any) -> None:
     """Bring the pictures of SOURCE into OUT, laid out as every other step expects them.
 
     SOURCE is a folder, a .tar, .tar.gz, .tar.xz or .zip, or s3://BUCKET/PREFIX. LAYOUT is what it looks like: mvtec
-    (also BTAD, VisA), dagm, kolektor, ppts (scans of any size) or folder (good/, defective/ and masks/). An archive
-    that expands to more than --max-bytes or --max-files is refused.
+    (also BTAD, VisA), dagm, kolektor, ppts (scans of any size) or folder (good/, defective/ and masks/).
     """
     from ndpnet.data.importing.importer import import_source
 
@@ -81,7 +77,7 @@ def _echo_next_commands(layout: str, group_pattern: str | None, out_dirs: list[P
 @data_group.command("status")
 @click.argument("data", type=FolderPath, default=Path("data"))
 def data_status(data: Path) -> None:
-    """Say what is pinned of DATA, whether it is here and which remote has it. Exit code 3 if it differs."""
+    """Say what is pinned of DATA, and whether it is here. Exit code 3 if it differs."""
     from ndpnet.data.versions.status import read_status
 
     status = read_status(data)

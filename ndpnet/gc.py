@@ -4,7 +4,6 @@ DVC's outputs are left to `dvc gc`; models and data are never touched.
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -12,6 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from ndpnet.locks import try_lock
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 CHECKPOINT = re.compile(r"phase[12]-[0-9a-f]{16}")
@@ -53,21 +54,19 @@ def find_old(build_dir: Path, work_dir: Path, older_than: float, *, now: float |
 def remove(leftover: Leftover) -> str:
     """Remove it. -> what went wrong, "" if nothing: a process may have begun to use it meanwhile"""
     from ndpnet.promotion.worktree import remove_worktree
-    from ndpnet.training.checkpoint import only_process
 
     path = leftover.path
+    if _is_locked(_lock_of(path)):
+        return "in use by now"
     try:
-        if CHECKPOINT.fullmatch(path.name):
-            with only_process(path, wait_seconds=0):
-                shutil.rmtree(path)
-        elif not UNFINISHED.fullmatch(path.name):
+        if path.parent.name == REPRODUCED:
             remove_worktree(path)
-        elif _is_locked(path):
-            return "in use by now"
         elif path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
+        if (lock := _lock_of(path)) != path:
+            lock.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         return " ".join(str(error).split())
     return ""
@@ -101,17 +100,12 @@ def _lock_of(path: Path) -> Path:
 def _is_locked(path: Path) -> bool:
     """Whether a process holds the lock of a file or folder, or nobody can tell; False where there is no such path."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except OSError:
+        lock = try_lock(path)
+    except BlockingIOError:
         return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
+    if lock is None:
+        return path.exists()
+    os.close(lock)
     return False
 
 

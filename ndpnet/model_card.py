@@ -11,6 +11,7 @@ from ndpnet.data.images import MIN_SIDE
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.inference.package import ModelPackage
 from ndpnet.templates import open_template
+from ndpnet.tracking.flat import flat_params
 
 UNKNOWN = "unknown"
 GENERAL_LIMITS = (
@@ -60,7 +61,7 @@ def write_card(
         lineage=_lineage(config["lineage"], tags),
         reproducible=_reproducible(tags),
         reproduce=_reproduce(name, config["category"], tags),
-        parameters=flatten(config["params"]),
+        parameters=dict(sorted(flat_params(config["params"]).items())),
     )
 
 
@@ -88,17 +89,6 @@ def read_licence(import_report: Path) -> str:
         return str(content.get("licence") or content.get("license") or "")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"cannot read the import report {path}: {error} (run `ndpnet import` again)") from error
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters as text by dotted name."""
-    flat: dict[str, str] = {}
-    for key, value in sorted(values.items()):
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
 
 
 class _Code(str):

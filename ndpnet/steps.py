@@ -1,6 +1,5 @@
 """The steps of the pipeline: each a function of paths and parameters that writes one folder and returns its metrics."""
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +43,7 @@ def resolve_version(out: Path, source: "DataSource") -> dict[str, Any]:
     resolved = resolve(source)
     with atomic_folder(out, marker=RESOLVED) as folder:
         write_json(folder / RESOLVED, asdict(resolved))
-    named = {"source": json.dumps(asdict(resolved.source), sort_keys=True), "version": resolved.source.version}
+    named = {"source": resolved.source.to_json(), "version": resolved.source.version}
     return named | {"categories": resolved.counts(), "num_files": len(resolved.files)}
 
 

@@ -3,7 +3,6 @@
 Same arguments as in `steps`, and the same result; both trainings are one `train`.
 """
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -35,7 +34,7 @@ def resolve_version(out: Path, source: DataSource) -> dict[str, Any]:
 
 def prepare_version(source: str, category: str, out: Path, params: ParamsLike) -> dict[str, Any]:
     """Fetch one category of a resolved version (its `source`, as JSON), decode it, and drop the pictures."""
-    resolved = DataSource(**json.loads(source))
+    resolved = DataSource.from_json(source)
     with local_copy(resolved, category) as data_dir:
         about = {"category": category, "inputs": {"data": data_dir / category}, "source": resolved.named()}
         with _tracked("prepare", out, params, **about) as run:

@@ -10,8 +10,7 @@ from ndpnet.cli_base import FolderPath, Resumable, with_params
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
 if TYPE_CHECKING:
-    from ndpnet.pipelines.local import EngineRun, LocalRun
-    from ndpnet.pipelines.local_inspection import LocalInspection
+    from ndpnet.pipelines.local import LocalRun
 
 MAX_NAMED = 20  # unreadable pictures; the summary names all
 
@@ -44,12 +43,6 @@ def compile_command(out: Path, params: Any) -> None:
 @click.option(
     "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
 )
-@click.option(
-    "--containers",
-    "in_containers",
-    is_flag=True,
-    help="A container per task, of `cluster.image`, else of HEAD's image.",
-)
 @with_params
 def run_command(
     is_local: bool,
@@ -57,7 +50,6 @@ def run_command(
     categories: tuple[str, ...],
     out: Path,
     work_dir: str,
-    in_containers: bool,
     params: Any,
 ) -> None:
     """Run the whole pipeline on this machine by KFP's local engine, up to the champion.
@@ -66,15 +58,10 @@ def run_command(
     """
     assert is_local  # click has asked for it
     from ndpnet.data.versions.source import DataSource
-    from ndpnet.pipelines.local import LocalRun, run_locally
+    from ndpnet.pipelines.local import run_locally
 
     chosen = list(categories or params.categories)
-    how = {"work_dir": work_dir, "categories": chosen, "in_containers": in_containers}
-    for event in run_locally(params, DataSource(folder=str(data)), out, **how):
-        if isinstance(event, LocalRun):
-            return _echo_run(event)
-        click.echo(f"{event.task}: {event.event}")
-    return None
+    _echo_run(run_locally(params, DataSource(folder=str(data)), out, work_dir=work_dir, categories=chosen))
 
 
 @pipeline_group.command("inspect", cls=Resumable)
@@ -86,7 +73,11 @@ def run_command(
 @click.option("--overlays/--no-overlays", "has_overlays", default=True, show_default=True, help="A picture per image.")
 @click.option("--endpoint-url", default="", help="S3 server other than AWS; AWS_ENDPOINT_URL if left out.")
 @click.option(
-    "--log-dir", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder for logs and KFP's cache."
+    "--log-dir",
+    type=FolderPath,
+    default=Path("build/kfp"),
+    show_default=True,
+    help="Folder for outputs and cache of KFP.",
 )
 @with_params
 def inspect_command(is_local: bool, log_dir: Path, params: Any, **asked: Any) -> None:
@@ -97,20 +88,14 @@ def inspect_command(is_local: bool, log_dir: Path, params: Any, **asked: Any) ->
     """
     assert is_local  # click has asked for it
     from ndpnet.pipelines.inspection import inspection_arguments
-    from ndpnet.pipelines.local_inspection import LocalInspection, inspect_locally
+    from ndpnet.pipelines.local_inspection import inspect_locally
 
-    for event in inspect_locally(params, inspection_arguments(**asked), log_dir):
-        if isinstance(event, LocalInspection):
-            return _echo_inspection(event, asked["out"])
-        click.echo(f"{event.task}: {event.event}")
-    return None
+    _echo_inspection(inspect_locally(params, inspection_arguments(**asked), log_dir), asked["out"])
 
 
-def _echo_inspection(run: "LocalInspection", out: str) -> None:
+def _echo_inspection(summary: dict[str, Any], out: str) -> None:
     from ndpnet.cli import EXIT_DEFECTIVE, EXIT_ERROR
 
-    _echo_failures(run)
-    summary = run.summary
     model = summary["model"]
     click.echo(
         f"\n{summary['num_good']} good, {summary['num_defective']} defective, {summary['num_failed']} unreadable "
@@ -136,16 +121,6 @@ def _echo_run(run: "LocalRun") -> None:
         for name in ("report", "model"):
             if name in row:
                 click.echo(f"{row['category']}: {name} {row[name]}")
-    click.echo(f"all categories: {run.page_path}\nlog: {run.log_path}")
-    _echo_failures(run)
-
-
-def _echo_failures(run: "EngineRun") -> None:
-    """End with the end of the log of each task that failed, if any did."""
-    from ndpnet.pipelines.local import last_lines
-
-    for task in run.failed_tasks:
-        click.echo(f"\n{task} failed; the end of its log:", err=True)
-        click.echo("\n".join(f"  {line.strip()}" for line in last_lines(run.log_path, task)), err=True)
-    if run.failed_tasks:
-        sys.exit(1)
+    click.echo(f"all categories: {run.page_path}")
+    if run.has_failed:
+        raise ValueError("a task failed (see above; the same command goes on with what is missing)")

@@ -12,7 +12,7 @@ from ndpnet.cli_base import FolderPath, end_interrupted, with_params
 
 if TYPE_CHECKING:
     from ndpnet.pipelines.client import Cluster
-    from ndpnet.pipelines.package import Package
+    from ndpnet.pipelines.request import Package
 
 COMMIT = re.compile("[0-9a-f]{7,64}")
 Command = Callable[..., Any]
@@ -33,7 +33,6 @@ SERVER = _options(
     click.option("--host", help="Kubeflow Pipelines, as https://HOST/pipeline; else KF_PIPELINES_ENDPOINT."),
     click.option("--namespace", help="Of a server for many users; else KFP_NAMESPACE."),
 )
-EVEN_IF_ACTIVE = click.option("--even-if-active", is_flag=True, help="Although a run of it is active: that goes on.")
 WORK = _options(
     SERVER,
     click.option("--package", "package_path", type=FolderPath, help="Compiled pipeline; compiled now if left out."),
@@ -78,14 +77,13 @@ def follow_command(run_id: str, host: str | None, namespace: str | None) -> None
     _follow(connect(host, namespace), run_id)
 
 
-@click.group("schedule", invoke_without_command=True)
+@click.command("schedule")
 @WORK
 @click.option("--name", default="ndpnet-training", show_default=True, help="Of the schedule; there is one of each.")
 @click.option("--cron", help="When: five fields, or six with seconds first. In the server's time zone.")
 @click.option("--every", help="Or how often: 30m, 6h, 1d, 2w.")
 @click.option("--on-new-data", "only_new_data", is_flag=True, help="Only categories with data new to the champion.")
 @click.option("--catch-up", "is_catching_up", is_flag=True, help="Run missed times later, one after the other.")
-@EVEN_IF_ACTIVE
 @with_params
 def schedule(
     params: Any,
@@ -93,60 +91,17 @@ def schedule(
     cron: str | None,
     every: str | None,
     is_catching_up: bool,
-    even_if_active: bool,
     **asked: Any,
 ) -> None:
     """Train again and again: one schedule of each name, one run at a time, each with the newest data of its branch."""
-    if click.get_current_context().invoked_subcommand:
-        return
-    from ndpnet.pipelines.schedule import parse_trigger, set_schedule
+    from ndpnet.pipelines.runs import parse_trigger, set_schedule
 
     trigger, revision = parse_trigger(cron, every), asked["revision"] or ""
     if COMMIT.fullmatch(revision):
         raise ValueError(f"--revision {revision} is a commit: every run would take the same data (pass a branch)")
     cluster, package, _, how = _prepare(params, **asked)
-    how |= {"name": name, "trigger": trigger, "is_catching_up": is_catching_up, "even_if_active": even_if_active}
+    how |= {"name": name, "trigger": trigger, "is_catching_up": is_catching_up}
     click.echo(f"{name}: {set_schedule(cluster, package, **how)}")
-
-
-@schedule.command("list")
-@SERVER
-def schedule_list(host: str | None, namespace: str | None) -> None:
-    """List the schedules."""
-    from ndpnet.pipelines.schedule import DISABLE, describe_trigger, list_schedules
-    from ndpnet.table import format_rows
-
-    schedules = list_schedules(_connect(host, namespace))
-    rows = [("name", "when", "state")]
-    rows += [
-        (each.display_name, describe_trigger(each), "paused" if each.mode == DISABLE else "on") for each in schedules
-    ]
-    click.echo("\n".join(format_rows(rows)) if schedules else "no schedule")
-
-
-def _add_change(name: str, verb: str, done: str, text: str, *decorators: Callable[[Command], Command]) -> None:
-    """Add a verb that changes the schedule of a name."""
-
-    def change(name: str, host: str | None, namespace: str | None, **options: bool) -> None:
-        from ndpnet.pipelines.schedule import change_schedule
-
-        change_schedule(_connect(host, namespace), name, verb, **options)
-        click.echo(f"{name}: {done}")
-
-    schedule.command(name, help=text)(_options(click.argument("name"), SERVER, *decorators)(change))
-
-
-_add_change("pause", "disable", "paused", "Start no more runs of it; one that runs goes on.")
-_add_change("resume", "enable", "on", "Start runs of it again.")
-_add_change("delete", "delete", "deleted", "Delete it.", EVEN_IF_ACTIVE)
-
-
-def _connect(host: str | None, namespace: str | None) -> "Cluster":
-    """As the verb says, else as `schedule` before it."""
-    from ndpnet.pipelines.client import connect
-
-    before = click.get_current_context().parent.params
-    return connect(host or before["host"], namespace or before["namespace"])
 
 
 def _prepare(

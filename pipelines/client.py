@@ -1,29 +1,21 @@
 """A connection to Kubeflow Pipelines: kfp's own client, with errors in one line and no secret in any."""
 
-import json
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import kfp
-    from kfp_server_api import ApiException, V2beta1GetHealthzResponse
-    from urllib3.exceptions import HTTPError
+    from kfp_server_api import V2beta1GetHealthzResponse
 
 HOST, UI_HOST = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT"  # kfp reads these two itself
 TOKEN, COOKIE, CA_CERT, NAMESPACE = "KFP_TOKEN", "KFP_COOKIE", "KFP_CA_CERT", "KFP_NAMESPACE"
 MAX_MESSAGE = 300  # characters of what a server says
-PAGE_SIZE = 100
 TIMEOUT = {"connect": 5.0, "read": 30.0}  # seconds
-FAILING = (429, 500, 502, 503, 504)  # HTTP
-# of urllib3: what reads is repeated alone, and nothing whose certificate is wrong
-RETRIES = {"total": 3, "other": 0, "backoff_factor": 1.0, "allowed_methods": ("GET",), "status_forcelist": FAILING}
-NO_SERVER = f"{{host}} is no Kubeflow Pipelines server, or shows a login page (set {TOKEN} or {COOKIE})"
 
 
 class ClusterError(ValueError):
@@ -38,9 +30,7 @@ class Cluster:
     """Kubeflow Pipelines as one user sees it. namespace: None on a server for a single user."""
 
     def __init__(self, client: "kfp.Client", host: str) -> None:
-        self._client = client
-        self._api = client.runs.run_service_get_run.__self__.api_client
-        self.host, self.namespace = host or self._api.configuration.host, None
+        self._client, self.host, self.namespace = client, host, None
 
     @contextmanager
     def asking(self) -> Iterator["kfp.Client"]:
@@ -48,24 +38,21 @@ class Cluster:
         from kfp_server_api import ApiException
         from urllib3.exceptions import HTTPError
 
+        from ndpnet.redaction import redact
+
         try:
             with redirect_stdout(sys.stderr):
                 yield self._client
         except ApiException as error:
-            raise _refusal(self.host, error) from error
+            status = error.status or 0
+            kind = LostError if status == 429 or status >= 500 else ClusterError
+            mend = f" (set {TOKEN} or {COOKIE})" if status in (0, 302, 401) else ""
+            said = redact(error.body or error.reason)[:MAX_MESSAGE]
+            raise kind(f"{self.host} answers HTTP {status}: {said}{mend}") from error
         except HTTPError as error:
-            raise _loss(self.host, error) from error
-        if (self._api.last_response.getheader("content-type") or "").startswith("text/html"):
-            raise ClusterError(NO_SERVER.format(host=self.host))  # the client would take it for an empty answer
-
-    def pages(self, call: str, field: str, **options: Any) -> Iterator[Any]:
-        """Yield what a listing of the client has in `field`, page after page."""
-        token: str | None = ""
-        while token is not None:
-            with self.asking() as client:
-                page = getattr(client, call)(page_token=token, page_size=PAGE_SIZE, **options)
-            yield from getattr(page, field) or ()
-            token = page.next_page_token or None
+            reason = redact(getattr(error, "reason", None) or error)[:MAX_MESSAGE]
+            text = f"no answer from {self.host}: {reason} (check the address; {CA_CERT} names an own authority)"
+            raise LostError(text) from error
 
     def url_of(self, run_id: str) -> str:
         """Where people see a run."""
@@ -79,15 +66,15 @@ def connect(host: str | None = None, namespace: str | None = None) -> Cluster:
     KFP_TOKEN or KFP_COOKIE, else kfp's own ways. namespace: of a server for many users.
     """
     host = (host or os.environ.get(HOST, "")).strip()
-    if host:
-        _check_host(host)
-    elif not _has_kubernetes():
-        raise ValueError(f"no Kubeflow Pipelines server is named (pass --host https://..., or set {HOST})")
-    cluster = Cluster(_make_client(host), host)
-    with cluster.asking() as client:
+    parts = urlsplit(host)
+    if host and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password):
+        raise ValueError(f"the host is no address without a password (write https://HOST, and set {TOKEN} or {COOKIE})")
+    client = _make_client(host)
+    cluster = Cluster(client, host or client.runs.run_service_get_run.__self__.api_client.configuration.host)
+    with cluster.asking():
         is_multi_user = client.healthzs.healthz_service_get_healthz().multi_user
     if is_multi_user is None:
-        raise ClusterError(NO_SERVER.format(host=cluster.host))
+        raise ClusterError(f"{cluster.host} is no Kubeflow Pipelines, or shows a login page (set {TOKEN} or {COOKIE})")
     if is_multi_user:
         cluster.namespace = namespace or os.environ.get(NAMESPACE) or client.get_user_namespace() or None
         if cluster.namespace is None:
@@ -95,24 +82,10 @@ def connect(host: str | None = None, namespace: str | None = None) -> Cluster:
     return cluster
 
 
-def _check_host(host: str) -> None:
-    parts = urlsplit(host)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"host {parts.path or host!r} is no address (write https://HOST or http://HOST:PORT)")
-    if parts.username or parts.password:
-        plain = f"{parts.scheme}://{parts.hostname}"
-        raise ValueError(f"host {plain} came with a password (set {TOKEN} or {COOKIE} instead)")
-
-
-def _has_kubernetes() -> bool:
-    paths = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
-    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(path).expanduser().is_file() for path in paths)
-
-
 def _make_client(host: str) -> "kfp.Client":
     import kfp
     from kfp_server_api import V2beta1GetHealthzResponse
-    from urllib3 import Retry, Timeout
+    from urllib3 import Timeout
 
     class QuietClient(kfp.Client):
         """kfp's client, which asks the server nothing while it is made: it would try five times, with tracebacks."""
@@ -129,39 +102,7 @@ def _make_client(host: str) -> "kfp.Client":
             ssl_ca_cert=os.environ.get(CA_CERT) or None,
         )
     pool = client.runs.run_service_get_run.__self__.api_client.rest_client.pool_manager
-    request, limits = pool.request, {"timeout": Timeout(**TIMEOUT), "retries": Retry(**RETRIES, raise_on_status=False)}
-    # the client's methods take no limits, and without them a silent server is waited for without end
-    pool.request = lambda *args, **kwargs: request(*args, **kwargs | limits)
+    request = pool.request
+    # the client's methods take no limit, and without one a silent server is waited for without end
+    pool.request = lambda *args, **kwargs: request(*args, **kwargs | {"timeout": Timeout(**TIMEOUT)})
     return client
-
-
-def _refusal(host: str, error: "ApiException") -> ClusterError:
-    status, said = error.status or 0, _said(error.body)
-    if status in FAILING:
-        return LostError(f"{host} fails (HTTP {status}): {said}")
-    if status == 401 or status < 400:
-        return ClusterError(f"{host} wants a login (HTTP {status}): set {TOKEN} or {COOKIE} to a valid one")
-    if status == 403:
-        return ClusterError(f"{host} forbids it: {said} (ask for the right in this namespace)")
-    return ClusterError(f"{host} {'has no such thing' if status == 404 else f'refuses it (HTTP {status})'}: {said}")
-
-
-def _loss(host: str, error: "HTTPError") -> ClusterError:
-    from urllib3.exceptions import SSLError
-
-    reason = getattr(error, "reason", None) or error
-    if isinstance(reason, SSLError):
-        text = " ".join(str(reason).split())[:MAX_MESSAGE]
-        return ClusterError(f"no secure connection to {host}: {text} (set {CA_CERT} to the file of its authority)")
-    return LostError(f"no answer from {host}: {type(reason).__name__} (is it up, and the address right?)")
-
-
-def _said(body: Any) -> str:
-    from ndpnet.redaction import redact
-
-    try:
-        content = json.loads(body)
-        text = content.get("message") or content.get("error") or content.get("error_message") or ""
-    except (ValueError, TypeError, AttributeError):
-        text = ""
-    return redact(str(text))[:MAX_MESSAGE] or "no reason given"

@@ -1,70 +1,35 @@
 """Pipelines on this machine, by KFP's own local engine: same components, same graph, a process per task.
 
-Or a container per task, of the image that a cluster runs.
-
 What the engine does otherwise than a cluster, and what is done about it:
 - it cannot run a task after one that failed: the page of all categories is written here, from the rows that came;
-- it knows no GPUs, limits, secrets or volumes: tasks see this process's environment and files, containers what
-  `containers.py` gives them;
-- it takes a container that is gone before it was asked how it ended for one that succeeded: no output means failed;
+- it knows no GPUs, limits, secrets or volumes: tasks see this process's environment and files;
 - it retries without the checkpoint's machine being gone: nothing is retried, the same command goes on where it was;
 - its cache knows no code: the image's name holds the hash of ours.
 """
 
 import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ndpnet.pipelines.containers import containers_removed, find_image, run_arguments
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
     from ndpnet.data.versions.source import DataSource
 
-STARTED = re.compile(r"Executing task \S*?'([\w-]+)'")
-ENDED = re.compile(r"Task \S*?'([\w-]+)'\S* finished with status \S*?(SUCCESS|FAILURE)")
-CACHED = re.compile(r"Task ([\w-]+) cache hit")
-LOG, PAGE, OUTPUT = "run.log", "overview.html", "executor_output.json"
-NUM_LOG_LINES = 20  # of a failed task
+PAGE, OUTPUT = "overview.html", "executor_output.json"
 
 
 @dataclass
-class EngineRun:
-    """How a run of the engine went."""
-
-    finished_tasks: list[str] = field(default_factory=list)
-    failed_tasks: list[str] = field(default_factory=list)
-    log_path: Path = Path()
-
-    def note(self, event: "TaskEvent") -> None:
-        """Keep which tasks have ended, and how."""
-        kept = {"finished": self.finished_tasks, "failed": self.failed_tasks}.get(event.event)
-        if kept is not None and event.task not in kept:
-            kept.append(event.task)
-
-
-@dataclass
-class LocalRun(EngineRun):
+class LocalRun:
     """What came out of a training: one row per category, the failed ones too, and what the gate said."""
 
+    has_failed: bool
+    page_path: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
     promotions: list[dict[str, Any]] = field(default_factory=list)
-    page_path: Path = Path()
-
-
-@dataclass(frozen=True)
-class TaskEvent:
-    """One line of progress: what happened to a task."""
-
-    task: str
-    event: str  # started, finished, failed, reused
 
 
 def run_locally(
@@ -74,12 +39,10 @@ def run_locally(
     *,
     work_dir: str,
     categories: list[str],
-    in_containers: bool = False,
-) -> Iterator[TaskEvent | LocalRun]:
-    """Run the whole pipeline; yields what happens to each task, and at last the LocalRun. ValueError: nothing to run.
+) -> LocalRun:
+    """Run the whole pipeline. ValueError: nothing to run.
 
-    Finished tasks are reused, a killed training goes on: run the same again. in_containers: of the image
-    `cluster.image`, else of the one that `make image` builds of this commit.
+    Finished tasks are reused, a killed training goes on: run the same again.
     """
     from ndpnet.data.versions.resolving import resolve
     from ndpnet.storage.urls import is_on_s3
@@ -89,31 +52,12 @@ def run_locally(
     chosen = list(categories) or list(resolved.counts())
     for category in chosen:
         resolved.category_hash(category)  # refuses one that is not there, before anything runs
-    job = _job(params, resolved.source, Path(out_dir).resolve(), work_dir, chosen, in_containers)
-    run = LocalRun(page_path=Path(out_dir) / PAGE, log_path=job["run_dir"] / LOG)
-    with containers_removed(job["run_id"]) if in_containers else nullcontext():
-        yield from follow_engine(job, run)
-    yield _collected(run, job["run_dir"], chosen)
-
-
-def _job(
-    params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], in_containers: bool
-) -> dict[str, Any]:
-    """Of a training. source: resolved."""
-    from ndpnet.config_platform import cluster_of
-    from ndpnet.storage.urls import is_on_s3
-    from ndpnet.tracking.identity import run_identity
-
-    image = find_image(cluster_of(params).image, run_identity()) if in_containers else None
     arguments: dict[str, Any] = {"params": params.training_json(), "judging_params": params.to_json()}
-    arguments |= {"work_dir": work_dir, "categories": categories}
-    arguments |= {name: value for name, value in source.named().items() if name != "version"}
-    named, code = [params.to_json(), categories, source.version], image.name if image else None
-    job = engine_job("ndpnet-training", params, arguments, out_dir, named=named, image=code)
-    if image:
-        folders = [out_dir] if is_on_s3(work_dir) else [out_dir, Path(work_dir)]
-        job["container"] = run_arguments(params, source, image=image, run_id=job["run_id"], folders=folders)
-    return job
+    arguments |= {"work_dir": work_dir, "categories": chosen, "source": resolved.source.to_json()}
+    named = [params.to_json(), chosen, resolved.source.version]
+    job = engine_job("ndpnet-training", params, arguments, Path(out_dir).resolve(), named=named)
+    run = LocalRun(has_failed=not run_engine(job), page_path=Path(out_dir) / PAGE)
+    return _collected(run, job["run_dir"], chosen)
 
 
 def engine_job(
@@ -123,18 +67,17 @@ def engine_job(
     out_dir: Path,
     *,
     named: list[Any],
-    image: str | None = None,
 ) -> dict[str, Any]:
     """All that the engine's process is told, and the environment of the tasks; tasks are processes of this Python.
 
-    named: what makes a run the same one, beside the code; image: its name where tasks are containers.
+    named: what makes a run the same one, beside the code.
     """
     from ndpnet.config_platform import cluster_of
     from ndpnet.files import hash_of
     from ndpnet.tracking.identity import run_identity
     from ndpnet.tracking.plan import sources_hash
 
-    code = image or f"python-ndpnet:{sources_hash()[:16]}"
+    code = f"python-ndpnet:{sources_hash()[:16]}"
     run_id = f"local-{hash_of([*named, code, run_identity()['git_commit']])[:16]}"
     one_by_one = {"num_retries": 0, "parallel_categories": 1, "parallel_shards": 1}
     cluster = cluster_of(params).model_dump() | {"image": code, **one_by_one}
@@ -146,45 +89,22 @@ def engine_job(
         "run_dir": out_dir / run_id,
         "cache_dir": out_dir / "cache",
         "environment": {"NDPNET_KFP_RUN_ID": run_id},
-        "container": None,
     }
 
 
-def follow_engine(job: dict[str, Any], run: EngineRun) -> Iterator[TaskEvent]:
-    """Run the engine in a process of its own, its whole output in a log; yield what happens to tasks."""
-    run.log_path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-W", "ignore", "-m", "ndpnet.pipelines.local_engine"]
+def run_engine(job: dict[str, Any]) -> bool:
+    """Run the engine in a process of its own; what it says goes to standard error. -> whether every task succeeded"""
+    job["run_dir"].mkdir(parents=True, exist_ok=True)
     told = {name: str(value) if isinstance(value, Path) else value for name, value in job.items()}
-    environment = {**os.environ, **job["environment"]}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with run.log_path.open("w") as log, subprocess.Popen(command, env=environment, **pipes) as engine:
-        try:
-            engine.stdin.write(json.dumps(told))
-            engine.stdin.close()
-            last = None
-            for line in engine.stdout:
-                log.write(line)
-                log.flush()
-                event = _event_of(line)
-                if event and event != last:  # the engine's threads print some lines twice
-                    last = event
-                    yield event
-                    run.note(event)
-        except BaseException:
-            engine.terminate()
-            raise
-    if engine.returncode and not run.failed_tasks:
-        raise ValueError(f"KFP's local engine failed: {last_lines(run.log_path)[-1]} (see {run.log_path})")
-
-
-def _event_of(line: str) -> TaskEvent | None:
-    if found := STARTED.search(line):
-        return TaskEvent(found[1], "started")
-    if found := CACHED.search(line):
-        return TaskEvent(found[1], "reused")
-    if found := ENDED.search(line):
-        return TaskEvent(found[1], "finished" if found[2] == "SUCCESS" else "failed")
-    return None
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "ndpnet.pipelines.local_engine"],
+        input=json.dumps(told),
+        text=True,
+        env={**os.environ, **job["environment"]},
+        stdout=sys.stderr.fileno(),
+        check=False,
+    )
+    return finished.returncode == 0
 
 
 def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
@@ -194,7 +114,6 @@ def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
     newest = max((path for path in run_dir.iterdir() if path.is_dir()), key=lambda path: path.name, default=run_dir)
     rows = [json.loads(_output_of(path)) for path in newest.glob(f"**/category-row/{OUTPUT}")]
     run.rows = complete(rows, categories)
-    run.failed_tasks += _tasks_without_output(newest, run.finished_tasks)
     found = sorted(newest.glob("**/promote/promotion/promotion.json"))
     run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in found]
     reports, models = (
@@ -222,21 +141,5 @@ def _linked(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     return row | named
 
 
-def _tasks_without_output(run_dir: Path, tasks: list[str]) -> list[str]:
-    """Those that have left nothing, whatever the engine says of them."""
-    folders = [path for task in dict.fromkeys(tasks) for path in run_dir.rglob(task) if path.is_dir()]
-    empty = [path.name for path in folders if not any((each / OUTPUT).is_file() for each in (path, path.parent))]
-    return list(dict.fromkeys(empty))
-
-
 def _output_of(path: Path) -> str:
     return json.loads(path.read_text(encoding="utf-8"))["parameterValues"]["Output"]
-
-
-def last_lines(log_path: Path, task: str = "") -> list[str]:
-    """The end of the log; of a task: the lines before the one that says that it failed."""
-    lines = [line.rstrip() for line in log_path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    failures = [number for number, line in enumerate(lines) if f"'{task}'" in line and "FAILURE" in line]
-    end = failures[0] if task and failures else len(lines)
-    kept = [line for line in lines[:end] if line.strip()]
-    return kept[-NUM_LOG_LINES:] or ["(the log is empty)"]

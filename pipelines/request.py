@@ -1,16 +1,61 @@
-"""What a run or a schedule is asked for: package and arguments, checked before anything is sent."""
+"""What a run or a schedule is asked for: compiled pipeline and arguments, checked before anything is sent."""
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-from ndpnet.pipelines.image import check_image
-from ndpnet.pipelines.package import Package
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
 
 PACKAGES = Path("build/pipelines")
+DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+COMMIT_IN_TAG = re.compile(r"(?:^|[._-])g?([0-9a-f]{7,64})(?=$|[._-])")
+
+
+class Package:
+    """A compiled pipeline in its file, read by KFP's own classes. ValueError: the file has none."""
+
+    def __init__(self, path: Path) -> None:
+        from kfp import components
+
+        self.path = Path(path)
+        try:
+            component = components.load_component_from_text(self.path.read_text(encoding="utf-8"))
+            self.name = component.pipeline_spec.pipeline_info.name
+            executors = component.pipeline_spec.deployment_spec["executors"]
+        except Exception as error:  # whatever KFP stumbles over in a file of something else
+            raise ValueError(f"{path} is no compiled pipeline (run `ndpnet pipeline compile`)") from error
+        self.images = sorted({executor["container"]["image"] for executor in executors.values()})
+        self.parameters: dict[str, Any] = component.component_spec.inputs or {}  # KFP's input specs by name
+
+    def parse_argument(self, name: str, text: str) -> Any:
+        """An argument of the command line as its parameter's type: text as it is, anything else as JSON. ValueError."""
+        self.check_name(name)
+        if (kind := self.parameters[name].type) == "String":
+            return text
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"parameter {name} is a {kind}, not {text!r} (write it as JSON)") from error
+
+    def check_name(self, name: str) -> None:
+        """Refuse what the pipeline does not take."""
+        if name not in self.parameters:
+            known = ", ".join(sorted(self.parameters)) or "none"
+            raise ValueError(f"pipeline {self.name} has no parameter {name} (it has: {known})")
+
+
+def check_image(image: str, commit: str) -> None:
+    """Refuse an image whose name can come to mean other code: KFP caches by the name, and would serve old results.
+
+    Taken are NAME@sha256:... and a tag that contains the git commit, at least 7 digits of it. ValueError: another one.
+    """
+    named = COMMIT_IN_TAG.findall(image.rpartition("/")[2].partition(":")[2])
+    if not DIGEST.fullmatch(image) and not any(commit.startswith(digits) for digits in named):
+        fix = "name it by its digest, NAME@sha256:..., or by a tag that contains the git commit"
+        raise ValueError(f"image {image!r} can be moved to other code than that of {commit[:12]} ({fix})")
 
 
 def load_package(path: Path | None, params: "Params", commit: str) -> Package:
@@ -35,10 +80,8 @@ def committed(*, allow_dirty: bool) -> str:
     from ndpnet.tracking.identity import run_identity
 
     identity = run_identity()
-    if not allow_dirty and identity["git_commit"] == "unknown":
-        raise ValueError("no git commit names these sources (work in a clone, or pass --allow-dirty)")
     if not allow_dirty and identity["git_dirty"] != "false":
-        raise ValueError("there are changes that are not committed (git commit them, or pass --allow-dirty)")
+        raise ValueError("these sources are no clean commit (git commit them, or pass --allow-dirty)")
     return identity["git_commit"]
 
 
@@ -62,38 +105,35 @@ def arguments_of(
     own |= {"categories": list(categories), "only_new_data": only_new_data}
     is_asked = {"categories": bool(categories), "only_new_data": only_new_data}
     arguments = {name: own[name] for name in own if name in package.parameters or is_asked.get(name)}
-    has_source = "url" in package.parameters  # another pipeline may mean something else by prefix
-    if has_source or any(value for name, value in source.items() if name != "path"):
-        arguments |= _source_arguments(source)
+    if "source" in package.parameters or any(value for name, value in source.items() if name != "path"):
+        arguments["source"] = _place_of(source)
     for text in further:
         name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ValueError(f"-a {text!r} is no NAME=VALUE")
-        if name in own or (has_source and name in source):
-            raise ValueError(f"-a {name} has an option of its own (see --help)")
+        if not equals or name in own or name == "source":
+            raise ValueError(f"-a {text!r} is no NAME=VALUE, or has an option of its own (see --help)")
         arguments[name] = package.parse_argument(name, value)
-    package.check_arguments(arguments)
+    for name in arguments:
+        package.check_name(name)
+    for name, parameter in package.parameters.items():
+        if not parameter.optional and name not in arguments:
+            raise ValueError(f"pipeline {package.name} needs a value of parameter {name} (pass -a {name}=...)")
     return arguments
 
 
-def _source_arguments(source: dict[str, str | None]) -> dict[str, str]:
-    """Where the data are. ValueError: a place that pods cannot reach, or that names a password."""
+def _place_of(source: dict[str, str | None]) -> str:
+    """Where the data are, as JSON. ValueError: a place that pods cannot reach, or that names a password."""
     from ndpnet.data.versions.source import DataSource
 
-    place = DataSource.given(**source | {"url": source["url"] or (None if source["prefix"] else _origin())})
+    place = DataSource(**source | {"url": source["url"] or (None if source["prefix"] else _origin())})
     place.check()
-    if place.url is not None:
-        _check_url(place.url)
+    if place.url is not None and "://" in place.url:
+        if urlsplit(place.url).password or urlsplit(place.url).username not in (None, "git"):
+            raise ValueError("the git URL holds a login, which would be stored with the run (use git's credentials)")
+    elif place.url is not None and ":" not in place.url:
+        raise ValueError(f"pods cannot reach {place.url} (pass --url https://... or --prefix s3://...)")
     if place.manifest is not None and not place.manifest.startswith("s3://"):
         raise ValueError(f"pods cannot read manifest {place.manifest} (upload it, and pass s3://...)")
-    return place.named()
-
-
-def _check_url(url: str) -> None:
-    if "://" in url and (urlsplit(url).password or urlsplit(url).username not in (None, "git")):
-        raise ValueError("the git URL holds a login, which would be stored with the run (use git's credentials)")
-    if "://" not in url and ":" not in url:
-        raise ValueError(f"pods cannot reach {url} (pass --url https://... or --prefix s3://...)")
+    return place.to_json()
 
 
 def _origin() -> str | None:

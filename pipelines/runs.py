@@ -1,5 +1,6 @@
-"""Runs on a cluster: start one, follow one to its end."""
+"""Runs on a cluster: start one, follow one to its end, or have them started again and again."""
 
+import json
 import logging
 import re
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.pipelines.client import Cluster, LostError
-from ndpnet.pipelines.package import Package
+from ndpnet.pipelines.request import Package
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
@@ -77,3 +78,53 @@ def _states(run: "V2beta1Run") -> dict[str, str]:
     }
     reason = f": {' '.join((run.error.message or '').split())}" if run.error else ""
     return states | {"": f"run: {(run.state or 'PENDING').lower()}{reason}"}
+
+
+def parse_trigger(cron: str | None, every: str | None) -> dict[str, Any]:
+    """When a schedule runs, as kfp's client takes it; cron of five fields gets second 0. ValueError: not one time."""
+    from ndpnet.gc import parse_age
+
+    if (cron is None) == (every is None):
+        raise ValueError("when is it to run? (pass either --cron '0 2 * * *' or --every 6h)")
+    if every is not None:
+        return {"interval_second": int(parse_age(every))}
+    assert cron is not None
+    return {"cron_expression": f"0 {cron}" if len(cron.split()) == 5 else cron}
+
+
+def set_schedule(
+    cluster: Cluster,
+    package: Package,
+    *,
+    name: str,
+    trigger: Mapping[str, Any],
+    experiment: str,
+    arguments: Mapping[str, Any],
+    is_catching_up: bool = False,
+    service_account: str = "",
+) -> str:
+    """Have this schedule under its name, in place of any other; a paused one stays paused. -> created or replaced
+
+    KFP cannot edit one. The new one is made before the old one is deleted: a call that is killed between leaves both,
+    and the next one removes them.
+    """
+    named = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    with cluster.asking() as client:
+        page = client.list_recurring_runs(
+            namespace=cluster.namespace, filter=json.dumps({"predicates": [named]}), page_size=100
+        )
+        earlier = page.recurring_runs or []
+        client.create_recurring_run(
+            client.create_experiment(experiment, namespace=cluster.namespace).experiment_id,
+            name,
+            **trigger,
+            max_concurrency=1,  # two trainings at once would share checkpoints and the champion
+            no_catchup=not is_catching_up,
+            params=dict(arguments),
+            pipeline_package_path=str(package.path),
+            enabled=not earlier or any(each.mode != "DISABLE" for each in earlier),
+            service_account=service_account or None,
+        )
+        for each in earlier:
+            client.delete_recurring_run(each.recurring_run_id)
+    return "replaced" if earlier else "created"

@@ -37,20 +37,13 @@ def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
         params: str,
         judging_params: str,
         work_dir: str,
+        source: str,
         categories: List[str] = [],  # noqa: B006, UP006
         only_new_data: bool = False,
-        url: str = "",
-        revision: str = "",
-        path: str = "data",
-        prefix: str = "",
-        manifest: str = "",
-        folder: str = "",
-        endpoint_url: str = "",
     ) -> None:
         outcome = pods.with_webhook(uncached(pods.small(report_outcome())))
         with dsl.ExitHandler(exit_task=outcome, name="run"):
-            where = {"url": url, "revision": revision, "path": path, "prefix": prefix, "manifest": manifest}
-            found = uncached(pods.small(version_data(**where, folder=folder, endpoint_url=endpoint_url)))
+            found = uncached(pods.small(version_data(where=source)))
             version = found.outputs["version"]
             wish = {"categories": categories, "only_new_data": only_new_data}
             chosen = uncached(pods.small(choose_categories(version=version, **wish)))

@@ -1,12 +1,10 @@
 """Small HTTP servers for the tests: a function answers, on a free port of this machine."""
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 
@@ -26,18 +24,13 @@ class Answer:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
-    num_missing: int = 0  # bytes that are announced and never come
 
 
 @contextmanager
-def serving(answer: Callable[[Request], Answer], *, certificate: Path | None = None) -> Iterator[str]:
-    """Serve while the block runs, by TLS with a certificate and its key in one file. -> host:port"""
+def serving(answer: Callable[[Request], Answer]) -> Iterator[str]:
+    """Serve while the block runs. -> host:port"""
     http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(answer))
     http.daemon_threads = True
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        http.socket = context.wrap_socket(http.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -59,12 +52,11 @@ def _handler_of(answer: Callable[[Request], Answer]) -> type[BaseHTTPRequestHand
                 self.send_response(result.status)
                 for name, value in result.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(result.body) + result.num_missing))
+                self.send_header("Content-Length", str(len(result.body)))
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(result.body)
                 self.wfile.flush()
-                self.close_connection = bool(result.num_missing)
             except (BrokenPipeError, ConnectionResetError):  # the client has waited long enough
                 self.close_connection = True
 

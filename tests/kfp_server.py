@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -26,7 +26,6 @@ from kfp_server_api import (
     V2beta1Experiment,
     V2beta1ListExperimentsResponse,
     V2beta1ListRecurringRunsResponse,
-    V2beta1ListRunsResponse,
     V2beta1RecurringRun,
     V2beta1Run,
     V2beta1RunDetails,
@@ -57,7 +56,6 @@ class Fault:
     times: int = 1
     is_late: bool = False
     page: str = ""  # a page of HTML instead of JSON, as a login has
-    is_cut: bool = False  # the connection breaks off within the answer
 
 
 class KfpServer:
@@ -88,13 +86,6 @@ class KfpServer:
         """How many calls "METHOD /path" match."""
         return sum(bool(re.fullmatch(pattern, call)) for call in self.calls)
 
-    def add_run(self, state: str = "SUCCEEDED", **values: Any) -> V2beta1Run:
-        """Put a run there that somebody else has made."""
-        run = V2beta1Run(run_id=str(uuid.uuid4()), state=state, created_at=self.now(), **values)
-        run.finished_at = run.created_at if state in FINAL else None
-        self.runs[run.run_id] = run
-        return run
-
     def now(self) -> datetime:
         """A time later than all before."""
         return datetime.fromtimestamp(1_700_000_000 + next(self._clock), UTC)
@@ -111,12 +102,10 @@ class KfpServer:
             fault = next((each for each in self.faults if each.times and re.fullmatch(each.pattern, call)), None)
             if fault:
                 fault.times -= 1
-        if fault and not fault.is_late and not fault.is_cut:
+        if fault and not fault.is_late:
             return self._fail(fault)
         with self._lock:
             answer = self._answer_well(call, parse_qs(parts.query), request.headers, request.body)
-        if fault and fault.is_cut:
-            return replace(answer, num_missing=10)
         return self._fail(fault) if fault else answer
 
     def _fail(self, fault: Fault) -> Answer:
@@ -159,13 +148,11 @@ class KfpServer:
             f"GET {v2}/healthz": self._health,
             f"GET {v2}/experiments": self._list_experiments,
             f"POST {v2}/experiments": self._create_experiment,
-            f"GET {v2}/runs": self._list_runs,
             f"POST {v2}/runs": self._create_run,
             f"GET {v2}/runs/{one}": self._get_run,
             f"GET {v2}/recurringruns": self._list_recurring_runs,
             f"POST {v2}/recurringruns": self._create_recurring_run,
             f"DELETE {v2}/recurringruns/{one}": self._delete_recurring_run,
-            f"POST {v2}/recurringruns/{one}:(enable|disable)": self._switch_recurring_run,
         }
 
     def _health(self, **_: Any) -> dict[str, Any]:
@@ -192,10 +179,6 @@ class KfpServer:
         experiment.experiment_id, experiment.created_at = str(uuid.uuid4()), self.now()
         self.experiments[experiment.experiment_id] = experiment
         return experiment
-
-    def _list_runs(self, *, query: Any, **_: Any) -> Any:
-        found = [each for each in self.runs.values() if query.get("experiment_id") in (None, each.experiment_id)]
-        return self._page(V2beta1ListRunsResponse, "runs", found, query)
 
     def _create_run(self, *, body: bytes, **_: Any) -> V2beta1Run:
         run = self._parse(json.loads(body), "V2beta1Run")
@@ -246,13 +229,6 @@ class KfpServer:
     def _delete_recurring_run(self, recurring_run_id: str, **_: Any) -> dict[str, Any]:
         return self._delete(self.recurring_runs, recurring_run_id)
 
-    def _switch_recurring_run(self, recurring_run_id: str, verb: str, **_: Any) -> dict[str, Any]:
-        if recurring_run_id not in self.recurring_runs:
-            raise RefusedError(404, f"Recurring run {recurring_run_id} not found")
-        recurring = self.recurring_runs[recurring_run_id]
-        recurring.mode, recurring.status = verb.upper(), f"{verb.upper()}D"
-        return {}
-
     # ---- common to all
 
     def _check_references(self, run: Any) -> None:
@@ -277,7 +253,8 @@ class KfpServer:
     def _page(self, model: Any, name: str, found: list[Any], query: Any) -> Any:
         if query.get("filter"):
             (predicate,) = json.loads(query["filter"])["predicates"]  # kfp writes it by hand
-            assert (predicate["operation"], predicate["key"]) == (1, "display_name")  # EQUALS
+            assert predicate["operation"] in (1, "EQUALS")
+            assert predicate["key"] == "display_name"
             found = [each for each in found if each.display_name == predicate["stringValue"]]
         start = int(query.get("page_token") or 0)
         end = start + min(int(query.get("page_size", MAX_PAGE)), MAX_PAGE)

@@ -23,7 +23,6 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._events: list[tuple[int, Callable[[], None]]] = []
-        self._flips: list[int] = []
         self._connections: set[socket.socket] = set()
         self.num_bytes = 0
         self.num_connections = 0
@@ -45,10 +44,6 @@ class Proxy:
     def cut_at(self, num_bytes: int) -> None:
         """Reset all connections when so many bytes have come."""
         self.at(num_bytes, self.cut)
-
-    def flip_at(self, num_bytes: int) -> None:
-        """Change a bit of the byte with this number."""
-        self._flips.append(num_bytes)
 
     def go_away(self) -> None:
         """Cut all connections and refuse new ones, for ever."""
@@ -102,11 +97,9 @@ class Proxy:
 
     def _pass(self, data: bytes) -> bytes:
         with self._lock:
-            start, self.num_bytes = self.num_bytes, self.num_bytes + len(data)
+            self.num_bytes += len(data)
             due = [event for number, event in self._events if number <= self.num_bytes]
             self._events = [each for each in self._events if each[0] > self.num_bytes]
-            for position in [each - start for each in self._flips if start <= each < self.num_bytes]:
-                data = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
         for event in due:
             event()
         if self.bytes_per_second:

@@ -13,20 +13,14 @@ class ArrayAppender:
     """Writes an array row by row, where the number of rows is known at the end only. A context manager."""
 
     def __init__(self, path: Path, row_shape: tuple[int, ...] = ()) -> None:
-        self.path, self.row_shape, self.num_values = path, row_shape, 0
-        try:
-            self.stream = path.open("wb")
-            self._write_header()
-        except OSError as error:
-            raise _no_room(path, 0, error) from error
+        self.row_shape, self.num_values = row_shape, 0
+        self.stream = path.open("wb")
+        self._write_header()
         self.data_start = self.stream.tell()
 
     def append(self, values: np.ndarray) -> None:
         """Add one row or several. uint8, of any shape that holds whole rows."""
-        try:
-            self.stream.write(np.ascontiguousarray(values).data)
-        except OSError as error:
-            raise _no_room(self.path, self.num_values + values.size, error) from error
+        self.stream.write(np.ascontiguousarray(values).data)
         self.num_values += values.size
 
     @property
@@ -38,15 +32,11 @@ class ArrayAppender:
         return self
 
     def __exit__(self, error_type: type | None, *_: object) -> None:
-        try:
+        with self.stream:
             if error_type is None:
                 self.stream.seek(0)
                 self._write_header()
                 assert self.stream.tell() == self.data_start, "the header's room was fixed before the rows"
-            self.stream.close()
-        except OSError as error:
-            if error_type is None:
-                raise _no_room(self.path, self.num_values, error) from error
 
     def _write_header(self) -> None:
         shape = (self.num_rows, *self.row_shape)
@@ -75,10 +65,3 @@ class Views(Sequence[np.ndarray]):
             return [self[each] for each in range(*index.indices(len(self)))]
         index = range(len(self))[index]  # negative ones count from the end, others end an iteration
         return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.shapes[index])
-
-
-def _no_room(path: Path, num_bytes: int, error: OSError) -> ValueError:
-    reason = error.strerror or type(error).__name__
-    return ValueError(
-        f"cannot write {path.name} of {num_bytes / 1e6:.1f} MB: {reason} (free some space, or choose another folder)"
-    )

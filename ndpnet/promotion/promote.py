@@ -66,7 +66,7 @@ def promote(name: str, wish: Wish, settings: Settings, author: Author, out: Path
     registry = Registry(name)
     registry.adopt(author)
     timeline = registry.settle()
-    version, champion = _choose(registry, timeline, wish.version), registry.living_champion(timeline)
+    version, champion = _choose(registry, timeline, wish.version), timeline.champion
     head = _head(registry, version, champion, author)
     if version == champion:
         report = head | {"decision": UNCHANGED, "checks": [], "blocking": []}
@@ -79,9 +79,7 @@ def promote(name: str, wish: Wish, settings: Settings, author: Author, out: Path
             is_forced = report["decision"] == FORCED
             kind: Kind = "force" if is_forced else "promote"
             reason = wish.force_reason if is_forced else ""
-            registry.move(
-                kind, version, source=timeline.champion, author=author, reason=reason, run_id=run_id, evidence=report
-            )
+            registry.move(kind, version, source=champion, author=author, reason=reason, run_id=run_id, evidence=report)
         report |= {"run_id": run_id}
     if out is not None:
         write_json(Path(out) / EVIDENCE, report)

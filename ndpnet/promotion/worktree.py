@@ -5,7 +5,6 @@ import ctypes
 import logging
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -40,7 +39,7 @@ class Worktree:
     def environment(self) -> dict[str, str]:
         """For processes in it: its own ndpnet, this interpreter, no tracking."""
         kept = {name: value for name, value in os.environ.items() if not UNSET.fullmatch(name)}
-        path = os.pathsep.join([str(self._bin_dir), str(Path(sys.executable).parent), kept.get("PATH", "")])
+        path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
         own = {"PYTHONPATH": str(self.folder), "PATH": path, "NDPNET_TRACKING": "off", "DVC_NO_ANALYTICS": "1"}
         return kept | own
 
@@ -92,17 +91,6 @@ class Worktree:
         if self._run([*_dvc(), "repro", "--no-run-cache", target]):
             raise ValueError(f"the pipeline of commit {self.commit} failed in {self.folder} (see above)")
 
-    def make_command(self) -> None:
-        """Put an `ndpnet` on the path that runs this interpreter: DVC's stages call it by that name."""
-        code = "from ndpnet.cli import main; main()"
-        command = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"\n'
-        write_text(self._bin_dir / "ndpnet", command)
-        (self._bin_dir / "ndpnet").chmod(0o755)
-
-    @property
-    def _bin_dir(self) -> Path:
-        return _bin_dir(self.folder)
-
     def _output(self, command: list[str], cwd: Path | None = None) -> str:
         return output(command, cwd or self.folder, self.environment())
 
@@ -131,7 +119,6 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
     with _locked(folder):
         _add(root, commit, folder)
         tree = Worktree(folder, root, commit)
-        tree.make_command()
         yield tree
         if not is_kept:
             _remove(root, folder)
@@ -154,10 +141,7 @@ def find_repository(folder: Path) -> Path:
     try:
         return Path(git(folder, "rev-parse", "--show-toplevel"))
     except ValueError as error:
-        if "safe.directory" in str(error):
-            own = f"git config --global --add safe.directory {folder}"
-            raise ValueError(f"{folder} is in a git repository of another user (run `{own}`)") from error
-        raise ValueError(f"{folder} is in no git repository (run this where the sources are)") from error
+        raise ValueError(f"{folder} is in no git repository (run this where the sources are): {error}") from error
 
 
 def find_differences(lock_path: Path, installed: Mapping[str, str] | None = None) -> list[str]:
@@ -199,13 +183,7 @@ def _add(root: Path, commit: str, folder: Path) -> None:
 
 def _remove(repository: Path, folder: Path) -> None:
     git(repository, "worktree", "remove", "--force", str(folder))
-    shutil.rmtree(_bin_dir(folder), ignore_errors=True)
     folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
-
-
-def _bin_dir(folder: Path) -> Path:
-    """Beside a worktree: the `ndpnet` that its stages call."""
-    return folder.with_name(f"{folder.name}-bin")
 
 
 def _drop_cut_lock(path: Path) -> None:

@@ -1,17 +1,14 @@
-"""One bucket of S3 or its like: boto3 finds credentials, retries and transfers; what comes is compared with its ETag.
+"""One bucket of S3 or its like: boto3 finds credentials, retries, transfers, and checks what arrives.
 
 AWS's own settings hold, as AWS_MAX_ATTEMPTS and AWS_RETRY_MODE for how long a server may be away.
 """
 
-import hashlib
 import logging
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -28,10 +25,8 @@ from ndpnet.redaction import redact
 from ndpnet.storage.errors import AGAIN, S3_ERRORS, code_and_status, explain
 
 NUM_CONNECTIONS = 8
-MAX_PENDING = 64  # downloads that are ordered and not yet verified
+MAX_PENDING = 64  # downloads that are ordered and have not arrived
 MAX_OBJECT_BYTES = 64 << 20  # that `read` takes into memory
-_md5 = partial(hashlib.md5, usedforsecurity=False)  # where a standard of security forbids it, too
-MD5_ETAG = re.compile(r'"?[0-9a-f]{32}(?:-(?P<num_parts>[0-9]+))?"?')
 REPLACED, REMOVED = "was replaced since it was listed", "was removed since it was listed"
 
 
@@ -101,7 +96,7 @@ class Bucket:
         return StoredObject(key, head["ContentLength"], head.get("ETag", ""))
 
     def read(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
-        """Return the verified bytes of one small object, such as a manifest; a larger one is a ValueError."""
+        """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
         url, stored = self.url_of(key), self.find(key) if key and not key.endswith("/") else None
         if stored is None:
             raise ValueError(f"there is no object {url}")
@@ -137,7 +132,7 @@ class Bucket:
     def fetch(self, objects: Iterable[tuple[StoredObject, Path]]) -> Iterator[tuple[Path, str]]:
         """Download objects exactly as they were listed, several at once, to paths in folders that are there.
 
-        Yields each path with "", its bytes verified; or with what has happened to the object, and there is no file.
+        Yields each path with ""; or with what has happened to the object, and there is no file.
         OSError: the disk.
         """
         pending: deque[tuple[StoredObject, Path, TransferFuture]] = deque()
@@ -152,17 +147,6 @@ class Bucket:
             while pending:
                 yield self._finish(*pending.popleft())
 
-    def has_bytes_of(self, path: Path, stored: StoredObject) -> bool | None:
-        """Whether a file's bytes are an object's, by size and ETag; None if the ETag is no md5."""
-        match = MD5_ETAG.fullmatch(stored.etag)
-        if path.stat().st_size != stored.size or match is None:
-            return False if match else None
-        num_parts = int(match["num_parts"] or 0)
-        part_size = self._part_size(stored, num_parts) if num_parts else None
-        if num_parts and part_size is None:
-            return None
-        return _md5_etag(path, part_size) == stored.etag.strip('"')
-
     def _finish(self, stored: StoredObject, path: Path, future: TransferFuture) -> tuple[Path, str]:
         try:
             with self._in_words(stored.key):
@@ -173,30 +157,7 @@ class Bucket:
             if isinstance(error.__cause__, ClientError) and code_and_status(error.__cause__)[1] == 404:
                 return path, REMOVED
             raise
-        if self.has_bytes_of(path, stored) is False and not self._is_encrypted(stored):
-            path.unlink()
-            url = self.url_of(stored.key)
-            raise ValueError(f"{url} came with other bytes than its checksum says ({AGAIN})")
         return path, ""
-
-    def _is_encrypted(self, stored: StoredObject) -> bool:
-        """Whether an object is encrypted in a way that makes its ETag no md5."""
-        with self._in_words(stored.key):
-            head = self._client.head_object(Bucket=self.name, Key=stored.key)
-        return head.get("ServerSideEncryption", "").startswith("aws:kms") or "SSECustomerAlgorithm" in head
-
-    def _part_size(self, stored: StoredObject, num_parts: int) -> int | None:
-        """Bytes of the parts that an object was uploaded in; None if they differ, or the server does not tell."""
-        sizes = []
-        for number in (1, num_parts):
-            try:
-                part = self._client.head_object(Bucket=self.name, Key=stored.key, PartNumber=number)
-            except S3_ERRORS:  # not every server knows of part numbers
-                return None
-            sizes.append(part["ContentLength"] if part.get("PartsCount") == num_parts else 0)
-        first, last = sizes
-        is_even = first * (num_parts - 1) + last == stored.size and 0 < last <= first
-        return first if is_even else None
 
     @contextmanager
     def _in_words(self, key: str) -> Iterator[None]:
@@ -221,12 +182,3 @@ class _Listed(BaseSubscriber):
         """Called by s3transfer."""
         future.meta.provide_transfer_size(self._stored.size)
         future.meta.provide_object_etag(self._stored.etag or None)
-
-
-def _md5_etag(path: Path, part_size: int | None) -> str:
-    """The ETag of a file that was uploaded whole, or in parts of so many bytes."""
-    with path.open("rb") as stream:
-        if part_size is None:
-            return hashlib.file_digest(stream, _md5).hexdigest()
-        digests = [_md5(part).digest() for part in iter(lambda: stream.read(part_size), b"")]
-    return f"{_md5(b''.join(digests)).hexdigest()}-{len(digests)}"

@@ -1,10 +1,7 @@
 """What a DVC repository pins of a data folder. The only importer of dvc; it opens no network but where it says so."""
 
-import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +12,6 @@ from ndpnet.redaction import redact
 
 logger = logging.getLogger(__name__)
 
-SECONDS_FOR_STATUS = 60
 MAX_REASON = 400  # characters
 NUM_TRANSFERS = 16
 
@@ -23,32 +19,11 @@ Files = dict[str, str]  # posix path relative to the data folder -> md5
 
 
 @dataclass(frozen=True)
-class Pin:
-    """What a .dvc file says: the hash of a whole folder, its number of files and of bytes (None: not recorded)."""
-
-    path: Path
-    hash: str
-    num_files: int | None
-    num_bytes: int | None
-
-
-@dataclass(frozen=True)
 class Listing:
-    """What lies in a folder: its files, the hash DVC would pin (None: no file) and their bytes."""
+    """What lies in a folder: its files, and the hash DVC would pin (None: no file)."""
 
     files: Files
     hash: str | None
-    num_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What git and the default remote have of a pin; None: not known. problem: why one of them could not be asked."""
-
-    remote: str | None = None  # its name and URL
-    is_committed: bool | None = None
-    num_missing: int | None = None
-    problem: str | None = None
 
 
 class PinnedFolder:
@@ -57,7 +32,6 @@ class PinnedFolder:
     def __init__(self, data_dir: Path, repo: Any) -> None:
         self.data_dir, self._repo = Path(data_dir), repo
         self.dvc_path = self.data_dir.with_name(f"{self.data_dir.name}.dvc")
-        self._listings: dict[str, Listing] = {}
 
     @classmethod
     @contextmanager
@@ -83,13 +57,9 @@ class PinnedFolder:
         finally:
             repo.close()
 
-    def pin(self) -> Pin | None:
-        """What the .dvc file beside the folder says, None without one. ValueError if it pins something else."""
-        if not self.dvc_path.is_file():
-            return None
-        out = self._output()
-        meta = out.meta
-        return Pin(self.dvc_path, out.hash_info.value, meta.nfiles, meta.size)
+    def pinned_hash(self) -> str | None:
+        """The hash that the .dvc file beside the folder has, None without one. ValueError if it pins something else."""
+        return self._output().hash_info.value if self.dvc_path.is_file() else None
 
     def pinned_files(self) -> Files | None:
         """The pinned files; None if their list is neither in DVC's cache nor that of what lies here."""
@@ -104,48 +74,24 @@ class PinnedFolder:
 
     def listing(self, category: str = "") -> Listing:
         """Hash what lies in the folder, or in one category of it, by DVC's cache of hashes and its .dvcignore."""
-        if category not in self._listings:
-            self._listings[category] = self._build(category)
-        return self._listings[category]
+        from dvc.fs import localfs
+        from dvc_data.hashfile.build import build
+
+        # DVC names files by the real path of its root: its cache of hashes knows them by no other
+        root = Path(self._repo.root_dir)
+        folder = root / self.data_dir.parent.resolve().relative_to(root) / self.data_dir.name / category
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return Listing({}, None)
+        with _one_line(f"hash {folder}"):
+            cache, ignore = self._repo.cache.local, self._repo.dvcignore
+            _, _, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
+        prefix = f"{category}/" if category else ""
+        return Listing({prefix + path: md5 for path, md5 in _files_of(tree).items()}, tree.hash_info.value)
 
     def add(self) -> None:
         """Pin what lies here, as `dvc add` does."""
         with _one_line(f"pin {self.data_dir.name}/"):
             self._repo.add([str(self.data_dir)])
-        self.forget()
-
-    def forget(self) -> None:
-        """Look at the files again: they changed since the last listing."""
-        self._listings.clear()
-
-    def stored(self) -> Stored:
-        """Ask git and the default remote by `dvc data status`; no picture is downloaded."""
-        name = self._repo.config["core"].get("remote")
-        if not name:
-            status, problem = self._ask_dvc()
-            return Stored(None, _is_committed(status), problem=problem)
-        remote = f"{name} ({redact(str(self._repo.config['remote'].get(name, {}).get('url', '')))})"
-        status, problem = self._ask_dvc("--not-in-remote")
-        if status is None:
-            return Stored(remote, _is_committed(self._ask_dvc()[0]), problem=problem)
-        missing = status.get("not_in_remote", [])
-        return Stored(remote, _is_committed(status), sum(not path.endswith("/") for path in missing) or len(missing))
-
-    def _ask_dvc(self, *options: str) -> tuple[dict[str, Any] | None, str | None]:
-        """Run `dvc data status` in a process of its own, which can be given up. -> what it says, or why it does not."""
-        root = self._repo.root_dir
-        command = (sys.executable, "-m", "dvc", "data", "status", "--json", "--granular", *options)
-        target = str(self._repo_path().relative_to(root))
-        try:
-            finished = subprocess.run(
-                [*command, target], cwd=root, capture_output=True, text=True, check=False, timeout=SECONDS_FOR_STATUS
-            )
-        except subprocess.TimeoutExpired:
-            return None, f"no answer in {SECONDS_FOR_STATUS} seconds"
-        if finished.returncode:
-            lines = [line for line in finished.stderr.splitlines() if line.startswith("ERROR: ")] or ["ERROR: unknown"]
-            return None, redact(lines[0].removeprefix("ERROR: ").removeprefix("unexpected error - "))[:MAX_REASON]
-        return json.loads(finished.stdout), None
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
@@ -155,25 +101,6 @@ class PinnedFolder:
                 f"{self.dvc_path.name} pins no {self.data_dir.name}/ (run `dvc add {self.data_dir.name}` again)"
             )
         return out
-
-    def _build(self, category: str) -> Listing:
-        from dvc.fs import localfs
-        from dvc_data.hashfile.build import build
-
-        folder = self._repo_path() / category
-        if not folder.is_dir() or not any(folder.iterdir()):
-            return Listing({}, None, 0)
-        with _one_line(f"hash {folder}"):
-            cache, ignore = self._repo.cache.local, self._repo.dvcignore
-            _, meta, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
-        prefix = f"{category}/" if category else ""
-        files = {prefix + path: md5 for path, md5 in _files_of(tree).items()}
-        return Listing(files, tree.hash_info.value, meta.size)
-
-    def _repo_path(self) -> Path:
-        # DVC names files by the real path of its root: its cache of hashes knows them by no other
-        root = Path(self._repo.root_dir)
-        return root / self.data_dir.parent.resolve().relative_to(root) / self.data_dir.name
 
 
 class PinnedRevision:
@@ -268,10 +195,6 @@ def _files_of(tree: Any) -> Files:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"the pinned list of files names {path!r}, a path outside the folder (pin the data again)")
     return files
-
-
-def _is_committed(status: dict[str, Any] | None) -> bool | None:
-    return None if status is None else not status.get("committed")
 
 
 @contextmanager

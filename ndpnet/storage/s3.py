@@ -1,15 +1,18 @@
 """What lies at an address on S3, as files in a folder or as bytes."""
 
+import json
 import logging
 from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ndpnet.files import unwritable
+from ndpnet.files import unwritable, write_json
 from ndpnet.storage.bucket import MAX_OBJECT_BYTES, Bucket, StoredObject
 from ndpnet.storage.errors import AGAIN
 from ndpnet.storage.urls import parse_url, relative_path
+
+LISTED = ".listed.json"  # in a folder: the ETag of each of its files, by path
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +20,8 @@ logger = logging.getLogger(__name__)
 def download(url: str, folder: Path, *, endpoint_url: str | None = None) -> int:
     """Have a folder hold the objects below s3://bucket/prefix, or the one that the url names, and no other file.
 
-    Files that are there with the right bytes are kept, so that a broken download goes on. No file has its name before
-    its bytes are verified. -> number of objects that had to come; ValueError in one line: what is wrong
+    A broken download goes on: files that came, and whose objects are the same, are kept. No file has its name before
+    it is whole. -> number of objects that had to come; ValueError in one line: what is wrong
     """
     name, key = parse_url(url)
     bucket = Bucket(name, endpoint_url=endpoint_url)
@@ -26,23 +29,20 @@ def download(url: str, folder: Path, *, endpoint_url: str | None = None) -> int:
     targets = {Path(folder) / relative_path(stored.key, root): stored for stored in objects}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        _remove_others(folder, targets)
-        missing = {
-            path: stored
-            for path, stored in targets.items()
-            if not (path.is_file() and bucket.has_bytes_of(path, stored))
-        }
+        etags = _etags_of(Path(folder))
+        here = {path for path, stored in targets.items() if _is_here(path, stored, etags.get(str(path)))}
+        _remove_others(folder, here)
+        write_json(Path(folder) / LISTED, {str(path): stored.etag for path, stored in targets.items()})
+        missing = {path: stored for path, stored in targets.items() if path not in here}
         logger.info("%s: %d objects, %d of them are here", url, len(targets), len(targets) - len(missing))
         _bring(bucket, missing, Path(folder))
     except OSError as error:
         raise unwritable(Path(error.filename2 or error.filename or folder), error) from error
-    if sum(path.is_file() for path in Path(folder).rglob("*")) != len(targets):
-        raise ValueError(f"objects of {url} differ by case alone, which the disk of {folder} ignores (rename them)")
     return len(missing)
 
 
 def read_object(url: str, *, endpoint_url: str | None = None, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
-    """Return the verified bytes of one small object, such as a manifest; a larger one is a ValueError."""
+    """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
     name, key = parse_url(url)
     return Bucket(name, endpoint_url=endpoint_url).read(key, max_bytes=max_bytes)
 
@@ -64,8 +64,20 @@ def _bring(bucket: Bucket, missing: dict[Path, StoredObject], folder: Path) -> N
             bar.update(stored.size)
 
 
+def _etags_of(folder: Path) -> dict[str, str]:
+    """The ETags that the files of a folder were ordered by; none where nobody can tell."""
+    try:
+        return dict(json.loads((folder / LISTED).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_here(path: Path, stored: StoredObject, etag: str | None) -> bool:
+    return bool(stored.etag) and etag == stored.etag and path.is_file() and path.stat().st_size == stored.size
+
+
 def _remove_others(folder: Path, targets: Container[Path]) -> None:
-    """What an earlier attempt has left: unfinished files, those deleted in the bucket since, empty folders."""
+    """What an earlier attempt has left: unfinished files, those changed or deleted in the bucket since."""
     for path in sorted(Path(folder).rglob("*"), reverse=True):
         if path.is_symlink() or not path.is_dir():
             if path not in targets:

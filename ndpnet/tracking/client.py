@@ -88,18 +88,9 @@ def experiment_id(client: "MlflowClient") -> str:
     return experiment.experiment_id
 
 
-def local_database() -> Path | None:
-    """The database file that stands for a server, by its whole path; None where there is a server."""
-    return _database_of(tracking_uri())
-
-
-def _database_of(uri: str) -> Path | None:
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
-
-
 def _artifact_location(uri: str) -> str | None:
     """Beside the database for sqlite; a server decides for itself."""
-    database = _database_of(uri)
-    return None if database is None else (database.parent / ARTIFACTS).as_uri()
+    if not uri.startswith("sqlite:///"):
+        return None
+    database = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
+    return (database.parent / ARTIFACTS).as_uri()

@@ -18,7 +18,7 @@ from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BAT
 from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
 from ndpnet.tracking.flat import MAX_TAG, metric_key, shorten
-from ndpnet.tracking.record import FILES, PICTURES, SYSTEM, Record, records_below, records_of
+from ndpnet.tracking.record import FILES, PICTURES, Record, records_below, records_of
 from ndpnet.tracking.runs import ENDS, find_step, pipeline_run, step_run, update_parent
 
 VALIDATION = "validation"  # also the folder of its pictures
@@ -26,7 +26,7 @@ ERROR = "ndpnet.error"
 FAILED = "not delivered: "
 MAX_REASON = 300  # characters
 OWN_NAMES = {"lr": "learning_rate"}
-GROUPED = (f"{VALIDATION}/", "train/", "system/")
+GROUPED = (f"{VALIDATION}/", "train/")
 
 Row = dict[str, Any]
 
@@ -46,9 +46,8 @@ class Delivery:
 
     def send(self, *, is_last: bool) -> None:
         """Deliver what lies there now and, if the step has ended, its end: then the server has all of it."""
-        for path in (self.record.history_path, self.record.folder / SYSTEM):
-            if path is not None:
-                self._send_rows(path)
+        if self.record.history_path is not None:
+            self._send_rows(self.record.history_path)
         self._send_folder(self.record.folder / PICTURES, VALIDATION)
         if is_last:
             self._send_end()
@@ -107,11 +106,10 @@ class Delivery:
 
     def _metrics_of(self, row: Row) -> Iterator[Metric]:
         step = row["step"]
-        timestamp = int(row.get("time", self.run.info.start_time + step))
         for name, value in row.items():
             key = metric_key(_full_name(name))
-            if name not in ("step", "time") and isinstance(value, int | float) and step > self._last_step(key):
-                yield Metric(key, float(value), timestamp, step)
+            if name != "step" and isinstance(value, int | float) and step > self._last_step(key):
+                yield Metric(key, float(value), self.run.info.start_time + step, step)
 
     def _last_step(self, key: str) -> int:
         """The last step that the server has of a metric; -1: none."""
@@ -188,8 +186,7 @@ def deliver_all(records: Iterable[Record]) -> Iterator[tuple[str, str]]:
         if record.is_delivered:
             continue
         if record.is_alive():
-            if not record.is_mine:
-                yield record.name, f"still running as process {record.pid} on {record.host}, which delivers it"
+            yield record.name, "still running: its process delivers it"
             continue
         try:
             run_id = deliver(settings.connect(), record)

@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
 from ndpnet.tracking.plan import KEPT, add_results, new_record
-from ndpnet.tracking.record import (
-    PICTURES,
-    SAMPLE_SECONDS,
-    Record,
-    keep_files,
-    records_below,
-    remove_superseded,
-    sample_machine,
-)
+from ndpnet.tracking.record import PICTURES, Record, keep_files, records_below, remove_superseded
 
 if TYPE_CHECKING:
     from ndpnet.tracking.delivery import Delivery
@@ -56,10 +48,12 @@ class LiveRun:
         except Exception as problem:  # a full disk, say: the step's own result is what counts
             logger.warning("this run is not tracked to its end: %s", redact(problem)[:MAX_REASON])
             self._is_given_up.set()
+            self.record.release()
             return
         self._has_ended.set()
         self._thread.join(FLUSH_SECONDS if settings.is_remote() else LOCAL_FLUSH_SECONDS)
         self._is_given_up.set()
+        self.record.release()
         if not self.record.is_delivered:
             logger.warning(
                 "the run of %s is not on the tracking server yet (deliver it with `ndpnet tracking flush %s`)",
@@ -70,7 +64,6 @@ class LiveRun:
     def _note_end(self, result: Mapping[str, Any] | None, error: BaseException | None) -> None:
         record = self.record
         if error is None:
-            sample_machine(record.folder)
             keep_files(record, self.out, *KEPT.get(record.step, (None, ())))
             add_results(record, self.out, result or {})
             record.end("finished")
@@ -82,13 +75,10 @@ class LiveRun:
 
     def _follow(self) -> None:
         """The thread: until the step has ended and all is delivered."""
-        num_failures, is_swept, sampled_at = 0, False, time.monotonic()
+        num_failures, is_swept = 0, False
         while not self._is_given_up.is_set():
             is_last = self._has_ended.is_set()
             try:
-                if not is_last and time.monotonic() - sampled_at >= SAMPLE_SECONDS:
-                    sampled_at = time.monotonic()
-                    sample_machine(self.record.folder)
                 self._send(is_last=is_last)
             except Exception as error:  # whatever the network, the server or a full disk comes up with
                 self._delivery = None  # the next attempt looks for the run again, and asks the server what it has

@@ -23,8 +23,9 @@ from ndpnet.inference.identity import model_hash, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
 from ndpnet.locks import locked
-from ndpnet.model_card import flatten, shorten, write_card
+from ndpnet.model_card import shorten, write_card
 from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.flat import flat_params
 from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
 from ndpnet.tracking.plan import KFP_RUN
 from ndpnet.tracking.record import records_of
@@ -247,7 +248,7 @@ def _uploaded(
             name=re.sub(r"[/:.%\"']", "-", registered_name(package.config["category"])),
             run_id=run_id,
             tags=tags,
-            params=flatten(package.config["params"]),
+            params=flat_params(package.config["params"]),
             card=card,
             evaluation_dir=evidence.folder,
         )

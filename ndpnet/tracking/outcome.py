@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
@@ -15,7 +13,7 @@ from ndpnet.tracking.identity import KFP_RUN_VARIABLE
 WEBHOOK_VARIABLE = "NDPNET_WEBHOOK_URL"
 SUCCEEDED = "SUCCEEDED"
 OUTCOME, REASON = "ndpnet.outcome", "ndpnet.outcome.reason"
-NUM_TRIES, TIMEOUT_SECONDS, PAUSE_SECONDS = 3, 10.0, 2.0
+TIMEOUT_SECONDS = 10.0
 MAX_REASON = 2000  # characters
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ class Outcome:
 def tell(outcome: Outcome) -> str:
     """Note the outcome in MLflow and tell the webhook, each whatever the other does. -> the state
 
-    ValueError: one of them could not be told.
+    ValueError: one of them could not be told; Kubeflow tries again.
     """
     run_id = os.environ.get(KFP_RUN_VARIABLE) or outcome.job
     problems = []
@@ -72,12 +70,8 @@ def _call(run_id: str, outcome: Outcome) -> None:
     request = urllib.request.Request(
         url, data=json.dumps(content).encode(), headers={"Content-Type": "application/json"}, method="POST"
     )
-    for attempt in range(1, NUM_TRIES + 1):
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
-                return
-        except (urllib.error.URLError, TimeoutError) as error:
-            if attempt == NUM_TRIES:
-                # the address itself is a secret
-                raise ValueError(f"no answer after {NUM_TRIES} tries ({type(error).__name__})") from None
-            time.sleep(PAUSE_SECONDS * attempt)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
+            return
+    except OSError as error:  # the address itself is a secret
+        raise ValueError(f"no answer ({type(error).__name__})") from None

@@ -58,8 +58,6 @@ def new_record(
     key = hash_of([plan, step, category, values, sources, what, source])
     folder = new_folder(out, key)
     earlier = load_record(folder / RUN) if (folder / RUN).exists() else None
-    if earlier and earlier.is_alive() and not earlier.is_mine:
-        return None
     record = Record(
         key=key,
         plan=plan,
@@ -77,8 +75,9 @@ def new_record(
     if earlier:
         record.attempts = earlier.attempts + 1
         record.started_at = record.started_at if earlier.status == "finished" else earlier.started_at
+    if not record.take():
+        return None
     (folder / HISTORY).unlink(missing_ok=True)  # of an earlier end
-    record.take()
     record.save()
     return record
 

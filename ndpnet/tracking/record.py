@@ -10,25 +10,19 @@ import logging
 import os
 import re
 import shutil
-import socket
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from ndpnet.files import write_json
+from ndpnet.locks import try_lock
 
-RUN, HISTORY, SYSTEM, FILES, PICTURES = "run.json", "history.jsonl", "system.jsonl", "files", "pictures"
+RUN, HISTORY, FILES, PICTURES = "run.json", "history.jsonl", "files", "pictures"
 MAX_FILE_BYTES = 32 << 20  # larger ones stay in the step's output: weights, arrays
-SAME_START = 2.0  # seconds between two readings of a process's start
 KEY_DIGITS = 12
-MEGABYTE = 1 << 20
-SAMPLE_SECONDS = 10.0  # between two rows of the system
-SILENCE_SECONDS = 30 * SAMPLE_SECONDS  # of a run on another machine, after which it counts as killed
+NUM_TRIES, PAUSE_SECONDS = 5, 0.1  # to lock a folder: who looks whether it is locked holds the lock for a moment
 
 Status = Literal["running", "finished", "failed", "killed"]
 logger = logging.getLogger(__name__)
@@ -55,21 +49,14 @@ class Record:
     source: dict[str, str] = field(default_factory=dict)  # where a version of the data comes from
     history: str = ""  # where the step is writing it
     attempts: int = 1
-    host: str = ""
-    pid: int = 0
-    process_started: float = 0.0
     is_delivered: bool = False
     folder: Path = field(default_factory=Path, repr=False)
+    lock: int | None = field(default=None, repr=False)  # on the folder, while this process runs it
 
     @property
     def name(self) -> str:
         """For people."""
         return f"{self.step} {self.category}".strip()
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether this very process is running it."""
-        return self.pid == os.getpid() and self.host == socket.gethostname()
 
     @property
     def history_path(self) -> Path | None:
@@ -79,33 +66,42 @@ class Record:
             return finished
         return Path(self.history) if self.history else None
 
-    def take(self) -> None:
-        """Make this process the one that runs it."""
-        self.host, self.pid = socket.gethostname(), os.getpid()
-        self.process_started = psutil.Process().create_time()
+    def take(self) -> bool:
+        """Make this process the one that runs it. -> False if another one does"""
+        for _ in range(NUM_TRIES):
+            try:
+                self.lock = try_lock(self.folder)
+                return True
+            except BlockingIOError:
+                time.sleep(PAUSE_SECONDS)
+        return False
 
     def is_alive(self) -> bool:
-        """Whether the process that started it is still at work; on another machine, by when it last wrote."""
-        if self.status != "running":
-            return False
-        if self.host != socket.gethostname():
-            times = [path.stat().st_mtime for path in self.folder.glob("*.json*")]
-            return time.time() - max(times, default=0.0) < SILENCE_SECONDS
+        """Whether the process that started it is still at work; a killed one lets go of its lock."""
+        if self.status != "running" or self.lock is not None:
+            return self.status == "running"
         try:
-            process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.process_started) < SAME_START
-            return is_same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+            lock = try_lock(self.folder)
+        except BlockingIOError:
+            return True
+        if lock is not None:
+            os.close(lock)
+        return False
 
     def end(self, status: Status, error: str = "") -> None:
         """Note how it ended, now."""
         self.status, self.error, self.ended_at = status, error, int(time.time() * 1000)
 
+    def release(self) -> None:
+        """Let others deliver it, too."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
     def save(self) -> None:
         """Write it, whole or not at all."""
         values = asdict(self)
-        del values["folder"]
+        del values["folder"], values["lock"]
         write_json(self.folder / RUN, values)
 
     def mark_delivered(self) -> None:
@@ -180,26 +176,6 @@ def keep_files(record: Record, out: Path, history: str | None, names: tuple[str,
                 logger.info("%s is too large for the tracking server: it stays where it is", path)
             elif path.is_file():
                 _copy(path, kept_dir / path.relative_to(out))
-
-
-def sample_machine(folder: Path) -> None:
-    """Append a row on the machine to a run's file, which is delivered as a history is: `system/...` by its number.
-
-    Not MLflow's own sampler, which forgets what it measures when the server is down.
-    """
-    path, process, memory = folder / SYSTEM, psutil.Process(), psutil.virtual_memory()
-    values = {
-        "system/cpu_percent": psutil.cpu_percent(),
-        "system/memory_percent": memory.percent,
-        "system/process_memory_megabytes": process.memory_info().rss / MEGABYTE,
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        free, total = torch.cuda.mem_get_info()
-        values["system/gpu_memory_percent"] = 100 * (total - free) / total
-    number = path.read_bytes().count(b"\n") + 1 if path.is_file() else 1
-    with path.open("a") as stream:
-        stream.write(json.dumps({"step": number, "time": int(time.time() * 1000), **values}) + "\n")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -141,33 +141,15 @@ class Registry:
             self.move("adopt", champion, source=None, author=author, reason=reason)
 
     def previous(self, timeline: Timeline) -> int:
-        """The champion to go back to: the last one before that is still in the registry. ValueError: none."""
-        number = self._find_previous(timeline)
-        if number is None:
+        """The champion to go back to. ValueError: none."""
+        if timeline.previous is None:
             raise ValueError(f"{self.name} has no champion before version {timeline.champion} (nothing to go back to)")
-        return number
-
-    def living_champion(self, timeline: Timeline) -> int | None:
-        """The champion to be compared with; None where there is none, or it was deleted."""
-        return timeline.champion if timeline.champion is not None and self._exists(timeline.champion) else None
+        return timeline.previous
 
     @property
     def history_name(self) -> str:
         """The registered model whose versions are the moves; no category can have this name."""
         return f"history-of-{self.name}"
-
-    def _find_previous(self, timeline: Timeline) -> int | None:
-        return next((number for number in reversed(timeline.line[:-1]) if self._exists(number)), None)
-
-    def _exists(self, number: int) -> bool:
-        try:
-            self.version(number)
-        except ValueError as error:
-            if "in the registry (it has" not in str(error):
-                raise
-            logger.warning("version %s of %s is no longer in the registry", number, self.name)
-            return False
-        return True
 
     def _keep_text(self, run_id: str, name: str, text: str) -> None:
         """Upload a text and read it back: a login page before the server, say, takes everything and keeps nothing."""
@@ -224,7 +206,9 @@ class Registry:
         aliases, champion = self.aliases(), timeline.champion
         if champion is None:
             return False
-        is_off = aliases.get(CHAMPION) != champion and self._set_champion(timeline)
+        is_off = aliases.get(CHAMPION) != champion
+        if is_off:
+            self._set_alias(CHAMPION, champion)
         if aliases.get(CHALLENGER) == champion:
             self.client.delete_registered_model_alias(self.name, CHALLENGER)
         return is_off
@@ -237,21 +221,6 @@ class Registry:
             if "unique" not in str(error).lower():
                 raise
             self.client.set_registered_model_alias(self.name, alias, str(version))
-
-    def _set_champion(self, timeline: Timeline) -> bool:
-        """Set the alias. -> False if the version was deleted, and so was every champion before it."""
-        text = f"the champion of {self.name}, version {timeline.champion}, was deleted"
-        assert timeline.champion is not None
-        try:
-            self._set_alias(CHAMPION, timeline.champion)
-            return True
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            if self._find_previous(timeline) is not None:
-                raise ValueError(f"{text} (run `ndpnet rollback {self.name}`)") from error
-        logger.warning("%s, and there is none before it to go back to", text)
-        return False
 
     def _was_late(self, source: int | None, timeline: Timeline) -> str:
         before = "there was no champion" if source is None else f"version {source} was the champion"

@@ -52,7 +52,7 @@ def test_killed_and_run_again_it_does_the_missing_shard_and_says_what_it_found(p
     finished = inspect(place, tmp_path)
     lines = finished.stdout.splitlines()
     assert finished.returncode == 1, finished.stderr
-    assert {"inspect-shard: reused", "inspect-shard: finished", "report-outcome: finished"} <= set(lines)
+    assert "Task inspect-shard cache hit" in finished.stderr
     assert f"1 unreadable ({NAME} version 1, threshold 0.4000); results in {place.out()}" in lines[-1]
     assert f"cannot read {place.prefix}/a/x.png: " in finished.stderr
     by_engine = place.results()
@@ -67,6 +67,4 @@ def test_a_prefix_without_pictures_ends_with_its_line(place: Place, tmp_path: Pa
     nothing = Place(place.server, place.bucket, f"{place.key}-nothing")
     finished = inspect(nothing, tmp_path)
     assert finished.returncode == 1
-    assert "plan-inspection failed; the end of its log:" in finished.stderr
     assert f"no object under {nothing.prefix}/ (check bucket and prefix" in finished.stderr
-    assert "report-outcome: finished" in finished.stdout

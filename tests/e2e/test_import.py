@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import data_sets
 import pytest
 from data_sets import names_in
-from processes import TIME_LIMIT, kill_when, paths_below, run_cli, start_cli
+from processes import TIME_LIMIT, kill_when, run_cli, start_cli
 from servers import S3Server
 
 from ndpnet.data.prepared import PreparedData, prepare
@@ -45,7 +44,6 @@ def test_archives_become_data_that_prepare_takes(tmp_path: Path) -> None:
         assert f"next: dvc add {tmp_path / 'data'}" in finished.stdout
         assert f"ndpnet prepare --data {tmp_path / 'data'} --category {name}" in finished.stdout
         assert "CC BY-NC-SA 4.0: not for commercial use" in finished.stdout
-        assert "published" in finished.stdout
     assert "-P 'data.group_pattern=^(kos\\d+)'" in finished.stdout
     assert names_in(tmp_path / "data") == ["carpet", "kos"]
     prepare(tmp_path / "data", "carpet", tmp_path / "prepared", **PREPARE)
@@ -54,17 +52,6 @@ def test_archives_become_data_that_prepare_takes(tmp_path: Path) -> None:
     counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", **pattern)
     assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
     assert counts["num_calibration"] > 0
-
-
-def test_several_categories_are_listed_one_by_one(tmp_path: Path) -> None:
-    for number, name in enumerate(("tile", "wood")):
-        data_sets.mvtec(tmp_path / "all" / name, first=100_000 * number)
-    (tmp_path / "all/wood/train/good/bad.png").write_bytes(b"x")
-    finished = run_cli(["import", "mvtec", tmp_path / "all", "--out", tmp_path / "data"], tmp_path / "log")
-    lines = finished.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == ["tile", "wood", "next"]
-    assert "  1 unreadable, not imported: wood/train/good/bad.png: not a picture" in finished.stdout
-    assert f"next: dvc add {tmp_path / 'data'}" in finished.stdout
 
 
 def test_the_printed_commands_work_for_a_name_with_a_space_and_an_umlaut(tmp_path: Path) -> None:
@@ -87,58 +74,6 @@ def test_the_printed_commands_work_for_a_name_with_a_space_and_an_umlaut(tmp_pat
     done = subprocess.run(["sh", "run"], cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert PreparedData.load(repository / "build/Fläche 1/prepared").manifest.category == "Fläche 1"
-
-
-def leaking(folder: Path) -> list[object]:
-    source = data_sets.mvtec(folder / "wall")
-    shutil.copy(source / "train/good/000.png", source / "test/good/000.png")
-    return ["mvtec", source]
-
-
-def escaping(folder: Path) -> list[object]:
-    member = data_sets.tarfile.TarInfo("../../evil.png")
-    return ["mvtec", data_sets.tar_of(folder / "x.tar", (member, b"evil"))]
-
-
-def truncated(folder: Path) -> list[object]:
-    path = data_sets.pack_tar(folder / "x.tar.gz", data_sets.mvtec(folder / "wall"))
-    path.write_bytes(path.read_bytes()[:-2000])
-    return ["mvtec", path]
-
-
-def over_a_thesis(folder: Path) -> list[object]:
-    (folder / "out").mkdir()
-    (folder / "out/thesis.txt").write_text("mine")
-    return ["mvtec", data_sets.mvtec(folder / "wall")]
-
-
-def no_bucket_name(folder: Path) -> list[object]:
-    return ["mvtec", "s3://user:secret@x/y"]
-
-
-@pytest.mark.parametrize(
-    ("mistake", "message"),
-    [
-        (leaking, "1 pictures are in train and in test, first train/good/000.png = test/good/000.png (remove"),
-        (escaping, "x.tar is refused: '../../evil.png' would be extracted to"),
-        (truncated, "x.tar.gz is damaged or no archive: "),
-        (over_a_thesis, "will not replace folder {folder}/out: it has other content and no import.json (choose"),
-        (no_bucket_name, "is no address on S3"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
-)
-def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path: Path, mistake: object, message: str) -> None:
-    arguments = mistake(tmp_path)
-    before = paths_below(tmp_path)
-    finished = run_cli(["import", *arguments, "--out", tmp_path / "out"], tmp_path / "log")
-    assert finished.exit_code == 1, finished.stderr
-    assert finished.stdout == ""
-    (line,) = [line for line in finished.error_lines if not line.startswith("unpack")]
-    assert line.startswith("Error: ")
-    assert message.format(folder=tmp_path) in line
-    after = paths_below(tmp_path)
-    if mistake is not no_bucket_name:
-        assert after == before
 
 
 @pytest.mark.slow
@@ -213,22 +148,3 @@ def test_from_s3_even_when_killed(tmp_path: Path, s3: S3Server) -> None:
     assert json.loads(imported.pop("import.json"))["source"] == "wall ü"
     assert imported.pop(LIST)
     assert imported == expected
-
-
-@pytest.mark.slow
-def test_an_archive_on_s3_stays_downloaded_until_it_is_imported(tmp_path: Path, s3: S3Server) -> None:
-    bucket = s3.make_bucket()
-    archive = data_sets.pack_tar(tmp_path / "wall.tar.xz", data_sets.mvtec(tmp_path / "wall"))
-    s3.client().upload_file(str(archive), bucket, "x/wall.tar.xz")
-    import_it = ["import", "mvtec", f"s3://{bucket}/x/wall.tar.xz", "--out", tmp_path / "data/wall"]
-    assert start_on_s3(s3, [*import_it, "--max-files", "3"], tmp_path / "log").wait(TIME_LIMIT) == 1
-    (staging,) = (tmp_path / "data").iterdir()
-    assert (staging / "download/wall.tar.xz").read_bytes() == archive.read_bytes()
-    assert not (staging / "unpacked").exists()
-    assert start_on_s3(s3, import_it, tmp_path / "log").wait(TIME_LIMIT) == 0, (tmp_path / "log").read_text()
-    assert names_in(tmp_path / "data") == ["wall"]
-    assert len(below(tmp_path / "data/wall")) == 23  # with the report and the list of files
-    missing = ["import", "mvtec", f"s3://{bucket}/nothing", "--out", tmp_path / "no/wall"]
-    assert start_on_s3(s3, missing, tmp_path / "log").wait(TIME_LIMIT) == 1
-    assert "Error: " in (tmp_path / "log").read_text()
-    assert s3.secret_key not in (tmp_path / "log").read_text()

@@ -24,11 +24,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
     kill_in_training(repository, *RUN, "--category", CATEGORY)
-    said = repository.run(*RUN, "--category", CATEGORY, time_limit=LONG).stdout
-    lines = said.splitlines()
-    assert "synthesize: reused" in lines  # it was finished before the kill
-    assert "promote: finished" in lines
-    assert "report-outcome: finished" in lines
+    finished = repository.run(*RUN, "--category", CATEGORY, time_limit=LONG)
+    said = finished.stdout
+    assert "Task synthesize cache hit" in finished.stderr  # it was finished before the kill
     (promotion,) = repository.folder.glob("build/kfp/local-*/*/**/promotion.json")
     assert json.loads(promotion.read_text())["decision"] == "promoted"
     places = dict(re.findall(rf"^{CATEGORY}: (report|model) (.+)$", said, re.MULTILINE))
@@ -63,11 +61,9 @@ def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(reposit
     }
     assert "failed before it was evaluated" in rows["broken"]
     assert "n/a" not in rows[CATEGORY]
-    assert "prepare failed; the end of its log:" in finished.stderr
     assert "broken/test" in finished.stderr  # the file that is no picture
     page = (repository.folder / "build/kfp/overview.html").read_text()
     assert "2 categories, 1 of them failed" in page
-    assert "report-outcome: finished" in finished.stdout
 
 
 def test_the_outcome_of_both_runs_is_on_their_runs(repository: Repository) -> None:

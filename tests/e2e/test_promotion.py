@@ -195,20 +195,6 @@ def test_without_evidence_only_force_moves_the_champion(registry: Registry, prep
         rollback(NAME, "x", ADA)
 
 
-def test_after_the_only_champion_was_deleted_the_next_is_judged_as_the_first(
-    registry: Registry, prepared_dir: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    ask(1, prepared_dir)
-    connect().delete_model_version(NAME, "1")
-    with pytest.raises(ValueError, match="no champion before version 1"):
-        rollback(NAME, "it is gone", ADA)
-    report = ask(2, prepared_dir)
-    assert (report["decision"], report["champion"]) == ("promoted", None)
-    assert "version 1, was deleted, and there is none before it" in caplog.text
-    assert registry.aliases() == {"champion": 2}
-    assert registry.timeline().line == (1, 2)
-
-
 def test_what_the_registered_hash_covers_is_not_asked_of_the_tags(registry: Registry, prepared_dir: Path) -> None:
     connect().set_model_version_tag(NAME, "4", "ndpnet.is_data_pinned", "true")
     assert ask(4, prepared_dir)["blocking"] == ["training data pinned"]

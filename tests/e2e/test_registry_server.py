@@ -1,9 +1,6 @@
-"""The registry of a team: a real server, PostgreSQL, an S3 store; processes that are killed, answers without sense."""
+"""The registry of a team: a real server, PostgreSQL, an S3 store; answers without sense."""
 
 import os
-import random
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +9,6 @@ import pytest
 from http_faults import Faults
 from mlflow.entities import LoggedModelStatus
 from mlflow_servers import MlflowServer
-from processes import SERVER, TIME_LIMIT
 from samples import Pipeline
 
 from ndpnet import steps
@@ -25,7 +21,6 @@ from ndpnet.tracking.registry import CHAMPION, Author, Registry
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("tracking_on")]
 
 ADA = Author("ada@here", "2026-01-01T00:00:00Z")
-RACE, UNSOUND, NUM_KILLS = "ndpnet-race", 5, 6  # versions 1 to 4 pass, 5 does not
 
 
 @pytest.fixture
@@ -101,56 +96,3 @@ def test_nonsense_is_one_line_and_moves_nothing(team: MlflowServer, answer: tupl
             move(registry, 2)
     os.environ["MLFLOW_TRACKING_URI"] = team.url
     assert Registry(name).aliases()[CHAMPION] == Registry(name).timeline().champion == 1
-
-
-def _move_about(uri: str, seed: int) -> None:
-    """Promote and roll back for ever, now and then something that does not pass."""
-    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
-    draw = random.Random(seed)
-    while True:
-        try:
-            registry = Registry(RACE)
-            timeline = registry.settle()
-            if draw.random() < 0.3 and timeline.previous is not None:
-                target = registry.previous(timeline)
-                registry.move("rollback", target, source=timeline.champion, author=ADA, reason="x")
-            else:
-                version = draw.choice([each for each in range(1, UNSOUND + 1) if each != timeline.champion])
-                move(registry, version, gate="refused" if version == UNSOUND else "passed")
-        except ValueError:  # somebody was faster
-            pass
-
-
-def test_processes_that_promote_and_roll_back_are_killed_at_any_moment(team: MlflowServer) -> None:
-    with_versions(RACE, UNSOUND)
-    client, draw = connect(), random.Random(0)
-    start = lambda seed: SERVER.Process(target=_move_about, args=(team.url, seed))  # noqa: E731
-    processes = [start(seed) for seed in range(3)]
-    for process in processes:
-        process.start()
-    for number in range(NUM_KILLS):
-        wait_for_another_move(Registry(RACE))
-        time.sleep(draw.uniform(0.0, 2.0))
-        process = processes.pop(draw.randrange(len(processes)))
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL, "it has ended by itself"
-        alias = client.get_registered_model(RACE).aliases.get(CHAMPION)
-        if alias is not None:
-            assert client.get_model_version(RACE, str(alias)).tags["ndpnet.gate"] == "passed"
-        processes.append(start(100 + number))
-        processes[-1].start()
-    for process in processes:
-        process.kill()
-        process.join()
-    champion = Registry(RACE).settle().champion
-    assert champion in range(1, UNSOUND)
-    assert Registry(RACE).aliases()[CHAMPION] == champion
-
-
-def wait_for_another_move(registry: Registry) -> None:
-    """Wait until somebody has moved the champion."""
-    before, deadline = len(registry.timeline().moves), time.monotonic() + TIME_LIMIT
-    while len(registry.timeline().moves) == before:
-        assert time.monotonic() < deadline, "nothing moves"
-        time.sleep(0.1)

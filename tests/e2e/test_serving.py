@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pytest
 from samples import CATEGORY, Pipeline
 
@@ -162,49 +161,6 @@ def test_a_batch_over_http_scores_as_the_inspector(url: str, pipeline: Pipeline,
         assert [row["score"] for row in rows] == [verdict.score for verdict in verdicts], list(payload)
         assert [row["verdict"] == "defective" for row in rows] == [verdict.is_defective for verdict in verdicts]
         assert [row["regions"] for row in rows] == [[vars(r) for r in verdict.regions] for verdict in verdicts]
-
-
-@pytest.mark.slow
-def test_one_unreadable_picture_does_not_lose_the_others(url: str, pictures: list[Path]) -> None:
-    cells = [text_of(pictures[0]), "%%%", base64.b64encode(b"text").decode(), None, text_of(pictures[-1])]
-    payload = {"dataframe_records": [{"image": cell} for cell in cells], "params": {"with_map": True}}
-    status, answer = ask(url, payload)
-    assert status == 200, answer
-    rows = answer["predictions"]
-    assert [row["verdict"] == "error" for row in rows] == [False, True, True, True, False]
-    assert [row["error"] is None for row in rows] == [True, False, False, False, True]
-    assert "image 1" in rows[1]["error"]
-    map_path = np.frombuffer(base64.b64decode(rows[4]["map"]), dtype=np.uint8)
-    assert bytes(map_path[:8]) == b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("payload", "content_type", "status", "words"),
-    [
-        (b"not json", "application/json", 400, "valid JSON"),
-        (b"\xff\xfe", "application/json", 400, "valid JSON"),
-        ({"pictures": ["x"]}, "application/json", 400, "exactly one of the input fields"),
-        (["x"], "application/json", 400, "Received a list"),
-        ({"dataframe_records": [{"picture": "x"}]}, "application/json", 400, "missing inputs ['image']"),
-        ({"dataframe_records": "x"}, "application/json", 400, "must be a list of records"),
-        ({"inputs": {}}, "application/json", 400, "missing inputs"),
-        (
-            {"dataframe_records": [{"image": "x"}], "params": {"with_map": "perhaps"}},
-            "application/json",
-            400,
-            "with_map",
-        ),
-        (b"x", "text/plain", 415, "content types"),
-    ],
-)
-def test_a_wrong_payload_is_the_clients_error(
-    url: str, payload: Any, content_type: str, status: int, words: str
-) -> None:
-    answered, text = ask(url, payload, content_type)
-    assert answered == status, text
-    assert words in text
-    assert "Traceback" not in text
 
 
 @pytest.mark.slow

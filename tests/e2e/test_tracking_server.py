@@ -127,28 +127,6 @@ def test_a_training_outlives_a_server_that_is_slow_hangs_and_is_killed(
     assert_each_row_once(run, rows)
 
 
-def test_a_killed_training_is_shown_as_killed_and_resumed_as_the_same_run(
-    pipeline: Pipeline, server: MlflowServer, run_of: Callable[..., Any], tmp_path: Path
-) -> None:
-    log_path, command = tmp_path / "log", training(pipeline, tmp_path, seed=2, num_steps=90)
-
-    process = start(server.environment(), command, log_path)
-    wait_until(lambda: num_shown(run_of(2)) > 10, "no row is shown while it trains")
-    process.kill()
-    process.join()
-    flush = ["tracking", "flush", tmp_path / "build"]
-    flushed = finish(start(server.environment(), flush, log_path), log_path)
-    assert (flushed.exit_code, flushed.stdout.partition(",")[0]) == (0, f"{NAME}: killed")
-    killed = run_of(2)
-    assert killed["status"] == "KILLED"
-    finished = finish(start(server.environment(), command, log_path), log_path)
-    assert finished.exit_code == 0, finished.stderr
-    assert "resumed after step" in finished.stderr
-    run = run_of(2)
-    assert (run["run_id"], run["status"], run["tags"]["ndpnet.attempts"]) == (killed["run_id"], "FINISHED", "2")
-    assert_each_row_once(run, history_of(tmp_path / "build" / CATEGORY / "phase1/history.jsonl"))
-
-
 def test_evaluate_brings_its_files_to_the_store_by_way_of_the_server(
     pipeline: Pipeline, server: MlflowServer, run_of: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -8,19 +8,17 @@ from compiled import IMAGE
 from kfp import compiler, dsl
 from kfp_server import KfpServer
 
-from ndpnet.pipelines import client
 from ndpnet.pipelines.client import Cluster, connect
-from ndpnet.pipelines.package import Package
+from ndpnet.pipelines.request import Package
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nobody's own server, token or kubeconfig, and no pauses."""
+    """Nobody's own server, token or kubeconfig."""
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KFP_TOKEN", "KFP_COOKIE", "KFP_NAMESPACE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no kubeconfig"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setitem(client.RETRIES, "backoff_factor", 0.01)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import json
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import ndpnet
 from ndpnet.cli import main
 from ndpnet.config import load_params
 from ndpnet.pipelines.compile import compile_training
-from ndpnet.pipelines.package import Package
+from ndpnet.pipelines.request import Package
 
 Run = Callable[..., Result]
 
@@ -77,14 +78,8 @@ def test_submit_sends_resolved_parameters_as_one_string(run: Run, kfp_server: Kf
     wanted = load_params(profile="line", overrides=("train.batch_size=4",))
     assert arguments.pop("params") == wanted.training_json()
     assert arguments.pop("judging_params") == wanted.to_json()
-    assert arguments == {
-        "work_dir": "/work",
-        "categories": ["brick"],
-        "only_new_data": False,
-        "url": DATA[1],
-        "revision": "line-2",
-        "path": "data",
-    }
+    assert json.loads(arguments.pop("source")) == {"url": DATA[1], "revision": "line-2", "path": "data"}
+    assert arguments == {"work_dir": "/work", "categories": ["brick"], "only_new_data": False}
     assert made.display_name == f"ndpnet-training {commit_of(repository)[:12]}"
 
 
@@ -137,11 +132,10 @@ def error_of(result: Result) -> str:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("--package", "nowhere.yaml"), "cannot read nowhere.yaml"),
+        (("--package", "nowhere.yaml"), "nowhere.yaml is no compiled pipeline"),
         (("-a", "workdir=/w"), "has no parameter workdir"),
         (("-a", "workdir"), "is no NAME=VALUE"),
-        (("-a", "revision=x"), "-a revision has an option of its own"),
-        (("-a", "params={}"), "-a params has an option of its own"),
+        (("-a", "source={}"), "-a 'source={}' is no NAME=VALUE, or has an option of its own"),
         (("--url", "https://me:secret@git.plant/x"), "the git URL holds a login"),
         (("--url", "/srv/surfaces"), "pods cannot reach /srv/surfaces"),
         (("--path", "../data"), "lies outside the repository"),
@@ -190,19 +184,13 @@ def test_another_pipeline_takes_what_it_declares(
         assert "has no parameter" in error_of(run(*submit, *option))
 
 
-def test_schedule_from_one_command_to_its_end(run: Run, kfp_server: KfpServer) -> None:
+def test_a_schedule_takes_the_newest_data_of_its_branch(run: Run, kfp_server: KfpServer) -> None:
     nightly = (*SCHEDULE, "--name", "nightly", "--on-new-data")
     assert run(*nightly, "--cron", "0 2 * * *").stdout == "nightly: created\n"
     assert run(*nightly, "--every", "6h").stdout == "nightly: replaced\n"
     (made,) = kfp_server.recurring_runs.values()
     assert made.runtime_config.parameters["only_new_data"] is True
-    assert "revision" not in made.runtime_config.parameters  # each run takes the newest data of the default branch
-    assert run("pipeline", "schedule", "pause", "nightly").stdout == "nightly: paused\n"
-    listed = run("pipeline", "schedule", "list").stdout.splitlines()
-    assert listed[2].split() == ["nightly", "every", "21600", "s", "paused"]
-    assert run("pipeline", "schedule", "resume", "nightly").stdout == "nightly: on\n"
-    assert run("pipeline", "schedule", "delete", "nightly").stdout == "nightly: deleted\n"
-    assert run("pipeline", "schedule", "list").stdout == "no schedule\n"
+    assert "revision" not in json.loads(made.runtime_config.parameters["source"])  # of the default branch
 
 
 @pytest.mark.parametrize(
@@ -210,7 +198,6 @@ def test_schedule_from_one_command_to_its_end(run: Run, kfp_server: KfpServer) -
     [
         ((), "pass either --cron"),
         (("--cron", "0 2 * * *", "--every", "6h"), "pass either --cron"),
-        (("--cron", "0 2 * *"), "has 4 fields"),
         (("--every", "soon"), "is no age"),
         (("--every", "6h", "--revision", "0123456789abcdef"), "is a commit: every run would take the same data"),
     ],
@@ -218,12 +205,6 @@ def test_schedule_from_one_command_to_its_end(run: Run, kfp_server: KfpServer) -
 def test_a_schedule_needs_a_time(run: Run, kfp_server: KfpServer, arguments: tuple[str, ...], error: str) -> None:
     assert error in error_of(run(*SCHEDULE, *arguments))
     assert kfp_server.calls == []
-
-
-def test_a_server_named_before_the_verb_is_asked(run: Run, kfp_server: KfpServer, monkeypatch) -> None:
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
-    for arguments in (("--host", kfp_server.url, "list"), ("list", "--host", kfp_server.url)):
-        assert run("pipeline", "schedule", *arguments).stdout == "no schedule\n"
 
 
 def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpServer, repository: Path) -> None:
@@ -240,7 +221,7 @@ def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpSe
         "http://minio:9000",
     )
     assert run(*without_url, *place).exit_code == 0
-    first, second = (each.runtime_config.parameters for each in kfp_server.runs.values())
+    first, second = (json.loads(each.runtime_config.parameters["source"]) for each in kfp_server.runs.values())
     assert first["url"] == "git@git.plant:surfaces.git"
     assert "url" not in second
     assert [second[name] for name in ("prefix", "manifest", "endpoint_url")] == list(place[1::2])

@@ -59,7 +59,7 @@ def test_kfps_own_classes_take_it(compiled: Compiled, tmp_path: Path) -> None:
     path = tmp_path / "loaded.yaml"
     path.write_text(compiled.text)
     loaded = components.load_component_from_file(str(path))
-    assert {"params", "judging_params", "work_dir", "categories", "revision"} <= set(loaded.component_spec.inputs)
+    assert {"params", "judging_params", "work_dir", "categories", "source"} <= set(loaded.component_spec.inputs)
 
 
 def test_what_looks_at_the_world_is_never_taken_from_the_cache(compiled: Compiled) -> None:

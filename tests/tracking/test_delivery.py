@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow.entities import Metric
 from mlflow_servers import stored_runs
 from samples import CATEGORY, Pipeline
 from trainings import IDENTITY, PARAMS, delivered, history, sent, train, write_rows
@@ -19,17 +18,6 @@ from ndpnet.redaction import redact
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flat import MAX_KEY, MAX_PARAM, flat_metrics, flat_params
 from ndpnet.tracking.record import records_below
-
-
-def test_the_server_keeps_an_equal_row_once_and_an_equal_step_at_another_time_twice(store: Path) -> None:
-    client = connect()
-    run_id = client.create_run(experiment_id(client)).info.run_id
-    row = Metric("loss", 0.1 + 0.2, 1000, 7)
-    for rows in ([row], [row, row], [row, Metric("loss", 0.5, 1001, 8)]):
-        client.log_batch(run_id, metrics=rows)
-    assert [(each.step, each.value) for each in client.get_metric_history(run_id, "loss")] == [(7, 0.1 + 0.2), (8, 0.5)]
-    client.log_batch(run_id, metrics=[Metric("loss", 0.1 + 0.2, 1001, 7)])
-    assert len(client.get_metric_history(run_id, "loss")) == 3  # why timestamps must be the same each time
 
 
 def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> None:
@@ -87,7 +75,6 @@ def test_every_row_of_a_history_arrives_once(store: Path) -> None:
     assert sent(run, "validation/image_auroc") == delivered(rows, "validation/image_auroc")
     assert run["metrics"]["seconds"][0][2] == 3.5
     assert "step" not in run["metrics"]
-    assert len(run["metrics"]["system/cpu_percent"]) == 1
 
 
 def test_the_outputs_are_those_of_an_untracked_step(
@@ -110,7 +97,7 @@ def test_switched_off_it_loads_nothing() -> None:
         "import sys, pathlib\nfrom ndpnet import tracking\n"
         "with tracking.step_run('prepare', 'x', out=pathlib.Path('/nowhere/x'), identity=lambda: 1 / 0) as run:\n"
         "    assert run.result({'a': 1}) == {'a': 1} and run.pictures_dir is None\n"
-        "print(*sorted(name for name in sys.modules if name.partition('.')[0] in ('mlflow', 'psutil', 'pydantic')))"
+        "print(*sorted(name for name in sys.modules if name.partition('.')[0] in ('mlflow', 'pydantic')))"
     )
     finished = subprocess.run(
         [sys.executable, "-c", code],

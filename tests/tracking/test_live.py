@@ -1,11 +1,9 @@
 """Delivering while a step runs: the step never waits, and what it wrote is shown once, whatever the server does."""
 
-import json
 import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -16,7 +14,7 @@ from trainings import PARAMS, wait_until
 from ndpnet import tracking
 from ndpnet.cli import OneLineErrors
 from ndpnet.cli_tracking import tracking_group
-from ndpnet.tracking import live, record
+from ndpnet.tracking import live
 from ndpnet.tracking.client import connect
 from ndpnet.tracking.delivery import rows_from
 from ndpnet.training.checkpoint import Checkpoint, only_process
@@ -68,7 +66,6 @@ def shown(key: str = "train/loss") -> list[tuple[int, float]]:
 
 
 def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "SAMPLE_SECONDS", 0.2)
     out, work_dir = store / "build/brick/phase1", store / "work"
     training = Training(work_dir, out)
     another = work_dir / "phase1-fedcba9876543210"  # of a killed training with other parameters
@@ -88,7 +85,6 @@ def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch:
         run.result({"loss": 0.5})
     stored = stored_runs(connect())[NAME]
     assert (stored["status"], shown()) == ("FINISHED", losses(48))
-    assert len(stored["metrics"]["system/process_memory_megabytes"]) > 1
 
 
 def _train_and_wait(uri: str, store: Path) -> None:
@@ -212,26 +208,3 @@ def test_rows_are_whole_whatever_is_done_to_their_file(tmp_path: Path) -> None:
     checkpoint.cut_history(2)
     checkpoint.append_history([{"step": 3, "loss": 1.0}])
     assert list(rows_from(path, 2)) == [{"step": 2}, {"step": 3, "loss": 1.0}]
-
-
-def test_samples_go_on_counting_after_a_restart(tmp_path: Path) -> None:
-    for _ in range(3):
-        record.sample_machine(tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / record.SYSTEM).read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2, 3]
-    assert all(0 <= row["system/memory_percent"] <= 100 for row in rows)
-
-
-def test_a_run_on_another_machine_counts_as_killed_when_it_is_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values: dict[str, Any] = {"key": "k", "plan": "p", "step": "prepare", "category": "c", "params": {}, "tags": {}}
-    other = record.Record(**values, inputs={}, started_at=1, host="elsewhere", pid=os.getpid(), folder=tmp_path)
-    other.save()
-    assert other.is_alive()
-    os.utime(tmp_path / "run.json", (0, 0))
-    assert not other.is_alive()
-    other.take()
-    assert other.is_alive()
-    other.process_started -= 60  # another process had this number
-    assert not other.is_alive()

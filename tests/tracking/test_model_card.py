@@ -10,7 +10,8 @@ from samples import CATEGORY, Pipeline
 
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.metrics.summary import summarise
-from ndpnet.model_card import SHORTENED, flatten, read_licence, shorten, write_card
+from ndpnet.model_card import SHORTENED, read_licence, shorten, write_card
+from ndpnet.tracking.flat import flat_params
 
 TAGS = {
     "ndpnet.package_hash": "a" * 64,
@@ -83,7 +84,7 @@ def test_the_card_has_the_numbers_of_the_package_and_its_evaluation(package: Mod
     assert lineage["phase1_hash"] == [package.config["lineage"]["phase1_hash"]]
     parameters = rows_of(card, "Parameters")
     assert parameters["train.phase1.epochs"] == ["4.0"]
-    assert len(parameters) == len(flatten(package.config["params"])) + 1  # and the head
+    assert len(parameters) == len(flat_params(package.config["params"])) + 1  # and the head
     reproduce = card.partition("## Reproduce")[2]
     assert f"git checkout {'c' * 40}\n" in reproduce
     assert f"dvc repro evaluate@{CATEGORY}\n" in reproduce

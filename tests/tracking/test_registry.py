@@ -118,19 +118,6 @@ def test_back_and_back_again(store: Path) -> None:
     assert [move.reason for move in registry.timeline().moves][-1] == "it cries wolf"
 
 
-def test_deleted_champions_are_skipped_and_can_be_rolled_back(store: Path) -> None:
-    for version, source in ((1, None), (3, 1), (4, 3)):
-        promote(version, source)
-    for number in ("3", "4"):
-        connect().delete_model_version(NAME, number)
-    registry = Registry(NAME)
-    with pytest.raises(ValueError, match="version 4, was deleted"):
-        registry.settle()
-    assert registry.previous(registry.timeline()) == 1
-    rollback(4, 1)
-    assert registry.aliases() == {CHAMPION: 1}
-
-
 def test_a_move_away_from_what_is_no_longer_champion_is_refused(store: Path) -> None:
     promote(1)
     promote(2, 1)

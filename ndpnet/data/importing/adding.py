@@ -1,52 +1,38 @@
 """An import into an existing category: new pictures join it, without copies, and the data is pinned anew."""
 
-import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ndpnet.config import load_params
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.images import ImageFacts, open_image
-from ndpnet.data.importing.looks import MIN_COMPARED, Look, compare_looks, measure
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import printable
 from ndpnet.data.importing.sources.own import find_batch
 from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
-from ndpnet.data.listing import IMPORTED, has_picture_name
+from ndpnet.data.listing import has_picture_name
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import type_of
-from ndpnet.data.split import group_of
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.data.versions.version import compare, count_pictures
 from ndpnet.files import sha256_of, staging_folder
 from ndpnet.storage.pins import Files, PinnedFolder
 
 NUM_NAMES = 5  # of files, in an error
-NUM_COMPARED = 300  # old pictures, spread over all of their place
 TRAIN = f"train/{GOOD}"
 
 
 @dataclass(frozen=True)
 class Added:
-    """What `add_batch` did. changes: what a person should know of it, none if nothing had to be added or pinned."""
+    """What `add_batch` did. changes: of the numbers of pictures, none if nothing had to be added or pinned."""
 
     num_added: int
     num_copies: int
     renamed: dict[str, str] = field(default_factory=dict)  # name in the source -> path in the data folder
     changes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _There:
-    """The category as it is: what its pictures show, by path, and how those to compare with look."""
-
-    facts: dict[str, ImageFacts]
-    looks: list[Look]
 
 
 def add_batch(
@@ -73,16 +59,12 @@ def add_batch(
             batch = _read_batch(opened.root, staging_dir, place, masks, source)
             before = _pinned_files(folder, f"{category}/", batch)
             _check_masks(before, batch, category, place)
-            there = _read_category(data_dir, folder.listing().files, before, category, place)
-            firsts = _find_copies(there, batch, f"{category}/{place}/")
+            firsts = _find_copies(_read_category(data_dir, folder.listing().files, category), batch, category, place)
             new = [picture for picture in batch if picture.image.path not in firsts]
             targets = _choose_names(new, data_dir, f"{category}/{place}")
-            _check_groups(data_dir / category, targets.values())
             for picture in new:
                 _move(picture, staging_dir, data_dir, targets[picture.image.path])
-        left = there.facts.keys() - before  # by an earlier try that was killed
-        looks = [picture.look for picture in batch if firsts.get(picture.image.path) in {None, *left}]
-        changes = _pin(folder, before, category, compare_looks(there.looks, looks))
+        changes = _pin(folder, before, category)
     renamed = {name: path for name, path in targets.items() if PurePosixPath(path).name != PurePosixPath(name).name}
     return Added(len(targets), len(firsts), renamed, changes)
 
@@ -106,8 +88,7 @@ def _check_target(data_dir: Path, category: str, place: str, masks: Path | None)
 
 def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, source: str) -> list[Placed]:
     """Copy all pictures before any gets its name: a full disk, or a source that goes away, changes nothing."""
-    images = find_batch(root, place, masks, source)
-    batch = list(Placer(root, staging_dir, with_looks=True).place_all(images, "read"))
+    batch = list(Placer(root, staging_dir).place_all(find_batch(root, place, masks, source), "read"))
     problems = [printable(f"{picture.image.path}: {picture.reason}") for picture in batch if picture.reason]
     if problems:
         more = f"; and {len(problems) - NUM_NAMES} more" if len(problems) > NUM_NAMES else ""
@@ -117,19 +98,19 @@ def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, s
 
 def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> Files:
     """Return what is pinned; ValueError if the data differs from it by more than an earlier try of this batch left."""
-    here, pin = folder.listing().files, folder.pin()
-    if pin is None:
+    here = folder.listing().files
+    if folder.pinned_hash() is None:
         return here
     pinned, name = folder.pinned_files(), folder.data_dir.name
-    mend = f"run `dvc add {name}` first to pin what is here, or `dvc checkout {name}.dvc` to get back what is pinned"
-    if pinned is None:
-        raise ValueError(f"{name}/ is not what {pin.path.name} pins ({mend})")
-    difference = compare(pinned, here)
+    difference = compare(pinned or {}, here)
     hashes = {sha256 for picture in batch for sha256 in (picture.sha256, picture.mask_sha256)}
     is_foreign = any(not path.startswith(below) or sha256_of(folder.data_dir / path) not in hashes
                      for path in difference.added)  # fmt: skip
-    if is_foreign or difference.changed or difference.deleted:
-        raise ValueError(f"{name}/ is not what {pin.path.name} pins: {difference} ({mend})")
+    if pinned is None or is_foreign or difference.changed or difference.deleted:
+        mend = (
+            f"run `dvc add {name}` first to pin what is here, or `dvc checkout {name}.dvc` to get back what is pinned"
+        )
+        raise ValueError(f"{name}/ is not what {name}.dvc pins: {difference} ({mend})")
     return pinned
 
 
@@ -146,31 +127,24 @@ def _check_masks(files: Files, batch: list[Placed], category: str, place: str) -
         raise ValueError(f"the defective pictures of {category} have no masks (draw theirs too, or leave --masks out)")
 
 
-def _read_category(data_dir: Path, files: Files, before: Files, category: str, place: str) -> _There:
-    """Decode the pictures of a category once; ValueError for one that cannot be read."""
+def _read_category(data_dir: Path, files: Files, category: str) -> dict[str, ImageFacts]:
+    """Decode the pictures of a category once, by path; ValueError for one that cannot be read."""
     below = (f"{category}/train/", f"{category}/test/")
     paths = [path for path in files if path.startswith(below) and has_picture_name(PurePosixPath(path).name)]
-    old = [path for path in paths if path in before and path.startswith(f"{category}/{place}/")]
-    if len(old) < MIN_COMPARED:
-        old = [path for path in paths if path in before and path.startswith(f"{category}/{TRAIN}/")]
-    compared = set(old[:: 1 + len(old) // NUM_COMPARED])
-
-    def read(path: str) -> tuple[ImageFacts, Look | None]:
-        opened = open_image(data_dir / path)
-        return opened.facts(), measure(opened.rgb()) if path in compared else None
-
-    facts = dict(
-        zip(paths, map_in_threads(read, paths, pixels_of=lambda path: pixels_in(data_dir / path)), strict=True)
+    facts = map_in_threads(
+        lambda path: open_image(data_dir / path).facts(), paths, pixels_of=lambda path: pixels_in(data_dir / path)
     )
-    return _There({path: fact for path, (fact, _) in facts.items()}, [look for _, look in facts.values() if look])
+    return dict(zip(paths, facts, strict=True))
 
 
-def _find_copies(there: _There, batch: list[Placed], below: str) -> dict[str, str]:
+def _find_copies(there: dict[str, ImageFacts], batch: list[Placed], category: str, place: str) -> dict[str, str]:
     """Return the pictures of a batch that are copies: name -> its first. ValueError for leakage, and another depth."""
-    levels = [(path, facts.levels) for path, facts in there.facts.items()]
-    depth_of_set(levels + [(picture.image.path, picture.facts.levels) for picture in batch])
+    depth_of_set(
+        [(path, facts.levels) for path, facts in there.items()]
+        + [(picture.image.path, picture.facts.levels) for picture in batch]
+    )
     index, firsts = CopyIndex(), {}
-    for path, facts in there.facts.items():
+    for path, facts in there.items():
         index.add(path, [facts.pixels_sha256], is_test=path.split("/")[1] == "test")
     for picture in batch:
         first = index.add(picture.image.path, [picture.facts.pixels_sha256], is_test=picture.split == "test")
@@ -178,7 +152,7 @@ def _find_copies(there: _There, batch: list[Placed], below: str) -> dict[str, st
             firsts[picture.image.path] = first
     index.refuse_leaks()
     for name, first in firsts.items():
-        if first in there.facts and not first.startswith(below):
+        if first in there and not first.startswith(f"{category}/{place}/"):
             raise ValueError(f"{name} is there as {first} (a picture is tested on as one type: remove one of the two)")
     return firsts
 
@@ -186,52 +160,30 @@ def _find_copies(there: _There, batch: list[Placed], below: str) -> dict[str, st
 def _choose_names(new: list[Placed], data_dir: Path, place: str) -> dict[str, str]:
     """Choose names that are free on any file system; one that is taken gets the content's hash. -> path by name."""
     folder = data_dir / place
-    taken = {_stem_key(path) for path in folder.iterdir()} if folder.is_dir() else set()
+    taken = {_stem_key(path.stem) for path in folder.iterdir()} if folder.is_dir() else set()
     targets = {}
     for picture in new:
         source = PurePosixPath(picture.image.path)
-        stems = [source.stem, *(f"{source.stem}_{picture.sha256[:num_digits]}" for num_digits in (8, 16, 32))]
-        for target in (PurePosixPath(place, stem + source.suffix) for stem in stems):
-            if _stem_key(target) not in taken and _is_mask_free(picture, data_dir, target):
-                break
-        else:
+        stem = source.stem if _stem_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
+        if _stem_key(stem) in taken:
             raise ValueError(f"no free name for {source} under {place} (rename it)")
-        taken.add(_stem_key(target))
-        targets[picture.image.path] = target.as_posix()
+        taken.add(_stem_key(stem))
+        targets[picture.image.path] = f"{place}/{stem}{source.suffix}"
     return targets
 
 
-def _mask_target(picture: Placed, target: PurePosixPath) -> PurePosixPath:
-    mask_dir = target.parents[2] / "ground_truth" / picture.defect_type
-    return mask_dir / f"{target.stem}_mask{PurePosixPath(picture.mask_path).suffix}"
-
-
-def _is_mask_free(picture: Placed, data_dir: Path, target: PurePosixPath) -> bool:
-    mask = data_dir / _mask_target(picture, target) if picture.mask_path else None
-    return mask is None or not mask.exists() or sha256_of(mask) == picture.mask_sha256
-
-
-def _stem_key(path: PurePosixPath) -> str:
+def _stem_key(stem: str) -> str:
     # without the ending: masks are found by it; folded: some file systems know no case and other accents
-    return unicodedata.normalize("NFC", path.stem).casefold()
-
-
-def _check_groups(category_dir: Path, targets: Iterable[str]) -> None:
-    """Refuse a name that `prepare` would refuse later: the pattern by which the category was imported finds no group.
-
-    Demo data names none: it is prepared with that of the parameters.
-    """
-    if not (category_dir / IMPORTED).is_file():
-        return
-    about = json.loads((category_dir / IMPORTED).read_text(encoding="utf-8"))
-    pattern = about["group_pattern"] if "group_pattern" in about else load_params().data.group_pattern
-    for target in targets:
-        group_of(target, pattern or "")
+    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> None:
     # the mask first: a picture that lies here is taken for added, by the next try after a kill
-    paths = {picture.mask_path: _mask_target(picture, PurePosixPath(target))} if picture.mask_path else {}
+    paths = {}
+    if picture.mask_path:
+        category, stem = PurePosixPath(target).parents[2], PurePosixPath(target).stem
+        name = f"{stem}_mask{PurePosixPath(picture.mask_path).suffix}"
+        paths[picture.mask_path] = category / "ground_truth" / picture.defect_type / name
     for staged, path in {**paths, picture.path: target}.items():
         with (staging_dir / staged).open("rb") as stream:
             os.fsync(stream.fileno())
@@ -239,13 +191,11 @@ def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> No
         (staging_dir / staged).replace(data_dir / path)
 
 
-def _pin(folder: PinnedFolder, before: Files, category: str, looks: list[str]) -> tuple[str, ...]:
-    """Pin what is here now. -> the changed numbers of pictures, and the looks; nothing if it is pinned already."""
-    folder.forget()
-    after, pin = folder.listing(), folder.pin()
-    if pin is not None and pin.hash == after.hash:
+def _pin(folder: PinnedFolder, before: Files, category: str) -> tuple[str, ...]:
+    """Pin what is here now. -> the changed numbers of pictures; nothing if it is pinned already."""
+    after = folder.listing()
+    if folder.pinned_hash() == after.hash:
         return ()
     folder.add()
     old, new = (Counter(count_pictures(files).get(category, {})) for files in (before, after.files))
-    counts = [f"  {place}: {old[place]} -> {new[place]}" for place in sorted(new) if old[place] != new[place]]
-    return (*counts, *looks)
+    return tuple(f"  {place}: {old[place]} -> {new[place]}" for place in sorted(new) if old[place] != new[place])

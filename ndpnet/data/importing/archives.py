@@ -1,15 +1,11 @@
-"""Unpacking archives that may be damaged or hostile: nothing outside the folder, no links, counted bytes and files."""
+"""Unpacking archives that may be damaged or hostile: nothing outside the folder, and no more bytes than allowed."""
 
-import bz2
 import gzip
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from tqdm import tqdm
 
@@ -17,12 +13,9 @@ from ndpnet.files import CHUNK_BYTES
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 MAX_BYTES = 200_000_000_000
-MAX_FILES = 2_000_000
-# tarfile reads a member's extended header at once, whatever size it claims
-MAX_HEADER_BYTES = 16 << 20
-OPENERS: dict[bytes, Callable[..., IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
-CLASHES = (FileExistsError, IsADirectoryError, NotADirectoryError)
+# RuntimeError: a zip that is encrypted, or of an unknown kind
+REFUSED = (tarfile.FilterError, FileExistsError, IsADirectoryError, NotADirectoryError, RuntimeError)
 
 
 def is_archive(path: Path) -> bool:
@@ -36,101 +29,66 @@ def archive_stem(name: str) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> int:
-    """Unpack a tar (plain, gzip, xz, bzip2) or a zip into `folder`, which must be empty. -> number of members.
+def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+    """Unpack a tar (plain, gzip, xz, bzip2) or a zip into `folder`, which must be empty.
 
-    ValueError names the archive, the member and the reason; what was written till then is the caller's to remove.
+    ValueError names the archive and the reason; what was written till then is the caller's to remove.
     """
     archive = Path(archive)
-    count = _Count(archive, max_bytes, max_files)
     try:
         with archive.open("rb") as stream:
-            magic = stream.read(6)
-        if magic[:2] == b"PK":
-            _unpack_zip(archive, folder, count)
-        else:
-            opener = next((opener for start, opener in OPENERS.items() if magic.startswith(start)), open)
-            _unpack_tar(archive, opener, folder, count)
-    except (tarfile.FilterError, *CLASHES) as error:
-        raise ValueError(f"{archive} is refused: {error}") from error
+            is_zip = stream.read(2) == b"PK"
+        (_unpack_zip if is_zip else _unpack_tar)(archive, folder, max_bytes)
+    except REFUSED as error:
+        raise ValueError(f"{archive} is refused: {error} (pack it anew, or import the unpacked folder)") from error
     except DAMAGE as error:
         detail = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{archive} is damaged or no archive: {detail} (fetch it again)") from error
-    return count.num_files
 
 
-@dataclass
-class _Count:
-    """What came out of an archive, whatever its headers claim."""
+class _Member(tarfile.TarInfo):
+    """tarfile takes garbage, and an end in the middle, for the end of an archive."""
 
-    archive: Path
-    max_bytes: int
-    max_files: int
-    num_bytes: int = 0
-    num_files: int = 0
-
-    def add_bytes(self, num_bytes: int) -> None:
-        self.num_bytes += num_bytes
-        if self.num_bytes > self.max_bytes:
-            raise ValueError(f"{self.archive} expands to more than {self.max_bytes} bytes (raise --max-bytes)")
-
-    def add_member(self, name: str, folder: Path, *, is_folder: bool) -> None:
-        self.num_files += 1
-        if self.num_files > self.max_files:
-            raise ValueError(f"{self.archive} has more than {self.max_files} members (raise --max-files)")
-        if not is_folder and (folder / name.lstrip("/")).is_file():
-            raise FileExistsError(f"{name!r} occurs twice (pack it anew)")
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """Read a header. ReadError: it is none, and not the zeros of the end either."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError("it ends in the middle") from error
 
 
-class _CountedStream:
-    """An expanded tar stream, whose bytes are counted."""
-
-    def __init__(self, stream: IO[bytes], count: _Count) -> None:
-        self._stream, self._count = stream, count
-        self.last_block = b""
-        self.tell = stream.tell
-
-    def read(self, size: int = -1) -> bytes:
-        """Read at most `size` bytes; a header that claims to be huge is refused."""
-        if not 0 <= size <= MAX_HEADER_BYTES:
-            raise ValueError(f"{self._count.archive} is refused: a header of {size} bytes")
-        self.last_block = self._stream.read(size)
-        self._count.add_bytes(len(self.last_block))
-        return self.last_block
-
-    def seek(self, position: int) -> int:
-        """Move forward by reading, so that what is skipped is counted, too."""
-        while (missing := position - self.tell()) > 0 and self.read(min(missing, CHUNK_BYTES)):
-            pass
-        return self.tell()
-
-
-def _unpack_tar(archive: Path, opener: Callable[..., IO[bytes]], folder: Path, count: _Count) -> None:
-    with opener(archive, "rb") as expanded:
-        stream = _CountedStream(expanded, count)
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
-            for member in tqdm(iter(tar.next, None), "unpack", unit="file", disable=None):
-                tar.members.clear()  # else every header stays in memory
-                if member.islnk() or member.issym() or member.issparse():
-                    kind = "a sparse file" if member.issparse() else "a link"
-                    raise ValueError(f"{archive} is refused: {member.name!r} is {kind} (pack the file itself)")
-                count.add_member(member.name, folder, is_folder=member.isdir())
-                tar.extract(member, folder, filter="data")
-        # tarfile takes garbage, and an end in the middle, for the end of the archive: two blocks of zeros are the end
-        if stream.last_block != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it ends in the middle")
-        while stream.read(CHUNK_BYTES):  # gzip and xz keep their checksum at the very end
+def _unpack_tar(archive: Path, folder: Path, max_bytes: int) -> None:
+    num_bytes = 0
+    with tarfile.open(archive, tarinfo=_Member) as tar:
+        for member in tqdm(iter(tar.next, None), "unpack", unit="file", disable=None):
+            num_bytes = _add(archive, num_bytes, member.size, max_bytes)
+            if member.issym() or member.islnk():  # the filter of older Pythons can be led astray by them
+                raise FileExistsError(f"{member.name!r} is a link")
+            _check_new(folder / member.name.lstrip("/"), is_folder=member.isdir())
+            tar.extract(member, folder, filter="data")
+            tar.members.clear()  # else every header stays in memory
+        while tar.fileobj.read(CHUNK_BYTES):  # gzip and xz keep their checksum at the very end
             pass
 
 
-def _unpack_zip(archive: Path, folder: Path, count: _Count) -> None:
+def _unpack_zip(archive: Path, folder: Path, max_bytes: int) -> None:
+    num_bytes = 0
     with zipfile.ZipFile(archive) as packed:
         for member in tqdm(packed.infolist(), "unpack", unit="file", disable=None):
-            if member.flag_bits & 1:
-                raise ValueError(f"{archive} is refused: {member.filename!r} is encrypted (import the unpacked folder)")
-            count.add_member(member.filename, folder, is_folder=member.is_dir())
-            count.add_bytes(member.file_size)  # no more is read, and none of it is a link
-            try:
-                packed.extract(member, folder)
-            except NotImplementedError as error:
-                raise ValueError(f"{archive} is refused: {member.filename!r}: {error} (pack it anew)") from error
+            num_bytes = _add(archive, num_bytes, member.file_size, max_bytes)
+            _check_new(folder / member.filename, is_folder=member.is_dir())
+            packed.extract(member, folder)
+
+
+def _add(archive: Path, num_bytes: int, size: int, max_bytes: int) -> int:
+    if num_bytes + size > max_bytes:
+        raise ValueError(f"{archive} expands to more than {max_bytes} bytes (raise --max-bytes)")
+    return num_bytes + size
+
+
+def _check_new(path: Path, *, is_folder: bool) -> None:
+    if not is_folder and path.is_file():
+        raise FileExistsError(f"{path.name!r} occurs twice")

@@ -1,15 +1,13 @@
 """Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
 
-import errno
 import hashlib
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ndpnet.data.copies import CopyIndex
-from ndpnet.data.importing.archives import MAX_BYTES, MAX_FILES
+from ndpnet.data.importing.archives import MAX_BYTES
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
@@ -45,7 +43,6 @@ def import_source(
     train_limit: int | None = None,
     group_pattern: str = "",
     max_bytes: int = MAX_BYTES,
-    max_files: int = MAX_FILES,
     endpoint_url: str | None = None,
 ) -> list[ImportReport]:
     """Import a folder, an archive or s3://... into `out`, or into one folder below it for each of several categories.
@@ -61,11 +58,7 @@ def import_source(
     if Path(source).is_dir():
         check_apart(Path(out), Path(source))
     options = ImportOptions(layout, test_good_share, train_limit, group_pattern)
-    limits = {"max_bytes": max_bytes, "max_files": max_files}
-    with (
-        _clear_when_full(Path(out)),
-        opened_source(str(source), Path(out), endpoint_url=endpoint_url, **limits) as opened,
-    ):
+    with opened_source(str(source), Path(out), max_bytes=max_bytes, endpoint_url=endpoint_url) as opened:
         plans = _chosen(find_categories(layout, opened.root, opened.name), categories, str(source))
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
         for category_out in outs:
@@ -75,16 +68,6 @@ def import_source(
             _import_category(plan, opened, category_out, options)
             for plan, category_out in zip(plans, outs, strict=True)
         ]
-
-
-@contextmanager
-def _clear_when_full(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ValueError(f"cannot write {out}: No space left on device (free some)") from error
-        raise
 
 
 def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -> list[CategoryPlan]:

@@ -10,7 +10,6 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet.data.images import MIN_SIDE, ImageFacts, open_image
-from ndpnet.data.importing.looks import Look, measure
 from ndpnet.data.importing.sources.plan import Ellipse, SourceImage
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import check_mask, open_mask
@@ -32,7 +31,6 @@ class Placed:
     mask_sha256: str | None = None
     reason: str | None = None
     mask_note: str | None = None
-    look: Look | None = None  # where it is asked for
 
 
 class Placer:
@@ -45,10 +43,8 @@ class Placer:
         *,
         is_ours: bool = False,
         is_test_good: Callable[[SourceImage], bool] = lambda image: False,
-        with_looks: bool = False,
     ) -> None:
-        self._root, self._folder, self._is_ours = root, folder, is_ours
-        self._is_test_good, self._with_looks = is_test_good, with_looks
+        self._root, self._folder, self._is_ours, self._is_test_good = root, folder, is_ours, is_test_good
 
     def place_all(self, images: list[SourceImage], title: str) -> Iterator[Placed]:
         """Place pictures in the order of their paths; the first error in this order is the one that is raised."""
@@ -74,22 +70,21 @@ class Placer:
         place = (image, f"{split}/{defect_type}/{image.name}", split, defect_type)
         content = read_bytes(self._root / image.path, name=str(self._root / image.path))
         try:
-            facts, look = self._describe(image, content)
+            facts = self._describe(image, content)
         except ValueError as error:
             return Placed(*place, reason=str(error).removeprefix(f"cannot read {image.path}: "))
         sha256 = self._write(place[1], content, self._root / image.path)
         marked = draw_ellipses(image.ellipses, facts.height, facts.width) if image.ellipses else mask and mask.marked
         named = self._place_mask(image, marked, facts, defect_type, mask_content)
-        return Placed(*place, sha256, facts, *named, mask_note=mask.note if mask and named[0] else None, look=look)
+        return Placed(*place, sha256, facts, *named, mask_note=mask.note if mask and named[0] else None)
 
-    def _describe(self, image: SourceImage, content: bytes) -> tuple[ImageFacts, Look | None]:
+    def _describe(self, image: SourceImage, content: bytes) -> ImageFacts:
         """Decode a picture. ValueError: it is not to be used."""
         check_name(image.path + image.name + image.defect_type)
-        opened = open_image(content, name=image.path)
-        facts = opened.facts()
+        facts = open_image(content, name=image.path).facts()
         if min(facts.width, facts.height) < MIN_SIDE:
             raise ValueError(f"{facts.width}x{facts.height} pixels, a side below {MIN_SIDE}")
-        return facts, measure(opened.rgb()) if self._with_looks else None
+        return facts
 
     def _place_mask(
         self, image: SourceImage, mask: np.ndarray | None, facts: ImageFacts, defect_type: str, content: bytes | None

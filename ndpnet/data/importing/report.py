@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ndpnet.data.importing.placing import Placed
-from ndpnet.data.importing.published import count_found, differences, recognise
+from ndpnet.data.importing.published import licence_of
 from ndpnet.data.importing.sources.plan import CategoryPlan
 from ndpnet.data.manifest import GOOD
 from ndpnet.files import hash_of
@@ -34,9 +34,6 @@ class ImportReport:
         counts = content["counts"]
         test = ", ".join(f"{count} {kind}" for kind, count in counts["test"].items()) or "none"
         lines = [f"{printable(self.category)}: train {counts['train'].get(GOOD, 0)} good; test {test}"]
-        if published := content["published"]:
-            verdict = "; ".join(published["differences"]) or "as many pictures as published"
-            lines.append(f"  {published['data_set']}: {verdict}")
         if content["licence"]:
             lines.append(f"  licence: {content['licence']}")
         if content["bit_depth"] > 8:
@@ -65,9 +62,7 @@ def build_report(
 ) -> ImportReport:
     """Sum up an import; no time and no absolute path are in it. copies: left out, and tested on."""
     readable = [picture for picture in placed if picture.facts is not None]
-    found = count_found([(picture.image.split, picture.defect_type != GOOD) for picture in readable])
     defect_types = {picture.defect_type for picture in readable if picture.defect_type != GOOD}
-    published = recognise(options["layout"], plan.name, plan.variant, defect_types)
     has_own_split = all(picture.image.split for picture in placed)
     return ImportReport(
         {
@@ -78,14 +73,7 @@ def build_report(
             "counts": _counts(imported),
             "data_hash": _data_hash(imported),
             "bit_depth": bit_depth,
-            "found": found,
-            "published": published
-            and {
-                "data_set": published.data_set,
-                "counts": dict(published.counts),
-                "differences": differences(published, found),
-            },
-            "licence": published.licence if published else None,
+            "licence": licence_of(options["layout"], plan.name, defect_types),
             "test_good_share": None if has_own_split else options["test_good_share"],
             "group_pattern": None if has_own_split else options["group_pattern"],
             "train_limit": options["train_limit"],

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.importing.archives import MAX_BYTES, MAX_FILES, archive_stem, is_archive, unpack
-from ndpnet.files import hash_of, staging_folder
+from ndpnet.data.importing.archives import MAX_BYTES, archive_stem, is_archive, unpack
+from ndpnet.files import hash_of, naming_full_disk, staging_folder
 
 S3_SCHEME = "s3://"
 
@@ -26,38 +26,39 @@ class OpenedSource:
 
 @contextmanager
 def opened_source(
-    source: str, out: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES, endpoint_url: str | None = None
+    source: str, out: Path, *, max_bytes: int = MAX_BYTES, endpoint_url: str | None = None
 ) -> Iterator[OpenedSource]:
     """Yield a folder, an unpacked archive or what lies in S3, as a folder.
 
     A download stays where it is until the import succeeds: the same command then continues it. ValueError names what
     is missing or refused.
     """
-    limits = {"max_bytes": max_bytes, "max_files": max_files}
     path = Path(source)
     if source.startswith(S3_SCHEME):
         with _staging(out, [source, endpoint_url], outlives_failure=True) as folder, _saying_kept(folder):
-            yield _download(source, folder, endpoint_url, limits)
+            yield _download(source, folder, endpoint_url, max_bytes)
     elif path.is_dir():
         yield OpenedSource(path, path.resolve().name, is_ours=False)
     elif path.is_file():
         with _staging(out, str(path.resolve())) as folder:
-            unpack(path, folder, **limits)
+            with naming_full_disk(folder, out):
+                unpack(path, folder, max_bytes=max_bytes)
             yield OpenedSource(folder, archive_stem(path.name), is_ours=True)
     else:
         raise ValueError(f"no folder or archive {source} (check the path)")
 
 
-def _download(url: str, folder: Path, endpoint_url: str | None, limits: dict[str, int]) -> OpenedSource:
+def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) -> OpenedSource:
     from ndpnet.storage.s3 import download  # boto3 is slow to import
 
     downloaded, unpacked = folder / "download", folder / "unpacked"
     download(url, downloaded, endpoint_url=endpoint_url)
-    files = list(downloaded.iterdir())
+    files = [path for path in downloaded.iterdir() if not path.name.startswith(".")]
     if len(files) == 1 and files[0].is_file() and is_archive(files[0]):
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir()
-        unpack(files[0], unpacked, **limits)
+        with naming_full_disk(folder, folder):
+            unpack(files[0], unpacked, max_bytes=max_bytes)
         return OpenedSource(unpacked, archive_stem(files[0].name), is_ours=True)
     return OpenedSource(downloaded, PurePosixPath(url.removeprefix(S3_SCHEME)).name, is_ours=True)
 

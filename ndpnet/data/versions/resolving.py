@@ -82,7 +82,7 @@ def _resolve_folder(source: DataSource) -> Resolved:
     here = DataSource(folder=str(data_dir.resolve()))
     with PinnedFolder.open(data_dir) as folder:
         if folder is not None and folder.dvc_path.is_file():
-            return Resolved(replace(here, version=folder.pin().hash), folder.listing().files)
+            return Resolved(replace(here, version=folder.pinned_hash()), folder.listing().files)
     return _resolved_by(Version.load(data_dir / VERSION), here)
 
 

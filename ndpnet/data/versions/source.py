@@ -1,5 +1,6 @@
 """Where data are, and which version of them."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -24,9 +25,16 @@ class DataSource:
     version: str | None = None
 
     @classmethod
-    def given(cls, **where: str | None) -> "DataSource":
-        """From arguments of which the empty ones are not given: KFP has no None."""
-        return cls(**{name: value for name, value in where.items() if value})
+    def from_json(cls, text: str) -> "DataSource":
+        """What `to_json` gave, or somebody wrote so. ValueError: it is none."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:  # the text may hold a password
+            raise ValueError('the source names no place of data (write it as {"url": ..., "revision": ...})') from error
+
+    def to_json(self) -> str:
+        """What is set, in one line: as it travels from pod to pod."""
+        return json.dumps(self.named(), sort_keys=True)
 
     def named(self) -> dict[str, str]:
         """What is set, as for a tag."""

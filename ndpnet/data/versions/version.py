@@ -144,9 +144,9 @@ def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | Non
     """Return what pins, the pinned files (None: not known here), those of the category here, and the mend."""
     with PinnedFolder.open(data_dir) as folder:
         if folder is not None and folder.dvc_path.is_file():
-            pin, back = folder.pin(), f"`dvc checkout {data_dir}.dvc` to get back what is pinned"
+            back = f"`dvc checkout {data_dir}.dvc` to get back what is pinned"
             mend = f"run `dvc add {data_dir}` to pin what is here, or {back}"
-            return pin.path.name, folder.pinned_files(), folder.listing(category).files, mend
+            return folder.dvc_path.name, folder.pinned_files(), folder.listing(category).files, mend
     if not (data_dir / VERSION).is_file():
         if not data_dir.is_dir():
             raise ValueError(f"no data folder {data_dir} (check the path, or run `ndpnet demo-data {data_dir}`)")

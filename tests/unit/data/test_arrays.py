@@ -1,8 +1,5 @@
 """Arrays on disk: appended to, read as pictures of mixed sizes; a full disk is one line."""
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from ndpnet.data.arrays import ArrayAppender, Views
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
     with mounted(tmp_path / "small disk", "1m") as folder:
         yield folder
 
@@ -49,24 +47,6 @@ def test_views_are_the_pictures_without_a_copy(tmp_path: Path) -> None:
         views[3]
 
 
-def test_a_limit_on_file_sizes_is_one_line_too(tmp_path: Path) -> None:
-    """Where no file system can be mounted: what a write beyond the room left gives."""
-    code = """
-        import resource, sys
-        from pathlib import Path
-        from ndpnet.data.arrays import ArrayAppender
-        import numpy as np
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-        try:
-            ArrayAppender(Path(sys.argv[1]) / "a.npy").__enter__().append(np.ones(2_000_000, np.uint8))
-        except ValueError as error:
-            print(error)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code), tmp_path]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert finished.stdout.startswith("cannot write a.npy of 2.0 MB: File too large (free some space"), finished
-
-
 def test_preparing_on_a_full_disk_leaves_the_earlier_result(small_disk: Path, tmp_path: Path) -> None:
     from ndpnet.data.prepared import prepare
 
@@ -77,7 +57,7 @@ def test_preparing_on_a_full_disk_leaves_the_earlier_result(small_disk: Path, tm
     prepare(tmp_path / "data", "a", small_disk / "out", image_size=128, **settings)
     before = {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()}
     for mode in ("resize", "tile"):
-        with pytest.raises(ValueError, match=r"^cannot write train\.npy of .* MB: No space left on device"):
+        with pytest.raises(ValueError, match=r"^cannot write .*/out: No space left on device"):
             prepare(tmp_path / "data", "a", small_disk / "out", image_size=1024, mode=mode, **settings)
     assert {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()} == before
     assert [path.name for path in small_disk.iterdir()] == ["out"]

@@ -67,7 +67,7 @@ def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
             pixels = np.random.default_rng(10 * int(part) + int(shot)).integers(0, 256, (64, 64, 3), dtype=np.uint8)
             np.testing.assert_array_equal(data.images(split)[row], pixels)
     assert isinstance(data.images("train"), np.memmap)
-    assert (data.image_size, data.manifest.bit_depth) == (64, 8)
+    assert (data.input_size, data.manifest.bit_depth) == ((64, 64), 8)
     assert counts["num_calibration_groups"] == splits.count("calibration")
     assert (counts["num_test"], counts["num_test_good"], counts["num_test_defective"]) == (3, 1, 2)
     assert counts["data_hash"] == data.manifest.data_hash

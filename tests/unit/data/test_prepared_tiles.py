@@ -76,7 +76,8 @@ def test_tiles_and_scans_are_the_pixels_that_the_manifest_names(source_dir: Path
         else:
             drawn = read_image(source_dir / CATEGORY / record.mask_path)[..., 0] > 0
             np.testing.assert_array_equal(mask, drawn.astype(np.uint8))
-    assert data.tiling.side == data.image_size == SIDE
+    assert data.tiling.side == SIDE
+    assert data.input_size == (SIDE, SIDE)
     assert counts["num_rejected_tiles"] == 0
 
 

@@ -66,7 +66,7 @@ def _read_halves(reader: Reader, path: str, name: str) -> CategoryPlan:
             kind = DEFECT if mask else GOOD
             images.append(SourceImage(picture, f"{split}_{file.name}", kind, split, mask))
         check_masks(reader, [], masks)
-    return CategoryPlan(name, reader.root / path, images, "halves", None, reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, None, reader.ignored)
 
 
 def _read_flags(reader: Reader, label: str) -> dict[str, bool]:
@@ -90,7 +90,7 @@ def _read_pair(reader: Reader, path: str, name: str) -> CategoryPlan:
     if ellipses:
         listed = reader.root / f"{path}_def" / LABELS
         raise ValueError(f"{listed} lists picture {min(ellipses)}, which is not there (fetch the data again)")
-    return CategoryPlan(name, reader.root / path, images, "pair", None, reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, None, reader.ignored)
 
 
 def _read_ellipses(reader: Reader, folder: str) -> dict[int, tuple[Ellipse, ...]]:

@@ -28,8 +28,8 @@ def find_kolektor(root: Path, name: str) -> list[CategoryPlan]:
     halves = search_folders(folders, _has_halves, depth=2)
     if not items and not halves:
         raise ValueError(f"no Kolektor data in {root}: neither kosNN folders nor train with NNNNN_GT.png")
-    plans = [_read(Reader(root), path, category_name(path, name), "KolektorSDD") for path in items]
-    return plans + [_read(Reader(root), path, category_name(path, name), "KolektorSDD2") for path in halves]
+    plans = [_read(Reader(root), path, category_name(path, name), is_first=True) for path in items]
+    return plans + [_read(Reader(root), path, category_name(path, name), is_first=False) for path in halves]
 
 
 def _has_items(reader: Reader, path: str) -> bool:
@@ -41,16 +41,15 @@ def _has_halves(reader: Reader, path: str) -> bool:
     return train is not None and any("_GT." in picture for picture in reader.pictures(train, is_deep=True))
 
 
-def _read(reader: Reader, path: str, name: str, variant: str) -> CategoryPlan:
+def _read(reader: Reader, path: str, name: str, *, is_first: bool) -> CategoryPlan:
     images: list[SourceImage] = []
-    is_first = variant == "KolektorSDD"
     for folder in reader.folders(path):
         is_item, split = bool(ITEM.fullmatch(folder)), folder.casefold()
         if is_item if is_first else split in ("train", "test"):
             prefix = f"{folder}_" if is_first else ""  # the item is part of the name: it is the group
             images += _read_folder(reader, join(path, folder), prefix, "" if is_first else split)
     pattern = r"^(kos\d+)" if is_first else ""
-    return CategoryPlan(name, reader.root / path, images, variant, None, reader.ignored, pattern)
+    return CategoryPlan(name, reader.root / path, images, None, reader.ignored, pattern)
 
 
 def _read_folder(reader: Reader, folder: str, prefix: str, split: str) -> list[SourceImage]:

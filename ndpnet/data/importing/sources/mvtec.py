@@ -38,7 +38,7 @@ def _read_category(reader: Reader, path: str, name: str) -> CategoryPlan:
             mask = masks.get(defect_type, {}).pop(PurePosixPath(picture).stem, None)
             images.append(SourceImage(picture, PurePosixPath(picture).name, defect_type, "test", mask))
     check_masks(reader, images, {f"{kind}/{stem}": mask for kind, of in masks.items() for stem, mask in of.items()})
-    return CategoryPlan(name, reader.root / path, images, "", reader.optional_file(path, ROI), reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, reader.optional_file(path, ROI), reader.ignored)
 
 
 def _read_train(reader: Reader, path: str) -> list[SourceImage]:

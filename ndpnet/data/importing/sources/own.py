@@ -37,7 +37,7 @@ def find_scans(root: Path, name: str) -> list[CategoryPlan]:
     if search_folders(reader, _has_good, depth=2) or not reader.has_pictures(""):
         return find_folder(root, name)
     images = [SourceImage(path, path, GOOD) for path in reader.pictures("", skip=(ROI,))]
-    return [CategoryPlan(name, reader.root, images, "", reader.optional_file("", ROI), reader.ignored)]
+    return [CategoryPlan(name, reader.root, images, reader.optional_file("", ROI), reader.ignored)]
 
 
 def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[SourceImage]:
@@ -98,7 +98,7 @@ def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
             mask = _claim(masks, kind, PurePosixPath(file_name).stem)
             images.append(SourceImage(picture, file_name, kind, "", mask))
     check_masks(reader, images, masks)
-    return CategoryPlan(name, reader.root / path, images, "", reader.optional_file(path, ROI), reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, reader.optional_file(path, ROI), reader.ignored)
 
 
 def _flat(path: str, folder: str) -> str:

@@ -40,7 +40,6 @@ class CategoryPlan:
     name: str
     folder: Path
     images: list[SourceImage]
-    variant: str = ""  # of the layout, where it has several
     roi_path: str | None = None
     ignored: list[str] = field(default_factory=list)  # files among the pictures that are none
     group_pattern: str = ""  # what was photographed together, by the layout's file names

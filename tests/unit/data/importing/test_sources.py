@@ -6,7 +6,7 @@ from pathlib import Path
 import data_sets
 import pytest
 
-from ndpnet.data.importing.published import BTAD, MVTEC_AD, count_found, differences, recognise
+from ndpnet.data.importing.published import NON_COMMERCIAL, licence_of
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import SourceImage
 
@@ -109,7 +109,7 @@ def test_dagm_pair_with_other_labels_is_an_error(tmp_path: Path, labels: str | N
 def test_kolektor_items_become_part_of_the_names(tmp_path: Path) -> None:
     data_sets.kolektor(tmp_path)
     (plan,) = find_categories("kolektor", tmp_path, "KolektorSDD")
-    assert (plan.name, plan.variant, plan.group_pattern) == ("KolektorSDD", "KolektorSDD", r"^(kos\d+)")
+    assert (plan.name, plan.group_pattern) == ("KolektorSDD", r"^(kos\d+)")
     assert len(plan.images) == 30
     image = plan.images[4]
     assert (image.path, image.name) == ("kos02/Part1.jpg", "kos02_Part1.jpg")
@@ -121,7 +121,7 @@ def test_kolektor2_keeps_the_publishers_split(tmp_path: Path) -> None:
     data_sets.kolektor2(tmp_path / "KolektorSDD2")
     (tmp_path / "KolektorSDD2/split_weakly_0.pyb").write_bytes(b"x")
     (plan,) = find_categories("kolektor", tmp_path, "x")
-    assert (plan.name, plan.variant) == ("KolektorSDD2", "KolektorSDD2")
+    assert plan.name == "KolektorSDD2"
     assert [image.split for image in plan.images].count("train") == 4
     assert plan.images[0].mask_path == "KolektorSDD2/test/20000_GT.png"
 
@@ -218,28 +218,18 @@ def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
     broken(r"good/cut lies among the pictures")
 
 
-def test_published_tables_add_up_to_what_is_published() -> None:
-    assert [sum(row[column] for row in MVTEC_AD.values()) for column in range(3)] == [3629, 467, 1258]
-    assert sum(len(row[3].split()) for row in MVTEC_AD.values()) == 73
-    assert [sum(row[column] for row in BTAD.values()) for column in range(3)] == [1799, 451, 290]
-
-
-def test_a_data_set_is_recognised_by_name_and_types() -> None:
-    carpet = recognise("mvtec", "carpet", "", {"cut", "hole"})
-    assert carpet is not None
-    assert (carpet.data_set, carpet.counts["test defective"]) == ("MVTec AD", 89)
-    assert recognise("mvtec", "carpet", "", {"burn"}) is None
-    assert recognise("mvtec", "carpet", "", set()) is None
-    assert recognise("folder", "carpet", "", {"cut"}) is None
-    assert recognise("mvtec", "02", "", {"ko"}).data_set == "BTAD"
-    assert recognise("dagm", "Class7", "halves", {"defect"}).counts == {"pictures": 2300, "defective": 300}
-    assert recognise("dagm", "class6", "pair", {"defect"}).counts == {"pictures": 1150, "defective": 150}
-    assert recognise("dagm", "Class11", "pair", {"defect"}) is None
-
-
-def test_a_difference_is_a_clear_line() -> None:
-    published = recognise("dagm", "Class1", "halves", set())
-    assert differences(published, count_found([("train", False)] * 1000 + [("test", True)] * 150)) == []
-    assert differences(published, count_found([("train", False)] * 999 + [("test", True)] * 150)) == [
-        "pictures: 1149 here, 1150 published"
-    ]
+@pytest.mark.parametrize(
+    ("layout", "category", "types", "is_known"),
+    [
+        ("mvtec", "carpet", {"cut", "hole"}, True),
+        ("mvtec", "carpet", {"cut", "rust"}, False),  # somebody's own carpet
+        ("mvtec", "carpet", set(), False),
+        ("mvtec", "01", {"ko"}, False),
+        ("folder", "carpet", {"cut"}, False),
+        ("kolektor", "x", {"defect"}, True),
+    ],
+)
+def test_terms_are_those_of_the_set_that_names_and_types_tell(
+    layout: str, category: str, types: set[str], is_known: bool
+) -> None:
+    assert licence_of(layout, category, types) == (NON_COMMERCIAL if is_known else None)
