@@ -150,7 +150,7 @@ def with_params(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(params=params, **kwargs)
 
     wrapped.__doc__ = command.__doc__
-    wrapped = click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")(wrapped)
+    wrapped = click.option("--dry-run", is_flag=True, help="Print the step and its parameters, and stop.")(wrapped)
     wrapped.__name__ = command.__name__
     return parameter_options(wrapped)
 
@@ -189,7 +189,7 @@ def quick_command(out: Path) -> None:
 
 @main.command("prepare")
 @folder_option("--data", "Folder with one folder per category.")
-@click.option("--category", required=True, help="Which of them.")
+@click.option("--category", required=True, help="Category to prepare.")
 @folder_option("--out", "Prepared folder to write.")
 @click.option("--allow-unpinned", is_flag=True, help="Take pictures that are not the pinned ones; bars promotion.")
 @with_params
