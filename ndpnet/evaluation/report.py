@@ -53,11 +53,13 @@ def write_report(
     gallery: Sequence[Mapping[str, Any]] = (),
     smallest: Mapping[str, Any] | None = None,
     facts: Mapping[str, str] | None = None,
+    champion: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report as one HTML file. scores: (N,), labels: bool (N,), panels: {title, score, verdict, png}.
 
     typical: panels of one find per type, with `type`; gallery: {title, score, verdict, truth, type, uri, ...} of the
-    images; smallest: what `smallest_found` returns; facts: the line below the title.
+    images; smallest: what `smallest_found` returns; facts: the line below the title;
+    champion: {version, sentence, metrics}, the last None where they cannot be compared.
 
     calibration: {title, score, value_without, png} of the good images that the threshold hangs on; png may be None.
     faults: parts of the model that do nothing, each one sentence.
@@ -81,6 +83,7 @@ def write_report(
         scores=scores,
         smallest=smallest,
         facts=facts,
+        champion=champion,
         of_type=OF_TYPE,
         page=_page_data(scores, labels, threshold),
         calibration=[{**panel, **_embed_if_any(panel["png"])} for panel in calibration],
