@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CATEGORIES ?=
 # how many processes test; each computes with one thread
 JOBS ?= 2
-# TORCH=cpu: torch without CUDA, 2.4 instead of 6.8 GB in all, where its index can be reached
+# TORCH=cpu: torch without CUDA, about 3 instead of 7.5 GB in all, where its index can be reached
 TORCH ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -18,6 +18,7 @@ help: # what can be made
 venv: $(VENV)/.installed # what everything runs in
 
 $(VENV)/.installed: requirements.lock requirements-station.lock pyproject.toml
+	@echo 'installing into $(VENV): $(if $(TORCH),3,7.5) GB, some minutes in which nothing is printed'
 	$(PYTHON) -m venv $(VENV)
 ifeq ($(TORCH),cpu)
 	grep -vE '^(nvidia-|cuda-|triton==)' requirements.lock | sed -E 's/^(torch|torchvision)==.*/&+cpu/' > $(VENV)/cpu.lock

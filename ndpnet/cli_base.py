@@ -36,8 +36,8 @@ def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options that choose parameters: `params_path`, `profile`, `overrides`."""
     options = [
         click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
-        click.option("--profile", help="Whose values count where profiles differ: demo, line, paper."),
-        click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="As in train.batch_size=4."),
+        click.option("--profile", help="Set of parameter values: demo, line or paper."),
+        click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be repeated."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -62,7 +62,7 @@ def with_params(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(params=params, **kwargs)
 
     wrapped.__doc__ = command.__doc__
-    wrapped = click.option("--dry-run", is_flag=True, help="Print the resolved plan and stop.")(wrapped)
+    wrapped = click.option("--dry-run", is_flag=True, help="Print the step and its parameters, and stop.")(wrapped)
     wrapped.__name__ = command.__name__
     return parameter_options(wrapped)
 

@@ -25,7 +25,7 @@ def data_group() -> None:
 @click.argument("layout", type=click.Choice(LAYOUTS))
 @click.argument("source")
 @click.option("--out", type=FolderPath, required=True, help="Folder to write: of the category, or of several.")
-@click.option("--category", "categories", multiple=True, help="Which of those in SOURCE; all if left out.")
+@click.option("--category", "categories", multiple=True, help="Take this one of SOURCE only; may be repeated.")
 @click.option(
     "--test-good-share",
     type=click.FloatRange(0, 1, max_open=True),
@@ -33,7 +33,7 @@ def data_group() -> None:
     show_default=True,
     help="Share of the good groups to test on, where the publisher names none.",
 )
-@click.option("--train-limit", type=click.IntRange(min=1), help="Train on the first N good ones by name.")
+@click.option("--train-limit", type=click.IntRange(min=1), help="Train on the first N good pictures only, by name.")
 @click.option("--group-pattern", default="", help="Regex on file names: what was photographed together.")
 @click.option(
     "--max-bytes",
@@ -77,7 +77,7 @@ def _echo_next_commands(layout: str, group_pattern: str | None, out_dirs: list[P
 @data_group.command("status")
 @click.argument("data", type=FolderPath, default=Path("data"))
 def data_status(data: Path) -> None:
-    """Say what is pinned of DATA, and whether it is here. Exit code 3 if it differs."""
+    """Say which pictures are pinned, and whether they are here. Exit code 3 if they differ."""
     from ndpnet.data.versions.status import read_status
 
     status = read_status(data)
@@ -87,10 +87,10 @@ def data_status(data: Path) -> None:
 
 @data_group.command("add")
 @click.argument("source")
-@click.option("--category", required=True, help="Which category they belong to.")
+@click.option("--category", required=True, help="Category to add them to.")
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="The pinned folder.")
 @click.option(
-    "--as", "place", default="train/good", show_default=True, help="Or test/TYPE, as test/good, test/scratch."
+    "--as", "place", default="train/good", show_default=True, help="Where they belong; else test/TYPE, as test/hole."
 )
 @click.option("--masks", type=FolderPath, help="Folder with a mask for each defective picture.")
 @click.option("--endpoint-url", help="S3 server other than AWS, as http://minio:9000.")

@@ -28,12 +28,15 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path, out: Path) -> None:
     """Add a faster engine to MODEL, if it says what torch says on training and synthetic validation images."""
     from ndpnet.inference.engines.export import export as add_engine
+    from ndpnet.metrics.summary import HEADLINE
 
     parity = add_engine(model, out, prepared=prepared, bank=bank, engine=engine, precision=precision)
     validation = parity["validation"]
     for name in ("image_auroc", "pixel_auroc"):
         values = validation[name]
-        click.echo(f"{name}: {values['engine']:.4f}, with torch {values['torch']:.4f} (synthetic validation images)")
+        click.echo(
+            f"{HEADLINE[name]}: {values['engine']:.4f}, with torch {values['torch']:.4f} (synthetic validation images)"
+        )
     for name in ("training", "validation"):
         click.echo(
             f"{name} images: map differs by up to {parity[name]['largest_map_difference']:.2g}, score by up to "
@@ -46,7 +49,7 @@ def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path,
 @click.command("speed")
 @click.argument("model", type=PackagePath(path_type=Path))
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure each engine.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Of each engine.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads of each engine.")
 def speed(model: Path, seconds: float, threads: int) -> None:
     """Measure how fast MODEL judges a picture on this machine, with every engine that it has."""
     from ndpnet.inference.speed import format_table, measure

@@ -52,12 +52,12 @@ EXIT_REFUSED, EXIT_DIFFERENT = 3, 1
 
 @click.command("promote")
 @click.argument("name")
-@click.option("--version", type=click.IntRange(min=1), help="Which one; the challenger, else the newest, if left out.")
+@click.option("--version", type=click.IntRange(min=1), help="Which one to judge; else challenger or newest.")
 @click.option("--prepared", type=FolderPath, help="Test set; build/CATEGORY/prepared if it is there.")
-@click.option("--champion-prepared", type=FolderPath, help="The same one as the champion takes it, if of another size.")
+@click.option("--champion-prepared", type=FolderPath, help="The same, in the size that the champion takes.")
 @click.option("--out", type=FolderPath, help="Folder to write promotion.json to.")
 @click.option("--force", is_flag=True, help="Promote whatever the gate says; needs --reason and leaves its mark.")
-@click.option("--reason", default="", help="Why it is forced.")
+@click.option("--reason", default="", help="Why the gate is overruled, with --force.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @parameter_options
 @AS_JSON
@@ -126,10 +126,10 @@ def history(name: str, as_json: bool) -> None:
 @click.command("reproduce", cls=Resumable)
 @click.argument("name")
 @click.argument("version", type=click.IntRange(min=1))
-@click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where it is rebuilt.")
-@click.option("--tolerance", type=click.FloatRange(0, 1), help="Of metrics; bit for bit without a GPU if left out.")
-@click.option("--any-lock", is_flag=True, help="Go on with other versions of libraries than the lock file has.")
-@click.option("--keep", is_flag=True, help="Leave the rebuilt tree there.")
+@click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Folder to rebuild it in.")
+@click.option("--tolerance", type=click.FloatRange(0, 1), help="How far metrics may differ; else by the device.")
+@click.option("--any-lock", is_flag=True, help="Continue although installed libraries differ from the lock file.")
+@click.option("--keep", is_flag=True, help="Keep the rebuilt tree.")
 @AS_JSON
 def reproduce(name: str, version: int, as_json: bool, **options: Any) -> None:
     """Rebuild VERSION of NAME from its commit and its data; compare it with what is registered. Exit code 1: not equal.

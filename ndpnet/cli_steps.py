@@ -15,7 +15,7 @@ WORK_DIR = click.option(
 
 @click.command("prepare")
 @folder_option("--data", "Folder with one folder per category.")
-@click.option("--category", required=True, help="Which of them.")
+@click.option("--category", required=True, help="Category to prepare.")
 @folder_option("--out", "Prepared folder to write.")
 @click.option("--allow-unpinned", is_flag=True, help="Take pictures that are not the pinned ones; bars promotion.")
 @with_params

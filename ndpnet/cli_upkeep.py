@@ -20,10 +20,10 @@ def doctor() -> None:
 
 
 @click.command("gc")
-@click.option("--build-dir", type=FolderPath, default=Path("build"), show_default=True, help="Where outputs are.")
-@click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Where checkpoints live.")
-@click.option("--older-than", default="14d", show_default=True, help="Since it was last written: 12h, 14d, 2w.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--build-dir", type=FolderPath, default=Path("build"), show_default=True, help="Folder of outputs.")
+@click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Folder of checkpoints.")
+@click.option("--older-than", default="14d", show_default=True, help="Time since the last change: 12h, 14d, 2w.")
+@click.option("--dry-run", is_flag=True, help="List what would be removed, and remove nothing.")
 def gc(build_dir: Path, work_dir: Path, older_than: str, dry_run: bool) -> None:
     """Remove old checkpoints, reproduced trees and what killed processes left; `dvc gc` clears DVC's cache.
 

@@ -5,11 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SECONDS = 300.0  # git may have a large tree to write
+WITHOUT_LOCK = ":(top,exclude)dvc.lock"  # DVC's note of its runs changes no model
 
 
 def git(folder: Path | str, *arguments: str) -> str:
     """What git says in a folder, without the last line end. ValueError: it fails, or there is none."""
     return output(["git", *arguments], folder).rstrip("\n")
+
+
+def uncommitted(folder: Path | str) -> list[str]:
+    """Changed and new files of the tree around a folder, `dvc.lock` apart. ValueError: there is no git tree."""
+    return [line[3:] for line in git(folder, "status", "--porcelain", "--", ":/", WITHOUT_LOCK).splitlines()]
 
 
 def output(command: Sequence[str], folder: Path | str, environment: Mapping[str, str] | None = None) -> str:

@@ -13,7 +13,6 @@ from ndpnet.files import some_names
 LEAST_DISK, GOOD_DISK = 1e9, 10e9  # bytes; a demo takes 0.2e9, five surfaces of 256 px with checkpoints 6e9
 TRACKING_SECONDS = 5.0
 MAX_NAMED = 3
-WITHOUT_LOCK = ":(top,exclude)dvc.lock"  # DVC's note of its runs changes no model
 
 
 class Check(NamedTuple):
@@ -45,10 +44,10 @@ def _check_libraries(folder: Path) -> tuple[str, str]:
 
 
 def _check_git(folder: Path) -> tuple[str, str]:
-    from ndpnet.commands import git
+    from ndpnet.commands import uncommitted
 
     try:
-        changed = [line[3:] for line in git(folder, "status", "--porcelain", "--", ":/", WITHOUT_LOCK).splitlines()]
+        changed = uncommitted(folder)
     except ValueError:
         return "ok", "no git tree here: models name no commit"
     if not changed:

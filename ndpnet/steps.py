@@ -139,16 +139,18 @@ def evaluate(
     *,
     engine: str = "torch",
     precision: str | None = None,
+    champion: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Judge the test images; write metrics, curves, predictions, table, report and overlays. -> metrics.
 
-    engine, precision: another than torch, which `ndpnet export` added to the model.
+    engine, precision: another than torch, which `ndpnet export` added to the model; champion: `version` and `summary`
+    of the one to show beside it in the report.
     """
     from ndpnet.evaluation.evaluate import evaluate_package
 
     check_apart(out, prepared, model)
     arguments = (prepared, model, out, parse_params(params), run_identity or {})
-    return evaluate_package(*arguments, engine=engine, precision=precision)
+    return evaluate_package(*arguments, engine=engine, precision=precision, champion=champion)
 
 
 def register(

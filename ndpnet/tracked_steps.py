@@ -10,6 +10,7 @@ from typing import Any
 
 from ndpnet import steps, tracking
 from ndpnet.config import Params, parse_params
+from ndpnet.data.prepared import PreparedData
 from ndpnet.data.versions.resolving import Resolved, local_copy
 from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import check_pinned
@@ -80,10 +81,11 @@ def evaluate(
     engine: str = "torch",
     precision: str | None = None,
 ) -> dict[str, Any]:
-    """Judge the test images, with another engine than torch if the model has it."""
+    """Judge the test images, with another engine than torch if the model has it; the report shows the champion, too."""
+    champion = tracking.champion_of(PreparedData.load(prepared).manifest.category)
     with _tracked("evaluate", out, params, inputs={"prepared": prepared, "model": model}) as run:
         arguments = (prepared, model, out, params, report_identity())
-        return run.result(steps.evaluate(*arguments, engine=engine, precision=precision))
+        return run.result(steps.evaluate(*arguments, engine=engine, precision=precision, champion=champion))
 
 
 def register(
@@ -117,7 +119,6 @@ def _tracked(
 def _local_work_dir(place: str | Path, step: str, prepared: Path) -> AbstractContextManager[Path]:
     if not is_on_s3(place):
         return nullcontext(Path(place))
-    from ndpnet.data.prepared import PreparedData
     from ndpnet.storage.workdir import local_work_dir
 
     return local_work_dir(str(place), category=PreparedData.load(prepared).manifest.category, step=step)

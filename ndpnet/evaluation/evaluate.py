@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.gallery import small_pictures
 from ndpnet.evaluation.report import ReportContent, verdict_of, write_report
 from ndpnet.evaluation.smallest import smallest_found
-from ndpnet.files import as_cells, atomic_folder, write_json, write_text
+from ndpnet.files import as_cells, atomic_folder, hash_of, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
@@ -76,10 +76,11 @@ def evaluate_package(
     *,
     engine: str = "torch",
     precision: str | None = None,
+    champion: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the metrics, headline.json, curves and predictions as CSV, table.txt, report.html and overlays/.
 
-    -> the metrics.
+    champion: `version` and `summary` (its metrics.json), for the report. -> the metrics.
     """
     with atomic_folder(out_dir, marker=METRICS) as folder:  # from the start: nobody else judges into it meanwhile
         prepared = PreparedData.load(prepared_dir)
@@ -99,6 +100,8 @@ def evaluate_package(
         )
         summary["notes"] += _notes(prepared, package, judged.num_left_out)
         summary["model_hash"] = package.model_hash
+        tested = prepared.records("test")
+        summary["test_images_hash"] = hash_of(sorted([each.sha256, each.mask_sha256 or ""] for each in tested))
         identity = _identity(prepared, package, {"engine": inspector.engine_name} | run_identity)
         logger.info("drawing the report")
         write_json(folder / METRICS, summary)
@@ -107,7 +110,9 @@ def evaluate_package(
         write_json(folder / "timing.json", timing)
         write_text(folder / "table.txt", format_table(summary) + "\n")
         _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
-        _write_pages(folder, prepared, judged, inspector, summary, identity, num_cases=params.evaluation.num_cases)
+        beside = compare_with_champion(summary, champion)
+        num_cases = params.evaluation.num_cases
+        _write_pages(folder, prepared, judged, inspector, summary, identity, beside, num_cases=num_cases)
     return summary
 
 
@@ -118,6 +123,7 @@ def _write_pages(
     inspector: Inspector,
     summary: dict[str, Any],
     identity: dict[str, str],
+    champion: dict[str, Any] | None,
     *,
     num_cases: int,
 ) -> None:
@@ -141,8 +147,24 @@ def _write_pages(
         gallery=small_pictures(judged, inspector),
         smallest=None if judged.labels.any() else smallest_found(judged, inspector),
         facts=_facts(judged, package, identity),
+        champion=champion,
     )
     write_report(folder / "report.html", content)
+
+
+def compare_with_champion(summary: Mapping[str, Any], champion: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the report says of the champion: its version, a sentence, and its metrics if they are of the same images."""
+    if champion is None:
+        return None
+    version, theirs = champion["version"], champion["summary"]
+    if theirs["model_hash"] == summary["model_hash"]:
+        return {"version": version, "metrics": None, "sentence": f"This model is the champion, version {version}."}
+    ask = "To learn whether a difference is more than chance, run ndpnet promote: it judges both anew."
+    if theirs.get("test_images_hash") != summary["test_images_hash"]:
+        sentence = f"The champion, version {version}, was judged on other test images. {ask}"
+        return {"version": version, "metrics": None, "sentence": sentence}
+    sentence = f"The champion is the version that was in use when this was written, on the same images. {ask}"
+    return {"version": version, "metrics": theirs, "sentence": sentence}
 
 
 def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
@@ -300,7 +322,7 @@ def _facts(judged: Judged, package: ModelPackage, identity: dict[str, str]) -> d
     facts = {
         "tested": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "model": f"{package.config['category']} {package.model_hash[:12]}, profile {identity['profile']}",
-        "speed": f"{1000 * judged.seconds_per_image:.3g} ms per picture ({per_second:.3g} per second)",
+        "speed": f"{1000 * judged.seconds_per_image:.0f} ms per picture ({per_second:.1f} per second)",
     }
     return facts | ({"on": identity["machine"]} if identity.get("machine") else {})
 

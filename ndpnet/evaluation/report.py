@@ -55,6 +55,7 @@ class ReportContent:
     gallery: Sequence[Mapping[str, Any]] = ()  # {title, score, verdict, truth, type, uri, ...} of the images
     smallest: Mapping[str, Any] | None = None  # what `smallest_found` returns
     facts: Mapping[str, str] | None = None  # the line below the title
+    champion: Mapping[str, Any] | None = None  # version, sentence, metrics: None where they cannot be compared
 
 
 def write_report(out_path: Path, content: ReportContent) -> None:

@@ -123,8 +123,8 @@ def _statement(record: dict[str, Any]) -> str:
             f"At most {best} false alarms on new good images, not the {target} asked for: {units}; {needed} would do."
         )
     return (
-        f"At most {target} false alarms on new good images{_of_units(record)}, fitted on {units} "
-        "(marginal over calibration draws, while the line stays as it was)."
+        f"At most {target} false alarms on new good images{_of_units(record)}: on average, while the line stays as it "
+        f"was; set by {units}."
     )
 
 
@@ -133,7 +133,7 @@ def _of_units(record: dict[str, Any]) -> str:
     if record["num_images"] == record["num_units"]:
         return ""
     per_unit = record["num_images"] / record["num_units"]
-    return f" and on {_percent(record['unit_rate'])} of new good units of {per_unit:.3g} images"
+    return f" ({_percent(record['unit_rate'])} of units with {per_unit:.3g} images)"
 
 
 def _percent(rate: float) -> str:

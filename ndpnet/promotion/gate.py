@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ndpnet.metrics.intervals import TAIL, Spread, margin, refused_share, smallest_difference
+from ndpnet.metrics.summary import HEADLINE
 
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 
@@ -69,6 +70,7 @@ class Numbers:
     is_training_pinned: bool | None = None
     is_test_pinned: bool | None = None
     is_git_clean: bool | None = None
+    git_changes: str = ""
     is_withdrawn: bool = False
     num_seen: int | None = None
     num_units: int | None = None
@@ -96,9 +98,6 @@ class Check:
         return dict(vars(self))
 
 
-GIT_CLEAN = "it was made from a commit without further changes (`ndpnet doctor` names them: commit, and train again)"
-
-
 def decide(numbers: Numbers, bounds: Bounds) -> tuple[Check, ...]:
     """Every check, in the order of the table. The version passes when none is blocking: `has_passed`.
 
@@ -109,7 +108,7 @@ def decide(numbers: Numbers, bounds: Bounds) -> tuple[Check, ...]:
         _withdrawn(numbers),
         _flag("training data pinned", numbers.is_training_pinned, "the data that trained it was pinned"),
         _flag("test data pinned", numbers.is_test_pinned, "the data that it is judged on is pinned"),
-        _flag("git tree clean", numbers.is_git_clean, GIT_CLEAN),
+        _git_clean(numbers),
         _unseen(numbers.num_seen),
         _units(numbers.num_units),
         _threshold(numbers.threshold),
@@ -153,6 +152,13 @@ def _withdrawn(numbers: Numbers) -> Check:
 def _flag(name: str, is_so: bool | None, claim: str) -> Check:
     sentence = claim if is_so else f"{'nothing says that' if is_so is None else 'it is not so that'} {claim}"
     return _check(name, None if is_so is None else float(is_so), 1.0, is_so, sentence)
+
+
+def _git_clean(numbers: Numbers) -> Check:
+    claim = "it was made from a commit without further changes"
+    if numbers.is_git_clean is False:
+        claim += f": {numbers.git_changes or 'unknown files'} (commit them, then `ndpnet register` it again)"
+    return _flag("git tree clean", numbers.is_git_clean, claim)
 
 
 def _unseen(num_seen: int | None) -> Check:
@@ -250,7 +256,7 @@ def _types(numbers: Numbers, max_drop: float) -> Check:
         return _not_applicable(name, max_drop, "there is no champion yet")
     if worst is None:
         return _check(name, None, max_drop, None, "this test set cannot tell defect types apart", is_required=False)
-    sentence = f"{worst.defect_type} does worst of all: {-100 * worst.drop:+.1f} points {worst.metric}"
+    sentence = f"{worst.defect_type} does worst of all: {-100 * worst.drop:+.1f} points of {HEADLINE[worst.metric]}"
     return _check(name, worst.drop, max_drop, worst.drop <= max_drop, sentence)
 
 

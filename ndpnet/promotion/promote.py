@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 PROMOTED, FORCED, REFUSED, UNCHANGED = "promoted", "forced", "refused", "already champion"
-GATE_TAG, CHECK_TAG = "ndpnet.gate", "ndpnet.check."
+GATE_TAG = "ndpnet.gate"
 SECTION = "\n\n## Promotion\n\n"  # of the description, after the card
 MAX_DESCRIPTION = 5000  # characters
 
@@ -194,6 +194,7 @@ def _numbers(
         metrics={},
         is_training_pinned=package["lineage"].get("is_data_pinned") is True,
         is_git_clean=None if is_dirty is None else not is_dirty,
+        git_changes=tags.get("ndpnet.git_changes", ""),
         is_withdrawn=is_withdrawn,
         threshold=None if threshold is None else threshold["value"],
         has_export=export_difference is not None,
@@ -219,16 +220,10 @@ def _flag(tags: Mapping[str, str], key: str) -> bool | None:
 
 
 def _keep(registry: Registry, version: int, report: dict[str, Any]) -> str:
-    """Upload promotion.json, mark the version with every check. -> id of the run that holds it"""
+    """Upload promotion.json; the version gets the decision as a tag, the table below its card. -> id of the run"""
     table = format_checks(report)
     files = {EVIDENCE: json.dumps(report, sort_keys=True, indent=2) + "\n", "promotion.txt": table + "\n"}
     tags = {GATE_TAG: report["decision"] if report["decision"] != PROMOTED else "passed"}
-    tags |= {f"{CHECK_TAG}{check['name']}": _as_tag(check) for check in report["checks"]}
     card = (registry.version(version).description or "").partition(SECTION)[0]
     section = f"{SECTION}```\n{table}\n```\n"[: MAX_DESCRIPTION // 2]
     return registry.keep_evidence(version, files, tags, shorten(card, MAX_DESCRIPTION - len(section)) + section)
-
-
-def _as_tag(check: dict[str, Any]) -> str:
-    numbers = [f"{name} {check[name]:.4g}" for name in ("number", "bound") if check[name] is not None]
-    return f"{check['verdict']}: {', '.join(numbers)}".rstrip(": ")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ndpnet.metrics.summary import HEADLINE
 from ndpnet.table import format_rows
 from ndpnet.tracking.moves import Move, Timeline
 
@@ -15,7 +16,7 @@ def format_checks(report: Mapping[str, Any]) -> str:
     against = "no champion yet" if champion is None else f"champion version {champion['version']}"
     rows = [("check", "number", "bound", "verdict", "")]
     rows += [
-        (check["name"], _number(check["number"]), _number(check["bound"]), _verdict(check), check["sentence"])
+        (label_of(check["name"]), _number(check["number"]), _number(check["bound"]), _verdict(check), check["sentence"])
         for check in report["checks"]
     ]
     title = f"{report['name']} version {challenger['version']}, {against}"
@@ -46,8 +47,14 @@ def history_as_dict(name: str, timeline: Timeline, aliases: Mapping[str, int]) -
     return {"name": name, **champion, "aliases": dict(aliases), "moves": moves}
 
 
+def label_of(name: str) -> str:
+    """The name of a check as people read it: of metrics, what reports call them."""
+    metric, space, rest = name.partition(" ")
+    return HEADLINE.get(metric, metric) + space + rest
+
+
 def _conclusion(report: Mapping[str, Any]) -> list[str]:
-    blocking = ", ".join(report["blocking"])
+    blocking = ", ".join(map(label_of, report["blocking"]))
     sentences = {
         "promoted": "PROMOTED: every check is passed.",
         "refused": f"REFUSED: {blocking}.",

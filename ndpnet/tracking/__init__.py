@@ -1,15 +1,18 @@
 """What was run, in MLflow: runs and registered models. Importing this loads no MLflow."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndpnet.tracking.client import is_off
+from ndpnet.tracking.client import has_server, is_off
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
     from ndpnet.tracking.live import LiveRun
+
+logger = logging.getLogger(__name__)
 
 
 class StepRun:
@@ -23,6 +26,19 @@ class StepRun:
         """Note what the step returned. -> the same"""
         self.returned = returned
         return returned
+
+
+def champion_of(category: str) -> dict[str, Any] | None:
+    """The champion's `version` and `summary` (its metrics.json); None where there is none, or none can be read."""
+    if is_off() or not has_server():
+        return None
+    from ndpnet.tracking.models import champion_summary
+
+    try:
+        return champion_summary(category)
+    except (ValueError, OSError) as error:
+        logger.info("the report shows no champion: %s", error)
+        return None
 
 
 @contextmanager

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "ndpnet"
+NOTE = "mlflow.note.content"  # what MLflow's pages show as the description
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # it opens as one of machine learning, not of language models
+    NOTE: "Surface inspection with ndpnet: a run for every pipeline, and in it one for every step.",
+}
 DEFAULT_URI, ARTIFACTS = "sqlite:///mlflow.db", "mlartifacts"
 SWITCH, OFF = "NDPNET_TRACKING", ("off", "0", "false", "no")
 # what MLflow would else do: wait for minutes, send usage data, print emoji between the lines of a step, and go past the
@@ -39,6 +44,12 @@ def tracking_uri() -> str:
 def is_remote() -> bool:
     """Whether there is a server that can be slow or down."""
     return not tracking_uri().startswith("sqlite:")
+
+
+def has_server() -> bool:
+    """Whether there is something to ask: a server, or a database that was made before."""
+    database = _database_of(tracking_uri())
+    return database is None or database.is_file()
 
 
 def tracking_login() -> str:
@@ -78,7 +89,8 @@ def experiment_id(client: "MlflowClient") -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         try:
-            return client.create_experiment(EXPERIMENT, artifact_location=_artifact_location(client.tracking_uri))
+            place = _artifact_location(client.tracking_uri)
+            return client.create_experiment(EXPERIMENT, artifact_location=place, tags=EXPERIMENT_TAGS)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -90,7 +102,12 @@ def experiment_id(client: "MlflowClient") -> str:
 
 def _artifact_location(uri: str) -> str | None:
     """Beside the database for sqlite; a server decides for itself."""
+    database = _database_of(uri)
+    return None if database is None else (database.parent / ARTIFACTS).as_uri()
+
+
+def _database_of(uri: str) -> Path | None:
+    """The database file that stands for a server, by its whole path; None where there is a server."""
     if not uri.startswith("sqlite:///"):
         return None
-    database = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
-    return (database.parent / ARTIFACTS).as_uri()
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()

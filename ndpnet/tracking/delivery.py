@@ -137,7 +137,8 @@ class Delivery:
             profile=json.dumps(data["profile"]),
         )
         tags = [InputTag("mlflow.data.context", data["context"])]
-        self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+        for run_id in (self.run_id, *([self.parent.info.run_id] if self.record.step == "prepare" else [])):
+            self.client.log_inputs(run_id, [DatasetInput(dataset, tags)])
         self.client.set_tag(self.run_id, "ndpnet.data_hash", data["digest"])
 
     def _send_folder(self, folder: Path, stored_path: str) -> None:

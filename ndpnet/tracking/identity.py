@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ndpnet import __version__
-from ndpnet.commands import git
+from ndpnet.commands import git, uncommitted
+from ndpnet.files import some_names
 
 KFP_RUN_VARIABLE = "NDPNET_KFP_RUN_ID"
 # in images alone: deploy/image/identity.py writes it
@@ -66,9 +67,8 @@ def _lock_identity() -> dict[str, str]:
 
 def _git_identity() -> dict[str, str]:
     try:
-        commit = git(".", "rev-parse", "HEAD")
-        # a new file that is not committed can change a result as much as a changed one, DVC's note of its runs cannot
-        is_dirty = bool(git(".", "status", "--porcelain", "--", ":/", ":(top,exclude)dvc.lock"))
+        commit, changed = git(".", "rev-parse", "HEAD"), uncommitted(".")
     except ValueError:
         return {"git_commit": "unknown", "git_dirty": "unknown"}
-    return {"git_commit": commit, "git_dirty": "true" if is_dirty else "false"}
+    names = {"git_changes": some_names(changed)} if changed else {}
+    return {"git_commit": commit, "git_dirty": "true" if changed else "false"} | names

@@ -24,31 +24,35 @@ from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
 from ndpnet.locks import locked
 from ndpnet.model_card import shorten, write_card
-from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.client import NOTE, connect, experiment_id
 from ndpnet.tracking.flat import flat_params
 from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
 from ndpnet.tracking.plan import KFP_RUN
 from ndpnet.tracking.record import records_of
-from ndpnet.tracking.runs import PARENT, find_pipeline
+from ndpnet.tracking.runs import DESCRIPTIONS, PARENT, find_pipeline
 from ndpnet.tracking.upload import fetch_folder, find_uploaded, upload
 from ndpnet.tracking.versions import (
     CATEGORY,
     EVALUATION_HASH,
     PACKAGE_HASH,
+    champion_tags,
     find_version,
     get_version,
     in_one_line,
     model_id_of,
     package_hash_of,
     registered_name,
+    resolve_version,
 )
 
 logger = logging.getLogger(__name__)
 
 # what a caller may say of the run that made a model; the rest is read from the package
-RUN_IDENTITY = ("git_commit", "git_dirty", "lock_hash", "image_digest", "kfp_run_id", "plan", "source_hash")
+RUN_IDENTITY = ("git_commit", "git_dirty", "git_changes", "lock_hash", "image_digest", "kfp_run_id", "plan")
+RUN_IDENTITY += ("source_hash",)
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
+GIT_CHANGES = "ndpnet.git_changes"
 SOURCE_HASH = "ndpnet.source_hash"
 LOCK_SECONDS = 600.0
 MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "recall_overlap", "false_alarm_rate")
@@ -148,6 +152,15 @@ def registered_metrics(name: str, ref: str | int) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def champion_summary(category: str) -> dict[str, Any] | None:
+    """`version` and `summary` (metrics.json) of a category's champion, None without one. ValueError: not readable."""
+    name = registered_name(category)
+    if not champion_tags(category):
+        return None
+    version, _ = resolve_version(name, "champion")
+    return {"version": version, "summary": registered_metrics(name, version)}
+
+
 def read_evidence(folder: Path, package: ModelPackage) -> Evidence:
     """What `evaluate` wrote of this very package. ValueError: nothing, or it is of another package."""
     folder = Path(folder)
@@ -176,7 +189,7 @@ def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[st
     tags = {"git_commit": "unknown", "git_dirty": "unknown", "lock_hash": "unknown"}
     if lineage["code_hash"] != code_hash():
         # the caller knows the commit that is checked out now, not the one whose code has trained
-        known |= {"git_commit": "", "git_dirty": ""}
+        known |= {"git_commit": "", "git_dirty": "", "git_changes": ""}
         logger.warning("%s was trained by other code than this: its commit is unknown", package.folder)
     tags |= {key: str(value)[:MAX_TAG] for key, value in known.items() if value}
     tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
@@ -206,7 +219,7 @@ def _run_of(client: MlflowClient, package: ModelPackage, tags: Mapping[str, str]
     for run in client.search_runs([experiment], query, max_results=1):
         return run.info.run_id
     pipeline = find_pipeline(client, experiment, tags.get(KFP_RUN) or _plan_of(package))
-    own |= {PARENT: pipeline} if pipeline else {}
+    own |= {NOTE: DESCRIPTIONS["register"]} | ({PARENT: pipeline} if pipeline else {})
     return client.create_run(experiment, tags=dict(tags) | own, run_name=f"register {tags[CATEGORY]}").info.run_id
 
 
@@ -295,6 +308,8 @@ def _name_commit(client: MlflowClient, version: ModelVersion, tags: Mapping[str,
     with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
         (Path(scratch) / CARD).write_text(card, encoding="utf-8", newline="\n")
         client.log_model_artifact(model_id_of(version), str(Path(scratch) / CARD))
+    if GIT_CHANGES in version.tags:
+        client.delete_model_version_tag(name, number, GIT_CHANGES)
     for key in (GIT_COMMIT, LOCK_HASH, GIT_DIRTY):  # what counts as clean comes last
         client.set_model_version_tag(name, number, key, tags[key])
     return client.get_model_version(name, number)

@@ -20,8 +20,9 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from ndpnet.files import hash_of
-from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.client import NOTE, connect, experiment_id
 from ndpnet.tracking.moves import MAX_REASON, Kind, Move, Timeline, replay
+from ndpnet.tracking.runs import DESCRIPTIONS
 from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, get_version, in_one_line
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Registry:
         """Upload what was found of a version to a run of its own, and mark the version with it. -> the run's id"""
         registered = self.version(version)
         own = {"ndpnet.step": "promote", "ndpnet.version": str(version), "ndpnet.model": self.name}
+        own |= {NOTE: DESCRIPTIONS["promote"]}
         own |= {key: registered.tags[key] for key in (CATEGORY, PACKAGE_HASH) if key in registered.tags}
         with in_one_line():
             run_name = f"promote {self.name} {version}"

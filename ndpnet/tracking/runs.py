@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from ndpnet.tracking.client import NOTE
 from ndpnet.tracking.flat import MAX_TAG, shorten
 from ndpnet.tracking.record import Record, is_plan
 
@@ -14,6 +15,17 @@ PARENT = "mlflow.parentRunId"
 PIPELINE = "pipeline"  # the parent's step
 MAX_CHILDREN = 1000
 MAX_NAME = 200  # characters of a run's name
+DESCRIPTIONS = {
+    PIPELINE: "All steps from pictures to a model, a run each; here are the parameters, and figures by category.",
+    "version-data": "Which version of the data the steps read.",
+    "prepare": "Pictures, decoded and split for training, calibration and test.",
+    "synthesize": "The stock of artificial defects that training paints on good pictures.",
+    "train-phase1": "First half of a training: encoder and decoder.",
+    "train-phase2": "Second half of a training: what finds defects, then the threshold and the model package.",
+    "evaluate": "The model judged on test pictures; report.html among the artifacts is for people.",
+    "register": "A model package with its evaluation, brought into the registry.",
+    "promote": "A version judged against the champion: promotion.txt has every check.",
+}
 ENDS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
@@ -71,7 +83,8 @@ def _find_or_make(
 ) -> Run:
     if runs := find_runs(client, experiment, own):
         return runs[0]
-    everything = {key: shorten(value, MAX_TAG) for key, value in {**tags, **own}.items() if value}
+    note = DESCRIPTIONS.get(own[STEP], "")
+    everything = {key: shorten(value, MAX_TAG) for key, value in {**tags, **own, NOTE: note}.items() if value}
     everything |= {"mlflow.user": _user()}
     run_name = shorten(name, MAX_NAME)
     made = client.create_run(experiment, start_time=record.started_at, tags=everything, run_name=run_name)

@@ -17,8 +17,8 @@ IDLE = {
     "{without:.4g} (train longer: train.phase1.min_steps, train.phase2.min_steps).",
     "repair": "The repair is no better than the input: inside defects its features are {with:.3g} from the clean ones, "
     "the input's {without:.3g}, in variances (train longer: train.phase2.min_steps, or raise model.softmax_scale).",
-    "map": "The map marks artificial defects no better than with the input in the place of what is compared with it, "
-    "the reconstruction or the good patches: 1 - pixel ROCAUC is {with:.4g} and {without:.4g}.",
+    "map": "The map marks artificial defects about as well without its comparison with good surface: 1 - pixel ROCAUC "
+    "is {with:.4g}, without it {without:.4g}.",
 }
 
 

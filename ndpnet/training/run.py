@@ -104,7 +104,7 @@ def _train_encoder(inputs: PhaseInputs) -> tuple[Network, dict[str, float]]:
     network = make_network(params.model)
     if isinstance(network, NDPNet):
         return _launch(fabric, inputs, Phase1, network, _load_vgg(params))
-    logger.info("phase 1 trains the decoder alone: %s is frozen, L_def_per has nothing to train", params.model.encoder)
+    logger.info("phase 1 trains the decoder alone: the encoder %s is frozen", params.model.encoder)
     load_backbone(network.encoder, params.model.encoder_weights)
     vgg = None if params.losses.perceptual_weights == "none" else _load_vgg(params)
     fit_bank(network, inputs.prepared.images("train"), inputs.prepared.row_groups("train"), seed=params.seed)

@@ -18,6 +18,7 @@ from ndpnet.redaction import redact
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flat import MAX_KEY, MAX_PARAM, flat_metrics, flat_params
 from ndpnet.tracking.record import records_below
+from ndpnet.tracking.runs import DESCRIPTIONS
 
 
 def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> None:
@@ -60,8 +61,10 @@ def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> No
         "ndpnet.data_hash": data_hash,
         "ndpnet.step": "evaluate",
         "ndpnet.category": CATEGORY,
+        "mlflow.note.content": DESCRIPTIONS["evaluate"],
     }
     assert expected.items() <= child["tags"].items()
+    assert connect().get_experiment_by_name("ndpnet").tags["mlflow.experimentKind"] == "custom_model_development"
     assert {"ndpnet.params_hash", "ndpnet.code_hash"} <= child["tags"].keys()
     assert "ndpnet.image_digest" not in child["tags"]
 

@@ -17,7 +17,7 @@ from processor import EXPORTED_NAMES
 from registering import IDENTITY, NAME, stored_files
 from samples import CATEGORY, Pipeline
 
-from ndpnet import steps
+from ndpnet import steps, tracking
 from ndpnet.cli import main
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import model_hash, package_hash, sealed
@@ -188,7 +188,7 @@ def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evalua
     (store / "dvc.lock").write_text("")  # what DVC writes while it runs the pipeline
     assert run_identity()["git_dirty"] == "false"
     (store / "new.py").write_text("")
-    assert run_identity()["git_dirty"] == "true"
+    assert (run_identity()["git_dirty"], run_identity()["git_changes"]) == ("true", "new.py")
     connect().set_registered_model_alias(NAME, "champion", "1")
     run("download", NAME, "@champion", "--out", tmp_path / "champion")
     assert package_hash(tmp_path / "champion") == digest
@@ -207,3 +207,18 @@ def test_outside_of_git_the_identity_is_unknown(tmp_path: Path, monkeypatch: pyt
     identity = run_identity()
     assert identity["git_commit"] == identity["git_dirty"] == identity["lock_hash"] == "unknown"
     assert identity["image_digest"] == "sha256:1"
+
+
+def test_the_champion_is_read_for_the_report_and_may_be_missing(
+    store: Path, register: Callable[..., dict[str, Any]], evaluation_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    assert tracking.champion_of(CATEGORY) is None
+    connect().set_registered_model_alias(NAME, "champion", "1")
+    summary = json.loads((evaluation_dir / "metrics.json").read_text())
+    assert tracking.champion_of(CATEGORY) == {"version": 1, "summary": summary}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'none.db'}")
+    assert tracking.champion_of(CATEGORY) is None
+    assert not (store / "none.db").exists()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    assert tracking.champion_of(CATEGORY) is None

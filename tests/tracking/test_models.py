@@ -199,9 +199,10 @@ def test_the_evaluation_must_be_of_this_package(
 def test_what_was_uncommitted_gets_its_commit_by_registering_again(
     store: Path, register: Callable[..., dict[str, Any]]
 ) -> None:
-    dirty = register(identity={"git_commit": "b" * 40, "git_dirty": "true"})
+    dirty = register(identity={"git_commit": "b" * 40, "git_dirty": "true", "git_changes": "new.py"})
     assert register(identity={"git_commit": "c" * 40, "git_dirty": "true"}) == dirty
     clean = register()
+    assert dirty["tags"].pop("ndpnet.git_changes") == "new.py"
     assert (clean["version"], clean["tags"]) == (1, dirty["tags"] | {f"ndpnet.{k}": v for k, v in IDENTITY.items()})
     assert register(identity={"git_commit": "e" * 40, "git_dirty": "false"}) == clean, "once known it stays"
     card = stored_files(store)["model_card.md"].read_text()

@@ -1,7 +1,9 @@
 """The evaluate step on more test images than it keeps maps of."""
 
+import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from samples import Pipeline, write_picture
@@ -56,3 +58,23 @@ def test_calibration_pictures_that_are_not_at_hand_are_named(pipeline: Pipeline,
     assert sorted(each["path"] for each in highest) == [f"new_p{number}_0.png" for number in range(3)]
     assert all(each["path"] in report for each in highest)
     assert not list((tmp_path / "evaluation/overlays").glob("calibration_*"))
+
+
+def test_the_champion_stands_beside_the_figures_if_it_was_judged_on_the_same_images(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    def report(champion: dict[str, Any] | None) -> str:
+        arguments = (pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
+        evaluate.evaluate_package(*arguments, champion=champion)
+        return (tmp_path / "evaluation/report.html").read_text(encoding="utf-8")
+
+    assert "champion" not in report(None)
+    summary = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    assert "This model is the champion, version 3." in report({"version": 3, "summary": summary})
+    other = summary | {"model_hash": "0" * 64, "recall": {"value": 0.4321, "low": 0.1, "high": 0.9}}
+    shown = report({"version": 3, "summary": other})
+    assert "<th>champion, version 3</th>" in shown
+    assert '<td class="number" data-label="champion">43.2 % (10.0–90.0)</td>' in shown
+    elsewhere = report({"version": 3, "summary": other | {"test_images_hash": "0" * 64}})
+    assert "The champion, version 3, was judged on other test images." in elsewhere
+    assert "43.2 %" not in elsewhere

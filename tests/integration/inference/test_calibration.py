@@ -82,7 +82,7 @@ def test_a_new_package_differs_in_what_its_calibration_pictures_say_alone(
 def test_groups_and_the_target_rate_decide_what_is_promised(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
     single = calibrate(pipeline.model_dir, good_dir, tmp_path / "single", group_pattern="", target_rate=0.1)
     assert (single["num_units"], single["guaranteed_rate"], single["units_needed"]) == (12, 0.1, 9)
-    assert single["statement"].startswith("At most 10.0 % false alarms on new good images, fitted on 12 independent")
+    assert single["statement"].startswith("At most 10.0 % false alarms on new good images: on average")
     grouped = calibrate(
         pipeline.model_dir, good_dir, tmp_path / "grouped", target_rate=0.1
     )  # by the package's own pattern

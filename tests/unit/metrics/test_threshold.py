@@ -124,8 +124,8 @@ def test_false_alarms_of_dependent_images_by_simulation(num_units: int, rate: fl
 def test_statements() -> None:
     enough = fit_threshold(np.arange(120.0), singletons(120))
     assert enough["statement"] == (
-        "At most 1.0 % false alarms on new good images, fitted on 120 independent calibration units "
-        "(marginal over calibration draws, while the line stays as it was)."
+        "At most 1.0 % false alarms on new good images: on average, while the line stays as it was; set by 120 "
+        "independent calibration units."
     )
     few = fit_threshold(np.arange(6.0), ["a", "a", "a", "b", "b", "b"])
     assert few["statement"] == (
@@ -193,9 +193,9 @@ def test_who_counts_units_is_told_what_is_promised_for_them() -> None:
     record = fit_threshold(scores, groups, target_rate=0.05)
     assert (record["value"], record["unit_rate"]) == (77.0, 2 / 41)  # two images of one unit lie above
     assert record["statement"].startswith(
-        "At most 5.0 % false alarms on new good images and on 4.9 % of new good units of 2 images, fitted on 40 "
+        "At most 5.0 % false alarms on new good images (4.9 % of units with 2 images): on average, "
     )
-    assert "units of" not in fit_threshold(scores, singletons(80), target_rate=0.05)["statement"]
+    assert "units with" not in fit_threshold(scores, singletons(80), target_rate=0.05)["statement"]
 
 
 def test_what_other_thresholds_would_promise() -> None:

@@ -231,6 +231,11 @@ def test_a_tolerance_left_to_the_gate_follows_the_width_of_the_interval() -> Non
     assert of(decide(alone, chosen), "pro_auc against champion").bound is None
 
 
+def test_files_that_no_commit_has_are_named() -> None:
+    check = of(decide(replace(GOOD, is_git_clean=False, git_changes="a.py, b.py"), BOUNDS), "git tree clean")
+    assert "a.py, b.py (commit them, " in check.sentence
+
+
 known = st.none() | st.booleans()
 rate = st.floats(0, 1)
 spread = st.builds(Spread, rate, st.integers(2, 99))
