@@ -12,6 +12,7 @@ from ndpnet.model import NDPNet
 from ndpnet.synthesis.compose import Batch
 
 IDLE_SHARE = 0.95  # of the error without a part: what leaves more does nothing
+MIN_MAP_ERROR = 0.02  # without a part: a smaller one leaves nothing to improve, and tells nothing of real defects
 IDLE = {
     "reconstruction": "The reconstruction is no better than the mean picture: squared errors {with:.4g} and "
     "{without:.4g} (train longer: train.phase1.min_steps, train.phase2.min_steps).",
@@ -34,8 +35,13 @@ def check_parts(network: NDPNet, batches: Sequence[Batch], mean_picture: torch.T
     if not network.has_repair:  # left out on purpose
         del gaps["repair"]
     values = {name: {"with": both[0], "without": both[1]} for name, both in gaps.items()}
-    idle = [IDLE[name].format(**each) for name, each in values.items() if each["with"] > IDLE_SHARE * each["without"]]
+    idle = [IDLE[name].format(**each) for name, each in values.items() if _is_idle(name, **each)]
     return {"values": values, "idle": idle}
+
+
+def _is_idle(name: str, **error: float) -> bool:
+    has_room = name != "map" or error["without"] > MIN_MAP_ERROR
+    return has_room and error["with"] > IDLE_SHARE * error["without"]
 
 
 def _errors(network: NDPNet, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:

@@ -87,3 +87,11 @@ def test_a_map_that_does_not_look_at_the_reconstruction(network: NDPNet, batches
 def test_without_a_repair_none_is_missed(batches: list[Batch]) -> None:
     network = NDPNet(base_width=4, ffm_channels=4, patch_sizes=())
     assert set(check_parts(network, batches, batches[0].clean[0])["values"]) == {"reconstruction", "map"}
+
+
+@pytest.mark.parametrize(("without", "is_idle"), [(0.3, True), (0.015, False)])
+def test_defects_that_are_marked_anyway_tell_nothing_of_the_bank(
+    network: NDPNet, batches: list[Batch], monkeypatch: pytest.MonkeyPatch, without: float, is_idle: bool
+) -> None:
+    monkeypatch.setattr("ndpnet.training.checks.metrics.pixel_auroc", lambda *_: 1 - without)
+    assert ("map" in names(check_parts(network, batches, torch.full((3, SIZE, SIZE), 0.4))["idle"])) == is_idle
