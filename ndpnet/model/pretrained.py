@@ -38,7 +38,9 @@ class PretrainedNDPNet(nn.Module):
         self.decoder = SurfaceDecoder(channels, self.encoder.strides)
         self.segmentation = JointSegmentation(channels, head_channels)
         self.register_buffer("colour_mean", torch.zeros(2))
-        self.register_buffer("colour_spread", torch.ones(2))
+        self.register_buffer(
+            "colour_gain", torch.ones(2)
+        )  # 1 / spread; 0: grey pictures, whose colours are never heard
         # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of each distance
         self.register_buffer("logit_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("level_spreads", torch.ones(NUM_LEVELS))
@@ -138,9 +140,13 @@ class PretrainedNDPNet(nn.Module):
 
         image: (B, 3, H, W), sides multiples of 64; groups: as of `repair`.
         """
-        feats = (opponent_colours(image) - self.colour_mean[:, None, None]) / self.colour_spread[:, None, None]
+        feats = self.standardised_colours(image)
         squares = (feats - self.colour_bank(feats, groups)).square().sum(dim=1, keepdim=True)
         return enlarge(squares.sqrt(), [side // MAP_STRIDE for side in image.shape[-2:]])
+
+    def standardised_colours(self, image: torch.Tensor) -> torch.Tensor:
+        """Opponent colours with mean 0 and spread 1 on good pictures. (B, 3, H, W) -> (B, 2, H/8, W/8)."""
+        return (opponent_colours(image) - self.colour_mean[:, None, None]) * self.colour_gain[:, None, None]
 
     def _map_size(self, levels: Sequence[torch.Tensor]) -> list[int]:
         return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]

@@ -94,12 +94,12 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
 
 
 def _fit_colours(network: PretrainedNDPNet, images: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-    """Take mean and spread of the opponent colours; those of grey pictures are never heard. -> (N, 2, h, w)."""
+    """Take mean and spread of the opponent colours. -> (N, 2, h, w), standardised."""
     colours = torch.cat([opponent_colours(batch) for batch in _batches(images, rows)])
     spread, mean = torch.std_mean(colours, dim=(0, 2, 3))
     network.colour_mean.copy_(mean)
-    network.colour_spread.copy_(torch.where(spread > SMALLEST_SPREAD, spread, torch.inf))
-    return (colours - mean[:, None, None]) / network.colour_spread[:, None, None]
+    network.colour_gain.copy_(torch.where(spread > SMALLEST_SPREAD, 1 / spread, 0))
+    return torch.cat([network.standardised_colours(batch) for batch in _batches(images, rows)])
 
 
 def _choose(
