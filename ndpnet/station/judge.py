@@ -45,6 +45,11 @@ class Line:
         """What scores are compared with now."""
         return self.model.inspector.threshold
 
+    @property
+    def own_record(self) -> dict[str, Any]:
+        """What the model says of its own threshold, whichever is in force."""
+        return self._own[1]
+
     def prepare(self) -> None:
         """Take the next model if there is one, the threshold in force, and start the watch anew after either."""
         if self.next_model is not None:
