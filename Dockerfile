@@ -1,4 +1,5 @@
-# Two images of one commit: `train` runs every step, `serve` answers requests. `make image` builds them; docs/image.md.
+# Three images of one commit: `train` runs every step, `serve` answers requests, `station` works at the line. `make image`
+# builds them; docs/image.md.
 # Any base with Python 3.11, pip and venv will do: make image BASE=registry.example.com/python:3.11
 ARG BASE=python:3.11-slim-bookworm
 
@@ -23,7 +24,7 @@ RUN python3 deploy/image/identity.py ndpnet/build.json \
 FROM ${BASE} AS requirements
 WORKDIR /source
 COPY deploy/image/requirements.py pyproject.toml ./
-RUN python3 requirements.py train > train.txt && python3 requirements.py serve > serve.txt
+RUN for each in train serve station; do python3 requirements.py "$each" > "$each.txt"; done
 
 # ---- where both images run: any user, a read-only root; what is written goes under /tmp or to a volume
 FROM ${BASE} AS runtime
@@ -95,3 +96,25 @@ LABEL org.opencontainers.image.title="ndpnet, a registered model over HTTP" \
 EXPOSE 5001
 CMD ["/bin/sh", "-ec", "exec mlflow models serve --env-manager local --host 0.0.0.0 --port 5001 \
 --model-uri \"${MODEL_URI:?as in models:/ndpnet-brick@champion, with MLFLOW_TRACKING_URI}\""]
+
+# ---- station: what `serve` has and what connects it to cameras, people and machines
+FROM serve-libraries AS station-libraries
+COPY --from=requirements /source/station.txt ./
+COPY requirements-station.lock ./
+RUN cat requirements.lock requirements-station.lock > both.lock \
+ && python3 -m pip --python /opt/ndpnet/bin/python install -r station.txt --constraint both.lock \
+ && python3 -m pip --python /opt/ndpnet/bin/python check
+
+FROM runtime AS station
+COPY --from=station-libraries /opt/ndpnet /opt/ndpnet
+COPY --from=code /opt/code /opt/ndpnet
+ARG GIT_COMMIT
+ARG GIT_DIRTY
+ARG LOCK_HASH
+LABEL org.opencontainers.image.title="ndpnet, a station at the line" \
+      org.opencontainers.image.licenses=Apache-2.0 \
+      org.opencontainers.image.revision=${GIT_COMMIT} \
+      ndpnet.git-dirty=${GIT_DIRTY} \
+      ndpnet.lock-hash=${LOCK_HASH}
+EXPOSE 8600
+CMD ["ndpnet", "station", "--config", "/settings/station.yaml"]

@@ -72,7 +72,7 @@ server: venv # MLflow with PostgreSQL and S3 on this machine
 IMAGE ?= ndpnet
 TARGET ?= train
 BASE ?= python:3.11-slim-bookworm
-image: # the container image of this commit, IMAGE=NAME TARGET=train|serve
+image: # the container image of this commit, IMAGE=NAME TARGET=train|serve|station
 	@deploy/image/build.sh '$(IMAGE)' '$(TARGET)' '$(BASE)' $(DOCKER_BUILD)
 
 # the environment of other people's models, which `ndpnet benchmark` compares with: docs/peers.md

@@ -167,6 +167,7 @@ def quick_command(out: Path) -> None:
     "--review-rate", type=float, help="Three verdicts: the share of good pictures that a person may have to look at."
 )
 @click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
+@click.option("--rules", "rules_path", type=FolderPath, help="Zones and the smallest defect, as YAML: docs/station.md.")
 def calibrate(
     model: Path,
     good_images: Path,
@@ -174,6 +175,7 @@ def calibrate(
     group_pattern: str | None,
     false_alarm_rate: float | None,
     roi_path: Path | None,
+    rules_path: Path | None,
     review_rate: float | None,
 ) -> None:
     """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
@@ -186,6 +188,7 @@ def calibrate(
         group_pattern=group_pattern,
         target_rate=false_alarm_rate,
         roi_path=roi_path,
+        rules_path=rules_path,
         review_rate=review_rate,
     )
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")

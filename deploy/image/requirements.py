@@ -1,5 +1,6 @@
-"""Print what an image installs, for pip: `train` takes all dependencies of pyproject.toml, `serve` the group `serve`.
+"""Print what an image installs, for pip: `train` all dependencies of pyproject.toml, `serve` its group of that name.
 
+`station` takes what the extra of that name adds to it.
 Names only: requirements.lock, as pip's constraints, pins them and what they need.
 """
 
@@ -13,7 +14,8 @@ def requirements_of(target: str, project: dict) -> list[str]:
     about = project["project"]
     extras = [each for name in ("train", "pipeline") for each in about["optional-dependencies"][name]]
     every = [each for each in about["dependencies"] + extras if not each.startswith("ndpnet[")]
-    return {"train": every, "serve": project["dependency-groups"]["serve"]}[target]
+    serve = project["dependency-groups"]["serve"]
+    return {"train": every, "serve": serve, "station": serve + about["optional-dependencies"]["station"]}[target]
 
 
 if __name__ == "__main__":

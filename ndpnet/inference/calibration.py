@@ -19,7 +19,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.data.threads import read_bytes
-from ndpnet.files import atomic_folder, check_apart
+from ndpnet.files import atomic_folder, check_apart, write_json
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
@@ -27,6 +27,7 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.likeness import SurfaceStatistics
 from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, read_package, write_config
+from ndpnet.inference.rules import RULES, load_rules
 from ndpnet.metrics.properties import picture_properties
 from ndpnet.metrics.threshold import fit_review, fit_threshold, highest_scores, promised_rates
 
@@ -61,14 +62,16 @@ def calibrate(
     group_pattern: str | None = None,
     target_rate: float | None = None,
     roi_path: Path | None = None,
+    rules_path: Path | None = None,
     review_rate: float | None = None,
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
     Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name;
-    None: as in the package. `roi_path`: a picture, white where the new package inspects. `review_rate`: share of good
-    images that a person may have to look at; None: two verdicts. ValueError: no images, an unreadable one, one that
-    was trained on, that the pattern finds no group in, or a region that does not fit.
+    None: as in the package. `roi_path`: a picture, white where the new package inspects. `rules_path`: zones and the
+    smallest defect, as YAML. `review_rate`: share of good images that a person may have to look at; None: two verdicts.
+    ValueError: no images, an unreadable one, one that was trained on, that the pattern finds no group in, or a region
+    that does not fit.
     """
     package = read_package(model)
     package.use_its_threads()
@@ -78,12 +81,15 @@ def calibrate(
         target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
     check_apart(out, model, good_images)
     roi = _new_roi(roi_path)
-    inspectors = _every_engine(package, roi)
     with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else calibrates into it meanwhile
-        records, scores, properties, surface = _score_all(package, inspectors, good_images, group_pattern, roi)
         copy_package(package.folder, folder)
         if roi is not None:
             write_roi(folder / ROI, roi)
+        if rules_path is not None:
+            _write_rules(folder, rules_path, good_images)
+        write_config(folder, json.loads((folder / CONFIG).read_text()))
+        inspectors = _every_engine(read_package(folder))
+        records, scores, properties, surface = _score_all(package, inspectors, good_images, group_pattern, roi)
         _replace_calibration(folder, package, records)
         for name in engine_names(package):
             fitted = threshold_record(scores[name], records, properties, target_rate, review_rate)
@@ -173,12 +179,20 @@ class _Goods:
         warn_of_alike(self._thumbnails, self.records)
 
 
-def _every_engine(package: ModelPackage, roi: np.ndarray | None) -> dict[str, Inspector]:
+def _write_rules(folder: Path, rules_path: Path, good_images: Path) -> None:
+    """Write a person's rules, for pictures of the first one's size; another size is refused later."""
+    first = list_images(good_images)[1].checked()[0]
+    opened = open_image(read_bytes(first), name=str(first)).facts()
+    rules = load_rules(rules_path, opened.width, opened.height)
+    write_json(folder / RULES, rules.model_dump(mode="json"))
+
+
+def _every_engine(package: ModelPackage) -> dict[str, Inspector]:
     """Inspectors with torch and with each engine that the package carries, by name, torch first."""
-    opened = [Inspector.load(package.folder, roi=roi)]
+    opened = [Inspector.load(package.folder)]
     for name in engine_names(package):
         engine, precision = name.split("-")
-        opened.append(Inspector.load(package.folder, roi=roi, engine=engine, precision=precision))
+        opened.append(Inspector.load(package.folder, engine=engine, precision=precision))
     return {inspector.engine_name: inspector for inspector in opened}
 
 

@@ -17,7 +17,8 @@ from ndpnet.inference.engines.engine import Engine, TorchEngine
 from ndpnet.inference.engines.stored import read_engine
 from ndpnet.inference.likeness import unlike
 from ndpnet.inference.package import ModelPackage, read_package
-from ndpnet.inference.regions import Region, find_regions, scale_mask
+from ndpnet.inference.regions import Region, area_score, find_regions, scale_mask, without_small
+from ndpnet.inference.rules import Rules
 from ndpnet.inference.scanning import predict_scan
 from ndpnet.metrics.exact import image_score
 from ndpnet.model.denormals import denormals_flushed
@@ -63,8 +64,9 @@ class Verdict:
         Image.fromarray(draw_verdict(self.image, self, map_level=self.map_level)).save(path)
 
     def __str__(self) -> str:
-        threshold = "" if self.threshold is None else f", threshold {self.threshold:.4f}"
-        return f"{self.word}: score {self.score:.4f}{threshold}"
+        bounds = {"review from": self.review_threshold, "threshold": self.threshold}
+        shown = [f", {name} {value:.4f}" for name, value in bounds.items() if value is not None]
+        return f"{self.word}: score {self.score:.4f}{''.join(shown)}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Inspector:
             verdict.is_defective, verdict.regions, verdict.warnings
 
     With `tiling` it takes scans of any size. roi: bool (H, W) as it was drawn. Outside it the anomaly map is 0, whoever
-    asks: no score, verdict or region.
+    asks: no score, verdict or region. rules: zones, and the smallest defect: then a score is the highest level that a
+    region of that area reaches.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Inspector:
         threshold: float | None,
         tiling: Tiling | None = None,
         roi: np.ndarray | None = None,
+        rules: Rules | None = None,
         score_pixels: int = 1,
     ) -> None:
         if threshold is not None and not np.isfinite(threshold):
@@ -105,6 +109,10 @@ class Inspector:
         self.engine, self.input_size, self.threshold = engine, input_size, threshold
         self.score_pixels = score_pixels
         self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, input_size, tiling)
+        self.rules, self._zone_weights, self._smallest = rules, None, 1
+        if rules is not None:
+            shape = input_size if tiling is None else scaled_size(rules.width, rules.height, tiling.scale)[::-1]
+            self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
         self.engine_name = "torch-fp32"
@@ -138,6 +146,7 @@ class Inspector:
             threshold=threshold,
             tiling=package.tiling,
             roi=package.roi() if roi is None else roi,
+            rules=package.rules(),
             score_pixels=package.score_pixels,
         )
         inspector.package, inspector.threshold_record, inspector.engine_name = package, record, name
@@ -156,7 +165,7 @@ class Inspector:
         return None if surface is None else surface["map_level"]
 
     def bare(self) -> "Inspector":
-        """The same engine without threshold and region of interest."""
+        """The same engine without threshold, region of interest and rules."""
         sizes = {"input_size": self.input_size, "tiling": self.tiling, "score_pixels": self.score_pixels}
         return Inspector(self.engine, threshold=None, **sizes)
 
@@ -173,6 +182,8 @@ class Inspector:
 
     def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
         """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3), then of `input_size` or the scaled scan."""
+        if self.rules is not None:
+            self.rules.check_size(pixels.shape[1], pixels.shape[0], name=name)
         if self.tiling is None:
             return fit_image(pixels, self.input_size, name=name)
         if self.roi is not None:
@@ -192,9 +203,13 @@ class Inspector:
                 sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.fitted_roi)]
                 raise ValueError(f"{name} has {sizes[0]} pixels, the model's region of interest {sizes[1]}")
             anomaly_map[~self.fitted_roi] = 0
+        if self._zone_weights is not None:
+            anomaly_map *= self._zone_weights
         if not np.isfinite(anomaly_map).all():
             raise ValueError(f"the model's answer to {name} is not a number everywhere: no verdict (is it damaged?)")
-        return Prediction(image_score(anomaly_map, self.score_pixels), anomaly_map, rebuilt)
+        has_smallest = self._smallest > 1
+        score = area_score(anomaly_map, self._smallest) if has_smallest else image_score(anomaly_map, self.score_pixels)
+        return Prediction(score, anomaly_map, rebuilt)
 
     def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # always alone: the bits of a convolution may depend on the batch it is part of
@@ -233,7 +248,7 @@ class Inspector:
             raise ValueError(f"the score is {prediction.score}: no verdict (is the model damaged?)")
         height, width = size
         roi = None if self.fitted_roi is None else _scale(self.fitted_roi, height, width)
-        anomaly_map = _resize(prediction.anomaly_map, width, height)
+        anomaly_map = _resize(self.shown_map(prediction), width, height)
         if roi is not None:
             anomaly_map[~roi] = 0  # interpolation reaches over the region's edge
         verdict = {"anomaly_map": anomaly_map, "reconstruction": prediction.reconstruction, "roi": roi}
@@ -247,6 +262,7 @@ class Inspector:
         above = (prediction.anomaly_map > np.float64(shown_from)) & (prediction.score > shown_from)
         if self.fitted_roi is not None:
             above &= self.fitted_roi  # whatever the threshold
+        above = without_small(above, self._smallest)
         return Verdict(
             score=prediction.score,
             threshold=self.threshold,
@@ -256,6 +272,16 @@ class Inspector:
             review_threshold=review_threshold,
             **verdict,
         )
+
+    def shown_map(self, prediction: Prediction) -> np.ndarray:
+        """The map that people see: what is too small for a defect does not stand out. -> float32 (H, W)."""
+        anomaly_map, level = prediction.anomaly_map, self.threshold
+        if self._smallest == 1 or level is None:
+            return anomaly_map
+        level = level if self.review_threshold is None else self.review_threshold
+        above = anomaly_map > level
+        is_speck = above & ~without_small(above, self._smallest)
+        return np.where(is_speck, np.nextafter(np.float32(level), np.float32(0)), anomaly_map)
 
 
 def _fit_roi(roi: np.ndarray | None, input_size: tuple[int, int], tiling: Tiling | None) -> np.ndarray | None:

@@ -58,10 +58,11 @@ def overlay(
     vmin: float | None = None,
     vmax: float | None = None,
     roi: np.ndarray | None = None,
+    contour: float | None = None,
 ) -> np.ndarray:
     """Image under a heat map, with contours of map > threshold and truth, dimmed outside `roi`.
 
-    (H, W, 3), (H, W) -> uint8 (H, W, 3)
+    contour: another level for them. (H, W, 3), (H, W) -> uint8 (H, W, 3)
     """
     _check_shapes(image, anomaly_map=anomaly_map, truth=truth, roi=roi)
     image = dim_ignored(image, roi)
@@ -72,7 +73,8 @@ def overlay(
     opacity = heat.point([round(MAX_OPACITY * step) for step in range(256)])  # the surface stays visible
     heat.putpalette(_heat_colours(np.linspace(0.0, 1.0, 256)).tobytes())
     blended = Image.composite(heat.convert("RGB"), Image.fromarray(image), opacity)
-    return draw_contours(np.asarray(blended), anomaly_map, threshold=threshold, truth=truth)
+    level = threshold if contour is None else contour
+    return draw_contours(np.asarray(blended), anomaly_map, threshold=level, truth=truth)
 
 
 def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | None = None) -> np.ndarray:
@@ -86,7 +88,8 @@ def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | No
         None if plane is None else plane.repeat(zoom, axis=0).repeat(zoom, axis=1)
         for plane in (image, anomaly_map, roi)
     )
-    drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=map_level, roi=roi)
+    contour = verdict.review_threshold if verdict.word == "review" else None  # what a person is to look at
+    drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=map_level, roi=roi, contour=contour)
     return captioned(drawn, [str(verdict), *verdict.warnings])
 
 

@@ -20,6 +20,7 @@ from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.inference.identity import check_seal, sealed
+from ndpnet.inference.rules import RULES, Rules
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
 from ndpnet.model import NDPNet
 from ndpnet.model.network import has_filters
@@ -29,6 +30,7 @@ from ndpnet.synthesis.compose import to_unit
 FORMAT_VERSION = 7
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
+OPTIONAL_FILES = {ROI: "--roi", RULES: "--rules"}  # and what makes them
 OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
 NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
 ENTRIES = (
@@ -112,6 +114,11 @@ class ModelPackage:
         """The good images the model was trained, watched and calibrated on."""
         return Manifest.load(self.folder / MANIFEST)
 
+    def rules(self) -> Rules | None:
+        """What counts as a defect, where a person has said so."""
+        path = self.folder / RULES
+        return Rules.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+
     def references(self) -> np.ndarray:
         """The reference images. -> uint8 (R, H, W, 3)."""
         return read_image(self.folder / REFERENCE).reshape(-1, *self.input_size, 3).copy()
@@ -138,7 +145,7 @@ def write_references(references: np.ndarray, path: Path) -> None:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Finish a package: `config` plus format version and the hashes of the files beside it."""
-    names = (*HASHED_FILES, ROI) if (folder / ROI).exists() else HASHED_FILES
+    names = (*HASHED_FILES, *(name for name in OPTIONAL_FILES if (folder / name).exists()))
     files = {name: sha256_of(folder / name) for name in names}
     write_json(folder / CONFIG, sealed(config | {"format_version": FORMAT_VERSION, "files": files}))
 
@@ -174,12 +181,13 @@ def _check_entries(path: Path, config: dict[str, Any]) -> None:
     missing = [name for name in entries if not _has(config, name.split("."))]
     if missing:
         raise ValueError(f"{path} is damaged: it has no entry {missing[0]} (copy the package again)")
-    if sorted(set(config["files"]) - {ROI}) != sorted(HASHED_FILES):
+    if sorted(set(config["files"]) - OPTIONAL_FILES.keys()) != sorted(HASHED_FILES):
         raise ValueError(f"{path} is damaged: its files are not {', '.join(HASHED_FILES)} (copy the package again)")
-    if ROI not in config["files"] and (path.parent / ROI).exists():
-        raise ValueError(
-            f"{path.parent / ROI} is no part of this model (remove it; `ndpnet calibrate --roi` makes one)"
-        )
+    for name, option in OPTIONAL_FILES.items():
+        if name not in config["files"] and (path.parent / name).exists():
+            raise ValueError(
+                f"{path.parent / name} is no part of this model (remove it; `ndpnet calibrate {option}` makes one)"
+            )
 
 
 def _has(record: Any, names: list[str]) -> bool:

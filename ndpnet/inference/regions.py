@@ -1,5 +1,6 @@
 """The connected defects of an anomaly map, in pixels of the inspected picture."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,28 @@ def find_regions(above: np.ndarray, anomaly_map: np.ndarray, *, size: tuple[int,
         score = float(anomaly_map[rows, columns][inside].max())
         regions.append(Region(left, top, right - left, bottom - top, area, score))
     return tuple(sorted(regions, key=lambda region: -region.score))
+
+
+def without_small(above: np.ndarray, num_pixels: int) -> np.ndarray:
+    """Only the 8-connected regions with at least so many pixels. bool (H, W) -> bool (H, W)."""
+    if num_pixels == 1:
+        return above
+    labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
+    is_large = np.bincount(labels.ravel()) >= num_pixels
+    is_large[0] = False
+    return is_large[labels]
+
+
+def area_score(anomaly_map: np.ndarray, num_pixels: int) -> float:
+    """The highest level that a connected region of at least `num_pixels` reaches everywhere; 1: the map's maximum.
+
+    So a score is above a threshold just where a region of that size is. (H, W) -> float
+    """
+    levels = np.unique(anomaly_map)
+    num_reached = bisect_left(
+        levels, True, lo=1, key=lambda level: not without_small(anomaly_map >= level, num_pixels).any()
+    )
+    return float(levels[num_reached - 1])
 
 
 def scale_mask(mask: np.ndarray, num_rows: int) -> np.ndarray:

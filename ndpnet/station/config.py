@@ -24,10 +24,12 @@ class ServerConfig(Section):
     port: Annotated[int, Field(ge=0, lt=65536)]
     certificate: Path | None
     key: Path | None
+    token_file: Path | None
     host_names: tuple[str, ...]
     max_megabytes: Above0
     max_megapixels: Above0
     max_waiting: Positive
+    requests_per_second: Above0
     answer_seconds: Above0
 
     @property
@@ -67,6 +69,23 @@ class CameraConfig(Section):
     pictures_per_second: Above0
 
 
+class Broker(Section):
+    """A broker of messages over MQTT, and the topic."""
+
+    host: str
+    topic: str
+    port: Positive = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    authority: Path | None = None  # the certificate authority's file: then by TLS
+
+
+class MessageConfig(Broker):
+    """Pictures by MQTT."""
+
+    folder: Path | None = None  # messages name a file below it; None: they are the pictures
+
+
 class LineConfig(Section):
     """One place where pictures are taken, and the model that judges them."""
 
@@ -78,6 +97,7 @@ class LineConfig(Section):
     engine: str
     precision: str | None
     calibration: Path | None
+    mqtt: MessageConfig | None
     camera: CameraConfig | None
 
     @property
@@ -112,17 +132,11 @@ class WebhookSink(Section):
     secret_file: Path | None = None
 
 
-class MqttSink(Section):
+class MqttSink(Broker):
     """Every verdict as a message to a broker."""
 
     name: Name
     kind: Literal["mqtt"]
-    host: str
-    topic: str
-    port: Positive = 1883
-    username: str | None = None
-    password_file: Path | None = None
-    authority: Path | None = None  # the certificate authority's file: then by TLS
 
 
 class OpcuaSink(Section):
@@ -235,5 +249,6 @@ def _explain(error: Any, values: dict[str, Any]) -> str:
 def _known_names(section: Any) -> list[str]:
     """Names that the section of a wrong name may have."""
     defaults = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
-    of_sinks = [name for kind in (FileSink, WebhookSink, MqttSink, OpcuaSink) for name in kind.model_fields]
+    kinds = (FileSink, WebhookSink, MqttSink, OpcuaSink, MessageConfig)
+    of_sinks = [name for kind in kinds for name in kind.model_fields]
     return [*section, *defaults, *defaults["line"], *defaults["server"], *of_sinks]

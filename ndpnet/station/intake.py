@@ -6,6 +6,13 @@ from ndpnet.station.config import StationConfig
 from ndpnet.station.journal import FullError, Journal, Picture
 from ndpnet.station.store import Store
 
+SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp"}
+
+
+def suffix_of(content: bytes) -> str:
+    """How the name of a file with this content ends."""
+    return next((suffix for magic, suffix in SUFFIXES.items() if content.startswith(magic)), ".bin")
+
 
 class Intake:
     """Takes pictures as long as there is room; `accepted` is called once one is in the journal."""

@@ -189,10 +189,12 @@ class Journal:
 
     # ---- tokens
 
-    def add_token(self, name: str, role: str, secret: str) -> None:
+    def add_token(self, name: str, role: str, secret: str, *, is_replacing: bool = False) -> None:
         """Store a token's hash. ValueError: the name has one."""
         check_name(name)
         with self.write() as db:
+            if is_replacing:
+                db.execute("DELETE FROM tokens WHERE name = ?", (name,))
             if db.execute("SELECT 1 FROM tokens WHERE name = ?", (name,)).fetchone():
                 raise ValueError(f"{name} has a token (remove it first: `ndpnet station --remove-token {name}`)")
             _insert(db, "tokens", {"name": name, "role": role, "sha256": _digest(secret), "at": time.time()})

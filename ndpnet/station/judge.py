@@ -45,6 +45,11 @@ class Line:
         """What scores are compared with now."""
         return self.model.inspector.threshold
 
+    @property
+    def own_record(self) -> dict[str, Any]:
+        """What the model says of its own threshold, whichever is in force."""
+        return self._own[1]
+
     def prepare(self) -> None:
         """Take the next model if there is one, the threshold in force, and start the watch anew after either."""
         if self.next_model is not None:
@@ -132,8 +137,12 @@ class Line:
             height=pixels.shape[0],
             regions=[asdict(region) for region in verdict.regions],
             properties=picture_properties(fitted),
-            map=self.store.add_map(draw_map(prediction, verdict.threshold), row["file"]) if is_drawn else None,
+            map=self._map_of(prediction, row["file"]) if is_drawn else None,
         )
+
+    def _map_of(self, prediction: Prediction, file: str) -> str:
+        drawn = draw_map(self.model.inspector.shown_map(prediction), self.threshold)
+        return self.store.add_map(drawn, file)
 
     def observe(self, row: dict[str, Any], judgement: Judgement) -> None:
         """Let the watch see a verdict that is in the journal, and ring once."""
@@ -197,10 +206,10 @@ class Judge:
                 future.set_result(None)
 
 
-def draw_map(prediction: Prediction, threshold: float) -> bytes:
+def draw_map(anomaly_map: np.ndarray, threshold: float) -> bytes:
     """Heat map as a grey PNG: 0 nothing, 128 and more above the threshold. Maxima of blocks of a large one."""
-    level = heat_level(prediction.anomaly_map, threshold=threshold)
-    above = prediction.anomaly_map > threshold
+    level = heat_level(anomaly_map, threshold=threshold)
+    above = anomaly_map > threshold
     grey = np.where(above, np.clip(np.ceil(level * 255), 128, 255), np.clip(np.floor(level * 255), 0, 127))
     factor = -(-max(grey.shape) // MAX_MAP_SIDE)
     for axis in (0, 1) if factor > 1 else ():

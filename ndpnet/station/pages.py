@@ -205,6 +205,7 @@ class Pages:
             "SELECT * FROM events WHERE line = ? AND kind = 'threshold' ORDER BY id DESC LIMIT ?", line.name, NUM_EVENTS
         )
         values = {"line": line, "edges": edges.tolist(), "bars": by_kind, "events": events, "num_rows": len(rows)}
+        values["loads"] = queries.review_loads(rows, line.model.calibration, line.own_record)
         return self._page(request, "whatif", **values, now=self._follows(line, rows, line.threshold))
 
     def consequences(self, request: Request) -> Response:
@@ -221,9 +222,7 @@ class Pages:
     def set_threshold(self, request: Request, body: dict[str, Any]) -> Response:
         """Use another threshold from the next picture on; None: the model's own again."""
         line, who = self._line(request.path_params["line"]), _who(request, body)
-        reason = str(body.get("reason") or "").strip()[:500]
-        if not reason:
-            raise ValueError("a reason is missing (it is in the history for those who come after you)")
+        reason = _reason(body)
         value = None if body.get("value") is None else finite(body["value"])
         facts = {"value": value, "before": line.threshold, "reason": reason, "model": line.model.hash}
         self._journal.note(THRESHOLD, facts, line=line.name, who=who)
@@ -313,6 +312,14 @@ async def _json(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise HTTPException(400, "the body is no JSON object")
     return body
+
+
+def _reason(body: dict[str, Any]) -> str:
+    """Why a person does something. ValueError: not said."""
+    reason = str(body.get("reason") or "").strip()[:500]
+    if not reason:
+        raise ValueError("a reason is missing (it is in the history for those who come after you)")
+    return reason
 
 
 def _who(request: Request, body: dict[str, Any]) -> str:

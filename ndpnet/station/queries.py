@@ -3,10 +3,15 @@
 import time
 from typing import Any
 
+import numpy as np
+
+from ndpnet.metrics.threshold import fit_review
 from ndpnet.station.journal import Journal, is_waiting
+from ndpnet.station.models import Calibration
 
 SHIFT_SECONDS, NUM_BINS, BIN_SECONDS = 8 * 3600, 60, 60
 PAGE_SIZE = 24
+REVIEW_RATES = (0.01, 0.02, 0.05, 0.1)
 MAX_SCORES = 20_000  # of the last pictures, for What if
 PICTURES = "FROM pictures p LEFT JOIN labels l ON l.picture = p.id"
 FILTERS = {
@@ -85,6 +90,19 @@ def what_if(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
         "defects_found": by_label["defective"],
         "unreviewed": (sum(row["score"] > threshold for row in unknown), len(unknown)),
     }
+
+
+def review_loads(rows: list[dict[str, Any]], calibration: Calibration, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """What three verdicts would send to people, of `scores`' rows; record: of the model's own threshold."""
+    if not calibration.scores:
+        return []
+    known, target = (np.array(calibration.scores), calibration.groups), record["target_rate"]
+    rates = [rate for rate in REVIEW_RATES if rate + target < 1]
+    bounds = [fit_review(*known, target_rate=target, review_rate=rate) for rate in rates]
+    return [
+        bound | {"num_review": sum(bound["value"] < row["score"] <= record["value"] for row in rows)}
+        for bound in bounds
+    ]
 
 
 def daily_pictures(journal: Journal) -> float:

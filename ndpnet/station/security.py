@@ -1,7 +1,9 @@
 """Who may do what: bearer tokens with roles, and no request that another site's page has sent."""
 
 import secrets
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,6 +20,8 @@ ROLES = {
     "engineer": {READ, REVIEW, INSPECT, DECIDE},
 }
 COOKIE = "ndpnet_token"
+BURST_SECONDS, MAX_CLIENTS = 2.0, 1000
+MIN_TOKEN = 32
 SAFE_METHODS = ("GET", "HEAD")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -39,11 +43,29 @@ class Person:
         return action in ROLES[self.role]
 
 
+class Pace:
+    """How fast one client may send: steadily, and some seconds' worth at once."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval, self._due = 1.0 / per_second, {}
+
+    def seconds_early(self, client: str) -> float:
+        """How long a client has to wait; 0: the request counts."""
+        now = time.monotonic()
+        due = max(self._due.get(client, now), now)
+        if due - now > BURST_SECONDS:
+            return due - now - BURST_SECONDS
+        if len(self._due) > MAX_CLIENTS:
+            self._due = {name: until for name, until in self._due.items() if until > now}
+        self._due[client] = due + self._interval
+        return 0.0
+
+
 class Guard:
     """Decides on requests."""
 
     def __init__(self, server: ServerConfig, journal: Journal) -> None:
-        self._server, self._journal = server, journal
+        self._server, self._journal, self.pace = server, journal, Pace(server.requests_per_second)
 
     def refusal(self, method: str, headers: Headers) -> str | None:
         """Why a request is refused whoever sends it; None if it is not."""
@@ -79,6 +101,23 @@ def new_token(journal: Journal, name: str, role: str) -> str:
     secret = secrets.token_urlsafe(32)
     journal.add_token(name, role, secret)
     return secret
+
+
+def read_secret(path: Path) -> bytes:
+    """What a file has, without spaces around it. ValueError: it cannot be read."""
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise ValueError(f"cannot read the secret {path}: {error.strerror}") from error
+
+
+def read_tokens(journal: Journal, path: Path) -> None:
+    """Give the tokens of a file their roles. ValueError: a line is none."""
+    for number, line in enumerate(read_secret(path).decode().splitlines(), start=1):
+        words = line.split()
+        if len(words) != 3 or words[1] not in ROLES or len(words[2]) < MIN_TOKEN:
+            raise ValueError(f"{path}:{number}: no token (NAME ROLE TOKEN, of {MIN_TOKEN} random characters at least)")
+        journal.add_token(*words, is_replacing=True)
 
 
 def _secret_of(request: Request) -> str:

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 import requests
@@ -17,6 +16,8 @@ import requests
 from ndpnet.files import as_cells
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, Sink, WebhookSink
 from ndpnet.station.journal import Journal
+from ndpnet.station.mqtt import make_client
+from ndpnet.station.security import read_secret
 
 AT_ONCE = 100  # verdicts that are read from the journal in one go
 SECONDS = 10.0  # how long a receiver may take
@@ -139,7 +140,7 @@ class WebhookReceiver:
 
     def __init__(self, config: WebhookSink) -> None:
         self._url = config.url
-        self._secret = None if config.secret_file is None else _secret(config.secret_file)
+        self._secret = None if config.secret_file is None else read_secret(config.secret_file)
         self._session = requests.Session()
 
     def last_seq(self) -> int:
@@ -193,17 +194,8 @@ class MqttReceiver:
             client.loop_stop()
 
     def _connect(self) -> Any:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        config = self._config
-        client = Client(CallbackAPIVersion.VERSION2)
-        if config.username is not None:
-            password = None if config.password_file is None else _secret(config.password_file).decode()
-            client.username_pw_set(config.username, password)
-        if config.authority is not None:
-            client.tls_set(str(config.authority))
-        client.connect(config.host, config.port)
+        client = make_client(self._config)
+        client.connect(self._config.host, self._config.port)
         client.loop_start()
         return client
 
@@ -266,13 +258,6 @@ def open_sinks(configs: Sequence[Sink], journal: Journal, is_alive: Callable[[],
     return {
         config.name: Feeder(config.name, makers.get(config.kind, FileReceiver)(config), journal) for config in configs
     }
-
-
-def _secret(path: Path) -> bytes:
-    try:
-        return path.read_bytes().strip()
-    except OSError as error:
-        raise ValueError(f"cannot read the secret {path}: {error.strerror}") from error
 
 
 def _one_line(text: str | None) -> str:

@@ -16,6 +16,8 @@ from ndpnet.station.journal import Journal
 from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
 from ndpnet.station.models import open_model, wished_hash
+from ndpnet.station.mqtt import MessageSource
+from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import open_sinks
 from ndpnet.station.store import Store, retain
 from ndpnet.station.watch import FolderWatch
@@ -23,7 +25,7 @@ from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
 JOURNAL, MODELS = "journal.sqlite", "models"
-LOOK_SECONDS, CAMERA_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
+LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
 SCAN_REST = 9.0  # times as long as it took to list a folder: at most a tenth of a core
 
@@ -39,7 +41,12 @@ class Station:
         self.measures = Measures(self)
         self.judge = Judge(self.lines, self.journal, self.measures.count)
         self.intake = Intake(self.journal, self.store, config, self.judge.wake)
-        self.cameras = [Camera(line, self.intake) for line in config.lines if line.camera is not None]
+        self.sources: dict[str, Camera | MessageSource] = {}
+        for line in config.lines:
+            if line.camera is not None:
+                self.sources[f"camera {line.name}"] = Camera(line, self.intake)
+            if line.mqtt is not None:
+                self.sources[f"mqtt {line.name}"] = MessageSource(line, self.intake)
         self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
         self.sinks = open_sinks(config.sinks, self.journal, lambda: not self.dead_threads())
         self._stop = threading.Event()
@@ -47,12 +54,7 @@ class Station:
 
     def start(self) -> None:
         """Open the models and start all threads. ValueError: a model cannot be opened, a folder is not there."""
-        for line in self.lines.values():
-            source = line.config.source
-            if source is not None and not source.is_dir():
-                raise ValueError(f"no folder {source} for line {line.name} (make it, or correct its source)")
-            line.next_model = open_model(line.config, self.config.folder / MODELS)
-            line.prepare()
+        self._open_lines()
         self.store.remove_unknown(self.journal)
         self.journal.count_crash(list(self.lines))
         self._run("judge", self.judge.step)
@@ -60,20 +62,30 @@ class Station:
             if line.source is not None:
                 watch = FolderWatch(line, self.intake)
                 self._run(f"folder {line.name}", lambda watch=watch: self._look(watch), LOOK_SECONDS)
-        for camera in self.cameras:
-            self._run(f"camera {camera.line}", camera.step, CAMERA_SECONDS)
+        for name, source in self.sources.items():
+            self._run(name, source.step, SOURCE_SECONDS)
         self._run("retention", self._retain, RETAIN_SECONDS)
         if any(line.registered for line in self.config.lines):
             self._run("registry", self._look_for_champions, self.config.model_seconds)
         for name, sink in self.sinks.items():
             self._run(f"sink {name}", sink.step, LOOK_SECONDS)
 
+    def _open_lines(self) -> None:
+        if self.config.server.token_file is not None:
+            read_tokens(self.journal, self.config.server.token_file)
+        for line in self.lines.values():
+            source = line.config.source
+            if source is not None and not source.is_dir():
+                raise ValueError(f"no folder {source} for line {line.name} (make it, or correct its source)")
+            line.next_model = open_model(line.config, self.config.folder / MODELS)
+            line.prepare()
+
     def stop(self) -> None:
         """End all threads; a picture whose turn it is gets its verdict."""
         self._stop.set()
         self.judge.wake()
-        for camera in self.cameras:
-            camera.close()
+        for source in self.sources.values():
+            source.close()
         for thread in self._threads.values():
             thread.join(30.0)
         for sink in self.sinks.values():
@@ -99,6 +111,8 @@ class Station:
                     if pause:
                         self._stop.wait(pause)
                 except Exception as error:  # a thread that ends would be worse than any
+                    if self._stop.is_set():
+                        return
                     self._note_problem(name, error)
                     self._stop.wait(max(pause, RETRY_SECONDS))
 

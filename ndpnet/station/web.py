@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from ndpnet.station.intake import suffix_of
 from ndpnet.station.journal import FullError
 from ndpnet.station.security import HEADERS, INSPECT, READ, Guard
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
 NO_ROOM = 507  # Insufficient Storage
-SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp"}
 OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -75,6 +75,10 @@ class Shield:
         reason = self._guard.refusal(request.method, request.headers)
         if reason is not None:
             return JSONResponse({"error": reason}, 403)
+        early = self._guard.pace.seconds_early(request.client.host if request.client else "")
+        if early:
+            headers = {"Retry-After": str(math.ceil(early))}
+            return JSONResponse({"error": "too many requests (server.requests_per_second)"}, 429, headers)
         request.state.person = await run_in_threadpool(self._guard.person, request)
         if request.state.person is not None or request.url.path in OPEN_PATHS:
             return None
@@ -128,7 +132,7 @@ class Inspection:
         if not KEY.fullmatch(key):
             raise HTTPException(400, "Idempotency-Key: up to 200 visible ASCII characters")
         name, content = await self._picture(request)
-        suffix = next((suffix for magic, suffix in SUFFIXES.items() if content.startswith(magic)), ".bin")
+        suffix = suffix_of(content)
         take = self._station.intake.take
         picture_id, _ = await run_in_threadpool(take, line, name or f"http{suffix}", f"http|{key}", content, suffix)
         verdict = await run_in_threadpool(self._station.judge.verdict_of, picture_id)

@@ -53,3 +53,9 @@ def train_image(engine: docker.DockerClient) -> BuiltImage:
 def serve_image(engine: docker.DockerClient) -> BuiltImage:
     """The image that serves a registered model."""
     return _named(engine, "NDPNET_TEST_SERVE_IMAGE", "ndpnet-serve", "serve")
+
+
+@pytest.fixture(scope="session")
+def station_image(engine: docker.DockerClient) -> BuiltImage:
+    """The image of a station."""
+    return _named(engine, "NDPNET_TEST_STATION_IMAGE", "ndpnet-station", "station")

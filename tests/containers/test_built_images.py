@@ -61,8 +61,9 @@ ndpnet register --model model --evaluation evaluation --out registered
 
 
 def lock_pins() -> dict[str, str]:
-    """Names, in one spelling, and versions of requirements.lock."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    """Names, in one spelling, and versions of what images install."""
+    locks = (ROOT / name for name in ("requirements.lock", "requirements-station.lock"))
+    lines = [line for lock in locks for line in lock.read_text().splitlines()]
     return {plain(name): version for name, _, version in (line.partition("==") for line in lines if line[0] != "#")}
 
 
@@ -78,9 +79,9 @@ def files_in(image: BuiltImage, *tests: str) -> list[str]:
     ).split()
 
 
-@pytest.fixture(scope="module", params=["train", "serve"])
+@pytest.fixture(scope="module", params=["train", "serve", "station"])
 def image(request: pytest.FixtureRequest) -> BuiltImage:
-    """Both, one after the other."""
+    """All, one after the other."""
     return request.getfixturevalue(f"{request.param}_image")
 
 

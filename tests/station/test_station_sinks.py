@@ -4,23 +4,17 @@ import csv
 import hashlib
 import hmac
 import json
-import shutil
-import socket
-import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from http_servers import Answer, serving
-from servers import _end_with_parent
+from mqtt_broker import Broker, free_port, needs_mosquitto
 from stations import wait_until
 
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, WebhookSink
 from ndpnet.station.journal import Journal, Judgement, Picture
 from ndpnet.station.sinks import open_sinks
-
-MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
 
 @pytest.fixture
@@ -38,12 +32,6 @@ def judge(journal, num, *, verdict="good", name="part"):
 
 def sink_of(config, journal, is_alive=lambda: True):
     return open_sinks([config], journal, is_alive)[config.name]
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -125,34 +113,7 @@ def test_a_secret_that_cannot_be_read_is_named(journal, tmp_path):
         sink_of(config, journal)
 
 
-class Broker:
-    """A real mosquitto on a port of its own."""
-
-    def __init__(self, folder: Path):
-        self.port = free_port()
-        self.config = folder / "mosquitto.conf"
-        self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
-        self.process = None
-
-    def start(self):
-        command = [MOSQUITTO, "-c", str(self.config)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, preexec_fn=_end_with_parent, **quiet)  # noqa: PLW1509
-        wait_until(self._answers)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-
-    def _answers(self):
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-
-@pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto on this machine (apt-get install mosquitto)")
+@needs_mosquitto
 def test_mqtt_messages_come_in_order_and_none_is_lost_while_the_broker_is_away(journal, tmp_path):
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion

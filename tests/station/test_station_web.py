@@ -3,6 +3,7 @@
 import base64
 import io
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from stations import SECONDS, config_of, picture, post, put, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
+from ndpnet.station import queries
 from ndpnet.station.journal import Judgement
 from ndpnet.station.security import ROLES, new_token
 
@@ -263,3 +265,40 @@ def test_the_calibrations_scores_are_measured_if_the_model_does_not_carry_them(s
     ]
     assert len(line.model.calibration.scores) == len(records)
     assert line.model.calibration.promised_rate(line.model.facts["threshold"]) <= line.model.facts["guaranteed_rate"]
+
+
+def test_a_client_that_sends_too_fast_is_told_when_to_come_again(pipeline, tmp_path):
+    config = config_of(tmp_path, pipeline.model_dir, server={"port": 0, "requests_per_second": 0.2})
+    with served(config) as (_, url):
+        assert get(f"{url}/healthz").status_code == 200
+        refused = get(f"{url}/healthz")
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["Retry-After"]) <= 3
+        time.sleep(int(refused.headers["Retry-After"]))
+        assert get(f"{url}/healthz").status_code == 200
+
+
+def test_tokens_of_a_file_are_those_of_the_station(pipeline, tmp_path):
+    secret = "s" * 40
+    (tmp_path / "tokens").write_text(f"gate camera {secret}\n")
+    config = config_of(tmp_path, pipeline.model_dir, server={"port": 0, "token_file": "tokens"})
+    with served(config) as (_, url):
+        assert post(url, picture()).status_code == 401
+        assert post(url, picture(), headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    (tmp_path / "tokens").write_text("gate camera short\n")
+    with pytest.raises(ValueError, match="tokens:1: no token"), served(config):
+        pass
+
+
+def test_what_three_verdicts_would_send_to_people_is_shown_before(station):
+    running, url = station
+    post(url, picture(12))
+    line = running.lines["wall"]
+    loads = queries.review_loads(
+        queries.scores(running.journal, "wall", line.model.hash), line.model.calibration, line.own_record
+    )
+    assert [load["review_rate"] for load in loads] == list(queries.REVIEW_RATES)
+    values = [load["value"] for load in loads]
+    assert values == sorted(values, reverse=True)
+    assert all(load["num_review"] >= 0 for load in loads)
+    assert "Three verdicts" in get(f"{url}/whatif").text

@@ -49,7 +49,8 @@ def test_the_context_is_small_and_has_what_the_images_are_made_of() -> None:
     assert {"deploy/image/identity.py", "deploy/image/requirements.py"} <= files
     assert sum((ROOT / path).stat().st_size for path in files) < CONTEXT_LIMIT
     tops = {path.partition("/")[0] for path in files}
-    named = {"ndpnet", "components", "pipelines", "deploy", "pyproject.toml", "requirements.lock", "README.md"}
+    locks = {"requirements.lock", "requirements-station.lock"}
+    named = {"ndpnet", "components", "pipelines", "deploy", "pyproject.toml", "README.md", *locks}
     assert tops <= named | {"LICENSE", "Dockerfile", ".dockerignore"}
     assert not [path for path in files if path.endswith(".pyc") or path == "ndpnet/build.json"]
 
@@ -73,6 +74,10 @@ def test_what_an_image_installs() -> None:
     assert sorted(requirements_of("serve", project)) == sorted([*REQUIREMENTS, "click", "jinja2", "matplotlib"])
     lock = (ROOT / "requirements.lock").read_text()
     assert all(re.search(rf"(?i)^{name}==", lock, re.MULTILINE) for name in requirements_of("serve", project))
+    both = lock + (ROOT / "requirements-station.lock").read_text().replace("_", "-")
+    of_station = {re.match(r"[\w-]+", each)[0] for each in requirements_of("station", project)}
+    assert {"asyncua", "paho-mqtt", "starlette", "uvicorn", *requirements_of("serve", project)} <= of_station
+    assert not [name for name in of_station if not re.search(rf"(?i)^{name}==", both, re.MULTILINE)]
 
 
 def test_what_is_installed_has_one_name_at_the_top() -> None:

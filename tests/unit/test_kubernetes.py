@@ -14,6 +14,7 @@ import ndpnet
 from ndpnet.cli import main
 from ndpnet.config import load_params
 from ndpnet.config_platform import cluster_of
+from ndpnet.station.config import parse_station
 
 ROOT = Path(ndpnet.__file__).parents[1]
 FOLDER = ROOT / "deploy/kubernetes"
@@ -21,6 +22,7 @@ FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomiz
 # by hand: `kubectl create`
 JOBS = sorted((FOLDER / "training").glob("phase?.yaml"))
 MODELS = {
+    "ConfigMap": client.V1ConfigMap,
     "Deployment": client.V1Deployment,
     "Namespace": client.V1Namespace,
     "NetworkPolicy": client.V1NetworkPolicy,
@@ -162,6 +164,17 @@ def test_database_and_store_can_be_reached_by_mlflow_alone() -> None:
     mlflow_alone = {"podSelector": {"matchLabels": {"app": "mlflow"}}}
     pipelines = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": PIPELINES}}}
     assert allowed == {"postgres": (mlflow_alone, 5432), "store": (mlflow_alone, 8333), "mlflow": (pipelines, 5000)}
+
+
+def test_the_station_is_told_what_it_knows_and_keeps_its_journal(tmp_path: Path) -> None:
+    (values,) = of_kind("ConfigMap").values()
+    config = parse_station(yaml.safe_load(values["data"]["station.yaml"]), base=tmp_path)
+    (container,), (service,) = pods()["station"]["containers"], of_kind("Service")["station"]["spec"]["ports"]
+    mounts = [each["mountPath"] for each in container["volumeMounts"]]
+    assert f"/{config.folder.parts[1]}" in mounts
+    assert str(config.server.token_file.parent) in mounts
+    assert service["port"] == config.server.port
+    assert of_kind("StatefulSet")["station"]["spec"]["replicas"] == 1  # a second one in the folder is refused
 
 
 def test_names_are_those_of_the_parameters() -> None:

@@ -146,17 +146,17 @@ def _predict_by(run: RunGraph, inputs: ExportInputs, images: Sequence[np.ndarray
     return np.stack([each.anomaly_map for each in predictions]), np.array([each.score for each in predictions])
 
 
-def _inspect_with(engine: Engine, package: ModelPackage, *, roi: np.ndarray | None = None) -> Inspector:
+def _inspect_with(engine: Engine, package: ModelPackage, **rules: Any) -> Inspector:
     """An inspector without a threshold yet."""
     sizes = {"input_size": package.input_size, "tiling": package.tiling, "score_pixels": package.score_pixels}
-    return Inspector(engine, threshold=None, roi=roi, **sizes)
+    return Inspector(engine, threshold=None, **rules, **sizes)
 
 
 def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, float_type: str) -> dict[str, Any]:
     """Load what was written, fit its threshold, compare it with torch and write both down. ValueError: not the same."""
     package, torch_inspector = inputs.package, inputs.inspector
     engine_found = open_graph_of(folder, package, engine, float_type)
-    inspector = _inspect_with(engine_found, package, roi=package.roi())
+    inspector = _inspect_with(engine_found, package, roi=package.roi(), rules=package.rules())
     inspector.engine_name = folder.name
     threshold = _fit_threshold(inspector, inputs)
     thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])

@@ -260,12 +260,15 @@ def test_with_a_review_rate_there_are_three_verdicts_and_the_record_says_what_th
     assert [each.word for each in verdicts] == words
     assert {"good", "review"} <= set(words)
     assert [bool(each.regions) for each in verdicts] == [word != "good" for word in words]
+    bounds = f"review from {review['value']:.4f}, threshold {record['value']:.4f}"
+    assert str(verdicts[0]) == f"{words[0]}: score {verdicts[0].score:.4f}, {bounds}"
     command = ["inspect", str(good_dir), "--model", str(tmp_path / "new"), "--out", str(tmp_path / "out")]
     told = CliRunner().invoke(main, [*command, "--no-overlays"])
     assert told.exit_code == 4
     assert f"0 defective, {words.count('review')} for review, 0 not judged" in told.output
     table = (tmp_path / "out" / "predictions.csv").read_text()
     assert table.count(",review,") == words.count("review")
+    assert f"0 defective, {words.count('review')} to review, " in (tmp_path / "out/index.html").read_text()
     # a threshold by hand promises nothing: two verdicts
     assert Inspector.load(tmp_path / "new", threshold=0.0).review_threshold is None
     assert Inspector.load(pipeline.model_dir).review_threshold is None

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ndpnet.inference import overlay as pictures
+from ndpnet.inference.inspector import Verdict
 
 GREY = np.full((64, 64, 3), 100, dtype=np.uint8)
 
@@ -164,6 +165,20 @@ def test_the_ignored_area_is_dimmed_and_the_rest_as_it_was() -> None:
     assert (panel == 35).all(axis=2).sum() == 16 * 64 * 32  # in one of the four pictures, at four times the size
     with pytest.raises(ValueError, match=r"roi is \(32, 32\), the image \(64, 64\)"):
         pictures.overlay(GREY, anomaly_map, threshold=0.5, roi=np.ones((32, 32), dtype=bool))
+
+
+def test_a_picture_for_review_has_contours_of_what_a_person_looks_at() -> None:
+    anomaly_map = square_map(level=0.5)
+    drawn = {
+        bound: pictures.draw_verdict(
+            GREY,
+            Verdict(0.5, 0.6, False, anomaly_map, anomaly_map > bound, (), None, review_threshold=bound),
+        )
+        for bound in (0.4, 0.55)
+    }
+    num_drawn = {bound: (each == pictures.DETECTED_COLOUR).all(axis=2).sum() for bound, each in drawn.items()}
+    assert num_drawn[0.4] > 0
+    assert num_drawn[0.55] == 0
 
 
 def test_a_shrunk_scan_keeps_its_hot_pixels() -> None:

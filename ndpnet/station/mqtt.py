@@ -1,0 +1,93 @@
+"""MQTT: the connection to a broker, and pictures that come as messages."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from ndpnet.station.config import Broker, LineConfig
+from ndpnet.station.intake import Intake, suffix_of
+from ndpnet.station.journal import FullError
+from ndpnet.station.security import read_secret
+
+LOOP_SECONDS = 1.0
+
+
+def make_client(broker: Broker, **options: Any) -> Any:
+    """A client of the broker that is not connected yet. ValueError: the password cannot be read."""
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    client = Client(CallbackAPIVersion.VERSION2, **options)
+    if broker.username is not None:
+        password = None if broker.password_file is None else read_secret(broker.password_file).decode()
+        client.username_pw_set(broker.username, password)
+    if broker.authority is not None:
+        client.tls_set(str(broker.authority))
+    return client
+
+
+class MessageSource:
+    """The pictures of one line; the broker keeps a message until its picture is in the journal."""
+
+    def __init__(self, line: LineConfig, intake: Intake) -> None:
+        assert line.mqtt is not None
+        self.line, self.broker, self.intake = line.name, line.mqtt, intake
+        self._client: Any = None
+
+    def step(self) -> None:
+        """Take what has come. OSError: the broker is away, or there is no room; it sends again what was not taken."""
+        if self.intake.journal.num_waiting() >= self.intake.limits.max_waiting:
+            return
+        try:
+            client = self._client = self._client or self._connect()
+            status = client.loop(LOOP_SECONDS)
+        except FullError as error:
+            self.close()
+            raise OSError("too many pictures wait (the broker sends again)") from error
+        except Exception:
+            self.close()
+            raise
+        if status:
+            self.close()
+            raise OSError(f"the broker {self.broker.host}:{self.broker.port} is away")
+
+    def close(self) -> None:
+        """Leave the broker."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+
+    def _connect(self) -> Any:
+        # by this name the broker knows the line again, and what it has not had
+        options = {"client_id": f"ndpnet-station-{self.line}", "clean_session": False, "manual_ack": True}
+        client = make_client(self.broker, **options)
+        client.on_connect = self._subscribe
+        client.on_message = self._take
+        client.connect(self.broker.host, self.broker.port)
+        return client
+
+    def _subscribe(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            raise OSError(f"the broker {self.broker.host}:{self.broker.port} refuses: {reason}")
+        client.subscribe(self.broker.topic, qos=1)
+
+    def _take(self, client: Any, data: Any, message: Any) -> None:
+        name, key, content = self._picture(message)
+        self.intake.take(self.line, name, key, content, suffix_of(content))
+        client.ack(message.mid, message.qos)
+
+    def _picture(self, message: Any) -> tuple[str, str, bytes]:
+        """Name, key and bytes, none of a file that is not there, lies elsewhere or is too large: it gets an error."""
+        content, limit = message.payload, self.intake.max_bytes
+        if self.broker.folder is None:
+            key = f"mqtt|{hashlib.sha256(content).hexdigest()}"  # sent again after a kill it is the same picture
+            return message.topic, key, content if len(content) <= limit else b""
+        name, root = os.fsdecode(content), self.broker.folder.resolve()
+        shown = content.decode(errors="backslashreplace")
+        path = Path(os.path.realpath(root / name)) if "\0" not in name else root
+        if not path.is_relative_to(root) or not path.is_file():
+            return shown, f"mqtt|{shown}", b""
+        about = path.stat()
+        key = f"mqtt|{shown}|{about.st_size}|{about.st_mtime_ns}"
+        return shown, key, path.read_bytes() if about.st_size <= limit else b""
