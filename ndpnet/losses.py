@@ -9,9 +9,9 @@ MIN_MAX_EPS = 1e-6
 VARIANCE_EPS = 1e-6
 
 
-def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize_mask(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Max-pool a binary mask, so that a thin defect never disappears. mask: (B, 1, H, W) -> (B, 1, *size)."""
-    return mask if mask.shape[-2:] == size else F.adaptive_max_pool2d(mask, size)
+    return mask if mask.shape[-2:] == tuple(size) else F.adaptive_max_pool2d(mask, size)
 
 
 def min_max(values: torch.Tensor) -> torch.Tensor:

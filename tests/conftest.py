@@ -1,16 +1,19 @@
-"""A small category and everything the steps make of it, once per session."""
+"""A small category and everything the steps make of it, once in a session, for all its processes."""
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from repositories import Repository
 from samples import CATEGORY, Pipeline, write_category, write_params
 from servers import S3Server
+from shared import made_once
 
 from ndpnet.config import load_params
 
@@ -39,28 +42,38 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with one small category."""
     from skimage.data import brick
 
-    data_dir = tmp_path_factory.mktemp("pictures") / "data"
-    write_category(data_dir / CATEGORY, brick())
-    return data_dir
+    return (
+        made_once(tmp_path_factory, "pictures", lambda folder: write_category(folder / "data" / CATEGORY, brick()))
+        / "data"
+    )
 
 
 @pytest.fixture(scope="session")
 def pipeline(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """Every step up to a trained package, run once in this process. Read it, do not write into it."""
+    """Every step up to a trained package, run once in a session. Read it, do not write into it."""
+    folder = made_once(tmp_path_factory, "pipeline", lambda folder: _run_steps(data_dir, folder))
+    return _pipeline_in(data_dir, folder, json.loads((folder / "metrics.json").read_text()))
+
+
+def _pipeline_in(data_dir: Path, folder: Path, metrics: dict[str, dict[str, Any]]) -> Pipeline:
+    made = folder / "made"
+    folders = (made / name for name in ("prepared", "bank", "phase1", "model"))
+    return Pipeline(data_dir, made / "params.yaml", load_params(made / "params.yaml"), *folders, metrics)
+
+
+def _run_steps(data_dir: Path, folder: Path) -> None:
     from ndpnet import steps
 
-    folder = tmp_path_factory.mktemp("pipeline")
-    params_path = write_params(folder / "params.yaml")
-    params = load_params(params_path)
-    made = Pipeline(
-        data_dir, params_path, params, folder / "prepared", folder / "bank", folder / "phase1", folder / "model", {}
-    )
-    inputs = (made.prepared_dir, made.bank_dir)
-    made.metrics["prepare"] = steps.prepare(data_dir, CATEGORY, made.prepared_dir, params, allow_unpinned=True)
-    made.metrics["synthesize"] = steps.synthesize(made.bank_dir, params)
-    made.metrics["train_phase1"] = steps.train_phase1(*inputs, made.phase1_dir, params, folder / "work")
-    made.metrics["train_phase2"] = steps.train_phase2(*inputs, made.phase1_dir, made.model_dir, params, folder / "work")
-    return made
+    write_params(folder / "made/params.yaml")
+    made = _pipeline_in(data_dir, folder, {})
+    inputs, params, work_dir = (made.prepared_dir, made.bank_dir), made.params, folder / "made/work"
+    metrics = {
+        "prepare": steps.prepare(data_dir, CATEGORY, made.prepared_dir, params, allow_unpinned=True),
+        "synthesize": steps.synthesize(made.bank_dir, params),
+        "train_phase1": steps.train_phase1(*inputs, made.phase1_dir, params, work_dir),
+        "train_phase2": steps.train_phase2(*inputs, made.phase1_dir, made.model_dir, params, work_dir),
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +81,14 @@ def trained_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) ->
     """The pipeline's phase 1, then a longer phase 2 with plain defects: scores lie apart, so bf16 keeps their order."""
     from ndpnet import steps
 
-    folder = tmp_path_factory.mktemp("trained")
-    plain = {"plain_share": 1.0, "plain_contrast": 0.6, "beta_max": 0.0, "edge_softness": 0.0, "surface_jitter": 0.05}
-    train = {"phase2": {"epochs": 60, "learning_rate": 0.01}}
-    path = write_params(folder / "params.yaml", synthesis=plain, train=train)
-    inputs = (pipeline.prepared_dir, pipeline.bank_dir, pipeline.phase1_dir)
-    steps.train_phase2(*inputs, folder / "model", load_params(path), folder / "work")
-    return folder / "model"
+    def train(folder: Path) -> None:
+        plain = {"plain_share": 1.0, "plain_contrast": 0.6, "beta_max": 0.0, "edge_softness": 0.0}
+        training = {"phase2": {"epochs": 60, "learning_rate": 0.01}}
+        path = write_params(folder / "params.yaml", synthesis=plain | {"surface_jitter": 0.05}, train=training)
+        inputs = (pipeline.prepared_dir, pipeline.bank_dir, pipeline.phase1_dir)
+        steps.train_phase2(*inputs, folder / "model", load_params(path), folder / "work")
+
+    return made_once(tmp_path_factory, "trained", train) / "model"
 
 
 @pytest.fixture(scope="session")
@@ -84,11 +98,12 @@ def exported_dir(trained_dir: Path, pipeline: Pipeline, tmp_path_factory: pytest
 
     from ndpnet.inference.engines.export import export
 
-    out = tmp_path_factory.mktemp("exported") / "model"
-    inputs = {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
-    for engine, precision in EXPORTS:
-        export(out if out.exists() else trained_dir, out, engine=engine, precision=precision, **inputs)
-    return out
+    def add_engines(folder: Path) -> None:
+        out, inputs = folder / "model", {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
+        for engine, precision in EXPORTS:
+            export(out if out.exists() else trained_dir, out, engine=engine, precision=precision, **inputs)
+
+    return made_once(tmp_path_factory, "exported", add_engines) / "model"
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def benchmark(
     from ndpnet.benchmark.peers import parse_peer
     from ndpnet.config import PARAMS_PATH
 
-    request = run.Request(
+    request = run.SuiteRequest(
         suite=suite,
         data_dir=data_dir,
         out=(out or Path("build/benchmark") / suite).resolve(),

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
+class SuiteRequest:
     """What the command line says, parsed."""
 
     suite: str
@@ -72,7 +72,7 @@ def parse_devices(text: str) -> tuple[str, ...]:
     return tuple(str(int(device)) for device in devices)
 
 
-def rows_of(request: Request) -> list[Row]:
+def rows_of(request: SuiteRequest) -> list[Row]:
     """Every row that the request names. ValueError: an unknown suite, category or ablation, or no data."""
     if request.suite not in SUITES:
         raise ValueError(f"no suite {request.suite!r} (one of {', '.join(SUITES)})")
@@ -101,7 +101,7 @@ def rows_of(request: Request) -> list[Row]:
     return rows
 
 
-def run(request: Request, rows: Sequence[Row]) -> tuple[list[str], str]:
+def run(request: SuiteRequest, rows: Sequence[Row]) -> tuple[list[str], str]:
     """Make the rows that are not finished, write report.md and results.json. -> why rows failed; the tables."""
     if request.peers and not is_available(PYTHON):
         raise ValueError(f"no anomalib at {PYTHON} (run `make peers`)")

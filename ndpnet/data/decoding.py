@@ -79,7 +79,7 @@ def decode_category(
     Fitted to the network's (height, width); with a rule tiles to train on, and whole scans to calibrate and test on.
     -> what was written, which pictures show the same, number of rejected tiles.
     """
-    seen, index, num_rejected = [], CopyIndex(), 0
+    seen, index, num_rejected = list[Seen](), CopyIndex(), 0
     decode = _fitting(category_dir, input_size=input_size, rule=rule, roi=roi)
     with ExitStack() as stack:
         arrays = _open_arrays(stack, jobs, out_dir, input_size, is_tiled=rule is not None)
@@ -104,7 +104,9 @@ def _open_arrays(
     stack: ExitStack, jobs: Sequence[Job], out_dir: Path, size: tuple[int, int], *, is_tiled: bool
 ) -> dict[str, ArrayAppender]:
     """Return the arrays to write, masks only where there are any; scans of any size lie one behind the other."""
-    shapes = {split: () if is_tiled and split not in TILED_SPLITS else (*size, 3) for split in SPLITS}
+    shapes: dict[str, tuple[int, ...]] = {
+        split: () if is_tiled and split not in TILED_SPLITS else (*size, 3) for split in SPLITS
+    }
     if any(job.found.mask_path for job in jobs):
         shapes["masks"] = () if is_tiled else size
     return {name: stack.enter_context(ArrayAppender(out_dir / f"{name}.npy", shape)) for name, shape in shapes.items()}
@@ -114,9 +116,8 @@ def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
     split = picture.seen.record.split
     arrays[split].append(picture.image)
     if split == "test" and "masks" in arrays:
-        is_good = picture.mask is None
-        mask = np.zeros(picture.image.shape[:2], np.uint8) if is_good else picture.mask.astype(np.uint8)
-        arrays["masks"].append(mask)
+        mask = np.zeros(picture.image.shape[:2]) if picture.mask is None else picture.mask
+        arrays["masks"].append(mask.astype(np.uint8))
 
 
 def _fitting(
@@ -186,7 +187,7 @@ def read_picture(category_dir: Path, job: Job) -> Picture:
         pixels_sha256=facts.pixels_sha256.hex(),
         bit_depth=job.bit_depth,
     )
-    seen = Seen(record, thumbnail(image), mask and mask.note)
+    seen = Seen(record, thumbnail(image), None if mask is None else mask.note)
     return Picture(seen, image, None if mask is None else mask.marked)
 
 

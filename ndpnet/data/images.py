@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from ndpnet.data.levels import DEPTHS, Levels, table_of
@@ -86,7 +86,7 @@ class OpenedImage:
         if shown.ndim == 3 and all((row == row[:, :1]).all() for row in shown):  # row by row: stops early
             shown = shown[:, :, 0]  # (H, W, 3) -> (H, W): grey saved as colour is the same picture
         digest = hashlib.sha256(f"{shown.dtype} {shown.shape} ".encode())
-        digest.update(np.ascontiguousarray(65535 - shown if self.is_inverted else shown))
+        digest.update(np.ascontiguousarray(65535 - shown if self.is_inverted else shown).data)
         spread = (
             _spread(np.reshape(seen.histogram(), (-1, 256)))
             if self.wide is None
@@ -248,7 +248,7 @@ def _name_of(source: Path | bytes, name: str | None) -> str:
 
 
 @contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes, name: str) -> Iterator[ImageFile.ImageFile]:
     # PIL's own limit is half of ours; ours is checked below, before any pixel is decoded
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # notes of any length are no damage
@@ -272,8 +272,9 @@ def _load_upright(
     with _opened(source, name) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        if image.format in MOVING and getattr(image, "n_frames", 1) > 1:
-            raise _MovingError(f"it has {image.n_frames} frames")
+        num_frames = getattr(image, "n_frames", 1) if image.format in MOVING else 1
+        if num_frames > 1:
+            raise _MovingError(f"it has {num_frames} frames")
         raw_mode = _raw_mode(image)
         if raw_mode in raw_modes:
             image.tile = [_with_raw_mode(tile, raw_modes[raw_mode]) for tile in image.tile]
@@ -283,16 +284,18 @@ def _load_upright(
         return image, raw_mode, declared
 
 
-def _unscaled_pgm(image: Image.Image) -> int | None:
+def _unscaled_pgm(image: ImageFile.ImageFile) -> int | None:
     """Have the samples of a PGM of 10, 12 or 14 bits read as they are: PIL scales them to 16. -> its bits."""
-    codec, *_, args = image.tile[0] if _is_pgm_16(image) else ("", None)
-    bits = {2**depth - 1: depth for depth in DEPTHS}.get(args[-1]) if codec == "ppm" else None
+    tile = image.tile[0] if _is_pgm_16(image) else None
+    if tile is None or tile.codec_name != "ppm" or not isinstance(tile.args, tuple):
+        return None
+    bits = {2**depth - 1: depth for depth in DEPTHS}.get(tile.args[-1])
     if bits is not None:
-        image.tile = [image.tile[0]._replace(codec_name="raw", args=("I;16B", 0, 1))]
+        image.tile = [tile._replace(codec_name="raw", args=("I;16B", 0, 1))]
     return bits
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
     """Return how the first tile's bytes are laid out, "" if nothing says so."""
     args = image.tile[0].args if getattr(image, "tile", None) else ""
     return str(args[0] if isinstance(args, tuple) else args)

@@ -87,7 +87,7 @@ def _list_folders(category_dir: Path, folder: str) -> list[str]:
 
 def _list_files(category_dir: Path, folder: str, suffixes: tuple[str, ...]) -> list[str]:
     """Return the files with these suffixes by name; others are named in the log. ValueError: one cannot be read."""
-    names, others = [], []
+    names, others = list[str](), list[str]()
     for child in sorted((category_dir / folder).iterdir()):
         kind = kind_of(child)
         if kind in (Kind.FOLDER, Kind.LINK):

@@ -55,7 +55,7 @@ class Listing:
 
 def list_pictures(root: Path) -> Listing:
     """All pictures below a folder, by path. Links to folders are not followed: they may lead in circles."""
-    found, folders, links, seen = Listing(), [Path(root)], [], set()
+    found, folders, links, seen = Listing(), [Path(root)], list[Path](), set[Path]()
     while folders:
         folder = folders.pop()
         seen.add(folder.resolve())

@@ -60,7 +60,7 @@ def check_mask(mask: np.ndarray, name: str, *, is_good: bool, size: tuple[int, i
 
 def _has_colours(opened: OpenedImage) -> bool:
     """Whether a palette's used colours are more than greys; ValueError if its first one, the background, is bright."""
-    palette = np.reshape(opened.image.getpalette("RGB"), (-1, 3))
+    palette = np.array(opened.image.getpalette("RGB")).reshape(-1, 3)
     used = [index for index, count in enumerate(opened.image.histogram()[: len(palette)]) if count]
     if len(used) > 1 and palette[0].max() >= HALF and 0 in used:
         raise ValueError(
@@ -87,7 +87,7 @@ def _blocks(plane: np.ndarray) -> np.ndarray:
     """Whether any pixel of a block is true. bool (H, W) -> bool (H / BLOCK, W / BLOCK), rounded up."""
     height, width = plane.shape
     padded = np.pad(plane, ((0, -height % BLOCK), (0, -width % BLOCK)))
-    return padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).any(axis=(1, 3))
+    return np.asarray(padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).any(axis=(1, 3)))
 
 
 def _note(marked: np.ndarray, num_greys: int) -> str | None:

@@ -62,18 +62,20 @@ def is_mask_folder(name: str) -> bool:
 
 
 def without_own(
-    root: AnyPath, paths: Iterable[AnyPath], *, is_file: Callable[[AnyPath], bool] = Path.is_file
+    root: AnyPath, paths: Iterable[AnyPath], *, is_file: Callable[[AnyPath], bool]
 ) -> tuple[list[AnyPath], dict[AnyPath, str]]:
     """Leave out what is no picture to judge. -> the others, and the folders that were left out with what they hold.
 
     paths: below root. The results of earlier steps, and masks.
     """
-    kept, left_out, known = [], {}, {}
+    kept: list[AnyPath] = []
+    known: dict[AnyPath, str] = {}  # folders, and what they hold; "": pictures
+    left_out: dict[AnyPath, str] = {}
     for path in paths:
         for folder in reversed([each for each in path.parents if each != root and each.is_relative_to(root)]):
             if folder not in known:
                 is_result = any(is_file(folder / name) for name in RESULTS)
-                known[folder] = "results" if is_result else "masks" if is_mask_folder(folder.name) else None
+                known[folder] = "results" if is_result else "masks" if is_mask_folder(folder.name) else ""
             if known[folder]:
                 left_out[folder] = known[folder]
                 break

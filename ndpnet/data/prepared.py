@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -227,6 +227,10 @@ class PreparedData:
         """Whether these are exactly the pinned pictures."""
         return self.settings["is_pinned"]
 
+    @overload
+    def images(self, split: Literal["train", "validation"]) -> np.ndarray: ...
+    @overload
+    def images(self, split: str) -> np.ndarray | Views: ...
     def images(self, split: str) -> np.ndarray | Views:
         """Return one split's pictures. -> uint8 (N, H, W, 3); in `tile` mode calibration and test are whole scans,
         N views (H, W, 3), and train and validation their tiles.

@@ -13,7 +13,8 @@ from ndpnet.data.images import read_header
 HELD_PIXELS = 40_000_000  # of all pictures that are held at once, unless one alone has more
 NUM_WAITING = 8  # results that nobody has asked for yet
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def map_in_threads(

@@ -109,8 +109,9 @@ def _write_panel(path: Path, seen: _Seen, inspector: Inspector, judged: "Judged"
     view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
     caption = f"{Path(shown['title']).stem}: {shown['verdict']}, score {shown['score']:.3f}{place}"
     top = float(np.quantile(judged.scores, SCALE_QUANTILE))
-    limits = {"threshold": inspector.threshold, "vmin": inspector.map_level, "vmax": top if top > 0 else 1.0}
-    png = encode_png(panel(**view, **limits, caption=caption, num_columns=2))
+    low, high = inspector.map_level, top if top > 0 else 1.0
+    drawn = panel(**view, threshold=inspector.threshold, vmin=low, vmax=high, caption=caption, num_columns=2)
+    png = encode_png(drawn)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png)
     return png
@@ -124,7 +125,8 @@ def _view(seen: _Seen, roi: np.ndarray | None, inspector: Inspector, *, is_misse
     spot = _worst_spot(seen.anomaly_map, seen.truth if is_missed else None)
     window = window_around(spot, seen.anomaly_map.shape)
     view = {name: None if plane is None else np.ascontiguousarray(plane[window]) for name, plane in planes.items()}
-    return view | {"reconstruction": inspector.rebuild(view["image"])}, f", around ({spot[1]}, {spot[0]})"
+    rebuilt = inspector.rebuild(np.ascontiguousarray(seen.image[window]))
+    return view | {"reconstruction": rebuilt}, f", around ({spot[1]}, {spot[0]})"
 
 
 def _worst_spot(anomaly_map: np.ndarray, truth: np.ndarray | None) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -12,6 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 # Colours are CSS variables of the page (dark mode, print); matplotlib draws with stand-ins replaced afterwards.
 INK, MUTED, GRID, GOOD, DEFECTIVE, MARK = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
@@ -30,7 +34,7 @@ CSS_COLOURS = {
     SERIES[4]: "var(--series-4, #8a5fb0)",
     SERIES[5]: "var(--series-5, #a08a2c)",
 }
-STYLE = {
+STYLE: "dict[RcKeyType, str | float | bool]" = {
     "svg.fonttype": "none",
     "font.size": 8.0,
     "axes.edgecolor": GRID,
@@ -93,7 +97,7 @@ def score_chart(scores: np.ndarray, labels: np.ndarray, *, threshold: float | No
             rows, (False, True), ("good", "defective"), (GOOD, DEFECTIVE), strict=True
         ):
             chosen = scores[labels == is_defective]
-            axes.hist(chosen, bins=bins, color=colour, alpha=0.85)
+            axes.hist(chosen, bins=bins.tolist(), color=colour, alpha=0.85)
             axes.text(0.995, 0.9, f"{len(chosen)} {name}", transform=axes.transAxes, ha="right", va="top", color=colour)
             axes.set_ylim(0, max(axes.get_ylim()[1], 1.0))
             axes.set_ylabel("images")

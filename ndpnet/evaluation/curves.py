@@ -18,8 +18,8 @@ def write_curves(folder: Path, curves: Mapping[str, Curve | None], histories: Ma
     """
     for name, axes in AXES.items():
         curve = curves[name]
-        rows = [] if curve is None else zip(*(axis.tolist() for axis in curve), strict=True)
-        _write_table(folder / f"{name}.csv", axes, [dict(zip(axes, row, strict=True)) for row in rows])
+        points = [] if curve is None else zip(*(axis.tolist() for axis in curve), strict=True)
+        _write_table(folder / f"{name}.csv", axes, [dict(zip(axes, point, strict=True)) for point in points])
     for phase, history in histories.items():
         terms, rows = _loss_rows(history)
         _write_table(folder / f"loss_{phase}.csv", ("step", *terms), rows)

@@ -21,11 +21,11 @@ def embed_image(png: bytes) -> dict[str, Any]:
     if scale == 1.0 and len(png) <= MAX_CASE_BYTES // 2:
         return data_uri("png", png, picture.size)
     for shrink, quality in JPEG_STEPS:
-        size = tuple(max(1, round(side * scale * shrink)) for side in picture.size)
-        jpeg = _jpeg(picture.resize(size, Image.Resampling.LANCZOS), quality)
+        width, height = (max(1, round(side * scale * shrink)) for side in picture.size)
+        jpeg = _jpeg(picture.resize((width, height), Image.Resampling.LANCZOS), quality)
         if len(jpeg) <= MAX_CASE_BYTES:
             break
-    return data_uri("jpeg", jpeg, size)
+    return data_uri("jpeg", jpeg, (width, height))
 
 
 def data_uri(kind: str, data: bytes, size: tuple[int, int]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ class Judged:
     """The test images and what the model says of them, row by row."""
 
     records: list[FileRecord]
-    images: Sequence[np.ndarray]  # uint8 (N, H, W, 3), or N scans (H, W, 3)
+    images: exact.Planes  # uint8 (N, H, W, 3), or N scans (H, W, 3)
     masks: exact.Planes | None  # uint8 (N, H, W), or N times (H, W)
     maps: exact.Planes | None  # float32 (N, H, W), or N times (H, W); None of too many images
     reconstructions: np.ndarray | None  # uint8 (N, H, W, 3); None of scans, and with `maps`
@@ -85,7 +85,7 @@ def evaluate_package(
     with atomic_folder(out_dir, marker=METRICS) as folder:  # from the start: nobody else judges into it meanwhile
         prepared = PreparedData.load(prepared_dir)
         inspector = Inspector.load(model_dir, engine=engine, precision=precision)
-        package, threshold = inspector.package, inspector.threshold_record
+        package, threshold = inspector.opened_package, inspector.threshold_record
         package.use_its_threads()
         check_inputs(prepared, package)
         judged = judge(prepared, inspector)
@@ -128,7 +128,7 @@ def _write_pages(
     num_cases: int,
 ) -> None:
     """Curves, pictures of cases and the report that shows both."""
-    package = inspector.package
+    package = inspector.opened_package
     curves, histories = _curves(judged), _histories(package)
     write_curves(folder, curves, histories)
     content = ReportContent(
@@ -194,10 +194,12 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
 
 def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int = MAX_EXACT_PIXELS) -> Judged:
     """What the model says of every test image. With more pixels than `max_exact_pixels` no maps are kept."""
-    images, records, masks = prepared.images("test"), prepared.records("test"), prepared.masks()
+    images: exact.Planes = prepared.images("test")
+    masks: exact.Planes | None = prepared.masks()
+    records = prepared.records("test")
     is_counted = _is_counted(records, masks, inspector.fitted_roi)
     if not is_counted.all():
-        rows = np.flatnonzero(is_counted)  # one by one: an array of all would be a copy
+        rows = np.flatnonzero(is_counted).tolist()  # one by one: an array of all would be a copy
         images = [images[row] for row in rows]
         masks = None if masks is None else [masks[row] for row in rows]
         records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
@@ -211,7 +213,7 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
         scores[row] = prediction.score
         if keeps_maps:
             predictions.append(prediction)
-        elif tally is not None:
+        elif tally is not None and masks is not None:
             is_good = record.defect_type == GOOD
             tally.add(prediction.anomaly_map, masks[row], record.defect_type, is_good=is_good)
     seconds = time.monotonic() - started
@@ -222,7 +224,7 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
         images=images,
         masks=masks,
         maps=maps if is_scan or maps is None else np.stack(maps),
-        reconstructions=None if is_scan or maps is None else np.stack([each.reconstruction for each in predictions]),
+        reconstructions=None if is_scan or maps is None else np.array([each.reconstruction for each in predictions]),
         tally=tally,
         scores=scores,
         labels=np.array([record.defect_type != GOOD for record in records]),
@@ -248,7 +250,7 @@ def _curves(judged: Judged) -> dict[str, Any]:
     pro = None
     if judged.tally is not None:
         pro = judged.tally.stream_of(judged.tally.streams).pro_curve()
-    elif judged.masks is not None:
+    elif judged.masks is not None and judged.maps is not None:
         pro = exact.pro_curve(judged.maps, judged.masks, roi=judged.roi)
     return {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_PICTURES = 300  # of about 6 kB each: 2 MB
 SIDE = 150
-JPEG = {"format": "JPEG", "quality": 72}
+QUALITY = 72  # of JPEG
 
 
 def small_pictures(judged: "Judged", inspector: Inspector) -> list[dict[str, Any]]:
@@ -42,5 +42,5 @@ def _thumbnail(judged: "Judged", index: int, threshold: float | None) -> dict[st
     drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=threshold, truth=truth))
     drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    drawn.save(buffer, **JPEG)
+    drawn.save(buffer, format="JPEG", quality=QUALITY)
     return data_uri("jpeg", buffer.getvalue(), drawn.size)

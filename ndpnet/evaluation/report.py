@@ -150,7 +150,7 @@ def answers(
     """Answer the first screen's three questions; each {question, answer, level, rate, details}."""
     doubts = reasons_for_doubt(summary, threshold, warnings)
     level = "bad" if any(is_grave for is_grave, _ in doubts) else "care" if doubts else "ok"
-    trust = {
+    trust: dict[str, Any] = {
         "question": "Can these numbers be trusted?",
         "answer": LEVEL_WORDS[level],
         "level": level,
@@ -213,9 +213,13 @@ def _page_data(scores: np.ndarray, labels: np.ndarray, threshold: Mapping[str, A
     return known | counted | {"promised": record.get("promised_rates", [])}
 
 
+def _unanswered(question: str) -> dict[str, Any]:
+    return {"question": question, "answer": "n/a", "level": "plain", "rate": None, "details": []}
+
+
 def _detection_answer(summary: Summary, smallest: Mapping[str, Any] | None) -> dict[str, Any]:
     confusion, auroc = summary["confusion"], summary["image_auroc"]
-    answer = {"question": "Does it find defects?", "answer": "n/a", "level": "plain", "rate": None, "details": []}
+    answer = _unanswered("Does it find defects?")
     if confusion is not None and summary["num_defective"]:
         missed = confusion["false_negative"]
         answer["answer"] = f"{confusion['true_positive']} of {summary['num_defective']} found"
@@ -245,7 +249,7 @@ def _detection_answer(summary: Summary, smallest: Mapping[str, Any] | None) -> d
 
 def _false_alarm_answer(summary: Summary, threshold: Mapping[str, Any] | None) -> dict[str, Any]:
     confusion, good = summary["confusion"], summary["num_good"]
-    answer = {"question": "At which false-alarm rate?", "answer": "n/a", "level": "plain", "rate": None, "details": []}
+    answer = _unanswered("At which false-alarm rate?")
     promised = None if threshold is None else threshold["guaranteed_rate"]
     if confusion is not None and good:
         false = confusion["false_positive"]
@@ -290,8 +294,8 @@ def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> lis
         doubts.append((True, "Nothing was calibrated: the threshold promises no false-alarm rate."))
     elif threshold["num_units"] < threshold["units_needed"]:
         units = f"Only {threshold['num_units']} independent good units set the threshold"
-        needed = f"{threshold['units_needed']} are needed to promise {_rate(target)}"
-        doubts.append((False, f"{units}: they promise {_rate(threshold['guaranteed_rate'])}; {needed}."))
+        promise = f"they promise {_rate(threshold['guaranteed_rate'])}; {threshold['units_needed']} are needed"
+        doubts.append((False, f"{units}: {promise} to promise {_rate(target)}."))
     if _is_promise_broken(summary, threshold):
         finding = "More false alarms than promised, beyond chance: the test images differ from the calibration images"
         doubts.append((True, f"{finding} (light, camera, material?). Find out why first."))

@@ -24,14 +24,15 @@ def smallest_found(judged: "Judged", inspector: Inspector) -> dict[str, Any] | N
 
     None without a threshold, or a good test image that passes. -> sentence, sizes, num_images, kinds (name, rows).
     """
-    images = [] if inspector.threshold is None else _passed(judged, inspector)
-    if not images:
+    threshold = inspector.threshold
+    images = [] if threshold is None else _passed(judged, inspector)
+    if threshold is None or not images:
         return None
     bare = inspector.bare()
     sizes = [size for size in SIZES if size <= min(inspector.input_size) // 2]
     cells = [(kind, size, contrast) for kind in KINDS for contrast in CONTRASTS for size in sizes]
     counts = {
-        cell: sum(bare.predict(paint(image, *cell)).score > inspector.threshold for image in images)
+        cell: sum(bare.predict(paint(image, *cell)).score > threshold for image in images)
         for cell in tqdm(cells, "artificial defects", disable=None)
     }
     kinds = [

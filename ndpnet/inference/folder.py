@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 LINES = "predictions.jsonl"
 MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
 NUM_WRITERS = 2  # threads that judge, draw and compress
-ANY_NAME = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}  # file names may be no UTF-8
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 TABLE = "predictions.csv"
 COLUMNS = (
@@ -67,7 +66,7 @@ def list_images(target: Path) -> tuple[Path, Listing]:
     if not target.is_dir():
         raise ValueError(f"no file or folder {target} (check the path)")
     found = list_pictures(target)
-    judged, left_out = without_own(target, [*found.pictures, *found.problems])
+    judged, left_out = without_own(target, [*found.pictures, *found.problems], is_file=Path.is_file)
     say_left_out(left_out)
     if not judged:
         raise ValueError(f"no images under {target} (known endings: {', '.join(READ_SUFFIXES)})")
@@ -100,7 +99,7 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
                 logger.info("going on after %d of %d pictures", len(rows), len(paths))
             logger.info("rows appear in %s as they come", folder / TABLE)
             work = _Work(inspector, root, found.problems, folder / "overlays" if with_overlays else None)
-            with (folder / LINES).open("a", **ANY_NAME) as lines, (folder / TABLE).open("w", **ANY_NAME) as table:
+            with _open_text(folder / LINES, "a") as lines, _open_text(folder / TABLE, "w") as table:
                 writer = start_table(table)
                 writer.writerows(map(table_row, rows))
                 for row in _inspect_all(work, paths[len(rows) :]):
@@ -191,14 +190,14 @@ class _Work:
     problems: dict[Path, str]
     overlays_dir: Path | None
 
+    def __post_init__(self) -> None:
+        self._sized: tuple[Path | None, int] = (None, 0)
+
     def size_of(self, path: Path) -> int:
         """Pixels of a picture, by its header, which is read once; 0 of one that cannot be read."""
         if path != self._sized[0]:
             self._sized = (path, 0 if path in self.problems else pixels_in(path))
         return self._sized[1]
-
-    def __post_init__(self) -> None:
-        self._sized: tuple[Path | None, int] = (None, 0)
 
     def read(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """The picture's pixels, and what the network takes."""
@@ -296,7 +295,12 @@ def _write_overlay(folder: Path, name: str, picture: np.ndarray) -> None:
         write_jpeg(short, picture)
 
 
-def start_table(table: TextIO) -> csv.DictWriter:
+def _open_text(path: Path, mode: str) -> TextIO:
+    # file names may be no UTF-8
+    return cast(TextIO, path.open(mode, encoding="utf-8", errors="surrogateescape", newline="\n"))
+
+
+def start_table(table: TextIO) -> "csv.DictWriter[str]":
     """A writer of rows, after the names of the columns."""
     writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

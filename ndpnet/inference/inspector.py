@@ -166,8 +166,19 @@ class Inspector:
 
     def bare(self) -> "Inspector":
         """The same engine without threshold, region of interest and rules."""
-        sizes = {"input_size": self.input_size, "tiling": self.tiling, "score_pixels": self.score_pixels}
-        return Inspector(self.engine, threshold=None, **sizes)
+        return Inspector(
+            self.engine,
+            input_size=self.input_size,
+            threshold=None,
+            tiling=self.tiling,
+            score_pixels=self.score_pixels,
+        )
+
+    @property
+    def opened_package(self) -> ModelPackage:
+        """The package that it was loaded from: `load` opened one."""
+        assert self.package is not None
+        return self.package
 
     @property
     def review_threshold(self) -> float | None:
@@ -194,10 +205,7 @@ class Inspector:
     @denormals_flushed()  # as in training: fast, and the same bits in whatever process
     def predict(self, image: np.ndarray, *, name: str = "the image") -> Prediction:
         """Score and map at network resolution. image: what `fit` returns. ValueError: they are no numbers."""
-        if self.tiling is None:
-            anomaly_map, rebuilt = self._predict_image(image)
-        else:
-            anomaly_map, rebuilt = predict_scan(self.engine, image, self.tiling)
+        anomaly_map, rebuilt = self._predict_image(image) if self.tiling is None else self._predict_scan(image)
         if self.fitted_roi is not None:
             if self.fitted_roi.shape != anomaly_map.shape:
                 sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.fitted_roi)]
@@ -211,23 +219,31 @@ class Inspector:
         score = area_score(anomaly_map, self._smallest) if has_smallest else image_score(anomaly_map, self.score_pixels)
         return Prediction(score, anomaly_map, rebuilt)
 
-    def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         # always alone: the bits of a convolution may depend on the batch it is part of
         anomaly_maps, reconstructions = self.engine.predict(np.array(image)[None])
         return anomaly_maps[0], (reconstructions[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+
+    def _predict_scan(self, scan: np.ndarray, **options: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        assert self.tiling is not None
+        return predict_scan(self.engine, scan, self.tiling, **options)
 
     @torch.inference_mode()
     @denormals_flushed()
     def rebuild(self, scan: np.ndarray) -> np.ndarray:
         """Reconstruction of a part of a scan. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
-        return predict_scan(self.engine, scan, self.tiling, with_reconstruction=True)[1]
+        rebuilt = self._predict_scan(scan, with_reconstruction=True)[1]
+        assert rebuilt is not None
+        return rebuilt
 
     def inspect(self, image: str | Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
         """Verdict on a file, its bytes, or an array uint8 (H, W, 3) or grey (H, W). ValueError names what is wrong."""
         image = Path(image) if isinstance(image, str) else image
         name = name or (str(image) if isinstance(image, Path) else "the image")
-        is_array = isinstance(image, np.ndarray)
-        pixels = _checked(image, name) if is_array else read_image(image, name=name, bit_depth=self.bit_depth)
+        if isinstance(image, np.ndarray):
+            pixels = _checked(image, name)
+        else:
+            pixels = read_image(image, name=name, bit_depth=self.bit_depth)
         fitted = self.fit(pixels, name=name)
         verdict = self.judge(self.predict(fitted, name=name), size=pixels.shape[:2])
         warnings = self.warnings_about(fitted, pixels.shape[:2])
@@ -251,10 +267,18 @@ class Inspector:
         anomaly_map = _resize(self.shown_map(prediction), width, height)
         if roi is not None:
             anomaly_map[~roi] = 0  # interpolation reaches over the region's edge
-        verdict = {"anomaly_map": anomaly_map, "reconstruction": prediction.reconstruction, "roi": roi}
+        verdict = Verdict(
+            score=prediction.score,
+            threshold=self.threshold,
+            is_defective=None,
+            anomaly_map=anomaly_map,
+            mask=np.zeros((height, width), dtype=bool),
+            regions=(),
+            reconstruction=prediction.reconstruction,
+            roi=roi,
+        )
         if self.threshold is None:
-            empty = np.zeros((height, width), dtype=bool)
-            return Verdict(prediction.score, None, None, mask=empty, regions=(), **verdict)
+            return verdict
         is_defective = prediction.score > self.threshold
         review_threshold = self.review_threshold
         shown_from = self.threshold if is_defective or review_threshold is None else review_threshold
@@ -263,14 +287,12 @@ class Inspector:
         if self.fitted_roi is not None:
             above &= self.fitted_roi  # whatever the threshold
         above = without_small(above, self._smallest)
-        return Verdict(
-            score=prediction.score,
-            threshold=self.threshold,
+        return replace(
+            verdict,
             is_defective=is_defective,
             mask=_scale(above, height, width),
             regions=find_regions(above, prediction.anomaly_map, size=(height, width)),
             review_threshold=review_threshold,
-            **verdict,
         )
 
     def shown_map(self, prediction: Prediction) -> np.ndarray:

@@ -21,7 +21,7 @@ IGNORED_BRIGHTNESS = 0.35  # of what lies outside the region of interest
 MIN_TILE_WIDTH = 224  # labels need this much room
 GAP = 8
 PNG_LEVEL = 1  # zlib's own 6 takes four times as long, and of photographed texture more bytes
-JPEG = {"format": "JPEG", "quality": 90, "subsampling": 0}  # colours at full resolution: contours stay sharp
+JPEG_QUALITY = 90
 INK, PAPER, WARNING = (29, 36, 48), (255, 255, 255), (154, 103, 0)
 MIN_OVERLAY_WIDTH = 512  # small pictures are enlarged by a whole factor
 MAX_OVERLAY_SIDE = 2048  # pixels: one of 8000x8000 would take gigabytes to draw, and JPEG ends at 65500
@@ -73,8 +73,9 @@ def overlay(
     opacity = heat.point([round(MAX_OPACITY * step) for step in range(256)])  # the surface stays visible
     heat.putpalette(_heat_colours(np.linspace(0.0, 1.0, 256)).tobytes())
     blended = Image.composite(heat.convert("RGB"), Image.fromarray(image), opacity)
-    level = threshold if contour is None else contour
-    return draw_contours(np.asarray(blended), anomaly_map, threshold=level, truth=truth)
+    return draw_contours(
+        np.asarray(blended), anomaly_map, threshold=threshold if contour is None else contour, truth=truth
+    )
 
 
 def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | None = None) -> np.ndarray:
@@ -84,10 +85,8 @@ def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | No
     """
     image, anomaly_map, roi = shrink(image, verdict.anomaly_map, verdict.roi, max_side=MAX_OVERLAY_SIDE)
     zoom = max(1, min(MIN_OVERLAY_WIDTH // image.shape[1], MAX_OVERLAY_SIDE // image.shape[0]))
-    image, anomaly_map, roi = (
-        None if plane is None else plane.repeat(zoom, axis=0).repeat(zoom, axis=1)
-        for plane in (image, anomaly_map, roi)
-    )
+    image, anomaly_map = (plane.repeat(zoom, axis=0).repeat(zoom, axis=1) for plane in (image, anomaly_map))
+    roi = None if roi is None else roi.repeat(zoom, axis=0).repeat(zoom, axis=1)
     contour = verdict.review_threshold if verdict.word == "review" else None  # what a person is to look at
     drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=map_level, roi=roi, contour=contour)
     return captioned(drawn, [str(verdict), *verdict.warnings])
@@ -102,17 +101,17 @@ def dim_ignored(image: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
 
 
 def shrink(
-    image: np.ndarray, anomaly_map: np.ndarray, *planes: np.ndarray | None, max_side: int
-) -> tuple[np.ndarray | None, ...]:
+    image: np.ndarray, anomaly_map: np.ndarray, plane: np.ndarray | None, *, max_side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """A scan at a size to look at, everything reduced by one whole factor: means of the image, maxima of the map.
 
-    (H, W, 3), (H, W), bool (H, W) ... -> the same at sides of at most `max_side`
+    (H, W, 3), (H, W), bool (H, W) -> the same at sides of at most `max_side`
     """
     factor = -(-max(image.shape[:2]) // max_side)
     if factor == 1:
-        return image, anomaly_map, *planes
+        return image, anomaly_map, plane
     small = np.asarray(Image.fromarray(image).reduce(factor))
-    return small, *(None if plane is None else _block_maxima(plane, factor) for plane in (anomaly_map, *planes))
+    return small, _block_maxima(anomaly_map, factor), None if plane is None else _block_maxima(plane, factor)
 
 
 def _block_maxima(plane: np.ndarray, factor: int) -> np.ndarray:
@@ -183,13 +182,14 @@ def panel(
 def captioned(image: np.ndarray, lines: list[str]) -> np.ndarray:
     """A picture with lines of text above it. uint8 (H, W, 3) -> uint8 (H', W, 3)."""
     width = image.shape[1]
-    fonts = [ImageFont.load_default(size=size) for size in range(min(MAX_TEXT, max(18, width // 28)), 9, -1)]
-    font = next((each for each in fonts if max(map(each.getlength, lines)) <= width - 8), fonts[-1])
-    row = round(1.5 * font.size)
+    fonts = {size: ImageFont.load_default(size=size) for size in range(min(MAX_TEXT, max(18, width // 28)), 9, -1)}
+    fitting = (size for size, font in fonts.items() if max(map(font.getlength, lines)) <= width - 8)
+    size = next(fitting, min(fonts))
+    row = round(1.5 * size)
     strip = Image.new("RGB", (width, row * len(lines) + 4), PAPER)
     draw = ImageDraw.Draw(strip)
     for number, line in enumerate(lines):
-        draw.text((4, 2 + number * row), line, fill=INK if number == 0 else WARNING, font=font)
+        draw.text((4, 2 + number * row), line, fill=INK if number == 0 else WARNING, font=fonts[size])
     return np.concatenate([np.asarray(strip), image])
 
 
@@ -211,7 +211,8 @@ def write_png(path: Path, array: np.ndarray) -> None:
 def write_jpeg(path: Path, array: np.ndarray) -> None:
     """Write a picture to look at as JPEG, all or nothing. uint8 (H, W, 3)."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, **JPEG)
+    # colours at full resolution: contours stay sharp
+    Image.fromarray(array).save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     _write(path, buffer.getvalue())
 
 

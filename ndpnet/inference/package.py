@@ -22,9 +22,8 @@ from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.inference.identity import check_seal, sealed
 from ndpnet.inference.rules import RULES, Rules
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
-from ndpnet.model import NDPNet
+from ndpnet.model import NDPNet, Network, PretrainedNDPNet
 from ndpnet.model.network import has_filters
-from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
 FORMAT_VERSION = 7
@@ -98,7 +97,7 @@ class ModelPackage:
         """The region of interest as it was drawn; None: all is inspected. -> bool (H, W)."""
         return read_roi(self.folder / ROI)
 
-    def load_network(self, device: torch.device) -> NDPNet | PretrainedNDPNet:
+    def load_network(self, device: torch.device) -> Network:
         """The trained network in eval mode with its reference set. ValueError: its weights are of another network."""
         path = self.folder / WEIGHTS
         try:
@@ -106,7 +105,7 @@ class ModelPackage:
             network.load_state_dict(load_file(path))
         except (ValidationError, RuntimeError) as error:
             raise ValueError(f"{path} does not fit params.model in {CONFIG} (copy the package again)") from error
-        network = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         network.set_reference(to_unit(torch.from_numpy(self.references())).to(device))
         return network
 
@@ -124,14 +123,14 @@ class ModelPackage:
         return read_image(self.folder / REFERENCE).reshape(-1, *self.input_size, 3).copy()
 
 
-def make_network(model: ModelConfig) -> NDPNet | PretrainedNDPNet:
+def make_network(model: ModelConfig) -> Network:
     """An untrained network of the given shape: the paper's own, or one behind a backbone of timm."""
     if model.encoder != "own":
         return PretrainedNDPNet(**model.model_dump(include=set(OF_PRETRAINED)))
     return NDPNet(**model.model_dump(exclude={*NOT_OF_OWN, *OF_PRETRAINED[:3]}))
 
 
-def write_weights(network: NDPNet, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:
+def write_weights(network: Network, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:
     """Save the state of a network, or of its parts named by `prefixes`, as safetensors."""
     state = network.state_dict()
     kept = {name: value for name, value in state.items() if not prefixes or name.startswith(prefixes)}
@@ -197,7 +196,7 @@ def _has(record: Any, names: list[str]) -> bool:
     return isinstance(record, dict) and names[0] in record and _has(record[names[0]], names[1:])
 
 
-def read_weights(path: Path, network: NDPNet) -> None:
+def read_weights(path: Path, network: Network) -> None:
     """Load some parts of a network, names and shapes checked. ValueError: the file is unreadable or does not fit."""
     try:
         state = load_file(path)
@@ -213,7 +212,7 @@ def read_weights(path: Path, network: NDPNet) -> None:
 
 def write_training(
     folder: Path,
-    network: NDPNet,
+    network: Network,
     prepared: PreparedData,
     reference_indices: list[int],
     params: Params,

@@ -72,7 +72,7 @@ def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> Eng
     inspector = Inspector.load(model, engine=engine, precision=precision)
     load_seconds = time.perf_counter() - started
     bare = inspector.bare()
-    image = inspector.package.references()[0]
+    image = inspector.opened_package.references()[0]
     for _ in range(NUM_WARM):
         bare.predict(image)
     taken: list[float] = []
@@ -87,7 +87,7 @@ def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> Eng
 def format_table(timings: Sequence[EngineTiming], *, num_threads: int) -> str:
     """One row per engine; its median latency also as a share of the first one's, torch's."""
     first = timings[0].percentile(0.5)
-    rows = [HEADINGS]
+    rows: list[tuple[str, ...]] = [HEADINGS]
     for each in timings:
         latencies = [f"{each.percentile(share):.1f}" for share in (0.5, 0.95, 0.99)]
         rate = len(each.seconds) / sum(each.seconds)

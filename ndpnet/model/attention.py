@@ -103,11 +103,12 @@ class FeatureFusion(nn.Module):
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits less the last branch's: the softmax sees differences alone. -> (B, H, W, branches, C)."""
-        *others, last = self.branch_logits
+        *others, last = (each for each in self.branch_logits if isinstance(each, nn.Conv2d))
         if not others:
             return last(hidden).permute(0, 2, 3, 1).unsqueeze(3)
         weight = torch.cat([each.weight - last.weight for each in others])
-        bias = torch.cat([each.bias - last.bias for each in others])
+        assert last.bias is not None
+        bias = torch.cat([each.bias - last.bias for each in others if each.bias is not None])
         relative = F.conv2d(hidden, weight, bias, padding=last.padding)  # (B, (branches-1)*C, H, W)
         relative = relative.permute(0, 2, 3, 1).unflatten(3, (len(others), -1))  # -> (B, H, W, branches-1, C)
         return F.pad(relative, (0, 0, 0, 1))
@@ -141,6 +142,7 @@ class ReferenceAttention(nn.Module):
     def set_reference(self, reference_feats: torch.Tensor) -> None:
         """Fix the reference patches. reference_feats: (R, C, h, w)."""
         for repair in self.repairs:
+            assert isinstance(repair, ReferenceRepair)
             repair.set_reference(reference_feats)
 
     def forward(self, feats: torch.Tensor) -> torch.Tensor:

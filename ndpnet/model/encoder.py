@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ndpnet.model.layers import conv_block
+from ndpnet.model.layers import ConvBlock, conv_block
 
 NUM_LAYERS = 5
 WIDTH_FACTORS = (1, 2, 4, 8, 8)
@@ -30,6 +30,7 @@ class Encoder(nn.Module):
         self.requires_grad_(False)
         self.eval()
         for layer in self.layers:
+            assert isinstance(layer, ConvBlock)
             layer.is_frozen = True
 
     def forward(self, image: torch.Tensor, num_layers: int = NUM_LAYERS) -> list[torch.Tensor]:

@@ -34,8 +34,14 @@ class ConvBlock(nn.Sequential):
 
     def _compute(self, feats: torch.Tensor) -> torch.Tensor:
         if not self.is_frozen or not isinstance(self[1], nn.BatchNorm2d):
-            return super().forward(feats)
+            for layer in self:
+                feats = layer(feats)
+            return feats
         for convolution, norm in ((self[0], self[1]), (self[3], self[4])):
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             # into the weights anew each time: they are few, and may have been loaded or moved since
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             bias = norm.bias - scale * norm.running_mean

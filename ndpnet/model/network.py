@@ -32,6 +32,8 @@ class NDPNet(nn.Module):
     anomaly_map: what `predict` answers: msdsm (AM_final), pixel_gap or line_gap, along lines of `line_length` pixels.
     """
 
+    lines: torch.Tensor
+
     def __init__(
         self,
         *,
@@ -85,6 +87,7 @@ class NDPNet(nn.Module):
         features = self.encoder(pad_to_multiple(reference))
         self.encoder.train(was_training)
         for attention, feats in zip(self.attention, features[FIRST_REPAIRED:], strict=True):
+            assert isinstance(attention, ReferenceAttention)
             attention.set_reference(feats)
 
     def rebuild(self, features: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -14,6 +14,9 @@ FAR = 1e9  # finite: infinity times one plus something else is no number
 class PatchBank(nn.Module):
     """Patches of good pictures; repair replaces every position of a feature map by the patch that is nearest to it."""
 
+    patches: torch.Tensor
+    groups: torch.Tensor
+
     def __init__(self, *, num_channels: int, num_patches: int) -> None:
         super().__init__()
         self.register_buffer("patches", torch.zeros(num_patches, num_channels))
@@ -45,7 +48,7 @@ class PatchBank(nn.Module):
         return self.patches[nearest].reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, h*w, C) -> (B, C, h, w)
 
     def _without(self, group: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-        is_own = self.groups == group
+        is_own = self.groups.eq(group)
         return penalty if is_own.all() else penalty.masked_fill(is_own, FAR)
 
 

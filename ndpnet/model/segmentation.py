@@ -35,13 +35,16 @@ class MultiScaleSegmentation(nn.Module):
         pairs = zip(self.heads, input_features[:NUM_SCALES], reconstruction_features[:NUM_SCALES], strict=True)
         return [self._logit(head, seen, rebuilt) for head, seen, rebuilt in pairs]
 
-    def _logit(self, head: nn.Sequential, seen: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
+    def _logit(self, head: nn.Module, seen: torch.Tensor, rebuilt: torch.Tensor) -> torch.Tensor:
         """One head. (B, C_i, h, w) twice -> (B, 1, h, w)."""
         if self.compared_as != "concat" or seen.requires_grad or not rebuilt.requires_grad:
             return head(compare(seen, rebuilt, self.compared_as))
         # the first convolution in two halves: the gradient of the input's features is never asked for
+        assert isinstance(head, nn.Sequential)
         block, to_logit = head
+        assert isinstance(block, nn.Sequential)
         first, *others = block
+        assert isinstance(first, nn.Conv2d)
         of_seen, of_rebuilt = first.weight.chunk(2, dim=1)
         feats = F.conv2d(seen, of_seen, padding=1) + F.conv2d(rebuilt, of_rebuilt, padding=1)
         for layer in others:

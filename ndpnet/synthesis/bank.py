@@ -26,8 +26,10 @@ BANK_FILES = (COUNTS, "masks.npy", "sources.npy")
 CHUNK = 64
 MIN_MASK_PIXELS = 8
 # the colour photographs that scikit-image and scikit-learn carry in their wheels
-SKIMAGE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "color.png", "hubble_deep_field.jpg", "ihc.png")
-SKIMAGE_PHOTOS += ("motorcycle_left.png", "retina.jpg", "rocket.jpg")
+SKIMAGE_PHOTOS = (
+    *("astronaut.png", "chelsea.png", "coffee.png", "color.png", "hubble_deep_field.jpg", "ihc.png"),
+    *("motorcycle_left.png", "retina.jpg", "rocket.jpg"),
+)
 SKLEARN_PHOTOS = ("china.jpg", "flower.jpg")
 
 
@@ -85,11 +87,15 @@ def make_bank(
     """
     photos = list_sources(sources)
     num_lines, num_cracks = round(num_masks * line_share), round(num_masks * crack_share)
-    widths = {"min_width": line_width_min, "max_width": line_width_max}
+    low, high = line_width_min, line_width_max
     make_blobs = partial(blob_masks, max_log2_grid=blob_max_log2_grid)
-    make_lines = partial(line_masks, max_log2_grid=line_max_log2_grid, **widths)
-    kinds = ((make_blobs, num_masks - num_lines - num_cracks, 0, "spots"), (make_lines, num_lines, 1, "lines"))
-    kinds += ((partial(crack_masks, **widths), num_cracks, 3, "cracks"),)
+    make_lines = partial(line_masks, min_width=low, max_width=high, max_log2_grid=line_max_log2_grid)
+    make_cracks = partial(crack_masks, min_width=low, max_width=high)
+    kinds = [
+        (make_blobs, num_masks - num_lines - num_cracks, 0, "spots"),
+        (make_lines, num_lines, 1, "lines"),
+        (make_cracks, num_cracks, 3, "cracks"),
+    ]
     with atomic_folder(out_dir, marker=COUNTS) as folder:
         masks = [
             _packed_masks(make, count, patch_size, np.random.default_rng([seed, stream]), title)
@@ -136,8 +142,8 @@ def _packed_masks(
     filled = 0
     with tqdm(desc=title, total=num_masks, unit="mask", disable=None) as bar:
         while filled < num_masks:
-            masks = make(rng, CHUNK, patch_size)
-            masks = masks[masks.sum(dim=(1, 2)) >= MIN_MASK_PIXELS].numpy()[: num_masks - filled]
+            drawn = make(rng, CHUNK, patch_size)
+            masks = drawn[drawn.sum(dim=(1, 2)) >= MIN_MASK_PIXELS].numpy()[: num_masks - filled]
             packed[filled : filled + len(masks)] = np.packbits(masks, axis=-1)
             filled += len(masks)
             bar.update(len(masks))

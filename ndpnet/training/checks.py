@@ -8,7 +8,7 @@ import torch
 
 from ndpnet.losses import resize_mask
 from ndpnet.metrics import exact as metrics
-from ndpnet.model import NDPNet
+from ndpnet.model import Network
 from ndpnet.synthesis.compose import Batch
 
 IDLE_SHARE = 0.95  # of the error without a part: what leaves more does nothing
@@ -24,7 +24,7 @@ IDLE = {
 
 
 @torch.no_grad()
-def check_parts(network: NDPNet, batches: Sequence[Batch], mean_picture: torch.Tensor) -> dict[str, Any]:
+def check_parts(network: Network, batches: Sequence[Batch], mean_picture: torch.Tensor) -> dict[str, Any]:
     """Errors with and without each part; `idle`: a sentence for each that does nothing. mean_picture: (3, P, P)."""
     network.eval()
     found = [_errors(network, batch, mean_picture) for batch in batches]
@@ -44,7 +44,7 @@ def _is_idle(name: str, **error: float) -> bool:
     return has_room and error["with"] > IDLE_SHARE * error["without"]
 
 
-def _errors(network: NDPNet, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:
+def _errors(network: Network, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:
     clean, defective = network.encoder(batch.clean), network.encoder(batch.defective)
     output = network(batch.defective, features=defective)
     maps = [network.predict(batch.defective)[0], network.predict_unrepaired(batch.defective)]

@@ -15,12 +15,13 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ndpnet.config import Params, PhaseConfig
-from ndpnet.model import NDPNet
+from ndpnet.model import Network
 from ndpnet.model.layers import ConvBlock
 from ndpnet.synthesis.compose import Batch, DefectComposer
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.processes import fabric_processes
 from ndpnet.training.progress import Progress
+from ndpnet.training.task import PhaseTask
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ LAST_RATE = 0.01  # of the cosine schedule
 STATISTICS_PASSES, BATCHES_AT_ONCE = 4, 4
 WITHOUT_BF16 = ("NO AVX", "AVX2")  # processors as torch calls them
 
-Validate = Callable[[NDPNet], dict[str, float]]
+Validate = Callable[[Network], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ class Trainer:
     """One phase on this process's devices; resumes from its checkpoint, bit for bit."""
 
     def __init__(
-        self, fabric: Fabric, task: nn.Module, composer: DefectComposer, plan: PhasePlan, checkpoint: Checkpoint
+        self, fabric: Fabric, task: PhaseTask, composer: DefectComposer, plan: PhasePlan, checkpoint: Checkpoint
     ) -> None:
         self.fabric, self.composer, self.plan, self.checkpoint = fabric, composer, plan, checkpoint
-        self.network: NDPNet = task.network
+        self.network = task.network
         train = plan.params.train
         parameters = [parameter for parameter in task.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(
@@ -141,7 +142,7 @@ class Trainer:
             self.checkpoint.append_history(rows)
         return rows[-1]["loss"] if rows else math.nan
 
-    def final_network(self) -> NDPNet:
+    def final_network(self) -> Network:
         """The network to keep, in eval mode: averaged parameters where averaging is on, statistics of these.
 
         In the first process alone: it composes the whole batches. The same bits after a resume.
@@ -179,7 +180,9 @@ class Trainer:
         logger.info("%s: resumed after step %d of %d", self.plan.title, self.step, self.plan.num_steps)
 
     def _check_same_start(self, step: int) -> None:
-        starts = self.fabric.all_gather(step).unique().tolist() if self.fabric.world_size > 1 else [step]
+        if self.fabric.world_size == 1:
+            return
+        starts = torch.as_tensor(self.fabric.all_gather(torch.tensor(step))).unique().tolist()
         if len(starts) > 1:
             raise ValueError(
                 f"{self.plan.title}: the processes resume after different steps, {starts}: "
@@ -211,7 +214,9 @@ class Trainer:
     def _mean_over_ranks(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         terms = {name: term.detach() for name, term in terms.items()}
         # in every step, not in flush: processes flush by their own clocks
-        return self.fabric.all_reduce(terms, reduce_op="mean") if self.fabric.world_size > 1 else terms
+        if self.fabric.world_size == 1:
+            return terms
+        return {name: torch.as_tensor(self.fabric.all_reduce(term, reduce_op="mean")) for name, term in terms.items()}
 
     def _set_learning_rate(self) -> float:
         learning_rate = self.plan.learning_rate(self.step)
@@ -239,7 +244,7 @@ def make_fabric(params: Params) -> Fabric:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before its first use
     torch.use_deterministic_algorithms(runtime.deterministic)
     # a tool to find reads of memory that nothing was written to; some 5 % of a step
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of a module
     if runtime.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("runtime.accelerator is cuda, but no CUDA device is visible (use auto or cpu)")
     processes = fabric_processes(runtime.devices)

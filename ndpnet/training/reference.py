@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from ndpnet.model import NDPNet
+from ndpnet.model import Network
 from ndpnet.model.network import pad_to_multiple
 from ndpnet.synthesis.compose import to_unit
 
 
-def choose_references(images: np.ndarray, network: NDPNet, *, method: str, count: int) -> list[int]:
+def choose_references(images: np.ndarray, network: Network, *, method: str, count: int) -> list[int]:
     """Indices of the reference images. images: uint8 (N, S, S, 3). ValueError if there are fewer than `count`.
 
     `first`: the first ones. `medoid`: the image whose features are nearest to the mean; further ones are each
@@ -28,7 +28,7 @@ def choose_references(images: np.ndarray, network: NDPNet, *, method: str, count
 
 
 @torch.inference_mode()
-def _pooled_features(images: np.ndarray, network: NDPNet) -> np.ndarray:
+def _pooled_features(images: np.ndarray, network: Network) -> np.ndarray:
     """Means over positions of what is repaired, each channel scaled to unit spread. -> float64 (N, channels)."""
     network.eval()
     device = next(network.parameters()).device

@@ -8,7 +8,7 @@ import torch
 
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
 from ndpnet.metrics import exact as metrics
-from ndpnet.model import NDPNet
+from ndpnet.model import Network
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe
 
@@ -42,7 +42,7 @@ class SyntheticValidation:
         self.batches = [composer.compose(draws[start : start + CHUNK]) for start in range(0, count, CHUNK)]
 
     @torch.no_grad()
-    def phase1(self, network: NDPNet) -> dict[str, float]:
+    def phase1(self, network: Network) -> dict[str, float]:
         """Reconstruction error of the clean images and L_def_per of the defective ones."""
         network.eval()
         totals = {"reconstruction": 0.0, "defect_perception": 0.0}
@@ -53,7 +53,7 @@ class SyntheticValidation:
         return {name: total / len(self.batches) for name, total in totals.items()}
 
     @torch.no_grad()
-    def write_picture(self, network: NDPNet, path: Path) -> None:
+    def write_picture(self, network: Network, path: Path) -> None:
         """Draw the first artificial defects with their maps, one below the other. A full disk is no reason to stop."""
         from ndpnet.inference.overlay import panel, write_png
 
@@ -77,7 +77,7 @@ class SyntheticValidation:
             logger.warning("no picture of the validation: %s", error)
 
     @torch.no_grad()
-    def phase2(self, network: NDPNet) -> dict[str, float]:
+    def phase2(self, network: Network) -> dict[str, float]:
         """Image and pixel ROCAUC of the artificial defects, reconstruction error of the repaired images."""
         network.eval()
         maps, errors = [], []
@@ -92,7 +92,7 @@ class SyntheticValidation:
         planes = maps[:, 0].numpy()
         scores = np.array([metrics.image_score(plane, self.score_pixels) for plane in planes])
         aucs = {
-            "image_auroc": metrics.image_auroc(scores, masks.any(axis=(1, 2))),
+            "image_auroc": metrics.image_auroc(scores, np.any(masks, axis=(1, 2))),
             "pixel_auroc": metrics.pixel_auroc(planes, masks),
         }
         return {name: value for name, value in aucs.items() if value is not None}

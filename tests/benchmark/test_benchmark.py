@@ -15,7 +15,7 @@ from PIL import Image
 from processes import kill_when, run_cli, start_cli
 from samples import CATEGORY, Pipeline
 
-from ndpnet.benchmark.run import Request, parse_devices, parse_seeds, rows_of
+from ndpnet.benchmark.run import SuiteRequest, parse_devices, parse_seeds, rows_of
 from ndpnet.benchmark.suites import SUITES
 from ndpnet.benchmark.variants import FULL, choose_variants
 from ndpnet.cli import main
@@ -31,13 +31,13 @@ def arguments(pipeline: Pipeline, out: Path, *options: str, data_dir: Path | Non
 
 
 @pytest.fixture
-def request_of(pipeline: Pipeline, tmp_path: Path) -> Callable[..., Request]:
+def request_of(pipeline: Pipeline, tmp_path: Path) -> Callable[..., SuiteRequest]:
     """A request of suite `folder` and one seed, with what is given changed."""
 
-    def make(**changes: object) -> Request:
+    def make(**changes: object) -> SuiteRequest:
         values = {"suite": "folder", "data_dir": pipeline.data_dir, "out": tmp_path / "out", "categories": ()}
         values |= {"seeds": (0,), "ablations": (), "peers": (), "devices": ("cpu",), "profile": None, "overrides": ()}
-        return Request(**values | {"params_path": pipeline.params_path} | changes)
+        return SuiteRequest(**values | {"params_path": pipeline.params_path} | changes)
 
     return make
 
@@ -129,7 +129,7 @@ def test_suites_name_their_categories(tmp_path: Path) -> None:
     assert (odd("kos07"), even("kos07"), even("kos12")) == (True, False, True)
 
 
-def test_what_a_row_depends_on_names_its_folders(request_of: Callable[..., Request], tmp_path: Path) -> None:
+def test_what_a_row_depends_on_names_its_folders(request_of: Callable[..., SuiteRequest], tmp_path: Path) -> None:
     folder = tmp_path / "data" / CATEGORY / "train/good"
     photo = tmp_path / "photos/a.png"
     for path in (folder / "x_p00_0.png", folder / "x_p01_0.png", photo):
@@ -162,7 +162,7 @@ def test_what_a_row_depends_on_names_its_folders(request_of: Callable[..., Reque
 
 
 @pytest.mark.parametrize("name", ["overrides", "ablations"])
-def test_seeds_come_from_their_own_option_alone(request_of: Callable[..., Request], name: str) -> None:
+def test_seeds_come_from_their_own_option_alone(request_of: Callable[..., SuiteRequest], name: str) -> None:
     with pytest.raises(ValueError, match=r"'seed=7': .* --seeds"):
         rows_of(request_of(**{name: ("seed=7",)}))
 

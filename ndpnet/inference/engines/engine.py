@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ndpnet.model import NDPNet
+from ndpnet.model import Network
 from ndpnet.synthesis.compose import to_unit
 
 MapsAndReconstructions = tuple[np.ndarray, np.ndarray]  # float32 (B, H, W), float32 (B, 3, H, W), both in [0, 1]
@@ -26,7 +26,7 @@ class Engine(Protocol):
 class TorchEngine:
     """The network as it is, on any device."""
 
-    def __init__(self, network: NDPNet, device: torch.device) -> None:
+    def __init__(self, network: Network, device: torch.device) -> None:
         self.network, self.device = network, device
 
     def predict(self, images: np.ndarray) -> MapsAndReconstructions:

@@ -44,6 +44,7 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
+from ndpnet.metrics.exact import Planes
 from ndpnet.metrics.properties import picture_properties
 from ndpnet.synthesis.bank import BANK_FILES, DefectBank
 
@@ -119,9 +120,10 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
         return read_engine(package, "onnx", "fp32").folder / ONNX_GRAPH
     logger.info("tracing the network: half a minute")
     network = package.load_network(torch.device("cpu"))
-    shape = {"input_size": package.input_size, "has_filters": package.tiling is None}
-    write_onnx(network, scratch / ONNX_GRAPH, score_pixels=package.score_pixels, **shape)
-    return scratch / ONNX_GRAPH
+    has_filters, path = package.tiling is None, scratch / ONNX_GRAPH
+    size, score_pixels = package.input_size, package.score_pixels
+    write_onnx(network, path, input_size=size, has_filters=has_filters, score_pixels=score_pixels)
+    return path
 
 
 def _quantised(model: Any, inputs: ExportInputs) -> Any:
@@ -139,7 +141,7 @@ def _quantised(model: Any, inputs: ExportInputs) -> Any:
     return quantise(model, training, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
 
 
-def _predict_by(run: RunGraph, inputs: ExportInputs, images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _predict_by(run: RunGraph, inputs: ExportInputs, images: Planes) -> tuple[np.ndarray, np.ndarray]:
     """Anomaly maps and scores by a graph that is not on disk yet. -> float32 (N, H, W), float64 (N,)."""
     inspector = _inspect_with(GraphEngine(run, has_filters=inputs.package.tiling is None), inputs.package)
     predictions = [inspector.predict(image) for image in images]
@@ -148,8 +150,14 @@ def _predict_by(run: RunGraph, inputs: ExportInputs, images: Sequence[np.ndarray
 
 def _inspect_with(engine: Engine, package: ModelPackage, **rules: Any) -> Inspector:
     """An inspector without a threshold yet."""
-    sizes = {"input_size": package.input_size, "tiling": package.tiling, "score_pixels": package.score_pixels}
-    return Inspector(engine, threshold=None, **rules, **sizes)
+    return Inspector(
+        engine,
+        input_size=package.input_size,
+        threshold=None,
+        tiling=package.tiling,
+        score_pixels=package.score_pixels,
+        **rules,
+    )
 
 
 def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, float_type: str) -> dict[str, Any]:

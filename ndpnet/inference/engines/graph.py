@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module
-from ndpnet.model import NDPNet
+from ndpnet.model import Network
 from ndpnet.model.folding import fold_batch_norms
 from ndpnet.synthesis.compose import to_unit
 
@@ -22,7 +22,7 @@ class ImageGraph(nn.Module):
     has_filters: of whole pictures. Maps of tiles are blended before they are filtered, so their graph ends there.
     """
 
-    def __init__(self, network: NDPNet, *, has_filters: bool, score_pixels: int) -> None:
+    def __init__(self, network: Network, *, has_filters: bool, score_pixels: int) -> None:
         super().__init__()
         self.network, self.has_filters, self.score_pixels = network, has_filters, score_pixels
 
@@ -38,7 +38,7 @@ class ImageGraph(nn.Module):
 
 
 def write_onnx(
-    network: NDPNet, path: Path, *, input_size: tuple[int, int], has_filters: bool, score_pixels: int
+    network: Network, path: Path, *, input_size: tuple[int, int], has_filters: bool, score_pixels: int
 ) -> None:
     """Trace a network on the CPU, in eval mode and with its reference; write it as ONNX for any number of images.
 
@@ -62,6 +62,7 @@ def write_onnx(
             output_names=[*OUTPUTS, SCORE] if has_filters else list(OUTPUTS),
             verbose=False,
         )
+    assert program is not None  # it is None of the older exporter alone
     model = program.model_proto
     _forget_origin(model)
     onnx.save(model, path)

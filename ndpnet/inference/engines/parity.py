@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
-from ndpnet.metrics.exact import image_auroc, pixel_auroc
+from ndpnet.metrics.exact import Planes, image_auroc, pixel_auroc
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer, Recipe
 
@@ -49,9 +49,7 @@ def choose_images(prepared: PreparedData, bank: DefectBank, params: dict[str, An
     )
 
 
-def with_defects(
-    images: Sequence[np.ndarray], bank: DefectBank, params: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
+def with_defects(images: Planes, bank: DefectBank, params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Artificial defects on every second of NUM_VALIDATION images: a function of images, bank and seed.
 
     images: uint8 (N, H, W, 3). Where the bank's patches are smaller, the defect lies in one patch of the image; its
@@ -79,7 +77,7 @@ def with_defects(
     return pictures, masks
 
 
-def _variant(images: Sequence[np.ndarray], index: int, gain: float) -> np.ndarray:
+def _variant(images: Planes, index: int, gain: float) -> np.ndarray:
     """Images in turn: first as they are, then in another of their symmetries each round, times `gain`."""
     number, row = divmod(index, len(images))
     if number == 0:
@@ -113,11 +111,11 @@ def ask(inspector: Inspector, images: ParityImages) -> Answers:
 
 def aurocs(answers: Answers, masks: np.ndarray) -> dict[str, float]:
     """ROCAUC of the artificial defects, over images and over pixels."""
-    labels = masks.any(axis=(1, 2))
-    return {
-        "image_auroc": image_auroc(answers.validation_scores, labels),
-        "pixel_auroc": pixel_auroc(answers.validation_maps, masks),
-    }
+    of_images = image_auroc(answers.validation_scores, np.any(masks, axis=(1, 2)))
+    of_pixels = pixel_auroc(answers.validation_maps, masks)
+    assert of_images is not None, "every second image has a defect"
+    assert of_pixels is not None
+    return {"image_auroc": of_images, "pixel_auroc": of_pixels}
 
 
 def compare(
@@ -134,7 +132,8 @@ def compare(
     training, validation = (
         _differences(
             of_rows,
-            *(getattr(each, f"{split}_maps") for each in pair),
+            getattr(torch_answers, f"{split}_maps"),
+            getattr(answers, f"{split}_maps"),
             np.stack([getattr(each, f"{split}_scores") for each in pair]),
             thresholds=thresholds,
         )

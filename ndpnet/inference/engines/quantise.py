@@ -9,6 +9,7 @@ import torch
 
 from ndpnet.inference.engines.engine import RunGraph
 from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, float_type_here, load_module, openvino_settings
+from ndpnet.metrics.exact import Planes
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +20,7 @@ NUM_CALIBRATION = 128  # training images that the ranges of activations are take
 KEPT_OPERATIONS = ("MatMul", "Softmax")
 
 
-def quantise(
-    model: Any, training: Sequence[np.ndarray], validation: np.ndarray, judge: Judge, *, max_loss: float
-) -> Any:
+def quantise(model: Any, training: Planes, validation: np.ndarray, judge: Judge, *, max_loss: float) -> Any:
     """Quantise an `openvino.Model`, and take back layers that cost too much.
 
     training: uint8 (N, S, S, 3); validation: uint8 (M, S, S, 3), on which the graph may lose `max_loss` by `judge`.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 
@@ -20,7 +21,7 @@ OPENVINO_TYPES = {"fp32": "f32", "bf16": "bf16"}
 def load_module(name: str) -> ModuleType:
     """Import a package of the extra `export`, without the usage reports that OpenVINO's send when imported."""
     # they fall back to silence where this module cannot be imported: a production line tells nobody what it runs
-    sys.modules.setdefault("openvino_telemetry", None)
+    cast(dict[str, ModuleType | None], sys.modules).setdefault("openvino_telemetry", None)
     try:
         return import_module(name)
     except ImportError as error:

@@ -68,8 +68,8 @@ def write_engine(
 ) -> None:
     """Finish an engine's folder, which has graph and parity already, with its record."""
     files = {name: sha256_of(folder / name) for name in (*GRAPH_FILES[engine], PARITY)}
-    record = {"engine": engine, "precision": precision, "float_type": float_type, "made_from": made_from(package)}
-    record |= {"versions": versions, "threshold": threshold, "files": files}
+    record: dict[str, Any] = {"engine": engine, "precision": precision, "float_type": float_type}
+    record |= {"made_from": made_from(package), "versions": versions, "threshold": threshold, "files": files}
     write_json(folder / ENGINE, sealed(record | {"format_version": FORMAT_VERSION}))
 
 

@@ -82,7 +82,7 @@ def test_results_and_masks_are_no_pictures_to_judge(tmp_path: Path) -> None:
     pictures = make(tmp_path, "0.png", "monday/1.png")
     others = make(tmp_path, "monday/out/overlays/0.png.jpg", "old/reference.png", "Ground Truth/crack/1_mask.png")
     make(tmp_path, "monday/out/predictions.jsonl", "old/weights.safetensors", "prepared.json")
-    kept, left_out = without_own(tmp_path, pictures + others)
+    kept, left_out = without_own(tmp_path, pictures + others, is_file=Path.is_file)
     assert kept == pictures
     results = {tmp_path / "monday/out": "results", tmp_path / "old": "results"}
     assert left_out == results | {tmp_path / "Ground Truth": "masks"}

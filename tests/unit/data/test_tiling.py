@@ -67,12 +67,6 @@ def test_reflection_goes_on_as_long_as_it_takes(length: int, start: int, count: 
     np.testing.assert_array_equal(reflected(start, count, length), expected)
 
 
-def test_a_tile_of_a_single_pixel_is_that_pixel() -> None:
-    tile = cut_tile(np.full((1, 1, 3), 7, np.uint8), 0, 0, 64)
-    assert tile.shape == (64, 64, 3)
-    assert (tile == 7).all()
-
-
 def test_tiles_are_cut_where_they_say() -> None:
     scan = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     np.testing.assert_array_equal(cut_tile(scan, 64, 64, 64), scan[64:128, 64:128])

@@ -126,7 +126,8 @@ def write(out_path: Path, **changes: Any) -> str:
         "gallery": [small_picture("a <i>&\"'.png", 0.25, "missed"), small_picture("b.png", 0.9, "found")],
         "facts": {"tested": "2026-11-28"},
     }  # fmt: skip
-    report.write_report(out_path, report.ReportContent(**{**given, **changes}))
+    fewer_charts = {"curves": {"roc": None, "pro": None}, "history": {}} if changes else {}
+    report.write_report(out_path, report.ReportContent(**{**given, **fewer_charts, **changes}))
     return out_path.read_text(encoding="utf-8")
 
 

@@ -72,12 +72,6 @@ def test_both_contours_stay_visible_where_they_coincide() -> None:
     assert tuple(drawn[17, 45]) == (100, 100, 100)
 
 
-def test_outline_is_closed_along_the_border() -> None:
-    everything = np.ones((8, 8), dtype=bool)
-    assert pictures.outline(everything, thickness=1).sum() == 28  # the frame of 8 x 8
-    assert not pictures.outline(~everything, thickness=1).any()
-
-
 def test_input_is_left_alone_and_wrong_shapes_are_named() -> None:
     image = GREY.copy()
     pictures.overlay(image, square_map(level=0.9), threshold=0.5, truth=np.ones((64, 64)))
@@ -185,12 +179,12 @@ def test_a_shrunk_scan_keeps_its_hot_pixels() -> None:
     image = np.full((300, 201, 3), 90, dtype=np.uint8)
     anomaly_map, roi = np.zeros((300, 201), dtype=np.float32), np.zeros((300, 201), dtype=bool)
     anomaly_map[299, 200], roi[0, 0] = 0.7, True
-    small, small_map, small_roi, none = pictures.shrink(image, anomaly_map, roi, None, max_side=100)
+    small, small_map, small_roi = pictures.shrink(image, anomaly_map, roi, max_side=100)
     assert small.shape == (100, 67, 3)
     assert small_map.shape == small_roi.shape == (100, 67)
     assert (small == 90).all()
     assert small_map[99, 66] == np.float32(0.7)
     assert np.count_nonzero(small_map) == 1
     assert np.argwhere(small_roi).tolist() == [[0, 0]]
-    assert none is None
-    assert pictures.shrink(image, anomaly_map, max_side=300)[0] is image
+    assert pictures.shrink(image, anomaly_map, None, max_side=100)[2] is None
+    assert pictures.shrink(image, anomaly_map, roi, max_side=300)[0] is image

@@ -117,13 +117,6 @@ def test_the_spread_of_groups_of_one_class_is_obuchowskis() -> None:
     assert (spread.num_units, spread.degrees) == (12, 11)
 
 
-def test_images_that_look_alike_widen_the_interval() -> None:
-    rng, labels = np.random.default_rng(0), np.arange(120) >= 60
-    scores = np.repeat(rng.standard_normal(12), 10) + labels  # ten equal images of each part
-    as_images, as_parts = (auroc_and_spread(scores, labels, groups)[1] for groups in (names(120), np.arange(120) // 10))
-    assert as_parts.error > 2 * as_images.error
-
-
 def test_without_any_spread_the_units_are_counted() -> None:
     labels = np.arange(40) < 16
     value, spread = auroc_and_spread(1.0 * labels, labels, np.arange(40) // 2)

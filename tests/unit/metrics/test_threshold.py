@@ -121,21 +121,6 @@ def test_false_alarms_of_dependent_images_by_simulation(num_units: int, rate: fl
         assert np.mean(pooled_misses) > rate + noise
 
 
-def test_statements() -> None:
-    enough = fit_threshold(np.arange(120.0), singletons(120))
-    assert enough["statement"] == (
-        "At most 1.0 % false alarms on new good images: on average, while the line stays as it was; set by 120 "
-        "independent calibration units."
-    )
-    few = fit_threshold(np.arange(6.0), ["a", "a", "a", "b", "b", "b"])
-    assert few["statement"] == (
-        "At most 33.3 % false alarms on new good images, not the 1.0 % asked for: 2 independent calibration units; "
-        "99 would do."
-    )
-    one = fit_threshold(np.arange(6.0), ["a"] * 6, target_rate=0.001)
-    assert one["statement"].startswith("At most 50.0 % false alarms on new good images, not the 0.1 % asked for: 1 ")
-
-
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no calibration scores \(set data.calibration_fraction"):
         fit_threshold(np.empty(0), [])

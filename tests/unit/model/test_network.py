@@ -128,14 +128,6 @@ def test_a_frozen_encoder_stays_frozen_through_train() -> None:
 
 
 @torch.no_grad()
-def test_images_of_a_batch_do_not_mix(network: NDPNet) -> None:
-    images = random_image(3, 3, 64, 64)
-    together = network.predict(images)[0]
-    for index in range(3):
-        torch.testing.assert_close(network.predict(images[index : index + 1])[0][0], together[index])
-
-
-@torch.no_grad()
 def test_patch_sizes_and_kernel_are_choices() -> None:
     network = make_network(patch_sizes=(), ffm_kernel=3, norm="group", base_width=12)
     assert network.predict(random_image(1, 3, 64, 64))[0].shape == (1, 1, 64, 64)

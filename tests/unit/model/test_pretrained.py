@@ -1,6 +1,8 @@
 """The bank of good patches, the joint segmentation, and the network behind a frozen encoder."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -27,12 +29,18 @@ def to_batch(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
 
 
-def make_network(anomaly_map: str = "fused", encoder: str = "tf_efficientnet_lite0") -> PretrainedNDPNet:
+@cache
+def fitted(anomaly_map: str, encoder: str) -> PretrainedNDPNet:
     torch.manual_seed(0)
     network = PretrainedNDPNet(encoder=encoder, bank_size=128, head_channels=8, anomaly_map=anomaly_map)
     fit_bank(network, surface(4), ["a", "a", "b", "c"], seed=0)
     fit_scales(network, surface(3, seed=1), surface(4), ["a", "a", "b", "c"])
     return network.eval()
+
+
+def make_network(anomaly_map: str = "fused", encoder: str = "tf_efficientnet_lite0") -> PretrainedNDPNet:
+    """A copy, to change."""
+    return deepcopy(fitted(anomaly_map, encoder))
 
 
 @pytest.mark.parametrize("count", [64, 320])

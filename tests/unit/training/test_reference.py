@@ -55,15 +55,6 @@ def test_further_references_are_each_farthest_from_the_chosen(network: NDPNet) -
         assert distances[chosen[count]] == pytest.approx(distances.max())
 
 
-def test_the_choice_follows_the_picture_not_its_place(network: NDPNet) -> None:
-    images = surfaces([2, 60, 30, 4, 5, 20])
-    order = np.array([3, 0, 5, 1, 4, 2])
-    for count in (1, 3):
-        chosen = choose_references(images, network, method="medoid", count=count)
-        moved = choose_references(images[order], network, method="medoid", count=count)
-        assert order[moved].tolist() == chosen
-
-
 def test_choosing_leaves_the_weights_and_statistics_alone(network: NDPNet) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
