@@ -12,6 +12,7 @@ from ndpnet.inference import OVERLAY_SUFFIX, pages
 from ndpnet.inference.inspector import Inspector
 
 PAGE = "index.html.j2"
+VERDICTS = ("defective", "review", "good", "error")
 MAX_SHOWN = 2000  # pictures
 READABLE = 40  # characters of a picture's name in the short name of its overlay
 
@@ -27,13 +28,13 @@ def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *
     worst_first = sorted(rows, key=lambda row: (row["verdict"] != "error", -row.get("score", 0.0)))
     record = inspector.threshold_record or {}
     data = {"threshold": inspector.threshold, "guaranteed": record.get("guaranteed_rate")}
-    data |= {"promised": record.get("promised_rates", []), "truths": []}
+    data |= {"review": inspector.review_threshold, "promised": record.get("promised_rates", []), "truths": []}
     text = pages.render(
         "inference",
         PAGE,
         title=_shown(title),
         rows=[_page_row(folder, row) for row in worst_first[:MAX_SHOWN]],
-        counts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("defective", "good", "error")},
+        counts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS},
         num_unlike=sum(bool(row.get("warnings")) for row in rows),
         inspector=inspector,
         page=data | {"scores": [row["score"] for row in rows if "score" in row]},
