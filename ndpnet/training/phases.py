@@ -83,6 +83,7 @@ def train_phase2(
         with atomic_folder(out, marker=REFERENCE) as folder:  # before it trains: nobody else trains for it meanwhile
             result = train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
             shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
+            logger.info("checking what each part does, then fitting the threshold")
             references, checks = result.reference_indices, _checks(inputs, result.network)
             write_training(folder, result.network, inputs.prepared, references, params, inputs_of_model, checks)
             threshold = calibrate_on_prepared(folder, inputs.prepared, params)
