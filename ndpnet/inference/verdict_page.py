@@ -12,8 +12,8 @@ from ndpnet.inference import OVERLAY_SUFFIX, pages
 from ndpnet.inference.inspector import Inspector
 
 PAGE = "index.html.j2"
-MAX_SHOWN = 2000  # pictures
 VERDICTS = ("defective", "review", "good", "error")
+MAX_SHOWN = 2000  # pictures
 READABLE = 40  # characters of a picture's name in the short name of its overlay
 
 
@@ -28,8 +28,7 @@ def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *
     worst_first = sorted(rows, key=lambda row: (row["verdict"] != "error", -row.get("score", 0.0)))
     record = inspector.threshold_record or {}
     data = {"threshold": inspector.threshold, "guaranteed": record.get("guaranteed_rate")}
-    data |= {} if inspector.review_threshold is None else {"review": inspector.review_threshold}
-    data |= {"promised": record.get("promised_rates", []), "truths": []}
+    data |= {"review": inspector.review_threshold, "promised": record.get("promised_rates", []), "truths": []}
     text = pages.render(
         "inference",
         PAGE,

@@ -244,7 +244,7 @@ def _notes(test: ScoredImages) -> list[str]:
     is_silent = test.threshold is not None and not test.calls.any()
     candidates = [
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
-        (not labels.any(), "No defective test images: ROCAUC, PRO, precision, recall and F1 are n/a."),
+        (not labels.any(), "No defective test images: ROCAUC, PROAUC, precision, recall and F1 are n/a."),
         (not has_masks, "No masks: image metrics only."),
         (test.masks is not None and test.maps is None, "No anomaly maps: image metrics only."),
         *_error_notes(test),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "ndpnet"
 NOTE = "mlflow.note.content"  # what MLflow's pages show as the description
 EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # it opens as one of machine learning, not of language models
+    "mlflow.experimentKind": "custom_model_development",  # of machine learning, not of language models
     NOTE: "Surface inspection with ndpnet: a run for every pipeline, and in it one for every step.",
 }
 DEFAULT_URI, ARTIFACTS = "sqlite:///mlflow.db", "mlartifacts"

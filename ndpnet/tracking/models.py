@@ -49,8 +49,8 @@ logger = logging.getLogger(__name__)
 
 # what a caller may say of the run that made a model; the rest is read from the package
 RUN_IDENTITY = (
-    *("git_commit", "git_dirty", "git_changes", "source_hash", "lock_hash"),
-    *("image_digest", "kfp_run_id", "plan"),
+    *("git_commit", "git_dirty", "git_changes", "lock_hash", "image_digest", "kfp_run_id", "plan"),
+    "source_hash",
 )
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"

@@ -76,6 +76,7 @@ def run_phase2(
         if folder is None:
             return {}
         shutil.copyfile(Path(phase1) / HISTORY, folder / "history_phase1.jsonl")
+        logger.info("checking what each part does, then fitting the threshold")
         checks = _checks(inputs, network)
         write_training(folder, network, inputs.prepared, references, params, inputs_of_model, checks)
         threshold = calibrate_on_prepared(folder, inputs.prepared, params)

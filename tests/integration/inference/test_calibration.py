@@ -268,7 +268,10 @@ def test_with_a_review_rate_there_are_three_verdicts_and_the_record_says_what_th
     assert f"0 defective, {words.count('review')} for review, 0 not judged" in told.output
     table = (tmp_path / "out" / "predictions.csv").read_text()
     assert table.count(",review,") == words.count("review")
-    assert f"0 defective, {words.count('review')} to review, " in (tmp_path / "out/index.html").read_text()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f"0 defective, {words.count('review')} for review, {words.count('good')} good, " in page
+    assert "<option>review</option>" in page
+    assert f'"review": {review["value"]}' in page
     # a threshold by hand promises nothing: two verdicts
     assert Inspector.load(tmp_path / "new", threshold=0.0).review_threshold is None
     assert Inspector.load(pipeline.model_dir).review_threshold is None
