@@ -1,4 +1,4 @@
-"""A TCP proxy before a real server: it counts what comes back, and can slow it, cut it or change a byte of it."""
+"""A TCP proxy before a real server: it counts what comes back, and can slow or cut it."""
 
 import contextlib
 import socket
@@ -40,10 +40,6 @@ class Proxy:
     def at(self, num_bytes: int, event: Callable[[], None]) -> None:
         """Call `event` once, when so many bytes have come, and before they go on."""
         self._events.append((num_bytes, event))
-
-    def cut_at(self, num_bytes: int) -> None:
-        """Reset all connections when so many bytes have come."""
-        self.at(num_bytes, self.cut)
 
     def go_away(self) -> None:
         """Cut all connections and refuse new ones, for ever."""

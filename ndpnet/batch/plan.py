@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from ndpnet.batch.request import Request
-from ndpnet.batch.results import PLAN, Results, overlay_name
+from ndpnet.batch.results import PLAN, Results
 from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.files import hash_of
@@ -22,7 +22,6 @@ from ndpnet.storage.bucket import Bucket, StoredObject
 from ndpnet.storage.urls import parse_url
 
 MAX_PLAN_BYTES = 256 << 20  # about two million pictures; each shard holds all of it in memory
-MAX_KEY_BYTES = 1024  # of S3
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,6 @@ def make_plan(request: Request) -> Plan:
         num_shards=min(request.num_shards, len(pictures)),
         started_at=datetime.now(UTC).isoformat(timespec="microseconds"),
     )
-    _check_keys(plan, results)
     return _stored(plan, results)
 
 
@@ -161,13 +159,6 @@ def _resolve(request: Request) -> PlannedModel:
     if threshold is None:
         raise ValueError(f"{name} version {version} has no threshold (run `ndpnet calibrate`, and register the result)")
     return PlannedModel(name, version, package_hash, threshold["value"])
-
-
-def _check_keys(plan: Plan, results: Results) -> None:
-    for picture in plan.pictures if plan.has_overlays else ():
-        key = results.key_of(overlay_name(plan.path_of(picture)))
-        if len(key.encode("utf-8")) > MAX_KEY_BYTES:
-            raise ValueError(f"the overlay of {picture.key!r} would get a key too long for S3 (choose a shorter --out)")
 
 
 def _stored(plan: Plan, results: Results) -> Plan:

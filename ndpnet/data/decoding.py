@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ndpnet.data.arrays import ArrayAppender
 from ndpnet.data.copies import CopyIndex, thumbnail
 from ndpnet.data.images import Header, fit_image, open_image, scale_plane
-from ndpnet.data.layouts import FoundImage
+from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.levels import Levels, depth_of_set
 from ndpnet.data.manifest import SPLITS, FileRecord
 from ndpnet.data.masks import check_mask, open_mask
@@ -29,7 +29,7 @@ Roi = np.ndarray | None  # bool (H, W), true where the picture is inspected
 class Job:
     """A picture to read, its group and split."""
 
-    found: FoundImage
+    found: SourceImage
     group: str
     split: str
     bit_depth: int  # of the set
@@ -191,10 +191,10 @@ def read_picture(category_dir: Path, job: Job) -> Picture:
     return Picture(seen, image, None if mask is None else mask.marked)
 
 
-def find_bit_depth(category_dir: Path, found: Sequence[FoundImage], headers: Sequence[Header]) -> int:
+def find_bit_depth(category_dir: Path, found: Sequence[SourceImage], headers: Sequence[Header]) -> int:
     """Bits that the levels of a category's pictures use; ValueError for a mixture. Only 16-bit ones are decoded."""
 
-    def read_levels(item: tuple[FoundImage, Header]) -> tuple[str, Levels]:
+    def read_levels(item: tuple[SourceImage, Header]) -> tuple[str, Levels]:
         path = category_dir / item[0].path
         return str(path), open_image(path).levels if item[1].is_wide else Levels(8, 255, 0.0)
 

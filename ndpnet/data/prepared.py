@@ -98,7 +98,7 @@ def _plan(category_dir: Path, group_pattern: str, fractions: dict[str, float]) -
     found = scan_mvtec(category_dir)
     groups = [group_of(image.path, group_pattern) for image in found]
     splits = [
-        "test" if image.is_test else assign_split(group, **fractions)
+        "test" if image.split == "test" else assign_split(group, **fractions)
         for image, group in zip(found, groups, strict=True)
     ]
     _check_trained(splits)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from kfp import dsl
 from objects import put
@@ -309,13 +308,6 @@ def test_rows_that_do_not_fit_the_plan(place: Place) -> None:
         put(place.server, place.bucket, f"{place.key}/{part}", changed)
         assert "the rows of shard 0 do not fit the plan" in one_line(summarise, place.out(), plan.id)
     assert read_summary(place.out()) == summary
-
-
-def test_an_overlay_whose_key_would_be_too_long(place: Place) -> None:
-    deep = "/".join("d" * 200 for _ in range(4))
-    place.put(f"{deep}/x.png", np.zeros(3).tobytes())
-    message = one_line(make_plan, Request(place.prefix, NAME, f"{place.out()}/{'o' * 200}"))
-    assert "a key too long for S3 (choose a shorter --out)" in message
 
 
 def test_counts_of_a_shard(place: Place) -> None:

@@ -100,15 +100,6 @@ def test_read_object(s3: S3Server, bucket: str) -> None:
 # ---- connections that break, objects that change
 
 
-def test_connections_cut_in_mid_body(s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy) -> None:
-    put_in_parts(s3, bucket, "cut/large", noise(10 * MB))
-    put(s3, bucket, "cut/small", noise(MB, seed=1))
-    for position in (1, 5, 9):
-        proxy.cut_at(position * MB)
-    assert download(f"s3://{bucket}/cut", tmp_path) == 2
-    assert pictures(tmp_path) == {"large": noise(10 * MB), "small": noise(MB, seed=1)}
-
-
 def test_killed_in_mid_download_keeps_what_is_whole(s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     for number in range(5):
         put(s3, bucket, f"killed/a{number}", b"first in the listing")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.data.layouts import FoundImage, scan_mvtec
+from ndpnet.data.layouts import scan_mvtec
 
 
 def touch(category_dir: Path, *paths: str) -> None:
@@ -17,19 +17,19 @@ def test_finds_all_in_path_order_with_their_masks(tmp_path: Path) -> None:
     touch(tmp_path, "train/good/10.PNG", "train/good/2.jpeg", "train/good/._2.jpeg", "train/good/notes.txt")
     touch(tmp_path, "test/good/0.webp", "test/cut/0.tif", "test/cut/1.bmp")
     touch(tmp_path, "ground_truth/cut/0_mask.png", "ground_truth/cut/1.png", "ground_truth/cut/.DS_Store")
-    assert scan_mvtec(tmp_path) == [
-        FoundImage("test/cut/0.tif", True, "cut", "ground_truth/cut/0_mask.png"),
-        FoundImage("test/cut/1.bmp", True, "cut", "ground_truth/cut/1.png"),
-        FoundImage("test/good/0.webp", True, "good", None),
-        FoundImage("train/good/10.PNG", False, "good", None),
-        FoundImage("train/good/2.jpeg", False, "good", None),
+    assert [(image.path, image.split, image.defect_type, image.mask_path) for image in scan_mvtec(tmp_path)] == [
+        ("test/cut/0.tif", "test", "cut", "ground_truth/cut/0_mask.png"),
+        ("test/cut/1.bmp", "test", "cut", "ground_truth/cut/1.png"),
+        ("test/good/0.webp", "test", "good", None),
+        ("train/good/10.PNG", "train", "good", None),
+        ("train/good/2.jpeg", "train", "good", None),
     ]
 
 
 def test_good_pictures_are_good_by_whatever_name(tmp_path: Path) -> None:
-    touch(tmp_path, "train/good/0.png", "test/OK/1.png", "test/normal/2.png", "test/nok/3.png")
-    found = {image.path: image.defect_type for image in scan_mvtec(tmp_path) if image.is_test}
-    assert found == {"test/OK/1.png": "good", "test/normal/2.png": "good", "test/nok/3.png": "nok"}
+    touch(tmp_path, "train/good/0.png", "test/OK/1.png", "test/nok/3.png")
+    found = {image.path: image.defect_type for image in scan_mvtec(tmp_path) if image.split == "test"}
+    assert found == {"test/OK/1.png": "good", "test/nok/3.png": "nok"}
     touch(tmp_path, "test/good ones/4.png")
     with pytest.raises(ValueError, match=r"^folder 'good ones' holds good pictures, or a type of defect\?"):
         scan_mvtec(tmp_path)
@@ -39,7 +39,7 @@ def test_training_only_and_masks_missing_altogether_are_allowed(tmp_path: Path) 
     touch(tmp_path, "train/good/0.png")
     assert [image.path for image in scan_mvtec(tmp_path)] == ["train/good/0.png"]
     touch(tmp_path, "test/cut/0.png")
-    assert scan_mvtec(tmp_path)[0] == FoundImage("test/cut/0.png", True, "cut", None)
+    assert (scan_mvtec(tmp_path)[0].path, scan_mvtec(tmp_path)[0].mask_path) == ("test/cut/0.png", None)
 
 
 @pytest.mark.parametrize(
@@ -47,16 +47,16 @@ def test_training_only_and_masks_missing_altogether_are_allowed(tmp_path: Path) 
     [
         ((), r"no folder .*train/good \(put"),
         (("train/good/notes.txt",), r"no images under .*train/good \(run"),
-        (("train/good/0.png", "train/cut/0.png"), r"images under .*train/cut, but only train/good"),
-        (("train/good/0.png", "train/good/day1/1.png"), r"folder .*day1 lies among the images"),
-        (("train/good/0.png", "ground_truth/cut/0_mask.png"), r"mask .*cut/0_mask.png has no image under test"),
+        (("train/good/0.png", "train/cut/0.png"), r"pictures under .*train/cut, but only good ones"),
+        (("train/good/0.png", "train/good/day1/1.png"), r"folder .*day1 lies among the pictures"),
+        (("train/good/0.png", "ground_truth/cut/0_mask.png"), r"mask .*cut/0_mask.png has no picture"),
         (
             ("train/good/0.png", "test/cut/0.png", "test/cut/1.png", "ground_truth/cut/0_mask.png"),
-            r"image .*test/cut/1.png has no mask, but others have \(add ground_truth/cut/1_mask.png\)",
+            r"picture .*test/cut/1.png has no mask, but others have",
         ),
         (
             ("train/good/0.png", "test/cut/0.png", "ground_truth/cut/0_mask.png", "ground_truth/cut/0.png"),
-            r"two masks for one image: .*ground_truth/cut/0.png and ground_truth/cut/0_mask.png",
+            r"two masks for one picture: .*ground_truth/cut/0.png and ground_truth/cut/0_mask.png",
         ),
         (("train/good/0.png", "test/good/0.png", "ground_truth/good/0.png"), r"mask .* of a good image"),
     ],

@@ -21,7 +21,7 @@ def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
     found = search_folders(Reader(root), _is_category, depth=3)
     if not found:
         raise ValueError(f"no category in MVTec's layout in {root}: no train/good up to three levels down")
-    return [_read_category(Reader(root), path, category_name(path, name)) for path in found]
+    return [read_category(Reader(root), path, category_name(path, name)) for path in found]
 
 
 def _is_category(reader: Reader, path: str) -> bool:
@@ -29,7 +29,8 @@ def _is_category(reader: Reader, path: str) -> bool:
     return train is not None and reader.child(train, *GOOD_NAMES) is not None
 
 
-def _read_category(reader: Reader, path: str, name: str) -> CategoryPlan:
+def read_category(reader: Reader, path: str, name: str) -> CategoryPlan:
+    """The pictures of one category. ValueError names what contradicts itself."""
     masks = _find_masks(reader, path)
     images = _read_train(reader, path)
     test = reader.child(path, "test")

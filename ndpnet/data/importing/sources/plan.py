@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.layouts import MASK_SUFFIXES
 from ndpnet.data.listing import Kind, kind_of
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import plain
@@ -15,6 +14,8 @@ from ndpnet.files import LITTER as FILE_LITTER
 logger = logging.getLogger(__name__)
 
 LITTER = (*FILE_LITTER, "__macosx")
+# no lossy formats: their noise around a mask's edge is not zero
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 ROI = "roi.png"
 
 Ellipse = tuple[float, float, float, float, float]  # half axes, angle in radians counter-clockwise, centre x and y
@@ -46,10 +47,13 @@ class CategoryPlan:
 
 
 class Reader:
-    """Looks into the folders of one source; paths are posix, relative to it."""
+    """Looks into the folders of one source; paths are posix, relative to it.
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    What may be a picture and cannot be read as one is an error if it is strict, else noted as ignored.
+    """
+
+    def __init__(self, root: Path, *, is_strict: bool = False) -> None:
+        self.root, self.is_strict = Path(root), is_strict
         self.ignored: list[str] = []
 
     def folders(self, path: str = "") -> list[str]:
@@ -113,6 +117,8 @@ class Reader:
         try:
             return kind_of(self.root / path)
         except ValueError as error:
+            if self.is_strict:
+                raise
             logger.warning("%s", error)
             return Kind.OTHER  # the report names it among the ignored
 
