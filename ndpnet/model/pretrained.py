@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ndpnet.model.backbone import NUM_LEVELS, Backbone, at_stride_8
+from ndpnet.model.colours import OpponentColours
 from ndpnet.model.decoder import upsample
 from ndpnet.model.layers import conv_block
 from ndpnet.model.network import NetworkOutput, pad_to_multiple
@@ -16,7 +17,6 @@ from ndpnet.model.patch_bank import PatchBank, surprise
 MAP_STRIDE = 4  # of the map before it is enlarged
 SMOOTHING = 5  # pixels of the map that are averaged, along each side
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
-COLOUR_STRIDE = 8  # that colours are averaged to
 NUM_COLOURS = 1024  # in the bank
 DECODER_CHANNELS = (64, 32, 16)
 SMALLEST_SPREAD = 1e-6
@@ -34,13 +34,10 @@ class PretrainedNDPNet(nn.Module):
         self.encoder = Backbone(encoder)
         channels = self.encoder.channels
         self.banks = nn.ModuleList(PatchBank(num_channels=width, num_patches=bank_size) for width in channels)
+        self.colours = OpponentColours()
         self.colour_bank = PatchBank(num_channels=2, num_patches=NUM_COLOURS)
         self.decoder = SurfaceDecoder(channels, self.encoder.strides)
         self.segmentation = JointSegmentation(channels, head_channels)
-        self.register_buffer("colour_mean", torch.zeros(2))
-        self.register_buffer(
-            "colour_gain", torch.ones(2)
-        )  # 1 / spread; 0: grey pictures, whose colours are never heard
         # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of each distance
         self.register_buffer("logit_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("level_spreads", torch.ones(NUM_LEVELS))
@@ -140,13 +137,9 @@ class PretrainedNDPNet(nn.Module):
 
         image: (B, 3, H, W), sides multiples of 64; groups: as of `repair`.
         """
-        feats = self.standardised_colours(image)
+        feats = self.colours(image)
         squares = (feats - self.colour_bank(feats, groups)).square().sum(dim=1, keepdim=True)
         return enlarge(squares.sqrt(), [side // MAP_STRIDE for side in image.shape[-2:]])
-
-    def standardised_colours(self, image: torch.Tensor) -> torch.Tensor:
-        """Opponent colours with mean 0 and spread 1 on good pictures. (B, 3, H, W) -> (B, 2, H/8, W/8)."""
-        return (opponent_colours(image) - self.colour_mean[:, None, None]) * self.colour_gain[:, None, None]
 
     def _map_size(self, levels: Sequence[torch.Tensor]) -> list[int]:
         return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]
@@ -217,13 +210,6 @@ class SurfaceDecoder(nn.Module):
         for block in self.blocks:
             x = block(upsample(F.relu(x)))
         return torch.sigmoid(F.pixel_shuffle(self.to_image(x), 2))  # (B, 12, H/2, W/2) -> (B, 3, H, W)
-
-
-def opponent_colours(image: torch.Tensor) -> torch.Tensor:
-    """Red less green and blue less green, of 24 x 24 pixels around each place. (B, 3, H, W) -> (B, 2, H/8, W/8)."""
-    red, green, blue = F.avg_pool2d(image, COLOUR_STRIDE).split(1, dim=1)
-    colours = torch.cat([red - green, blue - green], dim=1)
-    return F.avg_pool2d(F.pad(colours, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 
 def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:

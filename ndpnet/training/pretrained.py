@@ -8,7 +8,7 @@ import torch
 
 from ndpnet.config import LossConfig
 from ndpnet.losses import reconstruction_loss, segmentation_loss
-from ndpnet.model.pretrained import SMALLEST_SPREAD, PretrainedNDPNet, opponent_colours
+from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch, to_unit
 from ndpnet.training.phase1 import vgg_distance
@@ -80,26 +80,20 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
     """Take channel statistics and the bank's patches from good pictures. images: uint8 (N, S, S, 3), groups: names."""
     rows = np.unique(np.linspace(0, len(images) - 1, MAX_FITTED).round().astype(int))
     numbers = group_numbers(groups)[rows]
-    network.encoder.fit(list(_batches(images, rows)))
-    levels = [network.levels(network.encoder(batch)) for batch in _batches(images, rows)]
+    batches = list(_batches(images, rows))
+    network.encoder.fit(batches)
+    network.colours.fit(batches)
+    levels = [[*network.levels(network.encoder(batch)), network.colours(batch)] for batch in batches]
     rng = np.random.default_rng([seed, STREAM])
     seen = [None, None, network.encoder.directions, None]
-    every = [torch.cat(level) for level in zip(*levels, strict=True)] + [_fit_colours(network, images, rows)]
-    for bank, maps, how in zip([*network.banks, network.colour_bank], every, seen, strict=True):
+    every = zip([*network.banks, network.colour_bank], zip(*levels, strict=True), seen, strict=True)
+    for bank, level, how in every:
+        maps = torch.cat(level)
         places = maps.shape[2] * maps.shape[3]
         patches = maps.permute(0, 2, 3, 1).flatten(0, 2)  # (N, C, h, w) -> (N*h*w, C)
         chosen = _choose(patches, len(bank.patches), how or torch.nn.Identity(), rng)
         bank.patches.copy_(patches[chosen])
         bank.groups.copy_(numbers[chosen // places])
-
-
-def _fit_colours(network: PretrainedNDPNet, images: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-    """Take mean and spread of the opponent colours. -> (N, 2, h, w), standardised."""
-    colours = torch.cat([opponent_colours(batch) for batch in _batches(images, rows)])
-    spread, mean = torch.std_mean(colours, dim=(0, 2, 3))
-    network.colour_mean.copy_(mean)
-    network.colour_gain.copy_(torch.where(spread > SMALLEST_SPREAD, 1 / spread, 0))
-    return torch.cat([network.standardised_colours(batch) for batch in _batches(images, rows)])
 
 
 def _choose(

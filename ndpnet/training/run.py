@@ -54,7 +54,9 @@ def run_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir: 
         network, speed = _train_encoder(inputs)
         if folder is None:
             return {}
-        write_weights(network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks.", "colour_"))
+        write_weights(
+            network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks.", "colours.", "colour_bank.")
+        )
         write_json(folder / PHASE1, {"params": identity, "inputs": inputs_hash})
         return _copy_history(inputs.work_dir, folder / HISTORY) | speed
 

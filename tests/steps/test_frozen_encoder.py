@@ -101,7 +101,7 @@ def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: R
 
 def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run: Run) -> None:
     first, second = load_file(run.phase1_dir / "weights.safetensors"), load_file(run.model_dir / WEIGHTS)
-    kept = [name for name in first if name.startswith(("encoder.", "banks.", "decoder."))]
+    kept = [name for name in first if name.startswith(("encoder.", "banks.", "decoder.", "colours.", "colour_bank."))]
     assert len(kept) == len(first)
     assert all(torch.equal(first[name], second[name]) for name in kept)
 

@@ -1,0 +1,36 @@
+"""What ImageNet features hardly tell: the colours of a surface, whatever the light's strength."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+STRIDE = 8  # that colours are averaged to
+SMALLEST_SPREAD = 1e-6  # of less the pictures are grey
+
+
+class OpponentColours(nn.Module):
+    """Red less green and blue less green, averaged over 24 x 24 pixels, standardised by `fit` on good pictures."""
+
+    mean: torch.Tensor
+    gain: torch.Tensor  # 1 / spread; 0 of grey pictures: no colour is ever heard
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("gain", torch.ones(2))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W), sides multiples of 8 -> (B, 2, H/8, W/8)."""
+        red, green, blue = F.avg_pool2d(image, STRIDE).split(1, dim=1)
+        colours = torch.cat([red - green, blue - green], dim=1)
+        colours = F.avg_pool2d(F.pad(colours, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        return (colours - self.mean[:, None, None]) * self.gain[:, None, None]
+
+    @torch.no_grad()
+    def fit(self, batches: list[torch.Tensor]) -> None:
+        """Take mean and spread from good pictures. batches: (B, 3, H, W) in [0, 1] each."""
+        self.mean.zero_()
+        self.gain.fill_(1)
+        spread, mean = torch.std_mean(torch.cat([self(batch) for batch in batches]), dim=(0, 2, 3))
+        self.mean.copy_(mean)
+        self.gain.copy_(torch.where(spread > SMALLEST_SPREAD, 1 / spread, 0))
