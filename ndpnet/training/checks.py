@@ -11,7 +11,8 @@ from ndpnet.metrics import exact as metrics
 from ndpnet.model import Network
 from ndpnet.synthesis.compose import Batch
 
-IDLE_SHARE = 0.95  # of the error without a part: what leaves more does nothing
+# of the error without a part: what leaves more does nothing
+IDLE_SHARES = {"reconstruction": 0.95, "repair": 0.95, "map": 0.99}
 MIN_MAP_ERROR = 0.02  # without a part: a smaller one leaves nothing to improve, and tells nothing of real defects
 IDLE = {
     "reconstruction": "The reconstruction is no better than the mean picture: squared errors {with:.4g} and "
@@ -41,7 +42,7 @@ def check_parts(network: Network, batches: Sequence[Batch], mean_picture: torch.
 
 def _is_idle(name: str, **error: float) -> bool:
     has_room = name != "map" or error["without"] > MIN_MAP_ERROR
-    return has_room and error["with"] > IDLE_SHARE * error["without"]
+    return has_room and error["with"] > IDLE_SHARES[name] * error["without"]
 
 
 def _errors(network: Network, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:
