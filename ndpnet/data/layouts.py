@@ -74,8 +74,8 @@ def _check_masks(category_dir: Path, test: list[FoundImage], unused: dict[tuple[
     for image in test:
         if has_masks and image.defect_type != GOOD and image.mask_path is None:
             stem = Path(image.path).stem
-            wanted = f"ground_truth/{image.defect_type}/{stem}_mask.png"
-            raise ValueError(f"image {category_dir / image.path} has no mask, but others have (add {wanted})")
+            mask_path = f"ground_truth/{image.defect_type}/{stem}_mask.png"
+            raise ValueError(f"image {category_dir / image.path} has no mask, but others have (add {mask_path})")
 
 
 def _list_folders(category_dir: Path, folder: str) -> list[str]:
