@@ -37,7 +37,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedPicture:
     """A picture as it was read. image: uint8 (H, W, 3), mask: bool (H, W) or None."""
 
     seen: "Seen"
@@ -112,7 +112,7 @@ def _open_arrays(
     return {name: stack.enter_context(ArrayAppender(out_dir / f"{name}.npy", shape)) for name, shape in shapes.items()}
 
 
-def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
+def _append_whole(arrays: dict[str, ArrayAppender], picture: DecodedPicture) -> None:
     split = picture.seen.record.split
     arrays[split].append(picture.image)
     if split == "test" and "masks" in arrays:
@@ -122,10 +122,10 @@ def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
 
 def _fitting(
     category_dir: Path, *, input_size: tuple[int, int], rule: TileRule | None, roi: Roi
-) -> Callable[[Job], Picture]:
+) -> Callable[[Job], DecodedPicture]:
     """Return what reads a picture, and fits it to the network or scales it as a scan."""
 
-    def decode(job: Job) -> Picture:
+    def decode(job: Job) -> DecodedPicture:
         picture, name = read_picture(category_dir, job), str(category_dir / job.found.path)
         if roi is not None:
             height, width = picture.image.shape[:2]
@@ -135,7 +135,7 @@ def _fitting(
         else:
             image = scale_scan(picture.image, rule.scale, name=name)
         mask = None if picture.mask is None else scale_plane(picture.mask, (image.shape[1], image.shape[0]))
-        return Picture(picture.seen, image, mask)
+        return DecodedPicture(picture.seen, image, mask)
 
     return decode
 
@@ -161,7 +161,7 @@ def choose_tiles(scan: np.ndarray, rule: TileRule, roi: Roi, *, name: str) -> tu
     return tuple(kept), len(origins) - len(kept)
 
 
-def read_picture(category_dir: Path, job: Job) -> Picture:
+def read_picture(category_dir: Path, job: Job) -> DecodedPicture:
     """Hash and decode one picture, and its mask. ValueError names the file."""
     found = job.found
     content = read_bytes(category_dir / found.path)
@@ -188,7 +188,7 @@ def read_picture(category_dir: Path, job: Job) -> Picture:
         bit_depth=job.bit_depth,
     )
     seen = Seen(record, thumbnail(image), None if mask is None else mask.note)
-    return Picture(seen, image, None if mask is None else mask.marked)
+    return DecodedPicture(seen, image, None if mask is None else mask.marked)
 
 
 def find_bit_depth(category_dir: Path, found: Sequence[SourceImage], headers: Sequence[Header]) -> int:

@@ -134,8 +134,9 @@ def _quantised(model: Any, inputs: ExportInputs) -> Any:
         costs = np.abs(scores - expected.validation_scores[list(rows)]).tolist()
         if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
             return float(np.mean(costs)), costs
-        found, wanted = (aurocs(each, images.masks) for each in (Answers(maps[:0], maps, scores[:0], scores), expected))
-        return max(abs(wanted[name] - found[name]) for name in wanted), costs
+        quantised = aurocs(Answers(maps[:0], maps, scores[:0], scores), images.masks)
+        reference = aurocs(expected, images.masks)
+        return max(abs(reference[name] - quantised[name]) for name in reference), costs
 
     training = inputs.prepared.images("train")
     return quantise(model, training, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
@@ -173,10 +174,10 @@ def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, flo
     parity["bounds"] = bounds_of(precision, has_bank=package.config["params"]["model"]["encoder"] != "own")
     beyond = excesses(parity, parity["bounds"])
     if beyond:
-        mend = "use another engine" if precision == "fp32" else "use a finer precision"
+        fix = "use another engine" if precision == "fp32" else "use a finer precision"
         raise ValueError(
             f"the engine {folder.name} is not written: it differs from torch by more than it may ({'; '.join(beyond)}: "
-            f"{mend})"
+            f"{fix})"
         )
     write_json(folder / PARITY, parity)
     names = ("torch", "onnx", RUNTIME_MODULES[engine], *(("nncf",) if precision == "int8" else ()))

@@ -119,17 +119,17 @@ def read_engine(package: ModelPackage, engine: str, precision: str | None = None
 
 
 def _choose(package: ModelPackage, engine: str, precision: str | None) -> str:
-    """Folder of the wished engine; without a precision the finest that the package has."""
+    """Folder of the engine that is asked for; without a precision the finest that the package has."""
     names = engine_names(package)
     if precision is not None:
-        wanted = engine_name(engine, precision)
-        found = wanted if wanted in names else None
+        asked = engine_name(engine, precision)
+        name = asked if asked in names else None
     else:
         engine_name(engine, "fp32")  # refuses an unknown engine
-        wanted = engine
+        asked = engine
         finest_first = sorted(ENGINES[engine], key=PRECISIONS.index)
-        found = next((f"{engine}-{each}" for each in finest_first if f"{engine}-{each}" in names), None)
-    if found is None:
+        name = next((f"{engine}-{each}" for each in finest_first if f"{engine}-{each}" in names), None)
+    if name is None:
         has = f"it has {', '.join(names)}" if names else "it has none"
-        raise ValueError(f"no engine {wanted} in {package.folder} ({has}; make it with `ndpnet export`)")
-    return found
+        raise ValueError(f"no engine {asked} in {package.folder} ({has}; make it with `ndpnet export`)")
+    return name
