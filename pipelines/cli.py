@@ -43,6 +43,12 @@ def compile_command(out: Path, params: Any) -> None:
 @click.option(
     "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
 )
+@click.option(
+    "--containers",
+    "in_containers",
+    is_flag=True,
+    help="A container per task, of `cluster.image`, else of HEAD's image.",
+)
 @with_params
 def run_command(
     is_local: bool,
@@ -50,6 +56,7 @@ def run_command(
     categories: tuple[str, ...],
     out: Path,
     work_dir: str,
+    in_containers: bool,
     params: Any,
 ) -> None:
     """Run the whole pipeline on this machine by KFP's local engine, up to the champion.
@@ -61,7 +68,8 @@ def run_command(
     from ndpnet.pipelines.local import run_locally
 
     chosen = list(categories or params.categories)
-    _echo_run(run_locally(params, DataSource(folder=str(data)), out, work_dir=work_dir, categories=chosen))
+    how = {"work_dir": work_dir, "categories": chosen, "in_containers": in_containers}
+    _echo_run(run_locally(params, DataSource(folder=str(data)), out, **how))
 
 
 @pipeline_group.command("inspect", cls=Resumable)

@@ -1,8 +1,11 @@
 """Pipelines on this machine, by KFP's own local engine: same components, same graph, a process per task.
 
+Or a container per task, of the image that a cluster runs.
+
 What the engine does otherwise than a cluster, and what is done about it:
 - it cannot run a task after one that failed: the page of all categories is written here, from the rows that came;
-- it knows no GPUs, limits, secrets or volumes: tasks see this process's environment and files;
+- it knows no GPUs, limits, secrets or volumes: tasks see this process's environment and files, containers what
+  `containers.py` gives them;
 - it retries without the checkpoint's machine being gone: nothing is retried, the same command goes on where it was;
 - its cache knows no code: the image's name holds the hash of ours.
 """
@@ -11,9 +14,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ndpnet.pipelines.containers import containers_removed, find_image, run_arguments
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
@@ -39,10 +45,12 @@ def run_locally(
     *,
     work_dir: str,
     categories: list[str],
+    in_containers: bool = False,
 ) -> LocalRun:
     """Run the whole pipeline. ValueError: nothing to run.
 
-    Finished tasks are reused, a killed training goes on: run the same again.
+    Finished tasks are reused, a killed training goes on: run the same again. in_containers: of the image
+    `cluster.image`, else of the one that `make image` builds of this commit.
     """
     from ndpnet.data.versions.resolving import resolve
     from ndpnet.storage.urls import is_on_s3
@@ -52,12 +60,29 @@ def run_locally(
     chosen = list(categories) or list(resolved.counts())
     for category in chosen:
         resolved.category_hash(category)  # refuses one that is not there, before anything runs
+    job = _job(params, resolved.source, Path(out_dir).resolve(), work_dir, chosen, in_containers)
+    with containers_removed(job["run_id"]) if in_containers else nullcontext():
+        has_failed = not run_engine(job)
+    return _collected(LocalRun(has_failed, Path(out_dir) / PAGE), job["run_dir"], chosen)
+
+
+def _job(
+    params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], in_containers: bool
+) -> dict[str, Any]:
+    """Of a training. source: resolved."""
+    from ndpnet.config_platform import cluster_of
+    from ndpnet.storage.urls import is_on_s3
+    from ndpnet.tracking.identity import run_identity
+
+    image = find_image(cluster_of(params).image, run_identity()) if in_containers else None
     arguments: dict[str, Any] = {"params": params.training_json(), "judging_params": params.to_json()}
-    arguments |= {"work_dir": work_dir, "categories": chosen, "source": resolved.source.to_json()}
-    named = [params.to_json(), chosen, resolved.source.version]
-    job = engine_job("ndpnet-training", params, arguments, Path(out_dir).resolve(), named=named)
-    run = LocalRun(has_failed=not run_engine(job), page_path=Path(out_dir) / PAGE)
-    return _collected(run, job["run_dir"], chosen)
+    arguments |= {"work_dir": work_dir, "categories": categories, "source": source.to_json()}
+    named, code = [params.to_json(), categories, source.version], image.name if image else None
+    job = engine_job("ndpnet-training", params, arguments, out_dir, named=named, image=code)
+    if image:
+        folders = [out_dir] if is_on_s3(work_dir) else [out_dir, Path(work_dir)]
+        job["container"] = run_arguments(params, source, image=image, run_id=job["run_id"], folders=folders)
+    return job
 
 
 def engine_job(
@@ -67,17 +92,18 @@ def engine_job(
     out_dir: Path,
     *,
     named: list[Any],
+    image: str | None = None,
 ) -> dict[str, Any]:
     """All that the engine's process is told, and the environment of the tasks; tasks are processes of this Python.
 
-    named: what makes a run the same one, beside the code.
+    named: what makes a run the same one, beside the code; image: its name where tasks are containers.
     """
     from ndpnet.config_platform import cluster_of
     from ndpnet.files import hash_of
     from ndpnet.tracking.identity import run_identity
     from ndpnet.tracking.plan import sources_hash
 
-    code = f"python-ndpnet:{sources_hash()[:16]}"
+    code = image or f"python-ndpnet:{sources_hash()[:16]}"
     run_id = f"local-{hash_of([*named, code, run_identity()['git_commit']])[:16]}"
     one_by_one = {"num_retries": 0, "parallel_categories": 1, "parallel_shards": 1}
     cluster = cluster_of(params).model_dump() | {"image": code, **one_by_one}
@@ -89,6 +115,7 @@ def engine_job(
         "run_dir": out_dir / run_id,
         "cache_dir": out_dir / "cache",
         "environment": {"NDPNET_KFP_RUN_ID": run_id},
+        "container": None,
     }
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from functools import partial
+from typing import Any
 
 from kfp import local
 
@@ -15,6 +16,15 @@ PIPELINES = {
 }
 
 
+def _runner(container: dict[str, Any] | None) -> local.SubprocessRunner | local.DockerRunner:
+    """Processes of this environment, or containers with these arguments."""
+    if container is None:
+        return local.SubprocessRunner(use_venv=False)
+    from docker.types import Mount
+
+    return local.DockerRunner(**container | {"mounts": [Mount(**mount) for mount in container["mounts"]]})
+
+
 def main() -> None:
     """Run the job."""
     from ndpnet.config import parse_params
@@ -22,7 +32,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # else a reused task is not named
     job = json.load(sys.stdin)
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
+        runner=_runner(job["container"]),
         pipeline_root=job["run_dir"],
         enable_caching=True,
         cache_root=job["cache_dir"],

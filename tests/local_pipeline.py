@@ -37,6 +37,8 @@ def make_project(folder: Path) -> Repository:
     values["promotion"] |= LOOSE
     values["cluster"]["work_pvc"] = ""
     (folder / "ndpnet/params.yaml").write_text(yaml.safe_dump(values))
+    # before the installed one on the path: processes on this machine need no docker
+    (folder / "docker.py").write_text('raise ImportError("as if it were not installed")\n')
     write_category(repository.data_dir / CATEGORY, brick())
     shutil.copytree(repository.data_dir / CATEGORY, repository.data_dir / "broken")
     next((repository.data_dir / "broken/test").rglob("*.png")).write_bytes(b"no picture")
@@ -53,7 +55,9 @@ def make_project(folder: Path) -> Repository:
     return repository
 
 
-def kill_in_training(repository: Repository, *command: object) -> None:
+def kill_in_training(
+    repository: Repository, *command: object, work_dir: str = ".work", time_limit: float = TIME_LIMIT
+) -> None:
     """Start a run, and kill all of its processes in the middle of phase 1."""
     process = subprocess.Popen(
         [str(each) for each in command],
@@ -63,8 +67,8 @@ def kill_in_training(repository: Repository, *command: object) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + TIME_LIMIT
-    histories = (repository.folder / ".work").glob
+    deadline = time.monotonic() + time_limit
+    histories = (repository.folder / work_dir).glob
     while not any(path.read_bytes().count(b"\n") >= 2 for path in histories("phase1-*/history.jsonl")):
         assert process.poll() is None, "it ended before it was killed"
         assert time.monotonic() < deadline, "it never trained"

@@ -48,7 +48,7 @@ def is_remote() -> bool:
 
 def has_server() -> bool:
     """Whether there is something to ask: a server, or a database that was made before."""
-    database = _database_of(tracking_uri())
+    database = local_database()
     return database is None or database.is_file()
 
 
@@ -100,14 +100,18 @@ def experiment_id(client: "MlflowClient") -> str:
     return experiment.experiment_id
 
 
+def local_database() -> Path | None:
+    """The database file that stands for a server, by its whole path; None where there is a server."""
+    return _database_of(tracking_uri())
+
+
+def _database_of(uri: str) -> Path | None:
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
+
+
 def _artifact_location(uri: str) -> str | None:
     """Beside the database for sqlite; a server decides for itself."""
     database = _database_of(uri)
     return None if database is None else (database.parent / ARTIFACTS).as_uri()
-
-
-def _database_of(uri: str) -> Path | None:
-    """The database file that stands for a server, by its whole path; None where there is a server."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
