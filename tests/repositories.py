@@ -33,12 +33,14 @@ class Repository:
         }
 
     @classmethod
-    def make(cls, folder: Path) -> "Repository":
-        """Make one; copies of its folder are repositories of their own."""
+    def make(cls, folder: Path, data_dir: Path | None = None) -> "Repository":
+        """Make one, with these pictures if there are any; copies of its folder are repositories of their own."""
         from dvc.repo import Repo
 
         repository = cls(folder)
-        for number, category in enumerate(CATEGORIES):
+        if data_dir is not None:
+            shutil.copytree(data_dir, repository.data_dir)
+        for number, category in enumerate(CATEGORIES if data_dir is None else ()):
             write_small_category(repository.data_dir / category, seed=number)
         repository.run("git", "init", "--quiet", "--initial-branch=main")
         Repo.init(str(folder)).close()

@@ -13,6 +13,7 @@ import numpy as np
 import requests
 import uvicorn
 from PIL import Image
+from samples import SIZE
 
 from ndpnet.station.config import StationConfig, parse_station
 
@@ -62,6 +63,17 @@ def picture(seed: int = 0, *, size: int = 64, level: int = 120, kind: str = "PNG
     grey = np.random.default_rng(seed).integers(level - 20, level + 20, size=(size, size)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def wall(rng: np.random.Generator, *, light: float = 1.0) -> bytes:
+    """The bytes of a good picture of the wall that the small model knows."""
+    from skimage.data import brick
+
+    top, left = rng.integers(0, 512 - SIZE, size=2)
+    buffer = io.BytesIO()
+    pixels = (brick()[top : top + SIZE, left : left + SIZE] * light).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

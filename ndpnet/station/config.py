@@ -160,8 +160,18 @@ class StationConfig(Section):
     review_sample: Annotated[float, Field(ge=0, le=1)]
     drift: DriftConfig
     model_seconds: Above0
+    retrain: Literal["none", "dvc", "kfp"]
+    checkout: Path | None
     lines: Annotated[tuple[LineConfig, ...], Field(min_length=1)]
     sinks: tuple[Sink, ...]
+
+    @model_validator(mode="after")
+    def _training_has_its_checkout(self) -> "StationConfig":
+        if self.retrain != "none" and self.checkout is None:
+            raise ValueError(
+                f"retrain: {self.retrain} needs a checkout (the clone in which data.dvc pins the pictures)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_apart(self) -> "StationConfig":

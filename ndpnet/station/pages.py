@@ -23,6 +23,7 @@ from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
 from ndpnet.station.journal import LABELS, check_name
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
+from ndpnet.station.retrain import RETRAIN
 from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
 from ndpnet.station.values import evidence, finite, number, percent, typed, when
 from ndpnet.station.web import needs, public, read_body
@@ -60,6 +61,7 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/api/pictures/{id:int}/review": (REVIEW, pages.label),
         "/api/lines/{line}/threshold": (DECIDE, pages.set_threshold),
         "/api/lines/{line}/acknowledge": (DECIDE, pages.acknowledge),
+        "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
     }
     return [
         *(Route(path, needs(READ, _threaded(answer))) for path, answer in reads.items()),
@@ -249,6 +251,7 @@ class Pages:
             stored=self._journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL"),
             store=self._station.config.store,
             events=self._journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT ?", NUM_EVENTS),
+            retraining=self._station.retraining,
         )
 
     def acknowledge(self, request: Request, body: dict[str, Any]) -> Response:
@@ -258,6 +261,16 @@ class Pages:
             raise ValueError(f"line {line.name} has no alarm")
         self._journal.note(ACKNOWLEDGED, {"reason": str(body.get("reason") or "")[:500]}, line=line.name, who=who)
         self._station.judge.wake()
+        return JSONResponse({"line": line.name})
+
+    def retrain(self, request: Request, body: dict[str, Any]) -> Response:
+        """Ask for a training with the line's reviewed pictures."""
+        line, who, retraining = self._line(request.path_params["line"]), _who(request, body), self._station.retraining
+        if retraining is None:
+            raise ValueError("this station trains nothing (retrain: dvc or kfp in its file)")
+        if retraining.is_asked(line.name):
+            raise ValueError(f"a training of {line.name} goes on (wait for its end)")
+        self._journal.note(RETRAIN, {"reason": _reason(body)}, line=line.name, who=who)
         return JSONResponse({"line": line.name})
 
     # ---- tokens

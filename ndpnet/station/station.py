@@ -17,6 +17,7 @@ from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
 from ndpnet.station.models import open_model, wished_hash
 from ndpnet.station.mqtt import MessageSource
+from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import open_sinks
 from ndpnet.station.store import Store, retain
@@ -49,6 +50,7 @@ class Station:
                 self.sources[f"mqtt {line.name}"] = MessageSource(line, self.intake)
         self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
         self.sinks = open_sinks(config.sinks, self.journal, lambda: not self.dead_threads())
+        self.retraining = None if config.retrain == "none" else Retraining(self)
         self._stop = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
 
@@ -67,6 +69,8 @@ class Station:
         self._run("retention", self._retain, RETAIN_SECONDS)
         if any(line.registered for line in self.config.lines):
             self._run("registry", self._look_for_champions, self.config.model_seconds)
+        if self.retraining is not None:
+            self._run("retrain", self.retraining.step, RETRY_SECONDS)
         for name, sink in self.sinks.items():
             self._run(f"sink {name}", sink.step, LOOK_SECONDS)
 
@@ -84,8 +88,8 @@ class Station:
         """End all threads; a picture whose turn it is gets its verdict."""
         self._stop.set()
         self.judge.wake()
-        for source in self.sources.values():
-            source.close()
+        for part in (*self.sources.values(), *filter(None, [self.retraining])):
+            part.close()
         for thread in self._threads.values():
             thread.join(30.0)
         for sink in self.sinks.values():

@@ -46,6 +46,7 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
         ({"lines": [LINE], "sinks": [{"name": "a", "kind": "smtp"}]}, "kind"),
         ({"lines": [LINE], "sinks": [{"name": "a", "kind": "webhook", "url": "ftp://x"}]}, "url"),
         ({"lines": [LINE], "store": {"keep_days": float("nan")}}, "keep_days"),
+        ({"lines": [LINE], "retrain": "dvc"}, "needs a checkout"),
         ({"lines": [LINE | {"mqtt": {"host": "broker"}}]}, "topic' is missing"),
         ([1], "not a table"),
     ],

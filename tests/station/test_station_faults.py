@@ -1,11 +1,12 @@
 """What a station does when it is killed, its disk is full, its journal is locked or its pictures are damaged."""
 
 import json
+import os
 import random
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from stations import config_of, picture, post, put, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
 
-NUM_KILLS, NUM_PICTURES = 10, 60
+NUM_KILLS = int(os.environ.get("NDPNET_TEST_KILLS", "10"))
 
 
 def query(path: Path, text: str) -> list[tuple]:
@@ -27,62 +28,60 @@ def query(path: Path, text: str) -> list[tuple]:
         return []
 
 
+class KilledLine:
+    """A line of its own process, with pictures of which every tenth is damaged."""
+
+    def __init__(self, folder: Path, model_dir: Path, num_pictures: int) -> None:
+        self.folder, self.journal = folder, folder / "station/journal.sqlite"
+        line = {"name": "wall", "model": str(model_dir), "source": "in", "done_dir": "done", "settle_seconds": 0}
+        values = {"folder": "station", "server": {"port": 0, "max_waiting": 8}, "lines": [line]}
+        values["sinks"] = [{"name": "files", "kind": "jsonl", "path": "verdicts.jsonl"}]
+        (folder / "station.yaml").write_text(yaml.safe_dump(values))
+        self.contents = {}
+        for number in range(num_pictures):
+            name = f"{number % 3}/part{number:03}.png"
+            self.contents[name] = picture(number)[: 150 if number % 10 == 9 else None]
+            put(folder / "in" / name, self.contents[name])
+
+    def num_judged(self) -> int:
+        return (query(self.journal, "SELECT count(*) FROM pictures WHERE seq IS NOT NULL") or [(0,)])[0][0]
+
+    def delivered(self) -> list[int]:
+        """Places, in their order, of the verdicts that the sink has."""
+        path = self.folder / "verdicts.jsonl"
+        return [json.loads(line)["seq"] for line in path.read_text().splitlines()] if path.exists() else []
+
+    def run(self, condition: Callable[[], bool], *, pause: float = 0.0) -> None:
+        """Run the station until a condition holds and a little longer, then kill it."""
+        process = start_cli(["station", "--config", self.folder / "station.yaml"], self.folder / "log")
+        try:
+            wait_until(condition)
+            time.sleep(pause)
+            assert process.is_alive()
+        finally:
+            process.kill()
+            process.join()
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipeline, tmp_path):
-    values = {
-        "folder": "station",
-        "server": {"port": 0, "max_waiting": 8},
-        "lines": [
-            {
-                "name": "wall",
-                "model": str(pipeline.model_dir),
-                "source": "in",
-                "done_dir": "done",
-                "settle_seconds": 0,
-            }
-        ],
-        "sinks": [{"name": "files", "kind": "jsonl", "path": "verdicts.jsonl"}],
-    }
-    (tmp_path / "station.yaml").write_text(yaml.safe_dump(values))
-    contents = {}
-    for number in range(NUM_PICTURES):
-        name = f"{number % 3}/part{number:02}.png"
-        contents[name] = picture(number)[: 150 if number % 10 == 9 else None]  # every tenth is damaged
-        put(tmp_path / "in" / name, contents[name])
-    journal = tmp_path / "station/journal.sqlite"
-
-    def num_judged():
-        return (query(journal, "SELECT count(*) FROM pictures WHERE seq IS NOT NULL") or [(0,)])[0][0]
-
-    draw = random.Random(18)
+    line, draw = KilledLine(tmp_path, pipeline.model_dir, num_pictures=6 * NUM_KILLS), random.Random(18)
     for _ in range(NUM_KILLS):
-        process, before = start_cli(["station", "--config", tmp_path / "station.yaml"], tmp_path / "log"), num_judged()
-        goal = before + draw.randrange(0, 5)
-        wait_until(lambda goal=goal: num_judged() >= goal)
-        time.sleep(draw.random() * 0.1)
-        assert process.is_alive()
-        process.kill()
-        process.join()
-    process = start_cli(["station", "--config", tmp_path / "station.yaml"], tmp_path / "log")
-    lines = tmp_path / "verdicts.jsonl"
-    try:
-        wait_until(lambda: num_judged() == NUM_PICTURES)
-        wait_until(lambda: len(lines.read_text().splitlines()) >= NUM_PICTURES)
-    finally:
-        process.kill()
-        process.join()
-    rows = query(journal, "SELECT name, seq, verdict, score, file FROM pictures")
-    assert sorted(row[0] for row in rows) == sorted(contents)
-    assert sorted(row[1] for row in rows) == list(range(1, NUM_PICTURES + 1))
+        goal = line.num_judged() + draw.randrange(0, 5)
+        line.run(lambda goal=goal: line.num_judged() >= goal, pause=draw.random() * 0.1)
+    in_order = list(range(1, len(line.contents) + 1))
+    line.run(lambda: len(line.delivered()) >= len(in_order))
+    rows = query(line.journal, "SELECT name, seq, verdict, score, file FROM pictures")
+    assert sorted(row[0] for row in rows) == sorted(line.contents)
+    assert sorted(row[1] for row in rows) == line.delivered() == in_order
     inspector = Inspector.load(pipeline.model_dir)
     for name, _, verdict, score, file in rows:
-        assert (tmp_path / "station" / file).read_bytes() == contents[name]
-        assert (tmp_path / "done" / name).read_bytes() == contents[name]
-        if len(contents[name]) > 150:
-            assert score == inspector.inspect(contents[name]).score
+        content = line.contents[name]
+        assert (tmp_path / "station" / file).read_bytes() == (tmp_path / "done" / name).read_bytes() == content
+        if len(content) > 150:
+            assert score == inspector.inspect(content).score
         else:
             assert (verdict, score) == ("error", None)
-    assert [json.loads(line)["seq"] for line in lines.read_text().splitlines()] == list(range(1, NUM_PICTURES + 1))
     assert not [path for path in (tmp_path / "in").rglob("*") if path.is_file()]
 
 

@@ -175,7 +175,7 @@ async function refreshHealth() {
   const answer = await ask("/health");
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = $("#health", page);
-  if (fresh) { $("#health").replaceWith(fresh); listenToAcknowledge(); }
+  if (fresh) { $("#health").replaceWith(fresh); listenToReasons(); }
 }
 function repeat(step, milliseconds) {
   const next = () => setTimeout(async () => {
@@ -286,15 +286,15 @@ if ($("#use")) $("#use").addEventListener("submit", async (event) => {
   setTimeout(() => location.reload(), 700); // the judge takes it between two pictures
 });
 
-function listenToAcknowledge() {
-  $$(".acknowledge").forEach((form) => form.addEventListener("submit", async (event) => {
+function listenToReasons() {
+  for (const action of ["acknowledge", "retrain"]) $$(`.${action}`).forEach((form) => form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (!isNamed()) return;
-    await post(`/api/lines/${form.dataset.line}/acknowledge`, { reason: form.reason.value, who: who() });
+    await post(`/api/lines/${form.dataset.line}/${action}`, { reason: form.reason.value, who: who() });
     location.reload();
   }));
 }
-listenToAcknowledge();
+listenToReasons();
 
 if ($("#login")) $("#login").addEventListener("submit", async (event) => {
   event.preventDefault();
