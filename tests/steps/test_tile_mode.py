@@ -25,7 +25,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.folder import inspect_folder
-from ndpnet.inference.package import read_package, write_config
+from ndpnet.inference.package import read_package, write_config, write_references
 from ndpnet.inference.scanning import predict_scan
 from ndpnet.promotion.evidence import Side, gather
 from ndpnet.tracking.models import download_package
@@ -135,9 +135,11 @@ def test_a_model_of_scans_can_follow_one_of_whole_pictures(run: Run, tmp_path: P
     whole = shutil.copytree(run.model_dir, tmp_path / "whole")
     config = json.loads((whole / "config.json").read_text())
     config["params"]["data"]["mode"] = "resize"
-    write_config(whole, config)
     params = run.params.model_copy(update={"data": run.params.data.model_copy(update={"mode": "resize"})})
     steps.prepare(run.data_dir, CATEGORY, tmp_path / "prepared", params, allow_unpinned=True)
+    prepared = PreparedData.load(tmp_path / "prepared")
+    write_references(np.array(prepared.images("train")[:1]), whole / "reference.png")
+    write_config(whole, config | {"input_size": prepared.input_size})
     scans, pictures = Side(run.model_dir, run.prepared_dir), Side(whole, tmp_path / "prepared")
     evidence = gather(scans, pictures, metrics=METRICS)
     assert evidence.metrics["pixel_auroc"].challenger == run.summary["pixel_auroc"]["value"]

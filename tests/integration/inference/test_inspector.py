@@ -175,7 +175,7 @@ def test_the_threshold_is_the_packages_or_the_one_given(pipeline: Pipeline, insp
 
 def test_what_people_pass_and_get_in_a_program(pipeline: Pipeline, tmp_path: Path) -> None:
     inspector = Inspector.load(str(pipeline.model_dir))
-    assert repr(inspector).startswith("Inspector(wall, 64 px, torch-fp32, threshold 0.")
+    assert repr(inspector).startswith("Inspector(wall, 64x64 px, torch-fp32, threshold 0.")
     path = pipeline.data_dir / "wall/test/hole/wall_p80_1.png"
     colour = np.asarray(Image.open(path).convert("RGB"))
     grey = np.asarray(Image.open(path).convert("L"))

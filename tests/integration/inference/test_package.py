@@ -74,7 +74,9 @@ def test_several_references_come_back(pipeline: Pipeline, copy_dir: Path) -> Non
 
     references = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     write_references(references, copy_dir / "reference.png")
-    np.testing.assert_array_equal(type(read_package(pipeline.model_dir))(copy_dir, {}).references(), references)
+    np.testing.assert_array_equal(
+        type(read_package(pipeline.model_dir))(copy_dir, {"input_size": [64, 64]}).references(), references
+    )
 
 
 def test_a_new_process_gives_the_same_scores(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -156,8 +158,8 @@ def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None
 
 def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
     # a later format may well have other entries
-    (copy_dir / "config.json").write_text('{"format_version": 7}')
-    with pytest.raises(ValueError, match=r"model has package format 7, this ndpnet reads 6 \(retrain, or install"):
+    (copy_dir / "config.json").write_text('{"format_version": 8}')
+    with pytest.raises(ValueError, match=r"model has package format 8, this ndpnet reads 7 \(retrain, or install"):
         read_package(copy_dir)
 
 
