@@ -21,6 +21,7 @@ MAX_PIXELS = 400_000_000
 MIN_SIDE = 64
 SIDE_STEP = 64  # pixels: sides of the network's input are multiples of it
 MAX_ASPECT = 4  # of the network's input: longer pictures are squeezed
+MAX_STRETCH = 1.25  # times another aspect ratio: a picture may be squeezed so much without a warning
 # PIL keeps the high bytes of 16-bit colour; these raw modes make it read the low ones instead
 LOW_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")

@@ -13,7 +13,7 @@ import numpy as np
 from ndpnet.data.arrays import Views
 from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.decoding import TILED_SPLITS, Job, Seen, TileRule, decode_category, find_bit_depth, scan_shapes
-from ndpnet.data.images import input_size_of, read_header
+from ndpnet.data.images import MAX_STRETCH, input_size_of, read_header
 from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
@@ -25,7 +25,6 @@ from ndpnet.files import atomic_folder, sha256_of, write_json
 FORMAT_VERSION = 3
 SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
 MODES = ("resize", "tile")
-MAX_STRETCH = 1.25  # of a picture, without a warning
 
 logger = logging.getLogger(__name__)
 

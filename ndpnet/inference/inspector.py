@@ -71,7 +71,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The network's answer at its own resolution: S x S, or in `tile` mode that of the scaled scan."""
+    """The network's answer at its own resolution: the input's, or in `tile` mode that of the scaled scan."""
 
     score: float
     anomaly_map: np.ndarray  # float32 (H, W), 0 outside the region of interest

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from ndpnet.data.images import MAX_STRETCH
 from ndpnet.metrics.properties import MAX_SIDE, middle_properties
 
 SURFACE_QUANTILE = 0.95  # of a good picture's map: where the colours of maps start
 MAX_ZOOM = 2.0  # times larger or smaller than any picture of the calibration
-MAX_STRETCH = 1.25  # times another aspect ratio
 MIN_BRIGHTNESS_MARGIN = 12.0  # grey levels beyond the range that was seen, or half of it
 MAX_SHARPNESS_RATIO = 1.5  # times more or less
 DIGITS = 6

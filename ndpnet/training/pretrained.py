@@ -77,7 +77,7 @@ class PretrainedPhase2(PhaseTask):
 
 @torch.no_grad()
 def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str], *, seed: int) -> None:
-    """Take channel statistics and the bank's patches from good pictures. images: uint8 (N, S, S, 3), groups: names."""
+    """Take channel statistics and the bank's patches from good pictures. images: uint8 (N, H, W, 3), groups: names."""
     rows = np.unique(np.linspace(0, len(images) - 1, MAX_FITTED).round().astype(int))
     numbers = group_numbers(groups)[rows]
     batches = list(_batches(images, rows))

@@ -9,7 +9,7 @@ from ndpnet.synthesis.compose import to_unit
 
 
 def choose_references(images: np.ndarray, network: Network, *, method: str, count: int) -> list[int]:
-    """Indices of the reference images. images: uint8 (N, S, S, 3). ValueError if there are fewer than `count`.
+    """Indices of the reference images. images: uint8 (N, H, W, 3). ValueError if there are fewer than `count`.
 
     `first`: the first ones. `medoid`: the image whose features are nearest to the mean; further ones are each
     farthest from those already chosen (greedy k-centre), so that they spread over the surface's variation.

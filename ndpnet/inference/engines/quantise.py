@@ -23,7 +23,7 @@ KEPT_OPERATIONS = ("MatMul", "Softmax")
 def quantise(model: Any, training: Planes, validation: np.ndarray, judge: Judge, *, max_loss: float) -> Any:
     """Quantise an `openvino.Model`, and take back layers that cost too much.
 
-    training: uint8 (N, S, S, 3); validation: uint8 (M, S, S, 3), on which the graph may lose `max_loss` by `judge`.
+    training: uint8 (N, H, W, 3); validation: uint8 (M, H, W, 3), on which the graph may lose `max_loss` by `judge`.
     """
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # misses CUDA when nncf is imported
     nncf = load_module("nncf")
