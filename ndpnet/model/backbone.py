@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from ndpnet.model.folding import fold_batch_norms
+from ndpnet.model.folding import fold_batch_norms, pad_without_copies
+from ndpnet.model.layers import local_mean
 from ndpnet.pretrained_weights import weights_path
 
 STRIDES = (4, 8, 16)  # of the levels that are used, where a backbone has them
@@ -22,7 +23,7 @@ class Backbone(nn.Module):
         """Untrained; `load_backbone` brings the weights. ValueError: timm has no such backbone."""
         super().__init__()
         self.name = name
-        self.network = _folded(_create(name))
+        self.network = pad_without_copies(_folded(_create(name)))
         self.channels: list[int] = self.network.feature_info.channels()
         strides = self.network.feature_info.reduction()
         self.patch_side = min(strides[-1], 16)  # of a ViT, whose patches may divide no multiple of 16
@@ -75,7 +76,7 @@ class Backbone(nn.Module):
             size = [side // 16 * self.patch_side for side in image.shape[-2:]]
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         features = self.network((image - self.picture_mean) / self.picture_std)
-        return [F.avg_pool2d(F.pad(feats, (1, 1, 1, 1), mode="replicate"), 3, stride=1) for feats in features]
+        return [local_mean(feats, 3) for feats in features]
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode: a frozen encoder has no statistics of a batch."""

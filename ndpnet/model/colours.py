@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ndpnet.model.layers import local_mean
+
 STRIDE = 8  # that colours are averaged to
 SMALLEST_SPREAD = 1e-6  # of less the pictures are grey
 
@@ -23,7 +25,7 @@ class OpponentColours(nn.Module):
         """(B, 3, H, W), sides multiples of 8 -> (B, 2, H/8, W/8)."""
         red, green, blue = F.avg_pool2d(image, STRIDE).split(1, dim=1)
         colours = torch.cat([red - green, blue - green], dim=1)
-        colours = F.avg_pool2d(F.pad(colours, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        colours = local_mean(colours, 3)
         return (colours - self.mean[:, None, None]) * self.gain[:, None, None]
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from torch import nn
 NO_GROUP = -1
 Seen = Callable[[torch.Tensor], torch.Tensor]
 BLOCK = 64  # patches whose largest product is looked for at once
+POSITIONS_AT_ONCE = 128
 FAR = 1e9  # finite: infinity times one plus something else is no number
 
 
@@ -40,11 +41,10 @@ class PatchBank(nn.Module):
         queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=2)  # (B, h*w, C + 1)
         penalty = 0.5 * keys.square().sum(dim=1)  # (R,): nearest is where q.p - p.p/2 is largest
         if groups is None:
-            nearest = largest(queries @ _with_penalty(keys, penalty))  # (B, h*w)
-        else:  # picture by picture: the products of a whole batch would not fit into a cache
-            pairs = zip(queries, groups, strict=True)
-            products = (own @ _with_penalty(keys, self._without(group, penalty)) for own, group in pairs)
-            nearest = torch.stack([largest(each) for each in products])
+            nearest = _nearest(queries, keys, penalty)  # (B, h*w)
+        else:
+            pairs = zip(queries.split(1), groups, strict=True)
+            nearest = torch.cat([_nearest(own, keys, self._without(group, penalty)) for own, group in pairs])
         return self.patches[nearest].reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, h*w, C) -> (B, C, h, w)
 
     def _without(self, group: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
@@ -52,8 +52,11 @@ class PatchBank(nn.Module):
         return penalty if is_own.all() else penalty.masked_fill(is_own, FAR)
 
 
-def _with_penalty(keys: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    return torch.cat([keys, -penalty[:, None]], dim=1).T  # (C + 1, R)
+def _nearest(queries: torch.Tensor, keys: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    """Indices of the keys. queries: (B, N, C + 1), the last one 1; keys: (R, C), penalty: (R,) -> (B, N)."""
+    weights = torch.cat([keys, -penalty[:, None]], dim=1).T  # (C + 1, R)
+    # a part of the positions at once: all products would not fit into a cache
+    return torch.cat([largest(part @ weights) for part in queries.split(POSITIONS_AT_ONCE, dim=1)], dim=1)
 
 
 def largest(scores: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """NDP-Net behind a frozen ImageNet encoder: reference attention over a bank of good patches, one joint segmentation."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +9,15 @@ from torch import nn
 from ndpnet.model.backbone import NUM_LEVELS, Backbone, at_stride_8
 from ndpnet.model.colours import OpponentColours
 from ndpnet.model.decoder import upsample
-from ndpnet.model.layers import conv_block
+from ndpnet.model.layers import conv_block, local_mean
 from ndpnet.model.network import NetworkOutput, pad_to_multiple
 from ndpnet.model.patch_bank import PatchBank, surprise
 
-MAP_STRIDE = 4  # of the map before it is enlarged
+MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are enlarged
 SMOOTHING = 5  # pixels of the map that are averaged, along each side
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
 NUM_COLOURS = 1024  # in the bank
-DECODER_CHANNELS = (64, 32, 16)
+DECODER_CHANNELS = (64, 32)
 SMALLEST_SPREAD = 1e-6
 
 
@@ -112,7 +111,7 @@ class PretrainedNDPNet(nn.Module):
             if colour is not None:
                 total = total + DISTANCE_WEIGHT * _scaled(colour, self.colour_scale)
         total = enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
-        return F.avg_pool2d(F.pad(total, (SMOOTHING // 2,) * 4, mode="replicate"), SMOOTHING, stride=1)
+        return local_mean(total, SMOOTHING)
 
     def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of the joint segmentation. features: the encoder's, repaired: as `levels` -> (B, 1, H/4, W/4)."""
@@ -195,21 +194,18 @@ class SurfaceDecoder(nn.Module):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
-        self.enter = nn.ModuleList(nn.Conv2d(count, DECODER_CHANNELS[0], 1) for count in channels)
+        coarse, fine = DECODER_CHANNELS
+        self.enter = nn.ModuleList(nn.Conv2d(count, coarse, 1) for count in channels)
         self.start_stride = max(8, strides[0])
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
-            for before, after in pairwise(DECODER_CHANNELS)
-        )
-        self.to_image = nn.Conv2d(DECODER_CHANNELS[-1], 3 * 4, 3, padding=1)
+        self.block = nn.Sequential(nn.Conv2d(coarse, fine, 3, padding=1, bias=False), nn.BatchNorm2d(fine), nn.ReLU())
+        self.to_image = nn.Conv2d(fine, 3 * MAP_STRIDE**2, 3, padding=1)
 
     def forward(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
         """levels: 3 maps -> (B, 3, H, W) in [0, 1]."""
         size = [side * self.start_stride // 8 for side in levels[0].shape[-2:]]
         x = sum(enlarge(conv(feats), size) for conv, feats in zip(self.enter, levels, strict=True))  # at stride 8
-        for block in self.blocks:
-            x = block(upsample(F.relu(x)))
-        return torch.sigmoid(F.pixel_shuffle(self.to_image(x), 2))  # (B, 12, H/2, W/2) -> (B, 3, H, W)
+        x = self.block(upsample(F.relu(x)))
+        return torch.sigmoid(F.pixel_shuffle(self.to_image(x), MAP_STRIDE))  # (B, 48, H/4, W/4) -> (B, 3, H, W)
 
 
 def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:

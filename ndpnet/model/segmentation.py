@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ndpnet.model.encoder import layer_channels
-from ndpnet.model.layers import conv_block
+from ndpnet.model.layers import conv_block, local_mean
 
 NUM_SCALES = 3
 SCALE_WEIGHTS = (0.2, 0.2, 0.6)
@@ -76,9 +76,8 @@ def blend_scales(logits: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def filter_map(anomaly_map: torch.Tensor) -> torch.Tensor:
     """5x5 mean, then 5x5 median, borders replicated. (B, 1, H, W) -> (B, 1, H, W)."""
-    pad = (FILTER_SIZE // 2,) * 4
-    mean = F.avg_pool2d(F.pad(anomaly_map, pad, mode="replicate"), FILTER_SIZE, stride=1)
-    return median_5x5(F.pad(mean, pad, mode="replicate"))
+    mean = local_mean(anomaly_map, FILTER_SIZE)
+    return median_5x5(F.pad(mean, (FILTER_SIZE // 2,) * 4, mode="replicate"))
 
 
 def median_5x5(padded: torch.Tensor) -> torch.Tensor:

@@ -85,6 +85,7 @@ class Trainer:
         self.average = copy.deepcopy(self.network) if train.ema_decay else None
         self.kept_task = type(task)(self.average or self.network, None, plan.params.losses)
         self.step = 0
+        self.settled_step = -1  # that the statistics of `kept_task` are of
         self.pending: list[tuple[float, dict[str, torch.Tensor]]] = []
         self._resume()
 
@@ -147,7 +148,9 @@ class Trainer:
 
         In the first process alone: it composes the whole batches. The same bits after a resume.
         """
-        settle_statistics(self.kept_task, map(self._large_batch, range(STATISTICS_PASSES)))
+        if self.settled_step != self.step:  # the last validation looks at what is packaged
+            settle_statistics(self.kept_task, map(self._large_batch, range(STATISTICS_PASSES)))
+            self.settled_step = self.step
         return self.kept_task.network
 
     def save(self) -> None:
