@@ -21,13 +21,12 @@ from ndpnet.evaluation.curves import write_curves
 from ndpnet.evaluation.gallery import small_pictures
 from ndpnet.evaluation.report import ReportContent, verdict_of, write_report
 from ndpnet.evaluation.smallest import smallest_found
-from ndpnet.files import as_cells, atomic_folder, hash_of, write_json, write_text
+from ndpnet.files import as_cells, atomic_folder, hash_of, read_json_lines, write_json, write_text
 from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelTally
 from ndpnet.metrics.summary import format_table, headline_of, summarise
-from ndpnet.training.history import history_of
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +275,7 @@ def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> N
 
 def _histories(package: ModelPackage) -> dict[str, list[dict[str, float]]]:
     paths = {phase: package.folder / f"history_{phase}.jsonl" for phase in ("phase1", "phase2")}
-    return {phase: history_of(path) if path.is_file() else [] for phase, path in paths.items()}
+    return {phase: read_json_lines(path) if path.is_file() else [] for phase, path in paths.items()}
 
 
 def _notes(prepared: PreparedData, package: ModelPackage, num_left_out: int) -> list[str]:

@@ -12,12 +12,12 @@ from torch import nn
 from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
+from ndpnet.files import read_json_lines
 from ndpnet.inference.package import make_network, read_package, read_weights
 from ndpnet.model.layers import ConvBlock
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import Batch, DefectComposer, to_unit
 from ndpnet.training.checkpoint import Checkpoint
-from ndpnet.training.history import history_of
 from ndpnet.training.inputs import recipe_of
 from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
 from ndpnet.training.phase1 import Phase1
@@ -107,7 +107,7 @@ def test_validations_are_spread_and_the_last_step_has_one(pipeline: Pipeline, co
 
 def test_the_rate_of_every_step_is_in_the_history(pipeline: Pipeline) -> None:
     plan = plan_of(pipeline)
-    rows = [row for row in history_of(pipeline.phase1_dir / "history.jsonl") if "loss" in row]
+    rows = [row for row in read_json_lines(pipeline.phase1_dir / "history.jsonl") if "loss" in row]
     assert [row["lr"] for row in rows] == [plan.learning_rate(step) for step in range(NUM_STEPS)]
 
 
@@ -208,7 +208,7 @@ def test_the_statistics_to_keep_are_those_of_the_weights_to_keep(
 
 @pytest.mark.parametrize("history", ["phase1/history.jsonl", "model/history_phase2.jsonl"])
 def test_held_out_pictures_are_rebuilt_as_those_of_the_training_are(trained: tuple[Params, Path], history: str) -> None:
-    rows = history_of(trained[1] / history)
+    rows = read_json_lines(trained[1] / history)
     validated = [row["validation/reconstruction"] for row in rows if "loss" not in row]
     assert validated[-1] < 3 * [row["reconstruction"] for row in rows if "loss" in row][-1]
 
@@ -254,7 +254,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_finite_checkpoint(
         trainer.run(None)
     assert str(tmp_path) in str(e.value)
     assert (tmp_path / "state.pt").read_bytes() == before
-    assert [row["step"] for row in history_of(tmp_path / "history.jsonl")] == [1, 2, 3]
+    assert [row["step"] for row in read_json_lines(tmp_path / "history.jsonl")] == [1, 2, 3]
 
 
 def test_weights_that_are_no_numbers_never_replace_a_checkpoint(pipeline: Pipeline, tmp_path: Path) -> None:
