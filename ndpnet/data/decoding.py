@@ -11,14 +11,15 @@ from tqdm import tqdm
 
 from ndpnet.data.arrays import ArrayAppender
 from ndpnet.data.copies import CopyIndex, thumbnail
-from ndpnet.data.images import Header, fit_image, open_image, scale_plane
+from ndpnet.data.fitting import fit_image, scale_plane, scale_scan, scaled_size
+from ndpnet.data.images import Header, open_image
 from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.levels import Levels, depth_of_set
 from ndpnet.data.manifest import SPLITS, FileRecord
 from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.threads import map_in_threads, read_bytes
-from ndpnet.data.tiling import contrast, scale_scan, scaled_size, training_origins
+from ndpnet.data.tiling import contrast, training_origins
 
 TILED_SPLITS = ("train", "validation")
 
@@ -134,7 +135,7 @@ def _fitting(
             image = fit_image(picture.image, input_size, name=name)
         else:
             image = scale_scan(picture.image, rule.scale, name=name)
-        mask = None if picture.mask is None else scale_plane(picture.mask, (image.shape[1], image.shape[0]))
+        mask = None if picture.mask is None else scale_plane(picture.mask, image.shape[:2])
         return DecodedPicture(picture.seen, image, mask)
 
     return decode
@@ -150,7 +151,7 @@ def choose_tiles(scan: np.ndarray, rule: TileRule, roi: Roi, *, name: str) -> tu
             f"{name} has {width}x{height} pixels at scale {rule.scale:g}, a training tile with its margins takes "
             f"{needed} (lower data.image_size or data.tile_margin, or leave the scan out)"
         )
-    fitted = None if roi is None else scale_plane(roi, (width, height))
+    fitted = None if roi is None else scale_plane(roi, (height, width))
     kept = []
     for left, top in origins:
         inside = (slice(top, top + rule.side), slice(left, left + rule.side))
@@ -204,5 +205,4 @@ def find_bit_depth(category_dir: Path, found: Sequence[SourceImage], headers: Se
 
 def scan_shapes(records: Iterable[FileRecord], scale: float) -> list[tuple[int, int]]:
     """Sizes of the stored scans. -> [(height, width)]."""
-    sizes = [scaled_size(record.width, record.height, scale) for record in records]
-    return [(height, width) for width, height in sizes]
+    return [scaled_size(record.height, record.width, scale) for record in records]

@@ -13,7 +13,8 @@ import numpy as np
 from ndpnet.data.arrays import Views
 from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.decoding import TILED_SPLITS, Job, Seen, TileRule, decode_category, find_bit_depth, scan_shapes
-from ndpnet.data.images import MAX_STRETCH, input_size_of, read_header
+from ndpnet.data.fitting import MAX_STRETCH, input_size_of
+from ndpnet.data.images import read_header
 from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-from ndpnet.data.images import MIN_SIDE, ImageFacts, open_image
+from ndpnet.data.fitting import MIN_SIDE
+from ndpnet.data.images import ImageFacts, open_image
 from ndpnet.data.importing.sources.plan import Ellipse, SourceImage
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import check_mask, open_mask
