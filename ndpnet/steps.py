@@ -37,7 +37,7 @@ def resolve_version(out: Path, source: "DataSource") -> dict[str, Any]:
 
     -> source (as JSON), version (hash), categories with their counts, num_files.
     """
-    from ndpnet.data.versions.resolving import RESOLVED, resolve
+    from ndpnet.data.versions.fetching import RESOLVED, resolve
 
     check_output(out, marker=RESOLVED)
     resolved = resolve(source)
@@ -52,7 +52,7 @@ def choose_categories(resolved: Path, categories: list[str], *, only_new_data: b
 
     resolved: output of `resolve_version`. ValueError names a category that the data do not have.
     """
-    from ndpnet.data.versions.resolving import Resolved
+    from ndpnet.data.versions.fetching import Resolved
 
     version = Resolved.load(resolved)
     hashes = {category: version.category_hash(category) for category in categories or version.counts()}

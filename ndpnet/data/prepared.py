@@ -15,7 +15,7 @@ from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.decoding import TILED_SPLITS, Job, Seen, TileRule, decode_category, find_bit_depth, scan_shapes
 from ndpnet.data.fitting import MAX_STRETCH, input_size_of
 from ndpnet.data.images import read_header
-from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi

@@ -15,7 +15,7 @@ from samples import write_params, write_picture
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.importing.adding import Added, add_batch
-from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.manifest import Manifest
 from ndpnet.data.versions.version import check_pinned
 

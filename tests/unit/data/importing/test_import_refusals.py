@@ -15,8 +15,8 @@ from repositories import contents
 
 from ndpnet.data import images as reading
 from ndpnet.data.importing.importer import import_source
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.importing.staging import opened_source
-from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.prepared import prepare
 from ndpnet.files import LIST
 

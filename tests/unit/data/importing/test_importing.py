@@ -13,7 +13,7 @@ from repositories import contents
 
 from ndpnet.data.importing.importer import import_source, is_test_group
 from ndpnet.data.importing.placing import draw_ellipses
-from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.masks import read_mask
 from ndpnet.data.prepared import prepare
 from ndpnet.data.split import assign_split
