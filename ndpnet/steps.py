@@ -85,7 +85,7 @@ def prepare(
             raise
         is_pinned = False
         logger.warning("unpinned data, its models cannot be promoted: %s", error.fact)
-    return prepared.prepare(data_dir, category, out, **parse_params(params).data.model_dump(), is_pinned=is_pinned)
+    return prepared.prepare(data_dir, category, out, parse_params(params).data, is_pinned=is_pinned)
 
 
 def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
@@ -95,7 +95,7 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
     params = parse_params(params)
     if params.synthesis.sources:
         check_apart(out, Path(params.synthesis.sources))
-    return make_bank(out, seed=params.seed, **params.synthesis.model_dump(include=BANK_PARAMETERS))
+    return make_bank(out, params.synthesis, seed=params.seed)
 
 
 def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: Path) -> dict[str, float]:

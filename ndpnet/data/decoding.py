@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ndpnet.config import DataConfig
 from ndpnet.data.arrays import ArrayAppender
 from ndpnet.data.copies import CopyIndex, thumbnail
 from ndpnet.data.fitting import fit_image, scale_plane, scale_scan, scaled_size
@@ -58,17 +59,6 @@ class DecodedCategory:
     num_rejected: int = 0  # tiles
 
 
-@dataclass(frozen=True)
-class TileRule:
-    """Which tiles of a scan are trained on; lengths in pixels of the scan scaled by `scale`."""
-
-    side: int
-    stride: int
-    margin: int
-    min_contrast: float
-    scale: float
-
-
 def decode_category(
     category_dir: Path,
     jobs: Sequence[Job],
@@ -76,12 +66,13 @@ def decode_category(
     *,
     bit_depth: int,
     input_size: tuple[int, int],
-    rule: TileRule | None,
+    rule: DataConfig | None,
     roi: Roi,
 ) -> DecodedCategory:
     """Write the pictures of each split, and masks where there are any, in one pass; copies in train/good are left out.
 
-    Fitted to the network's (height, width); with a rule tiles to train on, and whole scans to calibrate and test on.
+    Fitted to the network's (height, width); with a rule, the parameters of `tile` mode, tiles to train on, and whole
+    scans to calibrate and test on.
     """
     done = DecodedCategory()
 
@@ -100,8 +91,9 @@ def decode_category(
             if rule is not None and record.split in TILED_SPLITS:
                 origins, rejected = choose_tiles(picture.image, rule, roi, name=str(category_dir / record.path))
                 record, done.num_rejected = replace(record, tiles=origins), done.num_rejected + rejected
+                side = rule.image_size
                 for left, top in origins:
-                    arrays[record.split].append(picture.image[top : top + rule.side, left : left + rule.side])
+                    arrays[record.split].append(picture.image[top : top + side, left : left + side])
             else:
                 _append_whole(arrays, picture)
             done.records.append(record)
@@ -130,7 +122,7 @@ def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
         arrays["masks"].append(mask.astype(np.uint8))
 
 
-def _fitted(picture: Picture, input_size: tuple[int, int], rule: TileRule | None, roi: Roi, *, name: str) -> Picture:
+def _fitted(picture: Picture, input_size: tuple[int, int], rule: DataConfig | None, roi: Roi, *, name: str) -> Picture:
     """A picture fitted to the network, or scaled as a scan."""
     if roi is not None:
         height, width = picture.image.shape[:2]
@@ -143,12 +135,12 @@ def _fitted(picture: Picture, input_size: tuple[int, int], rule: TileRule | None
     return replace(picture, image=image, mask=mask)
 
 
-def choose_tiles(scan: np.ndarray, rule: TileRule, roi: Roi, *, name: str) -> tuple[tuple[tuple[int, int], ...], int]:
+def choose_tiles(scan: np.ndarray, rule: DataConfig, roi: Roi, *, name: str) -> tuple[tuple[tuple[int, int], ...], int]:
     """(left, top) of a scan's training tiles, how many were rejected: flat ones, and those that are wholly ignored."""
     height, width = scan.shape[:2]
-    origins = training_origins(width, height, side=rule.side, stride=rule.stride, margin=rule.margin)
+    origins = training_origins(width, height, side=rule.image_size, stride=rule.tile_stride, margin=rule.tile_margin)
     if not origins:
-        needed = rule.side + 2 * rule.margin
+        needed = rule.image_size + 2 * rule.tile_margin
         raise ValueError(
             f"{name} has {width}x{height} pixels at scale {rule.scale:g}, a training tile with its margins takes "
             f"{needed} (lower data.image_size or data.tile_margin, or leave the scan out)"
@@ -156,9 +148,9 @@ def choose_tiles(scan: np.ndarray, rule: TileRule, roi: Roi, *, name: str) -> tu
     fitted = None if roi is None else scale_plane(roi, (height, width))
     kept = []
     for left, top in origins:
-        inside = (slice(top, top + rule.side), slice(left, left + rule.side))
+        inside = (slice(top, top + rule.image_size), slice(left, left + rule.image_size))
         is_ignored = fitted is not None and not fitted[inside].any()
-        is_flat = rule.min_contrast > 0 and contrast(scan[inside]) < rule.min_contrast
+        is_flat = rule.tile_min_contrast > 0 and contrast(scan[inside]) < rule.tile_min_contrast
         if not (is_ignored or is_flat):
             kept.append((left, top))
     return tuple(kept), len(origins) - len(kept)

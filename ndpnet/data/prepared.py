@@ -10,62 +10,39 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from ndpnet.config import DataConfig
 from ndpnet.data.arrays import Views
 from ndpnet.data.copies import CopyIndex, warn_of_alike
-from ndpnet.data.decoding import TILED_SPLITS, Job, TileRule, decode_category, find_bit_depth, scan_shapes
+from ndpnet.data.decoding import TILED_SPLITS, Job, decode_category, find_bit_depth, scan_shapes
 from ndpnet.data.fitting import MAX_STRETCH, input_size_of
 from ndpnet.data.images import read_header
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
-from ndpnet.data.split import assign_split, check_fractions, group_of
+from ndpnet.data.split import assign_split, group_of
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import atomic_folder, sha256_of, write_json
 
 FORMAT_VERSION = 3
 SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
-MODES = ("resize", "tile")
 
 logger = logging.getLogger(__name__)
 
 
 def prepare(
-    data_dir: Path,
-    category: str,
-    out_dir: Path,
-    *,
-    is_pinned: bool = False,
-    image_size: int,
-    mode: str = "resize",
-    scale: float = 1.0,
-    tile_stride: int = 64,
-    tile_margin: int = 0,
-    tile_min_contrast: float = 0.0,
-    tile_overlap: int = 64,
-    group_pattern: str,
-    calibration_fraction: float,
-    validation_fraction: float,
+    data_dir: Path, category: str, out_dir: Path, data: DataConfig, *, is_pinned: bool = False
 ) -> dict[str, Any]:
     """Decode one category into uint8 arrays and a manifest under `out_dir`, atomically; return its counts.
 
-    The bytes are a function of the pictures and the arguments alone. ValueError names the file and the mend.
+    The bytes are a function of the pictures and the arguments alone. ValueError names the file and the fix.
     """
-    if mode not in MODES:
-        raise ValueError(f"no data mode {mode!r} (one of {', '.join(MODES)})")
-    if mode == "tile":
-        Tiling(image_size, tile_overlap, scale)  # refuses what inspection would
-    fractions = {"calibration_fraction": calibration_fraction, "validation_fraction": validation_fraction}
-    check_fractions(**fractions)
-    settings = {"image_size": image_size, "mode": mode, "scale": scale, "group_pattern": group_pattern, **fractions}
-    settings |= {"tile_stride": tile_stride, "tile_margin": tile_margin, "tile_min_contrast": tile_min_contrast}
-    # tile_overlap is of no use before inspection; it stands here so that a change of it reaches the model
-    settings |= {"tile_overlap": tile_overlap, "is_pinned": is_pinned, "format_version": FORMAT_VERSION}
     check_category(category)
     category_dir = Path(data_dir) / category
-    jobs, roi = _plan(category_dir, group_pattern, fractions), find_roi(category_dir)
-    rule = TileRule(image_size, tile_stride, tile_margin, tile_min_contrast, scale) if mode == "tile" else None
-    input_size = _input_size(jobs, image_size) if rule is None else (image_size, image_size)
+    fractions = {f"{split}_fraction": getattr(data, f"{split}_fraction") for split in ("calibration", "validation")}
+    jobs, roi = _plan(category_dir, data.group_pattern, fractions), find_roi(category_dir)
+    rule, side = data if data.mode == "tile" else None, data.image_size
+    input_size = _input_size(jobs, side) if rule is None else (side, side)
     with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
         bit_depth = find_bit_depth(category_dir, jobs)
         done = decode_category(
@@ -83,6 +60,8 @@ def prepare(
         manifest = Manifest(category, tuple(records))
         if (category_dir / IMPORT_REPORT).is_file():
             shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
+        # all parameters: what no array depends on, as tile_overlap, reaches the model so
+        settings = data.model_dump() | {"is_pinned": is_pinned, "format_version": FORMAT_VERSION}
         _write_facts(partial_dir, manifest, roi, settings | {"input_size": input_size})
     return _counts(manifest) | counts | {"has_roi": roi is not None}
 

@@ -76,8 +76,8 @@ def test_every_split_has_cells_of_every_category(demo_dir: Path, tmp_path: Path)
     assert params.evaluation.target_false_alarm_rate >= 1 / 11
     for category in DEMO_CATEGORIES:
         out_dir = tmp_path / category
-        settings = {"image_size": WINDOW, "group_pattern": DEMO_GROUP_PATTERN, **fractions}
-        counts = prepare(demo_dir, category, out_dir, **settings)
+        settings = params.data.model_copy(update={"image_size": WINDOW})
+        counts = prepare(demo_dir, category, out_dir, settings)
         assert [counts[f"num_{split}"] for split in ("train", "validation", "calibration", "test")] == [60, 12, 40, 72]
         assert (counts["num_test_good"], counts["num_test_defective"], counts["num_defect_types"]) == (24, 48, 6)
         prepared = PreparedData.load(out_dir)

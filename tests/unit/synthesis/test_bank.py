@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from samples import synthesis_config
 from scipy import ndimage
 
 from ndpnet.files import sha256_of
@@ -29,10 +30,10 @@ def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(out_dir: Path, sources: Path | str, **changes: Any) -> dict[str, int]:
-    settings = {"patch_size": 64, "num_masks": 40, "line_share": 0.25, "num_sources": 7, "seed": 3}
+    settings = {"patch_size": 64, "num_masks": 40, "line_share": 0.25, "num_sources": 7, "sources": str(sources)}
     settings |= {"line_width_min": 1.0, "line_width_max": 4.0, "line_max_log2_grid": 3}
-    settings |= {"crack_share": 0.0, "blob_max_log2_grid": 5, "source_augmentation": "none"}
-    return make_bank(out_dir, sources=str(sources), **(settings | changes))
+    settings |= {"crack_share": 0.0, "blob_max_log2_grid": 5, "source_augmentation": "none", "seed": 3} | changes
+    return make_bank(out_dir, seed=settings.pop("seed"), synthesis=synthesis_config(**settings))
 
 
 def digests(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from data_sets import mask, names_in, picture, run_import, save
 from disks import mounted
 from PIL import Image
 from repositories import contents
+from samples import data_config
 
 from ndpnet.data import images as reading
 from ndpnet.data.importing.importer import import_source
@@ -20,7 +21,7 @@ from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.prepared import prepare
 from ndpnet.files import LIST
 
-PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
+PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 
 
 def test_what_cannot_be_used_is_listed_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +51,7 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path: Path, monkeypatch:
     scanned = scan_mvtec(tmp_path / "out")
     assert len(scanned) == 14
     assert len([path for path in contents(tmp_path / "out") if path.startswith("ground_truth")]) == 5
-    prepare(tmp_path, "out", tmp_path / "prepared", **PREPARE)
+    prepare(tmp_path, "out", tmp_path / "prepared", PREPARE)
 
 
 def test_the_same_picture_in_train_and_test_is_an_error_even_in_another_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from data_sets import import_report, mask, names_in, picture, run_import, save
 from PIL import Image
 from repositories import contents
+from samples import data_config
 
 from ndpnet.data.importing.importer import import_source, is_test_group
 from ndpnet.data.importing.placing import draw_ellipses
@@ -19,7 +20,7 @@ from ndpnet.data.prepared import prepare
 from ndpnet.data.split import assign_split
 from ndpnet.files import LIST
 
-PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
+PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 
 
 def test_mvtec_comes_unchanged_from_a_folder_a_tar_and_a_zip(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_the_report_has_the_same_bytes_and_the_hash_that_prepare_finds(tmp_path:
     content = (tmp_path / "data/wall/import.json").read_bytes()
     assert content == (tmp_path / "other/wall/import.json").read_bytes()
     assert str(tmp_path) not in content.decode()
-    counts = prepare(tmp_path / "data", "wall", tmp_path / "prepared", **PREPARE)
+    counts = prepare(tmp_path / "data", "wall", tmp_path / "prepared", PREPARE)
     assert json.loads(content)["data_hash"] == counts["data_hash"]
 
 
@@ -118,8 +119,8 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
     assert items["test"] == {f"kos{n:02d}" for n in range(1, 21) if is_test_group(f"kos{n:02d}", 0.3)}
     assert len(items["test"]) >= 3
     assert not items["train"] & items["test"]
-    pattern = {**PREPARE, "group_pattern": r"^(kos\d+)"}
-    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", **pattern)
+    pattern = PREPARE.model_copy(update={"group_pattern": r"^(kos\d+)"})
+    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", pattern)
     assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
 
 
