@@ -10,13 +10,10 @@ import pytest
 from PIL import Image
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
 from repositories import Repository, contents, hole, noise
-from samples import write_params, write_picture
+from samples import write_picture
 
-from ndpnet import steps
-from ndpnet.config import load_params
 from ndpnet.data.importing.adding import Added, add_batch
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
-from ndpnet.data.manifest import Manifest
 from ndpnet.data.versions.version import check_pinned
 
 
@@ -216,23 +213,6 @@ def test_no_repository_no_pin(tmp_path: Path, original: Repository) -> None:
     with pytest.raises(ValueError, match=r"is in no DVC repository .*`git init && dvc init`"):
         add_batch(str(write_batch(tmp_path / "batch", ["a.png"])), "wall", tmp_path / "data")
     assert contents(tmp_path / "data") == contents(original.data_dir)
-
-
-def test_a_pictures_split_never_moves(repository: Repository, tmp_path: Path) -> None:
-    params = load_params(
-        write_params(tmp_path / "params.yaml", data={"group_pattern": "", "calibration_fraction": 0.4})
-    )
-
-    def splits(name: str) -> dict[str, str]:
-        steps.prepare(repository.data_dir, "wall", tmp_path / name, params)
-        return {file.path: file.split for file in Manifest.load(tmp_path / name / "manifest.json").files}
-
-    before = splits("before")
-    assert set(before.values()) == {"train", "calibration", "validation", "test"}
-    add(repository, write_batch(tmp_path / "batch", [f"{number}.png" for number in range(20)]))
-    after = splits("after")
-    assert len(after) == len(before) + 20
-    assert {path: after[path] for path in before} == before
 
 
 def test_what_changed_is_reported(repository: Repository, tmp_path: Path) -> None:

@@ -65,21 +65,6 @@ def test_the_same_picture_in_train_and_test_is_an_error_even_in_another_file(tmp
     assert list((tmp_path / "data").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("pixels", "message"),
-    [
-        (mask((64, 65)), "mask ground_truth/cut/001_mask.png has 65x64 pixels, its picture 64x64"),
-        (mask(is_empty=True), "mask ground_truth/cut/001_mask.png is empty"),
-    ],
-)
-def test_a_mask_that_does_not_fit_is_an_error(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
-    source = data_sets.mvtec(tmp_path / "wall")
-    save(source / "ground_truth/cut/001_mask.png", pixels)
-    with pytest.raises(ValueError, match=message):
-        import_source("mvtec", source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_masks_of_good_pictures_must_be_empty_and_damaged_ones_are_named(tmp_path: Path) -> None:
     source = data_sets.btad(tmp_path / "01")
     report = run_import("mvtec", source, tmp_path / "out")

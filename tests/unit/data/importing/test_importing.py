@@ -124,13 +124,6 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
     assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
 
 
-def test_kolektor2_keeps_the_split(tmp_path: Path) -> None:
-    report = run_import("kolektor", data_sets.kolektor2(tmp_path / "KolektorSDD2"), tmp_path / "out")
-    assert report["counts"] == {"train": {"good": 3}, "test": {"good": 3, "defect": 2}}
-    assert report["test_good_share"] is None
-    assert [path.name for path in (tmp_path / "out/ground_truth/defect").iterdir()] != []
-
-
 def test_a_pictures_split_does_not_move_when_others_come(tmp_path: Path) -> None:
     for number in range(40):
         save(tmp_path / f"a/good/{number}.png", picture(number))
@@ -200,17 +193,6 @@ def test_the_bits_of_16_bit_pictures_are_reported(tmp_path: Path) -> None:
     data_sets.save(tmp_path / "x/good/odd.png", data_sets.picture(1))
     with pytest.raises(ValueError, match=r"good/odd\.png has levels of 8 bits, .* of 12: a set has one depth"):
         import_source("folder", tmp_path / "x", tmp_path / "data/y")
-
-
-def test_good_pictures_by_other_names_are_good(tmp_path: Path) -> None:
-    source = data_sets.mvtec(tmp_path / "x")
-    (source / "test/good").rename(source / "test/Normal")
-    report = run_import("mvtec", source, tmp_path / "data/x")
-    assert {"good", "cut"} <= set(report["counts"]["test"])
-    assert "Normal" not in report["counts"]["test"]
-    (source / "test/Normal").rename(source / "test/good looking")
-    with pytest.raises(ValueError, match=r"folder 'good looking' holds good pictures, or a type of defect"):
-        run_import("mvtec", source, tmp_path / "data/y")
 
 
 def test_masks_that_need_a_look_are_listed(tmp_path: Path) -> None:
