@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from ndpnet.config import load_params
+from ndpnet.data import demo_defects
 from ndpnet.data.demo import (
     CELL,
     DEMO_CATEGORIES,
@@ -102,7 +103,8 @@ def test_a_defect_changes_its_mask_and_nothing_else(demo_dir: Path, kind: str, h
             assert (change[mask] > 8).sum() >= 60
 
 
-def test_a_defect_that_nothing_shows_is_none() -> None:
+def test_a_defect_that_nothing_shows_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_defects, "MAX_DRAWS", 5)
     with pytest.raises(ValueError, match="no smear can be seen"):
         draw_defect(np.full((WINDOW, WINDOW), 100, np.uint8), "smear", hardness=0, draws=Draws(0))
 
