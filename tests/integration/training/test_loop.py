@@ -174,13 +174,11 @@ def input_variances(task: nn.Module, batches: list[Batch]) -> dict[str, torch.Te
     return {name: torch.cat(values).var(dim=(0, 2, 3)) for name, values in seen.items() if values}
 
 
-@pytest.fixture(scope="module", params=[0.99, 0.0], ids=["averaged", "last weights"])
-def trained(
-    pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> tuple[Params, Path]:
+@pytest.fixture(scope="module")
+def trained(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Path]:
     """Parameters, and a folder with phase 1 and model: few steps, and an average over many."""
     folder = tmp_path_factory.mktemp("trained")
-    params = load_params(pipeline.params_path, overrides=[f"train.ema_decay={request.param}"])
+    params = load_params(pipeline.params_path, overrides=["train.ema_decay=0.99"])
     inputs = (pipeline.prepared_dir, pipeline.bank_dir)
     steps.train_phase1(*inputs, folder / "phase1", params, folder / "work")
     steps.train_phase2(*inputs, folder / "phase1", folder / "model", params, folder / "work")
@@ -204,13 +202,6 @@ def test_the_statistics_to_keep_are_those_of_the_weights_to_keep(
     for name, variance in variances.items():
         ratio = network.get_buffer(f"{name}.running_var") / variance
         assert 0.5 < ratio.min() <= ratio.max() < 2, name
-
-
-@pytest.mark.parametrize("history", ["phase1/history.jsonl", "model/history_phase2.jsonl"])
-def test_held_out_pictures_are_rebuilt_as_those_of_the_training_are(trained: tuple[Params, Path], history: str) -> None:
-    rows = read_json_lines(trained[1] / history)
-    validated = [row["validation/reconstruction"] for row in rows if "loss" not in row]
-    assert validated[-1] < 3 * [row["reconstruction"] for row in rows if "loss" in row][-1]
 
 
 def gradient_norms(trainer: Trainer, num_steps: int) -> list[float]:

@@ -89,21 +89,6 @@ def test_training_tiles_by_hand() -> None:
     assert training_origins(83, 90, side=64, stride=32, margin=10) == []
 
 
-@given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([64, 128]), st.integers(1, 200), st.integers(0, 100))
-def test_training_tiles_stay_inside_the_margins_and_reach_them(
-    width: int, height: int, side: int, stride: int, margin: int
-) -> None:
-    origins = training_origins(width, height, side=side, stride=stride, margin=margin)
-    assert len(set(origins)) == len(origins)
-    assert (len(origins) > 0) == (min(width, height) >= side + 2 * margin)
-    if origins:
-        lefts, tops = sorted({left for left, _ in origins}), sorted({top for _, top in origins})
-        assert len(origins) == len(lefts) * len(tops)
-        for offsets, length in ((lefts, width), (tops, height)):
-            assert (offsets[0], offsets[-1] + side) == (margin, length - margin)
-            assert max(np.diff(offsets), default=0) <= stride
-
-
 def test_contrast_is_in_grey_levels() -> None:
     tile = np.zeros((64, 64, 3), dtype=np.uint8)
     assert contrast(tile) == 0

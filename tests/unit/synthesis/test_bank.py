@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import synthesis_config
-from scipy import ndimage
 
 from ndpnet.files import sha256_of
 from ndpnet.synthesis.bank import DefectBank, list_sources, make_bank
@@ -114,16 +113,6 @@ def test_cracks_come_last_and_leave_the_other_masks_as_they_are(tmp_path: Path, 
     assert np.array_equal(bank.masks[:42], without.masks)
     cracks = np.unpackbits(bank.masks[42:], axis=-1)
     assert 0.005 < cracks.mean() < 0.04
-
-
-def test_a_lower_grid_makes_larger_blobs(tmp_path: Path, photo_dir: Path) -> None:
-    num_blobs = {}
-    for grid in (2, 5):
-        build(tmp_path / str(grid), photo_dir, line_share=0.0, blob_max_log2_grid=grid)
-        masks = np.unpackbits(DefectBank.load(tmp_path / str(grid)).masks, axis=-1)
-        num_blobs[grid] = np.mean([ndimage.label(mask)[1] for mask in masks])
-    assert num_blobs[2] < 5
-    assert num_blobs[5] > 15
 
 
 def test_a_bank_of_another_format_is_refused(tmp_path: Path, photo_dir: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import data_sets
 import numpy as np
 import pytest
-from data_sets import import_report, mask, names_in, picture, run_import, save
+from data_sets import import_report, names_in, picture, run_import, save
 from PIL import Image
 from repositories import contents
 from samples import data_config
@@ -143,15 +143,6 @@ def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
     assert len(kept) == pytest.approx(1600, rel=0.05)
     splits = [assign_split(group, calibration_fraction=0.2, validation_fraction=0) for group in kept]
     assert splits.count("calibration") / len(kept) == pytest.approx(0.2, rel=0.1)
-
-
-def test_scans_of_any_size_with_a_region(tmp_path: Path) -> None:
-    for number in range(8):
-        save(tmp_path / f"paper/scan {number} ä.png", picture(number, (70 + 10 * number, 200 - number)))
-    save(tmp_path / "paper/roi.png", mask((70, 200)))
-    report = run_import("ppts", tmp_path / "paper", tmp_path / "out", test_good_share=0.5)
-    assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 8
-    assert (tmp_path / "out/roi.png").read_bytes() == (tmp_path / "paper/roi.png").read_bytes()
 
 
 def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_go(tmp_path: Path) -> None:
