@@ -23,7 +23,7 @@ from startup import SETTINGS, make_inputs
 
 from ndpnet import steps
 from ndpnet.config import load_params
-from ndpnet.training.history import history_of
+from ndpnet.files import read_json_lines
 
 NUM_IMAGES = 64
 
@@ -70,7 +70,7 @@ def train(arguments: argparse.Namespace, folder: Path, devices: int) -> dict[str
     found: dict[str, Any] = {
         phase: {
             "speed": result["images_per_second"],
-            "losses": [row["loss"] for row in history_of(histories[phase]) if "loss" in row],
+            "losses": [row["loss"] for row in read_json_lines(histories[phase]) if "loss" in row],
         }
         for phase, result in results.items()
     }

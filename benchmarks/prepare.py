@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData, prepare
 
 SIDE, IMAGE_SIZE = 1024, 256
@@ -95,7 +96,8 @@ def with_prepare(folder: Path) -> Callable[[], int]:
     """The library: also hashes, checks, splits and writes."""
 
     def run() -> int:
-        counts = prepare(folder / "data", "tile", folder / "prepared", **SETTINGS)
+        settings = load_params().data.model_copy(update=SETTINGS)
+        counts = prepare(folder / "data", "tile", folder / "prepared", settings)
         return sum(counts[f"num_{split}"] for split in ("train", "validation", "calibration", "test"))
 
     return run

@@ -78,7 +78,7 @@ def _echo_next_commands(layout: str, group_pattern: str | None, out_dirs: list[P
 @click.argument("data", type=FolderPath, default=Path("data"))
 def data_status(data: Path) -> None:
     """Say which pictures are pinned, and whether they are here. Exit code 3 if they differ."""
-    from ndpnet.data.versions.status import read_status
+    from ndpnet.data.versions.version import read_status
 
     status = read_status(data)
     click.echo("\n".join(status.lines))

@@ -42,6 +42,11 @@ def write_json(path: Path, obj: Any) -> None:
     write_text(path, json.dumps(obj, sort_keys=True, indent=2, allow_nan=False) + "\n")
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file, as the history of a training."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically (temporary name in its folder, fsync, replace); parents are created."""
     path = Path(path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ndpnet.data.images import MIN_SIDE
+from ndpnet.data.fitting import MIN_SIDE
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.inference.package import ModelPackage
 from ndpnet.templates import open_template

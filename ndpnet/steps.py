@@ -37,7 +37,7 @@ def resolve_version(out: Path, source: "DataSource") -> dict[str, Any]:
 
     -> source (as JSON), version (hash), categories with their counts, num_files.
     """
-    from ndpnet.data.versions.resolving import RESOLVED, resolve
+    from ndpnet.data.versions.fetching import RESOLVED, resolve
 
     check_output(out, marker=RESOLVED)
     resolved = resolve(source)
@@ -52,7 +52,7 @@ def choose_categories(resolved: Path, categories: list[str], *, only_new_data: b
 
     resolved: output of `resolve_version`. ValueError names a category that the data do not have.
     """
-    from ndpnet.data.versions.resolving import Resolved
+    from ndpnet.data.versions.fetching import Resolved
 
     version = Resolved.load(resolved)
     hashes = {category: version.category_hash(category) for category in categories or version.counts()}
@@ -85,7 +85,7 @@ def prepare(
             raise
         is_pinned = False
         logger.warning("unpinned data, its models cannot be promoted: %s", error.fact)
-    return prepared.prepare(data_dir, category, out, **parse_params(params).data.model_dump(), is_pinned=is_pinned)
+    return prepared.prepare(data_dir, category, out, parse_params(params).data, is_pinned=is_pinned)
 
 
 def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
@@ -95,7 +95,7 @@ def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
     params = parse_params(params)
     if params.synthesis.sources:
         check_apart(out, Path(params.synthesis.sources))
-    return make_bank(out, seed=params.seed, **params.synthesis.model_dump(include=BANK_PARAMETERS))
+    return make_bank(out, params.synthesis, seed=params.seed)
 
 
 def train_phase1(prepared: Path, bank: Path, out: Path, params: ParamsLike, work_dir: Path) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from ndpnet import steps, tracking
 from ndpnet.config import Params, parse_params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.data.versions.resolving import Resolved, local_copy
+from ndpnet.data.versions.fetching import Resolved, local_copy
 from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import check_pinned
 from ndpnet.storage.urls import is_on_s3

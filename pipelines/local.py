@@ -52,7 +52,7 @@ def run_locally(
     Finished tasks are reused, a killed training goes on: run the same again. in_containers: of the image
     `cluster.image`, else of the one that `make image` builds of this commit.
     """
-    from ndpnet.data.versions.resolving import resolve
+    from ndpnet.data.versions.fetching import resolve
     from ndpnet.storage.urls import is_on_s3
 
     work_dir = work_dir if is_on_s3(work_dir) else str(Path(work_dir).resolve())

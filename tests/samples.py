@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from ndpnet.config import PARAMS_PATH, Params
+from ndpnet.config import PARAMS_PATH, DataConfig, Params, SynthesisConfig, load_params
 
 CATEGORY = "wall"
 SIZE = 64  # of the network's input
@@ -90,6 +90,16 @@ def write_params(path: Path, **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def data_config(**changes: Any) -> DataConfig:
+    """What `prepare` takes: the built-in parameters with changes."""
+    return DataConfig.model_validate(load_params().data.model_dump() | changes)
+
+
+def synthesis_config(**changes: Any) -> SynthesisConfig:
+    """What `make_bank` takes: the built-in parameters with changes."""
+    return SynthesisConfig.model_validate(load_params().synthesis.model_dump() | changes)
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from ndpnet.benchmark.suites import Suite
 from ndpnet.benchmark.variants import OWN
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.evaluate import check_inputs, judge
+from ndpnet.evaluation.judging import check_inputs, judge
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import read_package
 from ndpnet.inference.speed import time_engine

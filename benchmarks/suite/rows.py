@@ -13,7 +13,7 @@ from ndpnet.benchmark.results import score_model, score_peer, time_model
 from ndpnet.benchmark.suites import SUITES
 from ndpnet.benchmark.variants import FULL, Variant
 from ndpnet.config import Params
-from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.roi import ROI
 from ndpnet.files import hash_of, write_json
 from ndpnet.lineage import code_hash, identity_params, phase1_params

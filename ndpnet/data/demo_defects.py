@@ -13,6 +13,7 @@ import numpy as np
 MIN_OPACITY = 11
 # a smear changes nothing where the surface is flat: another is drawn until so many pixels change by more than so much
 MIN_VISIBLE_PIXELS, VISIBLE_LEVELS = 60, 8
+MAX_DRAWS = 1000
 
 Layer = tuple[np.ndarray, np.ndarray]  # opacity in [0, 1] and filling in [0, 255], float64 (S, S)
 
@@ -46,7 +47,7 @@ class Draws:
 
 def draw_defect(surface: np.ndarray, kind: str, *, hardness: float, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Put one visible defect on a surface; hardness from 0 (plain) to 1. -> uint8 (S, S) and its mask, bool (S, S)."""
-    for _ in range(1000):
+    for _ in range(MAX_DRAWS):
         opacity, filling = RENDERERS[kind](surface.astype(np.float64), hardness, draws)
         weight = np.floor(opacity * 256 + 0.5).astype(np.int64).clip(0, 256)
         levels = np.floor(filling + 0.5).astype(np.int64).clip(0, 255)

@@ -1,8 +1,8 @@
-"""Reading pictures and masks of any kind, and fitting them to the network's size."""
+"""Reading pictures of any kind."""
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF
 UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damaged files of others could look like them
 MOVING = ("PNG", "WEBP", "GIF", "AVIF")  # formats of films as well as of pictures
 MAX_PIXELS = 400_000_000
-MIN_SIDE = 64
-SIDE_STEP = 64  # pixels: sides of the network's input are multiples of it
-MAX_ASPECT = 4  # of the network's input: longer pictures are squeezed
-MAX_STRETCH = 1.25  # times another aspect ratio: a picture may be squeezed so much without a warning
 # PIL keeps the high bytes of 16-bit colour; these raw modes make it read the low ones instead
 LOW_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")
@@ -208,38 +204,6 @@ def _spread(histogram: np.ndarray) -> float:
     shares = histogram / histogram.sum(axis=1, keepdims=True)
     means = shares @ levels
     return float(np.sqrt((shares * (levels - means[:, None]) ** 2).sum(axis=1)).max())
-
-
-def input_size_of(sizes: Iterable[tuple[int, int]], side: int) -> tuple[int, int]:
-    """The network's input for pictures (width, height): its shorter side, the other by their median ratio.
-
-    -> (height, width)
-    """
-    ratio = float(np.median([width / height for width, height in sizes]))
-    longer = SIDE_STEP * round(side * min(max(ratio, 1 / ratio), MAX_ASPECT) / SIDE_STEP)
-    return (side, longer) if ratio > 1 else (longer, side)
-
-
-def fit_image(image: np.ndarray, size: tuple[int, int], *, name: str = "the image") -> np.ndarray:
-    """Resize to (height, width) with antialiased bilinear weights; unchanged if it fits. uint8 (H, W, 3)."""
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise ValueError(f"{name} has {width}x{height} pixels, a side below {MIN_SIDE} (use larger pictures)")
-    if (height, width) == size:
-        return image
-    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def scale_plane(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale a mask to (width, height): true where half the area is; what would vanish keeps every pixel it touches.
-
-    bool (H, W) -> bool (height, width)
-    """
-    if plane.shape == (size[1], size[0]):
-        return plane
-    area = np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BOX))
-    half = area >= 0.5 - 1e-6  # the weights are rounded: exactly a half may come out as 0.49999997
-    return half if half.any() else area > 0
 
 
 def _name_of(source: Path | bytes, name: str | None) -> str:

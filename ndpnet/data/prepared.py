@@ -10,75 +10,58 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from ndpnet.config import DataConfig
 from ndpnet.data.arrays import Views
 from ndpnet.data.copies import CopyIndex, warn_of_alike
-from ndpnet.data.decoding import TILED_SPLITS, Job, Seen, TileRule, decode_category, find_bit_depth, scan_shapes
-from ndpnet.data.images import MAX_STRETCH, input_size_of, read_header
-from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.decoding import TILED_SPLITS, Job, decode_category, find_bit_depth, scan_shapes
+from ndpnet.data.fitting import MAX_STRETCH, input_size_of
+from ndpnet.data.images import read_header
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
-from ndpnet.data.split import assign_split, check_fractions, group_of
+from ndpnet.data.split import assign_split, group_of
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import atomic_folder, sha256_of, write_json
 
 FORMAT_VERSION = 3
 SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
-MODES = ("resize", "tile")
 
 logger = logging.getLogger(__name__)
 
 
 def prepare(
-    data_dir: Path,
-    category: str,
-    out_dir: Path,
-    *,
-    is_pinned: bool = False,
-    image_size: int,
-    mode: str = "resize",
-    scale: float = 1.0,
-    tile_stride: int = 64,
-    tile_margin: int = 0,
-    tile_min_contrast: float = 0.0,
-    tile_overlap: int = 64,
-    group_pattern: str,
-    calibration_fraction: float,
-    validation_fraction: float,
+    data_dir: Path, category: str, out_dir: Path, data: DataConfig, *, is_pinned: bool = False
 ) -> dict[str, Any]:
     """Decode one category into uint8 arrays and a manifest under `out_dir`, atomically; return its counts.
 
-    The bytes are a function of the pictures and the arguments alone. ValueError names the file and the mend.
+    The bytes are a function of the pictures and the arguments alone. ValueError names the file and the fix.
     """
-    if mode not in MODES:
-        raise ValueError(f"no data mode {mode!r} (one of {', '.join(MODES)})")
-    if mode == "tile":
-        Tiling(image_size, tile_overlap, scale)  # refuses what inspection would
-    fractions = {"calibration_fraction": calibration_fraction, "validation_fraction": validation_fraction}
-    check_fractions(**fractions)
-    settings = {"image_size": image_size, "mode": mode, "scale": scale, "group_pattern": group_pattern, **fractions}
-    settings |= {"tile_stride": tile_stride, "tile_margin": tile_margin, "tile_min_contrast": tile_min_contrast}
-    # tile_overlap is of no use before inspection; it stands here so that a change of it reaches the model
-    settings |= {"tile_overlap": tile_overlap, "is_pinned": is_pinned, "format_version": FORMAT_VERSION}
     check_category(category)
     category_dir = Path(data_dir) / category
-    jobs, roi = _plan(category_dir, group_pattern, fractions), find_roi(category_dir)
-    rule = TileRule(image_size, tile_stride, tile_margin, tile_min_contrast, scale) if mode == "tile" else None
-    input_size = _input_size(jobs, image_size) if rule is None else (image_size, image_size)
+    fractions = {f"{split}_fraction": getattr(data, f"{split}_fraction") for split in ("calibration", "validation")}
+    jobs, roi = _plan(category_dir, data.group_pattern, fractions), find_roi(category_dir)
+    rule, side = data if data.mode == "tile" else None, data.image_size
+    input_size = _input_size(jobs, side) if rule is None else (side, side)
     with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
-        seen, index, num_rejected = decode_category(
-            category_dir, jobs, partial_dir, input_size=input_size, rule=rule, roi=roi
+        bit_depth = find_bit_depth(category_dir, jobs)
+        done = decode_category(
+            category_dir, jobs, partial_dir, bit_depth=bit_depth, input_size=input_size, rule=rule, roi=roi
         )
-        records = [picture.record for picture in seen]
-        index.refuse_leaks()
+        records = done.records
+        done.copies.refuse_leaks()
         _check_trained([record.split for record in records])
-        _warn_of_copies(index, {record.path for record in records})
-        counts = {} if rule is None else _count_tiles(records, num_rejected)
+        _warn_of_copies(done.copies, {record.path for record in records})
+        counts = {} if rule is None else _count_tiles(records, done.num_rejected)
         _warn_of_groups(records, fractions)
-        _warn_of_looks(seen)
+        warn_of_alike(done.thumbnails, records)
+        if done.mask_notes:
+            logger.warning("%d masks need a look, first %s", len(done.mask_notes), done.mask_notes[0])
         manifest = Manifest(category, tuple(records))
         if (category_dir / IMPORT_REPORT).is_file():
             shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
+        # all parameters: what no array depends on, as tile_overlap, reaches the model so
+        settings = data.model_dump() | {"is_pinned": is_pinned, "format_version": FORMAT_VERSION}
         _write_facts(partial_dir, manifest, roi, settings | {"input_size": input_size})
     return _counts(manifest) | counts | {"has_roi": roi is not None}
 
@@ -93,20 +76,16 @@ def _write_facts(folder: Path, manifest: Manifest, roi: np.ndarray | None, setti
 
 
 def _plan(category_dir: Path, group_pattern: str, fractions: dict[str, float]) -> list[Job]:
-    """Choose the split of every picture, by its path. ValueError: none is left to train on, or the depths differ."""
-    found = scan_mvtec(category_dir)
-    groups = [group_of(image.path, group_pattern) for image in found]
+    """Choose the split of every picture, by its path. ValueError: none is left to train on."""
+    images = scan_mvtec(category_dir)
+    groups = [group_of(image.path, group_pattern) for image in images]
     splits = [
         "test" if image.split == "test" else assign_split(group, **fractions)
-        for image, group in zip(found, groups, strict=True)
+        for image, group in zip(images, groups, strict=True)
     ]
     _check_trained(splits)
-    headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in found)]
-    bit_depth = find_bit_depth(category_dir, found, headers)
-    return [
-        Job(image, group, split, bit_depth, header)
-        for image, group, split, header in zip(found, groups, splits, headers, strict=True)
-    ]
+    headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)]
+    return list(map(Job, images, groups, splits, headers))
 
 
 def _check_trained(splits: Sequence[str]) -> None:
@@ -127,7 +106,7 @@ def _input_size(jobs: Sequence[Job], side: int) -> tuple[int, int]:
         logger.warning(
             "%d of %d pictures have another aspect ratio than the network's input of %dx%d and are squeezed, first %s "
             "(photograph them alike, or use data.mode=tile)",
-            *(len(squeezed), len(jobs), width, height, squeezed[0].found.path),
+            *(len(squeezed), len(jobs), width, height, squeezed[0].image.path),
         )
     return height, width
 
@@ -148,14 +127,6 @@ def _warn_of_copies(index: CopyIndex, written: set[str]) -> None:
     for copies, fate in ((trained, "each counts once"), (tested, "each is tested on twice (remove one)")):
         if copies:
             logger.warning("%d pictures are copies, first %s = %s: %s", len(copies), *copies[0], fate)
-
-
-def _warn_of_looks(seen: list[Seen]) -> None:
-    """Warn of what a person should look at: pictures that look the same, masks that may be meant otherwise."""
-    warn_of_alike([each.thumbnail for each in seen], [each.record for each in seen])
-    notes = [f"{each.record.mask_path} {each.mask_note}" for each in seen if each.mask_note]
-    if notes:
-        logger.warning("%d masks need a look, first %s", len(notes), notes[0])
 
 
 def _count_tiles(records: list[FileRecord], num_rejected: int) -> dict[str, int]:

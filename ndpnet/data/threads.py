@@ -41,12 +41,12 @@ def map_in_threads(
                 future.cancel()
 
 
-def pixels_in(*paths: Path | None) -> int:
+def pixels_in(*paths: Path) -> int:
     """Pixels of pictures by their headers; none of one that cannot be read."""
     total = 0
     for path in paths:
         with suppress(ValueError):
-            total += read_header(path, name=str(path)).num_pixels if path else 0
+            total += read_header(path, name=str(path)).num_pixels
     return total
 
 

@@ -1,11 +1,8 @@
-"""Scans that are larger than the network's input: scaling, training tiles, the tile grid of inspection."""
+"""Scans that are larger than the network's input: training tiles, and the tile grid of inspection."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
-
-from ndpnet.data.images import MIN_SIDE
 
 GRID = 64  # offsets are multiples of it: layer 5 and its patches lie alike in every tile
 
@@ -56,23 +53,6 @@ def reflected(start: int, count: int, length: int) -> np.ndarray:
     period = max(1, 2 * (length - 1))
     index = np.arange(start, start + count) % period
     return np.where(index < length, index, period - index)
-
-
-def scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
-    """Size of a scan after scaling. -> (width, height)."""
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def scale_scan(scan: np.ndarray, scale: float, *, name: str = "the image") -> np.ndarray:
-    """Scale with antialiased bilinear weights. uint8 (H, W, 3) -> uint8 (H', W', 3). ValueError: smaller than 64."""
-    size = scaled_size(scan.shape[1], scan.shape[0], scale)
-    if min(size) < MIN_SIDE:
-        raise ValueError(
-            f"{name} has {size[0]}x{size[1]} pixels at scale {scale:g}, a side below {MIN_SIDE} (use larger pictures)"
-        )
-    if size == (scan.shape[1], scan.shape[0]):
-        return scan
-    return np.array(Image.fromarray(scan).resize(size, Image.Resampling.BILINEAR))
 
 
 def training_origins(width: int, height: int, *, side: int, stride: int, margin: int) -> list[tuple[int, int]]:

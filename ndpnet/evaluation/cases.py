@@ -1,50 +1,60 @@
-"""Pictures of single cases for the report: whole images, and of scans a window around the spot that matters."""
+"""Pictures of single cases for the report: panels, of scans a window around the spot that matters, and a gallery."""
 
+import base64
+import io
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.report import order_cases, verdict_of
+from ndpnet.evaluation.judging import Judged, order_cases, verdict_of
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.overlay import encode_png, panel
-
-if TYPE_CHECKING:
-    from ndpnet.evaluation.evaluate import Judged
+from ndpnet.inference.overlay import draw_contours, encode_png, panel, shrink
 
 SCALE_QUANTILE = 0.999  # of all test scores: top of the colour scale
 WINDOW = 512  # side of what is shown of a scan, in pixels
+MAX_CASE_BYTES = 170_000  # as base64, 24 cases stay below 6 MB
+MAX_CASE_WIDTH = 1400
+MAX_CASE_PIXELS = 700_000
+JPEG_STEPS = (
+    (1.0, 88),
+    (1.0, 78),
+    (1.0, 66),
+    (1.0, 52),
+    (0.7, 52),
+    (0.5, 52),
+)  # (share of the side, quality), until it fits
+MAX_PICTURES = 300  # of the gallery, of about 6 kB each: 2 MB
+SIDE = 150
+QUALITY = 72  # of JPEG
 
 
-def write_cases(folder: Path, judged: "Judged", inspector: Inspector, limit: int) -> list[dict[str, Any]]:
-    """One panel per case under overlays/, worst first. -> what the report shows of them."""
-    panels = []
-    for rank, index in enumerate(order_cases(judged.scores, judged.labels, inspector.threshold, limit)):
-        record, score = judged.records[index], float(judged.scores[index])
-        verdict = verdict_of(score, bool(judged.labels[index]), inspector.threshold)
-        shown = {"title": record.path, "score": score, "verdict": verdict}
-        path = folder / f"{rank:03d}_{verdict.replace(' ', '-')}_{Path(record.path).stem}.png"
-        panels.append(shown | {"png": _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)})
-    return panels
+def write_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) -> list[dict[str, Any]]:
+    """One panel per case under overlays/, worst first. -> {title, score, verdict, uri, width, height}."""
+    chosen = order_cases(judged.scores, judged.labels, inspector.threshold, limit)
+    return [
+        _case(folder, judged, index, inspector, f"{rank:03d}_{{verdict}}_{{stem}}.png")
+        for rank, index in enumerate(chosen)
+    ]
 
 
-def write_typical_cases(folder: Path, judged: "Judged", inspector: Inspector, limit: int) -> list[dict[str, Any]]:
-    """One find per defect type, that of the middle score, under overlays/. -> {title, score, verdict, type, png}."""
-    panels = []
-    for name, index in typical_finds(judged, inspector.threshold)[:limit]:
-        record, score = judged.records[index], float(judged.scores[index])
-        shown = {"title": record.path, "score": score, "verdict": verdict_of(score, True, inspector.threshold)}
-        path = folder / f"typical_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{Path(record.path).stem}.png"
-        png = _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)
-        panels.append(shown | {"type": name, "png": png})
-    return panels
+def write_typical_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) -> list[dict[str, Any]]:
+    """One find per defect type, that of the middle score, under overlays/. -> as `write_cases`, with its type."""
+    finds = typical_finds(judged, inspector.threshold)[:limit]
+    plain = {name: re.sub(r"[^A-Za-z0-9]", "_", name) for name, _ in finds}
+    return [
+        _case(folder, judged, index, inspector, f"typical_{plain[name]}_{{stem}}.png") | {"type": name}
+        for name, index in finds
+    ]
 
 
-def typical_finds(judged: "Judged", threshold: float | None) -> list[tuple[str, int]]:
+def typical_finds(judged: Judged, threshold: float | None) -> list[tuple[str, int]]:
     """(defect type, index of the middle score of those found, in place if any), types in alphabetical order."""
     found: dict[str, list[int]] = {}
     peaks = judged.scores if judged.peaks is None else np.nan_to_num(judged.peaks, nan=np.inf)
@@ -57,24 +67,24 @@ def typical_finds(judged: "Judged", threshold: float | None) -> list[tuple[str, 
 
 
 def write_calibration_cases(
-    folder: Path, prepared: PreparedData, judged: "Judged", inspector: Inspector
+    folder: Path, prepared: PreparedData, judged: Judged, inspector: Inspector
 ) -> list[dict[str, Any]]:
-    """Panels of the good images that the threshold hangs on, too. -> {title, score, value_without, png}, highest first.
+    """Panels of the good images that the threshold hangs on, too, highest first. -> as `write_cases`, value_without.
 
-    png: None of images that `prepared` does not have: the model was calibrated on others.
+    uri: None of images that `prepared` does not have: the model was calibrated on others.
     """
     record, panels = inspector.threshold_record or {}, []
     records, images = prepared.records("calibration"), prepared.images("calibration")
     is_known = content_hash(records) == record.get("data_hash")
     places = {each.path: index for index, each in enumerate(records)} if is_known else {}
     for rank, each in enumerate(record.get("highest", [])):  # a package of before has none
-        shown = {"title": each["path"], "score": each["score"], "verdict": "calibration", "png": None}
+        shown = {"title": each["path"], "score": each["score"], "verdict": "calibration", "uri": None}
         if each["path"] in places:
             image = np.asarray(images[places[each["path"]]])
             prediction = inspector.predict(image, name=each["path"])
             seen = _Seen(image, prediction.anomaly_map, None, prediction.reconstruction)
             path = folder / f"calibration_{rank}_{Path(each['path']).stem}.png"
-            shown["png"] = _write_panel(path, seen, inspector, judged, shown)
+            shown |= _write_panel(path, seen, inspector, judged, shown)
         panels.append(shown | {"value_without": each["value_without"]})
     return panels
 
@@ -94,7 +104,7 @@ class _Seen(NamedTuple):
     reconstruction: np.ndarray | None  # uint8 (H, W, 3); None of a scan
 
 
-def _seen(judged: "Judged", index: int, inspector: Inspector) -> _Seen:
+def _seen(judged: Judged, index: int, inspector: Inspector) -> _Seen:
     """A test image. A map that was not kept is computed again."""
     image, truth = np.asarray(judged.images[index]), None if judged.masks is None else judged.masks[index]
     if judged.maps is None:
@@ -104,8 +114,23 @@ def _seen(judged: "Judged", index: int, inspector: Inspector) -> _Seen:
     return _Seen(image, judged.maps[index], truth, rebuilt)
 
 
-def _write_panel(path: Path, seen: _Seen, inspector: Inspector, judged: "Judged", shown: Mapping[str, Any]) -> bytes:
-    """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}."""
+def _about(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
+    """-> {title, score, verdict} of a test image."""
+    score = float(judged.scores[index])
+    verdict = verdict_of(score, bool(judged.labels[index]), inspector.threshold)
+    return {"title": judged.records[index].path, "score": score, "verdict": verdict}
+
+
+def _case(folder: Path, judged: Judged, index: int, inspector: Inspector, file_name: str) -> dict[str, Any]:
+    shown = _about(judged, index, inspector)
+    path = folder / file_name.format(verdict=shown["verdict"].replace(" ", "-"), stem=Path(shown["title"]).stem)
+    return shown | _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)
+
+
+def _write_panel(
+    path: Path, seen: _Seen, inspector: Inspector, judged: Judged, shown: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}. -> as embedded."""
     view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
     caption = f"{Path(shown['title']).stem}: {shown['verdict']}, score {shown['score']:.3f}{place}"
     top = float(np.quantile(judged.scores, SCALE_QUANTILE))
@@ -114,7 +139,7 @@ def _write_panel(path: Path, seen: _Seen, inspector: Inspector, judged: "Judged"
     png = encode_png(drawn)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png)
-    return png
+    return embed_image(png)
 
 
 def _view(seen: _Seen, roi: np.ndarray | None, inspector: Inspector, *, is_missed: bool) -> tuple[dict[str, Any], str]:
@@ -135,3 +160,53 @@ def _worst_spot(anomaly_map: np.ndarray, truth: np.ndarray | None) -> tuple[int,
         anomaly_map = np.where(truth > 0, anomaly_map, -1)
     row, column = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
     return int(row), int(column)
+
+
+def small_pictures(judged: Judged, inspector: Inspector) -> list[dict[str, Any]]:
+    """What the gallery shows of each image; of more than MAX_PICTURES the most doubtful ones."""
+    chosen = order_cases(judged.scores, judged.labels, inspector.threshold, MAX_PICTURES)
+    return [_entry(judged, index, inspector) for index in chosen]
+
+
+def _entry(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
+    about = {"type": judged.records[index].defect_type, "truth": "defective" if judged.labels[index] else "good"}
+    return _about(judged, index, inspector) | about | _small_picture(judged, index, inspector.threshold)
+
+
+def _small_picture(judged: Judged, index: int, threshold: float | None) -> dict[str, Any]:
+    """-> uri, width, height. A map that was not kept is not drawn."""
+    image = np.asarray(judged.images[index])
+    truth = None if judged.masks is None else np.asarray(judged.masks[index]) > 0
+    anomaly_map = np.full(image.shape[:2], -1.0) if judged.maps is None else judged.maps[index]
+    image, anomaly_map, truth = shrink(image, anomaly_map, truth, max_side=2 * SIDE)
+    drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=threshold, truth=truth))
+    drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return _data_uri("jpeg", _jpeg(drawn, quality=QUALITY), drawn.size)
+
+
+def embed_image(png: bytes) -> dict[str, Any]:
+    """Turn a picture into a data URI of about MAX_CASE_BYTES at most, PNG or JPEG; {uri, width, height}."""
+    with Image.open(io.BytesIO(png)) as opened:
+        picture = opened.convert("RGB")
+    scale = min(1.0, MAX_CASE_WIDTH / picture.width, math.sqrt(MAX_CASE_PIXELS / (picture.width * picture.height)))
+    if scale == 1.0 and len(png) <= MAX_CASE_BYTES // 2:
+        return _data_uri("png", png, picture.size)
+    for share, quality in JPEG_STEPS:
+        width, height = (max(1, round(side * scale * share)) for side in picture.size)
+        # 4:4:4 keeps thin contours
+        jpeg = _jpeg(picture.resize((width, height), Image.Resampling.LANCZOS), quality=quality, subsampling=0)
+        if len(jpeg) <= MAX_CASE_BYTES:
+            break
+    return _data_uri("jpeg", jpeg, (width, height))
+
+
+def _data_uri(kind: str, data: bytes, size: tuple[int, int]) -> dict[str, Any]:
+    """A picture's bytes as {uri, width, height}; kind: png or jpeg."""
+    uri = f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
+    return {"uri": uri, "width": size[0], "height": size[1]}
+
+
+def _jpeg(picture: Image.Image, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", **options)
+    return buffer.getvalue()

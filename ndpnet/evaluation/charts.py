@@ -1,9 +1,11 @@
-"""Charts of the report as inline SVG: the same data gives the same bytes, and the page's colours apply."""
+"""The report's curves: charts as inline SVG, whose bytes are a function of the data, and tables as CSV."""
 
+import csv
 import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -13,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from scipy import ndimage
+
+from ndpnet.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -54,6 +58,7 @@ STYLE: "dict[RcKeyType, str | float | bool]" = {
 MAX_POINTS = 400
 NOT_LOSSES = {"step", "epoch", "lr", "seconds", "images_per_second", "grad_norm"}
 VALIDATION_PREFIX = "validation/"
+TABLE_AXES = {"roc": ("fpr", "tpr"), "pro": ("fpr", "overlap")}
 
 Curve = tuple[np.ndarray, np.ndarray]
 History = Sequence[Mapping[str, float]]
@@ -176,6 +181,20 @@ def thin(curve: Curve) -> Curve:
     return x[kept], y[kept]
 
 
+def write_curves(folder: Path, curves: Mapping[str, Curve | None], histories: Mapping[str, History]) -> None:
+    """Write roc.csv, pro.csv and loss_PHASE.csv for every history, the losses as smooth as the report draws them.
+
+    A curve that is not available is a table without rows: the files are always the same ones.
+    """
+    for name, axes in TABLE_AXES.items():
+        curve = curves[name]
+        points = [] if curve is None else zip(*(axis.tolist() for axis in curve), strict=True)
+        _write_table(folder / f"{name}.csv", axes, [dict(zip(axes, point, strict=True)) for point in points])
+    for phase, history in histories.items():
+        terms, rows = _loss_rows(history)
+        _write_table(folder / f"loss_{phase}.csv", ("step", *terms), rows)
+
+
 def _series(history: History, term: str) -> Curve:
     points = [(row["step"], row[term]) for row in history if row.get(term) is not None and np.isfinite(row[term])]
     steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
@@ -213,3 +232,21 @@ def _svg(figure: Figure, *, name: str) -> str:
     for stand_in, css_colour in CSS_COLOURS.items():
         text = text.replace(stand_in, css_colour)
     return text.strip()
+
+
+def _loss_rows(history: History) -> tuple[list[str], list[dict[str, float]]]:
+    losses, _ = loss_series(history)
+    by_step: dict[float, dict[str, float]] = {}
+    for term, (steps, values) in losses.items():
+        kept_steps, kept_values = thin((steps, smooth(values)))
+        for step, value in zip(kept_steps.tolist(), kept_values.tolist(), strict=True):
+            by_step.setdefault(step, {"step": int(step)})[term] = value
+    return list(losses) or ["loss"], [by_step[step] for step in sorted(by_step)]
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -3,68 +3,29 @@
 import csv
 import io
 import logging
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ndpnet.config import Params
-from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.cases import write_calibration_cases, write_cases, write_typical_cases
-from ndpnet.evaluation.curves import write_curves
-from ndpnet.evaluation.gallery import small_pictures
-from ndpnet.evaluation.report import ReportContent, verdict_of, write_report
+from ndpnet.evaluation.cases import small_pictures, write_calibration_cases, write_cases, write_typical_cases
+from ndpnet.evaluation.charts import write_curves
+from ndpnet.evaluation.judging import Judged, check_inputs, judge, verdict_of
+from ndpnet.evaluation.report import ReportContent, write_report
 from ndpnet.evaluation.smallest import smallest_found
-from ndpnet.files import as_cells, atomic_folder, hash_of, write_json, write_text
-from ndpnet.inference.inspector import Inspector, Prediction
+from ndpnet.files import as_cells, atomic_folder, hash_of, read_json_lines, write_json, write_text
+from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
-from ndpnet.metrics.streaming import PixelTally
 from ndpnet.metrics.summary import format_table, headline_of, summarise
-from ndpnet.training.history import history_of
 
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
-MAX_EXACT_PIXELS = 1 << 27  # of all test images, 2,048 of 256 px: exact pixel metrics take 14 s and 2 GiB of memory
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The test images and what the model says of them, row by row."""
-
-    records: list[FileRecord]
-    images: exact.Planes  # uint8 (N, H, W, 3), or N scans (H, W, 3)
-    masks: exact.Planes | None  # uint8 (N, H, W), or N times (H, W)
-    maps: exact.Planes | None  # float32 (N, H, W), or N times (H, W); None of too many images
-    reconstructions: np.ndarray | None  # uint8 (N, H, W, 3); None of scans, and with `maps`
-    tally: PixelTally | None  # what the metrics need of maps that were too many to keep
-    scores: np.ndarray  # float64 (N,)
-    labels: np.ndarray  # bool (N,)
-    roi: np.ndarray | None  # bool (H, W) or (H, W): pixels outside do not count
-    num_left_out: int  # further test images, whose whole defect lies outside
-    seconds_per_image: float
-
-    @property
-    def peaks(self) -> np.ndarray | None:
-        """(N,): highest anomaly inside each mask, NaN where that is empty; None without masks."""
-        if self.tally is not None:
-            return np.array(self.tally.peaks)
-        if self.masks is None or self.maps is None:
-            return None
-        return exact.peaks_inside(*exact.check_maps(self.maps, self.masks, self.roi), self.roi)
-
-    def planes(self) -> dict[str, Any]:
-        """What pixel metrics are computed from, as `summarise` takes it."""
-        if self.maps is None:  # the masks are still there, to draw
-            return {"maps": None, "masks": None, "roi": self.roi, "tally": self.tally}
-        return {"maps": self.maps, "masks": self.masks, "roi": self.roi, "tally": None}
 
 
 def evaluate_package(
@@ -167,85 +128,6 @@ def compare_with_champion(summary: Mapping[str, Any], champion: Mapping[str, Any
     return {"version": version, "metrics": theirs, "sentence": sentence}
 
 
-def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
-    """Refuse data of another size, without test images, or with a test image that the model was trained on."""
-    made, expected = prepared.settings, package.config["params"]["data"]
-    for name in ("image_size", "mode", "scale") if package.tiling is not None else ("image_size", "mode"):
-        if made[name] != expected[name]:
-            raise ValueError(
-                f"{prepared.folder} is prepared with data.{name} {made[name]}, the model takes {expected[name]} "
-                f"(run `ndpnet prepare -P data.{name}={expected[name]}`)"
-            )
-    if prepared.input_size != package.input_size:
-        sizes = [f"{width}x{height}" for height, width in (prepared.input_size, package.input_size)]
-        raise ValueError(
-            f"{prepared.folder} is prepared at {sizes[0]} px, the model takes {sizes[1]}: its pictures have another "
-            "aspect ratio (prepare pictures as the model was trained on)"
-        )
-    if not prepared.records("test"):
-        raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
-    trained = {record.sha256: record.path for record in package.manifest().files}
-    for record in prepared.records("test"):
-        if record.sha256 in trained:
-            raise ValueError(
-                f"{record.path} is a test image, but the model has seen it as {trained[record.sha256]} (remove one)"
-            )
-
-
-def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int = MAX_EXACT_PIXELS) -> Judged:
-    """What the model says of every test image. With more pixels than `max_exact_pixels` no maps are kept."""
-    images: exact.Planes = prepared.images("test")
-    masks: exact.Planes | None = prepared.masks()
-    records = prepared.records("test")
-    is_counted = _is_counted(records, masks, inspector.fitted_roi)
-    if not is_counted.all():
-        rows = np.flatnonzero(is_counted).tolist()  # one by one: an array of all would be a copy
-        images = [images[row] for row in rows]
-        masks = None if masks is None else [masks[row] for row in rows]
-        records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
-    keeps_maps = sum(image.shape[0] * image.shape[1] for image in images) <= max_exact_pixels
-    tally = None if keeps_maps or masks is None else PixelTally(inspector.fitted_roi)
-    predictions: list[Prediction] = []
-    scores = np.empty(len(records))
-    started = time.monotonic()
-    for row, record in enumerate(tqdm(records, "evaluate", disable=None)):
-        prediction = inspector.predict(images[row], name=record.path)
-        scores[row] = prediction.score
-        if keeps_maps:
-            predictions.append(prediction)
-        elif tally is not None and masks is not None:
-            is_good = record.defect_type == GOOD
-            tally.add(prediction.anomaly_map, masks[row], record.defect_type, is_good=is_good)
-    seconds = time.monotonic() - started
-    maps = [prediction.anomaly_map for prediction in predictions] if keeps_maps else None
-    is_scan = inspector.tiling is not None
-    return Judged(
-        records=records,
-        images=images,
-        masks=masks,
-        maps=maps if is_scan or maps is None else np.stack(maps),
-        reconstructions=None if is_scan or maps is None else np.array([each.reconstruction for each in predictions]),
-        tally=tally,
-        scores=scores,
-        labels=np.array([record.defect_type != GOOD for record in records]),
-        roi=inspector.fitted_roi,
-        num_left_out=int((~is_counted).sum()),
-        seconds_per_image=seconds / len(records),
-    )
-
-
-def _is_counted(records: list[FileRecord], masks: exact.Planes | None, roi: np.ndarray | None) -> np.ndarray:
-    """Which test images are judged: not those whose whole defect is ignored. -> bool (N,). ValueError: none is left."""
-    is_counted = np.ones(len(records), dtype=bool)
-    if masks is None or roi is None:
-        return is_counted
-    for index, (record, mask) in enumerate(zip(records, masks, strict=True)):
-        is_counted[index] = record.defect_type == GOOD or bool((np.asarray(mask, dtype=bool) & roi).any())
-    if not is_counted.any():
-        raise ValueError("every defect of the test images lies outside the region of interest (look at the region)")
-    return is_counted
-
-
 def _curves(judged: Judged) -> dict[str, Any]:
     pro = None
     if judged.tally is not None:
@@ -276,7 +158,7 @@ def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> N
 
 def _histories(package: ModelPackage) -> dict[str, list[dict[str, float]]]:
     paths = {phase: package.folder / f"history_{phase}.jsonl" for phase in ("phase1", "phase2")}
-    return {phase: history_of(path) if path.is_file() else [] for phase, path in paths.items()}
+    return {phase: read_json_lines(path) if path.is_file() else [] for phase, path in paths.items()}
 
 
 def _notes(prepared: PreparedData, package: ModelPackage, num_left_out: int) -> list[str]:

@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from ndpnet import files
 from ndpnet.evaluation import charts
-from ndpnet.evaluation.embedding import embed_image
 from ndpnet.inference import pages
 from ndpnet.metrics.summary import HEADLINE
 
@@ -38,7 +37,7 @@ Interval = Mapping[str, float] | None
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What a report is written from. A panel: {title, score, verdict, png}."""
+    """What a report is written from. A panel: {title, score, verdict, uri, width, height}."""
 
     summary: Summary
     curves: Mapping[str, charts.Curve | None]
@@ -47,7 +46,7 @@ class ReportContent:
     threshold: Mapping[str, Any] | None
     history: Mapping[str, charts.History]
     panels: Sequence[Mapping[str, Any]]
-    calibration: Sequence[Mapping[str, Any]]  # good images of the threshold, with value_without; png may be None
+    calibration: Sequence[Mapping[str, Any]]  # good images of the threshold, with value_without; uri may be None
     identity: Mapping[str, str]
     warnings: Sequence[str]
     faults: Sequence[str]  # parts of the model that do nothing, each one sentence
@@ -67,45 +66,14 @@ def write_report(out_path: Path, content: ReportContent) -> None:
         "answers": answers(summary, threshold, [*content.faults, *content.warnings], content.smallest),
         "charts": draw_charts(content),
         "types": _types_worst_first(summary["by_defect_type"]),
-        "cases": [_embedded(panel) | {"anchor": anchors[panel["title"]]} for panel in content.panels],
-        "typical": [_embedded(panel) for panel in content.typical],
+        "cases": [{**panel, "anchor": anchors[panel["title"]]} for panel in content.panels],
         "gallery": [{**each, "anchor": anchors.get(each["title"])} for each in content.gallery],
         "verdicts": [name for name in VERDICTS if any(each["verdict"] == name for each in content.gallery)],
         "page": _page_data(scores, labels, threshold),
-        "calibration": [_embedded(panel) for panel in content.calibration],
     }
     values = vars(content) | derived | {"metrics": METRICS, "of_type": OF_TYPE}
     html = pages.render("evaluation", TEMPLATE, {"percent": percent, "rate": _rate}, **values)
     files.write_text(out_path, html)
-
-
-def verdict_of(score: float, is_defective: bool, threshold: float | None) -> str:
-    """Name a case: missed, false alarm, found or passed; without a threshold: defective or good."""
-    if threshold is None:
-        return "defective" if is_defective else "good"
-    if score > threshold:
-        return "found" if is_defective else "false alarm"
-    return "missed" if is_defective else "passed"
-
-
-def order_cases(scores: np.ndarray, labels: np.ndarray, threshold: float | None, limit: int) -> list[int]:
-    """Indices worth showing: misses (lowest score first), false alarms (highest first), then the closest correct ones.
-
-    scores: (N,), labels: bool (N,). Some of each kind, as far as `limit` allows; without a threshold, defective
-    images from the lowest score up, then good ones from the highest down.
-    """
-    kinds: dict[str, list[int]] = {
-        kind: [] for kind in ("missed", "false alarm", "found", "passed", "defective", "good")
-    }
-    for index in _urgent_first(scores, labels, threshold):
-        kinds[verdict_of(scores[index], labels[index], threshold)].append(index)
-    present = [kind for kind in kinds.values() if kind]
-    share = max(1, limit // 6) if threshold is not None else limit // 2
-    reserved = {index for kind in present for index in kind[:share]}
-    correct = sorted(kinds["found"] + kinds["passed"], key=lambda index: abs(scores[index] - threshold))
-    ordered = kinds["missed"] + kinds["false alarm"] + correct + kinds["defective"] + kinds["good"]
-    chosen = set(sorted(ordered, key=lambda index: index not in reserved)[:limit])
-    return [index for index in ordered if index in chosen]
 
 
 def percent(interval: Interval, *, with_interval: bool = True) -> str:
@@ -197,12 +165,6 @@ def draw_charts(content: ReportContent) -> dict[str, Markup | None]:
         history = content.history.get(phase)
         drawn[phase] = charts.loss_chart(history, name=phase) if history else None
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}  # our own SVG: not escaped
-
-
-def _embedded(panel: Mapping[str, Any]) -> dict[str, Any]:
-    """A panel with its picture as the page carries it, None where it has none."""
-    picture = {"uri": None} if panel["png"] is None else embed_image(panel["png"])
-    return {**panel, **picture}
 
 
 def _page_data(scores: np.ndarray, labels: np.ndarray, threshold: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -315,8 +277,3 @@ def _types_worst_first(by_type: Mapping[str, Summary]) -> list[tuple[str, Summar
         return (known["value"] if known else math.inf, item[0])
 
     return sorted(by_type.items(), key=badness)
-
-
-def _urgent_first(scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> list[int]:
-    # the most wrong of each kind: defective images by rising score, good ones by falling score
-    return sorted(range(len(scores)), key=lambda index: (scores[index] if labels[index] else -scores[index], index))

@@ -1,16 +1,14 @@
 """How small a defect is found, where no real one is at hand: painted scratches, spots and smears."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
+from ndpnet.evaluation.judging import Judged
 from ndpnet.inference.inspector import Inspector
-
-if TYPE_CHECKING:
-    from ndpnet.evaluation.evaluate import Judged
 
 SIZES = (4, 8, 16, 32, 64)  # pixels of the network's input: length of a scratch, diameter of the others
 CONTRASTS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of the range from black to white
@@ -19,7 +17,7 @@ KINDS = {"scratch": "Scratch, 2 px wide", "spot": "Spot", "smear": "Smear, soft 
 ANGLE = 0.6  # radians, of a scratch
 
 
-def smallest_found(judged: "Judged", inspector: Inspector) -> dict[str, Any] | None:
+def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | None:
     """How many of a few good test images are flagged by kind, size and contrast of what is painted in their middle.
 
     None without a threshold, or a good test image that passes. -> sentence, sizes, num_images, kinds (name, rows).
@@ -64,7 +62,7 @@ def _opacity(shape: tuple[int, int], kind: str, size: int) -> np.ndarray:
     return disc if kind == "spot" else ndimage.gaussian_filter(disc, size / 4)
 
 
-def _passed(judged: "Judged", inspector: Inspector) -> list[np.ndarray]:
+def _passed(judged: Judged, inspector: Inspector) -> list[np.ndarray]:
     """The first good test images that pass; of scans the middle, as large as the network's input."""
     rows = np.flatnonzero(~judged.labels & (judged.scores <= inspector.threshold))[:NUM_IMAGES]
     return [_middle(np.asarray(judged.images[row]), inspector.input_size) for row in rows]

@@ -1,6 +1,5 @@
 """Fitting the decision threshold of a model package from good images that it was not trained on."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet.config import Params
-from ndpnet.data.copies import CopyIndex, thumbnail, warn_of_alike
+from ndpnet.data.copies import CopyIndex, warn_of_alike
+from ndpnet.data.decoding import read_picture
 from ndpnet.data.images import open_image
+from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
@@ -145,31 +146,16 @@ class _Goods:
 
     def read(self, path: Path, group: str, bit_depth: int | None) -> np.ndarray | None:
         """Decode an image and record it. -> uint8 (H, W, 3), None of a copy; ValueError: it was trained on."""
-        name, content = path.relative_to(self._root).as_posix(), read_bytes(path)
-        opened = open_image(content, name=str(path))
-        facts, sha256 = opened.facts(), hashlib.sha256(content).hexdigest()
-        record = FileRecord(
-            name,
-            sha256,
-            group,
-            "calibration",
-            GOOD,
-            mask_path=None,
-            mask_sha256=None,
-            width=facts.width,
-            height=facts.height,
-            pixels_sha256=facts.pixels_sha256.hex(),
-            bit_depth=bit_depth,
-        )
-        is_copy = self._index.add(name, record.known_by, is_test=True) is not None
+        name = path.relative_to(self._root).as_posix()
+        picture = read_picture(self._root, SourceImage(name, name, GOOD), group, "calibration", bit_depth)
+        is_copy = self._index.add(name, picture.record.known_by, is_test=True) is not None
         if self._index.leaks:
             raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
-        pixels = opened.rgb(bit_depth)
         if is_copy:
             return None
-        self.records.append(record)
-        self._thumbnails.append(thumbnail(pixels))
-        return pixels
+        self.records.append(picture.record)
+        self._thumbnails.append(picture.thumbnail)
+        return picture.image
 
     def warn(self) -> None:
         """Say which images are no independent ones."""

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ndpnet.data.images import fit_image, read_image, scale_plane
+from ndpnet.data.fitting import fit_image, resize, scale_mask, scale_plane, scale_scan, scaled_size
+from ndpnet.data.images import read_image
 from ndpnet.data.roi import check_roi_fits
-from ndpnet.data.tiling import Tiling, scale_scan, scaled_size
+from ndpnet.data.tiling import Tiling
 from ndpnet.inference.engines import engine_name
 from ndpnet.inference.engines.engine import Engine, TorchEngine
 from ndpnet.inference.engines.stored import read_engine
 from ndpnet.inference.likeness import unlike
 from ndpnet.inference.package import ModelPackage, read_package
-from ndpnet.inference.regions import Region, area_score, find_regions, scale_mask, without_small
+from ndpnet.inference.regions import Region, area_score, find_regions, without_small
 from ndpnet.inference.rules import Rules
 from ndpnet.inference.scanning import predict_scan
 from ndpnet.metrics.exact import image_score
@@ -98,7 +99,7 @@ class Inspector:
         engine: Engine,
         *,
         input_size: tuple[int, int],
-        threshold: float | None,
+        threshold: float | None = None,
         tiling: Tiling | None = None,
         roi: np.ndarray | None = None,
         rules: Rules | None = None,
@@ -111,7 +112,7 @@ class Inspector:
         self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, input_size, tiling)
         self.rules, self._zone_weights, self._smallest = rules, None, 1
         if rules is not None:
-            shape = input_size if tiling is None else scaled_size(rules.width, rules.height, tiling.scale)[::-1]
+            shape = input_size if tiling is None else scaled_size(rules.height, rules.width, tiling.scale)
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
@@ -140,18 +141,22 @@ class Inspector:
             record = None  # what it promises is said of its own value
         elif record is not None:
             threshold = record["value"]
-        inspector = cls(
-            opened,
-            input_size=package.input_size,
-            threshold=threshold,
-            tiling=package.tiling,
-            roi=package.roi() if roi is None else roi,
-            rules=package.rules(),
-            score_pixels=package.score_pixels,
-        )
+        roi = package.roi() if roi is None else roi
+        inspector = cls.of(package, opened, threshold=threshold, roi=roi, rules=package.rules())
         inspector.package, inspector.threshold_record, inspector.engine_name = package, record, name
         inspector.bit_depth = package.manifest().bit_depth
         return inspector
+
+    @classmethod
+    def of(cls, package: ModelPackage, engine: Engine, **judging: Any) -> "Inspector":
+        """An inspector for a package's pictures, by any engine. judging: threshold, roi and rules, by default none."""
+        return cls(
+            engine,
+            input_size=package.input_size,
+            tiling=package.tiling,
+            score_pixels=package.score_pixels,
+            **judging,
+        )
 
     def __repr__(self) -> str:
         category = "no package" if self.package is None else self.package.config["category"]
@@ -166,13 +171,7 @@ class Inspector:
 
     def bare(self) -> "Inspector":
         """The same engine without threshold, region of interest and rules."""
-        return Inspector(
-            self.engine,
-            input_size=self.input_size,
-            threshold=None,
-            tiling=self.tiling,
-            score_pixels=self.score_pixels,
-        )
+        return Inspector(self.engine, input_size=self.input_size, tiling=self.tiling, score_pixels=self.score_pixels)
 
     @property
     def opened_package(self) -> ModelPackage:
@@ -263,8 +262,8 @@ class Inspector:
         if not np.isfinite(prediction.score):
             raise ValueError(f"the score is {prediction.score}: no verdict (is the model damaged?)")
         height, width = size
-        roi = None if self.fitted_roi is None else _scale(self.fitted_roi, height, width)
-        anomaly_map = _resize(self.shown_map(prediction), width, height)
+        roi = None if self.fitted_roi is None else scale_mask(self.fitted_roi, size)
+        anomaly_map = resize(self.shown_map(prediction), size)
         if roi is not None:
             anomaly_map[~roi] = 0  # interpolation reaches over the region's edge
         verdict = Verdict(
@@ -290,7 +289,7 @@ class Inspector:
         return replace(
             verdict,
             is_defective=is_defective,
-            mask=_scale(above, height, width),
+            mask=scale_mask(above, size),
             regions=find_regions(above, prediction.anomaly_map, size=(height, width)),
             review_threshold=review_threshold,
         )
@@ -310,16 +309,7 @@ def _fit_roi(roi: np.ndarray | None, input_size: tuple[int, int], tiling: Tiling
     """The region at network resolution. -> bool (height, width), or at the scaled scans' size."""
     if roi is None:
         return None
-    if tiling is None:
-        return scale_plane(roi, input_size[::-1])
-    return scale_plane(roi, scaled_size(roi.shape[1], roi.shape[0], tiling.scale))
-
-
-def _scale(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`scale_mask` on both axes. bool (H, W) -> (height, width)."""
-    if mask.shape == (height, width):
-        return mask
-    return np.ascontiguousarray(scale_mask(scale_mask(mask, height).T, width).T)
+    return scale_plane(roi, input_size if tiling is None else scaled_size(roi.shape[0], roi.shape[1], tiling.scale))
 
 
 @denormals_flushed()
@@ -353,10 +343,3 @@ def _checked(image: np.ndarray, name: str) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"{name} is {image.dtype} {image.shape} (pass uint8 (H, W, 3) or (H, W), or the file)")
     return image
-
-
-def _resize(values: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Bilinear; itself if it fits. float32 (H, W) -> float32 (height, width)."""
-    if values.shape == (height, width):
-        return values
-    return np.array(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ndpnet.data.images import MAX_STRETCH
+from ndpnet.data.fitting import MAX_STRETCH
 from ndpnet.metrics.properties import MAX_SIDE, middle_properties
 
 SURFACE_QUANTILE = 0.95  # of a good picture's map: where the colours of maps start

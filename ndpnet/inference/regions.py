@@ -56,12 +56,3 @@ def area_score(anomaly_map: np.ndarray, num_pixels: int) -> float:
         levels, True, lo=1, key=lambda level: not without_small(anomaly_map >= level, num_pixels).any()
     )
     return float(levels[num_reached - 1])
-
-
-def scale_mask(mask: np.ndarray, num_rows: int) -> np.ndarray:
-    """Scale the rows: nearest when there will be more, any of several when fewer. bool (H, W) -> (num_rows, W)."""
-    H = len(mask)
-    if num_rows >= H:
-        return mask[(2 * np.arange(num_rows) + 1) * H // (2 * num_rows)]
-    # a resize would lose regions between its samples: defective, and nothing to show
-    return np.logical_or.reduceat(mask, np.arange(num_rows) * H // num_rows, axis=0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ndpnet.data.arrays import Views
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation import evaluate
+from ndpnet.evaluation import judging
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import summary, weighted
@@ -151,8 +151,8 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Vie
 
 def _judge(prepared: PreparedData, inspector: Inspector) -> Judgement:
     package = _package(inspector)
-    evaluate.check_inputs(prepared, package)
-    judged = evaluate.judge(prepared, inspector)
+    judging.check_inputs(prepared, package)
+    judged = judging.judge(prepared, inspector)
     groups, types = [r.group for r in judged.records], [r.defect_type for r in judged.records]
     threshold = package.threshold
     test = summary.score_images(groups, types, judged.scores, threshold, **judged.planes())

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ndpnet.config import SynthesisConfig
 from ndpnet.data.images import read_image
 from ndpnet.data.listing import list_pictures
 from ndpnet.files import atomic_folder, write_json
@@ -65,47 +66,31 @@ class DefectBank:
         return cls(masks, sources, num_cracks=counts["num_crack_masks"])
 
 
-def make_bank(
-    out_dir: Path,
-    *,
-    patch_size: int,
-    num_masks: int,
-    blob_max_log2_grid: int,
-    line_share: float,
-    crack_share: float,
-    line_width_min: float,
-    line_width_max: float,
-    line_max_log2_grid: int,
-    sources: str,
-    num_sources: int,
-    source_augmentation: str,
-    seed: int,
-) -> dict[str, int]:
+def make_bank(out_dir: Path, synthesis: SynthesisConfig, *, seed: int) -> dict[str, int]:
     """Write a bank: `num_masks` masks (shares of lines and of cracks) and `num_sources` natural pictures.
 
     source_augmentation: `none` for crops as they are, `draem` for whole pictures, each changed as in DRAEM.
     """
-    photos = list_sources(sources)
-    num_lines, num_cracks = round(num_masks * line_share), round(num_masks * crack_share)
-    low, high = line_width_min, line_width_max
-    make_blobs = partial(blob_masks, max_log2_grid=blob_max_log2_grid)
-    make_lines = partial(line_masks, min_width=low, max_width=high, max_log2_grid=line_max_log2_grid)
-    make_cracks = partial(crack_masks, min_width=low, max_width=high)
+    photos, num_masks = list_sources(synthesis.sources), synthesis.num_masks
+    num_lines, num_cracks = (round(num_masks * share) for share in (synthesis.line_share, synthesis.crack_share))
+    low, high = synthesis.line_width_min, synthesis.line_width_max
+    make_blobs = partial(blob_masks, max_log2_grid=synthesis.blob_max_log2_grid)
+    make_lines = partial(line_masks, min_width=low, max_width=high, max_log2_grid=synthesis.line_max_log2_grid)
     kinds = [
         (make_blobs, num_masks - num_lines - num_cracks, 0, "spots"),
         (make_lines, num_lines, 1, "lines"),
-        (make_cracks, num_cracks, 3, "cracks"),
+        (partial(crack_masks, min_width=low, max_width=high), num_cracks, 3, "cracks"),
     ]
     with atomic_folder(out_dir, marker=COUNTS) as folder:
         masks = [
-            _packed_masks(make, count, patch_size, np.random.default_rng([seed, stream]), title)
+            _packed_masks(make, count, synthesis.patch_size, np.random.default_rng([seed, stream]), title)
             for make, count, stream, title in kinds
         ]
         np.save(folder / "masks.npy", np.concatenate(masks))
-        np.save(folder / "sources.npy", _sources(photos, num_sources, patch_size, seed, source_augmentation))
+        np.save(folder / "sources.npy", _sources(photos, synthesis, seed))
         counts = {"num_masks": num_masks, "num_line_masks": num_lines, "num_crack_masks": num_cracks}
-        counts |= {"num_sources": num_sources, "num_photos": len(photos)}
-        counts |= {"patch_size": patch_size, "format_version": FORMAT_VERSION}
+        counts |= {"num_sources": synthesis.num_sources, "num_photos": len(photos)}
+        counts |= {"patch_size": synthesis.patch_size, "format_version": FORMAT_VERSION}
         write_json(folder / COUNTS, counts)
     return counts
 
@@ -150,15 +135,16 @@ def _packed_masks(
     return packed
 
 
-def _sources(photos: list[Path], num_sources: int, patch_size: int, seed: int, augmentation: str) -> np.ndarray:
+def _sources(photos: list[Path], synthesis: SynthesisConfig, seed: int) -> np.ndarray:
     """Random square crops or changed whole pictures, every photo as often. -> uint8 (num_sources, P, P, 3)."""
+    num_sources, patch_size = synthesis.num_sources, synthesis.patch_size
     sources = np.empty((num_sources, patch_size, patch_size, 3), dtype=np.uint8)
     for photo_index, path in enumerate(photos[:num_sources]):
         image = read_image(path)
         whole = Image.fromarray(image).resize((patch_size, patch_size), Image.Resampling.BILINEAR)
         for index in tqdm(range(photo_index, num_sources, len(photos)), path.name, leave=False, disable=None):
             rng = np.random.default_rng([seed, 2, index])
-            is_crop = augmentation == "none"
+            is_crop = synthesis.source_augmentation == "none"
             sources[index] = _random_crop(image, patch_size, rng) if is_crop else augmented(np.array(whole), rng)
     return sources
 

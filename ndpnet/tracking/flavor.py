@@ -18,7 +18,7 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 from PIL import Image
 
 import ndpnet
-from ndpnet.data.images import MIN_SIDE
+from ndpnet.data.fitting import MIN_SIDE
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.package import ModelPackage
 from ndpnet.lineage import ADAPTERS, PACKAGE_DIR

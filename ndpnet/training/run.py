@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ndpnet.config import Params
-from ndpnet.files import atomic_folder, check_output, hash_of, write_json
+from ndpnet.files import atomic_folder, check_output, hash_of, read_json_lines, write_json
 from ndpnet.inference.calibration import calibrate_on_prepared
 from ndpnet.inference.package import REFERENCE, make_network, read_weights, write_training, write_weights
 from ndpnet.lineage import folder_hash, identity_params, phase1_params
@@ -23,25 +23,24 @@ from ndpnet.model.denormals import denormals_flushed
 from ndpnet.perceptual import VGGFeatures, load_vgg
 from ndpnet.synthesis.bank import BANK_FILES
 from ndpnet.synthesis.compose import to_unit
-from ndpnet.training.checkpoint import only_process
+from ndpnet.training.checkpoint import Checkpoint, only_process
 from ndpnet.training.checks import check_parts
-from ndpnet.training.history import history_of
 from ndpnet.training.inputs import PhaseInputs, open_inputs
-from ndpnet.training.loop import make_fabric
+from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
-from ndpnet.training.pretrained import PretrainedPhase1, PretrainedPhase2, fit_bank, group_numbers
+from ndpnet.training.pretrained import PretrainedPhase1, PretrainedPhase2, fit_bank, fit_scales, group_numbers
 from ndpnet.training.processes import is_first_process
 from ndpnet.training.reference import choose_references
 from ndpnet.training.task import PhaseTask
 from ndpnet.training.validation import PHASE_ID
-from ndpnet.training.worker import FINAL_WEIGHTS, train_in_process
 
 logger = logging.getLogger(__name__)
 
 PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
 NUM_AVERAGED = 64  # training pictures, for the mean one
 PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
+FINAL_WEIGHTS = "final.safetensors"
 
 
 def run_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir: Path) -> dict[str, float]:
@@ -149,6 +148,41 @@ def _launch(
     return network.cpu().eval(), speed
 
 
+@denormals_flushed()  # here too: Fabric may have started another process
+def train_in_process(
+    fabric: Fabric, network: Network, inputs: PhaseInputs, task: type[PhaseTask], vgg: VGGFeatures | None
+) -> dict[str, float]:
+    """Run one phase in this process; the first one writes the network to FINAL_WEIGHTS. -> the speed."""
+    params, number = inputs.params, inputs.number
+    composer, images = inputs.composer(fabric.device, stream=number), inputs.prepared.images("train")
+    plan = PhasePlan(f"phase {number}", params, inputs.phase, len(images))
+    trainer = Trainer(fabric, task(network, vgg, params.losses), composer, plan, Checkpoint(inputs.work_dir))
+    speed = trainer.run(_validation(inputs, trainer))
+    if fabric.is_global_zero:
+        network = trainer.final_network()
+        if isinstance(network, PretrainedNDPNet) and number == 2:
+            fit_scales(network, inputs.prepared.images("validation"), images, inputs.prepared.row_groups("train"))
+        write_weights(network, inputs.work_dir / FINAL_WEIGHTS)
+    return speed
+
+
+def _validation(inputs: PhaseInputs, trainer: Trainer) -> Validate | None:
+    """The phase's look at the synthetic validation set; None where no image is held out for it."""
+    validation = inputs.validation(trainer.fabric.device)
+    if validation is None:
+        logger.info("no validation image: the training is not watched on held-out images")
+        return None
+    if inputs.number == 1:
+        return validation.phase1
+
+    def validate(network: Network) -> dict[str, float]:
+        if inputs.pictures_dir is not None:
+            validation.write_picture(network, inputs.pictures_dir / f"step_{trainer.step:06d}.png")
+        return validation.phase2(network)
+
+    return validate
+
+
 def _checks(inputs: PhaseInputs, network: Network) -> dict[str, Any] | None:
     """What the parts of a trained network do, with a warning for an idle one; None without validation images."""
     device = next(network.parameters()).device
@@ -165,4 +199,4 @@ def _checks(inputs: PhaseInputs, network: Network) -> dict[str, Any] | None:
 def _copy_history(work_dir: Path, path: Path) -> dict[str, float]:
     """Copy a phase's history into its output. -> the last losses."""
     shutil.copyfile(work_dir / HISTORY, path)
-    return [row for row in history_of(path) if "loss" in row][-1]
+    return [row for row in read_json_lines(path) if "loss" in row][-1]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from samples import Pipeline
 
-from ndpnet.training.history import history_of
+from ndpnet.files import read_json_lines
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def phase1_arguments(pipeline: Pipeline, out: Path, *, num_devices: int) -> list
 
 def losses_of(out: Path) -> list[float]:
     """The loss of every step, of which none is missing."""
-    rows = history_of(out / "history.jsonl")
+    rows = read_json_lines(out / "history.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, len(rows)))  # and one validation
     return [row["loss"] for row in rows if "loss" in row]
 

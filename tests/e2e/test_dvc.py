@@ -10,7 +10,7 @@ from repositories import CATEGORIES, DVC, NDPNET, Repository, change_pixels, con
 from samples import write_params, write_picture
 from servers import S3Server
 
-from ndpnet.data.versions.status import read_status
+from ndpnet.data.versions.version import read_status
 
 pytestmark = pytest.mark.slow
 

@@ -11,12 +11,13 @@ import data_sets
 import pytest
 from data_sets import names_in
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from samples import data_config
 from servers import S3Server
 
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.files import LIST
 
-PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
+PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 
 
 def below(folder: Path) -> dict[str, bytes]:
@@ -46,10 +47,10 @@ def test_archives_become_data_that_prepare_takes(tmp_path: Path) -> None:
         assert "CC BY-NC-SA 4.0: not for commercial use" in finished.stdout
     assert "-P 'data.group_pattern=^(kos\\d+)'" in finished.stdout
     assert names_in(tmp_path / "data") == ["carpet", "kos"]
-    prepare(tmp_path / "data", "carpet", tmp_path / "prepared", **PREPARE)
+    prepare(tmp_path / "data", "carpet", tmp_path / "prepared", PREPARE)
     assert len(PreparedData.load(tmp_path / "prepared").records("test")) == 9
-    pattern = PREPARE | {"group_pattern": r"^(kos\d+)"}
-    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", **pattern)
+    pattern = PREPARE.model_copy(update={"group_pattern": r"^(kos\d+)"})
+    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", pattern)
     assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
     assert counts["num_calibration"] > 0
 

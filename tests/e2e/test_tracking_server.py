@@ -15,8 +15,8 @@ from processes import TIME_LIMIT, Finished, start_cli
 from proxy import Proxy
 from samples import CATEGORY, Pipeline, write_params
 
+from ndpnet.files import read_json_lines
 from ndpnet.tracking.client import connect, experiment_id
-from ndpnet.training.history import history_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -122,7 +122,7 @@ def test_a_training_outlives_a_server_that_is_slow_hangs_and_is_killed(
         assert finish(flushed, log_path).exit_code == 0
     run = run_of(1)
     assert run["status"] == "FINISHED"
-    rows = history_of(tmp_path / "build" / CATEGORY / "phase1/history.jsonl")
+    rows = read_json_lines(tmp_path / "build" / CATEGORY / "phase1/history.jsonl")
     assert len([row for row in rows if "loss" in row]) == NUM_STEPS
     assert_each_row_once(run, rows)
 

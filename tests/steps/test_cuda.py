@@ -11,9 +11,9 @@ from samples import SIZE, Pipeline
 from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
+from ndpnet.files import read_json_lines
 from ndpnet.inference import Inspector
 from ndpnet.perceptual import CONV_INDICES, names_up_to
-from ndpnet.training.history import history_of
 from ndpnet.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -38,7 +38,7 @@ def trained(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def losses(path: Path) -> list[float]:
-    return [row["loss"] for row in history_of(path) if "loss" in row]
+    return [row["loss"] for row in read_json_lines(path) if "loss" in row]
 
 
 def assert_same_bits(one: Path, other: Path) -> None:

@@ -12,9 +12,8 @@ from samples import CATEGORY, NUM_STEPS, Pipeline
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import atomic_folder
+from ndpnet.files import atomic_folder, read_json_lines
 from ndpnet.inference.package import read_package
-from ndpnet.training.history import history_of
 
 PACKAGE_FILES = [
     ".ndpnet.json",
@@ -49,7 +48,7 @@ def test_what_the_steps_return(pipeline: Pipeline) -> None:
     assert pipeline.metrics["synthesize"]["num_masks"] == 64
     for name, phase_dir in (("train_phase1", "history.jsonl"), ("train_phase2", "history_phase2.jsonl")):
         folder = pipeline.phase1_dir if name == "train_phase1" else pipeline.model_dir
-        last = [row for row in history_of(folder / phase_dir) if "loss" in row][-1]
+        last = [row for row in read_json_lines(folder / phase_dir) if "loss" in row][-1]
         assert last["step"] == NUM_STEPS
         assert pipeline.metrics[name]["loss"] == last["loss"]
         assert pipeline.metrics[name]["images_per_second"] > 0
@@ -62,7 +61,7 @@ def test_the_history_has_every_step_once_and_the_validations(pipeline: Pipeline)
         (pipeline.phase1_dir / "history.jsonl", {"defect_perception"}),
         (pipeline.model_dir / "history_phase2.jsonl", {"feature_repair", "segmentation"}),
     ):
-        rows = history_of(path)
+        rows = read_json_lines(path)
         losses = [row for row in rows if "loss" in row]
         assert [row["step"] for row in losses] == list(range(1, NUM_STEPS + 1))
         assert all(set(row) == {"step", "lr", "loss", "reconstruction"} | extra for row in losses)

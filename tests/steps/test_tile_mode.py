@@ -20,7 +20,7 @@ from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.tiling import Tiling
-from ndpnet.evaluation.evaluate import judge
+from ndpnet.evaluation.judging import judge
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.engines.export import export

@@ -88,9 +88,8 @@ def _check_target(data_dir: Path, category: str, place: str, masks: Path | None)
 
 def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, source: str) -> list[Placed]:
     """Copy all pictures before any gets its name: a full disk, or a source that goes away, changes nothing."""
-    batch = list(Placer(root, staging_dir).place_all(find_batch(root, place, masks, source), "read"))
-    problems = [printable(f"{picture.image.path}: {picture.reason}") for picture in batch if picture.reason]
-    if problems:
+    batch, rejected = Placer(root, staging_dir).place_all(find_batch(root, place, masks, source), "read")
+    if problems := [printable(f"{picture.file}: {picture.reason}") for picture in rejected]:
         more = f"; and {len(problems) - NUM_NAMES} more" if len(problems) > NUM_NAMES else ""
         raise ValueError(f"nothing was added: {'; '.join(problems[:NUM_NAMES])}{more}")
     return batch
@@ -179,12 +178,13 @@ def _stem_key(stem: str) -> str:
 
 def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> None:
     # the mask first: a picture that lies here is taken for added, by the next try after a kill
-    paths = {}
+    paths: dict[str, PurePosixPath] = {}
     if picture.mask_path:
         category, stem = PurePosixPath(target).parents[2], PurePosixPath(target).stem
         name = f"{stem}_mask{PurePosixPath(picture.mask_path).suffix}"
         paths[picture.mask_path] = category / "ground_truth" / picture.defect_type / name
-    for staged, path in {**paths, picture.path: target}.items():
+    paths[picture.path] = PurePosixPath(target)
+    for staged, path in paths.items():
         with (staging_dir / staged).open("rb") as stream:
             os.fsync(stream.fileno())
         (data_dir / path).parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ class _Member(tarfile.TarInfo):
         """Read a header. ReadError: it is none, and not the zeros of the end either."""
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError("it ends in the middle") from error
@@ -69,7 +69,7 @@ def _unpack_tar(archive: Path, folder: Path, max_bytes: int) -> None:
                 raise FileExistsError(f"{member.name!r} is a link")
             _check_new(folder / member.name.lstrip("/"), is_folder=member.isdir())
             tar.extract(member, folder, filter="data")
-            tar.members.clear()  # else every header stays in memory
+            tar.members.clear()  # type: ignore[attr-defined]  # or every header stays in memory
         while tar.fileobj.read(CHUNK_BYTES):  # gzip and xz keep their checksum at the very end
             pass
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.importing.archives import MAX_BYTES
-from ndpnet.data.importing.placing import Placed, Placer
+from ndpnet.data.importing.placing import Placed, Placer, Rejected
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import ROI, CategoryPlan, SourceImage
@@ -88,16 +88,15 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
 
     with atomic_folder(out, marker=REPORT) as folder:
         placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
-        placed = list(placer.place_all(plan.images, plan.name))
-        readable = [picture for picture in placed if picture.facts is not None]
-        _check_names(readable)
-        bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in readable)
-        copies = _find_copies(readable)
-        imported = _limit([picture for picture in readable if picture.image.path not in copies[0]], options.train_limit)
-        for path in {picture.path for picture in readable} - {picture.path for picture in imported}:
+        placed, rejected = placer.place_all(plan.images, plan.name)
+        _check_names(placed)
+        bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
+        copies = _find_copies(placed)
+        imported = _limit([picture for picture in placed if picture.image.path not in copies[0]], options.train_limit)
+        for path in {picture.path for picture in placed} - {picture.path for picture in imported}:
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
-            raise ValueError(f"no good picture of {plan.folder} is left to train on ({_why_none(placed)})")
+            raise ValueError(f"no good picture of {plan.folder} is left to train on ({_why_none(rejected)})")
         if plan.roi_path:
             read_mask(opened.root / plan.roi_path)
             placer.copy_file(plan.roi_path, ROI)
@@ -106,6 +105,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             options=vars(options) | {"group_pattern": pattern},
             source=opened.name,
             placed=placed,
+            rejected=rejected,
             imported=imported,
             copies=copies,
             bit_depth=bit_depth,
@@ -134,12 +134,12 @@ def _check_names(placed: list[Placed]) -> None:
             raise ValueError(f"{both} would both become {picture.path}, but for case (rename one)")
 
 
-def _find_copies(readable: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
+def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     """Return copies by their paths in the source, with their firsts: those to leave out, those that are tested on.
 
     ValueError for what is trained and tested on. A test set of the publisher stays as it is.
     """
-    ordered = sorted(readable, key=lambda picture: (picture.split != "train", picture.path))
+    ordered = sorted(placed, key=lambda picture: (picture.split != "train", picture.path))
     ours, index = CopyIndex(), CopyIndex()
     for picture in ordered:  # where the publisher has no split, a copy is one wherever its name would put it
         if not picture.image.split and picture.defect_type == GOOD:
@@ -160,7 +160,6 @@ def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:
     return [picture for picture in pictures if picture.path not in left_out]
 
 
-def _why_none(placed: list[Placed]) -> str:
-    rejected = [picture for picture in placed if picture.reason]
-    reason = f", first {rejected[0].image.path}: {rejected[0].reason}" if rejected else ""
+def _why_none(rejected: list[Rejected]) -> str:
+    reason = f", first {rejected[0].file}: {rejected[0].reason}" if rejected else ""
     return f"{len(rejected)} unreadable{reason}; lower --test-good-share if there are very few"

@@ -2,14 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from tqdm import tqdm
 
-from ndpnet.data.images import MIN_SIDE, ImageFacts, open_image
+from ndpnet.data.fitting import MIN_SIDE
+from ndpnet.data.images import ImageFacts, open_image
 from ndpnet.data.importing.sources.plan import Ellipse, SourceImage
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import check_mask, open_mask
@@ -19,18 +20,25 @@ from ndpnet.data.threads import map_in_threads, pixels_in, read_bytes
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A picture in the folder, or the reason why it is not there; paths are relative to that folder."""
+    """A picture in the folder; paths are relative to it."""
 
     image: SourceImage
     path: str
     split: str
     defect_type: str
-    sha256: str = ""
-    facts: ImageFacts | None = None  # None for a rejected picture
-    mask_path: str | None = None
-    mask_sha256: str | None = None
-    reason: str | None = None
-    mask_note: str | None = None
+    sha256: str
+    facts: ImageFacts
+    mask_path: str | None
+    mask_sha256: str | None
+    mask_note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A picture of the source that is not to be used."""
+
+    file: str
+    reason: str
 
 
 class Placer:
@@ -46,37 +54,42 @@ class Placer:
     ) -> None:
         self._root, self._folder, self._is_ours, self._is_test_good = root, folder, is_ours, is_test_good
 
-    def place_all(self, images: list[SourceImage], title: str) -> Iterator[Placed]:
+    def place_all(self, images: list[SourceImage], title: str) -> tuple[list[Placed], list[Rejected]]:
         """Place pictures in the order of their paths; the first error in this order is the one that is raised."""
 
         def pixels_of(image: SourceImage) -> int:
-            return pixels_in(self._root / image.path, image.mask_path and self._root / image.mask_path)
+            return pixels_in(*(self._root / path for path in (image.path, image.mask_path) if path))
 
         ordered = sorted(images, key=lambda image: image.path)
-        placed = map_in_threads(self._place, ordered, pixels_of=pixels_of)
-        yield from tqdm(placed, title, unit="file", total=len(images), disable=None)
+        tried = map_in_threads(self._place, ordered, pixels_of=pixels_of)
+        results = list(tqdm(tried, title, unit="file", total=len(images), disable=None))
+        placed = [each for each in results if isinstance(each, Placed)]
+        return placed, [each for each in results if isinstance(each, Rejected)]
 
     def copy_file(self, source: str, path: str) -> None:
         """Copy what lies beside the pictures."""
         self._write(path, read_bytes(self._root / source), self._root / source)
 
-    def _place(self, image: SourceImage) -> Placed:
+    def _place(self, image: SourceImage) -> Placed | Rejected:
         """Copy a picture and its mask, decoding both; ValueError for a mask that contradicts its picture."""
-        mask_content = image.mask_path and read_bytes(self._root / image.mask_path, name=image.mask_path)
-        mask = open_mask(mask_content, name=image.mask_path) if mask_content else None
+        mask_content = read_bytes(self._root / image.mask_path, name=image.mask_path) if image.mask_path else None
+        mask = None if mask_content is None else open_mask(mask_content, name=image.mask_path)
         is_good = image.defect_type == GOOD or (image.is_label and mask is not None and not mask.marked.any())
         defect_type = GOOD if is_good else image.defect_type
         split = "test" if not is_good else image.split or ("test" if self._is_test_good(image) else "train")
-        place = (image, f"{split}/{defect_type}/{image.name}", split, defect_type)
+        path = f"{split}/{defect_type}/{image.name}"
         content = read_bytes(self._root / image.path, name=str(self._root / image.path))
         try:
             facts = self._describe(image, content)
         except ValueError as error:
-            return Placed(*place, reason=str(error).removeprefix(f"cannot read {image.path}: "))
-        sha256 = self._write(place[1], content, self._root / image.path)
-        marked = draw_ellipses(image.ellipses, facts.height, facts.width) if image.ellipses else mask and mask.marked
+            return Rejected(image.path, str(error).removeprefix(f"cannot read {image.path}: "))
+        sha256 = self._write(path, content, self._root / image.path)
+        marked = None if mask is None else mask.marked
+        if image.ellipses:
+            marked = draw_ellipses(image.ellipses, facts.height, facts.width)
         named = self._place_mask(image, marked, facts, defect_type, mask_content)
-        return Placed(*place, sha256, facts, *named, mask_note=mask.note if mask and named[0] else None)
+        note = mask.note if mask and named[0] else None
+        return Placed(image, path, split, defect_type, sha256, facts, *named, mask_note=note)
 
     def _describe(self, image: SourceImage, content: bytes) -> ImageFacts:
         """Decode a picture. ValueError: it is not to be used."""

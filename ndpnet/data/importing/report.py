@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from ndpnet.data.importing.placing import Placed
+from ndpnet.data.importing.placing import Placed, Rejected
 from ndpnet.data.importing.published import licence_of
 from ndpnet.data.importing.sources.plan import CategoryPlan
 from ndpnet.data.manifest import GOOD
@@ -56,14 +56,14 @@ def build_report(
     options: Mapping[str, Any],
     source: str,
     placed: list[Placed],
+    rejected: list[Rejected],
     imported: list[Placed],
     copies: tuple[dict[str, str], dict[str, str]],
     bit_depth: int,
 ) -> ImportReport:
     """Sum up an import; no time and no absolute path are in it. copies: left out, and tested on."""
-    readable = [picture for picture in placed if picture.facts is not None]
-    defect_types = {picture.defect_type for picture in readable if picture.defect_type != GOOD}
-    has_own_split = all(picture.image.split for picture in placed)
+    defect_types = {picture.defect_type for picture in placed if picture.defect_type != GOOD}
+    has_own_split = all(image.split for image in plan.images)
     return ImportReport(
         {
             "format_version": FORMAT_VERSION,
@@ -77,8 +77,8 @@ def build_report(
             "test_good_share": None if has_own_split else options["test_good_share"],
             "group_pattern": None if has_own_split else options["group_pattern"],
             "train_limit": options["train_limit"],
-            "num_left_out": len(readable) - len(copies[0]) - len(imported),
-            "rejected": [{"file": p.image.path, "reason": p.reason} for p in placed if p.reason],
+            "num_left_out": len(placed) - len(copies[0]) - len(imported),
+            "rejected": [asdict(picture) for picture in rejected],
             "duplicates": _pairs(copies[0]),
             "test_duplicates": _pairs(copies[1]),
             "near_empty": [p.image.path for p in imported if p.facts.spread_at(bit_depth) < MIN_SPREAD],

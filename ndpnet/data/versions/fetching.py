@@ -1,17 +1,36 @@
-"""Exactly one version of the data in a folder: from a git revision's DVC remote, or from S3 with a manifest."""
+"""One version of the data: what a source means now, and exactly its files in a folder, each verified.
 
+From a git revision's DVC remote, or from S3 with a manifest. On a cluster the resolved source travels from pod to pod,
+not the pictures: each step fetches those that it needs.
+"""
+
+import json
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from ndpnet.data.versions.source import DataSource
-from ndpnet.data.versions.version import VERSION, Version, choose, compare, hashes_of, version_of_files
-from ndpnet.files import atomic_folder, check_output, sha256_of, sizes_below, staging_folder
+from ndpnet.data.versions.version import (
+    VERSION,
+    Version,
+    check_pinned,
+    choose,
+    compare,
+    count_pictures,
+    hashes_of,
+    version_of_files,
+)
+from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of, sizes_below, staging_folder
 from ndpnet.redaction import redact
-from ndpnet.storage.pins import PinnedRevision
+from ndpnet.storage.pins import Files, PinnedFolder, PinnedRevision
 from ndpnet.storage.urls import is_on_s3
 
+RESOLVED = "resolved.json"
 KEPT = "%s holds this version already: verified and kept"
 
 logger = logging.getLogger(__name__)
@@ -31,13 +50,14 @@ def fetch_version(out_dir: Path, source: DataSource, *, category: str = "") -> d
 
 def open_revision(source: DataSource) -> AbstractContextManager[PinnedRevision]:
     """What the git repository of a source pins."""
+    assert source.url is not None
     path = source.path.strip("/")
     return PinnedRevision.open(source.url, source.revision, path, endpoint_url=source.endpoint_url)
 
 
 def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[str, Any]:
     with open_revision(source) as pinned:
-        where = redact(source.url, source.url)
+        where = redact(source.url or "", source.url or "")
         logger.info("%s of %s is commit %s", source.revision or "HEAD", where, pinned.commit)
         there, wanted = _intact_version(out_dir), choose(pinned.files, category)
         if there and there.pinned_hash == pinned.hash and [file.path for file in there.files] == wanted:
@@ -56,6 +76,7 @@ def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[st
 def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str, Any]:
     from ndpnet.storage.s3 import download
 
+    assert source.prefix is not None
     version = read_manifest(source).only(category)
     if _intact_version(out_dir) == version:
         logger.info(KEPT, out_dir)
@@ -70,6 +91,7 @@ def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str,
 
 def read_manifest(source: DataSource) -> Version:
     """The version that the manifest of a source lists: a file here, or an object."""
+    assert source.manifest is not None  # the source was checked
     if not is_on_s3(source.manifest):
         return Version.load(Path(source.manifest))
     from ndpnet.storage.s3 import read_object
@@ -125,3 +147,79 @@ def _move_into_place(staging_dir: Path, out_dir: Path, version: Version) -> None
         for file in version.files:
             (staging_dir / file.path).rename(folder / file.path)
         version.save(folder / VERSION)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A source that means the same for ever, and its files: path -> hash (md5 of a pin, sha256 of a manifest)."""
+
+    source: DataSource
+    files: Files
+
+    @classmethod
+    def load(cls, folder: Path) -> "Resolved":
+        """Read the resolved.json of a folder. ValueError: it is not there, or damaged."""
+        path = Path(folder) / RESOLVED
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(DataSource(**content["source"]), dict(content["files"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"cannot read {path}: {error} (resolve the version of the data again)") from error
+
+    def category_hash(self, category: str) -> str:
+        """What names the pictures of one category, whatever else the version holds. ValueError names the categories."""
+        return hash_of([[path, self.files[path]] for path in choose(self.files, category)])
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Number of pictures per category and folder."""
+        return count_pictures(self.files)
+
+
+def resolve(source: DataSource) -> Resolved:
+    """Look what a source means now; no picture is fetched. ValueError names what is wrong with it."""
+    if source.folder is not None:
+        return _resolve_folder(Path(source.folder))
+    source.check()
+    if source.url is None:
+        return _resolved_by(read_manifest(source), source)
+    if "://" in source.url and urlsplit(source.url).password:
+        raise ValueError("the git URL holds a password, which would be stored with the run (use git's credentials)")
+    with open_revision(source) as pinned:
+        return Resolved(replace(source, revision=pinned.commit, version=pinned.hash), pinned.files)
+
+
+@contextmanager
+def local_copy(source: DataSource, category: str) -> Iterator[Path]:
+    """A data folder with one category of a resolved version, every file verified; it is gone afterwards."""
+    if source.folder is not None:
+        _check_version(source, resolve(source).source.version)
+        yield Path(source.folder)
+        return
+    with TemporaryDirectory(prefix="ndpnet-data-") as scratch:
+        data_dir = Path(scratch) / "data"
+        if source.prefix is not None:  # a manifest may have been written anew
+            _check_version(source, read_manifest(source).data_hash)
+        identity = fetch_version(data_dir, source, category=category)
+        if source.url is not None:
+            _check_version(source, identity["pinned_hash"])
+        yield data_dir
+
+
+def _resolve_folder(data_dir: Path) -> Resolved:
+    check_pinned(data_dir, "")
+    here = DataSource(folder=str(data_dir.resolve()))
+    with PinnedFolder.open(data_dir) as folder:
+        if folder is not None and folder.dvc_path.is_file():
+            return Resolved(replace(here, version=folder.pinned_hash()), folder.listing().files)
+    return _resolved_by(Version.load(data_dir / VERSION), here)
+
+
+def _resolved_by(version: Version, source: DataSource) -> Resolved:
+    return Resolved(replace(source, version=version.data_hash), version.hashes)
+
+
+def _check_version(source: DataSource, version: str | None) -> None:
+    if source.version is not None and version != source.version:
+        raise ValueError(
+            f"the data are version {str(version)[:12]} now, {source.version[:12]} was meant (resolve the source again)"
+        )

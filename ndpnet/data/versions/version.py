@@ -241,3 +241,40 @@ def _check_paths(files: Iterable[VersionedFile]) -> None:
             raise ValueError(f"{path!r} is no path inside the folder")
     if not paths or paths != sorted(set(paths)):
         raise ValueError("its files are none, or not in the order of their paths")
+
+
+@dataclass(frozen=True)
+class DataStatus:
+    """The state of a data folder as lines to print; `is_as_pinned` only if exactly what is pinned lies here."""
+
+    is_as_pinned: bool
+    lines: tuple[str, ...]
+
+
+def read_status(data_dir: Path) -> DataStatus:
+    """Compare a data folder with its pin. ValueError: no such folder."""
+    data_dir = Path(data_dir)
+    with PinnedFolder.open(data_dir) as folder:
+        if folder is not None and folder.dvc_path.is_file():
+            files, pinned = folder.pinned_files() or {}, f"{folder.dvc_path.name}: {folder.pinned_hash()}"
+        elif (data_dir / VERSION).is_file():
+            version = Version.load(data_dir / VERSION)
+            files, pinned = version.hashes, f"{VERSION}: {version.data_hash}"
+        elif data_dir.is_dir():
+            mend = "run `git init && dvc init` here first" if folder is None else f"run `dvc add {data_dir}`"
+            return DataStatus(False, (f"pinned   nothing: {data_dir}/ is not pinned ({mend})",))
+        else:
+            raise ValueError(f"no folder {data_dir} and no {data_dir}.dvc (check the path)")
+    lines = [f"pinned   {pinned}", *_count_lines(files)]
+    try:
+        check_pinned(data_dir, "")
+    except ValueError as error:
+        return DataStatus(False, (*lines, f"here     {error}"))
+    return DataStatus(True, (*lines, "here     exactly what is pinned"))
+
+
+def _count_lines(paths: Iterable[str]) -> list[str]:
+    return [
+        f"         {category}: " + (", ".join(f"{place} {count}" for place, count in places.items()) or "no pictures")
+        for category, places in count_pictures(paths).items()
+    ]

@@ -18,12 +18,13 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 from ndpnet.inference.calibration import by_name, threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
-from ndpnet.inference.engines.engine import Engine, GraphEngine, RunGraph
+from ndpnet.inference.engines.engine import GraphEngine, RunGraph
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.parity import (
     MAX_AUROC_DIFFERENCE,
     Answers,
     ParityImages,
+    answers_of,
     ask,
     aurocs,
     bounds_of,
@@ -44,7 +45,6 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
-from ndpnet.metrics.exact import Planes
 from ndpnet.metrics.properties import picture_properties
 from ndpnet.synthesis.bank import BANK_FILES, DefectBank
 
@@ -59,7 +59,7 @@ class ExportInputs:
     prepared: PreparedData
     images: ParityImages
     inspector: Inspector  # with torch
-    answers: Answers  # torch's
+    answers: dict[str, Answers]  # torch's
 
 
 def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, precision: str) -> dict[str, Any]:
@@ -127,45 +127,27 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
 
 
 def _quantised(model: Any, inputs: ExportInputs) -> Any:
-    images, expected = inputs.images, inputs.answers
+    images, expected = inputs.images, inputs.answers["validation"]
+    of_torch = aurocs(expected, images.masks)
 
     def judge(run: RunGraph, rows: Sequence[int]) -> tuple[float, list[float]]:
-        maps, scores = _predict_by(run, inputs, images.validation[list(rows)])
-        costs = np.abs(scores - expected.validation_scores[list(rows)]).tolist()
+        engine = GraphEngine(run, has_filters=inputs.package.tiling is None)
+        found = answers_of(Inspector.of(inputs.package, engine), images.validation[list(rows)])
+        costs = np.abs(found.scores - expected.scores[list(rows)]).tolist()
         if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
             return float(np.mean(costs)), costs
-        quantised = aurocs(Answers(maps[:0], maps, scores[:0], scores), images.masks)
-        reference = aurocs(expected, images.masks)
-        return max(abs(reference[name] - quantised[name]) for name in reference), costs
+        quantised = aurocs(found, images.masks)
+        return max(abs(of_torch[name] - quantised[name]) for name in of_torch), costs
 
     training = inputs.prepared.images("train")
     return quantise(model, training, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
 
 
-def _predict_by(run: RunGraph, inputs: ExportInputs, images: Planes) -> tuple[np.ndarray, np.ndarray]:
-    """Anomaly maps and scores by a graph that is not on disk yet. -> float32 (N, H, W), float64 (N,)."""
-    inspector = _inspect_with(GraphEngine(run, has_filters=inputs.package.tiling is None), inputs.package)
-    predictions = [inspector.predict(image) for image in images]
-    return np.stack([each.anomaly_map for each in predictions]), np.array([each.score for each in predictions])
-
-
-def _inspect_with(engine: Engine, package: ModelPackage, **rules: Any) -> Inspector:
-    """An inspector without a threshold yet."""
-    return Inspector(
-        engine,
-        input_size=package.input_size,
-        threshold=None,
-        tiling=package.tiling,
-        score_pixels=package.score_pixels,
-        **rules,
-    )
-
-
 def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, float_type: str) -> dict[str, Any]:
     """Load what was written, fit its threshold, compare it with torch and write both down. ValueError: not the same."""
     package, torch_inspector = inputs.package, inputs.inspector
-    engine_found = open_graph_of(folder, package, engine, float_type)
-    inspector = _inspect_with(engine_found, package, roi=package.roi(), rules=package.rules())
+    opened = open_graph_of(folder, package, engine, float_type)
+    inspector = Inspector.of(package, opened, roi=package.roi(), rules=package.rules())
     inspector.engine_name = folder.name
     threshold = _fit_threshold(inspector, inputs)
     thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])

@@ -1,6 +1,6 @@
 """Whether an engine says what torch says: maps, scores and verdicts on training and synthetic validation images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -91,85 +91,73 @@ def _variant(images: Planes, index: int, gain: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one engine says of the images. maps: float32 (N, H, W) each, scores: float64 (N,) each."""
+    """What one engine says of some images. maps: float32 (N, H, W), scores: float64 (N,)."""
 
-    training_maps: np.ndarray
-    validation_maps: np.ndarray
-    training_scores: np.ndarray
-    validation_scores: np.ndarray
+    maps: np.ndarray
+    scores: np.ndarray
 
 
-def ask(inspector: Inspector, images: ParityImages) -> Answers:
-    """Maps of all images, the region of interest aside: a graph is compared as a whole."""
-    bare, every = inspector.bare(), [*images.training, *images.validation]
-    predictions = [bare.predict(image) for image in tqdm(every, inspector.engine_name, disable=None)]
-    maps = np.stack([each.anomaly_map for each in predictions])
-    scores = np.array([each.score for each in predictions])
-    count = len(images.training)
-    return Answers(maps[:count], maps[count:], scores[:count], scores[count:])
+Thresholds = tuple[float | None, float | None]  # torch's and the engine's own
 
 
-def aurocs(answers: Answers, masks: np.ndarray) -> dict[str, float]:
+def ask(inspector: Inspector, images: ParityImages) -> dict[str, Answers]:
+    """Answers to training and validation images, the region of interest aside: a graph is compared as a whole."""
+    bare = inspector.bare()
+    return {
+        split: answers_of(bare, tqdm(of_split, f"{inspector.engine_name} {split}", disable=None))
+        for split, of_split in (("training", images.training), ("validation", images.validation))
+    }
+
+
+def answers_of(inspector: Inspector, images: Iterable[np.ndarray]) -> Answers:
+    """Predict images one by one, uint8 (H, W, 3) each."""
+    predictions = [inspector.predict(image) for image in images]
+    return Answers(np.stack([each.anomaly_map for each in predictions]), np.array([each.score for each in predictions]))
+
+
+def aurocs(validation: Answers, masks: np.ndarray) -> dict[str, float]:
     """ROCAUC of the artificial defects, over images and over pixels."""
-    of_images = image_auroc(answers.validation_scores, np.any(masks, axis=(1, 2)))
-    of_pixels = pixel_auroc(answers.validation_maps, masks)
+    of_images = image_auroc(validation.scores, np.any(masks, axis=(1, 2)))
+    of_pixels = pixel_auroc(validation.maps, masks)
     assert of_images is not None, "every second image has a defect"
     assert of_pixels is not None
     return {"image_auroc": of_images, "pixel_auroc": of_pixels}
 
 
 def compare(
-    torch_answers: Answers,
-    answers: Answers,
-    images: ParityImages,
-    *,
-    thresholds: tuple[float | None, float | None],
+    expected: Mapping[str, Answers], found: Mapping[str, Answers], images: ParityImages, *, thresholds: Thresholds
 ) -> dict[str, Any]:
-    """The numbers of parity.json. thresholds: torch's and the engine's own."""
-    names = [f"validation {index}" for index in range(len(images.validation))]
-    first, second = aurocs(torch_answers, images.masks), aurocs(answers, images.masks)
-    pair = (torch_answers, answers)
-    training, validation = (
-        _differences(
-            of_rows,
-            getattr(torch_answers, f"{split}_maps"),
-            getattr(answers, f"{split}_maps"),
-            np.stack([getattr(each, f"{split}_scores") for each in pair]),
-            thresholds=thresholds,
-        )
-        for split, of_rows in (("training", images.training_names), ("validation", names))
-    )
-    validation |= {"are_held_out": images.is_held_out, "num_defective": int(images.masks.any(axis=(1, 2)).sum())}
-    for name, value in first.items():
-        validation[name] = {"torch": value, "engine": second[name], "difference": second[name] - value}
-    return {
-        "thresholds": {"torch": thresholds[0], "engine": thresholds[1]},
-        "training": training,
-        "validation": validation,
+    """The numbers of parity.json. expected: torch's answers, found: the engine's."""
+    names = {
+        "training": images.training_names,
+        "validation": [f"validation {index}" for index in range(len(images.validation))],
     }
+    parity: dict[str, Any] = {"thresholds": {"torch": thresholds[0], "engine": thresholds[1]}}
+    parity |= {split: _differences(names[split], expected[split], found[split], thresholds) for split in names}
+    num_defective = int(images.masks.any(axis=(1, 2)).sum())
+    parity["validation"] |= {"are_held_out": images.is_held_out, "num_defective": num_defective}
+    of_torch, of_engine = (aurocs(each["validation"], images.masks) for each in (expected, found))
+    for name, value in of_torch.items():
+        difference = of_engine[name] - value
+        parity["validation"][name] = {"torch": value, "engine": of_engine[name], "difference": difference}
+    return parity
 
 
-def _differences(
-    names: Sequence[str],
-    expected: np.ndarray,
-    found: np.ndarray,
-    scores: np.ndarray,
-    *,
-    thresholds: tuple[float | None, float | None],
-) -> dict[str, Any]:
-    """Of maps (N, H, W) twice, scores (2, N) and verdicts."""
-    gap = np.abs(expected - found)
+def _differences(names: Sequence[str], expected: Answers, found: Answers, thresholds: Thresholds) -> dict[str, Any]:
+    """Of the maps, scores and verdicts of some images."""
+    gap = np.abs(expected.maps - found.maps)
     result = {
         "num_images": len(names),
         "largest_map_difference": float(gap.max()),
         "mean_map_difference": float(gap.mean(dtype=np.float64)),
-        "largest_score_difference": float(np.abs(scores[0] - scores[1]).max()),
+        "largest_score_difference": float(np.abs(expected.scores - found.scores).max()),
     }
     if None in thresholds:
         return result | {"num_differing_verdicts": None, "differing_verdicts": []}
-    is_other = (scores[0] > thresholds[0]) != (scores[1] > thresholds[1])
-    rows = np.flatnonzero(is_other)
-    listed = [{"image": names[row], "torch": scores[0][row], "engine": scores[1][row]} for row in rows[:MAX_NAMED]]
+    rows = np.flatnonzero((expected.scores > thresholds[0]) != (found.scores > thresholds[1]))
+    listed = [
+        {"image": names[row], "torch": expected.scores[row], "engine": found.scores[row]} for row in rows[:MAX_NAMED]
+    ]
     return result | {"num_differing_verdicts": len(rows), "differing_verdicts": listed}
 
 
@@ -185,14 +173,17 @@ def bounds_of(precision: str, *, has_bank: bool) -> dict[str, float]:
 
 def excesses(parity: dict[str, Any], bounds: dict[str, float]) -> list[str]:
     """What of a comparison lies beyond the bounds, in words; empty: the engine may be used."""
-    training, validation = parity["training"], parity["validation"]
-    found = {
+
+    def largest(name: str) -> float:
         # numpy's maximum of anything and NaN is NaN, which no bound admits
-        "map_difference": float(np.max([each["largest_map_difference"] for each in (training, validation)])),
-        "mean_map_difference": float(np.max([each["mean_map_difference"] for each in (training, validation)])),
-        "score_difference": float(np.max([each["largest_score_difference"] for each in (training, validation)])),
-        "image_auroc_difference": abs(validation["image_auroc"]["difference"]),
-        "pixel_auroc_difference": abs(validation["pixel_auroc"]["difference"]),
+        return float(np.max([parity[split][name] for split in ("training", "validation")]))
+
+    found = {
+        "map_difference": largest("largest_map_difference"),
+        "mean_map_difference": largest("mean_map_difference"),
+        "score_difference": largest("largest_score_difference"),
+        "image_auroc_difference": abs(parity["validation"]["image_auroc"]["difference"]),
+        "pixel_auroc_difference": abs(parity["validation"]["pixel_auroc"]["difference"]),
     }
     return [
         f"{name.replace('_', ' ')} {found[name]:.2g} above {bound:g}"

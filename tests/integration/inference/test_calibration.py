@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from PIL import Image
 from samples import Pipeline
@@ -125,20 +126,16 @@ def test_calibrating_in_place_and_again_gives_the_same_bytes(
     assert (model_dir / "config.json").read_bytes() == first
 
 
-def test_training_images_are_refused_whatever_their_name(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
-    trained = pipeline.data_dir / "wall/train/good/wall_p00_0.png"
-    shutil.copy(trained, good_dir / "harmless.png")
-    message = r"good/harmless\.png is one of the model's training images \(calibrate on pictures it has never seen\)$"
+@pytest.mark.parametrize("name", ["harmless.png", "harmless.bmp"])
+def test_training_images_are_refused_whatever_their_name_and_format(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path, name: str
+) -> None:
+    with Image.open(pipeline.data_dir / "wall/train/good/wall_p00_0.png") as image:
+        image.save(good_dir / name)
+    message = rf"good/{name} is one of the model's training images \(calibrate on pictures it has never seen\)$"
     with pytest.raises(ValueError, match=message):
         calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern="")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good"]
-
-
-def test_a_training_image_in_another_format_is_refused(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
-    with Image.open(pipeline.data_dir / "wall/train/good/wall_p00_0.png") as image:
-        image.save(good_dir / "harmless.bmp")
-    with pytest.raises(ValueError, match=r"harmless\.bmp is one of the model's training images"):
-        calibrate(pipeline.model_dir, good_dir, tmp_path / "new", group_pattern="")
 
 
 def test_defective_pictures_and_masks_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -285,3 +282,36 @@ def test_the_record_has_every_score_and_property_of_its_pictures(
     assert carried["scores"] == [inspector.inspect(path).score for path in sorted(good_dir.iterdir())]
     assert carried["groups"] == [f"p{number // 3}" for number in range(12)]
     assert {name: len(values) for name, values in carried["properties"].items()} == dict.fromkeys(PROPERTIES, 12)
+
+
+def test_rules_hold_before_the_threshold_is_fitted_and_stay_in_the_package(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path
+) -> None:
+    left = {"name": "label", "box": [0, 0, 50, 90], "factor": None}
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"zones": [left], "smallest_defect": 60}))
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", rules_path=path, target_rate=0.25)
+    inspector = Inspector.load(tmp_path / "new")
+    verdicts = [inspector.inspect(picture) for picture in sorted(good_dir.iterdir())]
+    # 12 pictures, a rate of 1/4: 2 may be above, the promise is that of the new scores
+    assert sum(verdict.is_defective for verdict in verdicts) == 2
+    assert sorted(record["calibration"]["scores"]) == sorted(verdict.score for verdict in verdicts)
+    assert all((verdict.anomaly_map[:, :49] == 0).all() for verdict in verdicts)
+    assert all(region.area >= 60 for verdict in verdicts for region in verdict.regions)
+    assert not any((verdict.anomaly_map > verdict.threshold).any() for verdict in verdicts if not verdict.is_defective)
+    low = Inspector.load(tmp_path / "new", threshold=float(np.median(verdicts[0].anomaly_map[:, 50:])))
+    found = low.inspect(sorted(good_dir.iterdir())[0])
+    assert found.regions
+    assert all(region.area >= 60 and region.left >= 49 for region in found.regions)
+    again = calibrate(tmp_path / "new", good_dir, tmp_path / "again", target_rate=0.25)
+    assert again == record
+    assert read_package(tmp_path / "again").rules() == read_package(tmp_path / "new").rules()
+    with pytest.raises(ValueError, match="has 90x100 pixels, the model's rules are for 100x90"):
+        inspector.inspect(np.zeros((100, 90), dtype=np.uint8))
+
+
+def test_rules_that_were_put_beside_a_model_are_refused(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    calibrate(pipeline.model_dir, good_dir, tmp_path / "plain")
+    (tmp_path / "plain/rules.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no part of this model"):
+        read_package(tmp_path / "plain")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +12,6 @@ from PIL import Image
 from samples import Pipeline
 
 from ndpnet.inference import Inspector
-from ndpnet.inference import folder as folder_module
 from ndpnet.inference.folder import FolderResult, inspect_folder, list_images
 
 TABLES = ["predictions.csv", "predictions.jsonl"]
@@ -107,22 +105,6 @@ def test_the_page_has_every_picture_worst_first(
     assert all(link == source and (tmp_path / "out" / link).is_file() for link, source in links)
     assert len(links) == len(scores)
     assert "4 defective, 8 good, 1 without a verdict" in page
-
-
-def test_rows_are_in_the_table_as_they_come(
-    inspector: Inspector, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    real = folder_module._inspect_all
-
-    def watched(work, paths):
-        for row in real(work, paths):
-            seen.append(len(next(tmp_path.glob(".out.*.partial/predictions.csv")).read_text().splitlines()))
-            yield row
-
-    monkeypatch.setattr(folder_module, "_inspect_all", watched)
-    inspect_folder(inspector, pictures, tmp_path / "out", with_overlays=False)
-    assert seen[1:] == list(range(2, 13))  # the heading, and all rows before this one
 
 
 def test_pictures_unlike_the_calibration_get_a_warning_in_row_log_and_page(
@@ -221,55 +203,6 @@ def test_odd_sizes_and_names_cost_no_verdict(
     assert all(any(name in message for message in caplog.messages) for name in short)
     assert Image.open(tmp_path / "out/overlays/line scan.png.jpg").width == 2000
     assert "'=1+1\n.png" in [row["path"] for row in read_csv(tmp_path / "out")]  # no formula for a spreadsheet
-
-
-def test_what_may_be_a_picture_and_was_not_judged_is_a_row(
-    inspector: Inspector, pictures: Path, tmp_path: Path
-) -> None:
-    whole = Image.open(pictures / "good/wall_p90_0.png")
-    for name in ("a.gif", "a.jfif", "a.jp2", "a.pgm", "a.tga", "a.avif", "a.dib"):
-        whole.save(pictures / name, format="JPEG" if name == "a.jfif" else "BMP" if name == "a.dib" else None)
-    (pictures / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    (pictures / "gone.png").symlink_to("nowhere.png")
-    (pictures / "elsewhere").symlink_to(tmp_path)
-    (pictures / "latest").symlink_to("good")  # its pictures are judged where they are
-    shutil.copy(pictures / "good/wall_p90_0.png", pictures / "DSC0001")
-    whole.save(pictures / "film.gif", save_all=True, append_images=[whole.rotate(180)])
-    os.mkfifo(pictures / "pipe.png")
-    result = inspect_folder(inspector, pictures, tmp_path / "out")
-    failed = {row["path"]: row["error"] for row in read_lines(tmp_path / "out") if row["verdict"] == "error"}
-    for path, reason in {
-        "DSC0001": "its content is a PNG picture, its name is not (rename it)",
-        "elsewhere": "is a link to a folder, not followed (give that folder itself)",
-        "film.gif": "it has 2 frames (save each as a picture)",
-        "gone.png": "the link leads nowhere (remove it)",
-        "phone.heic": "not a picture in PNG, ",
-        "pipe.png": "no plain file (remove it)",
-    }.items():
-        assert reason in failed.pop(path)
-    assert not failed
-    assert (result.num_good + result.num_defective, result.num_failed) == (12 + 7, 6)
-    assert (result.num_missing, result.num_skipped) == (1, 1)  # the link that leads nowhere; the link to a known folder
-
-
-def test_hidden_files_are_no_pictures(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "._wall_p90_0.png").write_bytes(b"\0\5\x16\7")  # what macOS leaves on memory sticks
-    (pictures / ".thumbnails").mkdir()
-    shutil.copy(pictures / "good/wall_p90_0.png", pictures / ".thumbnails")
-    (pictures / "folder.png").mkdir()
-    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0, num_skipped=2)
-
-
-def test_a_failure_leaves_earlier_results(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
-    inspect_folder(inspector, pictures, tmp_path / "out", with_overlays=False)
-    before = (tmp_path / "out/predictions.csv").read_bytes()
-    with pytest.raises(ValueError, match="/out is both the input and the output"):
-        inspect_folder(inspector, tmp_path / "out", tmp_path / "out")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"cannot write .*file/out"):
-        inspect_folder(inspector, pictures, tmp_path / "file" / "out")
-    assert (tmp_path / "out/predictions.csv").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "out", "pictures"]
 
 
 def test_without_a_threshold_the_user_learns_what_to_do(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:

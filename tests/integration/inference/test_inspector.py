@@ -84,41 +84,6 @@ def test_what_is_no_number_is_never_good(pipeline: Pipeline, scratch: np.ndarray
         damaged.inspect(np.repeat(scratch[:, :, None], 3, axis=2), name="a picture")
 
 
-def test_colour_mode_and_depth_change_nothing(inspector: Inspector, scratch: np.ndarray, tmp_path: Path) -> None:
-    grey = Image.fromarray(scratch)
-    pictures = {
-        "grey": grey,
-        "rgb": grey.convert("RGB"),
-        "palette": grey.convert("P"),
-        "grey_alpha": grey.convert("LA"),
-        "sixteen": Image.fromarray(scratch.astype(np.uint16) * 257),
-    }
-    rgba = grey.convert("RGBA")
-    rgba.putalpha(100)
-    pictures["rgba"] = rgba
-    scores = {}
-    for name, picture in pictures.items():
-        picture.save(tmp_path / f"{name}.png")
-        scores[name] = inspector.inspect(tmp_path / f"{name}.png").score
-    assert set(scores.values()) == {inspector.inspect(np.repeat(scratch[..., None], 3, axis=2)).score}
-
-
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 300), (451, 97), (1000, 70), (128, 128), (65, 66)])
-def test_any_size_gives_maps_of_that_size(inspector: Inspector, height: int, width: int) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    verdict = with_threshold(inspector, 0.0).inspect(image)
-    assert verdict.anomaly_map.shape == verdict.mask.shape == (height, width)
-    assert verdict.anomaly_map.dtype == np.float32
-    assert verdict.mask.dtype == bool
-    assert verdict.mask.all()
-    (region,) = verdict.regions
-    assert (region.left, region.top, region.width, region.height) == (0, 0, width, height)
-    assert region.area == height * width
-    assert region.score == verdict.score
-    assert verdict.reconstruction.shape == (64, 64, 3)
-    assert verdict.reconstruction.dtype == np.uint8
-
-
 @pytest.mark.parametrize("network_size", [64, 128, 192])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (80, 96), (64, 250), (200, 131)])
 def test_defective_means_a_mask_and_regions(inspector: Inspector, network_size: int, height: int, width: int) -> None:

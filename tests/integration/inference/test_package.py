@@ -17,7 +17,7 @@ from ndpnet.data.roi import write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import sealed
-from ndpnet.inference.package import ModelPackage, read_package, read_weights, write_config
+from ndpnet.inference.package import ModelPackage, read_package, read_weights, write_config, write_references
 from ndpnet.model import NDPNet
 
 
@@ -33,7 +33,7 @@ def edit_config(folder: Path, change: Callable[[dict], object]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def test_what_a_package_tells(pipeline: Pipeline) -> None:
+def test_what_a_package_tells(pipeline: Pipeline, tmp_path: Path) -> None:
     package = read_package(pipeline.model_dir)
     prepared = PreparedData.load(pipeline.prepared_dir)
     assert package.input_size == (64, 64)
@@ -48,6 +48,9 @@ def test_what_a_package_tells(pipeline: Pipeline) -> None:
     (reference,) = package.config["references"]
     row = [record.path for record in prepared.records("train")].index(reference)
     np.testing.assert_array_equal(package.references(), prepared.images("train")[row : row + 1])
+    several = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    write_references(several, tmp_path / "reference.png")
+    np.testing.assert_array_equal(ModelPackage(tmp_path, {"input_size": [64, 64]}).references(), several)
 
 
 @pytest.mark.parametrize(("anomaly_map", "has_filters"), [("msdsm", True), ("pixel_gap", True), ("line_gap", False)])
@@ -67,16 +70,6 @@ def test_the_network_is_loaded_frozen_in_eval_mode(pipeline: Pipeline) -> None:
     state = load_file(pipeline.model_dir / "weights.safetensors")
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-
-
-def test_several_references_come_back(pipeline: Pipeline, copy_dir: Path) -> None:
-    from ndpnet.inference.package import write_references
-
-    references = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    write_references(references, copy_dir / "reference.png")
-    np.testing.assert_array_equal(
-        type(read_package(pipeline.model_dir))(copy_dir, {"input_size": [64, 64]}).references(), references
-    )
 
 
 def test_a_new_process_gives_the_same_scores(pipeline: Pipeline, tmp_path: Path) -> None:

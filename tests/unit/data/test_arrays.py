@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disks import mounted
+from samples import data_config
 
 from ndpnet.data.arrays import ArrayAppender, Views
 
@@ -53,12 +54,13 @@ def test_preparing_on_a_full_disk_leaves_the_earlier_result(small_disk: Path, tm
     (tmp_path / "data/a/train/good").mkdir(parents=True)
     for number in range(3):
         save_noise(tmp_path / f"data/a/train/good/{number}.png", number)
-    settings = {"group_pattern": "", "calibration_fraction": 0.0, "validation_fraction": 0.0}
-    prepare(tmp_path / "data", "a", small_disk / "out", image_size=128, **settings)
+    settings = data_config(image_size=128, group_pattern="", calibration_fraction=0.0, validation_fraction=0.0)
+    prepare(tmp_path / "data", "a", small_disk / "out", settings)
     before = {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()}
     for mode in ("resize", "tile"):
+        larger = settings.model_copy(update={"image_size": 1024, "mode": mode})
         with pytest.raises(ValueError, match=r"^cannot write .*/out: No space left on device"):
-            prepare(tmp_path / "data", "a", small_disk / "out", image_size=1024, mode=mode, **settings)
+            prepare(tmp_path / "data", "a", small_disk / "out", larger)
     assert {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()} == before
     assert [path.name for path in small_disk.iterdir()] == ["out"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.data.images import fit_image, input_size_of, open_image, read_header, read_image, scale_plane
+from ndpnet.data.images import open_image, read_header, read_image
 
 
 def png_16_bit(levels: list[list[int]], colour_type: int = 0) -> bytes:
@@ -77,17 +77,6 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     assert read_image(path)[:, :, 0].tolist() == [[10], [20], [30]]
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
-def test_truncated_is_named(tmp_path: Path, kind: str) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    content = encoded(Image.fromarray(noise), kind)
-    path = tmp_path / "bad.img"
-    path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"^cannot read .*bad\.img: .*\(replace or remove it\)$") as caught:
-        read_image(path)
-    assert "\n" not in str(caught.value)
-
-
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot read x\.png: not a picture in PNG"):
         read_image(b"hello", name="x.png")
@@ -103,52 +92,6 @@ def test_more_than_400_megapixels_is_refused_before_decoding() -> None:
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     with pytest.raises(ValueError, match="more than 400 megapixels"), pytest.warns(Image.DecompressionBombWarning):
         read_image(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 4) + b"IDAT" + bytes(8), name="huge.png")
-
-
-def test_fit_image_keeps_what_fits_and_averages_the_rest() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    assert fit_image(image, (64, 64)) is image
-    stripes = np.zeros((128, 256, 3), dtype=np.uint8)
-    stripes[:, ::2] = 200  # every other column: antialiasing gives their mean
-    fitted = fit_image(stripes, (64, 64))
-    assert fitted.shape == (64, 64, 3)
-    assert np.abs(fitted[:, 2:-2].astype(int) - 100).max() <= 8
-    with pytest.raises(ValueError, match=r"a\.png has 100x63 pixels, a side below 64"):
-        fit_image(np.zeros((63, 100, 3), dtype=np.uint8), (64, 64), name="a.png")
-
-
-def test_a_scaled_mask_takes_half_the_area_and_loses_no_defect() -> None:
-    mask = np.zeros((8, 8), dtype=bool)
-    mask[0, 0:2] = True  # half of its 2x2 cell: stays
-    mask[4, 4] = True  # a quarter of its cell: goes
-    assert np.argwhere(scale_plane(mask, (4, 4))).tolist() == [[0, 0]]
-    mask[0, 0:2] = False
-    assert np.argwhere(scale_plane(mask, (4, 4))).tolist() == [[2, 2]]
-    assert scale_plane(mask, (8, 8)) is mask
-    assert not scale_plane(np.zeros((8, 8), dtype=bool), (4, 4)).any()
-
-
-def test_every_single_pixel_survives_fitting() -> None:
-    for row in range(0, 100, 7):
-        for column in range(0, 75, 5):
-            mask = np.zeros((100, 75), dtype=bool)
-            mask[row, column] = True
-            assert scale_plane(mask, (32, 32)).sum() == 1
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [
-        ([(500, 500)], (256, 256)),
-        ([(530, 500)], (256, 256)),
-        ([(480, 320)], (256, 384)),
-        ([(320, 480)], (384, 256)),
-        ([(100, 100), (300, 150), (4000, 2000)], (256, 512)),  # the median
-        ([(9000, 100)], (256, 1024)),
-    ],
-)
-def test_input_has_the_aspect_ratio_of_the_pictures(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
-    assert input_size_of(sizes, 256) == expected
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tiff"])

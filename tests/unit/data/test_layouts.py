@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 
 
 def touch(category_dir: Path, *paths: str) -> None:

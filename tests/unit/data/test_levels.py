@@ -104,11 +104,6 @@ def test_white_is_zero_where_a_tiff_says_so(bits: int) -> None:
     assert open_image(inverted).facts().pixels_sha256 == open_image(plain).facts().pixels_sha256
 
 
-def test_white_is_zero_in_a_set_of_12_bits() -> None:
-    content = tiff(np.array([[0, 4095]], "<u2").tobytes(), 2, 1, bits=16, photometric=0)
-    assert read_image(content, bit_depth=12)[0, :, 0].tolist() == [255, 0]
-
-
 @pytest.mark.parametrize(
     ("dtype", "sample_format", "kind"),
     [

@@ -5,14 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndpnet.data.images import scale_plane
 from ndpnet.data.tiling import (
     Tiling,
     contrast,
     cut_tile,
     reflected,
-    scale_scan,
-    scaled_size,
     training_origins,
 )
 
@@ -90,42 +87,6 @@ def test_training_tiles_by_hand() -> None:
     assert training_origins(63, 64, **grid) == []
     assert training_origins(100, 90, side=64, stride=32, margin=10) == [(10, 10), (26, 10), (10, 16), (26, 16)]
     assert training_origins(83, 90, side=64, stride=32, margin=10) == []
-
-
-@given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([64, 128]), st.integers(1, 200), st.integers(0, 100))
-def test_training_tiles_stay_inside_the_margins_and_reach_them(
-    width: int, height: int, side: int, stride: int, margin: int
-) -> None:
-    origins = training_origins(width, height, side=side, stride=stride, margin=margin)
-    assert len(set(origins)) == len(origins)
-    assert (len(origins) > 0) == (min(width, height) >= side + 2 * margin)
-    if origins:
-        lefts, tops = sorted({left for left, _ in origins}), sorted({top for _, top in origins})
-        assert len(origins) == len(lefts) * len(tops)
-        for offsets, length in ((lefts, width), (tops, height)):
-            assert (offsets[0], offsets[-1] + side) == (margin, length - margin)
-            assert max(np.diff(offsets), default=0) <= stride
-
-
-def test_scaling_is_antialiased_and_never_to_less_than_64() -> None:
-    stripes = np.zeros((200, 300, 3), dtype=np.uint8)
-    stripes[:, ::2] = 200
-    scaled = scale_scan(stripes, 0.5)
-    assert scaled.shape == (100, 150, 3)
-    assert abs(scaled[:, 2:-2].astype(int) - 100).max() <= 2  # every second column picked would be 0 or 200
-    assert scale_scan(stripes, 1.0) is stripes
-    assert scaled_size(301, 200, 0.5) == (150, 100)
-    with pytest.raises(ValueError, match=r"^s\.png has 90x60 pixels at scale 0\.3, a side below 64"):
-        scale_scan(stripes, 0.3, name="s.png")
-
-
-def test_a_small_mark_does_not_vanish_when_scaled() -> None:
-    mask = np.zeros((200, 300), dtype=bool)
-    mask[100, 150] = True
-    assert scale_plane(mask, (75, 50)).sum() == 1
-    mask[40:80, 40:120] = True
-    assert scale_plane(mask, (75, 50)).sum() == 200
-    assert scale_plane(mask, (300, 200)) is mask
 
 
 def test_contrast_is_in_grey_levels() -> None:

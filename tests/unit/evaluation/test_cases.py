@@ -1,8 +1,15 @@
-"""The window that the report shows of a scan."""
+"""Which cases the report shows, what of a scan, and how a picture gets into the page."""
 
+import base64
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
-from ndpnet.evaluation.cases import _worst_spot, window_around
+from ndpnet.evaluation.cases import _worst_spot, embed_image, window_around
+from ndpnet.evaluation.judging import order_cases, verdict_of
+from ndpnet.inference.overlay import encode_png
 
 
 @pytest.mark.parametrize(
@@ -24,8 +31,6 @@ def test_the_spot_is_in_the_middle_as_far_as_the_scan_allows(
 
 
 def test_a_missed_defect_is_shown_where_it_is() -> None:
-    import numpy as np
-
     anomaly_map = np.zeros((40, 50), dtype=np.float32)
     anomaly_map[3, 4], anomaly_map[30, 45] = 0.9, 0.2
     truth = np.zeros((40, 50), dtype=np.uint8)
@@ -33,3 +38,41 @@ def test_a_missed_defect_is_shown_where_it_is() -> None:
     assert _worst_spot(anomaly_map, None) == (3, 4)
     assert _worst_spot(anomaly_map, truth) == (30, 45)
     assert _worst_spot(anomaly_map, np.zeros_like(truth)) == (3, 4)
+
+
+def test_cases_in_order_of_urgency_by_hand() -> None:
+    scores = np.array([0.875, 0.2, 0.4, 0.6, 0.125, 0.8, 0.7, 0.4375, 0.5625])
+    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1], dtype=bool)
+    # misses 1, 2; false alarms 5, 6; correct by distance to 0.5: 8 and 7 (0.0625), 3 (0.1), 0 and 4 (0.375)
+    assert order_cases(scores, labels, 0.5, 9) == [1, 2, 5, 6, 8, 7, 3, 0, 4]
+    assert order_cases(scores, labels, 0.5, 4) == [1, 5, 8, 7]  # one of each kind
+    assert order_cases(scores, labels, 0.5, 2) == [1, 5]
+    assert order_cases(scores, labels, 0.5, 0) == []
+    assert order_cases(scores, labels, None, 4) == [1, 2, 5, 6]
+
+
+def test_many_misses_leave_room_for_the_other_kinds() -> None:
+    scores, labels = np.linspace(0, 1, 101), np.ones(101, dtype=bool)
+    labels[[10, 99]] = False
+    ordered = order_cases(scores, labels, 0.95, 24)
+    verdicts = [verdict_of(scores[index], labels[index], 0.95) for index in ordered]
+    assert [verdicts.count(kind) for kind in ("missed", "false alarm", "found", "passed")] == [18, 1, 4, 1]
+    assert ordered[:3] == [0, 1, 2]
+
+
+def test_verdict_at_the_threshold_is_passed() -> None:
+    assert verdict_of(0.5, False, 0.5) == "passed"
+    assert verdict_of(0.5, True, 0.5) == "missed"
+    assert verdict_of(0.51, False, 0.5) == "false alarm"
+    assert verdict_of(0.51, True, 0.5) == "found"
+    assert verdict_of(0.51, True, None) == "defective"
+
+
+def test_small_picture_is_embedded_untouched_and_large_one_keeps_its_look() -> None:
+    small = encode_png(np.full((20, 30, 3), 7, dtype=np.uint8))
+    assert base64.b64decode(embed_image(small)["uri"].split(",")[1]) == small
+    ramp = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[None, :, None], (600, 3000, 3))
+    decoded = base64.b64decode(embed_image(encode_png(np.ascontiguousarray(ramp)))["uri"].split(",")[1])
+    with Image.open(io.BytesIO(decoded)) as picture:
+        assert picture.size == (1400, 280)
+        assert picture.getpixel((700, 140)) == pytest.approx((128, 128, 128), abs=3)

@@ -1,9 +1,14 @@
-"""What the charts of the report are drawn from."""
+"""What the charts of the report are drawn from, and the same curves as tables."""
+
+import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ndpnet.evaluation import charts
+
+NAMES = ["loss_phase1.csv", "loss_phase2.csv", "pro.csv", "roc.csv"]
 
 
 def history(num_steps: int) -> list[dict[str, float]]:
@@ -38,3 +43,44 @@ def test_losses_and_validation_are_told_apart() -> None:
     assert losses["focal_term"][0].tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(charts.smooth(np.full(50, 0.3)), 0.3)
     assert charts.smooth(np.tile([1.0, 100.0], 200))[150:250] == pytest.approx(np.full(100, 10.0), rel=1e-2)
+
+
+def repair_history(num_steps: int) -> list[dict[str, float]]:
+    rows = [{"step": step, "loss": 2.0 / step, "repair": 1.0 / step, "lr": 1e-4} for step in range(1, num_steps + 1)]
+    return [*rows, {"step": 2, "validation/image_auroc": 0.8}]
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_tables_hold_the_curves_and_the_smoothed_losses(tmp_path: Path) -> None:
+    fpr, tpr = np.array([0.0, 0.1, 1.0]), np.array([0.0, 1 / 3, 1.0])
+    histories = {"phase1": repair_history(5), "phase2": repair_history(2000)}
+    charts.write_curves(tmp_path, {"roc": (fpr, tpr), "pro": (0.3 * fpr, tpr)}, histories)
+    assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
+    assert [(row["fpr"], row["tpr"]) for row in read(tmp_path / "roc.csv")] == list(zip(fpr, tpr, strict=True))
+    assert [row["overlap"] for row in read(tmp_path / "pro.csv")] == tpr.tolist()
+    short, long = read(tmp_path / "loss_phase1.csv"), read(tmp_path / "loss_phase2.csv")
+    assert list(short[0]) == ["step", "loss", "repair"]
+    assert [row["loss"] for row in short] == pytest.approx(charts.smooth(2.0 / np.arange(1, 6)))
+    assert (tmp_path / "loss_phase1.csv").read_text().splitlines()[1].startswith("1,")  # a step is a whole number
+    assert len(long) == charts.MAX_POINTS
+    assert (long[0]["step"], long[-1]["step"]) == (1, 2000)
+
+
+def test_a_curve_that_is_not_available_is_a_table_without_rows(tmp_path: Path) -> None:
+    charts.write_curves(tmp_path, {"roc": None, "pro": None}, {"phase1": [], "phase2": []})
+    assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
+    assert (tmp_path / "roc.csv").read_text() == "fpr,tpr\n"
+    assert (tmp_path / "loss_phase2.csv").read_text() == "step,loss\n"
+
+
+def test_a_term_that_is_zero_at_times_has_gaps(tmp_path: Path) -> None:
+    rows = [{"step": 1, "loss": 1.0, "repair": 0.0}, {"step": 2, "loss": 0.5, "repair": 0.25}]
+    charts.write_curves(tmp_path, {"roc": None, "pro": None}, {"phase1": rows})
+    with (tmp_path / "loss_phase1.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["repair"] == ""  # no logarithm, so no point
+    assert float(second["repair"]) == pytest.approx(0.25)

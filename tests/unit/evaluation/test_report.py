@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import io
 import json
 import re
 from html.parser import HTMLParser
@@ -11,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from ndpnet.evaluation import embedding, report
+from ndpnet.evaluation import report
+from ndpnet.evaluation.cases import embed_image
 from ndpnet.inference.overlay import encode_png
 from ndpnet.metrics.intervals import rate_interval
 
@@ -89,8 +88,8 @@ def scores_and_labels() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([rng.beta(2, 8, 400), rng.beta(7, 3, 40)]), np.arange(440) >= 400
 
 
-def noise_png(seed: int, height: int = 300, width: int = 1048) -> bytes:
-    return encode_png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+def noise_picture(seed: int, height: int, width: int) -> dict[str, Any]:
+    return embed_image(encode_png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)))
 
 
 def history(num_steps: int = 200) -> list[dict[str, float]]:
@@ -113,15 +112,15 @@ def write(out_path: Path, **changes: Any) -> str:
         "summary": full_summary(), "curves": {"roc": (ramp, ramp**0.1), "pro": (0.3 * ramp, ramp**0.2)},
         "scores": scores, "labels": labels, "threshold": threshold_record(),
         "history": {"phase1": history(), "phase2": history()},
-        "panels": [{"title": "a <i>&\"'.png", "score": 0.25, "verdict": "missed", "png": noise_png(0, 40, 60)}],
+        "panels": [{"title": "a <i>&\"'.png", "score": 0.25, "verdict": "missed", **noise_picture(0, 40, 60)}],
         "calibration": [
-            {"title": "part7 <b>.png", "score": 0.5, "value_without": 0.375, "png": noise_png(1, 40, 60)},
-            {"title": "elsewhere.png", "score": 0.375, "value_without": None, "png": None},
+            {"title": "part7 <b>.png", "score": 0.5, "value_without": 0.375, **noise_picture(1, 40, 60)},
+            {"title": "elsewhere.png", "score": 0.375, "value_without": None, "uri": None},
         ],
         "identity": {"commit": "abc123", "reference image": "good/<1>.png"}, "warnings": ["No perceptual loss: <none>"],
         "faults": [],
         "typical": [
-            {"title": "b.png", "type": "pore <i>", "score": 0.9, "verdict": "found", "png": noise_png(2, 40, 60)},
+            {"title": "b.png", "type": "pore <i>", "score": 0.9, "verdict": "found", **noise_picture(2, 40, 60)},
         ],
         "gallery": [small_picture("a <i>&\"'.png", 0.25, "missed"), small_picture("b.png", 0.9, "found")],
         "facts": {"tested": "2026-11-28"},
@@ -302,45 +301,7 @@ def test_percent() -> None:
     assert report.percent(None) == report.percent(rate(np.nan, 0, 1)) == "n/a"
 
 
-def test_cases_in_order_of_urgency_by_hand() -> None:
-    scores = np.array([0.875, 0.2, 0.4, 0.6, 0.125, 0.8, 0.7, 0.4375, 0.5625])
-    labels = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1], dtype=bool)
-    # misses 1, 2; false alarms 5, 6; correct by distance to 0.5: 8 and 7 (0.0625), 3 (0.1), 0 and 4 (0.375)
-    assert report.order_cases(scores, labels, 0.5, 9) == [1, 2, 5, 6, 8, 7, 3, 0, 4]
-    assert report.order_cases(scores, labels, 0.5, 4) == [1, 5, 8, 7]  # one of each kind
-    assert report.order_cases(scores, labels, 0.5, 2) == [1, 5]
-    assert report.order_cases(scores, labels, 0.5, 0) == []
-    assert report.order_cases(scores, labels, None, 4) == [1, 2, 5, 6]
-
-
-def test_many_misses_leave_room_for_the_other_kinds() -> None:
-    scores, labels = np.linspace(0, 1, 101), np.ones(101, dtype=bool)
-    labels[[10, 99]] = False
-    ordered = report.order_cases(scores, labels, 0.95, 24)
-    verdicts = [report.verdict_of(scores[index], labels[index], 0.95) for index in ordered]
-    assert [verdicts.count(kind) for kind in ("missed", "false alarm", "found", "passed")] == [18, 1, 4, 1]
-    assert ordered[:3] == [0, 1, 2]
-
-
-def test_verdict_at_the_threshold_is_passed() -> None:
-    assert report.verdict_of(0.5, False, 0.5) == "passed"
-    assert report.verdict_of(0.5, True, 0.5) == "missed"
-    assert report.verdict_of(0.51, False, 0.5) == "false alarm"
-    assert report.verdict_of(0.51, True, 0.5) == "found"
-    assert report.verdict_of(0.51, True, None) == "defective"
-
-
 def test_24_cases_of_pure_noise_stay_below_6_megabytes(html: str) -> None:
     for height, width in [(300, 1048), (600, 2400)]:
-        uri = embedding.embed_image(noise_png(3, height, width))["uri"]  # noise: the worst there is for JPEG
+        uri = noise_picture(3, height, width)["uri"]  # noise: the worst there is for JPEG
         assert len(html) + 24 * len(uri) < 6_000_000
-
-
-def test_small_picture_is_embedded_untouched_and_large_one_keeps_its_look() -> None:
-    small = encode_png(np.full((20, 30, 3), 7, dtype=np.uint8))
-    assert base64.b64decode(embedding.embed_image(small)["uri"].split(",")[1]) == small
-    ramp = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[None, :, None], (600, 3000, 3))
-    decoded = base64.b64decode(embedding.embed_image(encode_png(np.ascontiguousarray(ramp)))["uri"].split(",")[1])
-    with Image.open(io.BytesIO(decoded)) as picture:
-        assert picture.size == (1400, 280)
-        assert picture.getpixel((700, 140)) == pytest.approx((128, 128, 128), abs=3)

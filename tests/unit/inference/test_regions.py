@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import ndimage
 
-from ndpnet.inference.regions import find_regions, scale_mask
+from ndpnet.inference.regions import find_regions
 
 
 def test_boxes_and_areas_are_in_pixels_of_the_picture() -> None:
@@ -24,24 +23,6 @@ def test_boxes_and_areas_are_in_pixels_of_the_picture() -> None:
         (0, 1, 2, 2, 1),
     ]
     assert find_regions(np.zeros((8, 8), dtype=bool), scores, size=(16, 16)) == ()
-
-
-@pytest.mark.parametrize("num_rows", [8, 9, 11, 16, 40])
-def test_an_enlarged_mask_takes_the_nearest_pixel(num_rows: int) -> None:
-    mask = np.random.default_rng(1).random((8, 5)) > 0.5
-    expected = np.asarray(Image.fromarray(mask).resize((5, num_rows), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(scale_mask(mask, num_rows), expected)
-
-
-@pytest.mark.parametrize("num_rows", [1, 2, 3, 5, 7])
-def test_a_reduced_mask_loses_no_pixel(num_rows: int) -> None:
-    for row in range(8):
-        mask = np.zeros((8, 3), dtype=bool)
-        mask[row, 1] = True
-        scaled = scale_mask(mask, num_rows)
-        assert scaled.shape == (num_rows, 3)
-        assert scaled.sum() == 1
-        assert scaled[row * num_rows // 8 : -(-(row + 1) * num_rows // 8), 1].any()
 
 
 @pytest.mark.parametrize("density", [0.02, 0.3, 0.5, 0.9])

@@ -5,29 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
-from samples import Pipeline
 from scipy import ndimage
 
-from ndpnet.inference.calibration import calibrate
-from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.package import read_package
 from ndpnet.inference.regions import EIGHT_NEIGHBOURS, area_score, without_small
 from ndpnet.inference.rules import Rules, Zone, load_rules
 
 WIDTH, HEIGHT = 100, 90
-LEFT = {"name": "label", "box": [0, 0, 50, 90], "factor": None}
-
-
-@pytest.fixture(scope="module")
-def good_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from skimage.data import brick
-
-    folder, rng = tmp_path_factory.mktemp("good"), np.random.default_rng(7)
-    for number in range(12):
-        top, left = rng.integers(0, 400, 2)
-        Image.fromarray(brick()[top : top + HEIGHT, left : left + WIDTH]).save(folder / f"wall_p{number}_0.png")
-    return folder
 
 
 def rules_file(folder: Path, **values: object) -> Path:
@@ -83,34 +66,3 @@ def test_a_mistake_is_one_line_that_names_the_thing(tmp_path: Path, values: dict
     with pytest.raises(ValueError, match=said) as caught:
         load_rules(rules_file(tmp_path, **values), WIDTH, HEIGHT)
     assert "\n" not in str(caught.value)
-
-
-def test_rules_hold_before_the_threshold_is_fitted_and_stay_in_the_package(
-    pipeline: Pipeline, good_dir: Path, tmp_path: Path
-) -> None:
-    path = rules_file(tmp_path, zones=[LEFT], smallest_defect=60)
-    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", rules_path=path, target_rate=0.25)
-    inspector = Inspector.load(tmp_path / "new")
-    verdicts = [inspector.inspect(picture) for picture in sorted(good_dir.iterdir())]
-    # 12 pictures, a rate of 1/4: 2 may be above, the promise is that of the new scores
-    assert sum(verdict.is_defective for verdict in verdicts) == 2
-    assert sorted(record["calibration"]["scores"]) == sorted(verdict.score for verdict in verdicts)
-    assert all((verdict.anomaly_map[:, :49] == 0).all() for verdict in verdicts)
-    assert all(region.area >= 60 for verdict in verdicts for region in verdict.regions)
-    assert not any((verdict.anomaly_map > verdict.threshold).any() for verdict in verdicts if not verdict.is_defective)
-    low = Inspector.load(tmp_path / "new", threshold=float(np.median(verdicts[0].anomaly_map[:, 50:])))
-    found = low.inspect(sorted(good_dir.iterdir())[0])
-    assert found.regions
-    assert all(region.area >= 60 and region.left >= 49 for region in found.regions)
-    again = calibrate(tmp_path / "new", good_dir, tmp_path / "again", target_rate=0.25)
-    assert again == record
-    assert read_package(tmp_path / "again").rules() == read_package(tmp_path / "new").rules()
-    with pytest.raises(ValueError, match="has 90x100 pixels, the model's rules are for 100x90"):
-        inspector.inspect(np.zeros((WIDTH, HEIGHT), dtype=np.uint8))
-
-
-def test_rules_that_were_put_beside_a_model_are_refused(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
-    calibrate(pipeline.model_dir, good_dir, tmp_path / "plain")
-    (tmp_path / "plain/rules.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no part of this model"):
-        read_package(tmp_path / "plain")

@@ -9,7 +9,6 @@ from ndpnet.metrics.drift import (
     ConformalWatch,
     LineWatch,
     RateWatch,
-    false_alarms_per_year,
     payouts_of,
 )
 from ndpnet.metrics.properties import PROPERTIES, picture_properties
@@ -50,12 +49,12 @@ def test_p_values_are_uniform_from_the_first_picture_on_whatever_the_size_of_the
     rng = np.random.default_rng(1)
     for num_calibration in (0, 5, 50):
         firsts = []
-        for _ in range(3000):
+        for _ in range(1000):
             conformal = ConformalWatch(rng.normal(size=num_calibration).tolist())
             firsts.append([conformal.add(value, rng.random()) for value in rng.normal(size=3)])
         for place in range(3):
             counts = np.histogram(np.array(firsts)[:, place], bins=10, range=(0, 1))[0]
-            assert np.all(np.abs(counts - 300) < 5 * np.sqrt(300))
+            assert np.all(np.abs(counts - 100) < 5 * np.sqrt(100))
 
 
 def test_equal_numbers_have_uniform_p_values_too():
@@ -69,7 +68,7 @@ def test_equal_numbers_have_uniform_p_values_too():
 def test_the_statistic_is_at_most_the_number_of_pictures_on_average():
     rng = np.random.default_rng(3)
     values = []
-    for _ in range(400):
+    for _ in range(200):
         bets = Bets(len(payouts_of(0.5)))
         for p in rng.random(100):
             bets.settle(payouts_of(p))
@@ -80,10 +79,10 @@ def test_the_statistic_is_at_most_the_number_of_pictures_on_average():
 
 def test_false_alarms_stay_within_the_bound_while_nothing_changes():
     rng = np.random.default_rng(4)
-    num_lines, num_pictures = 40, 150
+    num_lines, num_pictures = 20, 150
     rung = sum(feed(watch(rng, limit=1000), rng, num_pictures, defective=0.03) is not None for _ in range(num_lines))
-    # at most n / limit = 15 % of the lines: 6; the chance of more than 13 is below 1 %
-    assert rung <= 13
+    # at most n / limit = 15 % of the lines: 3; the chance of more than 8 is below 1 %
+    assert rung <= 8
 
 
 def test_defective_pictures_within_the_stated_rate_are_no_drift():
@@ -155,10 +154,6 @@ def test_the_rate_watch_believes_any_rate_up_to_its_own():
     for _ in range(300):
         above.add(rng.random() >= 0.3)
     assert above.statistic > LIMIT
-
-
-def test_what_the_bound_means_in_a_year():
-    assert false_alarms_per_year(1_000_000, 86_400) == pytest.approx(31.5, abs=0.1)
 
 
 def test_a_darker_lamp_changes_brightness_alone_and_blur_sharpness_alone():

@@ -46,7 +46,7 @@ def auroc_and_spread(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray)
 # a percentile bootstrap over groups holds the truth in 48 % to 95 % of these, in most of them below 90 %
 @pytest.mark.parametrize("share", [0.3, 0.8])
 @pytest.mark.parametrize("auroc", [0.9, 0.98])
-@pytest.mark.parametrize("num_groups", [(5, 5), (5, 20), (10, 10), (40, 40)])
+@pytest.mark.parametrize("num_groups", [(5, 5), (5, 20)])
 def test_intervals_of_image_rocauc_hold_the_truth(num_groups: tuple[int, int], auroc: float, share: float) -> None:
     held = 0
     for each in test_sets(*num_groups, auroc, share):
@@ -68,9 +68,9 @@ def test_groups_of_both_classes_hold_the_truth_too() -> None:
     assert held / NUM_SETS >= 0.93
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
-@pytest.mark.parametrize("rate", [0.5, 0.9, 0.98])
-@pytest.mark.parametrize("num_groups", [5, 10, 20, 40])
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("rate", [0.5, 0.98])
+@pytest.mark.parametrize("num_groups", [5, 40])
 def test_intervals_of_rates_hold_the_truth(num_groups: int, rate: float, share: float) -> None:
     rng, groups = np.random.default_rng(0), np.repeat(np.arange(num_groups), PER_GROUP)
     held = 0
@@ -81,9 +81,8 @@ def test_intervals_of_rates_hold_the_truth(num_groups: int, rate: float, share: 
     assert held / NUM_SETS >= 0.93
 
 
-@pytest.mark.parametrize("num_groups", [10, 36])
-def test_the_power_that_the_gate_states_is_what_happens(num_groups: int) -> None:
-    rng, tolerance = np.random.default_rng(0), 0.02
+def test_the_power_that_the_gate_states_is_what_happens() -> None:
+    rng, tolerance, num_groups = np.random.default_rng(0), 0.02, 10
     groups, labels = np.repeat(np.arange(2 * num_groups), 2), np.arange(4 * num_groups) < 2 * num_groups
     refused, stated, chosen = [], [], []
     for _ in range(NUM_SETS):
@@ -138,15 +137,15 @@ def test_one_group_says_nothing() -> None:
 
 def test_of_many_groups_several_are_left_out_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    scores, labels = rng.standard_normal(4000), np.arange(4000) < 1500
-    few = auroc_and_spread(scores + labels, labels, names(4000))[1]
+    scores, labels = rng.standard_normal(1000), np.arange(1000) < 400
+    few = auroc_and_spread(scores + labels, labels, names(1000))[1]
     assert few.degrees == 255
-    monkeypatch.setattr(intervals, "CHUNK_CELLS", 50_000)
-    assert auroc_and_spread(scores + labels, labels, names(4000))[1].error == pytest.approx(few.error, rel=1e-12)
-    monkeypatch.setattr(intervals, "MAX_BLOCKS", 4000)
-    all_of_them = auroc_and_spread(scores + labels, labels, names(4000))[1]
+    monkeypatch.setattr(intervals, "CHUNK_CELLS", 10_000)
+    assert auroc_and_spread(scores + labels, labels, names(1000))[1].error == pytest.approx(few.error, rel=1e-12)
+    monkeypatch.setattr(intervals, "MAX_BLOCKS", 1000)
+    all_of_them = auroc_and_spread(scores + labels, labels, names(1000))[1]
     assert few.error == pytest.approx(all_of_them.error, rel=0.1)
-    assert all_of_them.degrees == 1499
+    assert all_of_them.degrees == 399
 
 
 def test_independent_images_have_clopper_pearson_and_images_that_agree_one_vote() -> None:

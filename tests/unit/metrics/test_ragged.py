@@ -6,7 +6,6 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from ndpnet.metrics import exact, weighted
-from ndpnet.metrics.summary import summarise
 
 SIZES = [(30, 40), (25, 60), (64, 20), (30, 40), (50, 50)]
 
@@ -82,30 +81,6 @@ def test_pixels_outside_the_region_do_not_count_as_anything() -> None:
     elsewhere = np.where(roi, maps, 99).astype(np.float32)
     assert exact.pixel_metrics(elsewhere, masks, roi=roi) == exact.pixel_metrics(*inside)
     assert exact.pixel_metrics(maps, masks) != exact.pixel_metrics(*inside)
-
-
-def test_the_summary_of_mixed_sizes_and_of_a_region() -> None:
-    maps, masks = ragged()
-    common = {
-        "category": "slab",
-        "records_groups": ["a", "b", "c", "d", "e"],
-        "defect_types": ["good", "cut", "cut", "cut", "spot"],
-        "threshold": None,
-    }
-    scores = np.array([float(each.max()) for each in maps])
-    summary = summarise(**common, scores=scores, maps=maps, masks=masks)
-    pixel, pro = exact.pixel_metrics(maps, masks)
-    assert (summary["pixel_auroc"]["value"], summary["pro_auc"]["value"]) == (pixel, pro)
-    of_type = exact.pixel_metrics([maps[0], maps[4]], [masks[0], masks[4]])
-    assert summary["by_defect_type"]["spot"]["pixel_auroc"]["value"] == of_type[0]
-    same = [0, 3]
-    roi = np.zeros(SIZES[0], dtype=bool)
-    roi[:, :9] = True
-    two = {**common, "records_groups": ["a", "d"], "defect_types": ["good", "cut"]}
-    planes = {"maps": [maps[row] for row in same], "masks": [masks[row] for row in same]}
-    summary = summarise(**two, scores=scores[same], **planes, roi=roi)
-    assert summary["pixel_auroc"]["value"] == exact.pixel_metrics(**planes, roi=roi)[0]
-    assert summary["notes"] == summarise(**two, scores=scores[same], **planes)["notes"]
 
 
 def test_what_does_not_fit_is_one_line() -> None:

@@ -14,7 +14,7 @@ def singletons(count: int) -> list[str]:
     return [f"part{index}" for index in range(count)]
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 5))
 def test_singletons_give_the_kth_smallest(num_scores: int, per_mille: int, seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 60, num_scores) / 8  # with ties
@@ -69,20 +69,10 @@ def test_thirds_add_up_exactly() -> None:
     assert fit_threshold(scores, groups, target_rate=0.5)["value"] == 1.0
 
 
-def test_order_and_duplicated_images_of_a_unit_do_not_matter() -> None:
-    rng = np.random.default_rng(2)
-    scores, groups = rng.random(150), singletons(150)
-    record = fit_threshold(scores, groups, target_rate=0.05)
-    order = rng.permutation(450) % 150
-    again = fit_threshold(scores[order], [groups[index] for index in order], target_rate=0.05)
-    assert again["value"] == record["value"]
-    assert again["num_units"] == record["num_units"] == 150
-
-
-@pytest.mark.parametrize(("count", "rate"), [(3, 0.1), (9, 0.1), (19, 0.05), (30, 0.05), (60, 0.25)])
+@pytest.mark.parametrize(("count", "rate"), [(3, 0.1), (19, 0.05), (60, 0.25)])
 def test_false_alarms_of_singletons_by_simulation(count: int, rate: float) -> None:
     rng, groups = np.random.default_rng(count), singletons(count)
-    draws = rng.random((3000, count))
+    draws = rng.random((1000, count))
     records = [fit_threshold(scores, groups, target_rate=rate) for scores in draws]
     # scores are uniform: the chance that a new one exceeds the threshold is 1 - threshold
     misses = 1 - np.array([record["value"] for record in records])
@@ -100,12 +90,12 @@ def draw_unit(rng: np.random.Generator) -> np.ndarray:
     return level + 0.3 * rng.standard_normal(1 if level > 1 else rng.integers(5, 25))
 
 
-@pytest.mark.parametrize(("num_units", "rate"), [(4, 0.1), (19, 0.1), (40, 0.2)])
+@pytest.mark.parametrize(("num_units", "rate"), [(4, 0.1), (19, 0.1)])
 def test_false_alarms_of_dependent_images_by_simulation(num_units: int, rate: float) -> None:
     rng = np.random.default_rng(num_units)
-    new_images = np.sort([rng.choice(draw_unit(rng)) for _ in range(20_000)])
+    new_images = np.sort([rng.choice(draw_unit(rng)) for _ in range(10_000)])
     misses, pooled_misses = [], []
-    for _ in range(600):
+    for _ in range(200):
         units = [draw_unit(rng) for _ in range(num_units)]
         scores = np.concatenate(units)
         groups = [str(index) for index, unit in enumerate(units) for _ in unit]
@@ -113,7 +103,7 @@ def test_false_alarms_of_dependent_images_by_simulation(num_units: int, rate: fl
         pooled = fit_threshold(scores, singletons(scores.size), target_rate=rate)
         misses.append(1 - np.searchsorted(new_images, record["value"], side="right") / new_images.size)
         pooled_misses.append(1 - np.searchsorted(new_images, pooled["value"], side="right") / new_images.size)
-    noise = 4 * np.std(misses) / math.sqrt(600) + 4 * math.sqrt(rate / new_images.size)
+    noise = 4 * np.std(misses) / math.sqrt(200) + 4 * math.sqrt(rate / new_images.size)
     guaranteed = record["guaranteed_rate"]
     assert guaranteed == max(rate, 1 / (num_units + 1))
     assert guaranteed - 2 / (num_units + 1) - noise <= np.mean(misses) <= guaranteed + noise
@@ -133,7 +123,7 @@ def test_bad_input_is_refused() -> None:
             fit_threshold(np.arange(3.0), singletons(3), target_rate=rate)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(2, 30), st.integers(1, 6), st.sampled_from([0.05, 0.2, 0.5]), st.integers(0, 5))
 def test_the_highest_scores_and_what_the_threshold_would_be_without_each(
     count: int, num_units: int, rate: float, seed: int
@@ -150,16 +140,11 @@ def test_the_highest_scores_and_what_the_threshold_would_be_without_each(
         assert (row["score"], row["value_without"]) == (scores[index], left["value"])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("num_units", [50, 199])
-def test_what_is_promised_per_unit_is_kept(num_units: int, share: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_what_is_promised_per_unit_is_kept(share: float) -> None:
     """Units of 6 images that look alike: the highest of a new unit exceeds the threshold as often as stated."""
-    rng, stated, seen, groups = (
-        np.random.default_rng(0),
-        [],
-        [],
-        np.repeat(np.arange(num_units), 6).astype(str).tolist(),
-    )
+    num_units, stated, seen = 50, [], []
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(num_units), 6).astype(str).tolist()
 
     def units(count: int) -> np.ndarray:
         return rng.standard_normal((count, 1)) * share**0.5 + rng.standard_normal((count, 6)) * (1 - share) ** 0.5

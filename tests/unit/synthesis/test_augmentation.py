@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from samples import synthesis_config
 
 from ndpnet.synthesis.augmentation import NUM_CHANGES, _changes, augmented
 from ndpnet.synthesis.bank import DefectBank, make_bank
@@ -41,9 +42,8 @@ def test_three_of_ten_are_drawn_by_the_seed(picture: np.ndarray) -> None:
 def test_a_bank_of_changed_whole_photographs(tmp_path: Path, picture: np.ndarray) -> None:
     (tmp_path / "photos").mkdir()
     Image.fromarray(picture).resize((96, 96)).save(tmp_path / "photos/one.png")
-    settings = {"patch_size": 64, "num_masks": 8, "line_share": 0.0, "crack_share": 0.0, "blob_max_log2_grid": 5}
-    settings |= {"line_width_min": 1.0, "line_width_max": 4.0, "line_max_log2_grid": 3, "num_sources": 60, "seed": 3}
-    make_bank(tmp_path / "bank", sources=str(tmp_path / "photos"), source_augmentation="draem", **settings)
+    settings = {"patch_size": 64, "num_masks": 8, "num_sources": 60, "source_augmentation": "draem"}
+    make_bank(tmp_path / "bank", synthesis_config(**settings, sources=str(tmp_path / "photos")), seed=3)
     sources = DefectBank.load(tmp_path / "bank").sources
     assert len(np.unique(sources, axis=0)) >= 50  # not every change is of a random strength
     corners = sources[:, 0, 0].mean(axis=1)

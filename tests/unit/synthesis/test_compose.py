@@ -189,18 +189,6 @@ def test_only_the_masks_of_cracks_become_cracks() -> None:
     assert (after.defective[is_crack] <= after.clean[is_crack]).all()
 
 
-def test_outside_the_mask_nothing_changes() -> None:
-    composer = make_composer(beta_max=0.8, plain_share=0.5, surface_jitter=0.1, surface_symmetries=True)
-    batch = composer.batch(0, 16)
-    outside = (batch.mask == 0).expand_as(batch.clean)
-    assert torch.equal(batch.defective[outside], batch.clean[outside])
-    assert 0 < batch.mask.mean() < 0.5
-    assert (batch.defective[~outside] != batch.clean[~outside]).float().mean() > 0.9
-    for image in (batch.clean, batch.defective):
-        assert 0 <= image.min() <= image.max() <= 1
-    assert batch.mask.unique().tolist() == [0, 1]
-
-
 def test_the_eight_symmetries_are_distinct_and_those_of_the_square() -> None:
     image = torch.arange(2 * 25.0).view(1, 2, 5, 5)
     turned = apply_symmetries(image.expand(8, -1, -1, -1), list(range(8)))
@@ -210,14 +198,6 @@ def test_the_eight_symmetries_are_distinct_and_those_of_the_square() -> None:
     assert len(expected) == 8
     assert {each.numpy().tobytes() for each in turned} == expected
     assert torch.equal(turned[0], image[0])
-
-
-@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (1.0, 64, 64), (0.3, 8, 32)])
-def test_share_of_defect_free_samples(share: float, low: int, high: int) -> None:
-    batch = make_composer(defect_free_share=share).batch(0, 64)
-    is_clean = batch.mask.amax(dim=(1, 2, 3)) == 0
-    assert low <= is_clean.sum() <= high
-    assert torch.equal(batch.defective[is_clean], batch.clean[is_clean])
 
 
 def test_draws_are_a_function_of_their_address() -> None:

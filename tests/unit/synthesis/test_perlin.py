@@ -78,42 +78,6 @@ def test_blobs_are_the_noise_above_one_half() -> None:
     assert 0.03 < masks.float().mean() < 0.15
 
 
-def plain_mask(rng: np.random.Generator, size: int) -> np.ndarray:
-    """One mask, drawn afresh and computed from the method's words."""
-    cells = 2 ** rng.integers(0, 6, 2)
-    angle, offset = rng.uniform(0, 2 * math.pi), rng.uniform(0, 1, 2)
-    ramps = rng.normal(size=(2, 60, 60))
-    ramps /= np.hypot(*ramps)
-    y, x = (np.indices((size, size)) + 0.5) / size - 0.5
-    u = (math.cos(angle) * x - math.sin(angle) * y + math.sqrt(0.5)) * cells[0] + offset[0]
-    v = (math.sin(angle) * x + math.cos(angle) * y + math.sqrt(0.5)) * cells[1] + offset[1]
-    value = np.zeros((size, size))
-    for dv, du in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        j, i = v.astype(int) + dv, u.astype(int) + du
-        ramp = ramps[0, j, i] * (u - i) + ramps[1, j, i] * (v - j)
-        value += ramp * falloff(abs(u - i)) * falloff(abs(v - j))
-    return math.sqrt(2) * value > 0.5
-
-
-def test_masks_are_distributed_as_those_of_a_plain_transcription() -> None:
-    rng = np.random.default_rng(7)
-    plain = np.stack([plain_mask(rng, 24) for _ in range(600)])
-    masks = blob_masks(np.random.default_rng(8), 4000, 24).numpy()
-    for statistic in (share_of_mask, num_parts):
-        of_plain, of_ours = (np.array([statistic(mask) for mask in each], dtype=float) for each in (plain, masks))
-        error = math.hypot(of_plain.std() / math.sqrt(len(plain)), of_ours.std() / math.sqrt(len(masks)))
-        assert abs(of_plain.mean() - of_ours.mean()) < 3 * error, statistic.__name__
-        assert error < 0.07 * of_ours.mean(), statistic.__name__
-
-
-def share_of_mask(mask: np.ndarray) -> float:
-    return mask.mean()
-
-
-def num_parts(mask: np.ndarray) -> int:
-    return ndimage.label(mask)[1]
-
-
 def test_lines_are_thin_and_longer_than_wide() -> None:
     masks = line_masks(np.random.default_rng(6), 64, 128).numpy()
     masks = masks[masks.sum(axis=(1, 2)) >= 8]

@@ -1,17 +1,15 @@
 """Checkpoints: whole or not at all, readable after any kill, one process at a time."""
 
 import json
-import multiprocessing
-import time
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from ndpnet.training import checkpoint
 from ndpnet.training.checkpoint import Checkpoint, only_process
-
-SPAWN = multiprocessing.get_context("forkserver")
 
 
 def state_of(step: int) -> dict[str, object]:
@@ -78,50 +76,46 @@ def test_the_history_is_cut_back_to_the_state(tmp_path: Path, last_line: str) ->
     assert rows_of(tmp_path) == []
 
 
-def hold(folder: Path, held: object, seconds: float) -> None:
-    with only_process(folder):
-        held.set()
-        time.sleep(seconds)
+HOLDER = """
+import os, pathlib, sys, time
+from ndpnet.locks import locked
+path = pathlib.Path(sys.argv[1])
+with locked(path, ""):
+    path.write_text(str(os.getpid()))
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
 
 
 @pytest.fixture
-def holder(tmp_path: Path, request: pytest.FixtureRequest) -> multiprocessing.process.BaseProcess:
+def holder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that has the work folder for some seconds."""
-    held = SPAWN.Event()
-    process = SPAWN.Process(target=hold, args=(tmp_path / "work", held, request.param))
-    process.start()
-    assert held.wait(60)
-    yield process
-    process.kill()
-    process.join()
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "work.lock"), str(request.param)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
 
 
 @pytest.mark.parametrize("holder", [60.0], indirect=True)
-def test_two_processes_never_train_in_one_folder(
-    holder: multiprocessing.process.BaseProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint, "LOCK_SECONDS", 0.3)
-    pid = holder.pid
-    message = rf"^process {pid} is training .*\(wait for it, or end it: kill {pid}\)$"
-    with pytest.raises(ValueError, match=message), only_process(tmp_path / "work"):
+def test_two_processes_never_train_in_one_folder(holder: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    message = rf"^process {holder.pid} is training .*\(wait for it, or end it: kill {holder.pid}\)$"
+    with pytest.raises(ValueError, match=message), only_process(tmp_path / "work", wait_seconds=0.3):
         pass
     with only_process(tmp_path / "another"):
         pass
     holder.kill()  # a dead one's lock is free
-    holder.join()
+    holder.wait()
     with only_process(tmp_path / "work"):
         assert [path.name for path in tmp_path.iterdir()] == ["work.lock"]
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("holder", [1.0], indirect=True)
-def test_the_next_process_waits_for_one_that_is_about_to_end(
-    holder: multiprocessing.process.BaseProcess, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("holder", [0.4], indirect=True)
+def test_the_next_process_waits_for_one_that_is_about_to_end(holder: subprocess.Popen[bytes], tmp_path: Path) -> None:
     with only_process(tmp_path / "work"):
         assert (tmp_path / "work.lock").exists()
-        holder.join(10)
-        assert holder.exitcode == 0
+        assert holder.wait(10) == 0
 
 
 def test_a_work_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

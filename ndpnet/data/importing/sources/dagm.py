@@ -102,10 +102,10 @@ def _read_ellipses(reader: Reader, folder: str) -> dict[int, tuple[Ellipse, ...]
     file = reader.optional_file(folder, LABELS)
     if file is None:
         raise ValueError(f"no {reader.root / folder / LABELS} (unpack the whole archive of the class)")
-    rows = [(_number(row[0]), *_numbers(reader, file, row[1:6])) for row in _rows(reader, file)]
-    is_degrees = any(abs(row[3]) > 2 * math.pi for row in rows)
+    rows = [(_number(row[0]), _numbers(reader, file, row[1:6])) for row in _rows(reader, file)]
+    is_degrees = any(abs(numbers[2]) > 2 * math.pi for _, numbers in rows)
     ellipses: dict[int, tuple[Ellipse, ...]] = {}
-    for index, major, minor, angle, x, y in rows:
+    for index, (major, minor, angle, x, y) in rows:
         ellipse = (major, minor, math.radians(angle) if is_degrees else angle, x - 1, y - 1)
         ellipses[index] = (*ellipses.get(index, ()), ellipse)
     return ellipses

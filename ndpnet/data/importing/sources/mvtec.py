@@ -12,6 +12,7 @@ from ndpnet.data.importing.sources.plan import (
     join,
     search_folders,
 )
+from ndpnet.data.listing import say_others
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import GOOD_NAMES, type_of
 
@@ -22,6 +23,27 @@ def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
     if not found:
         raise ValueError(f"no category in MVTec's layout in {root}: no train/good up to three levels down")
     return [read_category(Reader(root), path, category_name(path, name)) for path in found]
+
+
+def scan_mvtec(category_dir: Path) -> list[SourceImage]:
+    """All pictures of a category under data/ with their masks, by path. ValueError names what is wrong.
+
+    Without test there is nothing to evaluate, without ground_truth no pixel metrics: both are allowed.
+    """
+    category_dir = Path(category_dir)
+    if not category_dir.is_dir():
+        raise ValueError(f"no folder {category_dir} (run `dvc pull`, or check the data folder and the category's name)")
+    if not (category_dir / "train/good").is_dir():
+        raise ValueError(f"no folder {category_dir / 'train/good'} (put the defect-free training images there)")
+    reader = Reader(category_dir, is_strict=True)
+    images = read_category(reader, "", category_dir.name).images
+    say_others(category_dir / path for path in reader.ignored)
+    if not any(image.split == "train" for image in images):
+        raise ValueError(f"no images under {category_dir / 'train/good'} (run `dvc pull` or add defect-free ones)")
+    for image in images:
+        if image.mask_path and image.defect_type == GOOD:
+            raise ValueError(f"mask {category_dir / image.mask_path} of a good image (remove ground_truth/good)")
+    return sorted(images, key=lambda image: image.path)
 
 
 def _is_category(reader: Reader, path: str) -> bool:

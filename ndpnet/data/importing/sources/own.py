@@ -52,7 +52,7 @@ def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[
     if not paths:
         raise ValueError(f"no pictures in {source} (known endings: {', '.join(READ_SUFFIXES)})")
     masks_by_stem = Reader(masks_dir).masks("", is_deep=True) if masks_dir else {}
-    by_stem = {_composed(stem): (masks_dir / mask).as_posix() for stem, mask in masks_by_stem.items()}
+    by_stem = {_composed(stem): f"{masks_dir}/{mask}" for stem, mask in masks_by_stem.items()}
     split, _, defect_type = place.partition("/")
     images = []
     for number, path in enumerate(paths):

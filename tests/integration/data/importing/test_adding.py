@@ -2,21 +2,17 @@
 
 import re
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from processes import kill_when, run_cli, start_cli
 from repositories import Repository, contents, hole, noise
-from samples import write_params, write_picture
+from samples import write_picture
 
-from ndpnet import steps
-from ndpnet.config import load_params
 from ndpnet.data.importing.adding import Added, add_batch
-from ndpnet.data.layouts import scan_mvtec
-from ndpnet.data.manifest import Manifest
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.versions.version import check_pinned
 
 
@@ -61,15 +57,6 @@ def test_new_pictures_are_added_and_pinned(repository: Repository, wall: Path, t
     assert (repository.folder / "data.dvc").read_text() != pin
     check_pinned(repository.data_dir, "wall")
     assert sorted(path.name for path in repository.folder.iterdir() if "adding" in path.name) == []
-
-
-def test_adding_twice_adds_nothing(repository: Repository, tmp_path: Path) -> None:
-    batch = write_batch(tmp_path / "batch", ["a.png", "b.png"])
-    add(repository, batch)
-    before = contents(repository.data_dir) | {"pin": (repository.folder / "data.dvc").read_bytes()}
-    again = add(repository, batch)
-    assert (again.num_added, again.num_copies, again.changes) == (0, 2, ())
-    assert contents(repository.data_dir) | {"pin": (repository.folder / "data.dvc").read_bytes()} == before
 
 
 def test_content_that_is_there_or_came_twice_is_skipped(repository: Repository, wall: Path, tmp_path: Path) -> None:
@@ -218,23 +205,6 @@ def test_no_repository_no_pin(tmp_path: Path, original: Repository) -> None:
     assert contents(tmp_path / "data") == contents(original.data_dir)
 
 
-def test_a_pictures_split_never_moves(repository: Repository, tmp_path: Path) -> None:
-    params = load_params(
-        write_params(tmp_path / "params.yaml", data={"group_pattern": "", "calibration_fraction": 0.4})
-    )
-
-    def splits(name: str) -> dict[str, str]:
-        steps.prepare(repository.data_dir, "wall", tmp_path / name, params)
-        return {file.path: file.split for file in Manifest.load(tmp_path / name / "manifest.json").files}
-
-    before = splits("before")
-    assert set(before.values()) == {"train", "calibration", "validation", "test"}
-    add(repository, write_batch(tmp_path / "batch", [f"{number}.png" for number in range(20)]))
-    after = splits("after")
-    assert len(after) == len(before) + 20
-    assert {path: after[path] for path in before} == before
-
-
 def test_what_changed_is_reported(repository: Repository, tmp_path: Path) -> None:
     added = add(repository, write_batch(tmp_path / "batch", [f"new<{number}>.png" for number in range(8)]))
     assert added.changes == ("  train/good: 12 -> 20",)
@@ -273,23 +243,3 @@ def test_a_kill_at_any_moment_and_the_same_command_again(original: Repository, t
     assert contents(killed.data_dir) == contents(undisturbed.data_dir)
     assert (killed.folder / "data.dvc").read_bytes() == (undisturbed.folder / "data.dvc").read_bytes()
     assert [path.name for path in killed.folder.iterdir() if "adding" in path.name] == []
-
-
-@pytest.mark.slow
-def test_two_at_once_are_one_after_the_other(repository: Repository, tmp_path: Path) -> None:
-    batches = [write_batch(tmp_path / f"batch{seed}", [f"{n}.png" for n in range(30)], seed=seed) for seed in (1, 2)]
-    options = ("--category", "wall", "--data", repository.data_dir)
-    processes = [start_cli(["data", "add", batch, *options], tmp_path / batch.name) for batch in batches]
-    deadline = time.monotonic() + TIME_LIMIT
-    for process in processes:
-        process.join(max(0, deadline - time.monotonic()))
-    codes = sorted(process.exitcode for process in processes)
-    errors = [(tmp_path / f"{batch.name}.err").read_text() for batch in batches]
-    assert codes in ([0, 0], [0, 1])
-    if codes == [0, 1]:
-        assert sum("another process works in" in error for error in errors) == 1, errors
-    check_pinned(repository.data_dir, "wall")
-    for batch in batches:
-        add(repository, batch)
-    assert len(list((repository.data_dir / "wall/train/good").iterdir())) == 12 + 60
-    check_pinned(repository.data_dir, "wall")

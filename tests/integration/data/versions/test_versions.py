@@ -12,13 +12,13 @@ from samples import write_params, write_picture
 
 from ndpnet import steps, tracked_steps
 from ndpnet.config import load_params
-from ndpnet.data.versions.status import read_status
 from ndpnet.data.versions.version import (
     VERSION,
     Version,
     check_pinned,
     compare,
     count_pictures,
+    read_status,
     version_of,
 )
 

@@ -199,7 +199,6 @@ def test_an_engine_checked_in_bf16_does_not_run_in_another_precision(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"float_type": "bf16"}))
     with pytest.raises(ValueError, match=r"openvino-fp32 was checked in bf16, which this processor does not have \("):
         load(copy_dir, engine="openvino")
-    caplog.set_level("WARNING")  # NNCF, if a test before imported it, leaves the handler at ERROR
     timings = measure(copy_dir, seconds=0.1, num_threads=1)
     assert [each.engine for each in timings] == ["torch-fp32", "onnx-fp32"]
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

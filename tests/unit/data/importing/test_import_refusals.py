@@ -12,15 +12,16 @@ from data_sets import mask, names_in, picture, run_import, save
 from disks import mounted
 from PIL import Image
 from repositories import contents
+from samples import data_config
 
 from ndpnet.data import images as reading
 from ndpnet.data.importing.importer import import_source
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.importing.staging import opened_source
-from ndpnet.data.layouts import scan_mvtec
 from ndpnet.data.prepared import prepare
 from ndpnet.files import LIST
 
-PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
+PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 
 
 def test_what_cannot_be_used_is_listed_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +51,7 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path: Path, monkeypatch:
     scanned = scan_mvtec(tmp_path / "out")
     assert len(scanned) == 14
     assert len([path for path in contents(tmp_path / "out") if path.startswith("ground_truth")]) == 5
-    prepare(tmp_path, "out", tmp_path / "prepared", **PREPARE)
+    prepare(tmp_path, "out", tmp_path / "prepared", PREPARE)
 
 
 def test_the_same_picture_in_train_and_test_is_an_error_even_in_another_file(tmp_path: Path) -> None:
@@ -62,21 +63,6 @@ def test_the_same_picture_in_train_and_test_is_an_error_even_in_another_file(tmp
         import_source("mvtec", source, tmp_path / "data/wall")
     assert not (tmp_path / "data/wall").exists()
     assert list((tmp_path / "data").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("pixels", "message"),
-    [
-        (mask((64, 65)), "mask ground_truth/cut/001_mask.png has 65x64 pixels, its picture 64x64"),
-        (mask(is_empty=True), "mask ground_truth/cut/001_mask.png is empty"),
-    ],
-)
-def test_a_mask_that_does_not_fit_is_an_error(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
-    source = data_sets.mvtec(tmp_path / "wall")
-    save(source / "ground_truth/cut/001_mask.png", pixels)
-    with pytest.raises(ValueError, match=message):
-        import_source("mvtec", source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_masks_of_good_pictures_must_be_empty_and_damaged_ones_are_named(tmp_path: Path) -> None:

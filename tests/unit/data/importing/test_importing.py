@@ -7,19 +7,20 @@ from pathlib import Path
 import data_sets
 import numpy as np
 import pytest
-from data_sets import import_report, mask, names_in, picture, run_import, save
+from data_sets import import_report, names_in, picture, run_import, save
 from PIL import Image
 from repositories import contents
+from samples import data_config
 
 from ndpnet.data.importing.importer import import_source, is_test_group
 from ndpnet.data.importing.placing import draw_ellipses
-from ndpnet.data.layouts import scan_mvtec
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.masks import read_mask
 from ndpnet.data.prepared import prepare
 from ndpnet.data.split import assign_split
 from ndpnet.files import LIST
 
-PREPARE = {"image_size": 64, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.0}
+PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 
 
 def test_mvtec_comes_unchanged_from_a_folder_a_tar_and_a_zip(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_the_report_has_the_same_bytes_and_the_hash_that_prepare_finds(tmp_path:
     content = (tmp_path / "data/wall/import.json").read_bytes()
     assert content == (tmp_path / "other/wall/import.json").read_bytes()
     assert str(tmp_path) not in content.decode()
-    counts = prepare(tmp_path / "data", "wall", tmp_path / "prepared", **PREPARE)
+    counts = prepare(tmp_path / "data", "wall", tmp_path / "prepared", PREPARE)
     assert json.loads(content)["data_hash"] == counts["data_hash"]
 
 
@@ -118,16 +119,9 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
     assert items["test"] == {f"kos{n:02d}" for n in range(1, 21) if is_test_group(f"kos{n:02d}", 0.3)}
     assert len(items["test"]) >= 3
     assert not items["train"] & items["test"]
-    pattern = {**PREPARE, "group_pattern": r"^(kos\d+)"}
-    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", **pattern)
+    pattern = PREPARE.model_copy(update={"group_pattern": r"^(kos\d+)"})
+    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", pattern)
     assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
-
-
-def test_kolektor2_keeps_the_split(tmp_path: Path) -> None:
-    report = run_import("kolektor", data_sets.kolektor2(tmp_path / "KolektorSDD2"), tmp_path / "out")
-    assert report["counts"] == {"train": {"good": 3}, "test": {"good": 3, "defect": 2}}
-    assert report["test_good_share"] is None
-    assert [path.name for path in (tmp_path / "out/ground_truth/defect").iterdir()] != []
 
 
 def test_a_pictures_split_does_not_move_when_others_come(tmp_path: Path) -> None:
@@ -149,15 +143,6 @@ def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
     assert len(kept) == pytest.approx(1600, rel=0.05)
     splits = [assign_split(group, calibration_fraction=0.2, validation_fraction=0) for group in kept]
     assert splits.count("calibration") / len(kept) == pytest.approx(0.2, rel=0.1)
-
-
-def test_scans_of_any_size_with_a_region(tmp_path: Path) -> None:
-    for number in range(8):
-        save(tmp_path / f"paper/scan {number} ä.png", picture(number, (70 + 10 * number, 200 - number)))
-    save(tmp_path / "paper/roi.png", mask((70, 200)))
-    report = run_import("ppts", tmp_path / "paper", tmp_path / "out", test_good_share=0.5)
-    assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 8
-    assert (tmp_path / "out/roi.png").read_bytes() == (tmp_path / "paper/roi.png").read_bytes()
 
 
 def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_go(tmp_path: Path) -> None:
@@ -199,17 +184,6 @@ def test_the_bits_of_16_bit_pictures_are_reported(tmp_path: Path) -> None:
     data_sets.save(tmp_path / "x/good/odd.png", data_sets.picture(1))
     with pytest.raises(ValueError, match=r"good/odd\.png has levels of 8 bits, .* of 12: a set has one depth"):
         import_source("folder", tmp_path / "x", tmp_path / "data/y")
-
-
-def test_good_pictures_by_other_names_are_good(tmp_path: Path) -> None:
-    source = data_sets.mvtec(tmp_path / "x")
-    (source / "test/good").rename(source / "test/Normal")
-    report = run_import("mvtec", source, tmp_path / "data/x")
-    assert {"good", "cut"} <= set(report["counts"]["test"])
-    assert "Normal" not in report["counts"]["test"]
-    (source / "test/Normal").rename(source / "test/good looking")
-    with pytest.raises(ValueError, match=r"folder 'good looking' holds good pictures, or a type of defect"):
-        run_import("mvtec", source, tmp_path / "data/y")
 
 
 def test_masks_that_need_a_look_are_listed(tmp_path: Path) -> None:

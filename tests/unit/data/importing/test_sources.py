@@ -190,32 +190,16 @@ def test_a_folder_of_another_layout_is_an_error(tmp_path: Path, layout: str, mes
 
 
 def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
-    def broken(message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            found("mvtec", tmp_path)
-
     data_sets.mvtec(tmp_path / "a/wood")
     data_sets.mvtec(tmp_path / "b/Wood")
-    broken("two categories have the name '[Ww]ood'")
-    (tmp_path / "b").rename(tmp_path / ".hidden")
-    orphan = data_sets.save(tmp_path / "a/wood/ground_truth/cut/9_mask.png", data_sets.mask())
-    broken(r"9_mask.png has no picture")
-    orphan.rename(orphan.with_name("001.png"))
-    broken(r"two masks for one picture: .*001.png and .*001_mask.png")
-    (orphan.with_name("001.png")).rename(orphan.with_name("x.jpg"))
-    broken(r"x.jpg has a lossy format")
-    (orphan.with_name("x.jpg")).unlink()
-    (orphan.with_name("001_mask.png")).unlink()
-    broken(r"test/cut/001.png has no mask, but others have")
-    data_sets.save(orphan.with_name("001_mask.png"), data_sets.mask())
+    with pytest.raises(ValueError, match=r"two categories have the name '[Ww]ood'"):
+        found("mvtec", tmp_path)
     data_sets.save(tmp_path / "a/wood/test/ok/1.png", data_sets.picture(9))
-    broken(r"has both good/ and ok/")
-    (tmp_path / "a/wood/test/ok/1.png").unlink()
-    (tmp_path / "a/wood/test/ok").rmdir()
-    data_sets.save(tmp_path / "a/wood/train/cut/1.png", data_sets.picture(9))
-    broken(r"pictures under .*train/cut, but only good ones")
-    (tmp_path / "a/wood/train/cut").rename(tmp_path / "a/wood/train/good/cut")
-    broken(r"good/cut lies among the pictures")
+    with pytest.raises(ValueError, match=r"has both good/ and ok/"):
+        found("mvtec", tmp_path / "a")
+    data_sets.save(tmp_path / "b/Wood/ground_truth/cut/x.jpg", data_sets.mask())
+    with pytest.raises(ValueError, match=r"x.jpg has a lossy format"):
+        found("mvtec", tmp_path / "b")
 
 
 @pytest.mark.parametrize(

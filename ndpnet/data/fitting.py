@@ -1,0 +1,82 @@
+"""Sizes: pictures and regions to what the network takes, and its maps back to what was photographed."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+MIN_SIDE = 64
+SIDE_STEP = 64  # pixels: sides of the network's input are multiples of it
+MAX_ASPECT = 4  # of the network's input: longer pictures are squeezed
+MAX_STRETCH = 1.25  # times another aspect ratio: a picture may be squeezed so much without a warning
+
+
+def input_size_of(sizes: Iterable[tuple[int, int]], side: int) -> tuple[int, int]:
+    """The network's input for pictures (width, height): its shorter side, the other by their median ratio.
+
+    -> (height, width)
+    """
+    ratio = float(np.median([width / height for width, height in sizes]))
+    longer = SIDE_STEP * round(side * min(max(ratio, 1 / ratio), MAX_ASPECT) / SIDE_STEP)
+    return (side, longer) if ratio > 1 else (longer, side)
+
+
+def fit_image(image: np.ndarray, size: tuple[int, int], *, name: str = "the image") -> np.ndarray:
+    """Resize a picture to (height, width), unchanged if it fits. uint8 (H, W, 3). ValueError: a side below MIN_SIDE."""
+    _check_sides(image.shape[:2], name, "pixels")
+    return resize(image, size)
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Size of a scan after scaling. -> (height, width)."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def scale_scan(scan: np.ndarray, scale: float, *, name: str = "the image") -> np.ndarray:
+    """Scale a scan. uint8 (H, W, 3) -> uint8 (H', W', 3). ValueError: a side below MIN_SIDE then."""
+    size = scaled_size(scan.shape[0], scan.shape[1], scale)
+    _check_sides(size, name, f"pixels at scale {scale:g}")
+    return resize(scan, size)
+
+
+def _check_sides(size: tuple[int, int], name: str, unit: str) -> None:
+    if min(size) < MIN_SIDE:
+        raise ValueError(f"{name} has {size[1]}x{size[0]} {unit}, a side below {MIN_SIDE} (use larger pictures)")
+
+
+def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Antialiased bilinear weights; itself if it fits. uint8 (H, W, 3) or float32 (H, W) -> of (height, width)."""
+    if values.shape[:2] == size:
+        return values
+    return np.array(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def scale_plane(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale a mask to (height, width): true where half the area is; what would vanish keeps every pixel it touches.
+
+    bool (H, W) -> bool (height, width)
+    """
+    if plane.shape == size:
+        return plane
+    area = np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.BOX))
+    half = area >= 0.5 - 1e-6  # the weights are rounded: exactly a half may come out as 0.49999997
+    return half if half.any() else area > 0
+
+
+def scale_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale what was marked in a map: nearest when there will be more pixels, any of several when fewer.
+
+    bool (H, W) -> bool of (height, width)
+    """
+    if mask.shape == size:
+        return mask
+    return np.ascontiguousarray(_scale_rows(_scale_rows(mask, size[0]).T, size[1]).T)
+
+
+def _scale_rows(mask: np.ndarray, num_rows: int) -> np.ndarray:
+    """Bool (H, W) -> (num_rows, W)."""
+    H = len(mask)
+    if num_rows >= H:
+        return mask[(2 * np.arange(num_rows) + 1) * H // (2 * num_rows)]
+    # a resize would lose regions between its samples: defective, and nothing to show
+    return np.logical_or.reduceat(mask, np.arange(num_rows) * H // num_rows, axis=0)
