@@ -58,7 +58,7 @@ class PackageModel(mlflow.pyfunc.PythonModel):
                 verdict = self._inspector.inspect(image, name=name)
         except ValueError as error:
             return self._row(verdict="error", error=" ".join(str(error).split()))
-        height, width = verdict.anomaly_map.shape
+        height, width = verdict.size
         return self._row(
             score=verdict.score,
             threshold=verdict.threshold,

@@ -21,10 +21,16 @@ def input_size_of(sizes: Iterable[tuple[int, int]], side: int) -> tuple[int, int
     return (side, longer) if ratio > 1 else (longer, side)
 
 
-def fit_image(image: np.ndarray, size: tuple[int, int], *, name: str = "the image") -> np.ndarray:
-    """Resize a picture to (height, width), unchanged if it fits. uint8 (H, W, 3). ValueError: a side below MIN_SIDE."""
-    _check_sides(image.shape[:2], name, "pixels")
-    return resize(image, size)
+def fit_image(image: np.ndarray | Image.Image, size: tuple[int, int], *, name: str = "the image") -> np.ndarray:
+    """Resize a picture to (height, width), unchanged if it fits. ValueError: a side below MIN_SIDE.
+
+    uint8 (H, W, 3), or PIL's of mode RGB or L -> uint8 (height, width, 3)
+    """
+    if isinstance(image, np.ndarray):
+        _check_sides(image.shape[:2], name, "pixels")
+        return resize(image, size)
+    _check_sides((image.height, image.width), name, "pixels")
+    return np.array(image.resize(size[::-1], Image.Resampling.BILINEAR).convert("RGB"))
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
+from ndpnet.data.fitting import fit_image
 from ndpnet.data.levels import DEPTHS, Levels, table_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "DIB")
@@ -75,6 +76,18 @@ class OpenedImage:
         table = table_of(self.levels, bit_depth, self.name, is_inverted=self.is_inverted)
         values = table[self.wide]
         return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.image.height, self.image.width
+
+    def fitted(self, size: tuple[int, int], bit_depth: int | None) -> np.ndarray:
+        """As `fit_image` of `rgb`, without an array of all pixels where there need be none. -> uint8 (*size, 3)."""
+        if self.wide is not None:
+            return fit_image(self.rgb(bit_depth), size, name=self.name)
+        is_grey = self.image.mode == "L" and "transparency" not in self.image.info
+        return fit_image(self.image if is_grey else _to_rgb(self.image, self.name), size, name=self.name)
 
     def facts(self) -> ImageFacts:
         """Return what it tells, without a copy of most pictures."""

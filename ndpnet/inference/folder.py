@@ -17,12 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ndpnet import __version__
-from ndpnet.data.images import read_image
 from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.data.threads import HELD_PIXELS, pixels_in
 from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
-from ndpnet.inference.inspector import Inspector, Prediction, Verdict
+from ndpnet.inference.inspector import Inspector, Pixels, Prediction, Verdict
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
 from ndpnet.inference.verdict_page import overlay_paths, write_page
 
@@ -30,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
 MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
+NUM_READERS = 2  # a 12-megapixel JPEG takes three times as long to decode as to judge
 NUM_WRITERS = 2  # threads that judge, draw and compress
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 TABLE = "predictions.csv"
@@ -199,37 +199,36 @@ class _Work:
             self._sized = (path, 0 if path in self.problems else pixels_in(path))
         return self._sized[1]
 
-    def read(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """The picture's pixels, and what the network takes."""
+    def read(self, path: Path) -> tuple[Pixels, np.ndarray]:
+        """The picture, and what the network takes."""
         if path in self.problems:
             raise ValueError(self.problems[path])
-        pixels = read_image(path, bit_depth=self.inspector.bit_depth)
-        return pixels, self.inspector.fit(pixels, name=str(path))
+        picture = self.inspector.open(path)
+        return picture, self.inspector.fit(picture, name=str(path))
 
     def judge(
-        self, path: Path, read: Future[tuple[np.ndarray, np.ndarray]], writers: ThreadPoolExecutor
+        self, path: Path, read: Future[tuple[Pixels, np.ndarray]], writers: ThreadPoolExecutor
     ) -> Future[dict[str, Any]]:
         """Predict, and have the rest done."""
         try:
             with _one_line(path):
-                pixels, fitted = read.result()
+                picture, fitted = read.result()
                 prediction = self.inspector.predict(fitted, name=str(path))
         except ValueError as error:
             return writers.submit(self.failed, path, error)
-        warnings = self.inspector.warnings_about(fitted, pixels.shape[:2])
-        return writers.submit(self.finish, path, pixels, prediction, warnings)
+        warnings = self.inspector.warnings_about(fitted, picture.shape[:2])
+        return writers.submit(self.finish, path, picture, prediction, warnings)
 
-    def finish(
-        self, path: Path, pixels: np.ndarray, prediction: Prediction, warnings: tuple[str, ...]
-    ) -> dict[str, Any]:
+    def finish(self, path: Path, picture: Pixels, prediction: Prediction, warnings: tuple[str, ...]) -> dict[str, Any]:
         """The row of a picture, its overlay being on disk."""
-        height, width = pixels.shape[:2]
+        height, width = picture.shape[:2]
         try:
             with _one_line(path):
                 verdict = replace(self.inspector.judge(prediction, size=(height, width)), warnings=warnings)
                 if self.overlays_dir is not None:
-                    picture = draw_verdict(pixels, verdict, map_level=self.inspector.map_level)
-                    _write_overlay(self.overlays_dir, _name(path, self.root), picture)
+                    pixels = self.inspector.pixels(picture)
+                    drawn = draw_verdict(pixels, verdict, map_level=self.inspector.map_level)
+                    _write_overlay(self.overlays_dir, _name(path, self.root), drawn)
         except ValueError as error:
             return self.failed(path, error)
         about = {"height": height, "width": width, "threshold_source": self.inspector.threshold_source}
@@ -248,17 +247,17 @@ def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
     """
     ahead = 1 if work.inspector.tiling is not None else MAX_AHEAD  # scans are large
     todo, held = deque(paths), 0
-    reads: deque[tuple[Path, int, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+    reads: deque[tuple[Path, int, Future[tuple[Pixels, np.ndarray]]]] = deque()
     rows: deque[tuple[int, Future[dict[str, Any]]]] = deque()
     with (
-        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(NUM_READERS) as readers,
         ThreadPoolExecutor(NUM_WRITERS) as writers,
         tqdm(desc="inspect", unit="image", total=len(paths), disable=None) as bar,
     ):
         while todo or reads or rows:
             while todo and len(reads) <= ahead and (held == 0 or held + work.size_of(todo[0]) <= HELD_PIXELS):
                 path = todo.popleft()
-                reads.append((path, work.size_of(path), reader.submit(work.read, path)))
+                reads.append((path, work.size_of(path), readers.submit(work.read, path)))
                 held += reads[-1][1]
             if reads:
                 path, size, read = reads.popleft()

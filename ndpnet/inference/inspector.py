@@ -1,7 +1,8 @@
 """From an image of any size to a verdict: the one path that calibration, evaluation and inspection share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from ndpnet.data.fitting import fit_image, resize, scale_mask, scale_plane, scale_scan, scaled_size
-from ndpnet.data.images import read_image
+from ndpnet.data.images import OpenedImage, open_image
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference.engines import engine_name
@@ -25,25 +26,50 @@ from ndpnet.metrics.exact import image_score
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 
+Pixels = np.ndarray | OpenedImage  # uint8 (H, W, 3), or decoded alone
+
 CALIBRATED, MANUAL = "calibrated", "manual"  # where a threshold comes from
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the model says of one image; maps have the image's own size (H, W)."""
+    """What the model says of one image. Maps have the image's own size (H, W), and are made when asked for."""
 
     score: float
     threshold: float | None
     is_defective: bool | None  # None: the model has no threshold
-    anomaly_map: np.ndarray = field(repr=False)  # float32 (H, W) in [0, 1]
-    mask: np.ndarray = field(repr=False)  # bool (H, W)
+    size: tuple[int, int]  # height and width of the image
     regions: tuple[Region, ...]
-    reconstruction: np.ndarray | None = field(repr=False)  # uint8 (H, W, 3); None of a scan
-    roi: np.ndarray | None = field(repr=False, default=None)  # bool (H, W), False = ignored; None: all is inspected
+    network_map: np.ndarray = field(repr=False)  # as `anomaly_map`, `mask` and `roi`, at the network's resolution
+    network_mask: np.ndarray = field(repr=False)
+    network_roi: np.ndarray | None = field(repr=False, default=None)
+    reconstruction: np.ndarray | None = field(repr=False, default=None)  # uint8 (H, W, 3); None of a scan
     review_threshold: float | None = None  # None: two verdicts
     warnings: tuple[str, ...] = ()  # how the picture is unlike those of the calibration
-    image: np.ndarray | None = field(repr=False, default=None)  # uint8 (H, W, 3), of what `Inspector.inspect` judged
+    pixels: Callable[[], np.ndarray] | None = field(repr=False, default=None)  # of what `Inspector.inspect` judged
     map_level: float | None = field(repr=False, default=None)  # where the colours of the map start
+
+    @cached_property
+    def anomaly_map(self) -> np.ndarray:
+        """Float32 (H, W) in [0, 1]."""
+        anomaly_map = resize(self.network_map, self.size)
+        # interpolation reaches over the region's edge
+        return anomaly_map if self.roi is None else np.where(self.roi, anomaly_map, np.float32(0))
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Where the defects are. bool (H, W)."""
+        return scale_mask(self.network_mask, self.size)
+
+    @cached_property
+    def roi(self) -> np.ndarray | None:
+        """Bool (H, W), False = ignored; None: all is inspected."""
+        return None if self.network_roi is None else scale_mask(self.network_roi, self.size)
+
+    @property
+    def image(self) -> np.ndarray | None:
+        """The picture that `Inspector.inspect` judged. uint8 (H, W, 3)."""
+        return None if self.pixels is None else self.pixels()
 
     @property
     def word(self) -> str:
@@ -58,11 +84,12 @@ class Verdict:
 
         ValueError: a verdict that has no picture, or an ending that is none.
         """
-        if self.image is None:
+        image = self.image
+        if image is None:
             raise ValueError("this verdict has no picture (only `Inspector.inspect` and `inspect_many` keep it)")
         from ndpnet.inference.overlay import draw_verdict  # matplotlib, which a server of verdicts does without
 
-        Image.fromarray(draw_verdict(self.image, self, map_level=self.map_level)).save(path)
+        Image.fromarray(draw_verdict(image, self, map_level=self.map_level)).save(path)
 
     def __str__(self) -> str:
         bounds = {"review from": self.review_threshold, "threshold": self.threshold}
@@ -190,15 +217,27 @@ class Inspector:
         """CALIBRATED, or MANUAL: given by hand, and no false-alarm rate is guaranteed."""
         return MANUAL if self.threshold_record is None else CALIBRATED
 
-    def fit(self, pixels: np.ndarray, *, name: str = "the image") -> np.ndarray:
+    def open(self, source: Path | bytes, *, name: str | None = None) -> Pixels:
+        """What `fit` takes: a picture, or the pixels of a scan. ValueError: it cannot be read."""
+        opened = open_image(source, name=name)
+        return opened if self.tiling is None else opened.rgb(self.bit_depth)
+
+    def pixels(self, picture: Pixels) -> np.ndarray:
+        """All pixels. -> uint8 (H, W, 3)."""
+        return picture if isinstance(picture, np.ndarray) else picture.rgb(self.bit_depth)
+
+    def fit(self, picture: Pixels, *, name: str = "the image") -> np.ndarray:
         """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3), then of `input_size` or the scaled scan."""
+        height, width = picture.shape[:2]
         if self.rules is not None:
-            self.rules.check_size(pixels.shape[1], pixels.shape[0], name=name)
+            self.rules.check_size(width, height, name=name)
         if self.tiling is None:
-            return fit_image(pixels, self.input_size, name=name)
+            if isinstance(picture, np.ndarray):
+                return fit_image(picture, self.input_size, name=name)
+            return picture.fitted(self.input_size, self.bit_depth)
         if self.roi is not None:
-            check_roi_fits(self.roi, pixels.shape[1], pixels.shape[0], mode="tile", name=name)
-        return scale_scan(pixels, self.tiling.scale, name=name)
+            check_roi_fits(self.roi, width, height, mode="tile", name=name)
+        return scale_scan(self.pixels(picture), self.tiling.scale, name=name)
 
     @torch.inference_mode()
     @denormals_flushed()  # as in training: fast, and the same bits in whatever process
@@ -239,14 +278,11 @@ class Inspector:
         """Verdict on a file, its bytes, or an array uint8 (H, W, 3) or grey (H, W). ValueError names what is wrong."""
         image = Path(image) if isinstance(image, str) else image
         name = name or (str(image) if isinstance(image, Path) else "the image")
-        if isinstance(image, np.ndarray):
-            pixels = _checked(image, name)
-        else:
-            pixels = read_image(image, name=name, bit_depth=self.bit_depth)
-        fitted = self.fit(pixels, name=name)
-        verdict = self.judge(self.predict(fitted, name=name), size=pixels.shape[:2])
-        warnings = self.warnings_about(fitted, pixels.shape[:2])
-        return replace(verdict, warnings=warnings, image=pixels, map_level=self.map_level)
+        picture = _checked(image, name) if isinstance(image, np.ndarray) else self.open(image, name=name)
+        fitted, size = self.fit(picture, name=name), picture.shape[:2]
+        verdict = self.judge(self.predict(fitted, name=name), size=size)
+        pixels, warnings = partial(self.pixels, picture), self.warnings_about(fitted, size)
+        return replace(verdict, warnings=warnings, pixels=pixels, map_level=self.map_level)
 
     def inspect_many(self, images: Iterable[str | Path | bytes | np.ndarray]) -> Iterator[Verdict]:
         """Verdicts in the order of the images, each when it is asked for; bit for bit what `inspect` says of each."""
@@ -261,20 +297,16 @@ class Inspector:
         """Verdict of a prediction; `size`: the picture's own (height, width). ValueError: its score is no number."""
         if not np.isfinite(prediction.score):
             raise ValueError(f"the score is {prediction.score}: no verdict (is the model damaged?)")
-        height, width = size
-        roi = None if self.fitted_roi is None else scale_mask(self.fitted_roi, size)
-        anomaly_map = resize(self.shown_map(prediction), size)
-        if roi is not None:
-            anomaly_map[~roi] = 0  # interpolation reaches over the region's edge
         verdict = Verdict(
             score=prediction.score,
             threshold=self.threshold,
             is_defective=None,
-            anomaly_map=anomaly_map,
-            mask=np.zeros((height, width), dtype=bool),
+            size=size,
             regions=(),
+            network_map=self.shown_map(prediction),
+            network_mask=np.zeros_like(prediction.anomaly_map, dtype=bool),
+            network_roi=self.fitted_roi,
             reconstruction=prediction.reconstruction,
-            roi=roi,
         )
         if self.threshold is None:
             return verdict
@@ -289,8 +321,8 @@ class Inspector:
         return replace(
             verdict,
             is_defective=is_defective,
-            mask=scale_mask(above, size),
-            regions=find_regions(above, prediction.anomaly_map, size=(height, width)),
+            network_mask=above,
+            regions=find_regions(above, prediction.anomaly_map, size=size),
             review_threshold=review_threshold,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ndpnet.data.images import read_header, read_image
+from ndpnet.data.images import read_header
 from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.overlay import encode_png, heat_level
 from ndpnet.metrics.drift import SCORE, LineWatch
@@ -122,10 +122,10 @@ class Line:
             raise ValueError(f"{name} is empty, or has more than {limits.max_megabytes:g} MB (server.max_megabytes)")
         if read_header(content, name=name).num_pixels > limits.max_megapixels * 1e6:
             raise ValueError(f"{name} has more than {limits.max_megapixels:g} megapixels (server.max_megapixels)")
-        pixels = read_image(content, name=name, bit_depth=inspector.bit_depth)
-        fitted = inspector.fit(pixels, name=name)
+        picture = inspector.open(content, name=name)
+        fitted, size = inspector.fit(picture, name=name), picture.shape[:2]
         prediction = inspector.predict(fitted, name=name)
-        verdict = inspector.judge(prediction, size=pixels.shape[:2])
+        verdict = inspector.judge(prediction, size=size)
         word = verdict.word
         is_drawn = self.station.store.maps == "all" or (self.station.store.maps == "not_good" and word != "good")
         return Judgement(
@@ -133,8 +133,8 @@ class Line:
             score=verdict.score,
             threshold=verdict.threshold,
             threshold_source=inspector.threshold_source,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
+            width=size[1],
+            height=size[0],
             regions=[asdict(region) for region in verdict.regions],
             properties=picture_properties(fitted),
             map=self._map_of(prediction, row["file"]) if is_drawn else None,

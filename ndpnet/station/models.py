@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ndpnet.data.images import read_image
 from ndpnet.data.listing import list_pictures
 from ndpnet.data.split import group_of
 from ndpnet.inference.identity import package_hash
@@ -134,7 +133,7 @@ def _measure(inspector: Inspector, pictures: Sequence[tuple[Path, str]]) -> Cali
     logger.info("measuring %d calibration pictures", len(pictures))
     measured = Calibration()
     for path, group in pictures:
-        fitted = inspector.fit(read_image(path, bit_depth=inspector.bit_depth), name=str(path))
+        fitted = inspector.fit(inspector.open(path), name=str(path))
         measured.scores.append(inspector.predict(fitted, name=str(path)).score)
         measured.groups.append(group)
         for name, value in picture_properties(fitted).items():

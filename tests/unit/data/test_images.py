@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ndpnet.data.fitting import fit_image
 from ndpnet.data.images import open_image, read_header, read_image
 
 
@@ -146,3 +147,27 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
     for image in others:
         hashes.add(open_image(encoded(image, "PNG")).facts().pixels_sha256)
     assert len(hashes) == 1 + len(others)
+
+
+def test_a_picture_is_fitted_as_its_pixels_are() -> None:
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 210, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    wide = Image.fromarray(np.random.default_rng(1).integers(0, 4096, (150, 210), dtype=np.uint16))
+    pictures = {
+        "colour": encoded(colours, "PNG"),
+        "grey": encoded(colours.convert("L"), "PNG"),
+        "grey, one level transparent": encoded(colours.convert("L"), "PNG", transparency=7),
+        "palette": encoded(colours.convert("P"), "PNG", transparency=3),
+        "with alpha": encoded(colours.convert("RGBA"), "PNG"),
+        "CMYK": encoded(colours.convert("CMYK"), "JPEG"),
+        "turned": encoded(colours, "JPEG", exif=exif),
+        "16 bits": encoded(wide, "PNG"),
+    }
+    for name, content in pictures.items():
+        opened = open_image(content, name=name)
+        for size in ((64, 96), opened.shape):
+            expected = fit_image(opened.rgb(12), size)
+            np.testing.assert_array_equal(opened.fitted(size, 12), expected, err_msg=f"{name} {size}")
+    with pytest.raises(ValueError, match=r"tiny has 210x40 pixels, a side below 64"):
+        open_image(encoded(colours.crop((0, 0, 210, 40)), "PNG"), name="tiny").fitted((64, 64), None)

@@ -166,7 +166,7 @@ def test_a_picture_for_review_has_contours_of_what_a_person_looks_at() -> None:
     drawn = {
         bound: pictures.draw_verdict(
             GREY,
-            Verdict(0.5, 0.6, False, anomaly_map, anomaly_map > bound, (), None, review_threshold=bound),
+            Verdict(0.5, 0.6, False, GREY.shape[:2], (), anomaly_map, anomaly_map > bound, review_threshold=bound),
         )
         for bound in (0.4, 0.55)
     }
