@@ -112,8 +112,9 @@ def _create(name: str) -> nn.Module:
     """The part of a backbone up to its last level that is used; timm's own wrapper cuts off the rest."""
     import timm
 
-    options = {"dynamic_img_size": True} if hasattr(_whole(name), "dynamic_img_size") else {}
-    indices = _level_indices(name)
+    whole = _whole(name)
+    options = {"dynamic_img_size": True} if hasattr(whole, "dynamic_img_size") else {}
+    indices = _level_indices(name, [each["reduction"] for each in whole.feature_info])
     return timm.create_model(
         name, pretrained=False, features_only=True, feature_cls="getter", out_indices=indices, **options
     )
@@ -142,9 +143,8 @@ def _whole(name: str) -> nn.Module:
     return timm.create_model(name, pretrained=False)
 
 
-def _level_indices(name: str) -> list[int]:
+def _level_indices(name: str, strides: list[int]) -> list[int]:
     """Which of a backbone's feature maps are used: the last ones of strides 4, 8 and 16, else three of its depth."""
-    strides = [each["reduction"] for each in _whole(name).feature_info]
     last = {stride: index for index, stride in enumerate(strides)}
     if last.keys() >= set(STRIDES):
         return [last[stride] for stride in STRIDES]
