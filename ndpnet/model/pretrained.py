@@ -17,6 +17,7 @@ MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are 
 SMOOTHING = 5  # pixels of the map that are averaged, along each side
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
 NUM_COLOURS = 1024  # in the bank
+LARGEST_COLOUR = 5.0  # spreads: another light may be any number of them away, and alarms by itself nobody
 DECODER_CHANNELS = (64, 32)
 SMALLEST_SPREAD = 1e-6
 
@@ -109,7 +110,7 @@ class PretrainedNDPNet(nn.Module):
             total = total + DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale)
             total = total + DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale)
             if colour is not None:
-                total = total + DISTANCE_WEIGHT * _scaled(colour, self.colour_scale)
+                total = total + DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR)
         total = enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
         return local_mean(total, SMOOTHING)
 
@@ -144,6 +145,14 @@ class PretrainedNDPNet(nn.Module):
         return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]
 
     @torch.no_grad()
+    def fit_colour_scale(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """How far apart colours of different groups (B,) are, by pictures (B, 3, H, W) that the bank is from.
+
+        Not by the few that are held out: they hardly show that the light, and with it every colour, varies.
+        """
+        self.colour_scale.copy_(_scale_of([self.colour(*each) for each in pictures]))
+
+    @torch.no_grad()
     def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
@@ -160,7 +169,6 @@ class PretrainedNDPNet(nn.Module):
         scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
         for scale, compute in scales:
             scale.copy_(_scale_of([compute(*each) for each in found]))
-        self.colour_scale.copy_(_scale_of(colours))
         maxima = [self.excess(*each, colour).amax() for each, colour in zip(found, colours, strict=True)]
         self.good_maximum.copy_(torch.stack(maxima).amax().clamp(min=1))
 

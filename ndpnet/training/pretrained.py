@@ -77,7 +77,7 @@ class PretrainedPhase2(PhaseTask):
 
 @torch.no_grad()
 def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str], *, seed: int) -> None:
-    """Take channel statistics and the bank's patches from good pictures. images: uint8 (N, H, W, 3), groups: names."""
+    """Take from good pictures: statistics of channels and colours, and the bank. uint8 (N, H, W, 3); groups: names."""
     rows = np.unique(np.linspace(0, len(images) - 1, MAX_FITTED).round().astype(int))
     numbers = group_numbers(groups)[rows]
     batches = list(_batches(images, rows))
@@ -94,6 +94,7 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
         chosen = _choose(patches, len(bank.patches), how or torch.nn.Identity(), rng)
         bank.patches.copy_(patches[chosen])
         bank.groups.copy_(numbers[chosen // places])
+    network.fit_colour_scale(list(zip(batches, numbers.split(PICTURES_AT_ONCE), strict=True)))
 
 
 def _choose(

@@ -160,6 +160,34 @@ def test_a_stain_is_another_colour_and_grey_pictures_have_none() -> None:
         assert network.colour(to_batch(stained)).amax() == 0
 
 
+def test_another_tint_is_no_defect_where_tints_vary() -> None:
+    tints = np.random.default_rng(0).integers(-20, 20, (9, 1, 1, 3))
+    network = PretrainedNDPNet(encoder="tf_efficientnet_lite0", bank_size=64, head_channels=8)
+
+    def excess_of_another(pictures: np.ndarray) -> torch.Tensor:
+        fit_bank(network, pictures[:8], list("abcdefgh"), seed=0)
+        with torch.no_grad():
+            mean, spread = network.colour_scale
+            return ((network.colour(to_batch(surface(1, seed=8) + tints[8])) - mean) / spread).mean()
+
+    tinted = (surface(9).astype(int) + tints).clip(0, 255).astype(np.uint8)
+    assert excess_of_another(tinted) < 3
+    assert excess_of_another(surface(9)) > 30
+
+
+@torch.no_grad()
+def test_however_odd_a_colour_is_it_counts_as_five_spreads() -> None:
+    network, picture = make_network("distance"), to_batch(surface(1, seed=9))
+    features = network.encoder(picture)
+    maps = features, network.repair(features)
+    mean, spread = network.colour_scale
+    odd, odder, none = (
+        network.excess(*maps, mean + times * spread * torch.ones(1, 1, 16, 16)) for times in (5, 500, 0)
+    )
+    torch.testing.assert_close(odd, odder)
+    torch.testing.assert_close(odd - none, torch.full_like(odd, 5 * 0.25))
+
+
 def test_a_state_dict_is_all_that_a_prediction_needs() -> None:
     network, image = make_network(), to_batch(surface(2, seed=5))
     other = PretrainedNDPNet(encoder="tf_efficientnet_lite0", bank_size=128, head_channels=8).eval()
