@@ -2,9 +2,9 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.importing.archives import MAX_BYTES
@@ -21,16 +21,6 @@ from ndpnet.data.split import group_of
 from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
 TEST_GOOD_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """How pictures are chosen and split; see `import_source`."""
-
-    layout: str
-    test_good_share: float = TEST_GOOD_SHARE
-    train_limit: int | None = None
-    group_pattern: str = ""
 
 
 def import_source(
@@ -57,7 +47,8 @@ def import_source(
         raise ValueError(f"train_limit {train_limit} leaves nothing to train on (at least 1)")
     if Path(source).is_dir():
         check_apart(Path(out), Path(source))
-    options = ImportOptions(layout, test_good_share, train_limit, group_pattern)
+    options = {"layout": layout, "test_good_share": test_good_share, "train_limit": train_limit}
+    options |= {"group_pattern": group_pattern}
     with opened_source(str(source), Path(out), max_bytes=max_bytes, endpoint_url=endpoint_url) as opened:
         plans = _chosen(find_categories(layout, opened.root, opened.name), categories, str(source))
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
@@ -78,13 +69,14 @@ def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -
     return [plan for plan in plans if not categories or plan.name in categories]
 
 
-def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: ImportOptions) -> ImportReport:
+def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: Mapping[str, Any]) -> ImportReport:
+    """options: layout, test_good_share, train_limit, group_pattern."""
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
-    pattern = options.group_pattern or plan.group_pattern
+    pattern = options["group_pattern"] or plan.group_pattern
 
     def is_test_good(image: SourceImage) -> bool:
-        return is_test_group(group_of(image.name, pattern), options.test_good_share)
+        return is_test_group(group_of(image.name, pattern), options["test_good_share"])
 
     with atomic_folder(out, marker=REPORT) as folder:
         placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
@@ -92,7 +84,9 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         _check_names(placed)
         bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
         copies = _find_copies(placed)
-        imported = _limit([picture for picture in placed if picture.image.path not in copies[0]], options.train_limit)
+        imported = _limit(
+            [picture for picture in placed if picture.image.path not in copies[0]], options["train_limit"]
+        )
         for path in {picture.path for picture in placed} - {picture.path for picture in imported}:
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
@@ -102,7 +96,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             placer.copy_file(plan.roi_path, ROI)
         report = build_report(
             plan,
-            options=vars(options) | {"group_pattern": pattern},
+            options={**options, "group_pattern": pattern},
             source=opened.name,
             placed=placed,
             rejected=rejected,
