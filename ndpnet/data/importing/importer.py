@@ -11,12 +11,13 @@ from ndpnet.data.importing.archives import MAX_BYTES
 from ndpnet.data.importing.placing import Placed, Placer, Rejected
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
-from ndpnet.data.importing.sources.plan import ROI, CategoryPlan, SourceImage
+from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage
 from ndpnet.data.importing.staging import OpenedSource, opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import read_mask
 from ndpnet.data.names import check_category
+from ndpnet.data.roi import ROI
 from ndpnet.data.split import group_of
 from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
