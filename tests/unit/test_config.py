@@ -163,7 +163,7 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
         ("synthesis.surface_symmetries=perhaps", "valid boolean"),
     ],
 )
-def test_wrong_values_are_named_with_the_mend(override: str, message: str) -> None:
+def test_wrong_values_are_named_with_the_fix(override: str, message: str) -> None:
     assert message in one_line_error(override)
 
 

@@ -40,7 +40,7 @@ def import_source(
 
     Each category appears complete or not at all. Where the publisher has no test set, `test_good_share` of the good
     groups (by the hash of their names; `group_pattern` as in data.group_pattern) goes to test/good. `train_limit`
-    keeps the first pictures by name. ValueError names what is wrong and the mend.
+    keeps the first pictures by name. ValueError names what is wrong and the fix.
     """
     if not 0 <= test_good_share < 1:
         raise ValueError(f"test_good_share {test_good_share} is not a share (at least 0, below 1)")
