@@ -9,12 +9,9 @@ import pytest
 from data_sets import pack_tar, pack_zip, tar_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from repositories import contents
 
 from ndpnet.data.importing.archives import archive_stem, is_archive, unpack
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
