@@ -1,9 +1,18 @@
-"""Picture files that PIL does not write: TIFFs with any tags, PNGs of 16 bits with chunks of one's own."""
+"""Picture files in memory, also such that PIL does not write: TIFFs with any tags, PNGs of 16 bits."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """A file that PIL writes."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def tiff(samples: bytes, width: int, height: int, *, bits: int, **tags: int) -> bytes:

@@ -83,7 +83,7 @@ def list_pictures(root: Path) -> Listing:
 
 def kind_of(path: Path) -> Kind:
     """What lies at a path. ValueError: it may be a picture, and cannot be read as one."""
-    if path.name.startswith(".") or path.name.lower() in (*LITTER, "__macosx"):
+    if is_litter(path.name):
         return Kind.OTHER
     try:
         if path.is_dir():
@@ -96,6 +96,11 @@ def kind_of(path: Path) -> Kind:
     if not has_picture_name(path.name):
         return Kind.OTHER
     raise ValueError(f"cannot read {path}: {'no plain file' if is_there else 'the link leads nowhere'} (remove it)")
+
+
+def is_litter(name: str) -> bool:
+    """Whether it is hidden, or what file managers leave."""
+    return name.startswith(".") or name.casefold() in (*LITTER, "__macosx")
 
 
 def has_picture_name(name: str) -> bool:

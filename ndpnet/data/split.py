@@ -12,7 +12,7 @@ def group_of(path: str, pattern: str) -> str:
     try:
         match = re.search(pattern, PurePosixPath(path).stem)
     except re.error as error:
-        raise ValueError(f"group pattern {pattern!r} is no regular expression: {error} (mend it)") from error
+        raise ValueError(f"group pattern {pattern!r} is no regular expression: {error} (correct it)") from error
     found = match and (match.group(1) if match.re.groups else match.group())
     if not found:
         raise ValueError(
@@ -23,16 +23,11 @@ def group_of(path: str, pattern: str) -> str:
 
 def assign_split(group: str, *, calibration_fraction: float, validation_fraction: float) -> str:
     """Return "calibration", "validation" or "train" by the hash of the group: adding pictures moves none."""
-    check_fractions(calibration_fraction=calibration_fraction, validation_fraction=validation_fraction)
+    if not (calibration_fraction >= 0 and validation_fraction >= 0 and calibration_fraction + validation_fraction < 1):
+        fractions = f"calibration_fraction {calibration_fraction} and validation_fraction {validation_fraction}"
+        raise ValueError(f"{fractions} leave no share to train on (both at least 0, their sum below 1)")
     digest = hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     if share < calibration_fraction:
         return "calibration"
     return "validation" if share < calibration_fraction + validation_fraction else "train"
-
-
-def check_fractions(*, calibration_fraction: float, validation_fraction: float) -> None:
-    """Raise ValueError unless both fractions are at least 0 and leave something to train on."""
-    fractions = f"calibration_fraction {calibration_fraction} and validation_fraction {validation_fraction}"
-    if not (calibration_fraction >= 0 and validation_fraction >= 0 and calibration_fraction + validation_fraction < 1):
-        raise ValueError(f"{fractions} leave no share to train on (both at least 0, their sum below 1)")

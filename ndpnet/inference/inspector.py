@@ -16,7 +16,7 @@ from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference.engines import engine_name
 from ndpnet.inference.engines.engine import Engine, TorchEngine
-from ndpnet.inference.engines.stored import read_engine
+from ndpnet.inference.engines.stored import open_graph_of, read_engine
 from ndpnet.inference.likeness import unlike
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.inference.regions import Region, area_score, find_regions, without_small
@@ -352,8 +352,8 @@ def _open_engine(
     if engine != "torch":
         if device != "cpu":
             raise ValueError(f"the engine {engine} runs on the CPU, not on {device} (leave out the device)")
-        stored = read_engine(package, engine, precision)
-        return stored.open(), stored.folder.name, stored.threshold
+        folder, stored = read_engine(package, engine, precision)
+        return open_graph_of(folder, package, engine, stored["float_type"]), folder.name, stored["threshold"]
     name = engine_name(engine, precision or "fp32")
     target = _device(device)
     return TorchEngine(fold_batch_norms(package.load_network(target)), target), name, package.threshold

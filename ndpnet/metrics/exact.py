@@ -209,29 +209,24 @@ def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
     return scores, labels
 
 
-def check_maps(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> tuple[Planes, Planes]:
-    """N planes (H, W) of finite scores and as many bool masks, arrays if they came as arrays; ValueError otherwise."""
-    if isinstance(maps, np.ndarray):
-        masks = np.asarray(masks).astype(bool)
-        if maps.shape != masks.shape or maps.ndim != 3:
-            raise ValueError(f"anomaly maps {maps.shape} and masks {masks.shape} differ: both must be (N, H, W)")
-    else:
-        maps, masks = [np.asarray(each) for each in maps], [np.asarray(mask).astype(bool) for mask in masks]
-        sizes = [each.shape for each in maps], [mask.shape for mask in masks]
-        if sizes[0] != sizes[1] or any(len(shape) != 2 for shape in sizes[0]):
-            raise ValueError(f"anomaly maps {sizes[0]} and masks {sizes[1]} differ: both must be N times (H, W)")
+def check_maps(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """N planes (H, W) of finite scores and as many bool masks; ValueError otherwise."""
+    maps, masks = [np.asarray(plane) for plane in maps], [np.asarray(mask).astype(bool) for mask in masks]
+    sizes = [plane.shape for plane in maps], [mask.shape for mask in masks]
+    if sizes[0] != sizes[1] or any(len(shape) != 2 for shape in sizes[0]):
+        raise ValueError(
+            f"{len(maps)} anomaly maps and {len(masks)} masks differ: give one mask (H, W) per map of its size"
+        )
     if roi is not None and any(mask.shape != roi.shape for mask in masks):
         raise ValueError(f"a region of interest {roi.shape} for other sizes of maps: all must be of its size")
-    if not all(np.isfinite(each).all() for each in maps):
+    if not all(np.isfinite(plane).all() for plane in maps):
         raise ValueError("anomaly maps contain NaN or infinity: the model diverged, train it again")
     return maps, masks
 
 
-def take_planes(planes: Planes, rows: np.ndarray) -> Planes:
+def take_planes(planes: Planes, rows: np.ndarray) -> list[np.ndarray]:
     """Some of the planes. rows: bool (N,)."""
-    return (
-        planes[rows] if isinstance(planes, np.ndarray) else [planes[index] for index in np.flatnonzero(rows).tolist()]
-    )
+    return [planes[index] for index in np.flatnonzero(rows).tolist()]
 
 
 def _image_roc(scores: np.ndarray, labels: np.ndarray) -> Curve | None:

@@ -48,10 +48,10 @@ class PixelStream:
 
     def add(self, anomaly_map: np.ndarray, mask: np.ndarray, *, roi: np.ndarray | None = None) -> None:
         """Count one image. anomaly_map: (H, W), finite; mask, roi: bool (H, W). ValueError as of the exact metrics."""
-        maps, masks = check_maps(np.asarray(anomaly_map)[None], np.asarray(mask)[None], roi)
-        defect = inside(masks[0], roi)
-        keys = _keys(maps[0])
-        _count(self.good, keys[inside(~masks[0], roi)])
+        ((plane,), (marked,)) = check_maps([anomaly_map], [mask], roi)
+        defect = inside(marked, roi)
+        keys = _keys(plane)
+        _count(self.good, keys[inside(~marked, roi)])
         _count(self.defect, keys[defect])
         _count(self.overlap, keys[defect], label_regions(defect[None])[0])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from disks import mounted
 from processes import paths_below, run_cli
+from repositories import contents
 from samples import CATEGORY, Pipeline
 
 ROOM = 8 << 10  # bytes that are left: less than any step writes
@@ -24,10 +25,6 @@ def fill(disk: Path, room: int = ROOM) -> None:
     """Leave `room` bytes."""
     with (disk / "ballast").open("wb") as stream:
         stream.write(b"x" * (shutil.disk_usage(disk).free - room))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from repositories import contents
 from samples import CATEGORY, NUM_STEPS, Pipeline
 
 from ndpnet import steps
@@ -24,10 +25,6 @@ PACKAGE_FILES = [
     "reference.png",
 ]
 PACKAGE_FILES += ["weights.safetensors"]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def names(folder: Path) -> list[str]:

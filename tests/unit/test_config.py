@@ -147,33 +147,23 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
     ("override", "message"),
     [
         ("train.batch_size=eight", "'train.batch_size': Input should be a valid integer"),
-        ("train.batch_size=8.5", "got a number with a fractional part, not 8.5"),
         ("train.batch_size=0", "'train.batch_size': Input should be greater than or equal to 1, not 0"),
         ("train.phase1=3", "'train.phase1': Input should be a valid dictionary"),
-        ("train.phase1.epochs=0", "greater than 0, not 0"),
         ("train.phase1.epochs=.inf", "finite number"),
         ("train.phase1.epochs=.nan", "parameter 'train.phase1.epochs': "),
-        ("train.phase2.min_steps=-1", "greater than or equal to 0, not -1"),
         ("train.ema_decay=1", "less than 1, not 1"),
-        ("losses.focal_alpha=1.5", "less than or equal to 1, not 1.5"),
-        ("losses.perceptual_weight=-1", "greater than or equal to 0, not -1"),
         ("model.norm=layer", "Input should be 'batch' or 'group', not 'layer'"),
         ("model.patch_sizes=[2, 3]", "'model.patch_sizes.1': Input should be 1, 2 or 4, not 3"),
         ("model.base_width=6", "multiple of 4, not 6"),
         ("data.image_size=100", "multiple of 64, not 100"),
         ("data.mode=crop", "Input should be 'resize' or 'tile', not 'crop'"),
-        ("data.scale=0", "'data.scale': Input should be greater than 0, not 0"),
         ("data.scale=1.5", "less than or equal to 1, not 1.5"),
-        ("data.tile_stride=0", "greater than or equal to 1, not 0"),
-        ("data.tile_margin=-1", "greater than or equal to 0, not -1"),
         ("data.tile_overlap=0", "greater than or equal to 64, not 0"),
-        ("data.tile_overlap=100", "multiple of 64, not 100"),
-        ("seed=-1", "greater than or equal to 0, not -1"),
         ("seed=9223372036854775808", "not 9223372036854775808"),
         ("synthesis.surface_symmetries=perhaps", "valid boolean"),
     ],
 )
-def test_wrong_values_are_named_with_the_mend(override: str, message: str) -> None:
+def test_wrong_values_are_named_with_the_fix(override: str, message: str) -> None:
     assert message in one_line_error(override)
 
 

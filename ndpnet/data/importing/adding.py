@@ -106,10 +106,8 @@ def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> File
     is_foreign = any(not path.startswith(below) or sha256_of(folder.data_dir / path) not in hashes
                      for path in difference.added)  # fmt: skip
     if pinned is None or is_foreign or difference.changed or difference.deleted:
-        mend = (
-            f"run `dvc add {name}` first to pin what is here, or `dvc checkout {name}.dvc` to get back what is pinned"
-        )
-        raise ValueError(f"{name}/ is not what {name}.dvc pins: {difference} ({mend})")
+        fix = f"run `dvc add {name}` first to pin what is here, or `dvc checkout {name}.dvc` to get back what is pinned"
+        raise ValueError(f"{name}/ is not what {name}.dvc pins: {difference} ({fix})")
     return pinned
 
 

@@ -2,35 +2,26 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.importing.archives import MAX_BYTES
 from ndpnet.data.importing.placing import Placed, Placer, Rejected
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
-from ndpnet.data.importing.sources.plan import ROI, CategoryPlan, SourceImage
+from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage
 from ndpnet.data.importing.staging import OpenedSource, opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import read_mask
 from ndpnet.data.names import check_category
+from ndpnet.data.roi import ROI
 from ndpnet.data.split import group_of
 from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
 TEST_GOOD_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """How pictures are chosen and split; see `import_source`."""
-
-    layout: str
-    test_good_share: float = TEST_GOOD_SHARE
-    train_limit: int | None = None
-    group_pattern: str = ""
 
 
 def import_source(
@@ -49,7 +40,7 @@ def import_source(
 
     Each category appears complete or not at all. Where the publisher has no test set, `test_good_share` of the good
     groups (by the hash of their names; `group_pattern` as in data.group_pattern) goes to test/good. `train_limit`
-    keeps the first pictures by name. ValueError names what is wrong and the mend.
+    keeps the first pictures by name. ValueError names what is wrong and the fix.
     """
     if not 0 <= test_good_share < 1:
         raise ValueError(f"test_good_share {test_good_share} is not a share (at least 0, below 1)")
@@ -57,7 +48,8 @@ def import_source(
         raise ValueError(f"train_limit {train_limit} leaves nothing to train on (at least 1)")
     if Path(source).is_dir():
         check_apart(Path(out), Path(source))
-    options = ImportOptions(layout, test_good_share, train_limit, group_pattern)
+    options = {"layout": layout, "test_good_share": test_good_share, "train_limit": train_limit}
+    options |= {"group_pattern": group_pattern}
     with opened_source(str(source), Path(out), max_bytes=max_bytes, endpoint_url=endpoint_url) as opened:
         plans = _chosen(find_categories(layout, opened.root, opened.name), categories, str(source))
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
@@ -78,13 +70,14 @@ def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -
     return [plan for plan in plans if not categories or plan.name in categories]
 
 
-def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: ImportOptions) -> ImportReport:
+def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: Mapping[str, Any]) -> ImportReport:
+    """options: layout, test_good_share, train_limit, group_pattern."""
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
-    pattern = options.group_pattern or plan.group_pattern
+    pattern = options["group_pattern"] or plan.group_pattern
 
     def is_test_good(image: SourceImage) -> bool:
-        return is_test_group(group_of(image.name, pattern), options.test_good_share)
+        return is_test_group(group_of(image.name, pattern), options["test_good_share"])
 
     with atomic_folder(out, marker=REPORT) as folder:
         placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
@@ -92,7 +85,9 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         _check_names(placed)
         bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
         copies = _find_copies(placed)
-        imported = _limit([picture for picture in placed if picture.image.path not in copies[0]], options.train_limit)
+        imported = _limit(
+            [picture for picture in placed if picture.image.path not in copies[0]], options["train_limit"]
+        )
         for path in {picture.path for picture in placed} - {picture.path for picture in imported}:
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
@@ -102,7 +97,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             placer.copy_file(plan.roi_path, ROI)
         report = build_report(
             plan,
-            options=vars(options) | {"group_pattern": pattern},
+            options={**options, "group_pattern": pattern},
             source=opened.name,
             placed=placed,
             rejected=rejected,

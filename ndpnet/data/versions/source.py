@@ -41,7 +41,7 @@ class DataSource:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def check(self) -> None:
-        """Refuse what names none or two places, or no folder of them. ValueError names the mend."""
+        """Refuse what names none or two places, or no folder of them. ValueError names the fix."""
         if (self.url is None) == (self.prefix is None):
             raise ValueError("either a git repository or an S3 prefix names the data (pass --url or --prefix)")
         if self.prefix is not None and self.manifest is None:

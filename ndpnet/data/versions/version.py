@@ -22,8 +22,8 @@ ALLOW = "pass --allow-unpinned: such a model cannot be promoted"
 class UnpinnedError(ValueError):
     """Pictures that are not the pinned ones; `fact` says it without the ways out."""
 
-    def __init__(self, fact: str, mend: str) -> None:
-        super().__init__(f"{fact} ({mend}; or {ALLOW})")
+    def __init__(self, fact: str, fix: str) -> None:
+        super().__init__(f"{fact} ({fix}; or {ALLOW})")
         self.fact = fact
 
 
@@ -127,42 +127,42 @@ def check_pinned(data_dir: Path, category: str) -> None:
     Pinned by the .dvc file beside the data folder (unchanged files cost a stat each), or by a version.json in it.
     """
     data_dir, category = Path(data_dir), _normalised(category)
-    name, pinned, present, mend = _pinned_and_present(data_dir, category)
+    name, pinned, present, fix = _pinned_and_present(data_dir, category)
     if pinned is None and present:
         lost = "the list of the pinned files is not here to say what differs"
-        raise UnpinnedError(f"{data_dir}/ is not what {name} pins, and {lost}", mend)
+        raise UnpinnedError(f"{data_dir}/ is not what {name} pins, and {lost}", fix)
     pinned = {path: value for path, value in (pinned or {}).items() if not category or path.startswith(f"{category}/")}
     if not pinned and not present:
         raise _no_category(data_dir, category)
     if not present:
         raise ValueError(f"{data_dir / category} is not here, but {name} pins it (run `dvc pull`)")
     if difference := compare(pinned, present):
-        raise UnpinnedError(f"{data_dir / category} is not what {name} pins: {difference}", mend)
+        raise UnpinnedError(f"{data_dir / category} is not what {name} pins: {difference}", fix)
 
 
 def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | None, Files, str]:
-    """Return what pins, the pinned files (None: not known here), those of the category here, and the mend."""
+    """Return what pins, the pinned files (None: not known here), those of the category here, and the fix."""
     with PinnedFolder.open(data_dir) as folder:
         if folder is not None and folder.dvc_path.is_file():
             back = f"`dvc checkout {data_dir}.dvc` to get back what is pinned"
-            mend = f"run `dvc add {data_dir}` to pin what is here, or {back}"
-            return folder.dvc_path.name, folder.pinned_files(), folder.listing(category).files, mend
+            fix = f"run `dvc add {data_dir}` to pin what is here, or {back}"
+            return folder.dvc_path.name, folder.pinned_files(), folder.listing(category).files, fix
     if not (data_dir / VERSION).is_file():
         if not data_dir.is_dir():
             raise ValueError(f"no data folder {data_dir} (check the path, or run `ndpnet demo-data {data_dir}`)")
         if not (data_dir / category).is_dir():
             raise _no_category(data_dir, category)
         raise UnpinnedError(f"{data_dir}/ is not pinned", f"run `dvc add {data_dir}`")
-    mend = "run `ndpnet version-data` again to get back what is pinned"
-    return VERSION, Version.load(data_dir / VERSION).hashes, hashes_of(data_dir, category), mend
+    fix = "run `ndpnet version-data` again to get back what is pinned"
+    return VERSION, Version.load(data_dir / VERSION).hashes, hashes_of(data_dir, category), fix
 
 
 def _no_category(data_dir: Path, category: str) -> ValueError:
     names = [path.name for path in data_dir.iterdir() if path.is_dir()] if data_dir.is_dir() else []
     near = get_close_matches(category, names, n=1)
-    mend = f"did you mean {near[0]!r}? else " if near else ""
+    fix = f"did you mean {near[0]!r}? else " if near else ""
     check = "run `dvc pull`, or check the data folder and the category's name"
-    return ValueError(f"no folder {data_dir / category} ({mend}{check})")
+    return ValueError(f"no folder {data_dir / category} ({fix}{check})")
 
 
 def choose(paths: Iterable[str], category: str) -> list[str]:
@@ -261,8 +261,8 @@ def read_status(data_dir: Path) -> DataStatus:
             version = Version.load(data_dir / VERSION)
             files, pinned = version.hashes, f"{VERSION}: {version.data_hash}"
         elif data_dir.is_dir():
-            mend = "run `git init && dvc init` here first" if folder is None else f"run `dvc add {data_dir}`"
-            return DataStatus(False, (f"pinned   nothing: {data_dir}/ is not pinned ({mend})",))
+            fix = "run `git init && dvc init` here first" if folder is None else f"run `dvc add {data_dir}`"
+            return DataStatus(False, (f"pinned   nothing: {data_dir}/ is not pinned ({fix})",))
         else:
             raise ValueError(f"no folder {data_dir} and no {data_dir}.dvc (check the path)")
     lines = [f"pinned   {pinned}", *_count_lines(files)]

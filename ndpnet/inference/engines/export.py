@@ -117,7 +117,7 @@ def _write_graph(folder: Path, inputs: ExportInputs, engine: str, precision: str
 def _trace(package: ModelPackage, scratch: Path) -> Path:
     """The traced graph; that of an exported fp32 engine is the same, and spares the half minute."""
     if "onnx-fp32" in engine_names(package):
-        return read_engine(package, "onnx", "fp32").folder / ONNX_GRAPH
+        return read_engine(package, "onnx", "fp32")[0] / ONNX_GRAPH
     logger.info("tracing the network: half a minute")
     network = package.load_network(torch.device("cpu"))
     has_filters, path = package.tiling is None, scratch / ONNX_GRAPH

@@ -1,7 +1,6 @@
 """An engine as it lies in a model package: `engines/NAME/` with its graph, the parity it showed and its threshold."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,6 @@ from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
 ENGINE, PARITY = "engine.json", "parity.json"
 FORMAT_VERSION = 2
 ENTRIES = ("engine", "files", "float_type", "made_from", "precision", "threshold", "versions")
-
-
-@dataclass(frozen=True)
-class StoredEngine:
-    """An engine that was read and checked."""
-
-    folder: Path
-    record: dict[str, Any]
-    package: ModelPackage
-
-    @property
-    def threshold(self) -> dict[str, Any] | None:
-        """Its own threshold record, of the package's calibration images; None where there were none."""
-        return self.record["threshold"]
-
-    def open(self) -> Engine:
-        """Load the graph, with as many threads as torch has. ValueError: not what was checked, on this processor."""
-        return open_graph_of(self.folder, self.package, self.record["engine"], self.record["float_type"])
 
 
 def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> Engine:
@@ -80,8 +61,8 @@ def largest_difference(package: ModelPackage) -> float | None:
     """
     found = []
     for name in engine_names(package):
-        stored = read_engine(package, *name.split("-"))
-        parity = json.loads((stored.folder / PARITY).read_text(encoding="utf-8"))
+        folder, _ = read_engine(package, *name.split("-"))
+        parity = json.loads((folder / PARITY).read_text(encoding="utf-8"))
         if "map_difference" in parity["bounds"]:
             found += [parity[images]["largest_score_difference"] for images in ("training", "validation")]
         else:
@@ -95,8 +76,8 @@ def replace_threshold(folder: Path, threshold: dict[str, Any]) -> None:
     write_json(folder / ENGINE, sealed(record | {"threshold": threshold}))
 
 
-def read_engine(package: ModelPackage, engine: str, precision: str | None = None) -> StoredEngine:
-    """Open an engine's folder. ValueError in one line: not there, damaged, or of another model."""
+def read_engine(package: ModelPackage, engine: str, precision: str | None = None) -> tuple[Path, dict[str, Any]]:
+    """An engine's folder and its record, checked. ValueError in one line: not there, damaged, or of another model."""
     folder = package.folder / ENGINES_DIR / _choose(package, engine, precision)
     path = folder / ENGINE
     try:
@@ -115,7 +96,7 @@ def read_engine(package: ModelPackage, engine: str, precision: str | None = None
     for name, expected in record["files"].items():
         if not (folder / name).is_file() or sha256_of(folder / name) != expected:
             raise ValueError(f"{folder / name} is damaged: not the hash in {ENGINE} (export the model again)")
-    return StoredEngine(folder, record, package)
+    return folder, record
 
 
 def _choose(package: ModelPackage, engine: str, precision: str | None) -> str:

@@ -38,16 +38,6 @@ def test_without_kept_maps_it_says_the_same_to_within_the_stated_error(
     assert len((tmp_path / "streamed/pro.csv").read_text().splitlines()) > 10
 
 
-def test_as_many_pixels_as_it_may_keep_are_exact(pipeline: Pipeline) -> None:
-    prepared, inspector = PreparedData.load(pipeline.prepared_dir), Inspector.load(pipeline.model_dir)
-    kept = evaluate.judge(prepared, inspector, max_exact_pixels=12 * 64 * 64)
-    assert kept.maps is not None
-    assert kept.tally is None
-    left = evaluate.judge(prepared, inspector, max_exact_pixels=12 * 64 * 64 - 1)
-    assert left.maps is left.reconstructions is None
-    assert (left.scores == kept.scores).all()
-
-
 def test_calibration_pictures_that_are_not_at_hand_are_named(pipeline: Pipeline, tmp_path: Path) -> None:
     good_dir, model_dir = tmp_path / "good", tmp_path / "model"
     for number in range(3):

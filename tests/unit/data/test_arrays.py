@@ -58,7 +58,7 @@ def test_preparing_on_a_full_disk_leaves_the_earlier_result(small_disk: Path, tm
     prepare(tmp_path / "data", "a", small_disk / "out", settings)
     before = {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()}
     for mode in ("resize", "tile"):
-        larger = settings.model_copy(update={"image_size": 1024, "mode": mode})
+        larger = settings.model_copy(update={"image_size": 512, "mode": mode})
         with pytest.raises(ValueError, match=r"^cannot write .*/out: No space left on device"):
             prepare(tmp_path / "data", "a", small_disk / "out", larger)
     assert {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()} == before
@@ -68,5 +68,5 @@ def test_preparing_on_a_full_disk_leaves_the_earlier_result(small_disk: Path, tm
 def save_noise(path: Path, seed: int) -> None:
     from PIL import Image
 
-    pixels = np.random.default_rng(seed).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, compress_level=1)

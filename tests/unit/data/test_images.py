@@ -1,38 +1,21 @@
 """Decoding pictures of every mode, and fitting them."""
 
-import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import encoded, png_16
 from PIL import Image
 
 from ndpnet.data.fitting import fit_image
 from ndpnet.data.images import open_image, read_header, read_image
 
 
-def png_16_bit(levels: list[list[int]], colour_type: int = 0) -> bytes:
-    """Write a 16-bit PNG by hand; rows of samples."""
-    num_channels = {0: 1, 2: 3}[colour_type]
-    header = struct.pack(">IIBBBBB", len(levels[0]) // num_channels, len(levels), 16, colour_type, 0, 0, 0)
-    lines = b"".join(b"\0" + struct.pack(f">{len(row)}H", *row) for row in levels)
-    content = b"\x89PNG\r\n\x1a\n"
-    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")):
-        content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return content
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
 def test_16_bit_grey_is_scaled_by_257() -> None:
     # 128/257 = 0.498 -> 0, 129/257 = 0.502 -> 1, 32768/257 = 127.5019 -> 128, 65406/257 = 254.498 -> 254
-    image = read_image(png_16_bit([[0, 128, 129], [32768, 65406, 65535]]))
+    image = read_image(png_16(np.array([[0, 128, 129], [32768, 65406, 65535]])))
     assert image.dtype == np.uint8
     assert image.shape == (2, 3, 3)
     assert image[:, :, 0].tolist() == [[0, 0, 1], [128, 254, 255]]
@@ -40,7 +23,7 @@ def test_16_bit_grey_is_scaled_by_257() -> None:
 
 
 def test_16_bit_colour_and_big_endian_tiff() -> None:
-    assert read_image(png_16_bit([[0x1234, 0xABCD, 0xFFFF]], colour_type=2)).tolist() == [[[0x12, 0xAB, 0xFF]]]
+    assert read_image(png_16(np.array([[[0x1234, 0xABCD, 0xFFFF]]]))).tolist() == [[[0x12, 0xAB, 0xFF]]]
     levels = Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16))
     assert read_image(encoded(levels, "TIFF"))[0, :, 0].tolist() == [0, 1, 255]
 

@@ -4,16 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from pictures import png_16
+from pictures import encoded, png_16
 from PIL import Image, ImageFilter
 
 from ndpnet.data.masks import open_mask, read_mask
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def disc(radius: float = 10) -> np.ndarray:

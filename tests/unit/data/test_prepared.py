@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from samples import data_config
+from repositories import contents
+from samples import data_config, write_picture
 
 from ndpnet.data import decoding
 from ndpnet.data.prepared import PreparedData, prepare
@@ -17,19 +18,19 @@ FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}
 SETTINGS = data_config(image_size=64, group_pattern=r"^(p\d+)_", **FRACTIONS)
 
 
-def write_noise(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
+def noise(seed: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def write_noise(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> None:
+    write_picture(path, noise(seed, size))
 
 
 def write_mask(path: Path, box: tuple[int, int, int, int] | None = (8, 24, 8, 24), size: int = 64) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask = np.zeros((size, size), dtype=np.uint8)
+    mask = np.zeros((size, size), dtype=bool)
     if box:
-        mask[box[0] : box[1], box[2] : box[3]] = 255
-    Image.fromarray(mask).save(path)
+        mask[box[0] : box[1], box[2] : box[3]] = True
+    write_picture(path, mask)
 
 
 @pytest.fixture
@@ -46,10 +47,6 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
     counts = prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     data = PreparedData.load(tmp_path / "out")
@@ -59,8 +56,7 @@ def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
         for row, record in enumerate(data.records(split)):
             assert record.split == assign_split(record.group, **FRACTIONS)
             part, shot = record.path.removeprefix("train/good/p").removesuffix(".png").split("_")
-            pixels = np.random.default_rng(10 * int(part) + int(shot)).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-            np.testing.assert_array_equal(data.images(split)[row], pixels)
+            np.testing.assert_array_equal(data.images(split)[row], noise(10 * int(part) + int(shot)))
     assert isinstance(data.images("train"), np.memmap)
     assert (data.input_size, data.manifest.bit_depth) == ((64, 64), 8)
     assert counts["num_calibration_groups"] == splits.count("calibration")

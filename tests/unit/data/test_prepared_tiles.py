@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from repositories import contents
 from samples import data_config, write_picture
 from scans import CATEGORY, SIDE, SIZES, TILE_DATA, write_scans
 
@@ -38,10 +39,6 @@ def roi_data_dir(tmp_path: Path) -> Path:
 
     write_scans(tmp_path / "data" / CATEGORY, brick(), sizes=SIZES[:1], roi=True)
     return tmp_path / "data"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_tiles_and_scans_are_the_pixels_that_the_manifest_names(source_dir: Path, tmp_path: Path) -> None:

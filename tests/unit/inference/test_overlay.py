@@ -1,6 +1,5 @@
 """Overlays: known colours at known pixels, contours just outside the regions, one scale for a whole set."""
 
-import io
 from pathlib import Path
 
 import matplotlib
@@ -105,23 +104,6 @@ def test_panel_in_two_rows_keeps_the_colours_of_good_surface_at_the_start_of_the
     np.testing.assert_array_equal(panel[row : row + 256, 264:], 255 - image)
     assert (panel[2 * row + 256 : 2 * row + 512, :256] == matplotlib.colormaps["inferno"](0.0, bytes=True)[:3]).all()
     np.testing.assert_array_equal(panel[2 * row + 256 : 2 * row + 512, 264:], image)
-
-
-def test_small_tiles_are_enlarged_for_the_labels() -> None:
-    panel = pictures.panel(GREY, GREY, square_map(level=0.9), threshold=None, vmax=1.0)
-    assert panel.shape[1] == 4 * 256 + 3 * 8
-    assert tuple(panel[100, 100]) == (100, 100, 100)
-
-
-def test_png_round_trip(tmp_path: Path) -> None:
-    picture = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    pictures.write_png(tmp_path / "overlays" / "a.png", picture)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "overlays" / "a.png")), picture)
-    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["a.png"]
-    mask = np.asarray(Image.open(io.BytesIO(pictures.encode_png(picture[..., 0] > 9))))
-    np.testing.assert_array_equal(mask, np.where(picture[..., 0] > 9, 255, 0))
-    with pytest.raises(ValueError, match="scale them to uint8"):
-        pictures.encode_png(np.zeros((4, 4)))
 
 
 def test_a_jpeg_is_the_picture_to_the_eye(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_undefined_rates_are_none() -> None:
 
 def test_bad_input_is_refused() -> None:
     maps, masks = random_set(0, levels=4)
-    with pytest.raises(ValueError, match=r"anomaly maps \(3, 6, 5\) and masks \(2, 6, 5\) differ"):
+    with pytest.raises(ValueError, match=r"^3 anomaly maps and 2 masks differ: give one mask"):
         exact.pro_auc(maps, masks[:2])
     broken = maps.copy()
     broken[0, 0, 0] = np.nan

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ndpnet.metrics import exact
-from ndpnet.metrics.streaming import NUM_BINS, PixelStream, PixelTally, StreamedMetrics
+from ndpnet.metrics.streaming import PixelStream, PixelTally, StreamedMetrics
 from ndpnet.metrics.summary import summarise
 
 SHAPE = (3, 6, 5)
@@ -91,19 +91,6 @@ def test_workers_merge_into_what_one_would_have_counted() -> None:
     np.testing.assert_allclose(merged.overlap, whole.overlap, rtol=1e-12)
     assert merged.metrics().pro_auc == pytest.approx(whole.metrics().pro_auc, abs=1e-12)
     assert parts[0].good.sum() < whole.good.sum()  # the parts are left as they were
-
-
-def test_memory_does_not_grow_and_images_may_differ_in_size() -> None:
-    stream = PixelStream()
-    size = stream.good.nbytes + stream.defect.nbytes + stream.overlap.nbytes
-    assert size == 24 * NUM_BINS == 24 << 20
-    maps, masks = realistic(4)
-    pairs = [*zip(maps, masks, strict=True), (maps[0][:20], masks[0][:20])]
-    for anomaly_map, mask in pairs:
-        stream.add(anomaly_map, mask)
-    assert stream.good.nbytes + stream.defect.nbytes + stream.overlap.nbytes == size
-    expected = exact.pixel_metrics([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-    assert_within_errors(stream.metrics(), expected)
 
 
 def test_bad_maps_are_refused_as_by_the_exact_metrics() -> None:

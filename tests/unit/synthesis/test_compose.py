@@ -97,32 +97,6 @@ def assert_same(first: Batch, second: Batch) -> None:
         assert torch.equal(getattr(first, name), getattr(second, name))
 
 
-def test_a_plain_filling_keeps_its_distance_from_the_surface() -> None:
-    composer = make_composer(plain_share=1.0, plain_contrast=0.15)
-    surface, _, mask = parts(composer, plain_draw())
-    mean = surface.mean()
-    for is_dark, level in ((False, mean + 0.3 * (1 - mean)), (True, mean - 0.3 * mean)):
-        batch = composer.compose([plain_draw(is_plain=True, is_dark=is_dark, plain_contrast=0.3)])
-        np.testing.assert_allclose(batch.defective[0].numpy()[:, mask > 0], level, atol=1e-6)
-    draws = [composer.draw(0, 300, sample) for sample in range(300)]
-    assert 0.15 <= min(draw.plain_contrast for draw in draws) < 0.2
-    assert max(draw.plain_contrast for draw in draws) > 0.95
-    assert np.mean([draw.is_dark for draw in draws]) == pytest.approx(0.5, abs=0.1)
-
-
-def test_soft_edges_blend_the_mask_with_its_mean() -> None:
-    composer = make_composer(edge_softness=1.0)
-    draw = plain_draw(softness=0.6, is_plain=True, plain_contrast=1.0)
-    surface, _, mask = parts(composer, draw)
-    alpha = 0.4 * mask + 0.6 * ndimage.uniform_filter(mask, 3)
-    batch = composer.compose([draw])
-    np.testing.assert_allclose(batch.defective[0].numpy(), surface * (1 - alpha) + alpha, atol=1e-6)
-    np.testing.assert_array_equal(batch.mask[0, 0].numpy(), mask)  # the truth stays hard
-    composer.masks[0] = 255
-    full = composer.compose([dataclasses.replace(draw, softness=1.0)])
-    torch.testing.assert_close(full.defective, torch.ones(1, 3, SIZE, SIZE))  # no darkening at the border
-
-
 def turned(array: np.ndarray, symmetry: int) -> np.ndarray:
     """A square (P, P, ...) mirrored, flipped and transposed as the bits of `symmetry` say."""
     array = array[:, ::-1] if symmetry & 1 else array

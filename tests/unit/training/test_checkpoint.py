@@ -49,7 +49,7 @@ def test_a_half_written_state_is_never_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04" + b"\0" * 100])
-def test_a_damaged_state_is_one_line_with_the_mend(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_state_is_one_line_with_the_fix(tmp_path: Path, content: bytes) -> None:
     Checkpoint(tmp_path).save(state_of(4))
     (tmp_path / "state.pt").write_bytes(content)
     with pytest.raises(ValueError, match=rf"state\.pt is damaged \(remove {tmp_path}: the phase starts over\)$"):

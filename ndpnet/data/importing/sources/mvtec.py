@@ -3,7 +3,6 @@
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.sources.plan import (
-    ROI,
     CategoryPlan,
     Reader,
     SourceImage,
@@ -15,6 +14,7 @@ from ndpnet.data.importing.sources.plan import (
 from ndpnet.data.listing import say_others
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import GOOD_NAMES, type_of
+from ndpnet.data.roi import ROI
 
 
 def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:

@@ -4,7 +4,6 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.sources.plan import (
-    ROI,
     CategoryPlan,
     Reader,
     SourceImage,
@@ -16,6 +15,7 @@ from ndpnet.data.importing.sources.plan import (
 from ndpnet.data.listing import READ_SUFFIXES, list_pictures
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import GOOD_NAMES, type_of
+from ndpnet.data.roi import ROI
 
 GOOD_FOLDERS = (*GOOD_NAMES, "scans")
 DEFECTIVE_NAMES = ("defective", "defect", "defects", "bad", "ko")

@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.listing import Kind, kind_of
+from ndpnet.data.listing import Kind, is_litter, kind_of
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import plain
-from ndpnet.files import LITTER as FILE_LITTER
 
 logger = logging.getLogger(__name__)
 
-LITTER = (*FILE_LITTER, "__macosx")
 # no lossy formats: their noise around a mask's edge is not zero
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-ROI = "roi.png"
 
 Ellipse = tuple[float, float, float, float, float]  # half axes, angle in radians counter-clockwise, centre x and y
 
@@ -125,7 +122,7 @@ class Reader:
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.root / path) as entries:
-                found = [entry for entry in entries if not _is_litter(entry.name)]
+                found = [entry for entry in entries if not is_litter(entry.name)]
         except OSError as error:
             raise ValueError(f"cannot read folder {self.root / path}: {error.strerror} (check the path)") from error
         return sorted(found, key=lambda entry: entry.name)
@@ -161,7 +158,3 @@ def check_masks(reader: Reader, images: list[SourceImage], unclaimed: dict[str, 
 def join(path: str, name: str) -> str:
     """Return a path below the source; "" is the source itself."""
     return f"{path}/{name}" if path else name
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in LITTER

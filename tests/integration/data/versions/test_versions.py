@@ -173,16 +173,6 @@ def test_a_damaged_manifest_is_refused(versioned_dir: Path, change: dict[str, ob
         check_pinned(versioned_dir, "wall")
 
 
-def test_odd_names_travel(tmp_path: Path) -> None:
-    for name in ("ä ö.png", "e\u0301.png", "💡.png", "a'b\"c.png", "new\nline.png", os.fsdecode(b"latin\xe9.png")):
-        path = tmp_path / "data/wall/train/good" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.fsencode(name))
-    version_of(tmp_path / "data").save(tmp_path / "data" / VERSION)
-    check_pinned(tmp_path / "data", "wall")
-    assert len(Version.load(tmp_path / "data" / VERSION).files) == 6
-
-
 def test_a_link_to_a_folder_is_refused(versioned_dir: Path) -> None:
     (versioned_dir / "wall/train/more").symlink_to(versioned_dir / "tile")
     with pytest.raises(ValueError, match="train/more is a link to a folder"):
@@ -209,16 +199,6 @@ def test_status_without_a_pin(tmp_path: Path, repository: Repository) -> None:
     assert read_status(repository.data_dir).lines[0].startswith("pinned   nothing: ")
     with pytest.raises(ValueError, match=r"no folder .*none and no .*none\.dvc"):
         read_status(tmp_path / "none")
-
-
-def test_status_with_a_version(versioned_dir: Path) -> None:
-    status = read_status(versioned_dir)
-    assert status.is_as_pinned
-    assert "here     exactly what is pinned" in status.lines
-    damage(versioned_dir, "changed")
-    status = read_status(versioned_dir)
-    assert not status.is_as_pinned
-    assert "is not what version.json pins: 1 changed, first wall/train/good/p03.png" in status.lines[-1]
 
 
 def test_steps_record_whether_data_was_pinned(repository: Repository, tmp_path: Path) -> None:

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processor import EXPORTS
 from samples import Pipeline
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.inference import Inspector
 from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module, openvino_settings
 
 SIZES = (2, 3)
@@ -21,24 +19,6 @@ def images(pipeline: Pipeline) -> np.ndarray:
     chosen = np.array(tested)[[0, -1, 1, -2, 2, -3]]
     assert len(np.unique(chosen, axis=0)) == 6
     return chosen
-
-
-@pytest.mark.parametrize(("engine", "precision"), [("torch", "fp32"), *EXPORTS])
-@pytest.mark.parametrize("size", SIZES)
-def test_an_engine_says_the_same_of_a_picture_alone_and_in_a_batch(
-    exported_dir: Path, images: np.ndarray, engine: str, precision: str, size: int
-) -> None:
-    opened = Inspector.load(exported_dir, engine=engine, precision=precision).engine
-    alone = [opened.predict(image[None]) for image in images]
-    for start in range(0, len(images), size):
-        maps, reconstructions = opened.predict(images[start : start + size])
-        for place, (expected_map, expected_image) in enumerate(alone[start : start + size]):
-            if engine == "torch":  # a convolution may add up in another order in a batch
-                np.testing.assert_allclose(maps[place], expected_map[0], atol=1e-6)
-                np.testing.assert_allclose(reconstructions[place], expected_image[0], atol=1e-6)
-            else:
-                np.testing.assert_array_equal(maps[place], expected_map[0])
-                np.testing.assert_array_equal(reconstructions[place], expected_image[0])
 
 
 @pytest.mark.parametrize("size", SIZES)
