@@ -12,7 +12,7 @@ def group_of(path: str, pattern: str) -> str:
     try:
         match = re.search(pattern, PurePosixPath(path).stem)
     except re.error as error:
-        raise ValueError(f"group pattern {pattern!r} is no regular expression: {error} (mend it)") from error
+        raise ValueError(f"group pattern {pattern!r} is no regular expression: {error} (correct it)") from error
     found = match and (match.group(1) if match.re.groups else match.group())
     if not found:
         raise ValueError(

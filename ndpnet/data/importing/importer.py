@@ -97,7 +97,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         for path in {picture.path for picture in readable} - {picture.path for picture in imported}:
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
-            raise ValueError(f"no good picture of {plan.folder} is left to train on ({_why_none(placed)})")
+            raise ValueError(f"no good picture in {plan.folder} is left to train on: {_why_none(placed)}")
         if plan.roi_path:
             read_mask(opened.root / plan.roi_path)
             placer.copy_file(plan.roi_path, ROI)
@@ -163,4 +163,4 @@ def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:
 def _why_none(placed: list[Placed]) -> str:
     rejected = [picture for picture in placed if picture.reason]
     reason = f", first {rejected[0].image.path}: {rejected[0].reason}" if rejected else ""
-    return f"{len(rejected)} unreadable{reason}; lower --test-good-share if there are very few"
+    return f"{len(rejected)} of {len(placed)} are unreadable{reason} (add more, or lower --test-good-share)"
