@@ -9,7 +9,6 @@ are the share of a training step that is spent on composing its batch, which hap
 hidden behind the step. -P reaches that step (train.precision=bf16-mixed).
 """
 
-import argparse
 import math
 import tempfile
 import time
@@ -18,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_step import make_trainer, spread
+from measuring import options, spread
+from training_step import METHOD, make_trainer
 
 from ndpnet.config import load_params
 from ndpnet.inference.package import make_network
@@ -34,11 +34,7 @@ NUM_STEPS = 3
 
 def main() -> None:
     """Print every figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("-P", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, size=256, rounds=7)
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     size = arguments.size
@@ -102,7 +98,7 @@ def make_composer(profile: str, size: int, device: str = "cpu") -> DefectCompose
 
 def report_wait(size: int, overrides: list[str], folder: Path) -> None:
     """Share of steps of phase 2 that composing takes; batch 8, width 16, no VGG: the quickest steps there are."""
-    params = load_params(overrides=overrides)
+    params = load_params(overrides=[*METHOD, *overrides])
     network, composer = make_network(params.model), make_composer("demo", size)
     network.set_reference(torch.rand(1, 3, size, size))
     trainer = make_trainer(network, None, composer, 2, params, folder)
