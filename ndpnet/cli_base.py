@@ -31,9 +31,11 @@ class OutputPath(click.Path):
         return path
 
 
-MODEL = OutputPath("model", "config.json")
 PREPARED = OutputPath("prepared", "prepared.json")
 BANK = OutputPath("bank", "bank.json")
+PHASE1 = OutputPath("phase1", "phase1.json")
+MODEL = OutputPath("model", "config.json")
+EVALUATION = OutputPath("evaluation", "metrics.json")
 
 
 def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

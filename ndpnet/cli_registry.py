@@ -7,14 +7,23 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import PACKAGE, PREPARED, FolderPath, Resumable, folder_option, parameter_options
+from ndpnet.cli_base import (
+    EVALUATION,
+    PACKAGE,
+    PREPARED,
+    FolderPath,
+    Resumable,
+    folder_option,
+    input_option,
+    parameter_options,
+)
 
 # ---- register, download
 
 
 @click.command("register")
 @PACKAGE
-@folder_option("--evaluation", "What `evaluate` wrote of it, as build/NAME/evaluation.")
+@input_option("--evaluation", EVALUATION, "What `evaluate` wrote of it, as build/NAME/evaluation.")
 @folder_option("--out", "Folder to write registered.json to.")
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Its pictures: the licence.")
 def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:

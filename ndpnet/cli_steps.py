@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import BANK, PACKAGE, PREPARED, Resumable, folder_option, input_option, with_params
+from ndpnet.cli_base import BANK, PACKAGE, PHASE1, PREPARED, Resumable, folder_option, input_option, with_params
 from ndpnet.cli_engines import engine_options
 
 WORK_DIR = click.option(
@@ -62,7 +62,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
 @click.command("train-phase2", cls=Resumable)
 @input_option("--prepared", PREPARED, "What `prepare` wrote, as build/NAME/prepared.")
 @input_option("--bank", BANK, "What `synthesize` wrote, as build/bank.")
-@folder_option("--phase1", "What `train-phase1` wrote, as build/NAME/phase1.")
+@input_option("--phase1", PHASE1, "What `train-phase1` wrote, as build/NAME/phase1.")
 @folder_option("--out", "Model package to write.")
 @WORK_DIR
 @with_params
