@@ -137,7 +137,7 @@ def long_run(station: Station, arguments: argparse.Namespace) -> str:
         wait_for(station, number)
         memory.append(process.memory_info().rss / MEBIBYTE)
     fifth = max(1, len(memory) // 5)
-    first, last = statistics.median(memory[fifth : 2 * fifth]), statistics.median(memory[-fifth:])
+    first, last = statistics.median(memory[fifth : 2 * fifth] or memory), statistics.median(memory[-fifth:])
     used = f"{first:.0f} MiB in its second fifth, {last:.0f} in its last"
     return f"{number} pictures in {arguments.minutes:g} minutes; {used}"
 
