@@ -41,8 +41,8 @@ def measure(folder: Path, count: int) -> None:
     }
     for stage, command in stages.items():
         cost = run(command, folder)
-        each = 1e3 * cost.clock / count
-        print(f"{count:7d} {stage:14} {cost.clock:8.1f} s {cost.peak_mib:7.0f} MiB {each:7.2f} ms/file", flush=True)
+        per_file = 1e3 * cost.clock / count
+        print(f"{count:7d} {stage:14} {cost.clock:8.1f} s {cost.peak_mib:7.0f} MiB {per_file:7.2f} ms/file", flush=True)
 
 
 def write_pictures(folder: Path, count: int) -> None:
