@@ -10,15 +10,12 @@ training carries that on. Pictures of noise, 128 px.
 """
 
 import argparse
-import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from measuring import alone, options
 from startup import SETTINGS, make_inputs
 
 from ndpnet import steps
@@ -29,19 +26,11 @@ NUM_IMAGES = 64
 
 
 def main() -> None:
-    """Print a line per phase and number of devices; as a child, train one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--accelerator", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("-P", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--child", nargs=2, metavar=("FOLDER", "DEVICES"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        return print(json.dumps(train(arguments, Path(arguments.child[0]), int(arguments.child[1]))))
+    """Print a line per phase and number of devices."""
+    arguments = options(__doc__, devices=[1, 2], steps=40, accelerator="cpu")
     with tempfile.TemporaryDirectory() as folder:
         make_inputs(Path(folder), NUM_IMAGES)
-        rows = [run_child(folder, devices) for devices in arguments.devices]
+        rows = [alone(train, arguments, Path(folder), devices) for devices in arguments.devices]
     print(f"{'':8} devices  images/s  of one  peak MiB  losses differ by")
     for phase in ("phase1", "phase2"):
         first = rows[0][phase]
@@ -51,7 +40,6 @@ def main() -> None:
             print(
                 f"{phase:8} {devices:7d} {speed:9.2f} {speed / first['speed']:7.2f} {row['peak_mib']:9.0f} {off:17.1e}"
             )
-    return None
 
 
 def train(arguments: argparse.Namespace, folder: Path, devices: int) -> dict[str, Any]:
@@ -76,16 +64,6 @@ def train(arguments: argparse.Namespace, folder: Path, devices: int) -> dict[str
     }
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return found | {"peak_mib": max(own, children) / 1024}
-
-
-def run_child(folder: str, devices: int) -> dict[str, Any]:
-    """One row, from a process of its own."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--child", folder, str(devices)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NDPNET_TRACKING": "off"}
-    finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if finished.returncode:
-        sys.exit(f"on {devices} devices it failed")
-    return json.loads(finished.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

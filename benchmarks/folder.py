@@ -8,7 +8,6 @@ and without overlays. In turn, one thread for the engine; decoding and drawing h
 core is what makes them free.
 """
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import middle, options
 from PIL import Image
 from skimage.data import gravel
 
@@ -26,14 +26,9 @@ from ndpnet.inference.folder import inspect_folder
 
 def main() -> None:
     """Write pictures, time the three in turn, print rates and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--engine", default="torch")
-    parser.add_argument("--precision")
-    parser.add_argument("--count", type=int, default=64)
-    parser.add_argument("--side", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = options(
+        __doc__, model="build/brick/model", engine="torch", precision=None, count=64, side=1024, rounds=3
+    )
     torch.set_num_threads(1)
     inspector = Inspector.load(arguments.model, engine=arguments.engine, precision=arguments.precision, threshold=0.5)
     with tempfile.TemporaryDirectory() as scratch:
@@ -54,10 +49,8 @@ def main() -> None:
     print(f"{inspector.engine_name}, {arguments.count} PNG of {arguments.side} px, {cores} cores; images/s, median")
     first = statistics.median(rates["inference alone"])
     for name, values in rates.items():
-        median = statistics.median(values)
-        print(
-            f"{name:20} {median:7.2f} ({min(values):.2f} to {max(values):.2f})  {median / first:.0%} of inference alone"
-        )
+        share = statistics.median(values) / first
+        print(f"{name:20} {middle(values, 2)}  {share:.0%} of inference alone")
 
 
 def write_pictures(folder: Path, count: int, side: int) -> list[np.ndarray]:

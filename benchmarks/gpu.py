@@ -1,12 +1,13 @@
-"""What a GPU makes of it: training steps of both phases and inference, against base width, size, batch and precision.
+"""What a device makes of it: training steps of both phases and inference, against base width, size, batch, precision.
 
-    python benchmarks/gpu.py [--cases 16x256x8 64x256x8 64x256x32] [--steps 20] [--vgg] [-P NAME=VALUE ...]
+    python benchmarks/gpu.py [--accelerator cpu] [--cases 16x256x8 ...] [--steps 20] [--vgg] [-P NAME=VALUE ...]
 
-A case is base width, image size and batch. Printed for each phase and precision: images per second of the Trainer's
-own steps, batches composed on the GPU from noise and a small bank of the profile demo, after --warm-up steps (median
-and range over --rounds); the share of a step that composing a batch takes, by itself; the largest memory that
-PyTorch's allocator held; teraflops a second, of the convolutions and matrix products that PyTorch counts, and their
-share of the best square matrix product of that precision on this GPU (32-true: TF32 where cuDNN is allowed it). Then
+A case is base width, image size and batch, and a process of its own. Printed for each phase and precision: images per
+second of the Trainer's own steps, batches composed on the device from noise and a small bank of the profile demo, after
+--warm-up steps (median and range over --rounds); the share of a step that composing a batch takes, by itself; the
+largest memory, of PyTorch's allocator on a GPU, of the process above the libraries on the CPU (one thread); gigaflops
+of an image, of the convolutions and matrix products that PyTorch counts; teraflops a second, and their share of the
+best square matrix product of that precision on this device (32-true: TF32 where cuDNN is allowed it). On a GPU, too:
 artificial defects composed per second, and milliseconds of an image through the untrained network, copies included,
 one at a time and in batches.
 """
@@ -19,40 +20,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import alone, options, peak_mib, spread
 from reference_step import PlainVGG
 from synthesis import make_composer
 from torch.utils.flop_counter import FlopCounterMode
-from training_step import METHOD, library_vgg, make_trainer, spread, width_overrides
+from training_step import METHOD, library_vgg, make_trainer, width_overrides
 
 from ndpnet.config import load_params
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.package import make_network
+from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 
 CASES = ("16x256x8", "16x256x32", "64x256x8", "64x256x32")
 GPU = "cuda:0"
-SIDE = 8192  # of the matrices whose product is the peak
+SIDES = {"cuda": 8192, "cpu": 1536}  # of the matrices whose product is the peak
 
 
 def main() -> None:
     """Print every figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="*", default=CASES)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--warm-up", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--vgg", action="store_true", help="with the perceptual loss, random weights")
-    parser.add_argument("-P", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
-    arguments = parser.parse_args()
-    print(f"{torch.cuda.get_device_name(GPU)}, torch {torch.__version__}, {torch.backends.cudnn.allow_tf32=}")
-    peaks = {"32-true": product_rate(torch.float32, has_tf32=True), "bf16-mixed": product_rate(torch.bfloat16)}
-    exact = product_rate(torch.float32)
-    print(f"matrix product, TFLOP/s: fp32 {exact:.0f}, tf32 {peaks['32-true']:.0f}, bf16 {peaks['bf16-mixed']:.0f}")
-    print("width x px x batch, phase, precision: images/s (min / median / max), composing, MiB, TFLOP/s, of peak")
+    counts = {"steps": 20, "warm_up": 10, "rounds": 3}
+    arguments = options(__doc__, accelerator="cuda", cases=CASES, **counts, vgg=False)
+    is_gpu = arguments.accelerator == "cuda"
+    print(f"{torch.cuda.get_device_name(GPU) if is_gpu else 'CPU'}, torch {torch.__version__}")
+    exact, tf32, bf16 = alone(product_rates, arguments.accelerator)
+    print(f"matrix product, TFLOP/s: fp32 {exact:.2f}, tf32 {tf32:.2f}, bf16 {bf16:.2f}")
+    print("width x px x batch, phase, precision: images/s (3 figures), composing, MiB, GFLOP, TFLOP/s, of peak")
     for case in arguments.cases:
-        for precision, peak in peaks.items():
+        for precision, peak in {"32-true": tf32, "bf16-mixed": bf16}.items():
             for phase in (1, 2):
-                print(f"{case:>10} {phase} {precision:10} {train(arguments, case, phase, precision, peak)}", flush=True)
+                row = alone(train, arguments, case, phase, precision, peak)
+                print(f"{case:>10} {phase} {precision:10} {row}", flush=True)
+    if not is_gpu:
+        return
     for profile in ("demo", "paper"):
         composer = make_composer(profile, 256, device=GPU)
         steps = range(20)
@@ -66,16 +66,17 @@ def main() -> None:
 def train(arguments: argparse.Namespace, case: str, phase: int, precision: str, peak: float) -> str:
     """Steps of one phase."""
     width, size, batch = (int(part) for part in case.split("x"))
-    how = [f"train.batch_size={batch}", "runtime.accelerator=cuda", f"train.precision={precision}"]
+    device = GPU if arguments.accelerator == "cuda" else "cpu"
+    before, how = peak_mib(), [f"train.batch_size={batch}", f"train.precision={precision}"]
+    how += [f"runtime.accelerator={arguments.accelerator}"]
     params = load_params(overrides=[*METHOD, *width_overrides(width), *how, *arguments.overrides])
-    composer = make_composer("demo", size, device=GPU)
+    composer = make_composer("demo", size, device=device)
     torch.manual_seed(0)
-    network = make_network(params.model).to(GPU)
-    network.set_reference(torch.rand(1, 3, size, size, device=GPU))
+    network = make_network(params.model).to(device)
+    network.set_reference(torch.rand(1, 3, size, size, device=device))
     vgg = library_vgg(PlainVGG().requires_grad_(False)) if arguments.vgg else None
-    with tempfile.TemporaryDirectory() as folder:
+    with denormals_flushed(), tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(network, vgg, composer, phase, params, Path(folder))
-        torch.cuda.reset_peak_memory_stats()
         with FlopCounterMode(display=False) as counter:
             trainer.run_step()
         operations = counter.get_total_flops()
@@ -88,15 +89,16 @@ def train(arguments: argparse.Namespace, case: str, phase: int, precision: str, 
             trainer.pending.clear()
         steps = range(trainer.step, trainer.step + arguments.steps)
         waits = seconds(lambda: [composer.batch(step, batch) for step in steps]) / arguments.steps
-        memory = torch.cuda.max_memory_allocated() / 2**20
+        memory = torch.cuda.max_memory_allocated() / 2**20 if device == GPU else peak_mib() - before
     per_second = statistics.median(speeds)
     rate = operations / batch * per_second / 1e12
-    return f"{spread(speeds)}, {waits * per_second / batch:.1%}, {memory:.0f}, {rate:.1f}, {rate / peak:.1%}"
+    shares = f"{waits * per_second / batch:.1%}, {memory:.0f}, {operations / batch / 1e9:.1f}"
+    return f"{spread(speeds)}, {shares}, {rate:.3f}, {rate / peak:.1%}"
 
 
 def infer(width: int, batch: int) -> str:
     """Milliseconds of an image, as the Inspector computes it."""
-    network = make_network(load_params(overrides=width_overrides(width)).model).eval().requires_grad_(False)
+    network = make_network(load_params(overrides=[*METHOD, *width_overrides(width)]).model).eval().requires_grad_(False)
     network = network.to(GPU, memory_format=torch.channels_last)
     network.set_reference(torch.rand(1, 3, 256, 256, device=GPU))
     engine = TorchEngine(fold_batch_norms(network), torch.device(GPU))
@@ -106,22 +108,25 @@ def infer(width: int, batch: int) -> str:
 
 
 def seconds(run: Callable[[], object], count: int = 1) -> float:
-    """Of so many runs, until the GPU has done them."""
-    torch.cuda.synchronize()
-    started = time.perf_counter()
+    """Of so many runs: of the clock, until the GPU has done them; of the processor where there is none."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    synchronise = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    synchronise()
+    started = clock()
     for _ in range(count):
         run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - started
+    synchronise()
+    return clock() - started
 
 
-def product_rate(dtype: torch.dtype, *, has_tf32: bool = False) -> float:
-    """The best of ten square matrix products. -> TFLOP/s"""
-    first, second = (torch.randn(SIDE, SIDE, dtype=dtype, device=GPU) for _ in range(2))
-    torch.backends.cuda.matmul.allow_tf32 = has_tf32
-    best = min(seconds(lambda: first @ second) for _ in range(10))
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return 2 * SIDE**3 / best / 1e12
+def product_rates(accelerator: str) -> list[float]:
+    """The best of ten square matrix products in fp32, with TF32 allowed, and in bf16. -> TFLOP/s"""
+    rates, side = [], SIDES[accelerator]
+    for dtype, has_tf32 in ((torch.float32, False), (torch.float32, True), (torch.bfloat16, False)):
+        first, second = (torch.randn(side, side, device=accelerator).to(dtype) for _ in range(2))
+        torch.backends.cuda.matmul.allow_tf32 = has_tf32
+        rates.append(2 * side**3 / min(seconds(lambda a=first, b=second: a @ b) for _ in range(10)) / 1e12)
+    return rates
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """One image through every engine: milliseconds, share of the machine's peak, ratio to eager PyTorch.
 
-    python benchmarks/inference.py [--profile line | --width 64 [--map line_gap]] [--size 256] [--rounds 7]
-                                   [--only openvino-bf16 ...]
-                                   [--peers efficient_ad ...]
+    python benchmarks/inference.py [--profile line] [--size 256] [--rounds 7] [--only openvino-bf16 ...]
+                                   [--peers efficient_ad ...] [-P model.encoder=own -P model.base_width=64 ...]
 
 One thread, one image at a time, all engines in one process and in turn, so what else the machine does meets all alike.
 Processor time of the process stands beside the time that passed: on a machine that others use it is the one to read,
@@ -27,10 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring import middle, options
 from skimage.data import brick
 from torch.utils.flop_counter import FlopCounterMode
 
-from ndpnet.config import load_params
+from ndpnet.config import Params, load_params
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.quantise import kept_in_floating_point
@@ -61,15 +61,7 @@ Run = Callable[[np.ndarray], object]
 
 def main() -> None:
     """Build every engine, time them in turn, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", help="the network of a profile, as line, instead of the paper's at a width")
-    parser.add_argument("--width", type=int, default=64, help="base width of the paper's network")
-    parser.add_argument("--map", default="msdsm", choices=["msdsm", "pixel_gap", "line_gap"], help="model.anomaly_map")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", nargs="*", default=EXPORTED, choices=EXPORTED, help="engines besides PyTorch's")
-    parser.add_argument("--peers", nargs="*", default=[], help="other models, NAME or NAME:BACKBONE")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, profile="line", size=256, rounds=7, only=EXPORTED, peers=())
     torch.set_num_threads(1)
     images = pictures(arguments.size)
     engines: dict[str, Run] = {"eager": eager(arguments, images[0], is_folded=False)}
@@ -87,19 +79,18 @@ def pictures(side: int) -> list[np.ndarray]:
 
 
 def make_network(arguments: argparse.Namespace, reference: np.ndarray) -> NDPNet | PretrainedNDPNet:
-    """An untrained network: a profile's, or the paper's at a width."""
+    """The untrained network of a profile."""
     torch.manual_seed(0)
-    if arguments.profile:
-        network = make_network_of(load_params(profile=arguments.profile).model).eval().requires_grad_(False)
-        for bank in getattr(network, "banks", ()):
-            torch.nn.init.normal_(bank.patches)
-        network.set_reference(to_unit(torch.from_numpy(reference[None])))
-        return network.to(memory_format=torch.channels_last)
-    channels = 64 if arguments.width >= 64 else 16
-    network = NDPNet(base_width=arguments.width, ffm_channels=channels, anomaly_map=arguments.map)
-    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network = make_network_of(params_of(arguments).model).eval().requires_grad_(False)
+    for bank in getattr(network, "banks", ()):
+        torch.nn.init.normal_(bank.patches)
     network.set_reference(to_unit(torch.from_numpy(reference[None])))
-    return network
+    return network.to(memory_format=torch.channels_last)
+
+
+def params_of(arguments: argparse.Namespace) -> Params:
+    """The parameters asked for."""
+    return load_params(profile=arguments.profile, overrides=arguments.overrides)
 
 
 def eager(arguments: argparse.Namespace, reference: np.ndarray, *, is_folded: bool) -> Run:
@@ -117,7 +108,7 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
         path,
         input_size=(arguments.size, arguments.size),
         has_filters=True,
-        score_pixels=200,
+        score_pixels=params_of(arguments).model.score_pixels,
     )
     runs = {}
     for name in arguments.only:
@@ -159,7 +150,7 @@ def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.nda
         peaks = {precision: max(peak, product_rate(precision)) for precision, peak in peaks.items()}
         for name in arguments.peers if round_number else ():
             peers[name].append(time_peer(name, arguments.size))
-    kind = f"profile {arguments.profile}" if arguments.profile else f"base width {arguments.width}, {arguments.map}"
+    kind = " ".join([arguments.profile, *arguments.overrides])
     network = f"{kind}, {arguments.size} px, {giga_macs:.1f} GMAC"
     print(f"{network}, one thread; medians (min to max)")
     print("peak of matrix products: " + ", ".join(f"{name} {peak:.0f} GMAC/s" for name, peak in peaks.items()))
@@ -169,11 +160,11 @@ def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.nda
         median = statistics.median(processor[name])
         peak = peaks[name.split("-")[-1] if "-" in name else "fp32"]
         share = giga_macs / (median / 1000) / peak
-        print(f"{name:14} {spread(processor[name]):>28} {spread(wall[name]):>28} {median / first:9.3f} {share:8.0%}")
+        print(f"{name:14} {middle(processor[name]):>28} {middle(wall[name]):>28} {median / first:9.3f} {share:8.0%}")
     for name, rows in peers.items():
         of_processor, of_clock = ([1000 * row[key]["p50"] for row in rows] for key in PEER_TIMES)
         ratio = statistics.median(of_processor) / first
-        print(f"{name:14} {spread(of_processor):>28} {spread(of_clock):>28} {ratio:9.3f}  ({rows[0]['gmac']:.1f} GMAC)")
+        print(f"{name:14} {middle(of_processor):>28} {middle(of_clock):>28} {ratio:9.3f}  ({rows[0]['gmac']:.1f} GMAC)")
 
 
 def time_peer(name: str, size: int) -> dict[str, Any]:
@@ -190,11 +181,6 @@ def time_peer(name: str, size: int) -> dict[str, Any]:
 def predict(run: Run, images: np.ndarray) -> None:
     """As the Inspector calls an engine."""
     run(images)
-
-
-def spread(milliseconds: list[float]) -> str:
-    """Median, least and most."""
-    return f"{statistics.median(milliseconds):.1f} ({min(milliseconds):.1f} to {max(milliseconds):.1f})"
 
 
 def count_giga_macs(arguments: argparse.Namespace, image: np.ndarray) -> float:

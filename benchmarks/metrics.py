@@ -11,16 +11,11 @@ way must keep them all, so it goes to 2,000; the stream keeps none. `evaluate` i
 more images than that: the stream, and a few kB per image that intervals are computed from; its time is with intervals.
 """
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from training_step import peak_mib, spread
+from measuring import alone, options, peak_mib, spread
 
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelStream, PixelTally
@@ -33,15 +28,8 @@ WAYS = ("exact", "streamed", "evaluate")
 
 
 def main() -> None:
-    """Print both tables; as a child, one row of the second."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--counts", type=int, nargs="*", default=[100, 1_000, 10_000])
-    parser.add_argument("--child", nargs=2, metavar=("WAY", "COUNT"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        return print(json.dumps(measure(arguments.child[0], int(arguments.child[1]), arguments.size)))
+    """Print both tables."""
+    arguments = options(__doc__, size=256, rounds=5, counts=[100, 1_000, 10_000])
     for kind in ("blob", "noise"):
         maps, masks = (np.stack(each) for each in zip(*pictures(NUM_MAPS, arguments.size, kind=kind), strict=True))
         for name in ("pro_auc", "pixel_metrics"):
@@ -49,12 +37,11 @@ def main() -> None:
             print(f"{NUM_MAPS} maps, {kind} masks, {name:13} {seconds_of(compute, maps, masks, arguments.rounds)} s")
     for count in arguments.counts:
         ways = WAYS if count <= MAX_EXACT else WAYS[1:]
-        rows = {way: run_child(way, count, arguments.size) for way in ways}
+        rows = {way: alone(measure, way, count, arguments.size) for way in ways}
         for way, row in rows.items():
             print(f"{count:6d} maps, {way:8} {row['seconds']:7.2f} s {row['peak_mib']:7.0f} MiB", end="")
             has_both = way == "streamed" and len(rows) == len(WAYS)
             print(f"  {error_of(rows['exact'], row)}" if has_both else "", flush=True)
-    return None
 
 
 def seconds_of(compute: Callable[..., object], maps: np.ndarray, masks: np.ndarray, rounds: int) -> str:
@@ -115,16 +102,6 @@ def error_of(exact: dict[str, float], streamed: dict[str, float]) -> str:
         f"{name} off by {abs(streamed[name] - exact[name]):.1e} <= {streamed[f'{name}_error']:.1e}" for name in names
     ]
     return ", ".join(parts)
-
-
-def run_child(way: str, count: int, size: int) -> dict[str, float]:
-    """One row, from a new process."""
-    command = [sys.executable, __file__, "--size", str(size), "--child", way, str(count)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        sys.exit(finished.stderr)
-    return json.loads(finished.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -7,16 +7,14 @@ cache. Every variant runs in a process of its own, bound to its cores, interleav
 minimum, median and maximum over the rounds, and the ratio of the medians.
 """
 
-import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from measuring import alone, options
 from PIL import Image
 
 from ndpnet.config import load_params
@@ -28,14 +26,7 @@ SETTINGS = {"image_size": IMAGE_SIZE, "group_pattern": "", "calibration_fraction
 
 def main() -> None:
     """Make the pictures, time the variants, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.variant:
-        return time_variant(arguments.variant, arguments.folder)
+    arguments = options(__doc__, count=128, rounds=5)
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), arguments.count)
         cores = sorted(os.sched_getaffinity(0))
@@ -44,9 +35,8 @@ def main() -> None:
         speeds: dict[tuple[str, int], list[float]] = {run: [] for run in runs}
         for _ in range(arguments.rounds):
             for name, num_cores in runs:
-                speeds[name, num_cores].append(run_variant(name, Path(folder), cores[-num_cores:]))
+                speeds[name, num_cores].append(alone(time_variant, name, Path(folder), cores[-num_cores:]))
     print_table(speeds, arguments.count)
-    return None
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -64,20 +54,13 @@ def write_pictures(folder: Path, count: int) -> None:
         Image.fromarray(noisy).save(good / f"{index:06d}.png")
 
 
-def run_variant(name: str, folder: Path, cores: list[int]) -> float:
-    """Pictures per second of one variant in a new process on the given cores."""
-    command = [sys.executable, __file__, "--variant", name, "--folder", str(folder)]
-    bound = lambda: os.sched_setaffinity(0, cores)  # noqa: E731
-    finished = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=bound)
-    return float(finished.stdout.split()[-1])
-
-
-def time_variant(name: str, folder: Path) -> None:
-    """Print the pictures per second of one variant."""
+def time_variant(name: str, folder: Path, cores: list[int]) -> float:
+    """Pictures per second of one variant, on the given cores."""
+    os.sched_setaffinity(0, cores)
     run = VARIANTS[name](folder)
     started = time.perf_counter()
     count = run()
-    print(count / (time.perf_counter() - started))
+    return count / (time.perf_counter() - started)
 
 
 def plain_loop(folder: Path) -> Callable[[], int]:
@@ -109,8 +92,7 @@ def epoch_of_arrays(folder: Path) -> Callable[[], int]:
     order = np.random.default_rng(0).permutation(len(images))
 
     def run() -> int:
-        total = sum(int(np.array(images[row])[0, 0, 0]) for row in order)
-        return len(order) + 0 * total
+        return sum(len(np.array(images[row])[None]) for row in order)
 
     return run
 

@@ -1,6 +1,6 @@
 """What a large scan costs: memory above the loaded model and ms per megapixel, and what tiling changes in the map.
 
-    python benchmarks/scan.py [--model DIR] [--size 2000x2600 ...] [--side 256] [--overlap 64] [--width 16]
+    python benchmarks/scan.py [--model DIR] [--size 2000x2600 ...] [--width 16]
 
 Every size runs in a process of its own on one thread. Without --model the network is an untrained one of base width
 --width: as fast, and as large, as a trained one. The picture is scikit-image's gravel, tiled by reflection. Memory is
@@ -10,34 +10,33 @@ with the map of one pass over the whole picture of 1024x1024 pixels; it says som
 """
 
 import argparse
-import json
 import os
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import torch
+from measuring import alone, options
+from skimage.data import gravel
+
+from ndpnet.data.tiling import Tiling, reflected
+from ndpnet.inference import Inspector
+from ndpnet.inference.engines.engine import TorchEngine
+from ndpnet.model import NDPNet
+from ndpnet.model.folding import fold_batch_norms
+from ndpnet.synthesis.compose import to_unit
+
+SIDE, OVERLAP = 256, 64  # of a tile, where there is no --model
 MEBIBYTE = 1 << 20
 UNTILED_SIDE = 1024
 
 
 def main() -> None:
-    """Measure each size in a child process, print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a model package in tile mode")
-    parser.add_argument("--size", action="append", help="HEIGHTxWIDTH in pixels")
-    parser.add_argument("--side", type=int, default=256, help="of a tile, where there is no --model")
-    parser.add_argument("--overlap", type=int, default=64)
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--child", choices=("measure", "compare"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child == "measure":
-        return print(json.dumps(measure(arguments)))
-    if arguments.child == "compare":
-        return print(json.dumps(compare(arguments)))
-    for size in arguments.size or ["2000x2600", "8000x8000"]:
-        row = run_child("measure", "--size", size)
+    """Print a line for each size, and one of the comparison."""
+    arguments = options(__doc__, model=None, size=["2000x2600", "8000x8000"], width=16)
+    for size in arguments.size:
+        row = alone(measure, arguments, size)
         print(
             f"{size}: {row['seconds']:.1f} s, {row['processor_seconds']:.1f} s of the processor, which is "
             f"{row['ms_per_megapixel']:.0f} ms per megapixel; "
@@ -45,31 +44,19 @@ def main() -> None:
             f"all else {row['peak_mib'] - row['needed_mib']:.0f} MiB",
             flush=True,
         )
-    row = run_child("compare")
+    row = alone(compare, arguments)
     print(
         f"tiles against one pass over {UNTILED_SIDE}x{UNTILED_SIDE}: mean difference {row['mean']:.2g}, largest "
         f"{row['largest']:.2g}, where the map spreads by {row['spread']:.2g} (standard deviation); scores "
         f"{row['tiled_score']:.5f} and {row['untiled_score']:.5f}; mean jump across tile borders "
         f"{row['seam']:.3f} times that elsewhere"
     )
-    return None
 
 
-def run_child(what: str, *options: str) -> dict[str, float]:
-    """Run this file again with the options it was given, on one thread. -> what the child printed."""
-    given = sys.argv[1:]
-    command = [sys.executable, __file__, *given, "--child", what, *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        sys.exit(finished.stderr)
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
-def measure(arguments: argparse.Namespace) -> dict[str, float]:
+def measure(arguments: argparse.Namespace, size: str) -> dict[str, float]:
     """Seconds and peak memory of inspecting one picture."""
     inspector = load(arguments)
-    height, width = (int(side) for side in arguments.size[-1].split("x"))
+    height, width = (int(side) for side in size.split("x"))
     side = min(inspector.input_size)
     inspector.inspect(picture(side, 4 * side))  # libraries allocate their buffers on first use
     before = resident_mib()
@@ -89,10 +76,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 def compare(arguments: argparse.Namespace) -> dict[str, float]:
     """The map of tiles against that of one pass over the whole picture, and its jumps at the tiles' borders."""
-    import numpy as np
-
-    from ndpnet.inference import Inspector
-
     inspector = load(arguments)
     scan = picture(UNTILED_SIDE, UNTILED_SIDE)
     tiled = inspector.predict(scan)
@@ -109,10 +92,8 @@ def compare(arguments: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def seam_ratio(anomaly_map: "np.ndarray", tiling: "Tiling") -> float:  # noqa: F821
+def seam_ratio(anomaly_map: np.ndarray, tiling: Tiling) -> float:
     """Mean jump between neighbouring columns at tile borders over that between all others. (H, W)."""
-    import numpy as np
-
     width = anomaly_map.shape[1]
     offsets = tiling.offsets(width)
     borders = {edge for offset in offsets for edge in (offset, offset + tiling.side) if 0 < edge < width}
@@ -121,35 +102,20 @@ def seam_ratio(anomaly_map: "np.ndarray", tiling: "Tiling") -> float:  # noqa: F
     return float(jumps[is_border].mean() / jumps[~is_border].mean())
 
 
-def load(arguments: argparse.Namespace) -> "Inspector":  # noqa: F821
+def load(arguments: argparse.Namespace) -> Inspector:
     """The inspector of --model, or of an untrained package of the wanted size."""
-    import torch
-
-    from ndpnet.data.tiling import Tiling
-    from ndpnet.inference import Inspector
-    from ndpnet.inference.engines.engine import TorchEngine
-    from ndpnet.model import NDPNet
-    from ndpnet.model.folding import fold_batch_norms
-    from ndpnet.synthesis.compose import to_unit
-
     if arguments.model:
         return Inspector.load(arguments.model)
     torch.manual_seed(0)
     network = NDPNet(base_width=arguments.width, ffm_channels=16).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
-    network.set_reference(to_unit(torch.from_numpy(picture(arguments.side, arguments.side)[None])))
-    tiling = Tiling(arguments.side, arguments.overlap)
+    network.set_reference(to_unit(torch.from_numpy(picture(SIDE, SIDE)[None])))
     engine = TorchEngine(fold_batch_norms(network), torch.device("cpu"))
-    return Inspector(engine, input_size=(arguments.side, arguments.side), threshold=None, tiling=tiling)
+    return Inspector(engine, input_size=(SIDE, SIDE), threshold=None, tiling=Tiling(SIDE, OVERLAP))
 
 
-def picture(height: int, width: int) -> "np.ndarray":  # noqa: F821
+def picture(height: int, width: int) -> np.ndarray:
     """The photograph, reflected as far as it takes. -> uint8 (height, width, 3)."""
-    import numpy as np
-    from skimage.data import gravel
-
-    from ndpnet.data.tiling import reflected
-
     photograph = gravel()
     scan = np.empty((height, width, 3), dtype=np.uint8)
     columns = reflected(0, width, photograph.shape[1])

@@ -8,17 +8,13 @@ batch: imports, reading the prepared folder and a bank of 256 masks, the network
 reference image among all, the optimiser. Pictures of noise, 128 px, the demo's settings.
 """
 
-import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from measuring import options, run, spread
 from PIL import Image
-from training_step import spread
 
 SIDE = 128
 CLI = "from ndpnet.cli import main; "
@@ -34,10 +30,7 @@ ONE_STEP = ("-P", "train.phase1.epochs=0.001", "-P", "train.phase1.min_steps=0")
 
 def main() -> None:
     """Print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=200)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, rounds=5, images=200)
     cases = {
         "python": ["-c", "pass"],
         "import ndpnet": ["-c", "import ndpnet"],
@@ -50,9 +43,9 @@ def main() -> None:
             verb += ["--out", f"{folder}/never{phase}", "--work-dir", f"{folder}/work", *SETTINGS]
             cases[f"train-phase{phase}"] = ["-c", f"{UNTIL_FIRST_BATCH}{CLI}main({verb!r})"]
         for name, command in cases.items():
-            runs = [run(command) for _ in range(arguments.rounds)]
-            processor, clock = zip(*runs, strict=True)
-            print(f"{name:14} processor {spread(list(processor))} s, clock {spread(list(clock))} s", flush=True)
+            costs = [run([sys.executable, *command]) for _ in range(arguments.rounds)]
+            processor, clock = ([cost[index] for cost in costs] for index in (0, 1))
+            print(f"{name:14} processor {spread(processor)} s, clock {spread(clock)} s", flush=True)
 
 
 def make_inputs(folder: Path, count: int) -> list[str]:
@@ -66,22 +59,8 @@ def make_inputs(folder: Path, count: int) -> list[str]:
     prepare = ["prepare", "--data", f"{folder}/data", "--category", "tile", "--out", f"{folder}/prepared", *OPTIONS]
     train = ["train-phase1", *inputs, "--out", f"{folder}/phase1", "--work-dir", f"{folder}/work"]
     for verb in (prepare, ["synthesize", "--out", f"{folder}/bank"], [*train, *ONE_STEP]):
-        run(["-c", f"{CLI}main({[*verb, *SETTINGS]!r})"])
+        run([sys.executable, "-c", f"{CLI}main({[*verb, *SETTINGS]!r})"])
     return inputs
-
-
-def run(command: list[str]) -> tuple[float, float]:
-    """Seconds of processor and clock of one Python process."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "NDPNET_TRACKING": "off"}
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(errors.decode())
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import psutil
 import requests
 import torch
 import uvicorn
+from measuring import options
 from PIL import Image
 
 from ndpnet.data.images import read_image
@@ -41,14 +42,9 @@ MEBIBYTE = 2**20
 
 def main() -> None:
     """Measure all four and print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--engine", default="torch")
-    parser.add_argument("--precision")
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    arguments = parser.parse_args()
+    arguments = options(
+        __doc__, model="build/brick/model", engine="torch", precision=None, count=200, side=256, minutes=10.0
+    )
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     print(f"{arguments.engine}, {arguments.count} PNG of {arguments.side} px; {os.getloadavg()[0]:.1f} processes run")
@@ -62,7 +58,7 @@ def main() -> None:
 def station_in(folder: Path, arguments: argparse.Namespace, max_waiting: int) -> Iterator[Station]:
     """A station that watches folder/in, draws nothing and removes old pictures."""
     (folder / "in").mkdir()
-    line = {"name": "line", "model": str(arguments.model.absolute()), "source": "in", "settle_seconds": 0}
+    line = {"name": "line", "model": str(Path(arguments.model).absolute()), "source": "in", "settle_seconds": 0}
     line |= {"done_dir": "done", "engine": arguments.engine, "precision": arguments.precision}
     values: dict[str, Any] = {"folder": "station", "lines": [line], "store": {"maps": "none", "keep_gigabytes": 0.05}}
     values |= {"server": {"max_waiting": max_waiting, "requests_per_second": 1e6}, "review": [], "review_sample": 0.0}
@@ -141,7 +137,7 @@ def long_run(station: Station, arguments: argparse.Namespace) -> str:
         wait_for(station, number)
         memory.append(process.memory_info().rss / MEBIBYTE)
     fifth = max(1, len(memory) // 5)
-    first, last = statistics.median(memory[fifth : 2 * fifth]), statistics.median(memory[-fifth:])
+    first, last = statistics.median(memory[fifth : 2 * fifth] or memory), statistics.median(memory[-fifth:])
     used = f"{first:.0f} MiB in its second fifth, {last:.0f} in its last"
     return f"{number} pictures in {arguments.minutes:g} minutes; {used}"
 

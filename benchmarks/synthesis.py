@@ -1,44 +1,33 @@
-"""Artificial defects per second of one core: masks, and images composed from a bank; what a training step waits.
+"""Artificial defects per second of one core: masks, and images composed from a bank.
 
-    python benchmarks/synthesis.py [--size 256] [--rounds 7] [-P NAME=VALUE ...]
+    python benchmarks/synthesis.py [--size 256] [--rounds 7]
 
 Masks per second of processor time on one thread, in turn with a plain numpy transcription of the same noise that
 computes one mask after the other; images per second that `DefectComposer` composes in batches of 8, draws included,
-with the settings of `params.yaml` and with the paper's. Minimum, median and maximum over the rounds. The last lines
-are the share of a training step that is spent on composing its batch, which happens in the same thread: nothing is
-hidden behind the step. -P reaches that step (train.precision=bf16-mixed).
+with the settings of `params.yaml` and with the paper's. Minimum, median and maximum over the rounds. What composing
+takes of a training step: benchmarks/gpu.py.
 """
 
-import argparse
 import math
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from training_step import make_trainer, spread
+from measuring import options, spread
 
 from ndpnet.config import load_params
-from ndpnet.inference.package import make_network
-from ndpnet.model.denormals import denormals_flushed
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.synthesis.perlin import blob_masks, line_masks
 from ndpnet.training.inputs import recipe_of
 
 COUNT, BATCH = 16, 8
-NUM_STEPS = 3
 
 
 def main() -> None:
     """Print every figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("-P", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, size=256, rounds=7)
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     size = arguments.size
@@ -51,8 +40,6 @@ def main() -> None:
         composer = make_composer(profile, size)
         makers[f"images, {profile}"] = lambda composer=composer: [composer.batch(step, BATCH) for step in (0, 1)]
     report(makers, arguments.rounds)
-    with denormals_flushed(), tempfile.TemporaryDirectory() as folder:
-        report_wait(size, arguments.overrides, Path(folder))
 
 
 def report(makers: dict[str, Callable[[], object]], rounds: int) -> None:
@@ -98,25 +85,6 @@ def make_composer(profile: str, size: int, device: str = "cpu") -> DefectCompose
     images, sources = rng.integers(0, 256, (2, 64, size, size, 3), dtype=np.uint8)
     bank, recipe = DefectBank(np.packbits(masks, axis=-1), sources), recipe_of(params, params.train.phase2)
     return DefectComposer(images, bank, recipe, seed=0, phase=2, device=torch.device(device))
-
-
-def report_wait(size: int, overrides: list[str], folder: Path) -> None:
-    """Share of steps of phase 2 that composing takes; batch 8, width 16, no VGG: the quickest steps there are."""
-    params = load_params(overrides=overrides)
-    network, composer = make_network(params.model), make_composer("demo", size)
-    network.set_reference(torch.rand(1, 3, size, size))
-    trainer = make_trainer(network, None, composer, 2, params, folder)
-    trainer.run_step()
-    waits, steps = [], []
-    for _ in range(NUM_STEPS):
-        started = time.process_time()
-        composer.batch(trainer.step, BATCH)
-        composed = time.process_time()
-        trainer.run_step()
-        waits.append(composed - started)
-        steps.append(time.process_time() - composed)
-    shares = [100 * wait / step for wait, step in zip(waits, steps, strict=True)]
-    print(f"{'wait for data':14} {spread(shares)} % of a step of {1e3 * sorted(steps)[1]:.0f} ms {' '.join(overrides)}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,6 @@ clipping. --vgg adds the perceptual loss, with random weights of VGG-16's shapes
 
 import argparse
 import copy
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from measuring import alone, options, peak_mib, spread
 from reference_step import PlainNetwork, PlainVGG, phase1_terms, phase2_terms
 from torch import nn
 
@@ -39,7 +36,8 @@ from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
 
-METHOD = ("train.schedule=constant", "train.gradient_clip=0", "train.ema_decay=0", "train.num_validations=0")
+METHOD = ("model.encoder=own", "model.anomaly_map=msdsm", "train.schedule=constant", "train.gradient_clip=0")
+METHOD += ("train.ema_decay=0", "train.num_validations=0")
 NAMES = ("plain", "ndpnet")
 
 Step = Callable[[], dict[str, torch.Tensor]]
@@ -56,18 +54,9 @@ class FixedBatch(NamedTuple):
 
 
 def main() -> None:
-    """Compare the phases asked for; as a child, print one variant's peak memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--phase", type=int, nargs="+", choices=(1, 2), default=[2])
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--vgg", action="store_true")
-    parser.add_argument("-P", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--memory-of", choices=NAMES, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    """Compare the phases asked for."""
+    sizes = {"width": 16, "size": 128, "batch": 8}
+    arguments = options(__doc__, phase=[2], **sizes, vgg=False, rounds=10, threads=1)
     torch.set_num_threads(arguments.threads)
     for phase in arguments.phase:
         with denormals_flushed(), tempfile.TemporaryDirectory() as folder:
@@ -76,12 +65,7 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace, phase: int, folder: Path) -> None:
     """Print what two steps of a phase give, need and take."""
-    before = peak_mib()
     steps = make_steps(arguments, phase, folder)
-    if arguments.memory_of:
-        for _ in range(3):
-            steps[arguments.memory_of]()
-        return print(peak_mib() - before)
     first = difference({name: step() for name, step in steps.items()})
     speeds: dict[str, list[float]] = {name: [] for name in NAMES}
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
@@ -96,12 +80,14 @@ def compare(arguments: argparse.Namespace, phase: int, folder: Path) -> None:
     print(f"phase {phase}, {sizes}, {options}")
     print(f"  losses differ by {first:.1e} in step 1, {difference(terms):.1e} in step {arguments.rounds + 1}")
     for name in NAMES:
-        print(f"  {name:7} images/s {spread(speeds[name])}, peak {memory_of(name, phase):.0f} MiB")
+        print(f"  {name:7} images/s {spread(speeds[name])}, peak {alone(memory_of, name, arguments, phase):.0f} MiB")
     ratios = [ours / plain for plain, ours in zip(*speeds.values(), strict=True)]
-    return print(f"  ratio   {spread(ratios)}", flush=True)
+    print(f"  ratio   {spread(ratios)}", flush=True)
 
 
-def make_steps(arguments: argparse.Namespace, phase: int, folder: Path) -> dict[str, Step]:
+def make_steps(
+    arguments: argparse.Namespace, phase: int, folder: Path, names: tuple[str, ...] = NAMES
+) -> dict[str, Step]:
     """A step of each variant, in the order in which they take turns."""
     sizes = [*width_overrides(arguments.width), f"train.batch_size={arguments.batch}"]
     params = load_params(overrides=[*METHOD, *sizes, *arguments.overrides])
@@ -117,8 +103,7 @@ def make_steps(arguments: argparse.Namespace, phase: int, folder: Path) -> dict[
         "plain": lambda: plain_step(plain, vgg, batch, phase, params),
         "ndpnet": lambda: library_step(network, vgg, batch, phase, params, folder),
     }
-    wanted = (arguments.memory_of,) if arguments.memory_of else NAMES
-    return {name: makers[name]() for name in wanted}
+    return {name: makers[name]() for name in names}
 
 
 def width_overrides(base_width: int) -> list[str]:
@@ -142,9 +127,9 @@ def plain_step(network: PlainNetwork, vgg: PlainVGG | None, batch: Batch, phase:
         torch.use_deterministic_algorithms(False)  # PyTorch's default, which the Trainer changes
         optimizer.zero_grad()
         if phase == 1:
-            terms = phase1_terms(network, vgg, *batch)
+            terms = phase1_terms(network, vgg, *batch[:3])
         else:
-            terms = phase2_terms(network, vgg, *batch, reference=reference, **focal)
+            terms = phase2_terms(network, vgg, *batch[:3], reference=reference, **focal)
         terms["loss"].backward()
         optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
@@ -206,24 +191,14 @@ def difference(terms: dict[str, dict[str, torch.Tensor]]) -> float:
     return max(abs(ours[name] - value) / max(abs(value), 1e-12) for name, value in plain.items())
 
 
-def spread(values: list[float]) -> str:
-    """Minimum, median, maximum."""
-    return f"{min(values):.2f} / {statistics.median(values):.2f} / {max(values):.2f}"
-
-
-def memory_of(name: str, phase: int) -> float:
-    """Peak memory of three steps of one variant, in a new process with the options of this one."""
-    command = [sys.executable, *sys.argv, "--memory-of", name, "--phase", str(phase)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    if finished.returncode:
-        sys.exit(finished.stderr)
-    return float(finished.stdout.split()[-1])
-
-
-def peak_mib() -> float:
-    """Largest resident set of this process so far; not the kernel's ru_maxrss, which a child inherits."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+def memory_of(name: str, arguments: argparse.Namespace, phase: int) -> float:
+    """Peak memory of three steps of one variant, above the libraries, in MiB."""
+    before = peak_mib()
+    with denormals_flushed(), tempfile.TemporaryDirectory() as folder:
+        step = make_steps(arguments, phase, Path(folder), (name,))[name]
+        for _ in range(3):
+            step()
+    return peak_mib() - before
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 from importlib.metadata import EntryPoint, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ndpnet import __version__
-from ndpnet.cli_base import PACKAGE, FolderPath, PackagePath, Resumable, end_interrupted, folder_option
+from ndpnet.cli_base import MODEL, PACKAGE, FolderPath, Resumable, end_interrupted, folder_option
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from ndpnet.inference.folder import FolderResult
 
 VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
+BENCHMARK = EntryPoint("benchmark", "ndpnet.benchmark.cli:benchmark", VERBS)  # in a clone alone: benchmarks/suite
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE, EXIT_REVIEW = 0, 1, 3, 4
 MAX_SENTENCE = 160  # characters
+RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 SECTIONS = {
     "Start": ("quick", "demo-data", "doctor"),
@@ -49,12 +52,10 @@ class OneLineErrors(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all verbs."""
-        return sorted({*super().list_commands(ctx), *_adapters_verbs(), "benchmark"})
+        return sorted({*super().list_commands(ctx), *_adapters_verbs()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A verb by its name."""
-        if cmd_name == "benchmark":
-            return _benchmark()
         found = super().get_command(ctx, cmd_name)
         return found or (verb.load() if (verb := _adapters_verbs().get(cmd_name)) else None)
 
@@ -86,25 +87,8 @@ class OneLineErrors(click.Group):
 
 
 def _adapters_verbs() -> dict[str, EntryPoint]:
-    return {each.name: each for each in distribution("ndpnet").entry_points if each.group == VERBS}
-
-
-def _benchmark() -> click.Command:
-    """The verb of benchmarks/suite, a part of the repository alone: ndpnet/benchmark links to it."""
-    try:
-        from ndpnet.benchmark.cli import benchmark
-    except ModuleNotFoundError:
-        return click.Command(
-            "benchmark",
-            callback=_refuse_benchmark,
-            help="Compare models over a suite of surfaces; in a clone of the repository alone.",
-            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-        )
-    return benchmark
-
-
-def _refuse_benchmark() -> None:
-    raise ValueError("no benchmark in an installed ndpnet (run it in a clone of the repository, after `make venv`)")
+    installed = {each.name: each for each in distribution("ndpnet").entry_points if each.group == VERBS}
+    return installed | ({BENCHMARK.name: BENCHMARK} if find_spec("ndpnet.benchmark") else {})
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -155,16 +139,16 @@ def quick_command(out: Path) -> None:
 
 
 @main.command("calibrate")
-@click.argument("model", type=PackagePath(path_type=Path))
+@click.argument("model", type=MODEL)
 @click.argument("good_images", type=FolderPath)
 @folder_option("--out", "Model package to write.")
 @click.option(
     "--group-pattern",
-    help='Regex on file names: what was photographed together; that of the model if left out, "" = none.',
+    help='Regex on file names: what belongs to one part or day. "": each picture alone.  [default: the model\'s]',
 )
-@click.option("--false-alarm-rate", type=float, help="Target rate; that of the model if left out.")
+@click.option("--false-alarm-rate", type=RATE, help="Promise at most this rate, as 0.01; else the model's.")
 @click.option(
-    "--review-rate", type=float, help="Three verdicts: the share of good pictures that a person may have to look at."
+    "--review-rate", type=RATE, help="Add the verdict review: the share of good pictures for a person to look at."
 )
 @click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
 @click.option("--rules", "rules_path", type=FolderPath, help="Zones and the smallest defect, as YAML: docs/station.md.")
@@ -204,9 +188,9 @@ def calibrate(
 @click.argument("target", metavar="IMAGE_OR_FOLDER", type=FolderPath)
 @PACKAGE
 @folder_option("--out", "Folder for index.html, predictions.csv, predictions.jsonl and overlays/.")
-@click.option("--threshold", type=float, help="Instead of the model's own: no false-alarm rate is guaranteed.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Instead of the model's own, without its promise.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--overlays/--no-overlays", default=True, show_default=True, help="Write a picture per image.")
+@click.option("--overlays/--no-overlays", default=True, show_default=True, help="Write a picture of each verdict.")
 @engine_options
 def inspect(
     target: Path,

@@ -13,15 +13,29 @@ EXIT_INTERRUPTED = 130  # as a shell has it of Ctrl-C
 FolderPath = click.Path(path_type=Path)
 
 
-class PackagePath(click.Path):
-    """A model package. ValueError names the package if the folder above it is given."""
+class OutputPath(click.Path):
+    """A folder that a step wrote. ValueError names the one nearby, if another was given."""
+
+    def __init__(self, name: str, marker: str) -> None:
+        super().__init__(path_type=Path)
+        self.folder_name, self.marker = name, marker
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not (path / "config.json").exists() and (path / "model" / "config.json").is_file():
-            raise ValueError(f"no model package in {path} (did you mean {path / 'model'}?)")
+        if path.is_dir() and not (path / self.marker).exists():
+            nearby = (path, path.parent, *sorted(path.iterdir()))
+            for folder in (near / self.folder_name for near in nearby):
+                if (folder / self.marker).is_file():
+                    raise ValueError(f"no {self.marker} in {path} (did you mean {folder}?)")
         return path
+
+
+PREPARED = OutputPath("prepared", "prepared.json")
+BANK = OutputPath("bank", "bank.json")
+PHASE1 = OutputPath("phase1", "phase1.json")
+MODEL = OutputPath("model", "config.json")
+EVALUATION = OutputPath("evaluation", "metrics.json")
 
 
 def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -29,7 +43,12 @@ def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callab
     return click.option(name, type=FolderPath, required=True, help=text)
 
 
-PACKAGE = click.option("--model", type=PackagePath(path_type=Path), required=True, help="Model package.")
+PACKAGE = click.option("--model", type=MODEL, required=True, help="Model package, as build/NAME/model.")
+
+
+def input_option(name: str, kind: OutputPath, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A required option: what an earlier step wrote."""
+    return click.option(name, type=kind, required=True, help=text)
 
 
 def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:

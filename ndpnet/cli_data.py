@@ -22,7 +22,7 @@ def data_group() -> None:
 
 
 @click.command("import")
-@click.argument("layout", type=click.Choice(LAYOUTS))
+@click.argument("layout", metavar="LAYOUT", type=click.Choice(LAYOUTS))
 @click.argument("source")
 @click.option("--out", type=FolderPath, required=True, help="Folder to write: of the category, or of several.")
 @click.option("--category", "categories", multiple=True, help="Take this one of SOURCE only; may be repeated.")
@@ -34,7 +34,7 @@ def data_group() -> None:
     help="Share of the good groups to test on, where the publisher names none.",
 )
 @click.option("--train-limit", type=click.IntRange(min=1), help="Train on the first N good pictures only, by name.")
-@click.option("--group-pattern", default="", help="Regex on file names: what was photographed together.")
+@click.option("--group-pattern", default="", help="Regex on file names: what belongs to one part or day.")
 @click.option(
     "--max-bytes",
     type=click.IntRange(min=1),
@@ -95,7 +95,7 @@ def data_status(data: Path) -> None:
 @click.option("--masks", type=FolderPath, help="Folder with a mask for each defective picture.")
 @click.option("--endpoint-url", help="S3 server other than AWS, as http://minio:9000.")
 def data_add(source: str, category: str, data: Path, **options: Any) -> None:
-    """Add the new pictures of SOURCE to a category, pin the data, and say what changed.
+    """Add the new pictures of SOURCE to a category, and pin the data.
 
     SOURCE is a folder, an archive or s3://BUCKET/PREFIX. Pictures that are there already are skipped; if one cannot
     be read, or would be in train and in test, nothing is added.
@@ -118,7 +118,7 @@ def data_add(source: str, category: str, data: Path, **options: Any) -> None:
 @click.argument("data", type=FolderPath)
 @click.option("--out", type=FolderPath, required=True, help="File to write, as version.json.")
 def data_manifest(data: Path, out: Path) -> None:
-    """List every file under DATA with its hash: what travels to a cluster instead of the pictures."""
+    """List every file under DATA with its hash. For a cluster, which fetches the pictures by it."""
     from ndpnet.data.versions.version import version_of
 
     version = version_of(data)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import FolderPath, PackagePath
+from ndpnet.cli_base import BANK, MODEL, PREPARED, folder_option, input_option
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,12 +19,12 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("export")
-@click.argument("model", type=PackagePath(path_type=Path))
+@click.argument("model", type=MODEL)
 @click.option("--engine", required=True, help="onnx or openvino.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32; with openvino also bf16, int8.")
-@click.option("--prepared", type=FolderPath, required=True, help="Prepared folder that the model was trained on.")
-@click.option("--bank", type=FolderPath, required=True, help="Bank that the model was trained with.")
-@click.option("--out", type=FolderPath, required=True, help="Model package to write: MODEL with one more engine.")
+@input_option("--prepared", PREPARED, "Prepared folder that it was trained on, as build/NAME/prepared.")
+@input_option("--bank", BANK, "Bank that it was trained with, as build/bank.")
+@folder_option("--out", "Model package to write: MODEL with one more engine.")
 def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path, out: Path) -> None:
     """Add a faster engine to MODEL, if it says what torch says on training and synthetic validation images."""
     from ndpnet.inference.engines.export import export as add_engine
@@ -47,7 +47,7 @@ def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path,
 
 
 @click.command("speed")
-@click.argument("model", type=PackagePath(path_type=Path))
+@click.argument("model", type=MODEL)
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure each engine.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of each engine.")
 def speed(model: Path, seconds: float, threads: int) -> None:

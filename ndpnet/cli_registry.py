@@ -7,18 +7,25 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import FolderPath, PackagePath, Resumable, parameter_options
+from ndpnet.cli_base import (
+    EVALUATION,
+    PACKAGE,
+    PREPARED,
+    FolderPath,
+    Resumable,
+    folder_option,
+    input_option,
+    parameter_options,
+)
 
 # ---- register, download
 
 
 @click.command("register")
-@click.option("--model", type=PackagePath(path_type=Path), required=True, help="Model package.")
-@click.option("--evaluation", type=FolderPath, required=True, help="Output of evaluate of this package.")
-@click.option("--out", type=FolderPath, required=True, help="Folder to write registered.json to.")
-@click.option(
-    "--data", type=FolderPath, default=Path("data"), show_default=True, help="Where import.json names the licence."
-)
+@PACKAGE
+@input_option("--evaluation", EVALUATION, "What `evaluate` wrote of it, as build/NAME/evaluation.")
+@folder_option("--out", "Folder to write registered.json to.")
+@click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Its pictures: the licence.")
 def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:
     """Register MODEL with its evidence and its card; the same package registers once."""
     from ndpnet import tracked_steps
@@ -52,12 +59,12 @@ EXIT_REFUSED, EXIT_DIFFERENT = 3, 1
 
 @click.command("promote")
 @click.argument("name")
-@click.option("--version", type=click.IntRange(min=1), help="Which one to judge; else challenger or newest.")
-@click.option("--prepared", type=FolderPath, help="Test set; build/CATEGORY/prepared if it is there.")
-@click.option("--champion-prepared", type=FolderPath, help="The same, in the size that the champion takes.")
+@click.option("--version", type=click.IntRange(min=1), help="Judge this one, not the challenger or else the newest.")
+@click.option("--prepared", type=PREPARED, help="Prepared folder to test on.  [default: build/CATEGORY/prepared]")
+@click.option("--champion-prepared", type=PREPARED, help="The same pictures, in the size that the champion takes.")
 @click.option("--out", type=FolderPath, help="Folder to write promotion.json to.")
-@click.option("--force", is_flag=True, help="Promote whatever the gate says; needs --reason and leaves its mark.")
-@click.option("--reason", default="", help="Why the gate is overruled, with --force.")
+@click.option("--force", is_flag=True, help="Promote even if the checks refuse; needs --reason.")
+@click.option("--reason", default="", help="Why the checks are overruled, with --force.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @parameter_options
 @AS_JSON
@@ -92,7 +99,7 @@ def promote(
 
 @click.command("rollback")
 @click.argument("name")
-@click.option("--reason", required=True, help="Why; it stays in the history.")
+@click.option("--reason", required=True, help="Why, for the history.")
 def rollback(name: str, reason: str) -> None:
     """Put the champion before this one back, at once and without judging it."""
     if not reason.strip():
@@ -127,7 +134,7 @@ def history(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Folder to rebuild it in.")
-@click.option("--tolerance", type=click.FloatRange(0, 1), help="How far metrics may differ; else by the device.")
+@click.option("--tolerance", type=click.FloatRange(0, 1), help="How far metrics may differ; else 0, on a GPU 0.01.")
 @click.option("--any-lock", is_flag=True, help="Continue although installed libraries differ from the lock file.")
 @click.option("--keep", is_flag=True, help="Keep the rebuilt tree.")
 @AS_JSON

@@ -10,15 +10,15 @@ from ndpnet.cli_base import FolderPath
 
 
 @click.command("station")
-@click.option("--config", "config_path", type=FolderPath, help="The station's file; its defaults: docs/station.md.")
-@click.option("--demo", is_flag=True, help="On the demo's pictures with the model of `make demo`.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Instead of the file's.")
+@click.option("--config", "config_path", type=FolderPath, help="The station's file: docs/station.md.")
+@click.option("--demo", is_flag=True, help="Run on the demo's pictures with the model of `make demo`.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page, instead of the file's.")
 @click.option("--check", is_flag=True, help="Only check the file.")
 @click.option("--add-token", metavar="NAME:ROLE", help="Print a new token; ROLE: camera, reader, operator, engineer.")
 @click.option(
     "--export", "export_dir", type=FolderPath, help="Write a line's reviewed pictures there; --line says which."
 )
-@click.option("--line", help="Of --export; the only one if left out.")
+@click.option("--line", help="Line to export; not needed where there is one.")
 @click.option("--remove-token", metavar="NAME", help="Take a token away.")
 def station(
     config_path: Path | None,

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import PACKAGE, Resumable, folder_option, with_params
+from ndpnet.cli_base import BANK, PACKAGE, PHASE1, PREPARED, Resumable, folder_option, input_option, with_params
 from ndpnet.cli_engines import engine_options
 
 WORK_DIR = click.option(
@@ -17,7 +17,7 @@ WORK_DIR = click.option(
 @folder_option("--data", "Folder with one folder per category.")
 @click.option("--category", required=True, help="Category to prepare.")
 @folder_option("--out", "Prepared folder to write.")
-@click.option("--allow-unpinned", is_flag=True, help="Take pictures that are not the pinned ones; bars promotion.")
+@click.option("--allow-unpinned", is_flag=True, help="Take unpinned pictures; such a model cannot be promoted.")
 @with_params
 def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
     """Decode the pictures of one category and split them for training, calibration and test."""
@@ -46,8 +46,8 @@ def synthesize(out: Path, params: Any) -> None:
 
 
 @click.command("train-phase1", cls=Resumable)
-@folder_option("--prepared", "Prepared folder.")
-@folder_option("--bank", "Bank folder.")
+@input_option("--prepared", PREPARED, "What `prepare` wrote, as build/NAME/prepared.")
+@input_option("--bank", BANK, "What `synthesize` wrote, as build/bank.")
 @folder_option("--out", "Folder to write weights and history to.")
 @WORK_DIR
 @with_params
@@ -60,9 +60,9 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
 
 
 @click.command("train-phase2", cls=Resumable)
-@folder_option("--prepared", "Prepared folder.")
-@folder_option("--bank", "Bank folder.")
-@folder_option("--phase1", "Output of train-phase1.")
+@input_option("--prepared", PREPARED, "What `prepare` wrote, as build/NAME/prepared.")
+@input_option("--bank", BANK, "What `synthesize` wrote, as build/bank.")
+@input_option("--phase1", PHASE1, "What `train-phase1` wrote, as build/NAME/phase1.")
 @folder_option("--out", "Model package to write.")
 @WORK_DIR
 @with_params
@@ -78,7 +78,7 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
 
 
 @click.command("evaluate")
-@folder_option("--prepared", "Prepared folder with test images.")
+@input_option("--prepared", PREPARED, "Prepared folder with test images, as build/NAME/prepared.")
 @PACKAGE
 @folder_option("--out", "Folder to write metrics and report to.")
 @engine_options

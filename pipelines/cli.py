@@ -28,7 +28,7 @@ for cluster_command in (submit, follow_command, schedule):
 @click.option("--out", type=FolderPath, default=Path("build/pipelines"), show_default=True, help="Folder to write to.")
 @with_params
 def compile_command(out: Path, params: Any) -> None:
-    """Write the pipelines as Kubeflow takes them: same settings, same bytes."""
+    """Write the pipelines as Kubeflow takes them. Same settings, same bytes."""
     from ndpnet.pipelines.compile import compile_all
 
     for path in compile_all(params, out):
@@ -59,7 +59,7 @@ def run_command(
     in_containers: bool,
     params: Any,
 ) -> None:
-    """Run the whole pipeline on this machine by KFP's local engine, up to the champion.
+    """Run the whole pipeline on this machine, by KFP's local engine.
 
     Killed, the same command goes on where it was.
     """
@@ -89,7 +89,7 @@ def run_command(
 )
 @with_params
 def inspect_command(is_local: bool, log_dir: Path, params: Any, **asked: Any) -> None:
-    """Inspect the pictures below S3_PREFIX by a registered model; predictions, overlays and a summary go to --out.
+    """Inspect the pictures below S3_PREFIX by a registered model.
 
     Exit code 0: all good, 3: some defective, 1: an error or an unreadable picture. Killed, the same command does the
     shards that are missing.

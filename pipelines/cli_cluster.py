@@ -57,7 +57,7 @@ WORK = _options(
 @click.option("--wait", is_flag=True, help="Follow it; exit code 0 succeeded, 1 failed, 3 canceled.")
 @with_params
 def submit(params: Any, name: str | None, wait: bool, **asked: Any) -> None:
-    """Start the training, or the pipeline in --package; print where to see it."""
+    """Start the training, or the pipeline in --package, on a cluster."""
     from ndpnet.pipelines.runs import start_run
 
     cluster, package, commit, how = _prepare(params, **asked)
@@ -93,7 +93,10 @@ def schedule(
     is_catching_up: bool,
     **asked: Any,
 ) -> None:
-    """Train again and again: one schedule of each name, one run at a time, each with the newest data of its branch."""
+    """Train again and again, each time with the newest data.
+
+    There is one schedule of each name: the same command replaces it.
+    """
     from ndpnet.pipelines.runs import parse_trigger, set_schedule
 
     trigger, revision = parse_trigger(cron, every), asked["revision"] or ""

@@ -27,11 +27,12 @@ def on_files(files: "Files", config: Any) -> "Files":
 def command_page() -> str:
     """Every verb with its arguments and options, in the order of `ndpnet --help`."""
     sys.path.insert(0, str(ROOT))
+    from ndpnet.benchmark.cli import benchmark
     from ndpnet.cli import SECTIONS, main
     from ndpnet.pipelines.cli import pipeline_group
 
     context = click.Context(main)
-    own = {"pipeline": pipeline_group}  # where the site is built no entry point names it
+    own = {"pipeline": pipeline_group, "benchmark": benchmark}  # where the site is built no entry point names it
     parts = ["# Command line", "As `ndpnet VERB --help` says it."]
     for title, names in SECTIONS.items():
         parts.append(f"## {title}")

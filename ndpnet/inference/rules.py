@@ -86,6 +86,8 @@ def load_rules(path: Path, width: int, height: int) -> Rules:
     """Read a person's rules for pictures of this size. ValueError in one line."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it has neither zones: nor smallest_defect:")
         rules = Rules.model_validate({"width": width, "height": height} | values)
     except ValidationError as error:
         first = error.errors()[0]

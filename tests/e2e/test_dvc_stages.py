@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,24 @@ def test_dvc_shows_metrics_and_curves_of_two_runs(repository: Repository, tmp_pa
         assert '"rev": "HEAD"' in drawn, name
         assert '"rev": "workspace"' in drawn, name
     assert "short" in repository.run(*DVC, "exp", "show", "--csv").stdout
+
+
+def test_make_demo_runs_the_chosen_categories_and_prints_their_tables(repository: Repository, tmp_path: Path) -> None:
+    repository = repository.copy(tmp_path / "repository")
+    folder = repository.folder
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    with (folder / ".gitignore").open("a") as file:
+        file.write("/.venv/\n")
+    write_params(folder / "ndpnet/params.yaml", categories=[CATEGORY, "never trained"])
+    repository.commit("a Makefile and two categories")
+    make = ("make", "--assume-old", ".venv/.installed", "demo")  # nothing is installed
+    table = (folder / "build" / CATEGORY / "evaluation/table.txt").read_text()
+    for choice in ([f"CATEGORIES={CATEGORY}"], []):  # the first one writes its choice into params.yaml
+        said = repository.run(*make, *choice).stdout
+        assert said.endswith(f"\n{table}report: build/{CATEGORY}/evaluation/report.html\n")
+        assert load_params(folder / "ndpnet/params.yaml").categories == (CATEGORY,)
 
 
 def test_experiments_compute_what_they_record_wherever_they_run(repository: Repository, tmp_path: Path) -> None:

@@ -80,6 +80,10 @@ def no_bank(scene: Scene) -> list[object]:
     return ["train-phase1", *inputs, "--out", scene.folder / "out", "--work-dir", scene.folder / "work"]
 
 
+def model_one_level_off(scene: Scene) -> list[object]:
+    return ["inspect", scene.pipeline.data_dir, "--model", scene.model_dir.parent, "--out", scene.folder / "out"]
+
+
 def diverging(scene: Scene) -> list[object]:
     return scene.train("--out", scene.folder / "out", "-P", "train.phase1.learning_rate=1e30")
 
@@ -122,6 +126,7 @@ MISTAKES: list[tuple[Callable[[Scene], list[object]], str]] = [
     (unknown_parameter, "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
     (kernel_work_folder, "cannot write /proc/ndpnet/phase1-"),
     (no_bank, "{folder}/none has no bank.json (run the step that makes it again)"),
+    (model_one_level_off, "no config.json in {folder} (did you mean {folder}/model?)"),
     (diverging, "phase 1: non-finite "),
     (
         package_of_another_size,

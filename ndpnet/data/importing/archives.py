@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".
 MAX_BYTES = 200_000_000_000
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
 # RuntimeError: a zip that is encrypted, or of an unknown kind
-REFUSED = (tarfile.FilterError, FileExistsError, IsADirectoryError, NotADirectoryError, RuntimeError)
+REFUSED = (FileExistsError, IsADirectoryError, NotADirectoryError, RuntimeError)
 
 
 def is_archive(path: Path) -> bool:
@@ -42,7 +43,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
     except REFUSED as error:
         raise ValueError(f"{archive} is refused: {error} (pack it anew, or import the unpacked folder)") from error
     except DAMAGE as error:
-        detail = " ".join(str(error).split()) or type(error).__name__
+        detail = " ".join(str(error).partition(":\n- method")[0].split()) or type(error).__name__
         raise ValueError(f"{archive} is damaged or no archive: {detail} (fetch it again)") from error
 
 
@@ -65,13 +66,27 @@ def _unpack_tar(archive: Path, folder: Path, max_bytes: int) -> None:
     with tarfile.open(archive, tarinfo=_Member) as tar:
         for member in tqdm(iter(tar.next, None), "unpack", unit="file", disable=None):
             num_bytes = _add(archive, num_bytes, member.size, max_bytes)
-            if member.issym() or member.islnk():  # the filter of older Pythons can be led astray by them
-                raise FileExistsError(f"{member.name!r} is a link")
-            _check_new(folder / member.name.lstrip("/"), is_folder=member.isdir())
-            tar.extract(member, folder, filter="data")
-            tar.members.clear()  # type: ignore[attr-defined]  # or every header stays in memory
+            _extract(tar, member, folder)
+            tar.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
         while tar.fileobj.read(CHUNK_BYTES):  # gzip and xz keep their checksum at the very end
             pass
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """What tarfile's filter "data" does, which Python 3.11.2 of Debian 12 lacks; links are refused."""
+    target = folder / member.name.lstrip("/")
+    if member.issym() or member.islnk():
+        raise FileExistsError(f"{member.name!r} is a link")
+    if not (member.isfile() or member.isdir()):
+        raise FileExistsError(f"{member.name!r} is a special file")
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise FileExistsError(f"{member.name!r} lies outside the destination")
+    _check_new(target, is_folder=member.isdir())
+    (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+    source = tar.extractfile(member)
+    if source is not None:
+        with target.open("wb") as file:
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
 
 
 def _unpack_zip(archive: Path, folder: Path, max_bytes: int) -> None:

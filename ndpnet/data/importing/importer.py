@@ -91,7 +91,8 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         for path in {picture.path for picture in placed} - {picture.path for picture in imported}:
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
-            raise ValueError(f"no good picture of {plan.folder} is left to train on ({_why_none(rejected)})")
+            why = _why_none(rejected, len(plan.images))
+            raise ValueError(f"no good picture in {plan.folder} is left to train on: {why}")
         if plan.roi_path:
             read_mask(opened.root / plan.roi_path)
             placer.copy_file(plan.roi_path, ROI)
@@ -155,6 +156,6 @@ def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:
     return [picture for picture in pictures if picture.path not in left_out]
 
 
-def _why_none(rejected: list[Rejected]) -> str:
+def _why_none(rejected: list[Rejected], num_images: int) -> str:
     reason = f", first {rejected[0].file}: {rejected[0].reason}" if rejected else ""
-    return f"{len(rejected)} unreadable{reason}; lower --test-good-share if there are very few"
+    return f"{len(rejected)} of {num_images} are unreadable{reason} (add more, or lower --test-good-share)"

@@ -104,9 +104,7 @@ def _check_download(folder: Path, prefix: str, version: Version) -> None:
     for file in version.files:
         target = folder / file.path
         if not target.is_file():
-            raise ValueError(
-                f"{prefix} has no {file.path}, which the manifest names (upload it, or correct the prefix)"
-            )
+            raise ValueError(f"{prefix} has no {file.path}, which the manifest names (upload it, or correct --prefix)")
         if target.stat().st_size != file.size or sha256_of(target) != file.sha256:
             target.unlink()
             raise ValueError(

@@ -149,7 +149,8 @@ def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | Non
             return folder.dvc_path.name, folder.pinned_files(), folder.listing(category).files, fix
     if not (data_dir / VERSION).is_file():
         if not data_dir.is_dir():
-            raise ValueError(f"no data folder {data_dir} (check the path, or run `ndpnet demo-data {data_dir}`)")
+            hint = "it is a file" if data_dir.exists() else f"check the path, or run `ndpnet demo-data {data_dir}`"
+            raise ValueError(f"no data folder {data_dir} ({hint})")
         if not (data_dir / category).is_dir():
             raise _no_category(data_dir, category)
         raise UnpinnedError(f"{data_dir}/ is not pinned", f"run `dvc add {data_dir}`")
@@ -160,9 +161,11 @@ def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | Non
 def _no_category(data_dir: Path, category: str) -> ValueError:
     names = [path.name for path in data_dir.iterdir() if path.is_dir()] if data_dir.is_dir() else []
     near = get_close_matches(category, names, n=1)
-    fix = f"did you mean {near[0]!r}? else " if near else ""
-    check = "run `dvc pull`, or check the data folder and the category's name"
-    return ValueError(f"no folder {data_dir / category} ({fix}{check})")
+    hint = f"did you mean {near[0]!r}? else " if near else ""
+    hint += "run `dvc pull`, or check the data folder and the category's name"
+    if (data_dir / "train").is_dir():
+        hint = f"{data_dir} is a category: give the folder above it, {data_dir.parent}"
+    return ValueError(f"no folder {data_dir / category} ({hint})")
 
 
 def choose(paths: Iterable[str], category: str) -> list[str]:

@@ -202,13 +202,17 @@ def test_special_characters_are_escaped(html: str) -> None:
     assert 'alt="a &lt;i&gt;&amp;&#34;&#39;.png: missed"' in html
 
 
-def test_good_pictures_that_the_threshold_hangs_on_are_shown(html: str) -> None:
+def test_good_pictures_that_the_threshold_hangs_on_are_shown(html: str, tmp_path: Path) -> None:
     page = Page(html)
+    assert "that set the threshold" in page.text
     assert "part7 <b>.png" in page.text
     assert "score 0.5; threshold without it 0.375" in page.text
     assert "score 0.375; threshold without it none" in page.text
     # a test case, a typical find, two small pictures, and the one of the two that is at hand
     assert page.tags.count("img") == 5
+    without = Page(write(tmp_path / "report.html", calibration=[]))
+    assert "that set the threshold" not in without.text
+    assert without.tags.count("img") == 4
 
 
 def test_warnings_come_before_the_answers(html: str) -> None:

@@ -27,7 +27,9 @@ def find_folder(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with good/, up to two levels down."""
     found = search_folders(Reader(root), _has_good, depth=2)
     if not found:
-        raise ValueError(f"no folder good/ in {root} (put the defect-free pictures there)")
+        is_good = root.name.lower() in GOOD_FOLDERS
+        hint = f"did you mean {root.parent}?" if is_good else "put the defect-free pictures there"
+        raise ValueError(f"no folder good/ in {root} ({hint})")
     return [_read(Reader(root), path, category_name(path, name)) for path in found]
 
 

@@ -120,7 +120,9 @@ def test_nothing_to_import(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pictures in"):
         import_source("folder", tmp_path / "a", tmp_path / "out")
     (tmp_path / "a/good/x.png").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"no good picture of .* \(1 unreadable, first good/x.png: not a picture"):
+    with pytest.raises(
+        ValueError, match=r"no good picture in .*: 1 of 1 are unreadable, first good/x.png: not a picture"
+    ):
         import_source("folder", tmp_path / "a", tmp_path / "out")
     data_sets.mvtec(tmp_path / "wall")
     (tmp_path / "full").mkdir()
