@@ -128,8 +128,10 @@ def history(name: str, as_json: bool) -> None:
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Folder to rebuild it in.")
 @click.option("--tolerance", type=click.FloatRange(0, 1), help="How far metrics may differ; else by the device.")
-@click.option("--any-lock", is_flag=True, help="Continue although installed libraries differ from the lock file.")
-@click.option("--keep", is_flag=True, help="Keep the rebuilt tree.")
+@click.option(
+    "--any-lock", "is_any_lock", is_flag=True, help="Continue although installed libraries differ from the lock file."
+)
+@click.option("--keep", "is_kept", is_flag=True, help="Keep the rebuilt tree.")
 @AS_JSON
 def reproduce(name: str, version: int, as_json: bool, **options: Any) -> None:
     """Rebuild VERSION of NAME from its commit and its data; compare it with what is registered. Exit code 1: not equal.
@@ -137,11 +139,10 @@ def reproduce(name: str, version: int, as_json: bool, **options: Any) -> None:
     Run it in the repository. Killed, the same command goes on where it was.
     """
     _prepare_registry()
-    from ndpnet.promotion.reproduce import DIFFERENT, Options, format_rows_of
+    from ndpnet.promotion.reproduce import DIFFERENT, format_rows_of
     from ndpnet.promotion.reproduce import reproduce as rebuild
 
-    options = {"is_any_lock": options.pop("any_lock"), "is_kept": options.pop("keep"), **options}
-    result = rebuild(name, version, Options(**options))
+    result = rebuild(name, version, **options)
     click.echo(json.dumps(result, indent=2) if as_json else format_rows_of(result))
     sys.exit(EXIT_DIFFERENT if result["result"] == DIFFERENT else 0)
 

@@ -201,9 +201,12 @@ def promote(
     from ndpnet.tracking.client import prepare_environment
 
     prepare_environment()  # before MLflow is imported
+    from ndpnet.config_platform import promotion_of
     from ndpnet.promotion import promote as promotion
     from ndpnet.tracking.registry import Author
 
-    wish = promotion.Wish(version, prepared, champion_prepared, force_reason)
-    settings = promotion.settings_of(parse_params(params), device=device)
-    return promotion.promote(name, wish, settings, Author(**author), out)
+    bounds = promotion_of(params)
+    request = promotion.PromotionRequest(
+        name, bounds, version, prepared, champion_prepared, force_reason=force_reason, device=device
+    )
+    return promotion.promote(request, Author(**author), out)

@@ -16,7 +16,7 @@ from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import summary, weighted
 from ndpnet.metrics.intervals import Statistic, jackknife
-from ndpnet.promotion.gate import Compared, Rate, TypeDrop
+from ndpnet.promotion.gate import Compared, Evidence, Rate, TypeDrop
 
 PIXEL_METRICS = ("pixel_auroc", "pro_auc")
 RANKING_METRICS = ("image_auroc", *PIXEL_METRICS)  # of a defect type: a rate over a handful of images jumps
@@ -31,21 +31,6 @@ class Judgement:
     test: summary.ScoredImages
     paths: list[str]
     summary: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured of a challenger, alone where there is no champion."""
-
-    test_set: dict[str, Any]
-    num_seen: int
-    num_units: int | None
-    metrics: dict[str, Compared]
-    false_alarms: Rate | None
-    worst_type: TypeDrop | None
-    latency_ratio: float | None
-    milliseconds: dict[str, float]
-    summaries: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +58,7 @@ def gather(
     _check_sides(prepared, inspectors)
     test_set, num_seen = _describe(prepared), count_seen(prepared[0], inspectors)
     if num_seen:
-        return Evidence(test_set, num_seen, None, {}, None, None, None, {}, {})
+        return Evidence(test_set, num_seen)
     judged = [_judge(*side) for side in zip(prepared, inspectors, strict=True)]
     _check_rows(judged)
     seconds = time_both(inspectors, [each.images("test") for each in prepared])

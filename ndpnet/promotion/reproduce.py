@@ -48,34 +48,33 @@ class Row:
         return CLOSE if is_close else DIFFERENT
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to reproduce. tolerance: of metrics, 0 for bit for bit; None lets the device decide."""
-
-    work_dir: Path = Path(".work")
-    tolerance: float | None = None
-    is_any_lock: bool = False
-    is_kept: bool = False
-
-
-def reproduce(name: str, version: int | str, options: Options, repository: Path = Path()) -> dict[str, Any]:
+def reproduce(
+    name: str,
+    version: int | str,
+    *,
+    work_dir: Path = Path(".work"),
+    tolerance: float | None = None,
+    is_any_lock: bool = False,
+    is_kept: bool = False,
+) -> dict[str, Any]:
     """Run the pipeline of a version's commit on that commit's data. -> what was compared, and whether it is the same.
 
-    Killed, the same call goes on where it was. ValueError: the version cannot be rebuilt here, and why.
+    tolerance: of metrics, 0 for bit for bit; None lets the device decide. Killed, the same call goes on where it was.
+    ValueError: the version cannot be rebuilt here, and why.
     """
     found = Registry(name).version(version)
     tags = found.tags
     category, commit = _what_to_build(f"{name} version {found.version}", tags)
     expected = registered_metrics(name, found.version)
-    folder = options.work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{found.version}"
-    with checked_out(repository, commit, folder, is_kept=options.is_kept) as tree:
-        _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=options.is_any_lock)
+    folder = work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{found.version}"
+    with checked_out(Path(), commit, folder, is_kept=is_kept) as tree:
+        _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=is_any_lock)
         tree.check_interpreter()
         _check_params(tree, tags)
         tree.add_category(category)
         tree.bring_data()
         tree.run_pipeline(f"evaluate@{category}")
-        tolerance = _default_tolerance() if options.tolerance is None else options.tolerance
+        tolerance = _default_tolerance() if tolerance is None else tolerance
         rows = compare(tree.folder / "build" / category, tags, expected, tolerance)
     return {
         "name": name,
