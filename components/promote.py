@@ -12,5 +12,5 @@ def promote(prepared: Input[Dataset], promotion: Output[Artifact], name: str, ve
 
     from ndpnet import tracked_steps
 
-    wish = {"version": version, "prepared": Path(prepared.path)}
-    return tracked_steps.promote(name, Path(promotion.path), params, **wish)["decision"]
+    asked = {"version": version, "prepared": Path(prepared.path)}
+    return tracked_steps.promote(name, Path(promotion.path), params, **asked)["decision"]

@@ -101,7 +101,7 @@ def engine_job(
     from ndpnet.config_platform import cluster_of
     from ndpnet.files import hash_of
     from ndpnet.tracking.identity import run_identity
-    from ndpnet.tracking.plan import sources_hash
+    from ndpnet.tracking.description import sources_hash
 
     code = image or f"python-ndpnet:{sources_hash()[:16]}"
     run_id = f"local-{hash_of([*named, code, run_identity()['git_commit']])[:16]}"

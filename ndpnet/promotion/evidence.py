@@ -25,7 +25,7 @@ MAX_TIMED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Judgement:
+class JudgedModel:
     """One model's answers on the test set, and the summary of them that `evaluate` writes."""
 
     test: summary.ScoredImages
@@ -84,7 +84,7 @@ def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
     return sum(bool(record.known_by & known) for record in prepared.records("test"))
 
 
-def compare(metric: str, challenger: Judgement, champion: Judgement | None) -> Compared:
+def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) -> Compared:
     """A metric of both models, and how far the difference of the two scatters.
 
     Paired: groups of test images are left out for both at once, so what is hard for both cancels out.
@@ -134,7 +134,7 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Vie
     return [median(each) for each in seconds]
 
 
-def _judge(prepared: PreparedData, inspector: Inspector) -> Judgement:
+def _judge(prepared: PreparedData, inspector: Inspector) -> JudgedModel:
     package = _package(inspector)
     evaluate.check_inputs(prepared, package)
     judged = evaluate.judge(prepared, inspector)
@@ -149,10 +149,10 @@ def _judge(prepared: PreparedData, inspector: Inspector) -> Judgement:
         threshold=threshold,
         **judged.planes(),
     )
-    return Judgement(test, [record.path for record in judged.records], content)
+    return JudgedModel(test, [record.path for record in judged.records], content)
 
 
-def _check_rows(judged: Sequence[Judgement]) -> None:
+def _check_rows(judged: Sequence[JudgedModel]) -> None:
     if judged[0].paths != judged[-1].paths:
         raise ValueError(
             "the regions of interest of the two models leave out other test images: they cannot be compared (give both "

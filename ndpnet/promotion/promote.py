@@ -17,8 +17,8 @@ from ndpnet.promotion import gate
 from ndpnet.promotion.evidence import Side, gather
 from ndpnet.promotion.table import format_checks
 from ndpnet.tracking.models import download_package
-from ndpnet.tracking.moves import Kind
-from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Author, Registry
+from ndpnet.tracking.moves import Author, Kind
+from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Registry
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +80,10 @@ def rollback(name: str, reason: str, author: Author) -> tuple[int, int]:
     timeline = registry.timeline()
     if timeline.champion is None:
         raise ValueError(f"{name} has no champion to roll back from (run `ndpnet promote`)")
-    target = registry.previous(timeline)
-    registry.move("rollback", target, source=timeline.champion, author=author, reason=reason)
-    return timeline.champion, target
+    if timeline.previous is None:
+        raise ValueError(f"{name} has no champion before version {timeline.champion} (nothing to go back to)")
+    registry.move("rollback", timeline.previous, source=timeline.champion, author=author, reason=reason)
+    return timeline.champion, timeline.previous
 
 
 def _choose(registry: Registry, version: int | None) -> int:

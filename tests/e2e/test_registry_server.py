@@ -18,7 +18,8 @@ from ndpnet.inference.identity import package_hash
 from ndpnet.promotion.promote import PromotionRequest, promote, rollback
 from ndpnet.tracking import models
 from ndpnet.tracking.client import connect, experiment_id
-from ndpnet.tracking.registry import CHAMPION, Author, Registry
+from ndpnet.tracking.moves import Author
+from ndpnet.tracking.registry import CHAMPION, Registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("tracking_on")]
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -64,20 +63,6 @@ def test_the_installed_libraries_beside_a_lock(tmp_path: Path) -> None:
     )
     assert find_differences(lock, {"torch": "2.1.0+cpu", "num-py": "1.0", "boto3": "1.2"}) == []
     assert find_differences(lock, {"torch": "2.1.1", "num-py": "1.0"}) == ["Torch 2.1.1 instead of 2.1.0"]
-
-
-def test_a_copy_at_the_end_of_the_path_is_not_what_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As setuptools has some, and puts on the path of whoever imports it."""
-    lock = tmp_path / "requirements.lock"
-    pinned = version("zipp")
-    lock.write_text(f"zipp=={pinned}\n")
-    record = tmp_path / "vendored" / "zipp-0.0.1.dist-info" / "METADATA"
-    record.parent.mkdir(parents=True)
-    record.write_text("Metadata-Version: 2.1\nName: zipp\nVersion: 0.0.1\n")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "vendored")])
-    assert find_differences(lock) == []
-    monkeypatch.setattr(sys, "path", [str(tmp_path / "vendored"), *sys.path])
-    assert find_differences(lock) == [f"zipp 0.0.1 instead of {pinned}"]
 
 
 @pytest.fixture(scope="module")
