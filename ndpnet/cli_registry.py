@@ -68,7 +68,7 @@ def promote(
     **asked: Any,
 ) -> None:
     """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
     from ndpnet.config import PARAMS_PATH, load_params
 
     if force != bool(reason.strip()):
@@ -77,7 +77,7 @@ def promote(
     if asked["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
         asked["prepared"] = usual
     params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
-    report = tracked_steps.promote(name, out, params, version=version, force_reason=reason.strip(), **asked)
+    report = steps.promote(name, out, params, version=version, force_reason=reason.strip(), **asked)
     if as_json:
         click.echo(json.dumps(report, sort_keys=True, indent=2))
     else:

@@ -10,7 +10,6 @@ from ndpnet.files import atomic_folder, check_apart, check_output, write_json
 
 if TYPE_CHECKING:
     from ndpnet.data.versions.source import DataSource
-    from ndpnet.tracking.moves import Author
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +180,6 @@ def promote(
     out: Path | None,
     params: ParamsLike,
     *,
-    author: "Author",
     version: int | None = None,
     prepared: Path | None = None,
     champion_prepared: Path | None = None,
@@ -191,9 +189,10 @@ def promote(
     """Make a version the champion if it passes the gate, or is forced; write promotion.json. -> its content."""
     from ndpnet.config_platform import promotion_of
     from ndpnet.promotion import promote as promotion
+    from ndpnet.tracking.identity import author
 
     bounds = promotion_of(params)
     request = promotion.PromotionRequest(
         name, bounds, version, prepared, champion_prepared, force_reason=force_reason, device=device
     )
-    return promotion.promote(request, author, out)
+    return promotion.promote(request, author(), out)

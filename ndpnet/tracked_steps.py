@@ -17,7 +17,7 @@ from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import check_pinned
 from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.client import has_server, is_off
-from ndpnet.tracking.identity import author, report_identity, run_identity
+from ndpnet.tracking.identity import report_identity, run_identity
 from ndpnet.tracking.live import StepRun, step_run
 from ndpnet.training.processes import is_first_process
 
@@ -116,11 +116,6 @@ def register(
         category = read_package(Path(model)).config["category"]
         identity |= {steps.SOURCE_HASH: Resolved.load(resolved).category_hash(category)}
     return steps.register(Path(model), Path(evaluation), Path(out), identity=identity, import_report=import_report)
-
-
-def promote(name: str, out: Path | None, params: ParamsLike, **asked: Any) -> dict[str, Any]:
-    """Judge a version, and make it the champion if it passes."""
-    return steps.promote(name, out, params, author=author(), **asked)
 
 
 def _tracked(
