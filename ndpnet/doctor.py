@@ -88,6 +88,7 @@ def _check_tracking(folder: Path) -> tuple[str, str]:
     try:
         requests.get(url, auth=tracking_login(), timeout=TRACKING_SECONDS).raise_for_status()  # ValueError: no address
     except (requests.ConnectionError, requests.Timeout, requests.HTTPError) as error:
+        reason = "no answer" if error.response is None else f"HTTP {error.response.status_code}"
         fix = "set MLFLOW_TRACKING_URI; `ndpnet tracking flush` delivers later"
-        return "FAILED", f"{redact(url)}: {redact(error)} ({fix})"
+        return "FAILED", f"{redact(url)}: {reason} ({fix})"
     return "ok", f"{redact(url)} answers"

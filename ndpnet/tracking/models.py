@@ -32,13 +32,13 @@ from ndpnet.tracking.versions import (
     CATEGORY,
     EVALUATION_HASH,
     PACKAGE_HASH,
+    find_at,
     find_version,
     get_version,
     in_one_line,
     model_id_of,
     package_hash_of,
     registered_name,
-    resolve_version,
 )
 
 logger = logging.getLogger(__name__)
@@ -123,11 +123,14 @@ def registered_metrics(name: str, ref: str | int) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def champion_summary(category: str) -> dict[str, Any]:
-    """`version` and `summary` (metrics.json) of a category's champion. ValueError: there is none, or not readable."""
+def champion_summary(category: str) -> dict[str, Any] | None:
+    """`version` and `summary` (metrics.json) of a category's champion, None without one. ValueError: not readable."""
     name = registered_name(category)
-    version, _ = resolve_version(name, "champion")
-    return {"version": version, "summary": registered_metrics(name, version)}
+    with in_one_line():
+        version = find_at(connect(), name, "champion")
+    if version is None:
+        return None
+    return {"version": int(version.version), "summary": registered_metrics(name, version.version)}
 
 
 def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mapping[str, str]) -> dict[str, str]:
