@@ -19,8 +19,9 @@ def evaluate(
     """Judge the test images; summary: the metrics as JSON. -> whether they pass the floors: worth registering"""
     from ndpnet import tracked_steps
     from ndpnet.components.outputs import show_evaluation
-    from ndpnet.promotion.floors import passes_floor
+    from ndpnet.config_platform import promotion_of
+    from ndpnet.promotion.gate import passes_floors
 
     judged = tracked_steps.evaluate(prepared.path, model.path, evaluation.path, params)
     show_evaluation(evaluation.path, judged, metrics, roc, report, summary)
-    return passes_floor(judged, params)
+    return passes_floors(judged, promotion_of(params))

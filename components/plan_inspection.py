@@ -12,9 +12,8 @@ def plan_inspection(
     """List the pictures and resolve the model once, and store that beside the results. -> the shards, by number"""
     from typing import List, NamedTuple  # noqa: UP035
 
-    from ndpnet.batch.plan import make_plan
-    from ndpnet.batch.request import Request
+    from ndpnet.batch.plan import InspectionRequest, make_plan
 
-    plan = make_plan(Request(prefix, model, out, num_shards, has_overlays, endpoint_url or None))
+    plan = make_plan(InspectionRequest(prefix, model, out, num_shards, has_overlays, endpoint_url))
     names = [str(shard) for shard in range(plan.num_shards)]
     return NamedTuple("Planned", [("shards", List[str]), ("plan_id", str)])(names, plan.id)  # noqa: UP006

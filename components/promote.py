@@ -10,7 +10,7 @@ def promote(prepared: Input[Dataset], promotion: Output[Artifact], name: str, ve
     """Judge a version against the champion on the same test images; the champion moves if it passes. -> decision"""
     from pathlib import Path
 
-    from ndpnet import tracked_steps
+    from ndpnet import steps
 
-    wish = {"version": version, "prepared": Path(prepared.path)}
-    return tracked_steps.promote(name, Path(promotion.path), params, **wish)["decision"]
+    asked = {"version": version, "prepared": Path(prepared.path)}
+    return steps.promote(name, Path(promotion.path), params, **asked)["decision"]

@@ -19,5 +19,5 @@ def summarise_inspection(
     from ndpnet.batch.summary import summarise
     from ndpnet.components.outputs import show_counts
 
-    summary = summarise(out, plan_id, shard_seconds=shard_seconds, endpoint_url=endpoint_url or None)
+    summary = summarise(out, plan_id, shard_seconds=shard_seconds, endpoint_url=endpoint_url)
     return show_counts(summary, metrics)

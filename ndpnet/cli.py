@@ -20,8 +20,7 @@ from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_station import station
 from ndpnet.cli_steps import evaluate, prepare, synthesize, train_phase1, train_phase2
-from ndpnet.cli_tracking import tracking_group
-from ndpnet.cli_upkeep import doctor, gc
+from ndpnet.cli_upkeep import doctor, gc, tracking_group
 
 if TYPE_CHECKING:
     from ndpnet.inference.folder import FolderResult
@@ -77,8 +76,8 @@ class OneLineErrors(click.Group):
         except ModuleNotFoundError as error:
             if ctx.params.get("debug") or str(error.name).startswith("ndpnet"):
                 raise
-            mend = "pip install 'ndpnet[train]'; for Kubeflow 'ndpnet[pipeline]'"
-            raise click.ClickException(f"{error.name} is not installed ({mend})") from error
+            fix = "pip install 'ndpnet[train]'; for Kubeflow 'ndpnet[pipeline]'"
+            raise click.ClickException(f"{error.name} is not installed ({fix})") from error
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise

@@ -11,6 +11,7 @@ import click
 EXIT_INTERRUPTED = 130  # as a shell has it of Ctrl-C
 
 FolderPath = click.Path(path_type=Path)
+Command = Callable[..., Any]
 
 
 class OutputPath(click.Path):
@@ -38,32 +39,37 @@ MODEL = OutputPath("model", "config.json")
 EVALUATION = OutputPath("evaluation", "metrics.json")
 
 
-def folder_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def folder_option(name: str, text: str) -> Callable[[Command], Command]:
     """A required path option."""
     return click.option(name, type=FolderPath, required=True, help=text)
 
 
 PACKAGE = click.option("--model", type=MODEL, required=True, help="Model package, as build/NAME/model.")
+# what chooses parameters: `params_path`, `profile`, `overrides`
+parameter_options = several(
+    click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
+    click.option("--profile", help="Set of parameter values: demo, line or paper."),
+    click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be repeated."),
+)
 
 
-def input_option(name: str, kind: OutputPath, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def input_option(name: str, kind: OutputPath, text: str) -> Callable[[Command], Command]:
     """A required option: what an earlier step wrote."""
     return click.option(name, type=kind, required=True, help=text)
 
 
-def parameter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options that choose parameters: `params_path`, `profile`, `overrides`."""
-    options = [
-        click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
-        click.option("--profile", help="Set of parameter values: demo, line or paper."),
-        click.option("-P", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be repeated."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def with_params(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_params(command: Command) -> Command:
     """Give a verb the options that choose parameters; it receives them as `params`."""
 
     def wrapped(

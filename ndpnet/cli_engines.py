@@ -1,21 +1,18 @@
 """The verbs for faster engines: export one, compare those of a model on this machine."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ndpnet.cli_base import BANK, MODEL, PREPARED, folder_option, input_option
+from ndpnet.cli_base import BANK, MODEL, PREPARED, folder_option, input_option, several
 
-
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options that choose an engine of the model."""
-    precision = click.option("--precision", help="fp32, bf16 or int8; the finest that the model has if left out.")
-    engine = click.option(
+# what chooses an engine of the model
+engine_options = several(
+    click.option(
         "--engine", default="torch", show_default=True, help="torch; onnx or openvino if exported into the model."
-    )
-    return engine(precision(command))
+    ),
+    click.option("--precision", help="fp32, bf16 or int8; the finest that the model has if left out."),
+)
 
 
 @click.command("export")

@@ -43,9 +43,6 @@ def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:
 @click.option("--out", type=FolderPath, required=True, help="Model package to write.")
 def download(name: str, ref: str, out: Path) -> None:
     """Write the package of a registered model to a folder, as in `download NAME champion --out model`."""
-    from ndpnet.tracking.client import prepare_environment
-
-    prepare_environment()  # before MLflow is imported
     from ndpnet.tracking.models import download_package
 
     click.echo(f"{name} {ref}: {download_package(name, ref.removeprefix('@'), out)}")
@@ -75,19 +72,19 @@ def promote(
     params_path: Path | None,
     profile: str | None,
     overrides: tuple[str, ...],
-    **wish: Any,
+    **asked: Any,
 ) -> None:
     """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
     from ndpnet.config import PARAMS_PATH, load_params
 
     if force != bool(reason.strip()):
         raise ValueError("--force and --reason TEXT belong together (say why the gate is not to decide)")
-    as_json, version, out = wish.pop("as_json"), wish.pop("version"), wish.pop("out")
-    if wish["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
-        wish["prepared"] = usual
+    as_json, version, out = asked.pop("as_json"), asked.pop("version"), asked.pop("out")
+    if asked["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
+        asked["prepared"] = usual
     params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
-    report = tracked_steps.promote(name, out, params, version=version, force_reason=reason.strip(), **wish)
+    report = steps.promote(name, out, params, version=version, force_reason=reason.strip(), **asked)
     if as_json:
         click.echo(json.dumps(report, sort_keys=True, indent=2))
     else:
@@ -104,12 +101,10 @@ def rollback(name: str, reason: str) -> None:
     """Put the champion before this one back, at once and without judging it."""
     if not reason.strip():
         raise ValueError("--reason is empty (say why the champion is withdrawn)")
-    _prepare_registry()
     from ndpnet.promotion.promote import rollback as go_back
     from ndpnet.tracking.identity import author
-    from ndpnet.tracking.registry import Author
 
-    old, new = go_back(name, reason.strip(), Author(**author()))
+    old, new = go_back(name, reason.strip(), author())
     click.echo(f"{name}: champion is version {new} again, no longer {old}")
 
 
@@ -118,7 +113,6 @@ def rollback(name: str, reason: str) -> None:
 @AS_JSON
 def history(name: str, as_json: bool) -> None:
     """Show every move of the champion of NAME: who, when, from, to, on which evidence, and why."""
-    _prepare_registry()
     from ndpnet.promotion.table import format_history, history_as_dict
     from ndpnet.tracking.registry import Registry
 
@@ -135,25 +129,19 @@ def history(name: str, as_json: bool) -> None:
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Folder to rebuild it in.")
 @click.option("--tolerance", type=click.FloatRange(0, 1), help="How far metrics may differ; else 0, on a GPU 0.01.")
-@click.option("--any-lock", is_flag=True, help="Continue although installed libraries differ from the lock file.")
-@click.option("--keep", is_flag=True, help="Keep the rebuilt tree.")
+@click.option(
+    "--any-lock", "is_any_lock", is_flag=True, help="Continue although installed libraries differ from the lock file."
+)
+@click.option("--keep", "is_kept", is_flag=True, help="Keep the rebuilt tree.")
 @AS_JSON
 def reproduce(name: str, version: int, as_json: bool, **options: Any) -> None:
     """Rebuild VERSION of NAME from its commit and its data; compare it with what is registered. Exit code 1: not equal.
 
     Run it in the repository. Killed, the same command goes on where it was.
     """
-    _prepare_registry()
-    from ndpnet.promotion.reproduce import DIFFERENT, Options, format_rows_of
+    from ndpnet.promotion.reproduce import DIFFERENT, format_rows_of
     from ndpnet.promotion.reproduce import reproduce as rebuild
 
-    options = {"is_any_lock": options.pop("any_lock"), "is_kept": options.pop("keep"), **options}
-    result = rebuild(name, version, Options(**options))
+    result = rebuild(name, version, **options)
     click.echo(json.dumps(result, indent=2) if as_json else format_rows_of(result))
     sys.exit(EXIT_DIFFERENT if result["result"] == DIFFERENT else 0)
-
-
-def _prepare_registry() -> None:
-    from ndpnet.tracking.client import prepare_environment
-
-    prepare_environment()  # before MLflow is imported

@@ -52,10 +52,6 @@ def station(
         return _change_tokens(config.folder / JOURNAL, add_token, remove_token)
     if export_dir is not None:
         return _export(config, line, export_dir)
-    if any(each.registered for each in config.lines):
-        from ndpnet.tracking.client import prepare_environment
-
-        prepare_environment()  # before MLflow is imported
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own handler
 
     def ready(running: Any, url: str) -> None:

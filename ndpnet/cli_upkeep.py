@@ -1,4 +1,4 @@
-"""The verbs for a machine's upkeep: is it fit, what can go."""
+"""The verbs for upkeep: is this machine fit, what can go, which runs does the tracking server not have yet."""
 
 import sys
 from pathlib import Path
@@ -42,3 +42,30 @@ def gc(build_dir: Path, work_dir: Path, older_than: str, dry_run: bool) -> None:
         word = "would remove" if dry_run else "kept" if problem else "removed"
         click.echo(f"{word:<12} {readable_bytes(leftover.num_bytes):>8}  {leftover.path}{problem and f': {problem}'}")
     sys.exit(bool(num_failed))
+
+
+@click.group("tracking")
+def tracking_group() -> None:
+    """Deliver runs to the tracking server.
+
+    MLFLOW_TRACKING_URI names it; NDPNET_TRACKING=off switches tracking off.
+    """
+
+
+@tracking_group.command("flush")
+@click.argument("build_dir", type=FolderPath, default=Path("build"))
+def flush_command(build_dir: Path) -> None:
+    """Deliver what steps have noted under BUILD_DIR (default: build) and the server does not have yet."""
+    from ndpnet.tracking.client import is_off
+    from ndpnet.tracking.delivery import FAILED, flush
+
+    if is_off():
+        raise ValueError("tracking is switched off (unset NDPNET_TRACKING)")
+    outcomes = []
+    for name, outcome in flush(build_dir):
+        click.echo(f"{name}: {outcome}")
+        outcomes.append(outcome)
+    if not outcomes:
+        click.echo("nothing to deliver")
+    if any(outcome.startswith(FAILED) for outcome in outcomes):
+        sys.exit(1)

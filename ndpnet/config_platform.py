@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ndpnet.config import AnySection, Fraction, NotNegative, Params, Positive, Section, parse
+from ndpnet.config import AnySection, Fraction, NotNegative, Params, Positive, Section, parse, parse_params
 
 Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision"]
 
@@ -63,18 +63,18 @@ class ClusterConfig(Section):
     parallel_shards: Positive
 
 
-def promotion_of(params: Params) -> PromotionConfig:
+def promotion_of(params: Params | str) -> PromotionConfig:
     """What the gate asks for. ValueError: these parameters have no such section, or a wrong one."""
     return _section(PromotionConfig, params, "promotion")
 
 
-def cluster_of(params: Params) -> ClusterConfig:
+def cluster_of(params: Params | str) -> ClusterConfig:
     """How Kubernetes runs the pipeline. ValueError: these parameters have no such section, or a wrong one."""
     return _section(ClusterConfig, params, "cluster")
 
 
-def _section(kind: type[AnySection], params: Params, name: str) -> AnySection:
-    values: dict[str, Any] | None = getattr(params, name)
+def _section(kind: type[AnySection], params: Params | str, name: str) -> AnySection:
+    values: dict[str, Any] | None = getattr(parse_params(params), name)
     if values is None:
         raise ValueError(f"these parameters have no section {name} (take it from ndpnet/params.yaml)")
     return parse(kind, values, name)

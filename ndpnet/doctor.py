@@ -1,8 +1,6 @@
 """Is this machine fit to train and inspect: libraries, room, GPU, engines, tracking server."""
 
-import base64
 import shutil
-import urllib.request
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +13,7 @@ TRACKING_SECONDS = 5.0
 MAX_NAMED = 3
 
 
-class Check(NamedTuple):
+class Finding(NamedTuple):
     """One thing that was looked at. verdict: ok, warning, FAILED or unknown; text: what was found, and what to do."""
 
     name: str
@@ -23,14 +21,14 @@ class Check(NamedTuple):
     text: str
 
 
-def check_machine(folder: Path = Path()) -> Iterator[Check]:
+def check_machine(folder: Path = Path()) -> Iterator[Finding]:
     """Yield the checks of this machine and of `folder`; what cannot be found out never passes."""
     for check in (_check_libraries, _check_git, _check_disk, _check_gpu, _check_engines, _check_tracking):
         name = check.__name__.removeprefix("_check_")
         try:
-            yield Check(name, *check(folder))
-        except (ValueError, OSError, RuntimeError) as error:
-            yield Check(name, "unknown", " ".join(str(error).split()) or type(error).__name__)
+            yield Finding(name, *check(folder))
+        except (ImportError, ValueError, OSError, RuntimeError) as error:
+            yield Finding(name, "unknown", " ".join(str(error).split()) or type(error).__name__)
 
 
 def _check_libraries(folder: Path) -> tuple[str, str]:
@@ -79,18 +77,18 @@ def _check_engines(folder: Path) -> tuple[str, str]:
 
 
 def _check_tracking(folder: Path) -> tuple[str, str]:
+    import requests
+
     from ndpnet.redaction import redact
     from ndpnet.tracking.client import is_off, is_remote, tracking_login, tracking_uri
 
     if is_off() or not is_remote():
         return "ok", "switched off (NDPNET_TRACKING)" if is_off() else f"{tracking_uri()}, in this folder"
-    url = f"{redact(tracking_uri()).rstrip('/')}/health"
-    request = urllib.request.Request(url)  # ValueError: no HTTP server
-    if login := tracking_login():
-        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    url = f"{tracking_uri().rstrip('/')}/health"
     try:
-        with urllib.request.urlopen(request, timeout=TRACKING_SECONDS):
-            return "ok", f"{url} answers"
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        return "FAILED", f"{url}: {reason} (set MLFLOW_TRACKING_URI; `ndpnet tracking flush` delivers later)"
+        requests.get(url, auth=tracking_login(), timeout=TRACKING_SECONDS).raise_for_status()  # ValueError: no address
+    except (requests.ConnectionError, requests.Timeout, requests.HTTPError) as error:
+        reason = "no answer" if error.response is None else f"HTTP {error.response.status_code}"
+        fix = "set MLFLOW_TRACKING_URI; `ndpnet tracking flush` delivers later"
+        return "FAILED", f"{redact(url)}: {reason} ({fix})"
+    return "ok", f"{redact(url)} answers"

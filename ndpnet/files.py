@@ -107,7 +107,7 @@ def check_apart(out_dir: Path, *inputs: Path) -> None:
 def check_output(out_dir: Path, *, marker: str, known: Mapping[str, int] | None = None) -> None:
     """Refuse an output folder that cannot be written, or that has anything but an earlier output with a `marker` file.
 
-    Steps that take hours ask this first. `known`: as for `atomic_folder`. ValueError names the folder and the mend.
+    Steps that take hours ask this first. `known`: as for `atomic_folder`. ValueError names the folder and the fix.
     """
     out_dir = Path(out_dir).resolve()
     if out_dir.exists() and not out_dir.is_dir():

@@ -39,12 +39,12 @@ def parse_age(text: str) -> float:
     return int(match[1]) * UNITS[match[2]]
 
 
-def find_old(build_dir: Path, work_dir: Path, older_than: float, *, now: float | None = None) -> list[Leftover]:
+def find_old(build_dir: Path, work_dir: Path, older_than: float) -> list[Leftover]:
     """What would go, largest first: not written for `older_than` seconds, and in no process's use. Changes nothing.
 
     Links are not followed, pinned data is not entered.
     """
-    now = time.time() if now is None else now
+    now = time.time()
     roots = dict.fromkeys(Path(folder).resolve() for folder in (build_dir, work_dir))
     found = [_measure(path) for root in roots for path in _below(root, Path(work_dir).resolve() / REPRODUCED)]
     old = [each for each in found if now - each.modified >= older_than and not _is_locked(_lock_of(each.path))]
@@ -53,21 +53,17 @@ def find_old(build_dir: Path, work_dir: Path, older_than: float, *, now: float |
 
 def remove(leftover: Leftover) -> str:
     """Remove it. -> what went wrong, "" if nothing: a process may have begun to use it meanwhile"""
-    from ndpnet.promotion.worktree import remove_worktree
-
     path = leftover.path
     if _is_locked(_lock_of(path)):
         return "in use by now"
     try:
-        if path.parent.name == REPRODUCED:
-            remove_worktree(path)
-        elif path.is_dir():
+        if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
         if (lock := _lock_of(path)) != path:
             lock.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         return " ".join(str(error).split())
     return ""
 

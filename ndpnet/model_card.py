@@ -71,7 +71,7 @@ def shorten(card: str, limit: int) -> str:
         return card
     first, *sections = re.split(r"(?m)^(?=## )", card)
     room = limit - len(SHORTENED)
-    kept = first.rstrip() if len(first) <= room else _whole_lines(first, room)
+    kept = first.rstrip()
     for section in sections:
         if len(kept) + 2 + len(section.rstrip()) > room:
             break
@@ -158,7 +158,3 @@ def _reproduce(name: str, category: str, tags: Mapping[str, str]) -> str:
         "# or, compared with what is registered (VERSION: the number in the registry):\n"
         f"ndpnet reproduce {shlex.quote(name)} VERSION"
     )
-
-
-def _whole_lines(text: str, limit: int) -> str:
-    return text[:limit].rpartition("\n")[0].rstrip()

@@ -58,9 +58,6 @@ def choose_categories(resolved: Path, categories: list[str], *, only_new_data: b
     hashes = {category: version.category_hash(category) for category in categories or version.counts()}
     if not only_new_data:
         return list(hashes)
-    from ndpnet.tracking.client import prepare_environment
-
-    prepare_environment()  # before MLflow is imported
     from ndpnet.tracking.versions import champion_tags
 
     return [each for each, value in hashes.items() if champion_tags(each).get(f"ndpnet.{SOURCE_HASH}") != value]
@@ -160,23 +157,19 @@ def register(
     *,
     identity: dict[str, str] | None = None,
     import_report: Path | None = None,
-    run_id: str | None = None,
 ) -> dict[str, Any]:
     """Register a package with its evaluation and card in the model registry, once; write registered.json.
 
-    identity: commit, lock, image and run that made it, as tags; import_report: names the licence, if it is there;
-    run_id: a run to log to, instead of one of its own. -> name, version, run_id, model_id, package_hash, tags.
+    identity: commit, lock, image and run that made it, as tags; import_report: names the licence, if it is there.
+    -> name, version, run_id, model_id, package_hash, tags.
     """
     from ndpnet.model_card import read_licence
-    from ndpnet.tracking.client import prepare_environment
-
-    prepare_environment()  # before MLflow is imported
     from ndpnet.tracking.models import register as register_package
 
     check_apart(out, model, evaluation)
     check_output(out, marker=REGISTERED)
     licence = read_licence(Path(import_report)) if import_report else ""
-    record = register_package(model, evaluation, identity=identity or {}, licence=licence, run_id=run_id)
+    record = register_package(model, evaluation, identity=identity or {}, licence=licence)
     with atomic_folder(out, marker=REGISTERED) as folder:
         write_json(folder / REGISTERED, record)
     return record
@@ -187,23 +180,19 @@ def promote(
     out: Path | None,
     params: ParamsLike,
     *,
-    author: dict[str, str],
     version: int | None = None,
     prepared: Path | None = None,
     champion_prepared: Path | None = None,
     force_reason: str = "",
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Make a version the champion if it passes the gate, or is forced; write promotion.json. -> its content.
-
-    author: who and when (ISO 8601).
-    """
-    from ndpnet.tracking.client import prepare_environment
-
-    prepare_environment()  # before MLflow is imported
+    """Make a version the champion if it passes the gate, or is forced; write promotion.json. -> its content."""
+    from ndpnet.config_platform import promotion_of
     from ndpnet.promotion import promote as promotion
-    from ndpnet.tracking.registry import Author
+    from ndpnet.tracking.identity import author
 
-    wish = promotion.Wish(version, prepared, champion_prepared, force_reason)
-    settings = promotion.settings_of(parse_params(params), device=device)
-    return promotion.promote(name, wish, settings, Author(**author), out)
+    bounds = promotion_of(params)
+    request = promotion.PromotionRequest(
+        name, bounds, version, prepared, champion_prepared, force_reason=force_reason, device=device
+    )
+    return promotion.promote(request, author(), out)

@@ -3,33 +3,37 @@
 Same arguments as in `steps`, and the same result; both trainings are one `train`.
 """
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ndpnet import steps, tracking
+from ndpnet import steps
 from ndpnet.config import Params, parse_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.versions.fetching import Resolved, local_copy
 from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import check_pinned
 from ndpnet.storage.urls import is_on_s3
-from ndpnet.tracking.identity import author, report_identity, run_identity
+from ndpnet.tracking.client import has_server, is_off
+from ndpnet.tracking.identity import report_identity, run_identity
+from ndpnet.tracking.live import StepRun, step_run
 from ndpnet.training.processes import is_first_process
 
 ParamsLike = Params | str
+logger = logging.getLogger(__name__)
 
 
 def version_data(out: Path, source: DataSource) -> dict[str, Any]:
     """Write one version of the data."""
-    with tracking.step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
+    with step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
         return run.result(steps.version_data(Path(out), source))
 
 
 def resolve_version(out: Path, source: DataSource) -> dict[str, Any]:
     """Write which version of the data a source means now."""
-    with tracking.step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
+    with step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
         return run.result(steps.resolve_version(Path(out), source))
 
 
@@ -82,10 +86,23 @@ def evaluate(
     precision: str | None = None,
 ) -> dict[str, Any]:
     """Judge the test images, with another engine than torch if the model has it; the report shows the champion, too."""
-    champion = tracking.champion_of(PreparedData.load(prepared).manifest.category)
+    champion = champion_of(PreparedData.load(prepared).manifest.category)
     with _tracked("evaluate", out, params, inputs={"prepared": prepared, "model": model}) as run:
         arguments = (prepared, model, out, params, report_identity())
         return run.result(steps.evaluate(*arguments, engine=engine, precision=precision, champion=champion))
+
+
+def champion_of(category: str) -> dict[str, Any] | None:
+    """The champion's `version` and `summary` (its metrics.json); None where there is none, or none can be read."""
+    if is_off() or not has_server():
+        return None
+    from ndpnet.tracking.models import champion_summary
+
+    try:
+        return champion_summary(category)
+    except (ValueError, OSError) as error:
+        logger.info("the report shows no champion: %s", error)
+        return None
 
 
 def register(
@@ -101,19 +118,14 @@ def register(
     return steps.register(Path(model), Path(evaluation), Path(out), identity=identity, import_report=import_report)
 
 
-def promote(name: str, out: Path | None, params: ParamsLike, **wish: Any) -> dict[str, Any]:
-    """Judge a version, and make it the champion if it passes."""
-    return steps.promote(name, out, params, author=author(), **wish)
-
-
 def _tracked(
     step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **about: Any
-) -> AbstractContextManager[tracking.StepRun]:
+) -> AbstractContextManager[StepRun]:
     if not is_first_process():  # the first one tracks
-        return nullcontext(tracking.StepRun(None))
+        return nullcontext(StepRun())
     paths = {name: Path(folder) for name, folder in (inputs or {}).items()}
     about |= {"params": parse_params(params), "inputs": paths, "identity": run_identity}
-    return tracking.step_run(step, out=Path(out), **about)
+    return step_run(step, out=Path(out), **about)
 
 
 def _local_work_dir(place: str | Path, step: str, prepared: Path) -> AbstractContextManager[Path]:

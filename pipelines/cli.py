@@ -29,10 +29,10 @@ for cluster_command in (submit, follow_command, schedule):
 @with_params
 def compile_command(out: Path, params: Any) -> None:
     """Write the pipelines as Kubeflow takes them. Same settings, same bytes."""
-    from ndpnet.pipelines.compile import compile_all
+    from ndpnet.pipelines.compile import PIPELINES, compile_pipeline
 
-    for path in compile_all(params, out):
-        click.echo(str(path))
+    for name in PIPELINES:
+        click.echo(str(compile_pipeline(name, params, out)))
 
 
 @pipeline_group.command("run", cls=Resumable)
@@ -95,10 +95,10 @@ def inspect_command(is_local: bool, log_dir: Path, params: Any, **asked: Any) ->
     shards that are missing.
     """
     assert is_local  # click has asked for it
-    from ndpnet.pipelines.inspection import inspection_arguments
-    from ndpnet.pipelines.local_inspection import inspect_locally
+    from ndpnet.batch.plan import InspectionRequest
+    from ndpnet.pipelines.local import inspect_locally
 
-    _echo_inspection(inspect_locally(params, inspection_arguments(**asked), log_dir), asked["out"])
+    _echo_inspection(inspect_locally(params, InspectionRequest(**asked), log_dir), asked["out"])
 
 
 def _echo_inspection(summary: dict[str, Any], out: str) -> None:

@@ -2,38 +2,25 @@
 
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli_base import FolderPath, end_interrupted, with_params
+from ndpnet.cli_base import FolderPath, end_interrupted, several, with_params
 
 if TYPE_CHECKING:
     from ndpnet.pipelines.client import Cluster
     from ndpnet.pipelines.request import Package
 
 COMMIT = re.compile("[0-9a-f]{7,64}")
-Command = Callable[..., Any]
 
 
-def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator."""
-
-    def decorate(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
-
-SERVER = _options(
+SERVER = several(
     click.option("--host", help="Kubeflow Pipelines, as https://HOST/pipeline; else KF_PIPELINES_ENDPOINT."),
     click.option("--namespace", help="Of a server for many users; else KFP_NAMESPACE."),
 )
-WORK = _options(
+WORK = several(
     SERVER,
     click.option("--package", "package_path", type=FolderPath, help="Compiled pipeline; compiled now if left out."),
     click.option("--experiment", default="ndpnet", show_default=True, help="Where runs are listed."),

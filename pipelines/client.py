@@ -46,9 +46,9 @@ class Cluster:
         except ApiException as error:
             status = error.status or 0
             kind = LostError if status == 429 or status >= 500 else ClusterError
-            mend = f" (set {TOKEN} or {COOKIE})" if status in (0, 302, 401) else ""
+            fix = f" (set {TOKEN} or {COOKIE})" if status in (0, 302, 401) else ""
             said = redact(error.body or error.reason)[:MAX_MESSAGE]
-            raise kind(f"{self.host} answers HTTP {status}: {said}{mend}") from error
+            raise kind(f"{self.host} answers HTTP {status}: {said}{fix}") from error
         except HTTPError as error:
             reason = redact(getattr(error, "reason", None) or error)[:MAX_MESSAGE]
             text = f"no answer from {self.host}: {reason} (check the address; {CA_CERT} names an own authority)"

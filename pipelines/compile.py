@@ -11,27 +11,19 @@ if TYPE_CHECKING:
     from ndpnet.config import Params
 
 
-def compile_training(settings: "Params", out_dir: Path) -> Path:
-    """Write ndpnet-training.yaml. -> its path"""
-    return _compile(training.training_pipeline(settings), out_dir, training.NAME)
+PIPELINES = {
+    training.NAME: training.training_pipeline,
+    inspection.NAME: inspection.inspection_pipeline,
+}
 
 
-def compile_inspection(settings: "Params", out_dir: Path) -> Path:
-    """Write ndpnet-inspection.yaml. -> its path"""
-    return _compile(inspection.inspection_pipeline(settings), out_dir, inspection.NAME)
-
-
-def compile_all(settings: "Params", out_dir: Path) -> list[Path]:
-    """Write every pipeline. -> their paths"""
-    return [compile_training(settings, out_dir), compile_inspection(settings, out_dir)]
-
-
-def _compile(pipeline: object, out_dir: Path, name: str) -> Path:
+def compile_pipeline(name: str, settings: "Params", out_dir: Path) -> Path:
+    """Write a pipeline as NAME.yaml. -> its path"""
     path = Path(out_dir) / f"{name}.yaml"
     partial = path.with_name(f".{name}.partial.yaml")  # KFP goes by the suffix
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        compiler.Compiler().compile(pipeline, str(partial))
+        compiler.Compiler().compile(PIPELINES[name](settings), str(partial))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -39,8 +39,8 @@ def find_image(name: str, identity: Mapping[str, str]) -> LocalImage:
         try:
             image = engine.images.get(name)
         except docker.errors.ImageNotFound as error:
-            mend = "run `make image`, or name another one: -P cluster.image=NAME"
-            raise ValueError(f"the container engine has no image {name} ({mend})") from error
+            fix = "run `make image`, or name another one: -P cluster.image=NAME"
+            raise ValueError(f"the container engine has no image {name} ({fix})") from error
         tag = image.id.partition(":")[2]
         image.tag(LOCAL_NAME, tag)
     digests = [each.partition("@")[2] for each in image.attrs["RepoDigests"] or ()]

@@ -31,23 +31,12 @@ def inspection_pipeline(settings: "Params") -> Any:
     ) -> None:
         outcome = pods.with_webhook(uncached(pods.small(report_outcome())))
         with dsl.ExitHandler(exit_task=outcome, name="run"):
-            wish = {"prefix": prefix, "model": model, "num_shards": num_shards, "has_overlays": has_overlays}
-            planned = uncached(pods.small(plan_inspection(**wish, out=out, endpoint_url=endpoint_url)))
+            asked = {"prefix": prefix, "model": model, "num_shards": num_shards, "has_overlays": has_overlays}
+            planned = uncached(pods.small(plan_inspection(**asked, out=out, endpoint_url=endpoint_url)))
             shards, plan_id = planned.outputs["shards"], planned.outputs["plan_id"]
             inspect_shards(shards=shards, plan_id=plan_id, out=out, endpoint_url=endpoint_url)
 
     return pipeline
-
-
-def inspection_arguments(
-    prefix: str, model: str, out: str, *, num_shards: int = 1, has_overlays: bool = True, endpoint_url: str = ""
-) -> dict[str, Any]:
-    """The arguments of a run, checked before anything starts. ValueError says what cannot be meant."""
-    from ndpnet.batch.request import Request
-
-    asked = Request(prefix, model, out, num_shards, has_overlays, endpoint_url or None)
-    where = {"prefix": prefix, "model": model, "out": asked.out, "endpoint_url": endpoint_url}
-    return where | {"num_shards": num_shards, "has_overlays": has_overlays}
 
 
 def _shards_pipeline(settings: "Params") -> Any:

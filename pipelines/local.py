@@ -15,13 +15,14 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.pipelines.containers import containers_removed, find_image, run_arguments
 
 if TYPE_CHECKING:
+    from ndpnet.batch.plan import InspectionRequest
     from ndpnet.config import Params
     from ndpnet.data.versions.source import DataSource
 
@@ -66,6 +67,19 @@ def run_locally(
     return _collected(LocalRun(has_failed, Path(out_dir) / PAGE), job["run_dir"], chosen)
 
 
+def inspect_locally(params: "Params", request: "InspectionRequest", out_dir: Path) -> dict[str, Any]:
+    """Run a batch inspection. -> its summary. ValueError: it did not get so far.
+
+    Finished shards are reused: run the same again.
+    """
+    from ndpnet.batch.summary import read_summary
+
+    arguments = asdict(request)
+    if not run_engine(engine_job("ndpnet-inspection", params, arguments, Path(out_dir).resolve(), named=[arguments])):
+        raise ValueError("a task failed (see above; the same command goes on with what is missing)")
+    return read_summary(request.out, endpoint_url=request.endpoint_url)
+
+
 def _job(
     params: "Params", source: "DataSource", out_dir: Path, work_dir: str, categories: list[str], in_containers: bool
 ) -> dict[str, Any]:
@@ -100,8 +114,8 @@ def engine_job(
     """
     from ndpnet.config_platform import cluster_of
     from ndpnet.files import hash_of
+    from ndpnet.tracking.description import sources_hash
     from ndpnet.tracking.identity import run_identity
-    from ndpnet.tracking.plan import sources_hash
 
     code = image or f"python-ndpnet:{sources_hash()[:16]}"
     run_id = f"local-{hash_of([*named, code, run_identity()['git_commit']])[:16]}"
@@ -139,34 +153,26 @@ def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
     from ndpnet.evaluation.overview import complete, write_overview
 
     newest = max((path for path in run_dir.iterdir() if path.is_dir()), key=lambda path: path.name, default=run_dir)
-    rows = [json.loads(_output_of(path)) for path in newest.glob(f"**/category-row/{OUTPUT}")]
-    run.rows = complete(rows, categories)
+    outputs = [json.loads(path.read_text(encoding="utf-8")) for path in newest.glob(f"**/category-row/{OUTPUT}")]
+    run.rows = complete([json.loads(each["parameterValues"]["Output"]) for each in outputs], categories)
     found = sorted(newest.glob("**/promote/promotion/promotion.json"))
     run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-    reports, models = (
-        _places(run_dir, "evaluate/evaluation/metrics.json"),
-        _places(run_dir, "train-phase2/model/config.json"),
-    )
+    reports = _places(run_dir, "evaluate/evaluation/metrics.json", "report.html")
+    models = _places(run_dir, "train-phase2/model/config.json")
     for row in run.rows:
-        if row["category"] in reports:
-            row["report"] = str(reports[row["category"]] / "report.html")
-        if row["category"] in models:
-            row["model"] = str(models[row["category"]])
+        for name, places in (("report", reports), ("model", models)):
+            if row["category"] in places:
+                row[name] = str(places[row["category"]])
     write_overview(run.page_path, [_linked(row, run.page_path.parent) for row in run.rows])
     return run
 
 
-def _places(run_dir: Path, marker: str) -> dict[str, Path]:
-    """The newest folder with a marker file, by the category that the file names."""
+def _places(run_dir: Path, marker: str, name: str = "") -> dict[str, Path]:
+    """The newest folder with a marker file, or a file in that folder, by the category that the marker names."""
     found = sorted(run_dir.glob(f"*/**/{marker}"), key=lambda path: path.stat().st_mtime)
-    return {json.loads(path.read_text(encoding="utf-8"))["category"]: path.parent for path in found}
+    return {json.loads(path.read_text(encoding="utf-8"))["category"]: path.parent / name for path in found}
 
 
 def _linked(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The row with addresses that hold from a page in the folder."""
-    named = {name: os.path.relpath(row[name], folder) for name in ("report", "model") if name in row}
-    return row | named
-
-
-def _output_of(path: Path) -> str:
-    return json.loads(path.read_text(encoding="utf-8"))["parameterValues"]["Output"]
+    return row | {name: os.path.relpath(row[name], folder) for name in ("report", "model") if name in row}

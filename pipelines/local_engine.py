@@ -3,17 +3,12 @@
 import json
 import logging
 import sys
-from functools import partial
 from typing import Any
 
 from kfp import local
 
-from ndpnet.pipelines import inspection, training
-
-PIPELINES = {
-    training.NAME: partial(training.training_pipeline, is_local=True),
-    inspection.NAME: inspection.inspection_pipeline,
-}
+from ndpnet.pipelines import training
+from ndpnet.pipelines.compile import PIPELINES
 
 
 def _runner(container: dict[str, Any] | None) -> local.SubprocessRunner | local.DockerRunner:
@@ -37,7 +32,8 @@ def main() -> None:
         enable_caching=True,
         cache_root=job["cache_dir"],
     )
-    PIPELINES[job["pipeline"]](parse_params(job["settings"]))(**job["arguments"])
+    options = {"is_local": True} if job["pipeline"] == training.NAME else {}
+    PIPELINES[job["pipeline"]](parse_params(job["settings"]), **options)(**job["arguments"])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from ndpnet.config import Params
 
-PACKAGES = Path("build/pipelines")
+PACKAGES, TRAINING = Path("build/pipelines"), "ndpnet-training"
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 COMMIT_IN_TAG = re.compile(r"(?:^|[._-])g?([0-9a-f]{7,64})(?=$|[._-])")
 
@@ -66,9 +66,9 @@ def load_package(path: Path | None, params: "Params", commit: str) -> Package:
         if not cluster_of(params).image:
             fix = "pass -P cluster.image=NAME@sha256:..., what `make image` has pushed"
             raise ValueError(f"cluster.image is empty ({fix})")
-        from ndpnet.pipelines.compile import compile_training
+        from ndpnet.pipelines.compile import compile_pipeline
 
-        path = compile_training(params, PACKAGES)
+        path = compile_pipeline(TRAINING, params, PACKAGES)
     package = Package(path)
     for image in package.images:
         check_image(image, commit)

@@ -45,8 +45,8 @@ def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
         with dsl.ExitHandler(exit_task=outcome, name="run"):
             found = uncached(pods.small(version_data(where=source)))
             version = found.outputs["version"]
-            wish = {"categories": categories, "only_new_data": only_new_data}
-            chosen = uncached(pods.small(choose_categories(version=version, **wish)))
+            asked = {"categories": categories, "only_new_data": only_new_data}
+            chosen = uncached(pods.small(choose_categories(version=version, **asked)))
             bank = pods.small(synthesize(params=params)).outputs["bank"]
             train_categories(
                 categories=chosen.output,

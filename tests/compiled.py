@@ -4,6 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from google.protobuf.json_format import ParseDict
+from kfp import components
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+
+from ndpnet.config import load_params
+from ndpnet.pipelines.compile import compile_pipeline
 
 IMAGE = f"registry.example/ndpnet@sha256:{'a' * 64}"
 SECRETS = {
@@ -13,10 +20,12 @@ SECRETS = {
 
 
 class Compiled:
-    """The two documents of a compiled pipeline."""
+    """The two documents of a compiled pipeline, ndpnet-NAME, with the image and other parameters."""
 
-    def __init__(self, path: Path) -> None:
-        self.text = path.read_text()
+    def __init__(self, name: str, folder: Path, *overrides: str) -> None:
+        params = load_params(overrides=[f"cluster.image={IMAGE}", *overrides])
+        self.path = compile_pipeline(f"ndpnet-{name}", params, folder)
+        self.text = self.path.read_text()
         self.pipeline, platforms = yaml.safe_load_all(self.text)
         self.platforms = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         self.executors = self.pipeline["deploymentSpec"]["executors"]
@@ -55,3 +64,19 @@ class Compiled:
             if self.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
             for policy in [task.get("retryPolicy")]
         }
+
+    def secrets(self) -> dict[str, dict[str, list[str]]]:
+        """Of each executor the variables that it gets, by the secret that holds them."""
+        return {
+            name: {each["secretName"]: [key["envVar"] for key in each["keyToEnv"]] for each in config["secretAsEnv"]}
+            for name, config in self.platforms.items()
+        }
+
+    def inputs_by_kfp(self) -> set[str]:
+        """The parameters that KFP reads from the file; its own classes take all of it."""
+        spec = ParseDict(self.pipeline, PipelineSpec())
+        assert spec.pipeline_info.name == self.path.stem
+        assert len(spec.components) == len(self.pipeline["components"])
+        for config in self.platforms.values():
+            assert ParseDict(config, KubernetesExecutorConfig()).HasField("security_context")
+        return set(components.load_component_from_file(str(self.path)).component_spec.inputs)

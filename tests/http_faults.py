@@ -1,79 +1,49 @@
 """An HTTP server that passes requests on to a real one, and answers one of them itself: an error, or nonsense."""
 
 import http.client
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from typing import Self
 from urllib.parse import urlsplit
+
+from http_servers import Answer, Request, serving
 
 DROPPED = ("connection", "transfer-encoding", "content-length", "host")
 
 
 class Faults:
-    """Forwards from a free loopback port. `number` counts the requests; number `at` gets `answer`."""
+    """Forwards from a free loopback port. `number` counts the requests; number `at` gets `own`."""
 
     def __init__(self, target_url: str) -> None:
-        self.target = urlsplit(target_url)
-        self.number, self.at = 0, 0
-        self.answer: tuple[int, bytes] = (500, b"")
+        self.target, self.url = urlsplit(target_url), ""
+        self.number, self.at, self.own = 0, 0, Answer(500)
         self.asked: list[str] = []
-        self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://{self._stack.enter_context(serving(self._answer))}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._stack.close()
 
     def spoil(self, at: int, status: int, body: bytes) -> None:
         """Start counting anew; answer request number `at` with this."""
-        self.number, self.at, self.answer, self.asked = 0, at, (status, body), []
+        self.number, self.at, self.own, self.asked = 0, at, Answer(status, body), []
 
-    def take(self, what: str) -> tuple[int, bytes] | None:
-        """Count a request. -> the answer that it gets here, if any"""
-        with self._lock:
-            self.number += 1
-            self.asked.append(what)
-            return self.answer if self.number == self.at else None
-
-    def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list, bytes]:
-        """Ask the real server."""
+    def _answer(self, request: Request) -> Answer:
+        method, _, path = request.line.partition(" ")
+        self.number += 1
+        self.asked.append(f"{method} {path.partition('?')[0]}")
+        if self.number == self.at:
+            return self.own
         connection = http.client.HTTPConnection(self.target.hostname, self.target.port, timeout=60)
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, request.body, _kept(request.headers.items()))
             response = connection.getresponse()
-            return response.status, response.getheaders(), response.read()
+            return Answer(response.status, response.read(), _kept(response.getheaders()))
         finally:
             connection.close()
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        faults = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _pass_on(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                headers = {name: value for name, value in self.headers.items() if name.lower() not in DROPPED}
-                own = faults.take(f"{self.command} {self.path.partition('?')[0]}")
-                status, sent, content = (
-                    (own[0], [], own[1]) if own else faults.forward(self.command, self.path, headers, body)
-                )
-                self.send_response(status)
-                for name, value in sent:
-                    if name.lower() not in DROPPED:
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass_on  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        return Handler
+def _kept(headers: list[tuple[str, str]]) -> dict[str, str]:
+    return {name: value for name, value in headers if name.lower() not in DROPPED}

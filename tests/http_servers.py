@@ -60,7 +60,7 @@ def _handler_of(answer: Callable[[Request], Answer]) -> type[BaseHTTPRequestHand
             except (BrokenPipeError, ConnectionResetError):  # the client has waited long enough
                 self.close_connection = True
 
-        do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the names that http.server calls
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""

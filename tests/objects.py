@@ -4,7 +4,6 @@ import random
 import time
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 
 from servers import S3Server
 
@@ -24,10 +23,6 @@ def put(server: S3Server, bucket: str, key: str, content: bytes) -> None:
 def put_in_parts(server: S3Server, bucket: str, key: str, content: bytes) -> None:
     """Parts of 8 MiB: an ETag of their md5s."""
     server.client().upload_fileobj(BytesIO(content), bucket, key)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow import MlflowClient
 from mlflow_servers import new_database
 from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
 from ndpnet.inference.package import write_config
 from ndpnet.tracking import models
-from ndpnet.tracking.client import connect
 
 NAME = f"ndpnet-{CATEGORY}"
 CLEAN = {"git_commit": "c" * 40, "git_dirty": "false"}
@@ -22,28 +22,38 @@ CLEAN = {"git_commit": "c" * 40, "git_dirty": "false"}
 
 def register_thresholds(pipeline: Pipeline, folder: Path, thresholds: list[float | None]) -> str:
     """Register a version of the package per threshold; the first one is the champion. -> the registry's address"""
+    packages = [
+        with_threshold(pipeline.model_dir, folder / f"package {number}", threshold)
+        for number, threshold in enumerate(thresholds, start=1)
+    ]
+    uri = register_all(pipeline, folder, packages)
+    MlflowClient(uri).set_registered_model_alias(NAME, "champion", "1")
+    return uri
+
+
+def register_all(pipeline: Pipeline, folder: Path, packages: list[Path]) -> str:
+    """Register packages of the pipeline's network, in their order. -> the registry's address"""
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluated", pipeline.params, {})
     summary = json.loads((folder / "evaluated/metrics.json").read_text())
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", new_database(folder))
         patch.delenv("NDPNET_TRACKING", raising=False)
-        for number, threshold in enumerate(thresholds, start=1):
-            package_dir = with_threshold(pipeline.model_dir, folder / f"package {number}", threshold)
+        for number, package_dir in enumerate(packages, start=1):
             config: dict[str, Any] = json.loads((package_dir / "config.json").read_text())
             changed = summary | {"threshold": config["threshold"]}
             (folder / "evaluated/metrics.json").write_text(json.dumps(changed))
             assert models.register(package_dir, folder / "evaluated", identity=CLEAN)["version"] == number
-        connect().set_registered_model_alias(NAME, "champion", "1")
         uri = os.environ["MLFLOW_TRACKING_URI"]
     mlflow.set_tracking_uri(before)
     return uri
 
 
-def with_threshold(package_dir: Path, folder: Path, threshold: float | None) -> Path:
-    """A copy of a package with another calibrated threshold."""
+def with_threshold(package_dir: Path, folder: Path, threshold: float | None, **lineage: Any) -> Path:
+    """A copy of a package with another calibrated threshold; lineage: what it claims of its origin."""
     shutil.copytree(package_dir, folder)
     config = json.loads((folder / "config.json").read_text())
     config["threshold"] = None if threshold is None else config["threshold"] | {"value": threshold}
+    config["lineage"] |= lineage
     write_config(folder, config)
     return folder

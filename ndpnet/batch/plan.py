@@ -5,6 +5,7 @@ refuse one with another id.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +14,6 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from ndpnet.batch.request import Request
 from ndpnet.batch.results import PLAN, Results
 from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, say_left_out, say_others
 from ndpnet.data.names import without_own
@@ -21,7 +21,37 @@ from ndpnet.files import hash_of
 from ndpnet.storage.bucket import Bucket, StoredObject
 from ndpnet.storage.urls import parse_url
 
+MAX_SHARDS = 500  # a pod each; the summary reads the rows of all of them side by side
+MODEL = re.compile(r"(?P<name>[^@]+)(@(?P<ref>[^@]+))?")
 MAX_PLAN_BYTES = 256 << 20  # about two million pictures; each shard holds all of it in memory
+
+
+@dataclass(frozen=True)
+class InspectionRequest:
+    """A prefix of pictures, NAME[@ALIAS or @VERSION] of a registered model, and the prefix for the results."""
+
+    prefix: str
+    model: str
+    out: str
+    num_shards: int = 1
+    has_overlays: bool = True
+    endpoint_url: str = ""
+
+    def __post_init__(self) -> None:
+        """ValueError says what cannot be meant."""
+        object.__setattr__(self, "out", self.out.rstrip("/"))
+        (name, key), (out_name, out_key) = parse_url(self.prefix), parse_url(self.out)
+        if not MODEL.fullmatch(self.model):
+            raise ValueError(f"{self.model!r} is no model (give ndpnet-NAME, ndpnet-NAME@champion or ndpnet-NAME@3)")
+        if not 1 <= self.num_shards <= MAX_SHARDS:
+            raise ValueError(f"{self.num_shards} shards cannot be (ask for 1 to {MAX_SHARDS})")
+        if name == out_name and f"{key.rstrip('/')}/".startswith(f"{out_key}/" if out_key else ""):
+            raise ValueError(f"the pictures of {self.prefix} would lie among the results (choose another --out)")
+
+    def is_result(self, bucket: str, key: str) -> bool:
+        """Whether an object lies under `out`."""
+        out_name, out_key = parse_url(self.out)
+        return bucket == out_name and key.startswith(f"{out_key}/")
 
 
 @dataclass(frozen=True)
@@ -92,7 +122,7 @@ class Plan:
         return plan
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: InspectionRequest) -> Plan:
     """List the pictures, resolve the model, and store the plan under `request.out`.
 
     The same pictures, model and shards as those of the plan that is there give that plan again: what its shards have
@@ -124,7 +154,9 @@ def load_plan(results: Results, plan_id: str) -> Plan:
     return plan
 
 
-def _pictures(bucket: Bucket, root: str, objects: Sequence[StoredObject], request: Request) -> list[StoredObject]:
+def _pictures(
+    bucket: Bucket, root: str, objects: Sequence[StoredObject], request: InspectionRequest
+) -> list[StoredObject]:
     """The pictures to judge; what else is listed is named in the log, as of a folder. ValueError: there is none."""
     paths = {stored.key: PurePosixPath(stored.key[len(root) :]) for stored in objects}
     pictures = [key for key in paths if _is_picture(key[len(root) :]) and not request.is_result(bucket.name, key)]
@@ -143,17 +175,16 @@ def _is_picture(path: str) -> bool:
     return has_picture_name(path) and not any(part[:1] == "." for part in path.split("/"))
 
 
-def _resolve(request: Request) -> PlannedModel:
+def _resolve(request: InspectionRequest) -> PlannedModel:
     """Which version an alias means now; its package is fetched, so that one without a threshold shows here."""
-    from ndpnet.tracking.client import prepare_environment
-
-    prepare_environment()  # before MLflow is imported
     from ndpnet.inference.package import read_package
     from ndpnet.tracking.models import download_package
     from ndpnet.tracking.versions import resolve_version
 
-    name, ref = request.model_and_ref
-    version, package_hash = resolve_version(name, ref)
+    match = MODEL.fullmatch(request.model)
+    assert match is not None  # checked when the request was made
+    name = match["name"]
+    version, package_hash = resolve_version(name, match["ref"] or "champion")
     with TemporaryDirectory(prefix="ndpnet-") as scratch:
         threshold = read_package(download_package(name, version, Path(scratch) / "model")).threshold
     if threshold is None:

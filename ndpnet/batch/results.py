@@ -17,10 +17,10 @@ class Results:
 
     bucket: Bucket
     key: str
-    endpoint_url: str | None
+    endpoint_url: str
 
     @classmethod
-    def open(cls, out: str, endpoint_url: str | None) -> "Results":
+    def open(cls, out: str, endpoint_url: str = "") -> "Results":
         """Those under `out`; nothing is asked of the server yet."""
         name, key = parse_url(out)
         return cls(Bucket(name, endpoint_url=endpoint_url), key.rstrip("/"), endpoint_url)

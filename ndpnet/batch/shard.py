@@ -4,7 +4,6 @@ import json
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +24,6 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class ShardResult:
-    """Counts of pictures, and how long it took."""
-
-    num_good: int
-    num_defective: int
-    num_failed: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Shard:
     """What all blocks of a shard share."""
 
@@ -44,27 +33,17 @@ class Shard:
     results: Results
 
 
-def inspect_shard(
-    out: str,
-    plan_id: str,
-    shard: int,
-    *,
-    scratch_dir: Path | None = None,
-    device: str = "cpu",
-    endpoint_url: str | None = None,
-) -> ShardResult:
-    """Inspect the pictures of one shard of the plan under `out`; store overlays, and last the rows.
+def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu", endpoint_url: str = "") -> float:
+    """Inspect the pictures of one shard of the plan under `out`; store overlays, and last the rows. -> seconds
 
     A picture that cannot be read, or is another one than was listed, is a row with an error. Run again it stores the
-    same objects again. scratch_dir: for a temporary folder, if not where the system keeps such. ValueError: S3, the
-    registry or the disk fails.
+    same objects again. ValueError: S3, the registry or the disk fails.
     """
     start = time.perf_counter()
     results = Results.open(out, endpoint_url)
     plan = load_plan(results, plan_id)
     pictures = plan.pictures_of(shard)
-    counts: Counter[str] = Counter()
-    with scratch_folder(Path(scratch_dir or tempfile.gettempdir()) / "ndpnet-shard") as scratch:
+    with scratch_folder(Path(tempfile.gettempdir()) / "ndpnet-shard") as scratch:
         inspector = _load_model(plan, scratch / "model", device)
         work = Shard(plan, inspector, results.bucket_named(plan.bucket), results)
         rows_path = scratch / "rows.jsonl"
@@ -72,15 +51,11 @@ def inspect_shard(
             for block in _blocks(pictures):
                 for row in _inspect_block(work, block, scratch / "block"):
                     lines.write(json.dumps(row, sort_keys=True) + "\n")
-                    counts[row["verdict"]] += 1
         results.put({part_name(plan.id, shard, plan.num_shards): rows_path})
-    return ShardResult(counts["good"], counts["defective"], counts["error"], time.perf_counter() - start)
+    return time.perf_counter() - start
 
 
 def _load_model(plan: Plan, folder: Path, device: str) -> "Inspector":
-    from ndpnet.tracking.client import prepare_environment
-
-    prepare_environment()  # before MLflow is imported
     from ndpnet.inference.identity import package_hash
     from ndpnet.inference.inspector import Inspector
     from ndpnet.tracking.models import download_package

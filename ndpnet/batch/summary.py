@@ -18,9 +18,7 @@ from ndpnet.inference.folder import LINES, start_table, table_row
 MAX_SUMMARY_BYTES = 256 << 20  # it names every picture that failed
 
 
-def summarise(
-    out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), endpoint_url: str | None = None
-) -> dict[str, Any]:
+def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), endpoint_url: str = "") -> dict[str, Any]:
     """Store predictions.jsonl, predictions.csv, timing.json and, last, summary.json under `out`. -> the summary
 
     All but timing.json are a function of pictures and model: the number of shards changes no byte. ValueError: a shard
@@ -39,7 +37,7 @@ def summarise(
     return summary
 
 
-def read_summary(out: str, *, endpoint_url: str | None = None) -> dict[str, Any]:
+def read_summary(out: str, *, endpoint_url: str = "") -> dict[str, Any]:
     """What `summarise` has stored."""
     return json.loads(Results.open(out, endpoint_url).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
 
@@ -51,8 +49,8 @@ def _fetch_parts(plan: Plan, results: Results, folder: Path) -> list[Path]:
         name = part_name(plan.id, shard, plan.num_shards)
         stored = results.bucket.find(results.key_of(name))
         if stored is None:
-            mend = f"run the inspection again; if it thinks that all is done, remove {results.url_of(PLAN)} first"
-            raise ValueError(f"shard {shard} of {plan.num_shards} has left no rows at {results.url_of(name)} ({mend})")
+            fix = f"run the inspection again; if it thinks that all is done, remove {results.url_of(PLAN)} first"
+            raise ValueError(f"shard {shard} of {plan.num_shards} has left no rows at {results.url_of(name)} ({fix})")
         parts.append((stored, folder / f"{shard}.jsonl"))
     for (stored, _), (_, problem) in zip(parts, results.bucket.fetch(parts), strict=True):
         if problem:

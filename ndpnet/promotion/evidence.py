@@ -16,7 +16,7 @@ from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import summary, weighted
 from ndpnet.metrics.intervals import Statistic, jackknife
-from ndpnet.promotion.gate import Compared, Rate, TypeDrop
+from ndpnet.promotion.gate import Compared, Evidence, Rate, TypeDrop
 
 PIXEL_METRICS = ("pixel_auroc", "pro_auc")
 RANKING_METRICS = ("image_auroc", *PIXEL_METRICS)  # of a defect type: a rate over a handful of images jumps
@@ -25,27 +25,12 @@ MAX_TIMED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Judgement:
+class JudgedModel:
     """One model's answers on the test set, and the summary of them that `evaluate` writes."""
 
     test: summary.ScoredImages
     paths: list[str]
     summary: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured of a challenger, alone where there is no champion."""
-
-    test_set: dict[str, Any]
-    num_seen: int
-    num_units: int | None
-    metrics: dict[str, Compared]
-    false_alarms: Rate | None
-    worst_type: TypeDrop | None
-    latency_ratio: float | None
-    milliseconds: dict[str, float]
-    summaries: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +58,7 @@ def gather(
     _check_sides(prepared, inspectors)
     test_set, num_seen = _describe(prepared), count_seen(prepared[0], inspectors)
     if num_seen:
-        return Evidence(test_set, num_seen, None, {}, None, None, None, {}, {})
+        return Evidence(test_set, num_seen)
     judged = [_judge(*side) for side in zip(prepared, inspectors, strict=True)]
     _check_rows(judged)
     seconds = time_both(inspectors, [each.images("test") for each in prepared])
@@ -99,7 +84,7 @@ def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
     return sum(bool(record.known_by & known) for record in prepared.records("test"))
 
 
-def compare(metric: str, challenger: Judgement, champion: Judgement | None) -> Compared:
+def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) -> Compared:
     """A metric of both models, and how far the difference of the two scatters.
 
     Paired: groups of test images are left out for both at once, so what is hard for both cancels out.
@@ -149,7 +134,7 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Vie
     return [median(each) for each in seconds]
 
 
-def _judge(prepared: PreparedData, inspector: Inspector) -> Judgement:
+def _judge(prepared: PreparedData, inspector: Inspector) -> JudgedModel:
     package = _package(inspector)
     judging.check_inputs(prepared, package)
     judged = judging.judge(prepared, inspector)
@@ -164,10 +149,10 @@ def _judge(prepared: PreparedData, inspector: Inspector) -> Judgement:
         threshold=threshold,
         **judged.planes(),
     )
-    return Judgement(test, [record.path for record in judged.records], content)
+    return JudgedModel(test, [record.path for record in judged.records], content)
 
 
-def _check_rows(judged: Sequence[Judgement]) -> None:
+def _check_rows(judged: Sequence[JudgedModel]) -> None:
     if judged[0].paths != judged[-1].paths:
         raise ValueError(
             "the regions of interest of the two models leave out other test images: they cannot be compared (give both "

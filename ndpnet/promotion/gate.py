@@ -1,36 +1,18 @@
 """The promotion gate: numbers and bounds in, checks and a decision out. Nothing here reads, measures or asks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ndpnet.config_platform import PromotionConfig
 from ndpnet.metrics.intervals import TAIL, Spread, margin, refused_share, smallest_difference
 from ndpnet.metrics.summary import HEADLINE
 
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 
 MIN_UNITS = 5  # independent units of each class: fewer can hardly show the spread between units
+NO_CHAMPION = "there is no champion yet"
 REFUSED_SHARE = 0.1  # of test sets on which tolerances `auto` refuse a challenger as good as the champion
-
-
-@dataclass(frozen=True)
-class MetricBound:
-    """What a metric must reach: at least `floor` itself, and at most `tolerance` below the champion."""
-
-    tolerance: float | Literal["auto"]
-    floor: float
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What the gate compares with; the defaults stand in params.yaml."""
-
-    metrics: Mapping[str, MetricBound]
-    false_alarm_budget: float
-    false_alarm_bound: Literal["lower", "point", "upper"]
-    max_type_drop: float
-    max_latency_ratio: float
-    max_export_difference: float
 
 
 @dataclass(frozen=True)
@@ -62,23 +44,30 @@ class TypeDrop:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """All that the gate decides by. None: not known, which is never taken for good."""
+class Evidence:
+    """What was measured of a challenger beside the champion. None: not known, which is never taken for good."""
 
-    has_champion: bool
-    metrics: Mapping[str, Compared]
-    is_training_pinned: bool | None = None
-    is_test_pinned: bool | None = None
-    is_git_clean: bool | None = None
-    git_changes: str = ""
-    is_withdrawn: bool = False
+    test_set: Mapping[str, Any] = field(default_factory=dict)
     num_seen: int | None = None
     num_units: int | None = None
-    threshold: float | None = None
+    metrics: Mapping[str, Compared] = field(default_factory=dict)
     false_alarms: Rate | None = None
     worst_type: TypeDrop | None = None
     latency_ratio: float | None = None
-    has_export: bool = False
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    summaries: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """What registry and package say of a version. None: not known; of export_difference: there is no export."""
+
+    has_champion: bool
+    is_training_pinned: bool | None = None
+    is_git_clean: bool | None = None
+    git_changes: str = ""
+    is_withdrawn: bool = False
+    threshold: float | None = None
     export_difference: float | None = None
 
 
@@ -98,31 +87,41 @@ class Check:
         return dict(vars(self))
 
 
-def decide(numbers: Numbers, bounds: Bounds) -> tuple[Check, ...]:
+def decide(version: Challenger, evidence: Evidence, bounds: PromotionConfig) -> tuple[Check, ...]:
     """Every check, in the order of the table. The version passes when none is blocking: `has_passed`.
 
     Not known blocks, except where the test set cannot tell: a metric without masks or good images (one of the chosen
     metrics must be measurable), and defect types.
     """
+    is_test_pinned = evidence.test_set.get("is_pinned")
     return (
-        _withdrawn(numbers),
-        _flag("training data pinned", numbers.is_training_pinned, "the data that trained it was pinned"),
-        _flag("test data pinned", numbers.is_test_pinned, "the data that it is judged on is pinned"),
-        _git_clean(numbers),
-        _unseen(numbers.num_seen),
-        _units(numbers.num_units),
-        _threshold(numbers.threshold),
-        _false_alarms(numbers.false_alarms, bounds),
-        *_metrics(numbers, bounds),
-        _types(numbers, bounds.max_type_drop),
-        _latency(numbers, bounds.max_latency_ratio),
-        _export(numbers, bounds.max_export_difference),
+        _withdrawn(version.is_withdrawn),
+        _flag("training data pinned", version.is_training_pinned, "the data that trained it was pinned"),
+        _flag("test data pinned", is_test_pinned, "the data that it is judged on is pinned"),
+        _git_clean(version),
+        _unseen(evidence.num_seen),
+        _units(evidence.num_units),
+        _threshold(version.threshold),
+        _false_alarms(evidence.false_alarms, bounds),
+        *_metrics(evidence.metrics, bounds, has_champion=version.has_champion),
+        *_beside_champion(evidence, bounds, has_champion=version.has_champion),
+        _export(version.export_difference, bounds.max_export_difference),
     )
 
 
 def has_passed(checks: tuple[Check, ...]) -> bool:
     """Whether nothing speaks against the version."""
     return not any(check.is_blocking for check in checks)
+
+
+def passes_floors(summary: Mapping[str, Any], bounds: PromotionConfig) -> bool:
+    """Whether a model is worth registering by its own numbers, those that `evaluate` returns.
+
+    Each metric with a floor that the test set could tell must reach it, and the test set must tell one.
+    """
+    measured = {name: summary[name]["value"] for name in bounds.floors if summary.get(name) is not None}
+    is_reached = all(value >= bounds.floors[name] for name, value in measured.items())
+    return not bounds.floors or (bool(measured) and is_reached)
 
 
 def _check(
@@ -144,9 +143,9 @@ def _not_applicable(name: str, bound: float | None, sentence: str) -> Check:
     return Check(name, None, bound, "not applicable", False, sentence)
 
 
-def _withdrawn(numbers: Numbers) -> Check:
-    sentence = "it was champion and was rolled back" if numbers.is_withdrawn else "never rolled back"
-    return _check("not rolled back", float(numbers.is_withdrawn), 0.0, not numbers.is_withdrawn, sentence)
+def _withdrawn(is_withdrawn: bool) -> Check:
+    sentence = "it was champion and was rolled back" if is_withdrawn else "never rolled back"
+    return _check("not rolled back", float(is_withdrawn), 0.0, not is_withdrawn, sentence)
 
 
 def _flag(name: str, is_so: bool | None, claim: str) -> Check:
@@ -154,11 +153,11 @@ def _flag(name: str, is_so: bool | None, claim: str) -> Check:
     return _check(name, None if is_so is None else float(is_so), 1.0, is_so, sentence)
 
 
-def _git_clean(numbers: Numbers) -> Check:
+def _git_clean(version: Challenger) -> Check:
     claim = "it was made from a commit without further changes"
-    if numbers.is_git_clean is False:
-        claim += f": {numbers.git_changes or 'unknown files'} (commit them, then `ndpnet register` it again)"
-    return _flag("git tree clean", numbers.is_git_clean, claim)
+    if version.is_git_clean is False:
+        claim += f": {version.git_changes or 'unknown files'} (commit them, then `ndpnet register` it again)"
+    return _flag("git tree clean", version.is_git_clean, claim)
 
 
 def _unseen(num_seen: int | None) -> Check:
@@ -182,7 +181,7 @@ def _threshold(threshold: float | None) -> Check:
     return _check("threshold", threshold, None, threshold is not None, sentence)
 
 
-def _false_alarms(rate: Rate | None, bounds: Bounds) -> Check:
+def _false_alarms(rate: Rate | None, bounds: PromotionConfig) -> Check:
     """By default the rate as measured. The bound of its interval would refuse a model without one false alarm on
     fewer than 72 good images at 5 %; the threshold's guarantee comes from calibration, not from here.
     """
@@ -195,36 +194,34 @@ def _false_alarms(rate: Rate | None, bounds: Bounds) -> Check:
     return _check(name, number, budget, number <= budget, sentence)
 
 
-def _metrics(numbers: Numbers, bounds: Bounds) -> list[Check]:
-    measurable = [name for name in bounds.metrics if _value_of(numbers, name) is not None]
-    refused = REFUSED_SHARE / max(1, sum(bounds.metrics[name].tolerance == "auto" for name in measurable))
+def _metrics(measured: Mapping[str, Compared], bounds: PromotionConfig, *, has_champion: bool) -> list[Check]:
+    compared = {name: measured.get(name, Compared(None)) for name in bounds.tolerances}
+    measurable = [name for name in compared if compared[name].challenger is not None]
+    refused = REFUSED_SHARE / max(1, sum(bounds.tolerances[name] == "auto" for name in measurable))
     checks = [
         check
-        for name, bound in bounds.metrics.items()
-        for check in (_floor(numbers, name, bound.floor), _not_worse(numbers, name, bound.tolerance, refused))
+        for name, tolerance in bounds.tolerances.items()
+        for check in (
+            _floor(name, compared[name].challenger, bounds.floors.get(name, 0.0)),
+            _not_worse(name, compared[name] if has_champion else None, tolerance, refused),
+        )
     ]
-    count, sentence = len(measurable), f"{len(measurable)} of {len(bounds.metrics)} chosen metrics can be measured here"
+    count, sentence = len(measurable), f"{len(measurable)} of {len(compared)} chosen metrics can be measured here"
     return [_check("metrics measurable", count, 1.0, count >= 1, sentence), *checks]
 
 
-def _value_of(numbers: Numbers, metric: str) -> float | None:
-    return numbers.metrics[metric].challenger if metric in numbers.metrics else None
-
-
-def _floor(numbers: Numbers, metric: str, floor: float) -> Check:
-    value = _value_of(numbers, metric)
+def _floor(metric: str, value: float | None, floor: float) -> Check:
     if value is None:
         return _check(metric, None, floor, None, "this test set cannot tell", is_required=False)
     return _check(metric, value, floor, value >= floor, f"{_percent(value)}, at least {_percent(floor)} is asked")
 
 
-def _not_worse(numbers: Numbers, metric: str, tolerance: float | Literal["auto"], refused: float) -> Check:
+def _not_worse(metric: str, compared: Compared | None, tolerance: float | Literal["auto"], refused: float) -> Check:
     """Whether it is at most `tolerance` worse; `auto`: so wide that an equal one fails on the share `refused`."""
     name, bound = f"{metric} against champion", None if tolerance == "auto" else -tolerance
-    compared = numbers.metrics.get(metric)
-    if not numbers.has_champion:
-        return _not_applicable(name, bound, "there is no champion yet")
-    if compared is None or compared.challenger is None:
+    if compared is None:
+        return _not_applicable(name, bound, NO_CHAMPION)
+    if compared.challenger is None:
         return _check(name, None, bound, None, "this test set cannot tell", is_required=False)
     if compared.is_same_model:
         return _check(name, 0.0, bound, True, "the two models give every image the same score")
@@ -250,31 +247,35 @@ def _difference_in_words(compared: Compared, low: float, tolerance: float) -> st
     )
 
 
-def _types(numbers: Numbers, max_drop: float) -> Check:
-    name, worst = "defect types", numbers.worst_type
-    if not numbers.has_champion:
-        return _not_applicable(name, max_drop, "there is no champion yet")
+def _beside_champion(evidence: Evidence, bounds: PromotionConfig, *, has_champion: bool) -> list[Check]:
+    names = {"defect types": bounds.max_type_drop, "latency ratio": bounds.max_latency_ratio}
+    if not has_champion:
+        return [_not_applicable(name, bound, NO_CHAMPION) for name, bound in names.items()]
+    return [
+        _types(evidence.worst_type, bounds.max_type_drop),
+        _latency(evidence.latency_ratio, bounds.max_latency_ratio),
+    ]
+
+
+def _types(worst: TypeDrop | None, max_drop: float) -> Check:
+    name = "defect types"
     if worst is None:
         return _check(name, None, max_drop, None, "this test set cannot tell defect types apart", is_required=False)
     sentence = f"{worst.defect_type} does worst of all: {-100 * worst.drop:+.1f} points of {HEADLINE[worst.metric]}"
     return _check(name, worst.drop, max_drop, worst.drop <= max_drop, sentence)
 
 
-def _latency(numbers: Numbers, max_ratio: float) -> Check:
-    name, ratio = "latency ratio", numbers.latency_ratio
-    if not numbers.has_champion:
-        return _not_applicable(name, max_ratio, "there is no champion yet")
+def _latency(ratio: float | None, max_ratio: float) -> Check:
+    name = "latency ratio"
     if ratio is None:
         return _check(name, None, max_ratio, None, "the two were not timed against each other")
     return _check(name, ratio, max_ratio, ratio <= max_ratio, f"{ratio:.2f} times the champion's time, on this machine")
 
 
-def _export(numbers: Numbers, max_difference: float) -> Check:
-    name, difference = "export parity", numbers.export_difference
-    if not numbers.has_export:
-        return _not_applicable(name, max_difference, "no exported engine is registered")
+def _export(difference: float | None, max_difference: float) -> Check:
+    name = "export parity"
     if difference is None:
-        return _check(name, None, max_difference, None, "the exported engine was not compared with the model")
+        return _not_applicable(name, max_difference, "no exported engine is registered")
     sentence = f"exported engines differ from torch by up to {difference:.2g}, fp32 in score, others in ROCAUC"
     return _check(name, difference, max_difference, difference <= max_difference, sentence)
 

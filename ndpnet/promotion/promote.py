@@ -8,18 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ndpnet.config import Params
-from ndpnet.config_platform import promotion_of
+from ndpnet.config_platform import PromotionConfig
 from ndpnet.files import write_json
 from ndpnet.inference.engines.stored import largest_difference
-from ndpnet.inference.package import read_package
+from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.model_card import shorten
 from ndpnet.promotion import gate
-from ndpnet.promotion.evidence import Evidence, Side, gather
+from ndpnet.promotion.evidence import Side, gather
 from ndpnet.promotion.table import format_checks
 from ndpnet.tracking.models import download_package
-from ndpnet.tracking.moves import Kind, Timeline
-from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Author, Registry
+from ndpnet.tracking.moves import Author, Kind
+from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Registry
 
 logger = logging.getLogger(__name__)
 
@@ -31,54 +30,39 @@ MAX_DESCRIPTION = 5000  # characters
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to judge: the bounds of the gate, and where the network runs."""
-
-    bounds: gate.Bounds
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Wish:
+class PromotionRequest:
     """What somebody asks for. version: None is the challenger, else the newest; force_reason: to skip the gate."""
 
+    name: str  # of the registered model
+    bounds: PromotionConfig
     version: int | None = None
     prepared_dir: Path | None = None
     champion_prepared_dir: Path | None = None  # where the champion takes pictures of another size
     force_reason: str = ""
+    device: str = "cpu"
 
 
-def settings_of(params: Params, *, device: str = "cpu") -> Settings:
-    """How `params.promotion` says to judge."""
-    chosen = promotion_of(params)
-    metrics: dict[str, gate.MetricBound] = {
-        name: gate.MetricBound(tolerance, chosen.floors.get(name, 0.0)) for name, tolerance in chosen.tolerances.items()
-    }
-    return Settings(gate.Bounds(metrics=metrics, **chosen.model_dump(exclude={"tolerances", "floors"})), device)
-
-
-def promote(name: str, wish: Wish, settings: Settings, author: Author, out: Path | None = None) -> dict[str, Any]:
+def promote(request: PromotionRequest, author: Author, out: Path | None = None) -> dict[str, Any]:
     """Make a version the champion if it passes the gate. -> the content of promotion.json, as written to `out`.
 
     It is uploaded, and the version marked with it, before the champion moves. A promotion that was cut short is
     finished first. ValueError: what was asked for is not there, or somebody was faster.
     """
-    registry = Registry(name)
+    registry = Registry(request.name)
     registry.adopt(author)
     timeline = registry.settle()
-    version, champion = _choose(registry, timeline, wish.version), timeline.champion
+    version, champion = _choose(registry, request.version), timeline.champion
     head = _head(registry, version, champion, author)
     if version == champion:
         report = head | {"decision": UNCHANGED, "checks": [], "blocking": []}
     else:
         registry.nominate(version)
         is_withdrawn = version in timeline.withdrawn
-        report = head | _judge(registry, version, champion, wish, settings, is_withdrawn=is_withdrawn)
+        report = head | _judge(registry, version, champion, request, is_withdrawn=is_withdrawn)
         run_id = _keep(registry, version, report)
         if report["decision"] != REFUSED:
-            is_forced = report["decision"] == FORCED
-            kind: Kind = "force" if is_forced else "promote"
-            reason = wish.force_reason if is_forced else ""
+            kind: Kind = "force" if report["decision"] == FORCED else "promote"
+            reason = request.force_reason
             registry.move(kind, version, source=champion, author=author, reason=reason, run_id=run_id, evidence=report)
         report |= {"run_id": run_id}
     if out is not None:
@@ -96,12 +80,13 @@ def rollback(name: str, reason: str, author: Author) -> tuple[int, int]:
     timeline = registry.timeline()
     if timeline.champion is None:
         raise ValueError(f"{name} has no champion to roll back from (run `ndpnet promote`)")
-    target = registry.previous(timeline)
-    registry.move("rollback", target, source=timeline.champion, author=author, reason=reason)
-    return timeline.champion, target
+    if timeline.previous is None:
+        raise ValueError(f"{name} has no champion before version {timeline.champion} (nothing to go back to)")
+    registry.move("rollback", timeline.previous, source=timeline.champion, author=author, reason=reason)
+    return timeline.champion, timeline.previous
 
 
-def _choose(registry: Registry, timeline: Timeline, version: int | None) -> int:
+def _choose(registry: Registry, version: int | None) -> int:
     if version is None:
         version = registry.aliases().get(CHALLENGER) or registry.newest()
     return int(registry.version(version).version)
@@ -125,98 +110,57 @@ def _identity(registry: Registry, number: int) -> dict[str, Any]:
 
 
 def _judge(
-    registry: Registry, version: int, champion: int | None, wish: Wish, settings: Settings, *, is_withdrawn: bool
+    registry: Registry, version: int, champion: int | None, request: PromotionRequest, *, is_withdrawn: bool
 ) -> dict[str, Any]:
     """The content of promotion.json, below its head. ValueError, if nothing forces it: a side cannot be judged."""
-    evidence, problem = None, ""
+    evidence, problem = gate.Evidence(), ""
     with tempfile.TemporaryDirectory(prefix="ndpnet-promote-") as scratch:
-        package_dir = download_package(registry.name, version, Path(scratch) / "challenger")
-        package = read_package(package_dir)
-        export_difference = largest_difference(package)
+        package = read_package(download_package(registry.name, version, Path(scratch) / "challenger"))
         try:
-            evidence = _measure(registry.name, package_dir, champion, wish, settings)
+            evidence = _measure(request, package.folder, champion)
         except ValueError as error:
-            if not wish.force_reason:
+            if not request.force_reason:
                 raise
             problem = str(error)
             logger.warning("not judged: %s", problem)
-    tags = registry.version(version).tags
-    numbers = _numbers(
-        tags,
-        package.config,
-        evidence,
-        has_champion=champion is not None,
-        is_withdrawn=is_withdrawn,
-        export_difference=export_difference,
-    )
-    checks = gate.decide(numbers, settings.bounds)
+        known = _what_is_known(registry.version(version).tags, package)
+    challenger = replace(known, has_champion=champion is not None, is_withdrawn=is_withdrawn)
+    checks = gate.decide(challenger, evidence, request.bounds)
     is_passed = gate.has_passed(checks)
     return {
-        "decision": FORCED if wish.force_reason else PROMOTED if is_passed else REFUSED,
+        "decision": FORCED if request.force_reason else PROMOTED if is_passed else REFUSED,
         "has_passed": is_passed,
-        "reason": wish.force_reason,
+        "reason": request.force_reason,
         "not_judged": problem,
         "checks": [check.to_dict() for check in checks],
         "blocking": [check.name for check in checks if check.is_blocking],
-        "bounds": asdict(settings.bounds),
-        "evidence": None if evidence is None else asdict(evidence),
+        "bounds": request.bounds.model_dump(mode="json"),
+        "evidence": None if problem else asdict(evidence),
     }
 
 
-def _measure(name: str, package_dir: Path, champion: int | None, wish: Wish, settings: Settings) -> Evidence:
-    if wish.prepared_dir is None:
+def _measure(request: PromotionRequest, package_dir: Path, champion: int | None) -> gate.Evidence:
+    if request.prepared_dir is None:
         raise ValueError("no test set to judge on (pass --prepared DIR)")
     champion_side = None
     if champion is not None:
-        folder = download_package(name, champion, package_dir.with_name("champion"))
-        champion_side = Side(folder, wish.champion_prepared_dir or wish.prepared_dir)
-    return gather(
-        Side(package_dir, wish.prepared_dir),
-        champion_side,
-        metrics=tuple(settings.bounds.metrics),
-        device=settings.device,
-    )
+        folder = download_package(request.name, champion, package_dir.with_name("champion"))
+        champion_side = Side(folder, request.champion_prepared_dir or request.prepared_dir)
+    metrics = tuple(request.bounds.tolerances)
+    return gather(Side(package_dir, request.prepared_dir), champion_side, metrics=metrics, device=request.device)
 
 
-def _numbers(
-    tags: Mapping[str, str],
-    package: Mapping[str, Any],
-    evidence: Evidence | None,
-    *,
-    has_champion: bool,
-    is_withdrawn: bool,
-    export_difference: float | None,
-) -> gate.Numbers:
-    """package: its config.json, which the registered hash covers; tags: of its version, which anybody may change."""
-    is_dirty, threshold = _flag(tags, "git_dirty"), package["threshold"]
-    known = gate.Numbers(
-        has_champion=has_champion,
-        metrics={},
-        is_training_pinned=package["lineage"].get("is_data_pinned") is True,
-        is_git_clean=None if is_dirty is None else not is_dirty,
+def _what_is_known(tags: Mapping[str, str], package: ModelPackage) -> gate.Challenger:
+    """By its config.json, which the registered hash covers, and of git by the tags, which anybody may change."""
+    threshold = package.threshold
+    return gate.Challenger(
+        has_champion=False,
+        is_training_pinned=package.config["lineage"].get("is_data_pinned") is True,
+        is_git_clean={"true": False, "false": True}.get(tags.get("ndpnet.git_dirty", "")),
         git_changes=tags.get("ndpnet.git_changes", ""),
-        is_withdrawn=is_withdrawn,
         threshold=None if threshold is None else threshold["value"],
-        has_export=export_difference is not None,
-        export_difference=export_difference,
+        export_difference=largest_difference(package),
     )
-    if evidence is None:
-        return known
-    return replace(
-        known,
-        metrics=evidence.metrics,
-        is_test_pinned=evidence.test_set["is_pinned"],
-        num_seen=evidence.num_seen,
-        num_units=evidence.num_units,
-        false_alarms=evidence.false_alarms,
-        worst_type=evidence.worst_type,
-        latency_ratio=evidence.latency_ratio,
-    )
-
-
-def _flag(tags: Mapping[str, str], key: str) -> bool | None:
-    """A tag as a fact; None where it is missing or says neither."""
-    return {"true": True, "false": False}.get(tags.get(f"ndpnet.{key}", ""))
 
 
 def _keep(registry: Registry, version: int, report: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import CONFIG
 from ndpnet.promotion.worktree import LOCK, Worktree, checked_out, find_differences, lock_hash
 from ndpnet.table import format_rows
+from ndpnet.tracking.flat import leaves
 from ndpnet.tracking.models import registered_metrics
 from ndpnet.tracking.registry import Registry
 
@@ -48,34 +49,32 @@ class Row:
         return CLOSE if is_close else DIFFERENT
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to reproduce. tolerance: of metrics, 0 for bit for bit; None lets the device decide."""
-
-    work_dir: Path = Path(".work")
-    tolerance: float | None = None
-    is_any_lock: bool = False
-    is_kept: bool = False
-
-
-def reproduce(name: str, version: int | str, options: Options, repository: Path = Path()) -> dict[str, Any]:
+def reproduce(
+    name: str,
+    version: int | str,
+    *,
+    work_dir: Path = Path(".work"),
+    tolerance: float | None = None,
+    is_any_lock: bool = False,
+    is_kept: bool = False,
+) -> dict[str, Any]:
     """Run the pipeline of a version's commit on that commit's data. -> what was compared, and whether it is the same.
 
-    Killed, the same call goes on where it was. ValueError: the version cannot be rebuilt here, and why.
+    tolerance: of metrics, 0 for bit for bit; None lets the device decide. Killed, the same call goes on where it was.
+    ValueError: the version cannot be rebuilt here, and why.
     """
     found = Registry(name).version(version)
     tags = found.tags
     category, commit = _what_to_build(f"{name} version {found.version}", tags)
     expected = registered_metrics(name, found.version)
-    folder = options.work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{found.version}"
-    with checked_out(repository, commit, folder, is_kept=options.is_kept) as tree:
-        _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=options.is_any_lock)
-        tree.check_interpreter()
+    folder = work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{found.version}"
+    with checked_out(Path(), commit, folder, is_kept=is_kept) as tree:
+        _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=is_any_lock)
         _check_params(tree, tags)
         tree.add_category(category)
         tree.bring_data()
         tree.run_pipeline(f"evaluate@{category}")
-        tolerance = _default_tolerance() if options.tolerance is None else options.tolerance
+        tolerance = _default_tolerance() if tolerance is None else tolerance
         rows = compare(tree.folder / "build" / category, tags, expected, tolerance)
     return {
         "name": name,
@@ -98,7 +97,7 @@ def compare(built_dir: Path, tags: Mapping[str, str], expected: Mapping[str, Any
     # of a version with exported engines the model alone is built again
     registered = tags.get("ndpnet.model_hash", tags.get("ndpnet.package_hash"))
     rows.append(Row("package_hash", registered, package_hash(built_dir / "model")))
-    old, new = dict(_leaves(expected)), dict(_leaves(metrics))
+    old, new = dict(leaves(expected, has_lists=True)), dict(leaves(metrics, has_lists=True))
     rows += [Row(key, old.get(key), new.get(key), tolerance or None) for key in sorted(old.keys() | new.keys())]
     return rows
 
@@ -174,17 +173,6 @@ def _default_tolerance() -> float:
     import torch
 
     return GPU_TOLERANCE if torch.cuda.is_available() else 0.0
-
-
-def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Everything in nested dicts and lists by dotted name."""
-    if isinstance(value, Mapping):
-        return [
-            leaf for key, each in value.items() for leaf in _leaves(each, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    if isinstance(value, list):
-        return [leaf for index, each in enumerate(value) for leaf in _leaves(each, f"{prefix}.{index}")]
-    return [(prefix, value)]
 
 
 def _cell(value: Any) -> str:

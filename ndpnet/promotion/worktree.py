@@ -43,17 +43,6 @@ class Worktree:
         own = {"PYTHONPATH": str(self.folder), "PATH": path, "NDPNET_TRACKING": "off", "DVC_NO_ANALYTICS": "1"}
         return kept | own
 
-    def check_interpreter(self) -> None:
-        """ValueError: this interpreter would import another ndpnet than the worktree's."""
-        if os.pathsep in str(self.folder):
-            raise ValueError(f"{self.folder} has {os.pathsep!r} in its path (choose another --work-dir)")
-        code = "import ndpnet; print(ndpnet.__file__)"
-        found = self._output([sys.executable, "-c", code]).strip()
-        if Path(found).resolve() != (self.folder / "ndpnet/__init__.py").resolve():
-            raise ValueError(
-                f"{sys.executable} imports {found}, not the ndpnet of commit {self.commit} (use a plain venv)"
-            )
-
     def params_hash(self) -> str:
         """Hash of the parameters that the commit resolves to, as its own code computes it."""
         code = (
@@ -116,24 +105,13 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
     root = find_repository(repository)
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        _add(root, commit, folder)
-        tree = Worktree(folder, root, commit)
-        yield tree
-        if not is_kept:
-            _remove(root, folder)
-
-
-def remove_worktree(folder: Path) -> None:
-    """Remove a tree that `checked_out` has left. ValueError: a process works in it."""
-    folder = Path(folder).resolve()
-    with _locked(folder):
-        _remove(Path(git(folder, "rev-parse", "--path-format=absolute", "--git-common-dir")), folder)
-
-
-def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     busy = f"another process works in {folder} (wait for it, or choose another --work-dir)"
-    return locked(folder.with_name(f"{folder.name}.lock"), busy)
+    with locked(folder.with_name(f"{folder.name}.lock"), busy):
+        _add(root, commit, folder)
+        yield Worktree(folder, root, commit)
+        if not is_kept:
+            git(root, "worktree", "remove", "--force", str(folder))
+            folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
 
 def find_repository(folder: Path) -> Path:
@@ -179,11 +157,6 @@ def _add(root: Path, commit: str, folder: Path) -> None:
         shutil.rmtree(folder)
     git(root, "worktree", "prune")
     git(root, "worktree", "add", "--quiet", "--detach", str(folder), commit)
-
-
-def _remove(repository: Path, folder: Path) -> None:
-    git(repository, "worktree", "remove", "--force", str(folder))
-    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
 
 def _drop_cut_lock(path: Path) -> None:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from boto3.session import Session
@@ -22,7 +21,7 @@ from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
 from ndpnet.redaction import redact
-from ndpnet.storage.errors import AGAIN, S3_ERRORS, code_and_status, explain
+from ndpnet.storage.errors import S3_ERRORS, code_and_status, explain
 
 NUM_CONNECTIONS = 8
 MAX_PENDING = 64  # downloads that are ordered and have not arrived
@@ -42,7 +41,7 @@ class StoredObject:
 class Bucket:
     """One bucket, for many threads. What goes wrong is a ValueError of one line."""
 
-    def __init__(self, name: str, *, endpoint_url: str | None = None) -> None:
+    def __init__(self, name: str, *, endpoint_url: str | None = "") -> None:
         """At the endpoint given, else AWS_ENDPOINT_URL, else AWS; nothing is asked of it yet."""
         self.name, self.endpoint = name, "AWS"
         logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it has credentials from
@@ -52,8 +51,8 @@ class Bucket:
         except S3_ERRORS as error:
             raise explain(error, url=self.url_of(""), endpoint=self.endpoint) from error
         except ValueError:
-            mend = "give --endpoint-url or AWS_ENDPOINT_URL as https://HOST:PORT"
-            raise ValueError(f"the S3 endpoint is no address ({mend})") from None  # it may hold a password
+            fix = "give --endpoint-url or AWS_ENDPOINT_URL as https://HOST:PORT"
+            raise ValueError(f"the S3 endpoint is no address ({fix})") from None  # it may hold a password
         self.endpoint = redact(self._client.meta.endpoint_url)
 
     def url_of(self, key: str) -> str:
@@ -97,16 +96,13 @@ class Bucket:
 
     def read(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
-        url, stored = self.url_of(key), self.find(key) if key and not key.endswith("/") else None
-        if stored is None:
-            raise ValueError(f"there is no object {url}")
-        if stored.size > max_bytes:
-            raise ValueError(f"{url} has {stored.size} bytes, more than the {max_bytes} that are read into memory")
-        with TemporaryDirectory(prefix="ndpnet-") as scratch:
-            [(path, problem)] = self.fetch([(stored, Path(scratch) / "object")])
-            if problem:
-                raise ValueError(f"{url} {problem} ({AGAIN})")
-            return path.read_bytes()
+        with self._in_words(key):
+            answer = self._client.get_object(Bucket=self.name, Key=key)
+            size = answer["ContentLength"]
+            if size > max_bytes:
+                url = self.url_of(key)
+                raise ValueError(f"{url} has {size} bytes, more than the {max_bytes} that are read into memory")
+            return answer["Body"].read()
 
     def put(self, key: str, stream: BinaryIO) -> None:
         """Store a file, from its beginning, as one object: whole or not at all. Up to 5 GiB on AWS."""

@@ -1,4 +1,4 @@
-"""What an S3 server or its client says is wrong, as one line that names the thing and the mend. Never with a secret."""
+"""What an S3 server or its client says is wrong, as one line that names the thing and the fix. Never with a secret."""
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,7 +15,7 @@ PASSING = {408, 429, 500, 502, 503, 504}
 S3_ERRORS = (BotoCoreError, ClientError, RetriesExceededError, S3ValidationError)
 CODES = {
     "NoSuchBucket": "there is no bucket {bucket} at {endpoint} (check the name, and --endpoint-url)",
-    "NoSuchKey": "there is no object {url} (any more)",
+    "NoSuchKey": "there is no object {url}",
     "InvalidAccessKeyId": "{endpoint} does not know the access key (check " + CREDENTIALS + ")",
     "SignatureDoesNotMatch": "{endpoint} refuses the secret key (check " + CREDENTIALS + ")",
     "AccessDenied": DENIED,

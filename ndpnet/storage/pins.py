@@ -19,7 +19,7 @@ Files = dict[str, str]  # posix path relative to the data folder -> md5
 
 
 @dataclass(frozen=True)
-class Listing:
+class HashedFiles:
     """What lies in a folder: its files, and the hash DVC would pin (None: no file)."""
 
     files: Files
@@ -72,7 +72,7 @@ class PinnedFolder:
             here = self.listing()
             return here.files if here.hash == out.hash_info.value else None
 
-    def listing(self, category: str = "") -> Listing:
+    def listing(self, category: str = "") -> HashedFiles:
         """Hash what lies in the folder, or in one category of it, by DVC's cache of hashes and its .dvcignore."""
         from dvc.fs import localfs
         from dvc_data.hashfile.build import build
@@ -81,12 +81,12 @@ class PinnedFolder:
         root = Path(self._repo.root_dir)
         folder = root / self.data_dir.parent.resolve().relative_to(root) / self.data_dir.name / category
         if not folder.is_dir() or not any(folder.iterdir()):
-            return Listing({}, None)
+            return HashedFiles({}, None)
         with _one_line(f"hash {folder}"):
             cache, ignore = self._repo.cache.local, self._repo.dvcignore
             _, _, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
         prefix = f"{category}/" if category else ""
-        return Listing({prefix + path: md5 for path, md5 in _files_of(tree).items()}, tree.hash_info.value)
+        return HashedFiles({prefix + path: md5 for path, md5 in _files_of(tree).items()}, tree.hash_info.value)
 
     def add(self) -> None:
         """Pin what lies here, as `dvc add` does."""

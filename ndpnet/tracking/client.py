@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -17,18 +17,6 @@ EXPERIMENT_TAGS = {
 }
 DEFAULT_URI, ARTIFACTS = "sqlite:///mlflow.db", "mlartifacts"
 SWITCH, OFF = "NDPNET_TRACKING", ("off", "0", "false", "no")
-# what MLflow would else do: wait for minutes, send usage data, print emoji between the lines of a step, and go past the
-# server to its store, which clients need not reach
-DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds of silence
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
-    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
-}
 
 
 def is_off() -> bool:
@@ -52,24 +40,14 @@ def has_server() -> bool:
     return database is None or database.is_file()
 
 
-def tracking_login() -> str:
-    """User and password for the tracking server as "USER:PASSWORD", as MLflow takes them; "" where none is set."""
-    parts = urlsplit(tracking_uri())
-    if parts.username:
-        return f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+def tracking_login() -> tuple[str, str] | None:
+    """User and password for the tracking server, as MLflow reads them; None: those in its address, if any."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
-    return f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}" if user else ""
-
-
-def prepare_environment() -> None:
-    """Settle what MLflow reads when it is imported; what the user has set stays."""
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
 
 
 def connect() -> "MlflowClient":
     """A client of the tracking server; its first call contacts it. ValueError: an address that MLflow refuses."""
-    prepare_environment()
     import mlflow
 
     for name in ("mlflow", "alembic"):
@@ -89,8 +67,7 @@ def experiment_id(client: "MlflowClient") -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         try:
-            place = _artifact_location(client.tracking_uri)
-            return client.create_experiment(EXPERIMENT, artifact_location=place, tags=EXPERIMENT_TAGS)
+            return client.create_experiment(EXPERIMENT, artifact_location=_artifact_location(), tags=EXPERIMENT_TAGS)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -102,16 +79,13 @@ def experiment_id(client: "MlflowClient") -> str:
 
 def local_database() -> Path | None:
     """The database file that stands for a server, by its whole path; None where there is a server."""
-    return _database_of(tracking_uri())
-
-
-def _database_of(uri: str) -> Path | None:
+    uri = tracking_uri()
     if not uri.startswith("sqlite:///"):
         return None
     return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
 
 
-def _artifact_location(uri: str) -> str | None:
+def _artifact_location() -> str | None:
     """Beside the database for sqlite; a server decides for itself."""
-    database = _database_of(uri)
+    database = local_database()
     return None if database is None else (database.parent / ARTIFACTS).as_uri()

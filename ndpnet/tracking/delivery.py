@@ -7,12 +7,12 @@ at or before the last step that the server has of its name is not sent: a resume
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.utils import chunk_list
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
 from ndpnet.redaction import redact
@@ -72,7 +72,7 @@ class Delivery:
         # one writer each: a step's are part of its key and cannot change, a pipeline's are those of its first step
         for run in (self.parent, self.run):
             missing = [Param(key, value) for key, value in self.record.params.items() if key not in run.data.params]
-            for batch in _batched(missing, MAX_PARAMS_TAGS_PER_BATCH):
+            for batch in chunk_list(missing, MAX_PARAMS_TAGS_PER_BATCH):
                 self.client.log_batch(run.info.run_id, params=batch)
             if self.record.status == "running" and run.info.status != "RUNNING":
                 self.client.update_run(run.info.run_id, status="RUNNING")
@@ -81,7 +81,7 @@ class Delivery:
     def _send_tags(self, tags: Mapping[str, str]) -> None:
         changed = [RunTag(key, shorten(value, MAX_TAG)) for key, value in tags.items() if value]
         changed = [tag for tag in changed if self.run.data.tags.get(tag.key) != tag.value]
-        for batch in _batched(changed, MAX_PARAMS_TAGS_PER_BATCH):
+        for batch in chunk_list(changed, MAX_PARAMS_TAGS_PER_BATCH):
             self.client.log_batch(self.run_id, tags=batch)
 
     def _input_runs(self) -> dict[str, str]:
@@ -122,7 +122,7 @@ class Delivery:
         return [Metric(metric_key(name), value, self.record.started_at, 0) for name, value in values.items()]
 
     def _send_metrics(self, run_id: str, metrics: list[Metric]) -> None:
-        for batch in _batched(metrics, MAX_METRICS_PER_BATCH):
+        for batch in chunk_list(metrics, MAX_METRICS_PER_BATCH):
             self.client.log_batch(run_id, metrics=batch)
 
     def _send_dataset(self) -> None:
@@ -203,13 +203,6 @@ def flush(build_dir: Path) -> Iterator[tuple[str, str]]:
     if not build_dir.is_dir():
         raise ValueError(f"no folder {build_dir} (give the one that the steps write to, as build)")
     yield from deliver_all(records_below(build_dir))
-
-
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Parts of at most `size` items."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def _full_name(name: str) -> str:

@@ -13,13 +13,13 @@ HASH_DIGITS = 8
 
 def flat_params(values: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as text by dotted name; what is too long ends in a hash of the whole."""
-    return {metric_key(name): shorten(_as_text(value), MAX_PARAM) for name, value in _leaves(values)}
+    return {metric_key(name): shorten(_as_text(value), MAX_PARAM) for name, value in leaves(values)}
 
 
 def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     """Every finite number by dotted name; `a.value` is called `a`. Text, booleans and n/a are no metrics."""
     metrics = {}
-    for name, value in _leaves(values):
+    for name, value in leaves(values):
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             metrics[metric_key(name.removesuffix(".value"))] = float(value)
     return metrics
@@ -43,10 +43,13 @@ def _with_hash(text: str, whole: str, limit: int) -> str:
     return f"{text[: limit - HASH_DIGITS - 1]}-{digest}"
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], prefix: str = "", *, has_lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """Everything in nested mappings by dotted name; has_lists: and in lists, by number."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+        is_list = has_lists and isinstance(value, list)
+        inner = {str(index): each for index, each in enumerate(value)} if is_list else value
+        if isinstance(inner, Mapping):
+            yield from leaves(inner, f"{prefix}{key}.", has_lists=has_lists)
         else:
             yield f"{prefix}{key}", value
 

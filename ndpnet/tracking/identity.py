@@ -11,6 +11,7 @@ from pathlib import Path
 from ndpnet import __version__
 from ndpnet.commands import git, uncommitted
 from ndpnet.files import some_names
+from ndpnet.tracking.moves import Author
 
 KFP_RUN_VARIABLE = "NDPNET_KFP_RUN_ID"
 # in images alone: deploy/image/identity.py writes it
@@ -50,14 +51,12 @@ def _processor() -> str:
     return names[0] if names else "unknown processor"
 
 
-def author() -> dict[str, str]:
-    """Who calls, and when (ISO 8601)."""
+def author() -> Author:
+    """Who calls, now."""
     who = os.environ.get("NDPNET_USER") or f"{getpass.getuser()}@{platform.node()}"
     run_id = os.environ.get(KFP_RUN_VARIABLE)
-    return {
-        "who": f"{who} (pipeline run {run_id})" if run_id else who,
-        "when": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-    }
+    when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Author(f"{who} (pipeline run {run_id})" if run_id else who, when)
 
 
 def _lock_identity() -> dict[str, str]:

@@ -8,13 +8,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
-from ndpnet.tracking.plan import KEPT, add_results, new_record
+from ndpnet.tracking.description import KEPT, add_results, new_record
 from ndpnet.tracking.record import PICTURES, Record, keep_files, records_below, remove_superseded
 
 if TYPE_CHECKING:
@@ -28,19 +29,70 @@ MAX_REASON = 200  # characters
 logger = logging.getLogger(__name__)
 
 
+class StepRun:
+    """What a step's adapter sees of its run. pictures_dir: for pictures of the validation; None: it is not tracked."""
+
+    def __init__(self, pictures_dir: Path | None = None) -> None:
+        self.pictures_dir = pictures_dir
+        self.returned: Mapping[str, Any] = {}
+
+    def result(self, returned: dict[str, Any]) -> dict[str, Any]:
+        """Note what the step returned. -> the same"""
+        self.returned = returned
+        return returned
+
+
+@contextmanager
+def step_run(
+    step: str,
+    category: str = "",
+    *,
+    out: Path,
+    work_dir: Path | None = None,
+    identity: Callable[[], Mapping[str, str]] = dict,
+    **inputs: Any,
+) -> Iterator[StepRun]:
+    """Track the step that runs in this block: a run that ends as the block does. Where tracking is off: nothing.
+
+    identity: commit, lock file, image, KFP run, asked for once; inputs: what else `new_record` takes. No error of the
+    tracking server comes out of here.
+    """
+    live = None
+    if not settings.is_off():
+        live = _start(step, category, out=Path(out), work_dir=work_dir, identity=identity(), **inputs)
+    run = StepRun(live.record.folder / PICTURES if live else None)
+    try:
+        yield run
+    except BaseException as error:
+        if live:
+            live.end({}, error)
+        raise
+    if live:
+        live.end(run.returned, None)
+
+
+def _start(step: str, category: str, *, out: Path, work_dir: Path | None, **inputs: Any) -> "LiveRun | None":
+    """Begin to deliver; None, and a line in the log, where that cannot be."""
+    try:
+        record = new_record(step, category, out=out, **inputs)
+        return None if record is None else LiveRun(record, out, work_dir)
+    except Exception as error:  # tracking fails no step: a wrong input is the step's to name
+        logger.warning("this run is not tracked: %s", redact(error)[:MAX_REASON])
+        return None
+
+
 class LiveRun:
     """One step's run: it is delivered from now on, until `end`, which neither raises nor waits long."""
 
     def __init__(self, record: Record, out: Path, work_dir: Path | None) -> None:
-        self.record, self.out, self.work_dir = record, Path(out), work_dir
-        self.pictures_dir = record.folder / PICTURES
+        self.record, self.out, self.work_dir = record, out, work_dir
         self._delivery: Delivery | None = None
         self._lock = threading.Lock()  # of the record's file
         self._has_ended, self._is_given_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
         self._thread.start()
 
-    def end(self, result: Mapping[str, Any] | None, error: BaseException | None) -> None:
+    def end(self, result: Mapping[str, Any], error: BaseException | None) -> None:
         """Note the end, keep what is to be delivered, and wait a few seconds for it to be."""
         try:
             with self._lock:
@@ -61,11 +113,11 @@ class LiveRun:
                 self.out.parent.parent if self.out.parent.parent.name == "build" else self.out.parent,
             )
 
-    def _note_end(self, result: Mapping[str, Any] | None, error: BaseException | None) -> None:
+    def _note_end(self, result: Mapping[str, Any], error: BaseException | None) -> None:
         record = self.record
         if error is None:
             keep_files(record, self.out, *KEPT.get(record.step, (None, ())))
-            add_results(record, self.out, result or {})
+            add_results(record, self.out, result)
             record.end("finished")
         elif isinstance(error, KeyboardInterrupt):
             record.end("killed", "interrupted")
@@ -106,7 +158,7 @@ class LiveRun:
         if self._delivery is None:
             self._delivery = Delivery(settings.connect(), self.record)
         if self.work_dir is not None and not self.record.history:
-            self._find_history(Path(self.work_dir))
+            self._find_history(self.work_dir)
         self._delivery.send(is_last=is_last)
         if is_last:
             remove_superseded(self.out, self.record.key)
@@ -133,24 +185,3 @@ class LiveRun:
                     return  # its own end first
         except Exception as error:
             logger.debug("earlier runs are not delivered: %s", redact(error))
-
-
-def start_run(
-    step: str,
-    category: str,
-    *,
-    params: Any,
-    inputs: Mapping[str, Path],
-    out: Path,
-    work_dir: Path | None,
-    identity: Mapping[str, str],
-    source: Mapping[str, str],
-) -> LiveRun | None:
-    """Note that a step starts, and begin to deliver; None, and a line in the log, where that cannot be."""
-    settings.prepare_environment()
-    try:
-        record = new_record(step, category, params=params, inputs=inputs, out=out, identity=identity, source=source)
-        return None if record is None else LiveRun(record, out, work_dir)
-    except Exception as error:  # tracking fails no step: a wrong input is the step's to name
-        logger.warning("this run is not tracked: %s", redact(error)[:MAX_REASON])
-        return None

@@ -3,17 +3,15 @@
 import json
 import logging
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Metric
+from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -25,24 +23,22 @@ from ndpnet.lineage import code_hash
 from ndpnet.locks import locked
 from ndpnet.model_card import shorten, write_card
 from ndpnet.tracking.client import NOTE, connect, experiment_id
-from ndpnet.tracking.flat import flat_params
+from ndpnet.tracking.description import KFP_RUN
 from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
-from ndpnet.tracking.plan import KFP_RUN
 from ndpnet.tracking.record import records_of
-from ndpnet.tracking.runs import DESCRIPTIONS, PARENT, find_pipeline
-from ndpnet.tracking.upload import fetch_folder, find_uploaded, upload
+from ndpnet.tracking.runs import DESCRIPTIONS, PARENT, STEP, find_pipeline, find_runs
+from ndpnet.tracking.upload import Evaluation, fetch_folder, read_evaluation, uploaded
 from ndpnet.tracking.versions import (
     CATEGORY,
     EVALUATION_HASH,
     PACKAGE_HASH,
-    champion_tags,
+    find_at,
     find_version,
     get_version,
     in_one_line,
     model_id_of,
     package_hash_of,
     registered_name,
-    resolve_version,
 )
 
 logger = logging.getLogger(__name__)
@@ -57,64 +53,37 @@ GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndp
 GIT_CHANGES = "ndpnet.git_changes"
 SOURCE_HASH = "ndpnet.source_hash"
 LOCK_SECONDS = 600.0
-MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "recall_overlap", "false_alarm_rate")
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What `evaluate` found of a package."""
-
-    folder: Path
-    summary: dict[str, Any]  # metrics.json
-    seconds_per_image: float | None
-    machine: str  # that measured them
-
-    @property
-    def hash(self) -> str:
-        """The sha256 of metrics.json."""
-        return sha256_of(self.folder / "metrics.json")
 
 
 def register(
-    package_dir: Path,
-    evaluation_dir: Path,
-    *,
-    identity: Mapping[str, str],
-    licence: str = "",
-    run_id: str | None = None,
+    package_dir: Path, evaluation_dir: Path, *, identity: Mapping[str, str], licence: str = ""
 ) -> dict[str, Any]:
     """Register a package as the next version of `ndpnet-<category>`; a package that has a version keeps it.
 
-    identity: what RUN_IDENTITY names, as text; licence: of the data, for the card; run_id: a run to log to, instead of
-    one of its own. A kill at any moment leaves nothing that looks registered; the next call finishes.
-    -> name, version, run_id, model_id, package_hash, tags, ... ValueError: the folders do not belong together, the
-    server cannot be reached or refuses.
+    identity: what RUN_IDENTITY names, as text; licence: of the data, for the card. A kill at any moment leaves nothing
+    that looks registered; the next call finishes. -> name, version, run_id, model_id, package_hash, tags, ...
+    ValueError: the folders do not belong together, the server cannot be reached or refuses.
     """
     package = read_package(package_dir)
-    evidence = read_evidence(evaluation_dir, package)
-    tags = version_tags(package, evidence, identity)
+    evaluation = read_evaluation(evaluation_dir, package)
+    tags = version_tags(package, evaluation, identity)
     name = registered_name(package.config["category"])
     with in_one_line(), _only_registrar(tags[PACKAGE_HASH]):
         client = connect()
         version = find_version(client, name, tags[PACKAGE_HASH])
         card = write_card(
             package,
-            evidence.summary,
+            evaluation.summary,
             name=name,
             tags=tags,
-            seconds_per_image=evidence.seconds_per_image,
-            machine=evidence.machine,
+            seconds_per_image=evaluation.seconds_per_image,
+            machine=evaluation.machine,
             licence=licence,
         )
         if version is None:
-            version = _register_new(client, name, package, evidence, tags=tags, card=card, run_id=run_id)
+            version = _register_new(client, name, package, evaluation, tags=tags, card=card)
         else:
-            if version.tags.get(EVALUATION_HASH) != tags[EVALUATION_HASH]:
-                logger.warning("%s version %s keeps the evidence of an earlier evaluation", name, version.version)
-            elif version.tags.get(GIT_DIRTY) != "false" and tags[GIT_DIRTY] == "false":
-                version = _name_commit(client, version, tags, card)
-            if tags.get(SOURCE_HASH, version.tags.get(SOURCE_HASH)) != version.tags.get(SOURCE_HASH):
-                version = _name_source(client, version, tags[SOURCE_HASH])
+            version = _add_what_is_known_now(client, version, tags, card)
         return _record(version)
 
 
@@ -157,31 +126,14 @@ def registered_metrics(name: str, ref: str | int) -> dict[str, Any]:
 def champion_summary(category: str) -> dict[str, Any] | None:
     """`version` and `summary` (metrics.json) of a category's champion, None without one. ValueError: not readable."""
     name = registered_name(category)
-    if not champion_tags(category):
+    with in_one_line():
+        version = find_at(connect(), name, "champion")
+    if version is None:
         return None
-    version, _ = resolve_version(name, "champion")
-    return {"version": version, "summary": registered_metrics(name, version)}
+    return {"version": int(version.version), "summary": registered_metrics(name, version.version)}
 
 
-def read_evidence(folder: Path, package: ModelPackage) -> Evidence:
-    """What `evaluate` wrote of this very package. ValueError: nothing, or it is of another package."""
-    folder = Path(folder)
-    try:
-        summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        identity = (summary["category"], summary["model_hash"], summary["threshold"])
-        is_of_package = identity == (package.config["category"], package.model_hash, package.threshold)
-        timing_path = folder / "timing.json"
-        timing = json.loads(timing_path.read_text(encoding="utf-8")) if timing_path.is_file() else {}
-    except FileNotFoundError as error:
-        raise ValueError(f"no metrics.json in {folder} (run `ndpnet evaluate`)") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/metrics.json cannot be read: {error!r} (run `ndpnet evaluate` again)") from error
-    if not is_of_package:
-        raise ValueError(f"{folder} is the evaluation of another model than {package.folder} (evaluate this one)")
-    return Evidence(folder, summary, timing.get("seconds_per_image"), timing.get("machine", ""))
-
-
-def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[str, str]) -> dict[str, str]:
+def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mapping[str, str]) -> dict[str, str]:
     """The tags of a version. ValueError: an identity that is not in RUN_IDENTITY, so that no secret slips in."""
     known = {key.removeprefix("ndpnet."): value for key, value in identity.items()}
     unknown = sorted(known.keys() - set(RUN_IDENTITY))
@@ -197,7 +149,7 @@ def version_tags(package: ModelPackage, evidence: Evidence, identity: Mapping[st
     tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
     tags["processor"] = lineage.get("processor", "unknown")
     tags["is_data_pinned"] = "true" if lineage.get("is_data_pinned") is True else "false"
-    tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evidence.hash}
+    tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evaluation.hash}
     tags["category"] = package.config["category"]
     if engines := engine_names(package):
         tags |= {"engines": ", ".join(engines), "model_hash": model_hash(package.folder)}
@@ -216,9 +168,8 @@ def _only_registrar(digest: str) -> Iterator[None]:
 def _run_of(client: MlflowClient, package: ModelPackage, tags: Mapping[str, str]) -> str:
     """The run that registering this package logs to: found by its tags, else made, in the run of its pipeline."""
     experiment = experiment_id(client)
-    own = {"ndpnet.step": "register", "ndpnet.category": tags[CATEGORY], PACKAGE_HASH: tags[PACKAGE_HASH]}
-    query = f"tags.`ndpnet.step` = 'register' AND tags.`{PACKAGE_HASH}` = '{tags[PACKAGE_HASH]}'"
-    for run in client.search_runs([experiment], query, max_results=1):
+    own = {STEP: "register", PACKAGE_HASH: tags[PACKAGE_HASH]}
+    for run in find_runs(client, experiment, own):
         return run.info.run_id
     pipeline = find_pipeline(client, experiment, tags.get(KFP_RUN) or _plan_of(package))
     own |= {NOTE: DESCRIPTIONS["register"]} | ({PARENT: pipeline} if pipeline else {})
@@ -235,47 +186,16 @@ def _register_new(
     client: MlflowClient,
     name: str,
     package: ModelPackage,
-    evidence: Evidence,
+    evaluation: Evaluation,
     *,
     tags: Mapping[str, str],
     card: str,
-    run_id: str | None,
 ) -> ModelVersion:
-    """Upload, then register; a run of its own ends with it, a caller's run is the caller's to end."""
-    used_run_id = run_id or _run_of(client, package, tags)
-    model = _uploaded(client, package, evidence, run_id=used_run_id, tags=tags, card=card)
+    run_id = _run_of(client, package, tags)
+    model = uploaded(client, package, evaluation, run_id=run_id, tags=tags, card=card)
     version = _create_version(client, name, model, tags, card)
-    if not run_id:
-        client.set_terminated(used_run_id)
+    client.set_terminated(run_id)
     return version
-
-
-def _uploaded(
-    client: MlflowClient, package: ModelPackage, evidence: Evidence, *, run_id: str, tags: Mapping[str, str], card: str
-) -> LoggedModel:
-    experiment = experiment_id(client)
-    model = find_uploaded(client, experiment, tags[PACKAGE_HASH])
-    if model is None:
-        model = upload(
-            client,
-            experiment,
-            package,
-            name=re.sub(r"[/:.%\"']", "-", registered_name(package.config["category"])),
-            run_id=run_id,
-            tags=tags,
-            params=flat_params(package.config["params"]),
-            card=card,
-            evaluation_dir=evidence.folder,
-        )
-    # the model's own time: logging them again changes nothing
-    rows = [
-        Metric(f"{key}{suffix}", evidence.summary[key][part], model.creation_timestamp, 0, model_id=model.model_id)
-        for key in MEASURED
-        if evidence.summary.get(key) is not None
-        for suffix, part in (("", "value"), (".low", "low"), (".high", "high"))
-    ]
-    client.log_batch(run_id, metrics=rows)
-    return model
 
 
 def _create_version(
@@ -302,25 +222,30 @@ def _create_version(
     return created
 
 
-def _name_commit(client: MlflowClient, version: ModelVersion, tags: Mapping[str, str], card: str) -> ModelVersion:
-    """Give a version that was registered with uncommitted changes the commit that they are in by now."""
+def _add_what_is_known_now(
+    client: MlflowClient, version: ModelVersion, tags: Mapping[str, str], card: str
+) -> ModelVersion:
+    """The commit that changed sources are in by now, and the newer pictures that gave the same package."""
     name, number = version.name, str(version.version)
-    logger.info("%s version %s: its sources are committed by now", name, number)
-    client.update_model_version(name, number, shorten(card, MAX_DESCRIPTION))
-    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-        (Path(scratch) / CARD).write_text(card, encoding="utf-8", newline="\n")
-        client.log_model_artifact(model_id_of(version), str(Path(scratch) / CARD))
-    if GIT_CHANGES in version.tags:
-        client.delete_model_version_tag(name, number, GIT_CHANGES)
-    for key in (GIT_COMMIT, LOCK_HASH, GIT_DIRTY):  # what counts as clean comes last
-        client.set_model_version_tag(name, number, key, tags[key])
+    if version.tags.get(EVALUATION_HASH) != tags[EVALUATION_HASH]:
+        logger.warning("%s version %s keeps the evidence of an earlier evaluation", name, number)
+    elif version.tags.get(GIT_DIRTY) != "false" and tags[GIT_DIRTY] == "false":
+        logger.info("%s version %s: its sources are committed by now", name, number)
+        _replace_card(client, version, card)
+        if GIT_CHANGES in version.tags:
+            client.delete_model_version_tag(name, number, GIT_CHANGES)
+        for key in (GIT_COMMIT, LOCK_HASH, GIT_DIRTY):  # what counts as clean comes last
+            client.set_model_version_tag(name, number, key, tags[key])
+    if SOURCE_HASH in tags:  # so that a run for new data need not train it again
+        client.set_model_version_tag(name, number, SOURCE_HASH, tags[SOURCE_HASH])
     return client.get_model_version(name, number)
 
 
-def _name_source(client: MlflowClient, version: ModelVersion, source_hash: str) -> ModelVersion:
-    """Newer pictures gave the same package, as more test images do: a run for new data need not train it again."""
-    client.set_model_version_tag(version.name, str(version.version), SOURCE_HASH, source_hash)
-    return client.get_model_version(version.name, str(version.version))
+def _replace_card(client: MlflowClient, version: ModelVersion, card: str) -> None:
+    client.update_model_version(version.name, str(version.version), shorten(card, MAX_DESCRIPTION))
+    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+        (Path(scratch) / CARD).write_text(card, encoding="utf-8", newline="\n")
+        client.log_model_artifact(model_id_of(version), str(Path(scratch) / CARD))
 
 
 def _record(version: ModelVersion) -> dict[str, Any]:

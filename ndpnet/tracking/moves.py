@@ -10,6 +10,14 @@ MAX_REASON = 2000  # characters
 
 
 @dataclass(frozen=True)
+class Author:
+    """Who moves something, and when (ISO 8601, UTC)."""
+
+    who: str
+    when: str
+
+
+@dataclass(frozen=True)
 class Move:
     """One entry. It counts only if `source` was the champion when it was entered: of two at once the later is void.
 
@@ -74,20 +82,13 @@ class Timeline:
 def replay(moves: Iterable[Move]) -> Timeline:
     """Follow the moves in the order of their numbers. Every reader of the same list comes to the same result."""
     line: list[int] = []
-    void, withdrawn, last = set(), set(), 0
+    void, withdrawn = set(), set()
     ordered = tuple(sorted(moves, key=lambda move: move.number))
     for move in ordered:
-        # after an entry that somebody has deleted nobody can tell who was champion: the move itself says it
-        is_after_gap, last = move.number != last + 1, move.number
-        if is_after_gap and move.source is not None and move.source != (line[-1] if line else None):
-            line.append(move.source)
         if move.source != (line[-1] if line else None):
             void.add(move.number)
         elif move.kind == "rollback":
             withdrawn.add(line.pop())
-            while line and line[-1] != move.target:
-                line.pop()  # versions that are no longer there
-            line = line or [move.target]
         else:
             line.append(move.target)
             withdrawn -= {move.target} if move.kind == "force" else set()

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -143,16 +143,16 @@ def new_folder(out: Path, key: str) -> Path:
     return folder
 
 
-def records_of(out: Path) -> Iterator[Record]:
+def records_of(out: Path) -> list[Record]:
     """All runs that are noted of an output."""
-    yield from _load_all(sorted(runs_dir(out).glob(f"*/{RUN}")))
+    return _load_all(runs_dir(out).glob(f"*/{RUN}"))
 
 
-def records_below(folder: Path, *, is_deep: bool = True) -> Iterator[Record]:
+def records_below(folder: Path, *, is_deep: bool = True) -> list[Record]:
     """All runs noted of the outputs in a folder, or in one anywhere below it; oldest first."""
     pattern = f".*.run/*/{RUN}"
-    paths = folder.rglob(pattern) if is_deep else folder.glob(pattern)
-    yield from sorted(_load_all(sorted(paths)), key=lambda record: record.started_at)
+    records = _load_all(folder.rglob(pattern) if is_deep else folder.glob(pattern))
+    return sorted(records, key=lambda record: record.started_at)
 
 
 def remove_superseded(out: Path, key: str) -> None:
@@ -162,20 +162,17 @@ def remove_superseded(out: Path, key: str) -> None:
             shutil.rmtree(record.folder, ignore_errors=True)
 
 
-def keep_files(record: Record, out: Path, history: str | None, names: tuple[str, ...]) -> None:
+def keep_files(record: Record, out: Path, history: str | None, patterns: tuple[str, ...]) -> None:
     """Copy what is to be delivered of an output; files beyond MAX_FILE_BYTES are left out, and named in the log."""
     if history and (out / history).is_file():
         _copy(out / history, record.folder / HISTORY)
     kept_dir = record.folder / FILES
     shutil.rmtree(kept_dir, ignore_errors=True)
-    for name in names:
-        source = out / name
-        paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-        for path in paths:
-            if path.is_file() and path.stat().st_size > MAX_FILE_BYTES:
-                logger.info("%s is too large for the tracking server: it stays where it is", path)
-            elif path.is_file():
-                _copy(path, kept_dir / path.relative_to(out))
+    for path in sorted({path for pattern in patterns for path in out.glob(pattern) if path.is_file()}):
+        if path.stat().st_size > MAX_FILE_BYTES:
+            logger.info("%s is too large for the tracking server: it stays where it is", path)
+        else:
+            _copy(path, kept_dir / path.relative_to(out))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -185,8 +182,5 @@ def _copy(source: Path, target: Path) -> None:
     os.replace(partial, target)
 
 
-def _load_all(paths: list[Path]) -> Iterator[Record]:
-    for path in paths:
-        record = load_record(path)
-        if record is not None:
-            yield record
+def _load_all(paths: Iterable[Path]) -> list[Record]:
+    return [record for path in sorted(paths) if (record := load_record(path)) is not None]

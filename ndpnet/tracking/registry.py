@@ -11,7 +11,6 @@ import logging
 import tempfile
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from ndpnet.files import hash_of
 from ndpnet.tracking.client import NOTE, connect, experiment_id
-from ndpnet.tracking.moves import MAX_REASON, Kind, Move, Timeline, replay
+from ndpnet.tracking.moves import MAX_REASON, Author, Kind, Move, Timeline, replay
 from ndpnet.tracking.runs import DESCRIPTIONS
 from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, get_version, in_one_line
 
@@ -31,14 +30,6 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 EVIDENCE = "promotion.json"
 ROUNDS = 10  # of following a list that others extend meanwhile
 PAGE = 200
-
-
-@dataclass(frozen=True)
-class Author:
-    """Who moves something, and when (ISO 8601, UTC)."""
-
-    who: str
-    when: str
 
 
 class Registry:
@@ -141,12 +132,6 @@ class Registry:
         if champion is not None and not self.timeline().moves:
             reason = "the alias was set before ndpnet's first promotion; no gate has seen this version"
             self.move("adopt", champion, source=None, author=author, reason=reason)
-
-    def previous(self, timeline: Timeline) -> int:
-        """The champion to go back to. ValueError: none."""
-        if timeline.previous is None:
-            raise ValueError(f"{self.name} has no champion before version {timeline.champion} (nothing to go back to)")
-        return timeline.previous
 
     @property
     def history_name(self) -> str:

@@ -1,48 +1,113 @@
-"""Bringing a package into the tracking server as a LoggedModel, which is PENDING until all of it is there."""
+"""A package and its evaluation in the tracking server as a LoggedModel, which is PENDING until all of it is there."""
 
+import json
+import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
 from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from ndpnet.files import sha256_of
 from ndpnet.inference.package import ModelPackage
+from ndpnet.tracking.client import experiment_id
+from ndpnet.tracking.flat import flat_params
 from ndpnet.tracking.flavor import write_mlflow_model
-from ndpnet.tracking.versions import PACKAGE_HASH
+from ndpnet.tracking.versions import PACKAGE_HASH, registered_name
+
+MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "recall_overlap", "false_alarm_rate")
 
 
-def find_uploaded(client: MlflowClient, experiment: str, digest: str) -> LoggedModel | None:
-    """The finished upload of a package; one that failed or was killed does not count."""
-    models = client.search_logged_models([experiment], filter_string=f"tags.`{PACKAGE_HASH}` = '{digest}'")
-    return next((model for model in models if model.status == LoggedModelStatus.READY), None)
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` wrote of a package. summary: metrics.json; machine: that took these seconds."""
+
+    folder: Path
+    summary: dict[str, Any]
+    seconds_per_image: float | None
+    machine: str
+
+    @property
+    def hash(self) -> str:
+        """The sha256 of metrics.json."""
+        return sha256_of(self.folder / "metrics.json")
 
 
-def upload(
+def read_evaluation(folder: Path, package: ModelPackage) -> Evaluation:
+    """The evaluation of this very package. ValueError: there is none, or it is of another package."""
+    folder = Path(folder)
+    try:
+        summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        identity = (summary["category"], summary["model_hash"], summary["threshold"])
+        timing_path = folder / "timing.json"
+        timing = json.loads(timing_path.read_text(encoding="utf-8")) if timing_path.is_file() else {}
+    except FileNotFoundError as error:
+        raise ValueError(f"no metrics.json in {folder} (run `ndpnet evaluate`)") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/metrics.json cannot be read: {error!r} (run `ndpnet evaluate` again)") from error
+    if identity != (package.config["category"], package.model_hash, package.threshold):
+        raise ValueError(f"{folder} is the evaluation of another model than {package.folder} (evaluate this one)")
+    return Evaluation(folder, summary, timing.get("seconds_per_image"), timing.get("machine", ""))
+
+
+def uploaded(
     client: MlflowClient,
-    experiment: str,
     package: ModelPackage,
+    evaluation: Evaluation,
     *,
-    name: str,
     run_id: str,
     tags: Mapping[str, str],
-    params: Mapping[str, str],
     card: str,
-    evaluation_dir: Path,
 ) -> LoggedModel:
-    """Upload a package as a new LoggedModel, and mark it READY."""
-    model = client.create_logged_model(
-        experiment, name=name, source_run_id=run_id, tags=dict(tags), params=dict(params)
-    )
+    """The LoggedModel of a package, uploaded if it is not there yet; its figures are in the run, too."""
+    experiment = experiment_id(client)
+    query = f"tags.`{PACKAGE_HASH}` = '{tags[PACKAGE_HASH]}'"
+    models = client.search_logged_models([experiment], filter_string=query)
+    # an upload that failed or was killed does not count
+    model = next((model for model in models if model.status == LoggedModelStatus.READY), None)
+    if model is None:
+        model = client.create_logged_model(
+            experiment,
+            name=re.sub(r"[/:.%\"']", "-", registered_name(package.config["category"])),
+            source_run_id=run_id,
+            tags=dict(tags),
+            params=flat_params(package.config["params"]),
+        )
+        _send_files(client, model, package, evaluation, package_hash=tags[PACKAGE_HASH], card=card)
+        model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    # the model's own time: logging them again changes nothing
+    rows = [
+        Metric(f"{key}{suffix}", evaluation.summary[key][part], model.creation_timestamp, 0, model_id=model.model_id)
+        for key in MEASURED
+        if evaluation.summary.get(key) is not None
+        for suffix, part in (("", "value"), (".low", "low"), (".high", "high"))
+    ]
+    client.log_batch(run_id, metrics=rows)
+    return model
+
+
+def _send_files(
+    client: MlflowClient,
+    model: LoggedModel,
+    package: ModelPackage,
+    evaluation: Evaluation,
+    *,
+    package_hash: str,
+    card: str,
+) -> None:
+    ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=model.source_run_id)
+    ids.model_id = model.model_id
     with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-        ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=run_id)
-        ids.model_id = model.model_id
-        digest, folder = tags[PACKAGE_HASH], Path(scratch) / "model"
-        write_mlflow_model(folder, package, package_hash=digest, model=ids, card=card, evaluation_dir=evaluation_dir)
+        folder, evaluation_dir = Path(scratch) / "model", evaluation.folder
+        write_mlflow_model(
+            folder, package, package_hash=package_hash, model=ids, card=card, evaluation_dir=evaluation_dir
+        )
         client.log_model_artifacts(model.model_id, str(folder))
-    return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
 def fetch_folder(client: MlflowClient, model_id: str, stored_path: str, folder: Path) -> None:

@@ -27,8 +27,8 @@ def registered_name(category: str) -> str:
     return f"ndpnet-{plain}{suffix}"
 
 
-def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion:
-    """A version by number or alias. ValueError names those there are."""
+def find_at(client: MlflowClient, name: str, ref: str | int) -> ModelVersion | None:
+    """The version that a number or an alias means now; None: there is none."""
     try:
         if str(ref).isdecimal():
             return client.get_model_version(name, str(ref))
@@ -36,10 +36,15 @@ def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        known = [f"{v.version}{''.join(f' @{alias}' for alias in v.aliases)}" for v in versions_of(client, name)]
-        raise ValueError(
-            f"no {name} {str(ref)!r} in the registry (it has {', '.join(known) or 'no version'})"
-        ) from error
+        return None
+
+
+def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion:
+    """A version by number or alias. ValueError names those there are."""
+    if version := find_at(client, name, ref):
+        return version
+    known = [f"{v.version}{''.join(f' @{alias}' for alias in v.aliases)}" for v in versions_of(client, name)]
+    raise ValueError(f"no {name} {str(ref)!r} in the registry (it has {', '.join(known) or 'no version'})")
 
 
 def resolve_version(name: str, ref: str | int) -> tuple[int, str]:
@@ -61,14 +66,9 @@ def package_hash_of(version: ModelVersion) -> str:
 
 def champion_tags(category: str) -> dict[str, str]:
     """The tags of a category's champion; none where there is no champion. ValueError: the registry fails."""
-    name = registered_name(category)
     with in_one_line():
-        try:
-            return dict(connect().get_model_version_by_alias(name, "champion").tags)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            return {}
+        version = find_at(connect(), registered_name(category), "champion")
+        return dict(version.tags) if version else {}
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp import dsl
 from objects import put
 from places import NAMES, Place
 from processes import SERVER, kill_when
@@ -16,14 +15,10 @@ from samples import Pipeline
 from servers import S3Server
 
 from ndpnet.batch import shard as shards
-from ndpnet.batch.plan import Plan, load_plan, make_plan
-from ndpnet.batch.request import Request
+from ndpnet.batch.plan import InspectionRequest, Plan, load_plan, make_plan
 from ndpnet.batch.results import Results
-from ndpnet.batch.shard import ShardResult, inspect_shard
+from ndpnet.batch.shard import inspect_shard
 from ndpnet.batch.summary import read_summary, summarise
-from ndpnet.components.inspect_shard import inspect_shard as shard_component
-from ndpnet.components.plan_inspection import plan_inspection as plan_component
-from ndpnet.components.summarise_inspection import summarise_inspection as summary_component
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Inspector
 from ndpnet.tracking.client import connect
@@ -31,14 +26,18 @@ from ndpnet.tracking.client import connect
 pytestmark = pytest.mark.usefixtures("services")
 
 
-def run(place: Place, name: str = "out", **asked: Any) -> dict[str, Any]:
+def request(place: Place, name: str = "out", **changes: Any) -> InspectionRequest:
+    """An inspection of the pictures by the champion."""
+    return InspectionRequest(**{"prefix": place.prefix, "model": NAME, "out": place.out(name)} | changes)
+
+
+def run(place: Place, name: str = "out", **changes: Any) -> dict[str, Any]:
     """Plan, shards and summary, one after the other."""
-    plan = make_plan(Request(place.prefix, NAME, place.out(name), **asked))
-    return finish(plan, place.out(name))
+    return finish(make_plan(request(place, name, **changes)), place.out(name))
 
 
 def finish(plan: Plan, out: str) -> dict[str, Any]:
-    seconds = [inspect_shard(out, plan.id, number).seconds for number in range(plan.num_shards)]
+    seconds = [inspect_shard(out, plan.id, number) for number in range(plan.num_shards)]
     return summarise(out, plan.id, shard_seconds=seconds)
 
 
@@ -101,20 +100,20 @@ def test_what_is_not_judged_is_named_in_the_log(
     for name in ("a/ground_truth/x.png", "earlier/overlays/x.png.jpg", "earlier/predictions.jsonl", "folder.png/"):
         place.put(name, pictures[0] if name.endswith("g") else b"")
     caplog.clear()
-    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    plan = make_plan(request(place))
     assert [plan.path_of(picture) for picture in plan.pictures] == list(NAMES)
     others = next(message for message in caplog.messages if message.startswith("no pictures, left out: "))
     assert f"{place.prefix}/.thumbs/x.png, {place.prefix}/a/.hidden.png, {place.prefix}/a/notes.txt" in others
     for folder, content in {"a/ground_truth": "masks", "earlier": "results", "verdicts": "results"}.items():
         assert f"left out {place.prefix}/{folder}: it holds {content}, no pictures to judge" in caplog.messages
     place.put("masks only/mask/x.png", pictures[0])
-    message = one_line(make_plan, Request(f"{place.prefix}/masks only", NAME, place.out()))
+    message = one_line(make_plan, request(place, prefix=f"{place.prefix}/masks only"))
     assert message.startswith(f"no pictures under {place.prefix}/masks only (check bucket and prefix")
 
 
 def test_what_cannot_be_inspected_is_a_row_that_names_it(place: Place, pictures: list[bytes]) -> None:
     place.put("a/x.png", b"no picture")
-    plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=2))
+    plan = make_plan(request(place, num_shards=2))
     place.put("b.png", pictures[0])  # another one than was listed
     place.remove("in/c.png")
     summary = finish(plan, place.out())
@@ -130,15 +129,8 @@ def test_what_cannot_be_inspected_is_a_row_that_names_it(place: Place, pictures:
     }
 
 
-def test_a_shard_of_nothing_that_can_be_had(place: Place) -> None:
-    plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=len(NAMES)))
-    place.remove(f"in/{NAMES[2]}")
-    result = inspect_shard(place.out(), plan.id, 2)
-    assert (result.num_good, result.num_defective, result.num_failed) == (0, 0, 1)
-
-
 def test_without_overlays_and_of_one_picture(place: Place) -> None:
-    asked = Request(f"{place.prefix}/a/x.png", NAME, place.out(), num_shards=4, has_overlays=False)
+    asked = request(place, prefix=f"{place.prefix}/a/x.png", num_shards=4, has_overlays=False)
     summary = finish(make_plan(asked), place.out())
     assert summary["num_pictures"] == 1
     assert [row["path"] for row in rows_of(place)] == ["x.png"]
@@ -149,7 +141,7 @@ def test_without_overlays_and_of_one_picture(place: Place) -> None:
 
 
 def test_shards_take_the_version_that_was_champion_when_it_was_planned(place: Place) -> None:
-    plan = make_plan(Request(place.prefix, f"{NAME}@champion", place.out(), num_shards=2))
+    plan = make_plan(request(place, model=f"{NAME}@champion", num_shards=2))
     inspect_shard(place.out(), plan.id, 0)
     place.put("d.png", b"came later")
     connect().set_registered_model_alias(NAME, "champion", "2")
@@ -168,7 +160,7 @@ def test_shards_take_the_version_that_was_champion_when_it_was_planned(place: Pl
 
 
 def test_a_package_that_is_another_one_by_now_is_refused(place: Place) -> None:
-    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    plan = make_plan(request(place))
     changed = json.loads(plan.to_json())
     changed["model"]["package_hash"] = "0" * 64
     assert "was changed by somebody" in one_line(Plan.from_json, json.dumps(changed), name="s3://x/plan.json")
@@ -183,25 +175,11 @@ def test_results_among_the_pictures_are_never_inspected(place: Place) -> None:
     assert again == first
     assert first["num_pictures"] == len(NAMES)
     for out in (place.prefix, place.out(""), f"s3://{place.bucket}"):
-        assert "would lie among the results (choose another --out)" in one_line(Request, place.prefix, NAME, out)
-    Request(place.prefix, NAME, f"{place.prefix}-results/")  # begins alike, lies beside
+        assert "would lie among the results (choose another --out)" in one_line(request, place, out=out)
+    request(place, out=f"{place.prefix}-results/")  # begins alike, lies beside
 
 
 # ---- again
-
-
-def test_a_shard_again_stores_its_own_objects_alone_and_the_same_bytes(place: Place) -> None:
-    run(place, num_shards=2)
-    before = place.results()
-    plan = make_plan(Request(place.prefix, NAME, place.out(), num_shards=2))
-    part = f"out/shards/{plan.id}/0001-of-0002.jsonl"
-    rows = place.read(part)
-    others = f"overlays/{NAMES[0]}.jpg"
-    for name in (part, f"out/{others}", f"out/overlays/{NAMES[1]}.jpg"):
-        place.remove(name)
-    inspect_shard(place.out(), plan.id, 1)
-    assert place.read(part) == rows
-    assert place.results() == {name: content for name, content in before.items() if name != others}
 
 
 def _inspect_in_small_blocks(environment: dict[str, str], out: str, plan_id: str) -> None:
@@ -212,7 +190,7 @@ def _inspect_in_small_blocks(environment: dict[str, str], out: str, plan_id: str
 
 
 def test_a_shard_that_was_killed_is_done_again(place: Place) -> None:
-    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    plan = make_plan(request(place))
     process = SERVER.Process(target=_inspect_in_small_blocks, args=(dict(os.environ), place.out(), plan.id))
     process.start()
     assert kill_when(process, lambda: any(name.startswith("overlays/") for name in place.listed()))
@@ -224,10 +202,10 @@ def test_a_shard_that_was_killed_is_done_again(place: Place) -> None:
 
 
 def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures: list[bytes]) -> None:
-    asked = Request(place.prefix, NAME, place.out(), num_shards=2)
+    asked = request(place, num_shards=2)
     first = make_plan(asked)
     assert make_plan(asked) == first
-    assert load_plan(Results.open(place.out(), None), first.id) == first
+    assert load_plan(Results.open(place.out()), first.id) == first
     place.remove("out/plan.json")
     second = make_plan(asked)
     assert (second.id != first.id, second.content_hash) == (True, first.content_hash)
@@ -241,37 +219,25 @@ def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures
 # ---- as components
 
 
-def test_the_components_plan_inspect_and_summarise(place: Place, tmp_path: Path) -> None:
-    planned = plan_component.python_func(place.prefix, NAME, place.out(), 2, True, "")
-    assert planned.shards == ["0", "1"]
-    seconds = [shard_component.python_func(place.out(), planned.plan_id, each, "cpu", "") for each in planned.shards]
-    metrics = dsl.Metrics(name="metrics", uri=str(tmp_path / "metrics"), metadata={})
-    assert summary_component.python_func(metrics, place.out(), planned.plan_id, seconds, "") == 0
-    summary = read_summary(place.out())
-    assert metrics.metadata == {name: summary[name] for name in metrics.metadata}
-    assert metrics.metadata["num_pictures"] == len(NAMES)
-    assert json.loads(place.read("out/timing.json"))["shard_seconds"] == seconds
-
-
 # ---- bad input
 
 
 def test_places_that_have_no_pictures(place: Place, s3: S3Server) -> None:
     nothing = f"s3://{place.bucket}/{place.key}/nothing"
-    assert one_line(make_plan, Request(nothing, NAME, place.out())).startswith(f"no object under {nothing}/ (check")
+    assert one_line(make_plan, request(place, prefix=nothing)).startswith(f"no object under {nothing}/ (check")
     place.put("texts/x.txt", b"x")
-    message = one_line(make_plan, Request(f"{place.prefix}/texts/", NAME, place.out()))
+    message = one_line(make_plan, request(place, prefix=f"{place.prefix}/texts/"))
     assert message.startswith(f"no pictures under {place.prefix}/texts/ (check bucket and prefix; known endings: .png")
-    assert "there is no bucket no-such" in one_line(make_plan, Request("s3://no-such/x", NAME, place.out()))
+    assert "there is no bucket no-such" in one_line(make_plan, request(place, prefix="s3://no-such/x"))
     assert "out/" not in "".join(place.listed())
 
 
 def test_results_that_cannot_be_stored(place: Place, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    message = one_line(make_plan, Request(place.prefix, NAME, "s3://no-such/x"))
+    message = one_line(make_plan, request(place, out="s3://no-such/x"))
     assert "there is no bucket no-such" in message
     for name, value in s3.environment(can_write=False).items():
         monkeypatch.setenv(name, value)
-    message = one_line(make_plan, Request(place.prefix, NAME, place.out()))
+    message = one_line(make_plan, request(place))
     assert message.startswith(f"access to {place.out()}/plan.json is denied")
     assert "s3:PutObject" in message
 
@@ -289,17 +255,16 @@ def test_results_that_cannot_be_stored(place: Place, s3: S3Server, monkeypatch: 
     ],
 )
 def test_what_cannot_be_meant(place: Place, asked: dict[str, Any], message: str) -> None:
-    wish = {"prefix": place.prefix, "model": NAME, "out": place.out()} | asked
-    assert message in one_line(lambda: make_plan(Request(**wish)))
+    assert message in one_line(lambda: make_plan(request(place, **asked)))
 
 
 def test_a_plan_that_is_none(place: Place) -> None:
     put(place.server, place.bucket, f"{place.key}/out/plan.json", b'{"id": 1}')
-    assert "is no plan of an inspection" in one_line(make_plan, Request(place.prefix, NAME, place.out()))
+    assert "is no plan of an inspection" in one_line(make_plan, request(place))
 
 
 def test_rows_that_do_not_fit_the_plan(place: Place) -> None:
-    plan = make_plan(Request(place.prefix, NAME, place.out()))
+    plan = make_plan(request(place))
     finish(plan, place.out())
     part = f"out/shards/{plan.id}/0000-of-0001.jsonl"
     rows = place.read(part)
@@ -308,10 +273,3 @@ def test_rows_that_do_not_fit_the_plan(place: Place) -> None:
         put(place.server, place.bucket, f"{place.key}/{part}", changed)
         assert "the rows of shard 0 do not fit the plan" in one_line(summarise, place.out(), plan.id)
     assert read_summary(place.out()) == summary
-
-
-def test_counts_of_a_shard(place: Place) -> None:
-    plan = make_plan(Request(place.prefix, f"{NAME}@2", place.out()))
-    result = inspect_shard(place.out(), plan.id, 0)
-    assert isinstance(result, ShardResult)
-    assert (result.num_good, result.num_defective, result.num_failed) == (len(NAMES), 0, 0)

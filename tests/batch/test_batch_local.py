@@ -12,8 +12,7 @@ from processes import TIME_LIMIT
 from registered import NAME
 from repositories import NDPNET
 
-from ndpnet.batch.plan import make_plan
-from ndpnet.batch.request import Request
+from ndpnet.batch.plan import InspectionRequest, make_plan
 from ndpnet.batch.shard import inspect_shard
 from ndpnet.batch.summary import summarise
 
@@ -57,14 +56,7 @@ def test_killed_and_run_again_it_does_the_missing_shard_and_says_what_it_found(p
     assert f"cannot read {place.prefix}/a/x.png: " in finished.stderr
     by_engine = place.results()
 
-    plan = make_plan(Request(place.prefix, NAME, place.out("here")))
+    plan = make_plan(InspectionRequest(place.prefix, NAME, place.out("here")))
     inspect_shard(place.out("here"), plan.id, 0)
     assert summarise(place.out("here"), plan.id)["num_pictures"] == len(NAMES)
     assert by_engine == place.results("here")
-
-
-def test_a_prefix_without_pictures_ends_with_its_line(place: Place, tmp_path: Path) -> None:
-    nothing = Place(place.server, place.bucket, f"{place.key}-nothing")
-    finished = inspect(nothing, tmp_path)
-    assert finished.returncode == 1
-    assert f"no object under {nothing.prefix}/ (check bucket and prefix" in finished.stderr

@@ -15,13 +15,10 @@ from ndpnet.components.choose_categories import choose_categories
 from ndpnet.components.evaluate import evaluate
 from ndpnet.components.prepare import prepare
 from ndpnet.components.report import report
-from ndpnet.components.synthesize import synthesize
-from ndpnet.components.train_phase1 import train_phase1
 from ndpnet.components.version_data import version_data
 from ndpnet.config import load_params
 from ndpnet.config_platform import promotion_of
 from ndpnet.data.manifest import Manifest
-from ndpnet.training.run import HISTORY, PHASE1, PHASE1_WEIGHTS
 
 
 @pytest.fixture
@@ -132,16 +129,3 @@ def test_a_password_in_the_git_url_is_refused(made: Callable[..., dsl.Artifact])
         with pytest.raises(ValueError, match=r"holds a password|names no place of data") as refused:
             version_data.python_func(made(dsl.Dataset, "version"), source)
         assert "secret" not in str(refused.value)
-
-
-def test_training_components_write_what_the_steps_write(
-    pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path
-) -> None:
-    params = pipeline.params.to_json()
-    bank, phase1 = made(dsl.Dataset, "bank"), made(dsl.Model, "phase1")
-    assert synthesize.python_func(bank, params) == pipeline.params.synthesis.num_masks
-    prepared = made(dsl.Dataset, "prepared", pipeline.prepared_dir)
-    loss = train_phase1.python_func(prepared, bank, phase1, params, str(tmp_path / "work"))
-    assert loss == pipeline.metrics["train_phase1"]["loss"]
-    for name in (PHASE1_WEIGHTS, HISTORY, PHASE1):
-        assert (Path(phase1.path) / name).read_bytes() == (pipeline.phase1_dir / name).read_bytes()

@@ -1,7 +1,6 @@
 """From registered versions to a champion and back, with real packages, a real test set and real processes."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,52 +9,32 @@ from typing import Any
 import mlflow
 import pytest
 from click.testing import CliRunner
-from mlflow_servers import new_database
 from processes import Finished, run_cli
-from samples import CATEGORY, Pipeline, write_params
+from registered import NAME, register_all, with_threshold
+from samples import Pipeline, write_params
 
-from ndpnet import steps
 from ndpnet.cli import main
-from ndpnet.config import load_params
+from ndpnet.config_platform import PromotionConfig
 from ndpnet.files import hash_of
-from ndpnet.inference.package import write_config
-from ndpnet.promotion.gate import Bounds, MetricBound
-from ndpnet.promotion.promote import Settings, Wish, promote, rollback, settings_of
+from ndpnet.promotion.promote import PromotionRequest, promote, rollback
 from ndpnet.promotion.table import format_checks, format_history, label_of
-from ndpnet.tracking import models
 from ndpnet.tracking.client import connect
-from ndpnet.tracking.registry import Author, Registry
+from ndpnet.tracking.moves import Author
+from ndpnet.tracking.registry import Registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tracking_on")]
 
-NAME = f"ndpnet-{CATEGORY}"
 ADA, BEN = Author("ada@line1", "2026-01-01T08:00:00Z"), Author("ben@line1", "2026-01-02T08:00:00Z")
-CLEAN = {"git_commit": "c" * 40, "git_dirty": "false"}
 # what the small model reaches: the gate is to decide by what differs
-LOOSE = Settings(
-    Bounds(
-        metrics={
-            "image_auroc": MetricBound("auto", 0.0),
-            "pro_auc": MetricBound("auto", 0.0),
-            "recall": MetricBound("auto", 0.0),
-        },
-        false_alarm_budget=1.0,
-        false_alarm_bound="point",
-        max_type_drop=0.1,
-        max_latency_ratio=20.0,
-        max_export_difference=0.001,
-    ),
+LOOSE = PromotionConfig(
+    tolerances={"image_auroc": "auto", "pro_auc": "auto", "recall": "auto"},
+    floors={},
+    false_alarm_budget=1.0,
+    false_alarm_bound="point",
+    max_type_drop=0.1,
+    max_latency_ratio=20.0,
+    max_export_difference=0.001,
 )
-
-
-def variant(package_dir: Path, folder: Path, *, threshold: float, is_pinned: bool = True) -> Path:
-    """A package with another threshold that claims its data was pinned."""
-    shutil.copytree(package_dir, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["threshold"]["value"] = threshold
-    config["lineage"]["is_data_pinned"] = is_pinned
-    write_config(folder, config)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +49,13 @@ def prepared_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def filled(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with four versions: sound, equally sound, blind (nothing is ever defective), made of unpinned data."""
-    folder, value = tmp_path_factory.mktemp("registry"), 0.4
-    before_uri, before = os.environ.get("MLFLOW_TRACKING_URI"), mlflow.get_tracking_uri()
-    os.environ["MLFLOW_TRACKING_URI"] = new_database(folder)
-    made = {"sound": (value, True), "sound too": (value + 1e-9, True), "blind": (1.0, True), "unpinned": (value, False)}
-    for number, (name, (threshold, is_pinned)) in enumerate(made.items(), start=1):
-        package_dir = variant(pipeline.model_dir, folder / name, threshold=threshold, is_pinned=is_pinned)
-        steps.evaluate(pipeline.prepared_dir, package_dir, folder / f"{name} evaluated", pipeline.params, {})
-        record = models.register(package_dir, folder / f"{name} evaluated", identity=CLEAN)
-        assert record["version"] == number
-    os.environ["MLFLOW_TRACKING_URI"] = before_uri or ""
-    mlflow.set_tracking_uri(before)
+    folder = tmp_path_factory.mktemp("registry")
+    made = [(0.4, True), (0.4 + 1e-9, True), (1.0, True), (0.4, False)]
+    packages = [
+        with_threshold(pipeline.model_dir, folder / str(number), threshold, is_data_pinned=is_pinned)
+        for number, (threshold, is_pinned) in enumerate(made)
+    ]
+    register_all(pipeline, folder, packages)
     return folder
 
 
@@ -94,13 +69,15 @@ def registry(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     mlflow.set_tracking_uri(before)
 
 
-def ask(version: int | None, prepared_dir: Path | None, author: Author = ADA, **kwargs: Any) -> dict[str, Any]:
+def ask(
+    version: int | None, prepared_dir: Path | None, author: Author = ADA, out: Path | None = None, **asked: Any
+) -> dict[str, Any]:
     """Promote a version."""
-    return promote(NAME, Wish(version, prepared_dir, **kwargs), LOOSE, author)
+    return promote(PromotionRequest(NAME, LOOSE, version, prepared_dir, **asked), author, out)
 
 
 def test_promoted_refused_forced_and_rolled_back(registry: Registry, prepared_dir: Path, tmp_path: Path) -> None:
-    first = promote(NAME, Wish(1, prepared_dir), LOOSE, ADA, tmp_path / "out")
+    first = ask(1, prepared_dir, out=tmp_path / "out")
     assert (first["decision"], first["champion"], first["blocking"]) == ("promoted", None, [])
     assert registry.aliases() == {"champion": 1}
     assert json.loads((tmp_path / "out/promotion.json").read_text()) == first
@@ -194,11 +171,6 @@ def test_without_evidence_only_force_moves_the_champion(registry: Registry, prep
         rollback(NAME, "x", ADA)
 
 
-def test_what_the_registered_hash_covers_is_not_asked_of_the_tags(registry: Registry, prepared_dir: Path) -> None:
-    connect().set_model_version_tag(NAME, "4", "ndpnet.is_data_pinned", "true")
-    assert ask(4, prepared_dir)["blocking"] == ["training data pinned"]
-
-
 def test_a_half_done_move_is_finished_by_the_next_call(registry: Registry, prepared_dir: Path) -> None:
     ask(1, prepared_dir)
     ask(2, prepared_dir)
@@ -206,32 +178,6 @@ def test_a_half_done_move_is_finished_by_the_next_call(registry: Registry, prepa
     assert "NOTE: the alias champion is on version 1" in format_history(NAME, registry.timeline(), registry.aliases())
     assert ask(2, prepared_dir)["decision"] == "already champion"
     assert registry.aliases() == {"champion": 2}
-
-
-def test_changed_files_of_the_champion_are_noticed(registry: Registry, prepared_dir: Path, filled: Path) -> None:
-    ask(1, prepared_dir)
-    location = connect().get_logged_model(registry.version(2).source.partition("models:/")[2]).artifact_location
-    path = Path(location.removeprefix("file://")) / "artifacts/package/reference.png"
-    content = path.read_bytes()
-    path.write_bytes(content + b"x")
-    try:
-        with pytest.raises(ValueError, match="version 2 is refused: its stored files have hash"):
-            ask(2, prepared_dir)
-    finally:
-        path.write_bytes(content)
-    assert registry.aliases()["champion"] == 1
-
-
-def test_the_built_in_bounds(pipeline: Pipeline) -> None:
-    settings = settings_of(load_params(overrides=["promotion.tolerances={f1: 0.5}", "promotion.floors={}"]))
-    assert settings.bounds.metrics == {"f1": MetricBound(0.5, 0.0)}
-    usual = settings_of(load_params(profile="line"))
-    assert {"image_auroc", "recall"} <= set(usual.bounds.metrics)
-    assert usual.bounds.false_alarm_budget == 0.05
-    with pytest.raises(ValueError, match="floors has image_auroc, which"):
-        settings_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
-    with pytest.raises(ValueError, match="should be 'image_auroc'"):
-        settings_of(load_params(overrides=["promotion.tolerances={auroc: 0.5}"]))
 
 
 def test_the_command_line(registry: Registry, prepared_dir: Path, tmp_path: Path, pipeline: Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -12,11 +13,13 @@ from mlflow_servers import MlflowServer
 from samples import Pipeline
 
 from ndpnet import steps
+from ndpnet.config_platform import promotion_of
 from ndpnet.inference.identity import package_hash
-from ndpnet.promotion.promote import Wish, promote, rollback, settings_of
+from ndpnet.promotion.promote import PromotionRequest, promote, rollback
 from ndpnet.tracking import models
 from ndpnet.tracking.client import connect, experiment_id
-from ndpnet.tracking.registry import CHAMPION, Author, Registry
+from ndpnet.tracking.moves import Author
+from ndpnet.tracking.registry import CHAMPION, Registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("tracking_on")]
 
@@ -60,9 +63,10 @@ def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
 ) -> None:
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
-    name, settings = record["name"], settings_of(pipeline.params)
-    assert promote(name, Wish(1, pipeline.prepared_dir), settings, ADA)["decision"] == "refused"
-    promote(name, Wish(1, None, force_reason="first"), settings, ADA)
+    name = record["name"]
+    asked = PromotionRequest(name, promotion_of(pipeline.params), 1, pipeline.prepared_dir)
+    assert promote(asked, ADA)["decision"] == "refused"
+    promote(replace(asked, prepared_dir=None, force_reason="first"), ADA)
     got = models.download_package(name, CHAMPION, tmp_path / "champion")
     assert package_hash(got) == record["package_hash"]
     assert models.registered_metrics(name, 1)["model_hash"]

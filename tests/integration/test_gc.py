@@ -1,6 +1,5 @@
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from processes import SERVER, TIME_LIMIT
 from samples import Pipeline
 
 from ndpnet.cli import main
+from ndpnet.commands import git
 from ndpnet.files import atomic_folder
 from ndpnet.gc import UNITS, find_old, parse_age, remove
 from ndpnet.promotion.worktree import checked_out
@@ -52,16 +52,11 @@ def make_checkpoint(place: Path, number: int = 0) -> Path:
 
 
 def test_only_old_checkpoints_go(place: Path) -> None:
-    old, new = make_checkpoint(place, 1), make_checkpoint(place, 2)
+    old, new, lately_written = (make_checkpoint(place, number) for number in (1, 2, 3))
     age(old)
+    os.utime(age(lately_written) / "history.jsonl")
     assert run(place) == [".work/brick/phase1-0000000000000001"]
-    assert Checkpoint(new).load() == {"step": 1}
-
-
-def test_a_file_written_lately_makes_a_checkpoint_new(place: Path) -> None:
-    folder = age(make_checkpoint(place))
-    os.utime(folder / "history.jsonl")
-    assert run(place) == []
+    assert Checkpoint(new).load() == Checkpoint(lately_written).load() == {"step": 1}
 
 
 def _train(folder: str, has_begun: object) -> None:
@@ -88,36 +83,23 @@ def test_a_checkpoint_that_a_process_trains_with_stays(place: Path) -> None:
     assert run(place) == [".work/brick/phase1-0000000000000000"]
 
 
-def test_what_is_not_recognised_stays(place: Path) -> None:
+def test_what_is_not_recognised_or_lies_elsewhere_stays(
+    place: Path, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     for name in ("phase1-0123", "phase3-0000000000000000", "notes", "bank"):
         (place / ".work" / name).mkdir()
         (place / ".work" / name / "state.pt").write_text("mine")
-    strange = make_checkpoint(place)
-    (strange / "my notes.txt").write_text("mine")
-    age(place / ".work")
-    assert run(place) == []
-
-
-def test_links_are_not_followed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    target = age(make_checkpoint(elsewhere))
-    (place / ".work/brick").symlink_to(target.parent)
-    assert run(place) == []
-    assert target.exists()
-
-
-def test_pinned_data_is_not_entered(place: Path) -> None:
+    (make_checkpoint(place) / "my notes.txt").write_text("mine")
+    elsewhere = make_checkpoint(tmp_path_factory.mktemp("elsewhere"))
+    (place / ".work/link").symlink_to(age(elsewhere).parent)
     (place / "build/data.dvc").write_text("outs: []\n")
-    (place / "build/data/brick/.x.0123456789ab.partial").mkdir(parents=True)
-    age(place / "build")
-    assert run(place) == []
-
-
-def test_what_the_steps_made_never_goes(place: Path, pipeline: Pipeline) -> None:
+    (place / "build/data/brick/.x.0123456789ab.partial").mkdir(parents=True)  # in pinned data
     for folder in (pipeline.model_dir, pipeline.phase1_dir, pipeline.bank_dir, pipeline.prepared_dir):
         shutil.copytree(folder, place / "build/brick" / folder.name)
+    age(place / ".work")
     age(place / "build")
     assert run(place) == []
+    assert elsewhere.exists()
 
 
 def test_what_killed_processes_left_goes_unless_it_is_in_use(place: Path) -> None:
@@ -146,20 +128,17 @@ def test_a_model_that_stepped_aside_and_never_came_back_stays(place: Path, pipel
     assert run(place) == ["build/.model.0123456789ab.partial"]
 
 
-def test_a_reproduced_tree_goes_with_its_entry_in_git(place: Path) -> None:
-    def git(*arguments: str) -> str:
-        command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
-        return subprocess.run(command, cwd=place, check=True, capture_output=True, text=True).stdout.strip()
-
-    git("init", "--quiet")
-    git("commit", "--quiet", "--allow-empty", "-m", "x")
-    folder = place / ".work/reproduce/ndpnet-brick-1"
-    with checked_out(place, git("rev-parse", "HEAD"), folder, is_kept=True):
+def test_a_reproduced_tree_goes(place: Path) -> None:
+    git(place, "init", "--quiet")
+    git(place, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--allow-empty", "-m", "x")
+    folder, commit = place / ".work/reproduce/ndpnet-brick-1", git(place, "rev-parse", "HEAD")
+    with checked_out(place, commit, folder, is_kept=True):
         age(folder)
         assert run(place) == []
     assert run(place) == [".work/reproduce/ndpnet-brick-1"]
+    with checked_out(place, commit, folder):  # git has forgotten the first one
+        assert folder.is_dir()
     assert list((place / ".work/reproduce").iterdir()) == []
-    assert git("worktree", "list").count("\n") == 0
 
 
 def test_the_verb_shows_first_and_removes_then(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,12 +159,8 @@ def test_the_verb_shows_first_and_removes_then(place: Path, monkeypatch: pytest.
     assert "is no age" in CliRunner().invoke(main, ["gc", "--older-than", "long"]).output
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("14d", 14 * DAY), ("12h", 43200), ("0d", 0), ("2w", 14 * DAY)])
-def test_ages(text: str, seconds: float) -> None:
-    assert parse_age(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "14", "-1d", "1.5d", "14 days"])
-def test_what_is_no_age_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no age"):
-        parse_age(text)
+def test_ages() -> None:
+    assert [parse_age(text) for text in ("14d", "12h", "0d", "2w")] == [14 * DAY, 43200, 0, 14 * DAY]
+    for text in ("", "14", "-1d", "1.5d", "14 days"):
+        with pytest.raises(ValueError, match="is no age"):
+            parse_age(text)

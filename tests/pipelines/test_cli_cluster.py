@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from compiled import IMAGE
+from compiled import Compiled
 from kfp_runs import Snapshot
 from kfp_server import Fault, KfpServer
 
 import ndpnet
 from ndpnet.cli import main
+from ndpnet.commands import git
 from ndpnet.config import load_params
-from ndpnet.pipelines.compile import compile_training
 from ndpnet.pipelines.request import Package
 
 Run = Callable[..., Result]
@@ -24,8 +24,7 @@ Run = Callable[..., Result]
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The training pipeline."""
-    params = load_params(overrides=(f"cluster.image={IMAGE}",))
-    return compile_training(params, tmp_path_factory.mktemp("compiled"))
+    return Compiled("training", tmp_path_factory.mktemp("compiled")).path
 
 
 @pytest.fixture
@@ -62,12 +61,6 @@ OPTIONS = ("--package", "build/training.yaml", *DATA)
 SUBMIT, SCHEDULE = ("pipeline", "submit", *OPTIONS), ("pipeline", "schedule", *OPTIONS)
 
 
-def commit_of(folder: Path) -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True).stdout[
-        :40
-    ]
-
-
 def test_submit_sends_resolved_parameters_as_one_string(run: Run, kfp_server: KfpServer, repository: Path) -> None:
     options = ("-P", "train.batch_size=4", "--profile", "line", "--revision", "line-2", "--category", "brick")
     result = run(*SUBMIT, *options)
@@ -80,7 +73,7 @@ def test_submit_sends_resolved_parameters_as_one_string(run: Run, kfp_server: Kf
     assert arguments.pop("judging_params") == wanted.to_json()
     assert json.loads(arguments.pop("source")) == {"url": DATA[1], "revision": "line-2", "path": "data"}
     assert arguments == {"work_dir": "/work", "categories": ["brick"], "only_new_data": False}
-    assert made.display_name == f"ndpnet-training {commit_of(repository)[:12]}"
+    assert made.display_name == f"ndpnet-training {git(repository, 'rev-parse', 'HEAD')[:12]}"
 
 
 @pytest.mark.parametrize(("state", "exit_code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 3)])
@@ -114,12 +107,6 @@ def test_ctrl_c_ends_the_following_alone(run: Run, kfp_server: KfpServer, reposi
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == f"the run goes on: ndpnet pipeline follow {url.rpartition('/')[2]}"
     assert [each.state for each in kfp_server.runs.values()] == ["RUNNING"]
-
-
-def test_only_new_data_is_an_argument_of_the_pipeline(run: Run, kfp_server: KfpServer) -> None:
-    run(*SUBMIT, "--only-new-data")
-    (made,) = kfp_server.runs.values()
-    assert made.runtime_config.parameters["only_new_data"] is True
 
 
 def error_of(result: Result) -> str:
@@ -164,7 +151,7 @@ def test_the_training_is_compiled_where_no_package_is_named(run: Run, kfp_server
     assert "pass -P cluster.image=NAME@sha256:" in error_of(run(*submit[:-1]))
     assert "can be moved to other code" in error_of(run(*submit, "cluster.image=registry.example/ndpnet:latest"))
     assert kfp_server.calls == []
-    tag = f"registry.example/ndpnet:{commit_of(repository)[:12]}"
+    tag = f"registry.example/ndpnet:{git(repository, 'rev-parse', 'HEAD')[:12]}"
     assert run(*submit, f"cluster.image={tag}").exit_code == 0
     (made,) = kfp_server.runs.values()
     executors = made.pipeline_spec["pipeline_spec"]["deploymentSpec"]["executors"]

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import pytest
 from compiled import IMAGE, SECRETS, Compiled
-from google.protobuf.json_format import ParseDict
-from kfp import components
-from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
-from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from ndpnet.config import load_params
-from ndpnet.pipelines.compile import compile_all, compile_training
+from ndpnet.pipelines.compile import PIPELINES, compile_pipeline
 
 # of each graph its tasks, with the tasks that each waits for
 TRAINING = {
@@ -41,25 +37,17 @@ TRAININGS = {"exec-train-phase1", "exec-train-phase2"}
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    overrides = [f"cluster.image={IMAGE}", "runtime.devices=2", "cluster.node_selector={gpu: h100}"]
+    overrides = ["runtime.devices=2", "cluster.node_selector={gpu: h100}"]
     overrides += ["cluster.pull_secrets=[registry]", "cluster.webhook_secret=ndpnet-webhook"]
-    return Compiled(compile_training(load_params(overrides=overrides), tmp_path_factory.mktemp("compiled")))
+    return Compiled("training", tmp_path_factory.mktemp("compiled"), *overrides)
 
 
 def test_tasks_and_edges(compiled: Compiled) -> None:
     assert compiled.edges() == TRAINING
 
 
-def test_kfps_own_classes_take_it(compiled: Compiled, tmp_path: Path) -> None:
-    spec = ParseDict(compiled.pipeline, PipelineSpec())
-    assert spec.pipeline_info.name == "ndpnet-training"
-    assert len(spec.components) == len(compiled.pipeline["components"])
-    for config in compiled.platforms.values():
-        assert ParseDict(config, KubernetesExecutorConfig()).HasField("security_context")
-    path = tmp_path / "loaded.yaml"
-    path.write_text(compiled.text)
-    loaded = components.load_component_from_file(str(path))
-    assert {"params", "judging_params", "work_dir", "categories", "source"} <= set(loaded.component_spec.inputs)
+def test_kfps_own_classes_take_it(compiled: Compiled) -> None:
+    assert {"params", "judging_params", "work_dir", "categories", "source"} <= compiled.inputs_by_kfp()
 
 
 def test_what_looks_at_the_world_is_never_taken_from_the_cache(compiled: Compiled) -> None:
@@ -166,20 +154,14 @@ def test_failed_pods_are_tried_again_with_pauses_in_the_loop_too(compiled: Compi
 
 
 def test_secrets_are_named_and_never_written(compiled: Compiled) -> None:
-    for name, config in compiled.platforms.items():
-        found = {
-            secret["secretName"]: [each["envVar"] for each in secret["keyToEnv"]] for secret in config["secretAsEnv"]
-        }
-        webhook = {"ndpnet-webhook": ["NDPNET_WEBHOOK_URL"]} if name == "exec-report-outcome" else {}
-        assert found == SECRETS | webhook
+    webhook = {"ndpnet-webhook": ["NDPNET_WEBHOOK_URL"]}
+    for name, found in compiled.secrets().items():
+        assert found == SECRETS | (webhook if name == "exec-report-outcome" else {})
 
 
 def test_the_same_bytes_in_another_process_with_secrets_around(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from ndpnet.config import load_params;"
-        "from ndpnet.pipelines.compile import compile_all; compile_all(load_params(), Path(sys.argv[1]))"
-    )
-    paths = compile_all(load_params(), tmp_path / "here")
+    code = "import sys; from ndpnet.cli import main; main(['pipeline', 'compile', '--out', sys.argv[1]])"
+    paths = [compile_pipeline(name, load_params(), tmp_path / "here") for name in PIPELINES]
     assert [path.name for path in paths] == ["ndpnet-training.yaml", "ndpnet-inspection.yaml"]
     secret = {"AWS_SECRET_ACCESS_KEY": "very-secret-key", "MLFLOW_TRACKING_PASSWORD": "very-secret-word"}
     environment = os.environ | secret | {"PYTHONHASHSEED": "7"}
@@ -192,11 +174,7 @@ def test_the_same_bytes_in_another_process_with_secrets_around(tmp_path: Path) -
 
 
 def test_without_gpu_volume_or_secrets_nothing_of_them_is_asked_for(tmp_path: Path) -> None:
-    overrides = [
-        "runtime.accelerator=cpu",
-        *(f"cluster.{name}=''" for name in ("work_pvc", "s3_secret", "mlflow_secret")),
-    ]
-    overrides += [f"cluster.image={IMAGE}", "cluster.num_retries=0"]
-    text = Compiled(compile_training(load_params(overrides=overrides), tmp_path)).text
+    without = [f"cluster.{name}=''" for name in ("work_pvc", "s3_secret", "mlflow_secret")]
+    text = Compiled("training", tmp_path, "runtime.accelerator=cpu", "cluster.num_retries=0", *without).text
     for absent in ("nvidia.com", "pvcMount", "secretAsEnv", "retryPolicy", "tolerations"):
         assert absent not in text

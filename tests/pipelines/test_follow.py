@@ -55,11 +55,6 @@ def test_a_failed_run_names_the_task_and_the_reason(submit, cluster: Cluster) ->
     assert lines[-2:] == ["train: failed", "run: failed: Argo: child failed"]
 
 
-def test_a_canceled_run_has_an_exit_code_of_its_own(submit, cluster: Cluster) -> None:
-    script = (Snapshot("CANCELING", {"train": "RUNNING"}), Snapshot("CANCELED", {"train": "CANCELED"}))
-    assert followed(cluster, submit(*script))[0] == 3
-
-
 def test_a_server_that_restarts_is_waited_for(submit, kfp_server: KfpServer, cluster: Cluster) -> None:
     run_id = submit(*GOOD)
     kfp_server.faults.append(Fault("GET .*/runs/.*", status=503, times=3))

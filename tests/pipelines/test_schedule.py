@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from kfp_server import Fault, KfpServer
 
-from ndpnet.pipelines.client import Cluster, LostError
+from ndpnet.pipelines.client import Cluster
 from ndpnet.pipelines.request import Package
 from ndpnet.pipelines.runs import parse_trigger, set_schedule
 
@@ -74,10 +74,3 @@ def test_what_a_killed_call_left_twice_is_one_again(
     assert set_nightly(trigger=OFTEN) == "replaced"
     (left,) = kfp_server.recurring_runs.values()
     assert left.trigger.periodic_schedule.interval_second == "21600"
-
-
-def test_a_lost_answer_makes_no_second_one(kfp_server: KfpServer, set_nightly: SetNightly) -> None:
-    kfp_server.faults.append(Fault("POST .*/recurringruns", status=503, is_late=True))
-    with pytest.raises(LostError):
-        set_nightly()
-    assert len(kfp_server.recurring_runs) == 1

@@ -12,11 +12,12 @@ from mlflow_servers import stored_runs
 from samples import CATEGORY, Pipeline
 from trainings import IDENTITY, PARAMS, delivered, history, sent, train, write_rows
 
-from ndpnet import steps, tracking
+from ndpnet import steps
 from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.redaction import redact
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flat import MAX_KEY, MAX_PARAM, flat_metrics, flat_params
+from ndpnet.tracking.live import step_run
 from ndpnet.tracking.record import records_below
 from ndpnet.tracking.runs import DESCRIPTIONS
 
@@ -24,7 +25,7 @@ from ndpnet.tracking.runs import DESCRIPTIONS
 def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> None:
     inputs = {"prepared": pipeline.prepared_dir, "model": pipeline.model_dir}
     out = store / "build" / CATEGORY / "evaluation"
-    with tracking.step_run(
+    with step_run(
         "evaluate", CATEGORY, params=pipeline.params, inputs=inputs, out=out, identity=lambda: IDENTITY
     ) as run:
         summary = run.result(steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, out, pipeline.params))
@@ -84,7 +85,7 @@ def test_the_outputs_are_those_of_an_untracked_step(
     pipeline: Pipeline, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepare(out: Path) -> dict[str, bytes]:
-        with tracking.step_run("prepare", CATEGORY, out=out, params=pipeline.params) as run:
+        with step_run("prepare", CATEGORY, out=out, params=pipeline.params) as run:
             run.result(steps.prepare(pipeline.data_dir, CATEGORY, out, pipeline.params, allow_unpinned=True))
         return {path.name: path.read_bytes() for path in out.iterdir()}
 
@@ -97,10 +98,10 @@ def test_the_outputs_are_those_of_an_untracked_step(
 
 def test_switched_off_it_loads_nothing() -> None:
     code = (
-        "import sys, pathlib\nfrom ndpnet import tracking\n"
-        "with tracking.step_run('prepare', 'x', out=pathlib.Path('/nowhere/x'), identity=lambda: 1 / 0) as run:\n"
+        "import sys, pathlib\nfrom ndpnet.tracking.live import step_run\n"
+        "with step_run('prepare', 'x', out=pathlib.Path('/nowhere/x'), identity=lambda: 1 / 0) as run:\n"
         "    assert run.result({'a': 1}) == {'a': 1} and run.pictures_dir is None\n"
-        "print(*sorted(name for name in sys.modules if name.partition('.')[0] in ('mlflow', 'pydantic')))"
+        "print(*sorted(name for name in sys.modules if name.partition('.')[0] == 'mlflow'))"
     )
     finished = subprocess.run(
         [sys.executable, "-c", code],
@@ -162,7 +163,7 @@ def test_the_runs_of_a_kfp_run_are_one_pipeline_whatever_their_parameters(store:
 
 def test_a_step_is_linked_to_the_runs_that_made_its_inputs(store: Path) -> None:
     train(store / "build/brick/phase1", history(2))
-    with tracking.step_run(
+    with step_run(
         "train-phase2", "brick", params=PARAMS, inputs={"phase1": store / "build/brick/phase1"}, out=store / "build/m"
     ) as run:
         run.result({"threshold": 0.25})
@@ -178,9 +179,7 @@ def test_a_failed_step_is_shown_as_failed_without_its_secrets(
     message = "cannot fetch\nhttps://me:pa55word@host/x?token=t0ken, key wJalrXUtnFEMI"
     with (
         pytest.raises(ValueError, match="cannot fetch"),
-        tracking.step_run(
-            "train-phase1", "brick", params=PARAMS, out=store / "build/brick/phase1", identity=lambda: IDENTITY
-        ),
+        step_run("train-phase1", "brick", params=PARAMS, out=store / "build/brick/phase1", identity=lambda: IDENTITY),
     ):
         raise ValueError(message)
     runs = stored_runs(connect())

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,13 @@ from processor import EXPORTED_NAMES
 from registering import IDENTITY, NAME, stored_files
 from samples import CATEGORY, Pipeline
 
-from ndpnet import steps, tracking
+from ndpnet import steps
 from ndpnet.cli import main
+from ndpnet.commands import git
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import model_hash, package_hash, sealed
 from ndpnet.inference.package import read_package
+from ndpnet.tracked_steps import champion_of
 from ndpnet.tracking import models, versions
 from ndpnet.tracking.client import connect
 from ndpnet.tracking.flavor import PACKAGE_PATH
@@ -150,12 +151,6 @@ def test_an_odd_category_registers_and_loads(
         assert mlflow.pyfunc.load_model(uri).predict({"image": [b"x"]})[0]["verdict"] == "error"
 
 
-def git(*arguments: str) -> str:
-    """Run git as somebody."""
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    return subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True, timeout=60).stdout
-
-
 def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path) -> None:
     def run(*arguments: object) -> str:
         result = CliRunner().invoke(main, [str(each) for each in arguments], catch_exceptions=False)
@@ -167,9 +162,9 @@ def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evalua
     report.write_text(json.dumps({"licence": "CC BY 4.0"}))
     (store / ".gitignore").write_text("mlflow.db\nmlartifacts/\n")
     (store / "requirements.lock").write_text("torch==1\n")
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-q", "-m", "first")
+    git(store, "init", "-q")
+    git(store, "add", "-A")
+    git(store, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "first")
     options = ("--model", pipeline.model_dir, "--evaluation", evaluation_dir)
     digest = package_hash(pipeline.model_dir)
     said = run("register", *options, "--out", tmp_path / "registered")
@@ -178,7 +173,7 @@ def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evalua
         f"next: ndpnet promote {NAME} --version 1",
     ]
     record = json.loads((tmp_path / "registered/registered.json").read_text())
-    assert record["tags"]["ndpnet.git_commit"] == git("rev-parse", "HEAD").strip()
+    assert record["tags"]["ndpnet.git_commit"] == git(store, "rev-parse", "HEAD")
     assert record["tags"]["ndpnet.git_dirty"] == "false"
     assert record["tags"]["ndpnet.lock_hash"] == models.sha256_of(store / "requirements.lock")
     assert "Licence of the data: CC BY 4.0" in stored_files(store)["model_card.md"].read_text()
@@ -213,12 +208,12 @@ def test_the_champion_is_read_for_the_report_and_may_be_missing(
     store: Path, register: Callable[..., dict[str, Any]], evaluation_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
-    assert tracking.champion_of(CATEGORY) is None
+    assert champion_of(CATEGORY) is None
     connect().set_registered_model_alias(NAME, "champion", "1")
     summary = json.loads((evaluation_dir / "metrics.json").read_text())
-    assert tracking.champion_of(CATEGORY) == {"version": 1, "summary": summary}
+    assert champion_of(CATEGORY) == {"version": 1, "summary": summary}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'none.db'}")
-    assert tracking.champion_of(CATEGORY) is None
+    assert champion_of(CATEGORY) is None
     assert not (store / "none.db").exists()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
-    assert tracking.champion_of(CATEGORY) is None
+    assert champion_of(CATEGORY) is None

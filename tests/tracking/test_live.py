@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mlflow_servers import free_port, stored_runs
-from processes import SERVER, TIME_LIMIT
-from trainings import PARAMS, wait_until
+from objects import wait_until
+from trainings import PARAMS
 
-from ndpnet import tracking
 from ndpnet.cli import OneLineErrors
-from ndpnet.cli_tracking import tracking_group
+from ndpnet.cli_upkeep import tracking_group
 from ndpnet.tracking import live
 from ndpnet.tracking.client import connect
 from ndpnet.tracking.delivery import rows_from
+from ndpnet.tracking.live import step_run
 from ndpnet.training.checkpoint import Checkpoint, only_process
 
 NAME = "train-phase1 brick"
@@ -71,7 +71,7 @@ def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch:
     another = work_dir / "phase1-fedcba9876543210"  # of a killed training with other parameters
     Checkpoint(another).append_history([{"step": 1, "loss": 77.0}])
     (work_dir / "phase1-fedcba9876543210.lock").write_text("1")
-    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, work_dir=work_dir) as run:
+    with step_run("train-phase1", "brick", params=PARAMS, out=out, work_dir=work_dir) as run:
         with only_process(training.folder):
             training.resume()
             for number in range(1, 4):
@@ -87,39 +87,6 @@ def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch:
     assert (stored["status"], shown()) == ("FINISHED", losses(48))
 
 
-def _train_and_wait(uri: str, store: Path) -> None:
-    """Ten steps saved, six more not."""
-    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
-    training = Training(store / "work", store / "build/brick/phase1")
-    options = {"params": PARAMS, "out": training.out, "work_dir": store / "work"}
-    with tracking.step_run("train-phase1", "brick", **options), only_process(training.folder):
-        training.resume()
-        training.go_on(10, is_saved=True)
-        training.go_on(6)
-        time.sleep(TIME_LIMIT)
-
-
-@pytest.mark.slow
-def test_a_killed_and_resumed_training_has_each_step_once(store: Path) -> None:
-    process = SERVER.Process(target=_train_and_wait, args=(os.environ["MLFLOW_TRACKING_URI"], store))
-    process.start()
-    wait_until(lambda: shown() == losses(16))
-    process.kill()
-    process.join()
-    training = Training(store / "work", store / "build/brick/phase1")
-    options = {"params": PARAMS, "out": training.out, "work_dir": store / "work"}
-    with tracking.step_run("train-phase1", "brick", **options) as run, only_process(training.folder):
-        training.resume()
-        assert training.step == 10
-        training.go_on(20)
-        wait_until(lambda: shown() == losses(30))
-        training.finish()
-        run.result({})
-    stored = stored_runs(connect())[NAME]
-    assert (stored["status"], stored["tags"]["ndpnet.attempts"]) == ("FINISHED", "2")
-    assert shown() == losses(30)
-
-
 @pytest.mark.parametrize("is_silent", [False, True], ids=["nobody listens", "takes and never answers"])
 def test_a_training_does_not_wait_for_a_server_that_is_down(
     store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_silent: bool
@@ -131,9 +98,7 @@ def test_a_training_does_not_wait_for_a_server_that_is_down(
         monkeypatch.setattr(live, "FLUSH_SECONDS", 1.0)
         training = Training(store / "work", store / "build/brick/phase1")
         started = time.monotonic()
-        with tracking.step_run(
-            "train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work"
-        ) as run:
+        with step_run("train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work") as run:
             with only_process(training.folder):
                 training.resume()
                 training.go_on(5)
@@ -156,7 +121,7 @@ def test_a_training_does_not_wait_for_a_server_that_is_down(
 def test_flush_says_what_it_could_not_deliver(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "FLUSH_SECONDS", 0.1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    with tracking.step_run("synthesize", params=PARAMS, out=store / "build/bank") as run:
+    with step_run("synthesize", params=PARAMS, out=store / "build/bank") as run:
         run.result({"num_masks": 4})
     flushed = CliRunner().invoke(tracking_group, ["flush", str(store / "build")])
     assert flushed.exit_code == 1
@@ -174,7 +139,7 @@ def test_the_server_comes_back_while_the_training_runs(
     there = os.environ["MLFLOW_TRACKING_URI"]
     monkeypatch.setattr(live, "RETRY_SECONDS", 0.1)
     training = Training(store / "work", store / "build/brick/phase1")
-    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work") as run:
+    with step_run("train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work") as run:
         with only_process(training.folder):
             training.resume()
             training.go_on(5)

@@ -100,22 +100,6 @@ def test_what_is_not_known_is_said(package: ModelPackage) -> None:
     assert "The commit is unknown" in card
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({}, "The same weights bit for bit"),
-        ({"ndpnet.git_dirty": "true"}, "had uncommitted changes"),
-        ({"ndpnet.git_dirty": "unknown"}, "had uncommitted changes"),
-        ({"ndpnet.is_data_pinned": "false"}, "The data was not pinned"),
-        ({"ndpnet.git_commit": "unknown"}, "The commit is unknown"),
-    ],
-)
-def test_the_promise_to_reproduce_depends_on_the_evidence(
-    package: ModelPackage, changes: dict[str, str], sentence: str
-) -> None:
-    assert sentence in card_of(package, tags=TAGS | changes).partition("## Reproduce")[2]
-
-
 def test_limits_are_those_of_the_report(package: ModelPackage) -> None:
     limits = card_of(package).partition("## Limits")[2].partition("## Data")[0]
     assert "- Only 3 independent good units set the threshold" in limits
@@ -159,7 +143,7 @@ def test_the_command_is_quoted_for_the_shell(package: ModelPackage) -> None:
     assert "ndpnet reproduce 'ndpnet-my wall' VERSION\n" in card
 
 
-@pytest.mark.parametrize("limit", [400, 1000, 2000, 5000])
+@pytest.mark.parametrize("limit", [1000, 5000])
 def test_shortened_cards_keep_whole_sections(package: ModelPackage, limit: int) -> None:
     card = card_of(package, summary_of(package, types=tuple(f"type {number}" for number in range(30))))
     assert len(card) > 5000
@@ -168,18 +152,8 @@ def test_shortened_cards_keep_whole_sections(package: ModelPackage, limit: int) 
     assert short.endswith(SHORTENED)
     kept = short.removesuffix(SHORTENED)
     assert card.startswith(kept)
-    if limit > 400:
-        rest = card[len(kept) :].lstrip()
-        assert rest.startswith("## ")
+    assert card[len(kept) :].lstrip().startswith("## ")
     assert shorten(card, len(card)) == card
-
-
-def test_one_enormous_section_still_gives_a_description(package: ModelPackage) -> None:
-    card = card_of(package, summary_of(package, types=tuple(f"type {number}" for number in range(400))))
-    short = shorten(card, 5000)
-    assert len(short) <= 5000
-    assert short.startswith("# ndpnet-wall")
-    assert "Parameters | profile" in short
 
 
 def test_the_licence_comes_from_the_import_report(tmp_path: Path) -> None:

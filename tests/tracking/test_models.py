@@ -1,7 +1,6 @@
 """Registering: once, whole or not at all, and what is stored is what comes back or is refused."""
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from processes import SERVER, TIME_LIMIT, kill_when
+from processes import TIME_LIMIT
 from registering import IDENTITY, NAME, logged_models, stored_files
 from samples import CATEGORY, Pipeline
 
@@ -246,34 +245,6 @@ def test_tracking_switched_off_has_no_registry(
     for call in (register, lambda: models.download_package(NAME, 1, tmp_path / "got")):
         with pytest.raises(ValueError, match="unset NDPNET_TRACKING"):
             call()
-
-
-def _register_in_child(model_dir: Path, evaluation_dir: Path, folder: Path, out_path: Path) -> None:
-    os.chdir(folder)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    os.environ.pop("NDPNET_TRACKING", None)
-    out_path.write_text(json.dumps(models.register(model_dir, evaluation_dir, identity={})))
-
-
-@pytest.mark.slow
-def test_a_process_killed_while_it_uploads_leaves_nothing_that_counts(
-    store: Path,
-    pipeline: Pipeline,
-    evaluation_dir: Path,
-    tmp_path: Path,
-    register: Callable[..., dict[str, Any]],
-) -> None:
-    arguments = (pipeline.model_dir, evaluation_dir, store, tmp_path / "record.json")
-    process = SERVER.Process(target=_register_in_child, args=arguments)
-    process.start()
-    client = connect()
-    assert kill_when(process, lambda: bool(logged_models(client)))
-    assert [status for _, status in logged_models(client)] == ["PENDING"]
-    assert versions.versions_of(client, NAME) == []
-    record = register()
-    assert record["version"] == 1
-    assert dict(logged_models(client))[record["model_id"]] == "READY"
-    models.download_package(NAME, 1, tmp_path / "got")
 
 
 def test_several_at_once_give_one_version(store: Path, register: Callable[..., dict[str, Any]]) -> None:

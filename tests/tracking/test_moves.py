@@ -46,18 +46,6 @@ def test_two_rollbacks_at_once_go_back_once() -> None:
     assert (timeline.champion, timeline.void) == (2, {5})
 
 
-def test_a_rollback_over_a_version_that_is_gone() -> None:
-    timeline = replay(moves(("promote", None, 1), ("promote", 1, 2), ("promote", 2, 3), ("rollback", 3, 1)))
-    assert (timeline.champion, timeline.line) == (1, (1,))
-
-
-def test_a_deleted_entry_does_not_send_the_champion_back() -> None:
-    entries = moves(("promote", None, 1), ("promote", 1, 2), ("promote", 2, 3), ("promote", 3, 4))
-    assert replay(entries[:1] + entries[2:]).champion == 4
-    assert replay(entries[2:]).champion == 4
-    assert replay(entries[2:]).previous == 3
-
-
 def test_a_move_survives_its_tags() -> None:
     for bare in moves(("promote", None, 1), ("force", 1, 2)):
         move = replace(bare, reason="a|b\nc ü", run_id="r", evidence_hash="h")

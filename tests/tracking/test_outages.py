@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow_servers import new_database, stored_runs
+from objects import wait_until
 from processes import SERVER, TIME_LIMIT
-from trainings import IDENTITY, PARAMS, delivered, history, sent, train, wait_until
+from trainings import IDENTITY, PARAMS, delivered, history, sent, train
 
-from ndpnet import tracking
 from ndpnet.tracking.client import connect
 from ndpnet.tracking.delivery import FAILED, flush
+from ndpnet.tracking.live import step_run
 
 CALLS = (
     "get_experiment_by_name", "search_runs", "create_run", "log_batch", "log_inputs", "log_artifact", "set_tag",
@@ -99,7 +100,7 @@ def _without_ids(runs: dict[str, Any]) -> str:
 
 def _train_forever(uri: str, out: Path) -> None:
     os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
-    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY):
+    with step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY):
         time.sleep(TIME_LIMIT)
 
 
@@ -112,7 +113,7 @@ def test_a_killed_step_is_shown_as_killed_by_the_next_delivery(store: Path) -> N
     wait_until(lambda: "train-phase1 brick" in stored_runs(client))
     ((name, outcome),) = flush(store / "build")
     assert (name, outcome) == ("train-phase1 brick", "still running: its process delivers it")
-    with tracking.step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY) as run:
+    with step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY) as run:
         assert run.pictures_dir is None  # the other process has it
     assert {run["status"] for run in stored_runs(client).values()} == {"RUNNING"}
     process.kill()

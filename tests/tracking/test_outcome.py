@@ -10,11 +10,11 @@ from mlflow.entities import Run
 from mlflow_servers import new_database
 
 from ndpnet.tracking.client import connect, experiment_id
-from ndpnet.tracking.outcome import Outcome, tell
+from ndpnet.tracking.outcome import tell
 
 pytestmark = pytest.mark.usefixtures("tracking_on")
 
-FAILED = Outcome("FAILED", "projects/1/jobs/x", "train-phase2 failed: no\nimages, password=hunter22")
+FAILED = ("FAILED", "projects/1/jobs/x", "train-phase2 failed: no\nimages, password=hunter22")
 
 
 class Webhook:
@@ -50,7 +50,7 @@ def run_of_pipeline() -> Run:
 
 
 def test_both_are_told_and_no_secret_with_it(store: Path, webhook: Webhook) -> None:
-    assert tell(FAILED) == "FAILED"
+    assert tell(*FAILED) == "FAILED"
     run = run_of_pipeline()
     assert run.info.status == "FAILED"
     assert run.data.tags["ndpnet.plan"] == "run-7"
@@ -58,7 +58,7 @@ def test_both_are_told_and_no_secret_with_it(store: Path, webhook: Webhook) -> N
     assert run.data.tags["ndpnet.outcome.reason"] == "train-phase2 failed: no images, password=***"
     told = {"run": "run-7", "job": "projects/1/jobs/x", "state": "FAILED"}
     assert webhook.told == [told | {"reason": "train-phase2 failed: no images, password=***"}]
-    tell(Outcome("SUCCEEDED", "projects/1/jobs/x", ""))  # the run again, now well: no second one
+    tell("SUCCEEDED", "projects/1/jobs/x", "")  # the run again, now well: no second one
     assert run_of_pipeline().info.status == "FINISHED"
     assert run_of_pipeline().data.tags["ndpnet.outcome.reason"] == ""
 
@@ -66,7 +66,7 @@ def test_both_are_told_and_no_secret_with_it(store: Path, webhook: Webhook) -> N
 def test_mlflow_is_told_though_the_webhook_is_dead_and_its_address_stays_secret(store: Path, webhook: Webhook) -> None:
     webhook.status = 500
     with pytest.raises(ValueError, match="the webhook: no answer") as raised:
-        tell(FAILED)
+        tell(*FAILED)
     assert "s3cr3t" not in str(raised.value)
     assert run_of_pipeline().data.tags["ndpnet.outcome"] == "FAILED"
 
@@ -76,5 +76,5 @@ def test_the_webhook_is_told_though_mlflow_is_away(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path))  # a folder, which MLflow refuses
     with pytest.raises(ValueError, match=r"told to MLflow: MLFLOW_TRACKING_URI .* is a folder"):
-        tell(FAILED)
-    assert [each["run"] for each in webhook.told] == [FAILED.job]
+        tell(*FAILED)
+    assert [each["run"] for each in webhook.told] == [FAILED[1]]

@@ -21,10 +21,9 @@ from samples import CATEGORY, SIZE, Pipeline
 from ndpnet.data.images import read_image
 from ndpnet.data.roi import ROI, write_roi
 from ndpnet.inference import Inspector
-from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import read_package, write_config
-from ndpnet.serving_model import MAP_LEVELS, MAX_PICTURES, decode_cell
+from ndpnet.serving_model import MAP_LEVELS, MAX_PICTURES
 from ndpnet.tracking.flavor import REQUIREMENTS, input_example, pinned_requirements, write_mlflow_model
 
 
@@ -161,14 +160,6 @@ def test_what_cannot_be_read_has_its_error_and_the_others_their_verdict(
         assert (row["verdict"], row["score"], row["regions"], row["map"]) == ("error", None, [], None)
 
 
-def test_an_empty_batch_and_a_wrong_column(model: mlflow.pyfunc.PyFuncModel) -> None:
-    assert model.predict(pd.DataFrame({"image": []})) == []
-    with pytest.raises(mlflow.exceptions.MlflowException, match=r"missing inputs \['image'\]"):
-        model.predict(pd.DataFrame({"picture": [b"x"]}))
-    with pytest.raises(mlflow.exceptions.MlflowException, match="with_map"):
-        model.predict(pd.DataFrame({"image": [b"x"]}), params={"with_map": "perhaps"})
-
-
 def test_a_model_without_a_threshold_gives_scores(pipeline: Pipeline, paths: list[Path], tmp_path: Path) -> None:
     package_dir = shutil.copytree(pipeline.model_dir, tmp_path / "package")
     config = json.loads((package_dir / "config.json").read_text())
@@ -245,20 +236,8 @@ def test_the_hash_of_a_package_is_of_everything_in_it(pipeline: Pipeline, tmp_pa
         package_hash(folder)
 
 
-def test_another_threshold_is_another_model(pipeline: Pipeline, tmp_path: Path) -> None:
-    good_dir = pipeline.data_dir / CATEGORY / "test/good"
-    calibrate(pipeline.model_dir, good_dir, tmp_path / "new", target_rate=0.2)
-    assert package_hash(tmp_path / "new") != package_hash(pipeline.model_dir)
-
-
 def test_requirements_are_pinned_without_local_labels() -> None:
     pins = pinned_requirements()
     assert [pin.partition("==")[0] for pin in pins] == list(REQUIREMENTS)
     assert all(pin.partition("==")[2][0].isdigit() and "+" not in pin for pin in pins)
     assert not {"kfp", "dvc", "boto3", "mlflow", "lightning-fabric", "matplotlib"} & set(REQUIREMENTS)
-
-
-def test_a_cell_is_decoded_without_copying_what_is_right_already() -> None:
-    image = np.zeros((80, 80, 3), dtype=np.uint8)
-    assert decode_cell(image, "x") is image
-    assert decode_cell(bytearray(b"ab"), "x") == decode_cell(memoryview(b"ab"), "x") == b"ab"

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 from mlflow_servers import free_port
 
-from ndpnet import tracking
 from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.tracking import live
+from ndpnet.tracking.live import step_run
 
 PARAMS = load_params(PARAMS_PATH)
 IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64, "image_digest": "", "kfp_run_id": ""}
@@ -53,7 +52,7 @@ def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
 def train(out: Path, rows: list[dict[str, float]], *, category: str = "brick", **options: Any) -> None:
     """A run of phase 1 whose training writes these rows."""
     options = {"params": PARAMS, "identity": lambda: IDENTITY} | options
-    with tracking.step_run("train-phase1", category, out=out, **options) as run:
+    with step_run("train-phase1", category, out=out, **options) as run:
         write_rows(out / "history.jsonl", rows)
         (out / "phase1.json").write_text("{}")
         run.result({"loss": rows[-1].get("loss", 0.5), "seconds": 3.5, "step": NUM_STEPS})
@@ -65,10 +64,3 @@ def delivered(rows: list[dict[str, float]], name: str) -> list[tuple[int, float]
 
 def sent(run: dict[str, Any], key: str) -> list[tuple[int, float]]:
     return [(step, value) for step, _, value in run["metrics"][key]]
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -268,6 +268,16 @@ def test_a_file_without_bounds_is_refused(tmp_path: Path) -> None:
     assert "parameter 'promotion' is missing" in one_line_error(path=path)
 
 
+def test_bounds_of_a_promotion() -> None:
+    usual = promotion_of(load_params(profile="line"))
+    assert {"image_auroc", "recall"} <= set(usual.tolerances)
+    assert usual.false_alarm_budget == 0.05
+    with pytest.raises(ValueError, match="floors has image_auroc, which"):
+        promotion_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
+    with pytest.raises(ValueError, match="should be 'image_auroc'"):
+        promotion_of(load_params(overrides=["promotion.tolerances={auroc: 0.5}"]))
+
+
 def test_how_pods_are_made_does_not_travel_with_a_run() -> None:
     params = load_params(overrides=["cluster.training_pod.memory_limit=64Gi"])
     assert "64Gi" not in params.to_json()

@@ -10,12 +10,12 @@ from processor import HAS_BF16
 from ndpnet import doctor
 from ndpnet.cli import main
 from ndpnet.commands import git
-from ndpnet.doctor import Check, check_machine
+from ndpnet.doctor import Finding, check_machine
 
 ROOT = Path(__file__).parents[2]
 
 
-def checks_of(folder: Path) -> dict[str, Check]:
+def checks_of(folder: Path) -> dict[str, Finding]:
     return {check.name: check for check in check_machine(folder)}
 
 
@@ -44,7 +44,7 @@ def test_what_cannot_be_found_out_does_not_pass(tmp_path: Path, monkeypatch: pyt
 
 
 def test_files_that_are_not_committed_are_named(tmp_path: Path) -> None:
-    assert checks_of(tmp_path)["git"] == Check("git", "ok", "no git tree here: models name no commit")
+    assert checks_of(tmp_path)["git"] == Finding("git", "ok", "no git tree here: models name no commit")
     git(tmp_path, "init", "--quiet")
     (tmp_path / "dvc.lock").write_text("")
     assert checks_of(tmp_path)["git"].text == "no changes since the last commit"

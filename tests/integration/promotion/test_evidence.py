@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from registered import with_threshold
 from samples import Pipeline
 
 from ndpnet.data.manifest import GOOD, Manifest
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import MANIFEST, read_package, write_config
 from ndpnet.metrics import exact, summary
-from ndpnet.promotion.evidence import Judgement, Side, compare, find_worst_type, gather, time_both
+from ndpnet.promotion.evidence import JudgedModel, Side, compare, find_worst_type, gather, time_both
 
 METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision")
 
 
 def judge(
     scores: np.ndarray, types: list[str], groups: list[str], *, threshold: float = 0.5, seed: int = 0
-) -> Judgement:
+) -> JudgedModel:
     """A judgement of images whose maps are their score inside a square and noise around it."""
     rng = np.random.default_rng(seed)
     maps, masks = rng.uniform(0, 0.3, (len(scores), 16, 16)).astype(np.float32), np.zeros((len(scores), 16, 16), bool)
@@ -39,11 +40,11 @@ def judge(
         maps=maps,
         masks=masks,
     )
-    return Judgement(test, [str(row) for row in range(len(scores))], content)
+    return JudgedModel(test, [str(row) for row in range(len(scores))], content)
 
 
 @pytest.fixture(scope="module")
-def two() -> tuple[Judgement, Judgement]:
+def two() -> tuple[JudgedModel, JudgedModel]:
     """Judgements of 40 images in 20 groups: one model better than the other."""
     rng = np.random.default_rng(1)
     types = [GOOD] * 20 + ["hole"] * 12 + ["scratch"] * 8
@@ -56,14 +57,14 @@ def two() -> tuple[Judgement, Judgement]:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_model_is_no_worse_than_itself(two: tuple[Judgement, Judgement], metric: str) -> None:
+def test_a_model_is_no_worse_than_itself(two: tuple[JudgedModel, JudgedModel], metric: str) -> None:
     compared = compare(metric, two[0], two[0])
     assert compared.challenger == compared.champion
     assert compared.is_same_model
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_difference_has_the_sign_of_who_is_better(two: tuple[Judgement, Judgement], metric: str) -> None:
+def test_a_difference_has_the_sign_of_who_is_better(two: tuple[JudgedModel, JudgedModel], metric: str) -> None:
     up, down = (compare(metric, *pair) for pair in (two, two[::-1]))
     assert (up.challenger, up.champion) == (down.champion, down.challenger)
     assert up.challenger > up.champion, "the test set does not tell them apart"
@@ -74,7 +75,7 @@ def test_a_difference_has_the_sign_of_who_is_better(two: tuple[Judgement, Judgem
     )  # called so by both; called so or defective
 
 
-def test_the_spread_is_that_of_the_same_groups_left_out_for_both(two: tuple[Judgement, Judgement]) -> None:
+def test_the_spread_is_that_of_the_same_groups_left_out_for_both(two: tuple[JudgedModel, JudgedModel]) -> None:
     first, second = (judgement.test for judgement in two)
     changes = []
     for group in np.unique(first.groups):
@@ -86,21 +87,21 @@ def test_the_spread_is_that_of_the_same_groups_left_out_for_both(two: tuple[Judg
     assert compared.spread.error == pytest.approx((0.9 * (changes**2).sum()) ** 0.5, rel=1e-9)  # 10 groups of a class
 
 
-def test_recall_is_recall(two: tuple[Judgement, Judgement]) -> None:
+def test_recall_is_recall(two: tuple[JudgedModel, JudgedModel]) -> None:
     test = two[0].test
     compared = compare("recall", two[0], None)
     assert compared.challenger == np.mean(test.scores[test.labels] > 0.5)
     assert (compared.champion, compared.spread) == (None, None)
 
 
-def test_a_test_set_without_good_images_or_masks_gives_none(two: tuple[Judgement, Judgement]) -> None:
+def test_a_test_set_without_good_images_or_masks_gives_none(two: tuple[JudgedModel, JudgedModel]) -> None:
     rng = np.random.default_rng(0)
     bad = judge(rng.uniform(size=6), ["hole"] * 6, list("abcdef"))
     assert compare("image_auroc", bad, bad).challenger is None
     assert compare("recall", bad, bad).is_same_model
 
 
-def test_the_type_that_lost_most_is_found(two: tuple[Judgement, Judgement]) -> None:
+def test_the_type_that_lost_most_is_found(two: tuple[JudgedModel, JudgedModel]) -> None:
     worst = find_worst_type(two[1].summary, two[0].summary, METRICS)
     drops = {
         (name, metric): entry[metric]["value"] - two[1].summary["by_defect_type"][name][metric]["value"]
@@ -134,14 +135,6 @@ def test_two_thresholds_of_one_network(pipeline: Pipeline, tmp_path: Path) -> No
     assert alone.metrics["image_auroc"].champion is None
     assert (alone.worst_type, alone.latency_ratio) == (None, None)
     assert alone.metrics["image_auroc"].challenger == evidence.summaries["champion"]["image_auroc"]["value"]
-
-
-def with_threshold(package_dir: Path, folder: Path, value: float) -> Path:
-    """Copy a package and set its threshold."""
-    shutil.copytree(package_dir, folder)
-    config = json.loads((folder / "config.json").read_text())
-    write_config(folder, config | {"threshold": {**config["threshold"], "value": value}})
-    return folder
 
 
 def test_test_images_in_either_manifest_are_counted(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -36,19 +36,6 @@ def test_files_arrive_under_their_keys_and_replace_what_was_there(s3: S3Server, 
     assert [path.read_bytes() for path in back] == [path.read_bytes() for path in files.values()]
 
 
-def test_the_first_refusal_ends_it_with_one_line(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {f"up/{number}": tmp_path / "x" for number in range(100)}
-    (tmp_path / "x").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"^there is no bucket no-such at http"):
-        Bucket("no-such").put_files(files)
-    name = s3.make_bucket()
-    for variable, value in s3.environment(can_write=False).items():
-        monkeypatch.setenv(variable, value)
-    with pytest.raises(ValueError, match=rf"^access to s3://{name}/up/\d+ is denied \(.*to write there s3:PutObject, "):
-        Bucket(name).put_files(files)
-    assert "Contents" not in s3.client().list_objects_v2(Bucket=name)
-
-
 def test_what_has_changed_since_it_was_listed(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     for name in ("kept", "removed", "replaced"):
         put(s3, bucket, f"listed/{name}", name.encode())

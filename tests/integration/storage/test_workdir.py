@@ -3,14 +3,14 @@
 import io
 import os
 import tarfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-from objects import TIME_LIMIT, contents, put, wait_until
+from objects import put, wait_until
 from proxy import Proxy
+from repositories import contents
 from servers import S3Server
 
 from ndpnet.storage.workdir import local_work_dir
@@ -139,34 +139,6 @@ def test_a_server_that_goes_away_is_one_line_and_comes_back_at_the_end(
         diverge(f"s3://{bucket}/away", tmp_path, train)
     assert packed_step(s3, bucket, f"away/brick/{NAME}.tar") == 3
     assert caplog.text.count("training goes on") == 1
-
-
-def test_a_server_that_stays_away_does_not_fail_the_step(
-    s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy, caplog: pytest.LogCaptureFixture
-) -> None:
-    with opened(f"s3://{bucket}/gone", scratch_dir=tmp_path) as work_dir:
-        write_checkpoint(work_dir / NAME, step=1)
-        wait_until(lambda: keys(s3, bucket, "gone") == [f"{NAME}.tar"])
-        proxy.go_away()
-        (work_dir / NAME).rename(tmp_path / "finished")
-    assert [record.levelname for record in caplog.records].count("WARNING") == 1
-    assert "not removed: " in caplog.text
-    assert keys(s3, bucket, "gone") == [f"{NAME}.tar"]
-
-
-def test_a_slow_server_gets_the_newest_checkpoint_alone(
-    s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy
-) -> None:
-    started = time.monotonic()
-    with opened(f"s3://{bucket}/slow", scratch_dir=tmp_path) as work_dir:
-        proxy.bytes_per_second = 200.0  # of the answers: each upload takes a second
-        for step in range(1, 30):
-            write_checkpoint(work_dir / NAME, step=step)
-            time.sleep(0.01)
-        assert time.monotonic() - started < TIME_LIMIT / 4
-        proxy.bytes_per_second = 0.0
-        wait_until(lambda: keys(s3, bucket, "slow") != [] and packed_step(s3, bucket, f"slow/brick/{NAME}.tar") == 29)
-    assert proxy.num_connections < 29
 
 
 def test_what_is_wrong_at_the_start_is_said_in_one_line(

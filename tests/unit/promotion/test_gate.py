@@ -2,20 +2,21 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ndpnet.config_platform import PromotionConfig
 from ndpnet.metrics.intervals import TAIL, Spread, margin
 from ndpnet.promotion.gate import (
     MIN_UNITS,
     REFUSED_SHARE,
-    Bounds,
+    Challenger,
     Check,
     Compared,
-    MetricBound,
-    Numbers,
+    Evidence,
     Rate,
     TypeDrop,
     decide,
@@ -31,41 +32,43 @@ def of_low(low: float) -> Compared:
     return Compared(0.8 + low + WIDTH, 0.8, SPREAD)
 
 
-BOUNDS = Bounds(
-    metrics={"image_auroc": MetricBound(0.02, 0.7), "pro_auc": MetricBound(0.03, 0.3)},
+BOUNDS = PromotionConfig(
+    tolerances={"image_auroc": 0.02, "pro_auc": 0.03},
+    floors={"image_auroc": 0.7, "pro_auc": 0.3},
     false_alarm_budget=0.05,
     false_alarm_bound="point",
     max_type_drop=0.1,
     max_latency_ratio=1.25,
     max_export_difference=0.001,
 )
-GOOD = Numbers(
-    has_champion=True,
-    metrics={"image_auroc": of_low(-0.02 + 1e-12), "pro_auc": of_low(-0.03 + 1e-12)},
-    is_training_pinned=True,
-    is_test_pinned=True,
-    is_git_clean=True,
-    is_withdrawn=False,
+CHALLENGER = Challenger(
+    has_champion=True, is_training_pinned=True, is_git_clean=True, threshold=0.5, export_difference=0.001
+)
+EVIDENCE = Evidence(
+    test_set={"is_pinned": True},
     num_seen=0,
     num_units=MIN_UNITS,
-    threshold=0.5,
+    metrics={"image_auroc": of_low(-0.02 + 1e-12), "pro_auc": of_low(-0.03 + 1e-12)},
     false_alarms=Rate(0.05, 0.01, 0.2),
     worst_type=TypeDrop("hole", "pro_auc", 0.1),
     latency_ratio=1.25,
-    has_export=True,
-    export_difference=0.001,
 )
-FIRST = replace(
-    GOOD,
-    has_champion=False,
-    metrics={"image_auroc": Compared(0.9), "pro_auc": Compared(0.8)},
-    worst_type=None,
-    latency_ratio=None,
-    has_export=False,
-    export_difference=None,
-)
+FIRST = {
+    "has_champion": False,
+    "export_difference": None,
+    "metrics": {"image_auroc": Compared(0.9), "pro_auc": Compared(0.8)},
+    "worst_type": None,
+    "latency_ratio": None,
+}
 EPSILON = 1e-9
 AGAINST = "image_auroc against champion"
+
+
+def judged(bounds: PromotionConfig = BOUNDS, **changes: Any) -> tuple[Check, ...]:
+    """Checks of the good version and its evidence with some facts replaced."""
+    measured = {name: value for name, value in changes.items() if hasattr(EVIDENCE, name)}
+    known = {name: value for name, value in changes.items() if name not in measured}
+    return decide(replace(CHALLENGER, **known), replace(EVIDENCE, **measured), bounds)
 
 
 def of(checks: tuple[Check, ...], name: str) -> Check:
@@ -75,11 +78,11 @@ def of(checks: tuple[Check, ...], name: str) -> Check:
 
 
 def metric(name: str, compared: Compared) -> dict[str, Compared]:
-    """The good numbers with one metric replaced."""
-    return {**GOOD.metrics, name: compared}
+    """The good metrics with one replaced."""
+    return {**EVIDENCE.metrics, name: compared}
 
 
-# check, what differs from GOOD, verdict, whether it blocks, number
+# check, what differs from a good version, verdict, whether it blocks, number
 TABLE = [
     ("not rolled back", {}, "pass", False, 0),
     ("not rolled back", {"is_withdrawn": True}, "fail", True, 1),
@@ -87,8 +90,8 @@ TABLE = [
     ("training data pinned", {"is_training_pinned": False}, "fail", True, 0),
     ("training data pinned", {"is_training_pinned": None}, "not available", True, None),
     ("test data pinned", {}, "pass", False, 1),
-    ("test data pinned", {"is_test_pinned": False}, "fail", True, 0),
-    ("test data pinned", {"is_test_pinned": None}, "not available", True, None),
+    ("test data pinned", {"test_set": {"is_pinned": False}}, "fail", True, 0),
+    ("test data pinned", {"test_set": {}}, "not available", True, None),
     ("git tree clean", {}, "pass", False, 1),
     ("git tree clean", {"is_git_clean": False}, "fail", True, 0),
     ("git tree clean", {"is_git_clean": None}, "not available", True, None),
@@ -139,14 +142,13 @@ TABLE = [
     ("latency ratio", {"latency_ratio": None}, "not available", True, None),
     ("export parity", {}, "pass", False, 0.001),
     ("export parity", {"export_difference": 0.0011}, "fail", True, 0.0011),
-    ("export parity", {"export_difference": None}, "not available", True, None),
-    ("export parity", {"has_export": False, "export_difference": None}, "not applicable", False, None),
+    ("export parity", {"export_difference": None}, "not applicable", False, None),
 ]
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "is_blocking", "number"), TABLE)
 def test_every_check_alone_decides(name: str, changes: dict, verdict: str, is_blocking: bool, number: float) -> None:
-    checks = decide(replace(GOOD, **changes), BOUNDS)
+    checks = judged(**changes)
     check = of(checks, name)
     assert (check.verdict, check.is_blocking, check.number) == (verdict, is_blocking, number)
     assert has_passed(checks) is not is_blocking
@@ -155,13 +157,13 @@ def test_every_check_alone_decides(name: str, changes: dict, verdict: str, is_bl
 
 
 def test_the_table_has_every_check() -> None:
-    names = [check.name for check in decide(GOOD, BOUNDS)]
+    names = [check.name for check in judged()]
     assert len(names) == len(set(names))
     assert {name for name, *_ in TABLE} == set(names)
 
 
 def test_at_every_bound_it_still_passes() -> None:
-    checks = decide(GOOD, BOUNDS)
+    checks = judged()
     assert has_passed(checks)
     assert {check.verdict for check in checks} == {"pass"}
     assert [check.bound for check in checks if check.name.endswith("champion")] == [-0.02, -0.03]
@@ -169,7 +171,7 @@ def test_at_every_bound_it_still_passes() -> None:
 
 
 def test_the_first_promotion_asks_for_everything_that_needs_no_champion() -> None:
-    checks = decide(FIRST, BOUNDS)
+    checks = judged(**FIRST)
     assert has_passed(checks)
     skipped = {check.name for check in checks if check.verdict == "not applicable"}
     against = {"image_auroc against champion", "pro_auc against champion"}
@@ -177,62 +179,61 @@ def test_the_first_promotion_asks_for_everything_that_needs_no_champion() -> Non
     for name, changes, verdict, is_blocking, number in TABLE:
         if name in skipped or "champion" in name:
             continue
-        check = of(decide(replace(FIRST, **changes), BOUNDS), name)
+        check = of(judged(**FIRST | changes), name)
         assert (check.verdict, check.is_blocking, check.number) == (verdict, is_blocking, number)
 
 
 def test_nothing_known_is_nothing_promoted() -> None:
     for has_champion in (True, False):
-        checks = decide(Numbers(has_champion=has_champion, metrics={}), BOUNDS)
+        checks = decide(Challenger(has_champion), Evidence(), BOUNDS)
         assert not has_passed(checks)
-        assert "pass" not in {check.verdict for check in checks} - {of(checks, "not rolled back").verdict}
+        assert [check.name for check in checks if check.verdict == "pass"] == ["not rolled back"]
 
 
 def test_the_upper_bound_of_the_rate_can_be_asked_for() -> None:
-    strict = replace(BOUNDS, false_alarm_bound="upper")
-    check = of(decide(replace(GOOD, false_alarms=Rate(0.0, 0.0, 0.051)), strict), "false-alarm rate")
+    strict = BOUNDS.model_copy(update={"false_alarm_bound": "upper"})
+    check = of(judged(strict, false_alarms=Rate(0.0, 0.0, 0.051)), "false-alarm rate")
     assert (check.verdict, check.number) == ("fail", 0.051)
-    assert of(decide(replace(GOOD, false_alarms=Rate(0.0, 0.0, 0.05)), strict), "false-alarm rate").verdict == "pass"
+    assert of(judged(strict, false_alarms=Rate(0.0, 0.0, 0.05)), "false-alarm rate").verdict == "pass"
 
 
 def test_the_lower_bound_refuses_what_the_test_set_speaks_against() -> None:
-    lenient = replace(BOUNDS, false_alarm_bound="lower")
-    assert of(decide(replace(GOOD, false_alarms=Rate(0.17, 0.004, 0.6)), lenient), "false-alarm rate").verdict == "pass"
-    check = of(decide(replace(GOOD, false_alarms=Rate(0.17, 0.06, 0.6)), lenient), "false-alarm rate")
+    lenient = BOUNDS.model_copy(update={"false_alarm_bound": "lower"})
+    assert of(judged(lenient, false_alarms=Rate(0.17, 0.004, 0.6)), "false-alarm rate").verdict == "pass"
+    check = of(judged(lenient, false_alarms=Rate(0.17, 0.06, 0.6)), "false-alarm rate")
     assert (check.verdict, check.number) == ("fail", 0.06)
 
 
 def test_a_model_is_no_worse_than_itself_whatever_the_tolerance() -> None:
-    check = of(decide(replace(GOOD, metrics=metric("image_auroc", Compared(0.9, 0.9, None, True))), BOUNDS), AGAINST)
+    check = of(judged(metrics=metric("image_auroc", Compared(0.9, 0.9, None, True))), AGAINST)
     assert (check.verdict, check.number, check.bound) == ("pass", 0.0, -0.02)
 
 
 def test_the_gate_says_how_often_it_would_refuse_a_challenger_as_good() -> None:
-    check = of(decide(GOOD, BOUNDS), AGAINST)
+    check = of(judged(), AGAINST)
     assert "just as good on 53 % of such test sets" in check.sentence  # P(t20 < 2.086 - 0.02 / 0.01)
-    wide = replace(GOOD, metrics=metric("image_auroc", Compared(0.9, 0.9, Spread(0.1, 21))))
-    assert "just as good on 96 % of such test sets" in of(decide(wide, BOUNDS), AGAINST).sentence
-    same = replace(GOOD, metrics=metric("image_auroc", Compared(1.0, 1.0, Spread(0.0, 21))))
-    check = of(decide(same, BOUNDS), AGAINST)  # 21 units without a difference say nothing finer than 16 points
+    wide = metric("image_auroc", Compared(0.9, 0.9, Spread(0.1, 21)))
+    assert "just as good on 96 % of such test sets" in of(judged(metrics=wide), AGAINST).sentence
+    same = metric("image_auroc", Compared(1.0, 1.0, Spread(0.0, 21)))
+    check = of(judged(metrics=same), AGAINST)  # 21 units without a difference say nothing finer than 16 points
     assert (check.verdict, check.number) == ("fail", pytest.approx(0.025 ** (1 / 21) - 1))
 
 
 def test_a_tolerance_left_to_the_gate_follows_the_width_of_the_interval() -> None:
-    names = ("image_auroc", "pro_auc")
-    chosen = replace(BOUNDS, metrics={name: MetricBound("auto", 0.0) for name in names})
+    chosen = BOUNDS.model_copy(update={"tolerances": dict.fromkeys(("image_auroc", "pro_auc"), "auto"), "floors": {}})
     allowed = margin(SPREAD, REFUSED_SHARE / 2)  # below the champion, as measured: the two share what may be refused
     for difference, verdict in ((-allowed + EPSILON, "pass"), (-allowed - EPSILON, "fail")):
         compared = Compared(0.8 + difference, 0.8, SPREAD)
-        check = of(decide(replace(GOOD, metrics=metric("image_auroc", compared)), chosen), AGAINST)
+        check = of(judged(chosen, metrics=metric("image_auroc", compared)), AGAINST)
         assert (check.verdict, check.bound) == (verdict, pytest.approx(-WIDTH - allowed))
         assert "just as good on 5 % of such test sets" in check.sentence
-    alone = replace(GOOD, metrics={"image_auroc": Compared(0.8, 0.8, SPREAD)})
-    assert of(decide(alone, chosen), AGAINST).bound == pytest.approx(-WIDTH - margin(SPREAD, REFUSED_SHARE))
-    assert of(decide(alone, chosen), "pro_auc against champion").bound is None
+    alone = judged(chosen, metrics={"image_auroc": Compared(0.8, 0.8, SPREAD)})
+    assert of(alone, AGAINST).bound == pytest.approx(-WIDTH - margin(SPREAD, REFUSED_SHARE))
+    assert of(alone, "pro_auc against champion").bound is None
 
 
 def test_files_that_no_commit_has_are_named() -> None:
-    check = of(decide(replace(GOOD, is_git_clean=False, git_changes="a.py, b.py"), BOUNDS), "git tree clean")
+    check = of(judged(is_git_clean=False, git_changes="a.py, b.py"), "git tree clean")
     assert "a.py, b.py (commit them, " in check.sentence
 
 
@@ -244,39 +245,44 @@ spread = st.builds(Spread, rate, st.integers(2, 99))
 @settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine the first draw takes seconds
 @given(
     st.builds(
-        Numbers,
+        Challenger,
         has_champion=st.booleans(),
+        is_training_pinned=known,
+        is_git_clean=known,
+        is_withdrawn=st.booleans(),
+        threshold=st.none() | rate,
+        export_difference=st.none() | rate,
+    ),
+    st.builds(
+        Evidence,
+        test_set=st.fixed_dictionaries({"is_pinned": known}),
         metrics=st.dictionaries(
             st.sampled_from(["image_auroc", "pro_auc", "recall"]),
             st.builds(Compared, st.none() | rate, st.none() | rate, st.none() | spread, st.booleans()),
         ),
-        is_training_pinned=known,
-        is_test_pinned=known,
-        is_git_clean=known,
-        is_withdrawn=st.booleans(),
         num_seen=st.none() | st.integers(0, 9),
         num_units=st.none() | st.integers(0, 99),
-        threshold=st.none() | rate,
         false_alarms=st.none() | st.builds(Rate, rate, rate, rate),
         worst_type=st.none() | st.builds(TypeDrop, st.text(), st.just("pro_auc"), st.floats(-1, 1)),
         latency_ratio=st.none() | st.floats(0, 100),
-        has_export=st.booleans(),
-        export_difference=st.none() | rate,
-    )
+    ),
 )
-def test_whatever_the_numbers_a_pass_means_that_each_is_within_its_bound(numbers: Numbers) -> None:
-    checks = decide(numbers, BOUNDS)
+def test_whatever_the_numbers_a_pass_means_that_each_is_within_its_bound(
+    version: Challenger, evidence: Evidence
+) -> None:
+    checks = decide(version, evidence, BOUNDS)
     json.dumps([check.to_dict() for check in checks], allow_nan=False)
     for check in checks:
         assert check.is_blocking or check.verdict != "fail"
         assert (check.verdict in ("pass", "fail")) or check.number is None
     if has_passed(checks):
-        assert numbers.is_training_pinned
-        assert numbers.is_test_pinned
-        assert numbers.is_git_clean
-        assert not numbers.is_withdrawn
-        assert numbers.num_seen == 0
-        assert numbers.false_alarms.value <= BOUNDS.false_alarm_budget
-        assert any(numbers.metrics[name].challenger is not None for name in BOUNDS.metrics if name in numbers.metrics)
-        if numbers.has_champion:
-            assert numbers.latency_ratio <= BOUNDS.max_latency_ratio
+        assert version.is_training_pinned
+        assert evidence.test_set["is_pinned"]
+        assert version.is_git_clean
+        assert not version.is_withdrawn
+        assert evidence.num_seen == 0
+        assert evidence.false_alarms.value <= BOUNDS.false_alarm_budget
+        measured = [evidence.metrics[name] for name in BOUNDS.tolerances if name in evidence.metrics]
+        assert any(each.challenger is not None for each in measured)
+        if version.has_champion:
+            assert evidence.latency_ratio <= BOUNDS.max_latency_ratio

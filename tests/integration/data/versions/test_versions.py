@@ -94,7 +94,7 @@ def test_what_is_missing_is_not_called_unpinned(tmp_path: Path) -> None:
 
 def test_a_category_that_does_not_exist_starts_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_small_category(tmp_path / "data/wall", seed=0)
-    monkeypatch.setattr(tracked_steps.tracking, "step_run", lambda *_, **__: pytest.fail("a run was started"))
+    monkeypatch.setattr(tracked_steps, "step_run", lambda *_, **__: pytest.fail("a run was started"))
     with pytest.raises(ValueError, match="did you mean 'wall'"):
         tracked_steps.prepare(tmp_path / "data", "wal", tmp_path / "out", load_params(), allow_unpinned=True)
     assert not (tmp_path / "out").exists()

@@ -18,18 +18,14 @@ from ndpnet.tracking.record import HISTORY, RUN, Record, is_plan, load_record, n
 
 NO_RESULTS = ("step", "lr", "format_version")  # of a history's last row, of a bank's description
 KFP_RUN, COMMIT = "ndpnet.kfp_run_id", "ndpnet.git_commit"
-EVALUATED = (
-    "metrics.json", "headline.json", "timing.json", "table.txt", "roc.csv", "pro.csv", "loss_phase1.csv",
-    "loss_phase2.csv", "predictions.csv", "report.html", "overlays",
-)  # fmt: skip
-# what a step's output has to show: its history, and the small files that are kept
+# what a step's output has to show: its history, and the small files that are kept, as patterns
 KEPT: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "version-data": (None, ("version.json", "resolved.json")),
     "prepare": (None, ("manifest.json", "prepared.json")),
     "synthesize": (None, ("bank.json",)),
     "train-phase1": (HISTORY, ("phase1.json",)),
     "train-phase2": ("history_phase2.jsonl", ("config.json", "reference.png")),
-    "evaluate": (None, EVALUATED),
+    "evaluate": (None, ("[!.]*", "overlays/*")),
 }
 
 
@@ -37,16 +33,18 @@ def new_record(
     step: str,
     category: str,
     *,
-    params: Params | None,
-    inputs: Mapping[str, Path],
     out: Path,
     identity: Mapping[str, str],
-    source: Mapping[str, str],
+    params: Params | None = None,
+    inputs: Mapping[str, Path] | None = None,
+    source: Mapping[str, str] | None = None,
 ) -> Record | None:
     """The record of a step that starts now, or goes on where it was killed; None if another process is running it.
 
-    Without a category it is that of the input `prepared`.
+    category: that of the input `prepared` if left out; inputs: the folders that it reads, by name; source: where a
+    version of the data comes from.
     """
+    inputs = inputs or {}
     dataset = _data_of_prepared(step, inputs)
     category = category or (dataset["name"] if dataset else "")
     values = params.model_dump(mode="json", exclude={"cluster"}) if params else {}
@@ -54,7 +52,7 @@ def new_record(
     sources = sources_hash()
     plan = _plan(values, sources, tags)
     what = {name: _identity_of(Path(folder)) for name, folder in inputs.items()}
-    source = {name: redact(str(value)) for name, value in source.items() if value}
+    source = {name: redact(str(value)) for name, value in (source or {}).items() if value}
     key = hash_of([plan, step, category, values, sources, what, source])
     folder = new_folder(out, key)
     earlier = load_record(folder / RUN) if (folder / RUN).exists() else None
@@ -129,11 +127,8 @@ def _identity_of(folder: Path) -> list[Any]:
     """Names and sizes of an input's files, and the hashes of those that say what the others are."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]
-    return [sizes, [[path.name, sha256_of(path)] for path in paths if path.parent == folder and _is_description(path)]]
-
-
-def _is_description(path: Path) -> bool:
-    return path.suffix in (".json", ".jsonl")
+    described = [path for path in paths if path.parent == folder and path.suffix in (".json", ".jsonl")]
+    return [sizes, [[path.name, sha256_of(path)] for path in described]]
 
 
 def _data_of_prepared(
