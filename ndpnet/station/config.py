@@ -1,6 +1,7 @@
 """What a station is told: typed, frozen, checked; every default stands in station.yaml."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from ndpnet.config import NotNegative, Positive, Section
 DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 REGISTERED = "models:/"
+POSTGRESQL = re.compile(r"postgresql(\+psycopg)?://\S+$")
 
 Above0 = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
@@ -154,6 +156,8 @@ class StationConfig(Section):
     """All that a station is told."""
 
     folder: Path
+    name: Name | None
+    journal: str | None
     server: ServerConfig
     store: StoreConfig
     review: tuple[Literal["review", "defective", "error"], ...]
@@ -164,6 +168,14 @@ class StationConfig(Section):
     checkout: Path | None
     lines: Annotated[tuple[LineConfig, ...], Field(min_length=1)]
     sinks: tuple[Sink, ...]
+
+    @model_validator(mode="after")
+    def _shared_journal_has_an_address_and_a_name(self) -> "StationConfig":
+        if self.journal is not None and not POSTGRESQL.match(self.journal):  # not shown: it may hold a password
+            raise ValueError("journal is no address of PostgreSQL (postgresql://USER@HOST/DATABASE, or leave it out)")
+        if self.journal is not None and self.name is None:
+            raise ValueError("a journal of several stations needs this one's name (name: ...)")
+        return self
 
     @model_validator(mode="after")
     def _training_has_its_checkout(self) -> "StationConfig":

@@ -21,10 +21,11 @@ from starlette.staticfiles import StaticFiles
 from ndpnet.data.images import read_image
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
-from ndpnet.station.journal import LABELS, check_name
+from ndpnet.station.journal import check_name
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.retrain import RETRAIN
 from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
+from ndpnet.station.tables import LABELS
 from ndpnet.station.values import evidence, finite, number, percent, typed, when
 from ndpnet.station.web import needs, public, read_body
 
@@ -105,10 +106,9 @@ class Pages:
         return self._page(request, "live_facts", **self._live_values())
 
     def _live_values(self) -> dict[str, Any]:
-        last = self._journal.rows("SELECT * FROM pictures WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT 1")
         station = self._station
         return {
-            "last": last[0] if last else None,
+            "last": queries.last_judged(self._journal),
             "counts": queries.counts(self._journal),
             "bars": queries.history_bars(self._journal),
             "num_waiting": self._journal.num_waiting(),
@@ -132,12 +132,8 @@ class Pages:
     def picture(self, request: Request) -> Response:
         """One picture with everything that is known of it."""
         row = self._row(request)
-        model = self._journal.rows("SELECT facts FROM models WHERE line = ? AND hash = ?", row["line"], row["model"])
-        near = {
-            "previous": self._journal.value("SELECT id FROM pictures WHERE seq < ? ORDER BY seq DESC", row["seq"] or 0),
-            "next": self._journal.value("SELECT id FROM pictures WHERE seq > ? ORDER BY seq", row["seq"] or 0),
-        }
-        facts = model[0]["facts"] if model else {}
+        facts = queries.facts_of(self._journal, row["line"], row["model"])
+        near = queries.neighbours(self._journal, row["seq"] or 0)
         opinions = self._journal.opinions(row["id"])
         return self._page(request, "picture", picture=row, model=facts, opinions=opinions, near=near)
 
@@ -203,9 +199,7 @@ class Pages:
             for kind in (None, "good", "defective")
         }
         by_kind["calibration"] = np.histogram(line.model.calibration.scores, edges)[0].tolist()
-        events = self._journal.rows(
-            "SELECT * FROM events WHERE line = ? AND kind = 'threshold' ORDER BY id DESC LIMIT ?", line.name, NUM_EVENTS
-        )
+        events = queries.last_events(self._journal, NUM_EVENTS, line=line.name, kind=THRESHOLD)
         values = {"line": line, "edges": edges.tolist(), "bars": by_kind, "events": events, "num_rows": len(rows)}
         values["loads"] = queries.review_loads(rows, line.model.calibration, line.own_record)
         return self._page(request, "whatif", **values, now=self._follows(line, rows, line.threshold))
@@ -248,9 +242,9 @@ class Pages:
             problems=dict(self._station.problems),
             sinks={name: sink.lag() for name, sink in self._station.sinks.items()},
             num_waiting=self._journal.num_waiting(),
-            stored=self._journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL"),
+            stored=queries.num_bytes_stored(self._journal),
             store=self._station.config.store,
-            events=self._journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT ?", NUM_EVENTS),
+            events=queries.last_events(self._journal, NUM_EVENTS),
             retraining=self._station.retraining,
         )
 

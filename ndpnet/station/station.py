@@ -12,7 +12,7 @@ from ndpnet.locks import locked
 from ndpnet.station.camera import Camera
 from ndpnet.station.config import StationConfig
 from ndpnet.station.intake import Intake
-from ndpnet.station.journal import Journal
+from ndpnet.station.journal import open_journal
 from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
 from ndpnet.station.models import open_model, wished_hash
@@ -25,7 +25,7 @@ from ndpnet.station.watch import FolderWatch
 from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
-JOURNAL, MODELS = "journal.sqlite", "models"
+MODELS = "models"
 LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
 SCAN_REST = 9.0  # times as long as it took to list a folder: at most a tenth of a core
@@ -36,7 +36,7 @@ class Station:
 
     def __init__(self, config: StationConfig) -> None:
         self.config = config
-        self.journal = Journal(config.folder / JOURNAL)
+        self.journal = open_journal(config)
         self.store = Store(config.folder)
         self.lines = {line.name: Line(line, config, self.journal, self.store) for line in config.lines}
         self.measures = Measures(self)

@@ -7,8 +7,12 @@ import time
 import uuid
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import Journal, is_waiting
+from ndpnet.station.queries import num_bytes_stored
+from ndpnet.station.tables import pictures
 
 logger = logging.getLogger(__name__)
 PICTURES, MAPS, PARTIAL = "pictures", "maps", ".partial"
@@ -48,7 +52,7 @@ class Store:
         """Remove what a killed station wrote and did not enter in its journal. -> how many"""
         known = {
             name
-            for row in journal.rows("SELECT file, map FROM pictures WHERE file IS NOT NULL")
+            for row in journal.rows(sa.select(pictures.c.file, pictures.c.map).where(pictures.c.file.is_not(None)))
             for name in row.values()
             if name
         }
@@ -79,13 +83,9 @@ def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[st
     """Remove pictures that are too old, and the oldest while there are too many bytes; none that waits. -> how many"""
     num_removed = 0
     while True:
-        num_bytes = journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL")
-        excess = num_bytes - config.keep_gigabytes * GIGABYTE
-        removable = journal.rows(
-            "SELECT p.id, p.file, p.map, p.num_bytes, p.judged_at FROM pictures p "
-            f"WHERE p.file IS NOT NULL AND p.seq IS NOT NULL AND NOT {is_waiting(review)} ORDER BY p.id LIMIT ?",
-            AT_ONCE,
-        )
+        excess = num_bytes_stored(journal) - config.keep_gigabytes * GIGABYTE
+        is_done = journal.is_mine, pictures.c.file.is_not(None), pictures.c.seq.is_not(None), ~is_waiting(review)
+        removable = journal.rows(sa.select(pictures).where(*is_done).order_by(pictures.c.id).limit(AT_ONCE))
         too_many = []
         for row in removable:
             if row["judged_at"] >= time.time() - config.keep_days * DAY and excess <= 0:
@@ -95,8 +95,8 @@ def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[st
         for row in too_many:
             store.remove(row["file"], row["map"])  # before the journal: what a kill leaves is removed again
         with journal.write() as db:
-            ids = [(row["id"],) for row in too_many]
-            db.executemany("UPDATE pictures SET file = NULL, map = NULL WHERE id = ?", ids)
+            ids = [row["id"] for row in too_many]
+            db.execute(sa.update(pictures).where(pictures.c.id.in_(ids)).values(file=None, map=None))
         num_removed += len(too_many)
         if len(too_many) < AT_ONCE:
             return num_removed

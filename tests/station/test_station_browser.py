@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from samples import CATEGORY
+from sqlalchemy import text
 from stations import config_of, picture, post, served, wait_until
 
 CHROMIUM = "/usr/bin/chromium"
@@ -84,13 +85,13 @@ def test_a_person_reviews_with_keys_and_goes_back(station, page):
     page.keyboard.press("Enter")
     page.locator("#reviewing").wait_for()
     page.locator("h2", has_text="Is it good?").click()
-    before = running.journal.value("SELECT count(*) FROM reviews")
+    before = running.journal.value(text("SELECT count(*) FROM reviews"))
     page.keyboard.press("g")
     page.locator("#said").wait_for()
     wait_for(page, "!document.querySelector('#said').hidden")
-    last = running.journal.rows("SELECT * FROM reviews ORDER BY id DESC LIMIT 1")[0]
+    last = running.journal.rows(text("SELECT * FROM reviews ORDER BY id DESC LIMIT 1"))[0]
     assert (last["label"], last["who"]) == ("good", "Ann")
-    assert running.journal.value("SELECT count(*) FROM reviews") == before + 1
+    assert running.journal.value(text("SELECT count(*) FROM reviews")) == before + 1
     page.keyboard.press("u")
     wait_for(page, "document.querySelector('#opinions').textContent.includes('good, Ann')")
     page.keyboard.press("d")

@@ -14,6 +14,7 @@ from stations import config_of, post, served, wait_until, wall
 from ndpnet.cli import main
 from ndpnet.station.journal import Journal, Judgement, Picture
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
+from ndpnet.station.queries import last_events
 from ndpnet.station.store import Store
 
 
@@ -32,7 +33,7 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
             client.set_registered_model_alias(registered.NAME, "champion", version)
             told = wait_until(lambda threshold=threshold: _if(post(url, wall(rng)).json(), threshold))
             assert told["verdict"] == ("defective" if threshold == 0.0 else "good")
-        events = station.journal.rows("SELECT facts FROM events WHERE kind = 'model' ORDER BY id")
+        events = last_events(station.journal, 9, kind="model")[::-1]
         assert [event["facts"]["version"] for event in events] == [1, 2, 1]
         assert events[1]["facts"]["before"] == events[0]["facts"]["hash"] == first["model"]
     # the registry is away: the station starts with the champion that it had
