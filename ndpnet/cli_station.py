@@ -75,7 +75,7 @@ def _export(config: Any, line: str | None, out: Path) -> None:
     name = names[0] if line is None and len(names) == 1 else line
     if name not in names:
         raise ValueError(f"no line {name!r} (--line: one of {', '.join(names)})")
-    batch = export_batch(open_journal(config), Store(config.folder), name, out)
+    batch = export_batch(open_journal(config), Store(config.folder, config.store.url), name, out)
     click.echo(f"{', '.join(f'{number} {place}' for place, number in batch.num_pictures.items())}: {out}")
     if batch.num_unseen:
         click.echo(

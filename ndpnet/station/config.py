@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ndpnet.config import NotNegative, Positive, Section
+from ndpnet.storage.urls import parse_url
 
 DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -49,9 +50,16 @@ class ServerConfig(Section):
 class StoreConfig(Section):
     """What is stored, and for how long."""
 
+    url: str | None
     maps: Literal["all", "not_good", "none"]
     keep_days: Above0
     keep_gigabytes: Above0
+
+    @model_validator(mode="after")
+    def _url_is_on_s3(self) -> "StoreConfig":
+        if self.url is not None:
+            parse_url(self.url)
+        return self
 
 
 class DriftConfig(Section):

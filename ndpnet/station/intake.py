@@ -44,7 +44,7 @@ class Intake:
             picture_id, is_new = self.journal.accept(picture, max_waiting=self.limits.max_waiting)
         finally:
             if not is_new:
-                self.store.remove(file)
+                self.store.take_back(file)
         self._accepted()
         return picture_id, is_new
 

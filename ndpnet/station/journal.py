@@ -228,7 +228,7 @@ def open_journal(config: StationConfig) -> Journal:
     """The journal that a station is told to write. JournalError: it does not answer."""
     if config.journal is None:
         return Journal(config.folder / FILE_NAME)
-    return Journal(config.journal, station=config.name, has_all_files=False)
+    return Journal(config.journal, station=config.name, has_all_files=config.store.url is not None)
 
 
 def check_name(who: str) -> None:

@@ -2,13 +2,15 @@
 
 import io
 import json
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Awaitable, Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import numpy as np
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
@@ -36,6 +38,7 @@ HERE = Path(__file__).parent
 MAX_SIDE, JPEG_QUALITY = 2048, 88
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
 NUM_EVENTS = 50
+MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
 MAX_JSON_BYTES = 1e5
 
 Answer = Callable[[Request], Response]
@@ -44,6 +47,7 @@ Answer = Callable[[Request], Response]
 def page_routes(station: "Station") -> list[Route | Mount]:
     """Everything that a browser asks for."""
     pages = Pages(station)
+    run = partial(run_sync, limiter=CapacityLimiter(MAX_PAGES))
     reads = {
         "/": pages.live,
         "/live": pages.live_facts,
@@ -65,9 +69,12 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
     }
     return [
-        *(Route(path, needs(READ, _threaded(answer))) for path, answer in reads.items()),
-        *(Route(path, needs(right, _with_body(answer)), methods=["POST"]) for path, (right, answer) in writes.items()),
-        Route("/login", _threaded(pages.login)),
+        *(Route(path, needs(READ, _threaded(answer, run))) for path, answer in reads.items()),
+        *(
+            Route(path, needs(right, _posted(answer, run)), methods=["POST"])
+            for path, (right, answer) in writes.items()
+        ),
+        Route("/login", _threaded(pages.login, run)),
         Route("/login", pages.enter, methods=["POST"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
@@ -162,7 +169,9 @@ class Pages:
                 return self._station.store.read(name)
         except FileNotFoundError:
             pass
-        raise HTTPException(410, "this is no longer stored (store.keep_days, store.keep_gigabytes)")
+        except ValueError as error:
+            raise HTTPException(503, str(error)) from error
+        raise HTTPException(410, "this is not stored here (store.keep_days, store.keep_gigabytes)")
 
     # ---- Review
 
@@ -297,16 +306,16 @@ class Pages:
         return self._station.lines[name]
 
 
-def _threaded(answer: Answer) -> Any:
+def _threaded(answer: Answer, run: Callable[..., Awaitable[Response]]) -> Any:
     async def handler(request: Request) -> Response:
-        return await run_in_threadpool(answer, request)
+        return await run(answer, request)
 
     return handler
 
 
-def _with_body(answer: Callable[[Request, dict[str, Any]], Response]) -> Any:
+def _posted(answer: Callable[..., Response], run: Callable[..., Awaitable[Response]]) -> Any:
     async def handler(request: Request) -> Response:
-        return await run_in_threadpool(answer, request, await _json(request))
+        return await run(answer, request, await _json(request))
 
     return handler
 

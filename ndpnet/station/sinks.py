@@ -50,10 +50,10 @@ class Receiver(Protocol):
 class Feeder:
     """Feeds one receiver; where it is stands in the journal."""
 
-    def __init__(self, name: str, receiver: Receiver, journal: Journal) -> None:
+    def __init__(self, name: str, receiver: Receiver, journal: Journal, columns: Sequence[str] = COLUMNS) -> None:
         self.name, self._receiver, self._journal = name, receiver, journal
         self._key = f"{journal.station}/{name}" if journal.station else name
-        self._mine = sa.select(*(pictures.c[column] for column in COLUMNS)).where(journal.is_mine)
+        self._mine = sa.select(*(pictures.c[column] for column in columns)).where(journal.is_mine)
         with journal.write() as db:  # a new sink is told what happens from now on
             if db.scalar(sa.select(sinks.c.seq).where(sinks.c.name == self._key)) is None:
                 db.execute(sa.insert(sinks).values(name=self._key, seq=db.scalar(LAST_SEQ)))

@@ -1,11 +1,14 @@
-"""Pictures and maps as files below the station's folder, and when they go."""
+"""Pictures and maps as files below the station's folder, then on S3 if there is a bucket; and when they go."""
 
 import hashlib
 import logging
 import os
+import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,19 +16,28 @@ from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.queries import num_bytes_stored
 from ndpnet.station.tables import pictures
+from ndpnet.storage.urls import parse_url
 
 logger = logging.getLogger(__name__)
 PICTURES, MAPS, PARTIAL = "pictures", "maps", ".partial"
+FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
 DAY = 86400.0
 GIGABYTE = 1e9
 AT_ONCE = 500  # pictures that are removed in one go
 
 
 class Store:
-    """Files of the station, written whole or not at all."""
+    """Files of the station, written whole or not at all. A sink, too: those of judged pictures go to the bucket."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        """Nothing is asked of the bucket yet. ValueError: there are no S3 settings."""
+        self.folder, self._bucket, self._prefix = Path(folder), None, ""
+        self._moving = threading.Lock()  # what is removed is not on its way
+        if url is not None:
+            from ndpnet.storage.bucket import Bucket
+
+            name, prefix = parse_url(url)
+            self._bucket, self._prefix = Bucket(name), f"{prefix.rstrip('/')}/" if prefix else ""
 
     def add(self, content: bytes, line: str, suffix: str) -> tuple[str, str]:
         """Write a picture under a new name. -> that name, below the folder, and its sha256"""
@@ -40,13 +52,41 @@ class Store:
         return name
 
     def read(self, name: str) -> bytes:
-        """Bytes of a file. OSError: it is not there."""
-        return (self.folder / name).read_bytes()
+        """Bytes of a file. FileNotFoundError: it is not there; ValueError: nor in the bucket, or it does not answer."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            if self._bucket is None:
+                raise
+            return self._bucket.read(self._prefix + name)
+
+    def take_back(self, name: str) -> None:
+        """Remove a file that was just added."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def remove(self, *names: str | None) -> None:
-        """Remove files, those that are there."""
-        for name in filter(None, names):
-            (self.folder / name).unlink(missing_ok=True)
+        """Remove files, those that are there. ValueError: the bucket does not answer, and all stay here."""
+        with self._moving:
+            for name in filter(None, names):
+                if self._bucket is not None:
+                    self._bucket.delete(self._prefix + name)
+                (self.folder / name).unlink(missing_ok=True)
+
+    def last_seq(self) -> int:
+        """It cannot be asked."""
+        return 0
+
+    def deliver(self, row: dict[str, Any]) -> None:
+        """Bring the files of a judged picture to the bucket. ValueError: it does not answer; they stay here."""
+        for name in filter(None, (row["file"], row["map"])):
+            with self._moving, suppress(FileNotFoundError):  # it is there already, or was removed
+                path = self.folder / name
+                with path.open("rb") as stream:
+                    self._bucket.put(self._prefix + name, stream)
+                path.unlink()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def remove_unknown(self, journal: Journal) -> int:
         """Remove what a killed station wrote and did not enter in its journal. -> how many"""

@@ -149,7 +149,7 @@ class Inspection:
         row = await run_in_threadpool(self._station.journal.picture, picture_id)
         answer = public(row)
         if request.query_params.get("map") in ("1", "true") and row["map"]:
-            answer["map"] = base64.b64encode(self._station.store.read(row["map"])).decode()
+            answer["map"] = base64.b64encode(await run_in_threadpool(self._station.store.read, row["map"])).decode()
         return JSONResponse(answer, 422 if row["verdict"] == "error" else 200)
 
     def _line(self, name: str | None) -> str:

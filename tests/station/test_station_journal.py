@@ -170,16 +170,16 @@ def test_retention_by_bytes_takes_the_oldest_and_never_what_waits_for_review(jou
     store = Store(tmp_path)
     fill(journal, store, 3, "defective")
     fill(journal, store, 10)
-    config = StoreConfig(maps="none", keep_days=30, keep_gigabytes=5000 / 1e9)
+    config = StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=5000 / 1e9)
     assert retain(journal, store, config, KINDS) == 8
     rows = journal.rows(text("SELECT verdict, file FROM pictures ORDER BY id"))
     assert [row["verdict"] for row in rows if row["file"]] == ["defective"] * 3 + ["good"] * 2
     assert len(stored(store)) == 5
     # what was asked for cannot be had: everything left waits for a person
-    assert retain(journal, store, StoreConfig(maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 2
+    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 2
     assert len(stored(store)) == 3
     journal.review(1, "good", "Ann")
-    assert retain(journal, store, StoreConfig(maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 1
+    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 1
 
 
 def test_retention_by_days_looks_at_the_age(journal, tmp_path):
@@ -187,7 +187,7 @@ def test_retention_by_days_looks_at_the_age(journal, tmp_path):
     fill(journal, store, 4)
     with journal.write() as db:
         db.execute(text("UPDATE pictures SET judged_at = judged_at - 3 * 86400 WHERE id <= 2"))
-    assert retain(journal, store, StoreConfig(maps="none", keep_days=2, keep_gigabytes=1), KINDS) == 2
+    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=2, keep_gigabytes=1), KINDS) == 2
     assert len(stored(store)) == 2
 
 
