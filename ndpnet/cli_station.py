@@ -68,7 +68,7 @@ def station(
 
 def _export(config: Any, line: str | None, out: Path) -> None:
     from ndpnet.station.journal import open_journal
-    from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, export_batch
+    from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
     from ndpnet.station.store import Store
 
     names = [each.name for each in config.lines]
@@ -83,6 +83,9 @@ def _export(config: Any, line: str | None, out: Path) -> None:
         )
     click.echo(f"next: ndpnet calibrate MODEL {out / CALIBRATION} --group-pattern '{GROUP_PATTERN}' --out NEW")
     click.echo(f"      ndpnet data add {out / 'good'} --category {name}")
+    if batch.num_pictures[PAINTED]:
+        masks = f"--as test/defect --masks {out / MASKS}"
+        click.echo(f"      ndpnet data add {out / PAINTED} --category {name} {masks}")
 
 
 def _change_tokens(config: Any, added: str | None, removed: str | None) -> None:

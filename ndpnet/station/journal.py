@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from ndpnet.station.config import StationConfig
 from ndpnet.station.tables import (
     BEGIN_WRITE,
+    DEFECTIVE,
     DISPUTED,
     LABELS,
     events,
+    is_last,
     labelled,
     labels,
     make_tables,
@@ -165,20 +167,28 @@ class Journal:
 
     # ---- people
 
-    def review(self, picture_id: int, label: str, who: str) -> None:
-        """Note what a person says of a judged picture. ValueError: no such picture or label, or nobody's name."""
+    def review(self, picture_id: int, label: str, who: str, mask: bytes | None = None) -> None:
+        """Note what a person says of a judged picture, and paints. ValueError: no such picture or label, or no name."""
         if label not in LABELS:
             raise ValueError(f"{label!r} is no label (one of {', '.join(LABELS)})")
+        if mask is not None and label != DEFECTIVE:
+            raise ValueError(f"an area is painted on a {label} picture (clear it, or call the picture defective)")
         check_name(who)
         with self.write() as db:
             if db.scalar(sa.select(pictures.c.seq).where(pictures.c.id == picture_id)) is None:
                 raise ValueError(f"there is no judged picture {picture_id}")
-            db.execute(sa.insert(reviews).values(picture=picture_id, label=label, who=who, at=time.time()))
+            values = {"picture": picture_id, "label": label, "who": who, "at": time.time(), "mask": mask}
+            db.execute(sa.insert(reviews).values(values))
 
     def opinions(self, picture_id: int) -> list[dict[str, Any]]:
         """Everything that people said of a picture, oldest first."""
-        said = sa.select(reviews.c.who, reviews.c.label, reviews.c.at).where(reviews.c.picture == picture_id)
-        return self.rows(said.order_by(reviews.c.id))
+        columns = reviews.c.who, reviews.c.label, reviews.c.at, reviews.c.mask.is_not(None).label("is_painted")
+        return self.rows(sa.select(*columns).where(reviews.c.picture == picture_id).order_by(reviews.c.id))
+
+    def mask(self, picture_id: int) -> bytes | None:
+        """The area that was painted last, of those who have not changed their mind: PNG of the picture's size."""
+        painted = sa.select(reviews.c.mask).where(reviews.c.picture == picture_id, is_last, reviews.c.mask.is_not(None))
+        return self.value(painted.order_by(reviews.c.id.desc()).limit(1))
 
     def note(self, kind: str, facts: dict[str, Any], *, line: str | None = None, who: str = "station") -> int:
         """Write an event that is no verdict: a model, a threshold, an alarm. -> its id"""

@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from ndpnet.files import atomic_folder, write_json
 from ndpnet.station.journal import Journal
 from ndpnet.station.store import Store
-from ndpnet.station.tables import labelled, labels, pictures
+from ndpnet.station.tables import DEFECTIVE, GOOD, labelled, labels, pictures
 
 BATCH = "batch.json"
 GROUP_PATTERN = r"_(\d{8}-\d{2})_"  # of the names below: what was taken in the same hour belongs together
 COLUMNS = ("id", "name", "file", "sha256", "is_sampled", "judged_at", "verdict")
-GOOD, DEFECTIVE, CALIBRATION = "good", "defective", "calibration"
+CALIBRATION, PAINTED, MASKS = "calibration", "painted", "masks"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Batch:
 
 
 def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Batch:
-    """Write a line's reviewed pictures: good/, defective/, and calibration/: the good ones of the sample alone.
+    """Write a line's reviewed pictures: good/, defective/, painted/ with masks/, calibration/: the good of the sample.
 
     Those that are not of the sample were looked at because of their score, mostly false alarms: a threshold fitted on
     them would be too high. ValueError: there are none, or OUT cannot be written.
@@ -38,23 +38,30 @@ def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Batch:
     rows = journal.rows(sa.select(*columns).select_from(labelled).where(*is_there).order_by(pictures.c.id))
     if not rows:
         raise ValueError(f"nobody has called a picture of {line} good or defective yet (look at the page, Review)")
-    counts = dict.fromkeys((GOOD, DEFECTIVE, CALIBRATION), 0)
+    counts = dict.fromkeys((GOOD, DEFECTIVE, PAINTED, CALIBRATION), 0)
     with atomic_folder(out, marker=BATCH) as folder:
         for row in rows:
-            content = store.read(row["file"])
-            for place in _places(row):
-                path = folder / place / _name(line, row)
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(content)
+            content, name = store.read(row["file"]), _name(line, row)
+            mask = journal.mask(row["id"]) if row["label"] == DEFECTIVE else None
+            for place in _places(row, mask):
                 counts[place] += 1
+                _write(folder / place / name, content)
+            if mask is not None:
+                _write((folder / MASKS / name).with_suffix(".png"), mask)
         write_json(folder / BATCH, {"line": line, "group_pattern": GROUP_PATTERN, "pictures": rows})
     is_unseen = of_line, pictures.c.is_sampled, pictures.c.seq.is_not(None), labels.c.label.is_(None)
     return Batch(counts, journal.value(sa.select(sa.func.count()).select_from(labelled).where(*is_unseen)))
 
 
-def _places(row: dict[str, Any]) -> list[str]:
-    is_calibration = row["label"] == GOOD and row["is_sampled"]
-    return [row["label"], CALIBRATION] if is_calibration else [row["label"]]
+def _places(row: dict[str, Any], mask: bytes | None) -> list[str]:
+    if row["label"] == DEFECTIVE:
+        return [DEFECTIVE if mask is None else PAINTED]
+    return [GOOD, CALIBRATION] if row["is_sampled"] else [GOOD]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
 
 
 def _name(line: str, row: dict[str, Any]) -> str:

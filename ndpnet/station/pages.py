@@ -28,7 +28,7 @@ from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.retrain import RETRAIN
 from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
 from ndpnet.station.tables import LABELS
-from ndpnet.station.values import evidence, finite, number, percent, typed, when
+from ndpnet.station.values import evidence, finite, number, painted, percent, typed, when
 from ndpnet.station.web import needs, public, read_body
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ MAX_SIDE, JPEG_QUALITY = 2048, 88
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
 NUM_EVENTS = 50
 MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
-MAX_JSON_BYTES = 1e5
+MAX_JSON_BYTES = 4e6
 
 Answer = Callable[[Request], Response]
 
@@ -55,6 +55,7 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/pictures/{id:int}": pages.picture,
         "/pictures/{id:int}/image": pages.image,
         "/pictures/{id:int}/map": pages.heat_map,
+        "/pictures/{id:int}/mask": pages.mask,
         "/api/pictures/{id:int}": pages.facts,
         "/review": pages.review,
         "/api/review/next": pages.next_picture,
@@ -163,6 +164,13 @@ class Pages:
         """The heat map: grey, above the threshold from 128."""
         return Response(self._stored(self._row(request)["map"]), media_type="image/png", headers=FOR_EVER)
 
+    def mask(self, request: Request) -> Response:
+        """The area that a person painted last."""
+        mask = self._journal.mask(request.path_params["id"])
+        if mask is None:
+            raise HTTPException(404, "nothing is painted on this picture")
+        return Response(mask, media_type="image/png", headers={"Cache-Control": "no-store"})
+
     def _stored(self, name: str | None) -> bytes:
         try:
             if name is not None:
@@ -189,8 +197,11 @@ class Pages:
         return JSONResponse({"num": num_left, "picture": row and public(row) | {"opinions": opinions}})
 
     def label(self, request: Request, body: dict[str, Any]) -> Response:
-        """Note what a person says of a picture."""
-        self._journal.review(request.path_params["id"], str(body.get("label")), _who(request, body))
+        """Note what a person says of a picture, and the area that was painted."""
+        row, mask = self._row(request), body.get("mask")
+        if mask is not None:
+            mask = painted(str(mask), (row["height"] or 0, row["width"] or 0), MAX_SIDE**2)
+        self._journal.review(row["id"], str(body.get("label")), _who(request, body), mask)
         return self.facts(request)
 
     # ---- What if

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn
 
 LOCK_SECONDS = 30.0  # how long a writer waits for another one
-LABELS = ("good", "defective", "cannot tell")
-DISPUTED = "disputed"
+GOOD, DEFECTIVE, CANNOT_TELL, DISPUTED = "good", "defective", "cannot tell", "disputed"
+LABELS = (GOOD, DEFECTIVE, CANNOT_TELL)
 # begins a write: one writer at a time, so that verdicts get their order without a gap
 BEGIN_WRITE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236973850)"}
 
@@ -85,14 +85,15 @@ reviews = sa.Table(
     sa.Column("label", sa.Text, sa.CheckConstraint("label IN ('good', 'defective', 'cannot tell')"), nullable=False),
     sa.Column("who", sa.Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
+    sa.Column("mask", sa.LargeBinary),  # PNG of the defect's area, if it was painted
 )
 sa.Index("of_picture", reviews.c.picture, reviews.c.who, reviews.c.id)
 # what all people together say, by what each of them said last
-_last = sa.select(sa.func.max(reviews.c.id)).group_by(reviews.c.picture, reviews.c.who)
+is_last = reviews.c.id.in_(sa.select(sa.func.max(reviews.c.id)).group_by(reviews.c.picture, reviews.c.who))
 _agreed = sa.func.count(reviews.c.label.distinct()) == 1
 labels = (
     sa.select(reviews.c.picture, sa.case((_agreed, sa.func.min(reviews.c.label)), else_=DISPUTED).label("label"))
-    .where(reviews.c.id.in_(_last), reviews.c.label != "cannot tell")
+    .where(is_last, reviews.c.label != CANNOT_TELL)
     .group_by(reviews.c.picture)
     .subquery("labels")
 )

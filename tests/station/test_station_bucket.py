@@ -100,7 +100,7 @@ def test_retention_on_s3_removes_the_oldest_and_never_what_waits_for_review(pipe
     assert retain(journal, store, settings, config.review) == 0  # all were drawn for review
     journal.review(2, "good", "Ann")
     batch = export_batch(journal, store, "wall", tmp_path / "batch")
-    assert batch.num_pictures == {"good": 1, "defective": 0, "calibration": 1}
+    assert batch.num_pictures == {"good": 1, "defective": 0, "painted": 0, "calibration": 1}
     assert next((tmp_path / "batch/good").iterdir()).read_bytes() == picture(1)
     assert retain(journal, store, settings, config.review) == 1
     left = [journal.picture(number) for number in (1, 3)]

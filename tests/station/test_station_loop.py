@@ -63,7 +63,7 @@ def test_only_pictures_drawn_at_random_are_for_calibration(journal, tmp_path):
         journal.review(picture_id, label, "Ann")
     journal.review(6, "defective", "Bob")
     batch = export_batch(journal, Store(tmp_path / "station"), "wall", tmp_path / "batch")
-    assert (batch.num_pictures, batch.num_unseen) == ({"good": 2, "defective": 1, "calibration": 1}, 1)
+    assert (batch.num_pictures, batch.num_unseen) == ({"good": 2, "defective": 1, "painted": 0, "calibration": 1}, 1)
     names = sorted(path.relative_to(tmp_path / "batch").as_posix() for path in (tmp_path / "batch").rglob("*.png"))
     assert [name.split("/")[0] for name in names] == ["calibration", "defective", "good", "good"]
     assert names[0].endswith("_1.png")
@@ -79,7 +79,7 @@ def test_the_command_exports_and_says_what_comes_next(journal, tmp_path):
     journal.review(1, "good", "Ann")
     told = CliRunner().invoke(main, command)
     assert told.exit_code == 0, told.output
-    assert "1 good, 0 defective, 1 calibration" in told.output
+    assert "1 good, 0 defective, 0 painted, 1 calibration" in told.output
     assert "2 pictures of the sample wait" in told.output
 
 
