@@ -33,6 +33,7 @@ from PIL import Image
 from ndpnet.data.images import read_image
 from ndpnet.inference import Inspector
 from ndpnet.station.config import parse_station
+from ndpnet.station.queries import last_judged
 from ndpnet.station.station import Station, running
 from ndpnet.station.web import make_app
 
@@ -97,7 +98,7 @@ def latency(station: Station, arguments: argparse.Namespace) -> str:
         put(station, number, picture(number, arguments.side))
         renamed = time.time()
         wait_for(station, number + 1)
-        seconds.append(station.journal.value("SELECT max(judged_at) FROM pictures") - renamed)
+        seconds.append(last_judged(station.journal)["judged_at"] - renamed)
     p50, p99 = np.quantile(seconds, [0.5, 0.99])
     return f"p50 {p50:.3f} s, p99 {p99:.3f} s, of {len(seconds)}"
 

@@ -39,7 +39,7 @@ def station(
     try:
         from ndpnet.station.config import load_station
         from ndpnet.station.demo import demo_station, feeding
-        from ndpnet.station.station import JOURNAL, serve
+        from ndpnet.station.station import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"a station needs {error.name} (`pip install 'ndpnet[station]'`)") from error
 
@@ -49,7 +49,7 @@ def station(
     if check:
         return click.echo(f"{len(config.lines)} lines, {len(config.sinks)} sinks: nothing wrong")
     if add_token or remove_token:
-        return _change_tokens(config.folder / JOURNAL, add_token, remove_token)
+        return _change_tokens(config, add_token, remove_token)
     if export_dir is not None:
         return _export(config, line, export_dir)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own handler
@@ -63,16 +63,15 @@ def station(
 
 
 def _export(config: Any, line: str | None, out: Path) -> None:
-    from ndpnet.station.journal import Journal
-    from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, export_batch
-    from ndpnet.station.station import JOURNAL
+    from ndpnet.station.journal import open_journal
+    from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
     from ndpnet.station.store import Store
 
     names = [each.name for each in config.lines]
     name = names[0] if line is None and len(names) == 1 else line
     if name not in names:
         raise ValueError(f"no line {name!r} (--line: one of {', '.join(names)})")
-    batch = export_batch(Journal(config.folder / JOURNAL), Store(config.folder), name, out)
+    batch = export_batch(open_journal(config), Store(config.folder, config.store.url), name, out)
     click.echo(f"{', '.join(f'{number} {place}' for place, number in batch.num_pictures.items())}: {out}")
     if batch.num_unseen:
         click.echo(
@@ -80,13 +79,16 @@ def _export(config: Any, line: str | None, out: Path) -> None:
         )
     click.echo(f"next: ndpnet calibrate MODEL {out / CALIBRATION} --group-pattern '{GROUP_PATTERN}' --out NEW")
     click.echo(f"      ndpnet data add {out / 'good'} --category {name}")
+    if batch.num_pictures[PAINTED]:
+        masks = f"--as test/defect --masks {out / MASKS}"
+        click.echo(f"      ndpnet data add {out / PAINTED} --category {name} {masks}")
 
 
-def _change_tokens(path: Path, added: str | None, removed: str | None) -> None:
-    from ndpnet.station.journal import Journal
+def _change_tokens(config: Any, added: str | None, removed: str | None) -> None:
+    from ndpnet.station.journal import open_journal
     from ndpnet.station.security import new_token
 
-    journal = Journal(path)
+    journal = open_journal(config)
     if removed:
         journal.remove_token(removed)
         click.echo(f"{removed} has no token any more")

@@ -1,6 +1,7 @@
 """What a station is told: typed, frozen, checked; every default stands in station.yaml."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,10 +9,12 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ndpnet.config import NotNegative, Positive, Section
+from ndpnet.storage.urls import parse_url
 
 DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 REGISTERED = "models:/"
+POSTGRESQL = re.compile(r"postgresql(\+psycopg)?://\S+$")
 
 Above0 = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
@@ -47,9 +50,16 @@ class ServerConfig(Section):
 class StoreConfig(Section):
     """What is stored, and for how long."""
 
+    url: str | None
     maps: Literal["all", "not_good", "none"]
     keep_days: Above0
     keep_gigabytes: Above0
+
+    @model_validator(mode="after")
+    def _url_is_on_s3(self) -> "StoreConfig":
+        if self.url is not None:
+            parse_url(self.url)
+        return self
 
 
 class DriftConfig(Section):
@@ -154,6 +164,8 @@ class StationConfig(Section):
     """All that a station is told."""
 
     folder: Path
+    name: Name | None
+    journal: str | None
     server: ServerConfig
     store: StoreConfig
     review: tuple[Literal["review", "defective", "error"], ...]
@@ -164,6 +176,14 @@ class StationConfig(Section):
     checkout: Path | None
     lines: Annotated[tuple[LineConfig, ...], Field(min_length=1)]
     sinks: tuple[Sink, ...]
+
+    @model_validator(mode="after")
+    def _shared_journal_has_an_address_and_a_name(self) -> "StationConfig":
+        if self.journal is not None and not POSTGRESQL.match(self.journal):  # not shown: it may hold a password
+            raise ValueError("journal is no address of PostgreSQL (postgresql://USER@HOST/DATABASE, or leave it out)")
+        if self.journal is not None and self.name is None:
+            raise ValueError("a journal of several stations needs this one's name (name: ...)")
+        return self
 
     @model_validator(mode="after")
     def _training_has_its_checkout(self) -> "StationConfig":

@@ -28,14 +28,11 @@ class Intake:
 
     def has(self, line: str, key: str) -> bool:
         """Whether a picture was taken."""
-        return self._id_of(line, key) is not None
-
-    def _id_of(self, line: str, key: str) -> int | None:
-        return self.journal.value("SELECT id FROM pictures WHERE line = ? AND key = ?", line, key)
+        return self.journal.id_of(line, key) is not None
 
     def take(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
         """Enter a picture once. -> its id, and whether it is new. FullError: no room; OSError: no disk."""
-        known = self._id_of(line, key)
+        known = self.journal.id_of(line, key)
         if known is not None:
             return known, False
         if self.journal.num_waiting() >= self.limits.max_waiting:
@@ -47,7 +44,7 @@ class Intake:
             picture_id, is_new = self.journal.accept(picture, max_waiting=self.limits.max_waiting)
         finally:
             if not is_new:
-                self.store.remove(file)
+                self.store.take_back(file)
         self._accepted()
         return picture_id, is_new
 

@@ -1,9 +1,6 @@
-"""The station's memory: one SQLite file (WAL) in which a picture has one row, and that row gets one verdict."""
+"""The station's memory, in SQLite or PostgreSQL: a picture has one row, and that row gets one verdict."""
 
 import hashlib
-import json
-import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,20 +8,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SCHEMA_PATH = Path(__file__).with_name("schema.sql")
-LOCK_SECONDS = 30.0  # how long a writer waits for another one
+import sqlalchemy as sa
+
+from ndpnet.station.config import StationConfig
+from ndpnet.station.tables import (
+    BEGIN_WRITE,
+    DEFECTIVE,
+    DISPUTED,
+    LABELS,
+    events,
+    is_last,
+    labelled,
+    labels,
+    make_tables,
+    models,
+    open_database,
+    pictures,
+    reviews,
+    tokens,
+)
+
+FILE_NAME = "journal.sqlite"
 MAX_CRASHES = 3  # a picture at whose turn the station died so often gets no further one
-LABELS = ("good", "defective", "cannot tell")
-DISPUTED = "disputed"
+LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(pictures.c.seq), 0))
 
 
 class FullError(Exception):
     """So many pictures wait for their verdict that no more are taken."""
 
 
+class JournalError(ValueError):
+    """The database is away, locked or full."""
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A picture as it arrives; `file` is below the station's folder."""
+    """A picture as it arrives; `file` is its name in the store."""
 
     line: str
     name: str
@@ -54,138 +73,139 @@ class Judgement:
 
 
 class Journal:
-    """Connections to the station's SQLite file, one per thread; every write is one transaction."""
+    """One station's part of a journal: a file of its own, or a database that several write to under their names."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._local = threading.local()
-        self._db().executescript(SCHEMA_PATH.read_text(encoding="utf-8"))
-
-    def _db(self) -> sqlite3.Connection:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # what was answered outlives a power cut
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._local.connection = connection
-        return connection
+    def __init__(self, place: Path | str, *, station: str = "", has_all_files: bool = True) -> None:
+        """Open or make it; `has_all_files`: other stations' pictures can be read here. JournalError: no answer."""
+        self.place, self.station = place, station
+        self.is_mine = pictures.c.station == station
+        self.is_readable = sa.true() if has_all_files else self.is_mine
+        self._num_waiting = sa.select(sa.func.count()).where(pictures.c.seq.is_(None), self.is_mine)
+        self._engine = open_database(place)
+        with self.write() as db:
+            make_tables(db)
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it or nothing."""
-        db = self._db()
-        db.execute("BEGIN IMMEDIATE")
-        try:
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction: all of it or nothing, one after the other."""
+        with _in_words(), self._engine.begin() as db:
+            db.exec_driver_sql(BEGIN_WRITE[self._engine.dialect.name])
             yield db
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:  # a full disk has ended it already
-                db.execute("ROLLBACK")
-            raise
 
-    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        """Rows of a query, JSON columns decoded."""
-        return [_decoded(row) for row in self._db().execute(query, values)]
+    def rows(self, statement: sa.Executable) -> list[dict[str, Any]]:
+        """Rows of a query."""
+        with _in_words(), self._engine.connect() as db:
+            return [dict(row) for row in db.execute(statement).mappings()]
 
-    def value(self, query: str, *values: Any) -> Any:
+    def first(self, statement: sa.Executable) -> dict[str, Any] | None:
+        """A query's first row, if it has one."""
+        return next(iter(self.rows(statement)), None)
+
+    def value(self, statement: sa.Executable) -> Any:
         """First column of a query's first row; None without one."""
-        row = self._db().execute(query, values).fetchone()
-        return None if row is None else row[0]
+        with _in_words(), self._engine.connect() as db:
+            return db.execute(statement).scalar()
 
     # ---- pictures
 
     def accept(self, picture: Picture, *, max_waiting: int | None = None) -> tuple[int, bool]:
         """Enter a picture unless it is there. -> its id, and whether it is new. FullError: too many wait."""
         with self.write() as db:
-            known = db.execute("SELECT id FROM pictures WHERE line = ? AND key = ?", (picture.line, picture.key))
-            if (row := known.fetchone()) is not None:
-                return row["id"], False
-            if max_waiting is not None and _count_waiting(db) >= max_waiting:
+            known = db.scalar(_id_of(picture.line, picture.key))
+            if known is not None:
+                return known, False
+            if max_waiting is not None and db.scalar(self._num_waiting) >= max_waiting:
                 raise FullError
-            values = picture.__dict__ | {"received_at": time.time()}
-            return _insert(db, "pictures", values), True
+            values = picture.__dict__ | {"station": self.station, "received_at": time.time()}
+            return db.execute(sa.insert(pictures).values(values)).inserted_primary_key[0], True
+
+    def id_of(self, line: str, key: str) -> int | None:
+        """Of the picture that came from there, if it was taken."""
+        return self.value(_id_of(line, key))
 
     def num_waiting(self) -> int:
         """How many pictures wait for their verdict."""
-        return _count_waiting(self._db())
+        return self.value(self._num_waiting)
 
     def next_picture(self, lines: list[str]) -> dict[str, Any] | None:
         """The picture of these lines that has waited longest."""
-        marks = ", ".join("?" * len(lines))
-        rows = self.rows(f"SELECT * FROM pictures WHERE seq IS NULL AND line IN ({marks}) ORDER BY id LIMIT 1", *lines)
-        return rows[0] if rows else None
+        waiting = sa.select(pictures).where(pictures.c.seq.is_(None), self.is_mine, pictures.c.line.in_(lines))
+        return self.first(waiting.order_by(pictures.c.id).limit(1))
 
     def count_crash(self, lines: list[str]) -> None:
         """At the start: it was the turn of the first waiting picture when the station ended. Too often is an error."""
         first = self.next_picture(lines)
         if first is None:
             return
+        num_crashes = first["num_crashes"] + 1
         with self.write() as db:
-            db.execute("UPDATE pictures SET num_crashes = num_crashes + 1 WHERE id = ?", (first["id"],))
-        if first["num_crashes"] + 1 >= MAX_CRASHES:
-            self.finish(
-                first["id"], Judgement("error", error=f"the station ended {MAX_CRASHES} times at this picture's turn")
-            )
+            db.execute(sa.update(pictures).where(pictures.c.id == first["id"]).values(num_crashes=num_crashes))
+        if num_crashes >= MAX_CRASHES:
+            reason = f"the station ended {MAX_CRASHES} times at this picture's turn"
+            self.finish(first["id"], Judgement("error", error=reason))
 
     def finish(self, picture_id: int, judgement: Judgement) -> int | None:
         """Write a verdict. -> its place in the order of verdicts; None: it has one, which stays."""
+        largest_area = max((region["area"] for region in judgement.regions), default=None)
         with self.write() as db:
-            seq = _last_seq(db) + 1
-            values = judgement.__dict__ | {"seq": seq, "judged_at": time.time()}
-            names = ", ".join(f"{name} = ?" for name in values)
-            query = f"UPDATE pictures SET {names} WHERE id = ? AND seq IS NULL"
-            changed = db.execute(query, (*map(_encoded, values.values()), picture_id)).rowcount
-            return seq if changed else None
+            seq = db.scalar(LAST_SEQ) + 1
+            values = judgement.__dict__ | {"seq": seq, "judged_at": time.time(), "largest_area": largest_area}
+            waiting = sa.update(pictures).where(pictures.c.id == picture_id, pictures.c.seq.is_(None))
+            return seq if db.execute(waiting.values(values)).rowcount else None
+
+    def is_judged(self, picture_id: int) -> bool:
+        """Whether a picture has its verdict."""
+        return self.value(sa.select(pictures.c.seq).where(pictures.c.id == picture_id)) is not None
 
     def picture(self, picture_id: int) -> dict[str, Any] | None:
         """All of a picture's row, with its label."""
-        rows = self.rows(
-            "SELECT p.*, l.label FROM pictures p LEFT JOIN labels l ON l.picture = p.id WHERE p.id = ?", picture_id
-        )
-        return rows[0] if rows else None
+        return self.first(sa.select(pictures, labels.c.label).select_from(labelled).where(pictures.c.id == picture_id))
 
     def last_seq(self) -> int:
         """Place of the last verdict in their order; 0 before the first."""
-        return _last_seq(self._db())
+        return self.value(LAST_SEQ)
 
     # ---- people
 
-    def review(self, picture_id: int, label: str, who: str) -> None:
-        """Note what a person says of a judged picture. ValueError: no such picture or label, or nobody's name."""
+    def review(self, picture_id: int, label: str, who: str, mask: bytes | None = None) -> None:
+        """Note what a person says of a judged picture, and paints. ValueError: no such picture or label, or no name."""
         if label not in LABELS:
             raise ValueError(f"{label!r} is no label (one of {', '.join(LABELS)})")
+        if mask is not None and label != DEFECTIVE:
+            raise ValueError(f"an area is painted on a {label} picture (clear it, or call the picture defective)")
         check_name(who)
         with self.write() as db:
-            judged = db.execute("SELECT seq FROM pictures WHERE id = ?", (picture_id,)).fetchone()
-            if judged is None or judged["seq"] is None:
+            if db.scalar(sa.select(pictures.c.seq).where(pictures.c.id == picture_id)) is None:
                 raise ValueError(f"there is no judged picture {picture_id}")
-            _insert(db, "reviews", {"picture": picture_id, "label": label, "who": who, "at": time.time()})
+            values = {"picture": picture_id, "label": label, "who": who, "at": time.time(), "mask": mask}
+            db.execute(sa.insert(reviews).values(values))
 
     def opinions(self, picture_id: int) -> list[dict[str, Any]]:
         """Everything that people said of a picture, oldest first."""
-        return self.rows("SELECT who, label, at FROM reviews WHERE picture = ? ORDER BY id", picture_id)
+        columns = reviews.c.who, reviews.c.label, reviews.c.at, reviews.c.mask.is_not(None).label("is_painted")
+        return self.rows(sa.select(*columns).where(reviews.c.picture == picture_id).order_by(reviews.c.id))
+
+    def mask(self, picture_id: int) -> bytes | None:
+        """The area that was painted last, of those who have not changed their mind: PNG of the picture's size."""
+        painted = sa.select(reviews.c.mask).where(reviews.c.picture == picture_id, is_last, reviews.c.mask.is_not(None))
+        return self.value(painted.order_by(reviews.c.id.desc()).limit(1))
 
     def note(self, kind: str, facts: dict[str, Any], *, line: str | None = None, who: str = "station") -> int:
         """Write an event that is no verdict: a model, a threshold, an alarm. -> its id"""
         with self.write() as db:
-            values = {"line": line, "kind": kind, "who": who, "at": time.time(), "seq": _last_seq(db), "facts": facts}
-            return _insert(db, "events", values)
+            event = sa.insert(events).values(line=line, kind=kind, who=who, facts=facts, at=time.time())
+            return db.execute(event.values(seq=db.scalar(LAST_SEQ))).inserted_primary_key[0]
 
     def last_event(self, line: str, *kinds: str) -> dict[str, Any] | None:
         """The last event of these kinds on a line."""
-        marks = ", ".join("?" * len(kinds))
-        query = f"SELECT * FROM events WHERE line = ? AND kind IN ({marks}) ORDER BY id DESC LIMIT 1"
-        rows = self.rows(query, line, *kinds)
-        return rows[0] if rows else None
+        of_line = sa.select(events).where(events.c.line == line, events.c.kind.in_(kinds))
+        return self.first(of_line.order_by(events.c.id.desc()).limit(1))
 
     def know_model(self, line: str, model: str, facts: dict[str, Any]) -> None:
         """Keep what is known of a model that judges on a line."""
         with self.write() as db:
-            values = (line, model, json.dumps(facts))
-            db.execute("INSERT OR REPLACE INTO models (line, hash, facts) VALUES (?, ?, ?)", values)
+            db.execute(sa.delete(models).where(models.c.line == line, models.c.hash == model))
+            db.execute(sa.insert(models).values(line=line, hash=model, facts=facts))
 
     # ---- tokens
 
@@ -194,25 +214,31 @@ class Journal:
         check_name(name)
         with self.write() as db:
             if is_replacing:
-                db.execute("DELETE FROM tokens WHERE name = ?", (name,))
-            if db.execute("SELECT 1 FROM tokens WHERE name = ?", (name,)).fetchone():
+                db.execute(sa.delete(tokens).where(tokens.c.name == name))
+            if db.scalar(sa.select(tokens.c.name).where(tokens.c.name == name)):
                 raise ValueError(f"{name} has a token (remove it first: `ndpnet station --remove-token {name}`)")
-            _insert(db, "tokens", {"name": name, "role": role, "sha256": _digest(secret), "at": time.time()})
+            db.execute(sa.insert(tokens).values(name=name, role=role, sha256=_digest(secret), at=time.time()))
 
     def remove_token(self, name: str) -> None:
         """Take a token away. ValueError: there is none."""
         with self.write() as db:
-            if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:
+            if not db.execute(sa.delete(tokens).where(tokens.c.name == name)).rowcount:
                 raise ValueError(f"{name} has no token")
 
     def owner_of(self, secret: str) -> dict[str, Any] | None:
         """Name and role of a token."""
-        rows = self.rows("SELECT name, role FROM tokens WHERE sha256 = ?", _digest(secret))
-        return rows[0] if rows else None
+        return self.first(sa.select(tokens.c.name, tokens.c.role).where(tokens.c.sha256 == _digest(secret)))
 
     def has_tokens(self) -> bool:
         """Whether anybody has one."""
-        return self.value("SELECT 1 FROM tokens LIMIT 1") is not None
+        return self.value(sa.select(tokens.c.name).limit(1)) is not None
+
+
+def open_journal(config: StationConfig) -> Journal:
+    """The journal that a station is told to write. JournalError: it does not answer."""
+    if config.journal is None:
+        return Journal(config.folder / FILE_NAME)
+    return Journal(config.journal, station=config.name, has_all_files=config.store.url is not None)
 
 
 def check_name(who: str) -> None:
@@ -221,15 +247,17 @@ def check_name(who: str) -> None:
         raise ValueError("a name is missing (say who you are, in at most 80 characters)")
 
 
-def is_waiting(verdicts: tuple[str, ...]) -> str:
-    """SQL, of a picture p: people have to look at it. By indices alone: Live asks every second."""
-    names = ", ".join(f"'{verdict}'" for verdict in verdicts) or "NULL"
-    unseen = "seq IS NOT NULL AND id NOT IN (SELECT picture FROM labels)"
-    return (
-        f"p.id IN (SELECT id FROM pictures WHERE verdict IN ({names}) AND {unseen} "
-        f"UNION SELECT id FROM pictures WHERE is_sampled AND {unseen} "
-        f"UNION SELECT picture FROM labels WHERE label = '{DISPUTED}')"
-    )
+def is_waiting(verdicts: tuple[str, ...]) -> sa.ColumnElement[bool]:
+    """Of a judged picture: people have to look at it. By indices alone: Live asks every second."""
+    one = pictures.alias().c
+    unseen = sa.select(one.id).where(one.seq.is_not(None), one.id.not_in(sa.select(labels.c.picture)))
+    by_verdict, by_sample = unseen.where(one.verdict.in_(verdicts)), unseen.where(one.is_sampled)
+    disputed = sa.select(labels.c.picture).where(labels.c.label == DISPUTED)
+    return pictures.c.id.in_(by_verdict.union(by_sample, disputed))
+
+
+def _id_of(line: str, key: str) -> sa.Select[Any]:
+    return sa.select(pictures.c.id).where(pictures.c.line == line, pictures.c.key == key)
 
 
 def _digest(secret: str) -> str:
@@ -237,27 +265,10 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _count_waiting(db: sqlite3.Connection) -> int:
-    return db.execute("SELECT count(*) FROM pictures WHERE seq IS NULL").fetchone()[0]
-
-
-def _last_seq(db: sqlite3.Connection) -> int:
-    return db.execute("SELECT coalesce(max(seq), 0) FROM pictures").fetchone()[0]
-
-
-def _insert(db: sqlite3.Connection, table: str, values: dict[str, Any]) -> int:
-    marks = ", ".join("?" * len(values))
-    query = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
-    return db.execute(query, [_encoded(value) for value in values.values()]).lastrowid
-
-
-def _encoded(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict | list) else value
-
-
-def _decoded(row: sqlite3.Row) -> dict[str, Any]:
-    values = dict(row)
-    for name in ("regions", "properties", "facts"):
-        if isinstance(values.get(name), str):
-            values[name] = json.loads(values[name])
-    return values
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        raise JournalError(f"the journal cannot be used: {reason}") from error

@@ -16,6 +16,7 @@ from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.overlay import encode_png, heat_level
 from ndpnet.metrics.drift import SCORE, LineWatch
 from ndpnet.metrics.properties import PROPERTIES, picture_properties
+from ndpnet.station import queries
 from ndpnet.station.config import LineConfig, StationConfig
 from ndpnet.station.journal import Journal, Judgement
 from ndpnet.station.models import OpenModel
@@ -90,10 +91,7 @@ class Line:
             highest_rate=(self.model.calibration.promised_rate(self.threshold) or 0.0) + drift.highest_defect_rate,
             pictures_per_false_alarm=drift.pictures_per_false_alarm,
         )
-        query = (
-            "SELECT id, score, properties FROM pictures WHERE line = ? AND seq > ? AND verdict != 'error' ORDER BY seq"
-        )
-        for row in self.journal.rows(query, self.name, seq):
+        for row in queries.scores_after(self.journal, self.name, seq):
             self.watch.add(row["id"], row[SCORE], row["properties"])
 
     @property
@@ -176,7 +174,7 @@ class Judge:
         future: Future[None] = Future()
         with self._lock:
             self._waiting.setdefault(picture_id, []).append(future)
-        if self.journal.value("SELECT seq FROM pictures WHERE id = ?", picture_id) is not None:
+        if self.journal.is_judged(picture_id):
             self._tell(picture_id)
         return future
 

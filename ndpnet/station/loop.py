@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import sqlalchemy as sa
+
 from ndpnet.files import atomic_folder, write_json
 from ndpnet.station.journal import Journal
 from ndpnet.station.store import Store
+from ndpnet.station.tables import DEFECTIVE, GOOD, labelled, labels, pictures
 
 BATCH = "batch.json"
 GROUP_PATTERN = r"_(\d{8}-\d{2})_"  # of the names below: what was taken in the same hour belongs together
-GOOD, DEFECTIVE, CALIBRATION = "good", "defective", "calibration"
+COLUMNS = ("id", "name", "file", "sha256", "is_sampled", "judged_at", "verdict")
+CALIBRATION, PAINTED, MASKS = "calibration", "painted", "masks"
 
 
 @dataclass(frozen=True)
@@ -23,35 +27,41 @@ class Batch:
 
 
 def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Batch:
-    """Write a line's reviewed pictures: good/, defective/, and calibration/: the good ones of the sample alone.
+    """Write a line's reviewed pictures: good/, defective/, painted/ with masks/, calibration/: the good of the sample.
 
     Those that are not of the sample were looked at because of their score, mostly false alarms: a threshold fitted on
     them would be too high. ValueError: there are none, or OUT cannot be written.
     """
-    rows = journal.rows(
-        "SELECT p.id, p.name, p.file, p.sha256, p.is_sampled, p.judged_at, p.verdict, l.label FROM pictures p "
-        "JOIN labels l ON l.picture = p.id WHERE p.line = ? AND p.file IS NOT NULL AND l.label IN (?, ?) ORDER BY p.id",
-        *(line, GOOD, DEFECTIVE),
-    )
+    of_line = pictures.c.line == line
+    is_there = of_line, pictures.c.file.is_not(None), labels.c.label.in_((GOOD, DEFECTIVE)), journal.is_readable
+    columns = *(pictures.c[name] for name in COLUMNS), labels.c.label
+    rows = journal.rows(sa.select(*columns).select_from(labelled).where(*is_there).order_by(pictures.c.id))
     if not rows:
         raise ValueError(f"nobody has called a picture of {line} good or defective yet (look at the page, Review)")
-    counts = dict.fromkeys((GOOD, DEFECTIVE, CALIBRATION), 0)
+    counts = dict.fromkeys((GOOD, DEFECTIVE, PAINTED, CALIBRATION), 0)
     with atomic_folder(out, marker=BATCH) as folder:
         for row in rows:
-            content = store.read(row["file"])
-            for place in _places(row):
-                path = folder / place / _name(line, row)
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(content)
+            content, name = store.read(row["file"]), _name(line, row)
+            mask = journal.mask(row["id"]) if row["label"] == DEFECTIVE else None
+            for place in _places(row, mask):
                 counts[place] += 1
+                _write(folder / place / name, content)
+            if mask is not None:
+                _write((folder / MASKS / name).with_suffix(".png"), mask)
         write_json(folder / BATCH, {"line": line, "group_pattern": GROUP_PATTERN, "pictures": rows})
-    unseen = "SELECT count(*) FROM pictures p LEFT JOIN labels l ON l.picture = p.id WHERE p.line = ? AND p.is_sampled "
-    return Batch(counts, journal.value(f"{unseen} AND p.seq IS NOT NULL AND l.label IS NULL", line))
+    is_unseen = of_line, pictures.c.is_sampled, pictures.c.seq.is_not(None), labels.c.label.is_(None)
+    return Batch(counts, journal.value(sa.select(sa.func.count()).select_from(labelled).where(*is_unseen)))
 
 
-def _places(row: dict[str, Any]) -> list[str]:
-    is_calibration = row["label"] == GOOD and row["is_sampled"]
-    return [row["label"], CALIBRATION] if is_calibration else [row["label"]]
+def _places(row: dict[str, Any], mask: bytes | None) -> list[str]:
+    if row["label"] == DEFECTIVE:
+        return [DEFECTIVE if mask is None else PAINTED]
+    return [GOOD, CALIBRATION] if row["is_sampled"] else [GOOD]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
 
 
 def _name(line: str, row: dict[str, Any]) -> str:

@@ -2,13 +2,15 @@
 
 import io
 import json
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Awaitable, Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import numpy as np
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
@@ -21,11 +23,12 @@ from starlette.staticfiles import StaticFiles
 from ndpnet.data.images import read_image
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
-from ndpnet.station.journal import LABELS, check_name
+from ndpnet.station.journal import check_name
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.retrain import RETRAIN
 from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
-from ndpnet.station.values import evidence, finite, number, percent, typed, when
+from ndpnet.station.tables import LABELS
+from ndpnet.station.values import evidence, finite, number, painted, percent, typed, when
 from ndpnet.station.web import needs, public, read_body
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ HERE = Path(__file__).parent
 MAX_SIDE, JPEG_QUALITY = 2048, 88
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
 NUM_EVENTS = 50
-MAX_JSON_BYTES = 1e5
+MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
+MAX_JSON_BYTES = 4e6
 
 Answer = Callable[[Request], Response]
 
@@ -43,6 +47,7 @@ Answer = Callable[[Request], Response]
 def page_routes(station: "Station") -> list[Route | Mount]:
     """Everything that a browser asks for."""
     pages = Pages(station)
+    run = partial(run_sync, limiter=CapacityLimiter(MAX_PAGES))
     reads = {
         "/": pages.live,
         "/live": pages.live_facts,
@@ -50,6 +55,7 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/pictures/{id:int}": pages.picture,
         "/pictures/{id:int}/image": pages.image,
         "/pictures/{id:int}/map": pages.heat_map,
+        "/pictures/{id:int}/mask": pages.mask,
         "/api/pictures/{id:int}": pages.facts,
         "/review": pages.review,
         "/api/review/next": pages.next_picture,
@@ -64,9 +70,12 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
     }
     return [
-        *(Route(path, needs(READ, _threaded(answer))) for path, answer in reads.items()),
-        *(Route(path, needs(right, _with_body(answer)), methods=["POST"]) for path, (right, answer) in writes.items()),
-        Route("/login", _threaded(pages.login)),
+        *(Route(path, needs(READ, _threaded(answer, run))) for path, answer in reads.items()),
+        *(
+            Route(path, needs(right, _posted(answer, run)), methods=["POST"])
+            for path, (right, answer) in writes.items()
+        ),
+        Route("/login", _threaded(pages.login, run)),
         Route("/login", pages.enter, methods=["POST"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
@@ -105,10 +114,9 @@ class Pages:
         return self._page(request, "live_facts", **self._live_values())
 
     def _live_values(self) -> dict[str, Any]:
-        last = self._journal.rows("SELECT * FROM pictures WHERE seq IS NOT NULL ORDER BY seq DESC LIMIT 1")
         station = self._station
         return {
-            "last": last[0] if last else None,
+            "last": queries.last_judged(self._journal),
             "counts": queries.counts(self._journal),
             "bars": queries.history_bars(self._journal),
             "num_waiting": self._journal.num_waiting(),
@@ -132,12 +140,8 @@ class Pages:
     def picture(self, request: Request) -> Response:
         """One picture with everything that is known of it."""
         row = self._row(request)
-        model = self._journal.rows("SELECT facts FROM models WHERE line = ? AND hash = ?", row["line"], row["model"])
-        near = {
-            "previous": self._journal.value("SELECT id FROM pictures WHERE seq < ? ORDER BY seq DESC", row["seq"] or 0),
-            "next": self._journal.value("SELECT id FROM pictures WHERE seq > ? ORDER BY seq", row["seq"] or 0),
-        }
-        facts = model[0]["facts"] if model else {}
+        facts = queries.facts_of(self._journal, row["line"], row["model"])
+        near = queries.neighbours(self._journal, row["seq"] or 0)
         opinions = self._journal.opinions(row["id"])
         return self._page(request, "picture", picture=row, model=facts, opinions=opinions, near=near)
 
@@ -160,13 +164,22 @@ class Pages:
         """The heat map: grey, above the threshold from 128."""
         return Response(self._stored(self._row(request)["map"]), media_type="image/png", headers=FOR_EVER)
 
+    def mask(self, request: Request) -> Response:
+        """The area that a person painted last."""
+        mask = self._journal.mask(request.path_params["id"])
+        if mask is None:
+            raise HTTPException(404, "nothing is painted on this picture")
+        return Response(mask, media_type="image/png", headers={"Cache-Control": "no-store"})
+
     def _stored(self, name: str | None) -> bytes:
         try:
             if name is not None:
                 return self._station.store.read(name)
         except FileNotFoundError:
             pass
-        raise HTTPException(410, "this is no longer stored (store.keep_days, store.keep_gigabytes)")
+        except ValueError as error:
+            raise HTTPException(503, str(error)) from error
+        raise HTTPException(410, "this is not stored here (store.keep_days, store.keep_gigabytes)")
 
     # ---- Review
 
@@ -184,8 +197,11 @@ class Pages:
         return JSONResponse({"num": num_left, "picture": row and public(row) | {"opinions": opinions}})
 
     def label(self, request: Request, body: dict[str, Any]) -> Response:
-        """Note what a person says of a picture."""
-        self._journal.review(request.path_params["id"], str(body.get("label")), _who(request, body))
+        """Note what a person says of a picture, and the area that was painted."""
+        row, mask = self._row(request), body.get("mask")
+        if mask is not None:
+            mask = painted(str(mask), (row["height"] or 0, row["width"] or 0), MAX_SIDE**2)
+        self._journal.review(row["id"], str(body.get("label")), _who(request, body), mask)
         return self.facts(request)
 
     # ---- What if
@@ -203,9 +219,7 @@ class Pages:
             for kind in (None, "good", "defective")
         }
         by_kind["calibration"] = np.histogram(line.model.calibration.scores, edges)[0].tolist()
-        events = self._journal.rows(
-            "SELECT * FROM events WHERE line = ? AND kind = 'threshold' ORDER BY id DESC LIMIT ?", line.name, NUM_EVENTS
-        )
+        events = queries.last_events(self._journal, NUM_EVENTS, line=line.name, kind=THRESHOLD)
         values = {"line": line, "edges": edges.tolist(), "bars": by_kind, "events": events, "num_rows": len(rows)}
         values["loads"] = queries.review_loads(rows, line.model.calibration, line.own_record)
         return self._page(request, "whatif", **values, now=self._follows(line, rows, line.threshold))
@@ -248,9 +262,9 @@ class Pages:
             problems=dict(self._station.problems),
             sinks={name: sink.lag() for name, sink in self._station.sinks.items()},
             num_waiting=self._journal.num_waiting(),
-            stored=self._journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL"),
+            stored=queries.num_bytes_stored(self._journal),
             store=self._station.config.store,
-            events=self._journal.rows("SELECT * FROM events ORDER BY id DESC LIMIT ?", NUM_EVENTS),
+            events=queries.last_events(self._journal, NUM_EVENTS),
             retraining=self._station.retraining,
         )
 
@@ -303,16 +317,16 @@ class Pages:
         return self._station.lines[name]
 
 
-def _threaded(answer: Answer) -> Any:
+def _threaded(answer: Answer, run: Callable[..., Awaitable[Response]]) -> Any:
     async def handler(request: Request) -> Response:
-        return await run_in_threadpool(answer, request)
+        return await run(answer, request)
 
     return handler
 
 
-def _with_body(answer: Callable[[Request, dict[str, Any]], Response]) -> Any:
+def _posted(answer: Callable[..., Response], run: Callable[..., Awaitable[Response]]) -> Any:
     async def handler(request: Request) -> Response:
-        return await run_in_threadpool(answer, request, await _json(request))
+        return await run(answer, request, await _json(request))
 
     return handler
 

@@ -1,78 +1,118 @@
 """What the page asks of the journal."""
 
 import time
+from operator import eq, ge, le, lt
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 
 from ndpnet.metrics.threshold import fit_review
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.models import Calibration
+from ndpnet.station.tables import events, labelled, labels, models, pictures, reviews
 
 SHIFT_SECONDS, NUM_BINS, BIN_SECONDS = 8 * 3600, 60, 60
 PAGE_SIZE = 24
+VERDICTS = ("good", "review", "defective", "error")
 REVIEW_RATES = (0.01, 0.02, 0.05, 0.1)
 MAX_SCORES = 20_000  # of the last pictures, for What if
-PICTURES = "FROM pictures p LEFT JOIN labels l ON l.picture = p.id"
+PICTURES = sa.select(pictures, labels.c.label).select_from(labelled)
+IS_JUDGED = pictures.c.seq.is_not(None)
 FILTERS = {
-    "line": "p.line = ?",
-    "verdict": "p.verdict = ?",
-    "label": "l.label = ?",
-    "min_score": "p.score >= ?",
-    "max_score": "p.score <= ?",
-    "after": "p.judged_at >= ?",
-    "before": "p.judged_at < ?",
-    "min_area": "EXISTS (SELECT 1 FROM json_each(p.regions) r WHERE json_extract(r.value, '$.area') >= ?)",
-    "below_seq": "p.seq < ?",
+    "line": (eq, pictures.c.line),
+    "verdict": (eq, pictures.c.verdict),
+    "label": (eq, labels.c.label),
+    "min_score": (ge, pictures.c.score),
+    "max_score": (le, pictures.c.score),
+    "after": (ge, pictures.c.judged_at),
+    "before": (lt, pictures.c.judged_at),
+    "min_area": (ge, pictures.c.largest_area),
+    "below_seq": (lt, pictures.c.seq),
 }
 
 
 def search(journal: Journal, filters: dict[str, Any]) -> list[dict[str, Any]]:
     """Judged pictures that pass all filters, last first; one page, and one more if there is a next one."""
-    where = " AND ".join(["p.seq IS NOT NULL", *(FILTERS[name] for name in filters)])
-    query = f"SELECT p.*, l.label {PICTURES} WHERE {where} ORDER BY p.seq DESC LIMIT {PAGE_SIZE + 1}"
-    return journal.rows(query, *filters.values())
+    judged = PICTURES.where(IS_JUDGED)
+    for name, value in filters.items():
+        compare, column = FILTERS[name]
+        judged = judged.where(compare(column, value))
+    return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(PAGE_SIZE + 1))
+
+
+def last_judged(journal: Journal) -> dict[str, Any] | None:
+    """The picture of this station that was judged last."""
+    mine = sa.select(pictures).where(IS_JUDGED, journal.is_mine)
+    return journal.first(mine.order_by(pictures.c.seq.desc()).limit(1))
+
+
+def neighbours(journal: Journal, seq: int) -> dict[str, int | None]:
+    """Ids of the pictures that were judged before and after a place in the order of verdicts."""
+    before = sa.select(pictures.c.id).where(pictures.c.seq < seq).order_by(pictures.c.seq.desc()).limit(1)
+    after = sa.select(pictures.c.id).where(pictures.c.seq > seq).order_by(pictures.c.seq).limit(1)
+    return {"previous": journal.value(before), "next": journal.value(after)}
+
+
+def facts_of(journal: Journal, line: str, model: str | None) -> dict[str, Any]:
+    """What is known of a model that has judged on a line."""
+    return journal.value(sa.select(models.c.facts).where(models.c.line == line, models.c.hash == model)) or {}
+
+
+def last_events(journal: Journal, number: int, **of: str) -> list[dict[str, Any]]:
+    """Events, last first; of: a line, a kind."""
+    conditions = [events.c[name] == value for name, value in of.items()]
+    return journal.rows(sa.select(events).where(*conditions).order_by(events.c.id.desc()).limit(number))
+
+
+def num_bytes_stored(journal: Journal) -> int:
+    """Of this station's pictures."""
+    total = sa.func.coalesce(sa.func.sum(pictures.c.num_bytes), 0)
+    return int(journal.value(sa.select(total).where(pictures.c.file.is_not(None), journal.is_mine)))
 
 
 def counts(journal: Journal, *, seconds: float = SHIFT_SECONDS) -> dict[str, int]:
     """How many pictures had which verdict lately."""
-    query = "SELECT verdict, count(*) AS number FROM pictures WHERE judged_at >= ? GROUP BY verdict"
-    found = {row["verdict"]: row["number"] for row in journal.rows(query, time.time() - seconds)}
-    return {verdict: found.get(verdict, 0) for verdict in ("good", "review", "defective", "error")}
+    lately = sa.select(pictures.c.verdict, sa.func.count().label("number"))
+    rows = journal.rows(lately.where(pictures.c.judged_at >= time.time() - seconds).group_by(pictures.c.verdict))
+    return dict.fromkeys(VERDICTS, 0) | {row["verdict"]: row["number"] for row in rows}
 
 
 def history_bars(journal: Journal) -> list[dict[str, int]]:
     """Pictures per minute of the last hour, oldest first: {total, bad}."""
-    first = (time.time() // BIN_SECONDS - NUM_BINS + 1) * BIN_SECONDS
-    query = (
-        "SELECT CAST((judged_at - ?) / ? AS INTEGER) AS bin, count(*) AS total, sum(verdict = 'defective') AS bad "
-        "FROM pictures WHERE judged_at >= ? GROUP BY bin"
-    )
-    found = {row["bin"]: row for row in journal.rows(query, first, BIN_SECONDS, first)}
-    return [
-        {name: found[place][name] if place in found else 0 for name in ("total", "bad")} for place in range(NUM_BINS)
-    ]
+    first = int(time.time() // BIN_SECONDS - NUM_BINS + 1)
+    minute = (sa.cast(pictures.c.judged_at, sa.BigInteger) // BIN_SECONDS).label("minute")
+    bad = sa.func.count().filter(pictures.c.verdict == "defective")
+    lately = sa.select(minute, sa.func.count().label("total"), bad.label("bad"))
+    rows = journal.rows(lately.where(pictures.c.judged_at >= first * BIN_SECONDS).group_by(minute))
+    found = {row.pop("minute") - first: row for row in rows}
+    return [found.get(place, {"total": 0, "bad": 0}) for place in range(NUM_BINS)]
 
 
 def num_to_review(journal: Journal, verdicts: tuple[str, ...]) -> int:
     """How many pictures wait for a person."""
-    return journal.value(f"SELECT count(*) {PICTURES} WHERE p.seq IS NOT NULL AND {is_waiting(verdicts)}")
+    return journal.value(sa.select(sa.func.count()).where(IS_JUDGED, is_waiting(verdicts), journal.is_readable))
 
 
 def next_to_review(journal: Journal, verdicts: tuple[str, ...], who: str) -> dict[str, Any] | None:
     """The picture that this person should look at next: one nobody has judged before one that is disputed."""
-    query = (
-        f"SELECT p.*, l.label {PICTURES} WHERE p.seq IS NOT NULL AND p.file IS NOT NULL AND {is_waiting(verdicts)} "
-        "AND p.id NOT IN (SELECT picture FROM reviews WHERE who = ?) ORDER BY l.label IS NOT NULL, p.seq DESC LIMIT 1"
-    )
-    rows = journal.rows(query, who)
-    return rows[0] if rows else None
+    is_new = pictures.c.id.not_in(sa.select(reviews.c.picture).where(reviews.c.who == who))
+    waiting = PICTURES.where(IS_JUDGED, pictures.c.file.is_not(None), is_waiting(verdicts), is_new, journal.is_readable)
+    return journal.first(waiting.order_by(labels.c.label.is_not(None), pictures.c.seq.desc()).limit(1))
 
 
 def scores(journal: Journal, line: str, model: str) -> list[dict[str, Any]]:
     """Scores of a line's last pictures by one model, with what people said of them."""
-    query = f"SELECT p.score, l.label {PICTURES} WHERE p.line = ? AND p.model = ? AND p.score IS NOT NULL"
-    return journal.rows(f"{query} ORDER BY p.seq DESC LIMIT {MAX_SCORES}", line, model)
+    judged = sa.select(pictures.c.score, labels.c.label).select_from(labelled)
+    judged = judged.where(pictures.c.line == line, pictures.c.model == model, pictures.c.score.is_not(None))
+    return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(MAX_SCORES))
+
+
+def scores_after(journal: Journal, line: str, seq: int) -> list[dict[str, Any]]:
+    """What a watch over a line sees: scores and properties after a place in the order of verdicts."""
+    columns = pictures.c.id, pictures.c.score, pictures.c.properties
+    later = sa.select(*columns).where(pictures.c.line == line, pictures.c.seq > seq, pictures.c.verdict != "error")
+    return journal.rows(later.order_by(pictures.c.seq))
 
 
 def what_if(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
@@ -107,7 +147,6 @@ def review_loads(rows: list[dict[str, Any]], calibration: Calibration, record: d
 
 def daily_pictures(journal: Journal) -> float:
     """Pictures a day, at the pace of the last 24 hours."""
-    first, number = journal.rows(
-        "SELECT min(judged_at) AS first, count(*) AS number FROM pictures WHERE judged_at >= ?", time.time() - 86400
-    )[0].values()
+    columns = sa.func.min(pictures.c.judged_at), sa.func.count()
+    first, number = journal.rows(sa.select(*columns).where(pictures.c.judged_at >= time.time() - 86400))[0].values()
     return 0.0 if not number else number * 86400 / max(time.time() - first, 600.0)

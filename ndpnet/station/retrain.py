@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.commands import git
-from ndpnet.station.loop import GOOD, export_batch
+from ndpnet.station.loop import export_batch
+from ndpnet.station.tables import GOOD
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station

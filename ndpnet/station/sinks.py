@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import requests
+import sqlalchemy as sa
 
 from ndpnet.files import as_cells
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, Sink, WebhookSink
-from ndpnet.station.journal import Journal
+from ndpnet.station.journal import LAST_SEQ, Journal
 from ndpnet.station.mqtt import make_client
 from ndpnet.station.security import read_secret
+from ndpnet.station.tables import pictures, sinks
 
 AT_ONCE = 100  # verdicts that are read from the journal in one go
 SECONDS = 10.0  # how long a receiver may take
@@ -48,10 +50,13 @@ class Receiver(Protocol):
 class Feeder:
     """Feeds one receiver; where it is stands in the journal."""
 
-    def __init__(self, name: str, receiver: Receiver, journal: Journal) -> None:
+    def __init__(self, name: str, receiver: Receiver, journal: Journal, columns: Sequence[str] = COLUMNS) -> None:
         self.name, self._receiver, self._journal = name, receiver, journal
+        self._key = f"{journal.station}/{name}" if journal.station else name
+        self._mine = sa.select(*(pictures.c[column] for column in columns)).where(journal.is_mine)
         with journal.write() as db:  # a new sink is told what happens from now on
-            db.execute("INSERT OR IGNORE INTO sinks SELECT ?, coalesce(max(seq), 0) FROM pictures", (name,))
+            if db.scalar(sa.select(sinks.c.seq).where(sinks.c.name == self._key)) is None:
+                db.execute(sa.insert(sinks).values(name=self._key, seq=db.scalar(LAST_SEQ)))
         last, known = receiver.last_seq(), journal.last_seq()
         if last > known:
             raise ValueError(f"sink {name} has verdicts up to {last}, this station made {known} (move that file away)")
@@ -59,12 +64,13 @@ class Feeder:
 
     def lag(self) -> int:
         """How many verdicts it has not had yet."""
-        return self._journal.last_seq() - self._position()
+        after = pictures.c.seq > self._position(), self._journal.is_mine
+        return self._journal.value(sa.select(sa.func.count()).where(*after))
 
     def step(self) -> None:
         """Deliver what there is. OSError or ValueError: the receiver is away; nothing is lost."""
-        query = f"SELECT {', '.join(COLUMNS)} FROM pictures WHERE seq > ? ORDER BY seq LIMIT {AT_ONCE}"
-        for row in self._journal.rows(query, self._position()):
+        later = self._mine.where(pictures.c.seq > self._position()).order_by(pictures.c.seq).limit(AT_ONCE)
+        for row in self._journal.rows(later):
             self._receiver.deliver(row | {"judged_at": datetime.fromtimestamp(row["judged_at"], UTC).isoformat()})
             self._advance(row["seq"])
         if isinstance(self._receiver, OpcuaReceiver):
@@ -75,11 +81,11 @@ class Feeder:
         self._receiver.close()
 
     def _position(self) -> int:
-        return self._journal.value("SELECT seq FROM sinks WHERE name = ?", self.name)
+        return self._journal.value(sa.select(sinks.c.seq).where(sinks.c.name == self._key))
 
     def _advance(self, seq: int) -> None:
         with self._journal.write() as db:
-            db.execute("UPDATE sinks SET seq = max(seq, ?) WHERE name = ?", (seq, self.name))
+            db.execute(sa.update(sinks).where(sinks.c.name == self._key, sinks.c.seq < seq).values(seq=seq))
 
 
 class FileReceiver:

@@ -12,20 +12,20 @@ from ndpnet.locks import locked
 from ndpnet.station.camera import Camera
 from ndpnet.station.config import StationConfig
 from ndpnet.station.intake import Intake
-from ndpnet.station.journal import Journal
+from ndpnet.station.journal import open_journal
 from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
 from ndpnet.station.models import open_model, wished_hash
 from ndpnet.station.mqtt import MessageSource
 from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
-from ndpnet.station.sinks import open_sinks
-from ndpnet.station.store import Store, retain
+from ndpnet.station.sinks import Feeder, open_sinks
+from ndpnet.station.store import FILES, Store, retain
 from ndpnet.station.watch import FolderWatch
 from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
-JOURNAL, MODELS = "journal.sqlite", "models"
+MODELS, BUCKET = "models", "S3 store"
 LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
 SCAN_REST = 9.0  # times as long as it took to list a folder: at most a tenth of a core
@@ -36,8 +36,8 @@ class Station:
 
     def __init__(self, config: StationConfig) -> None:
         self.config = config
-        self.journal = Journal(config.folder / JOURNAL)
-        self.store = Store(config.folder)
+        self.journal = open_journal(config)
+        self.store = Store(config.folder, config.store.url)
         self.lines = {line.name: Line(line, config, self.journal, self.store) for line in config.lines}
         self.measures = Measures(self)
         self.judge = Judge(self.lines, self.journal, self.measures.count)
@@ -50,6 +50,8 @@ class Station:
                 self.sources[f"mqtt {line.name}"] = MessageSource(line, self.intake)
         self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
         self.sinks = open_sinks(config.sinks, self.journal, lambda: not self.dead_threads())
+        if config.store.url is not None:
+            self.sinks[BUCKET] = Feeder(BUCKET, self.store, self.journal, FILES)
         self.retraining = None if config.retrain == "none" else Retraining(self)
         self._stop = threading.Event()
         self._threads: dict[str, threading.Thread] = {}

@@ -1,27 +1,43 @@
-"""Pictures and maps as files below the station's folder, and when they go."""
+"""Pictures and maps as files below the station's folder, then on S3 if there is a bucket; and when they go."""
 
 import hashlib
 import logging
 import os
+import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import Journal, is_waiting
+from ndpnet.station.queries import num_bytes_stored
+from ndpnet.station.tables import pictures
+from ndpnet.storage.urls import parse_url
 
 logger = logging.getLogger(__name__)
 PICTURES, MAPS, PARTIAL = "pictures", "maps", ".partial"
+FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
 DAY = 86400.0
 GIGABYTE = 1e9
 AT_ONCE = 500  # pictures that are removed in one go
 
 
 class Store:
-    """Files of the station, written whole or not at all."""
+    """Files of the station, written whole or not at all. A sink, too: those of judged pictures go to the bucket."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        """Nothing is asked of the bucket yet. ValueError: there are no S3 settings."""
+        self.folder, self._bucket, self._prefix = Path(folder), None, ""
+        self._moving = threading.Lock()  # what is removed is not on its way
+        if url is not None:
+            from ndpnet.storage.bucket import Bucket
+
+            name, prefix = parse_url(url)
+            self._bucket, self._prefix = Bucket(name), f"{prefix.rstrip('/')}/" if prefix else ""
 
     def add(self, content: bytes, line: str, suffix: str) -> tuple[str, str]:
         """Write a picture under a new name. -> that name, below the folder, and its sha256"""
@@ -36,19 +52,47 @@ class Store:
         return name
 
     def read(self, name: str) -> bytes:
-        """Bytes of a file. OSError: it is not there."""
-        return (self.folder / name).read_bytes()
+        """Bytes of a file. FileNotFoundError: it is not there; ValueError: nor in the bucket, or it does not answer."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            if self._bucket is None:
+                raise
+            return self._bucket.read(self._prefix + name)
+
+    def take_back(self, name: str) -> None:
+        """Remove a file that was just added."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def remove(self, *names: str | None) -> None:
-        """Remove files, those that are there."""
-        for name in filter(None, names):
-            (self.folder / name).unlink(missing_ok=True)
+        """Remove files, those that are there. ValueError: the bucket does not answer, and all stay here."""
+        with self._moving:
+            for name in filter(None, names):
+                if self._bucket is not None:
+                    self._bucket.delete(self._prefix + name)
+                (self.folder / name).unlink(missing_ok=True)
+
+    def last_seq(self) -> int:
+        """It cannot be asked."""
+        return 0
+
+    def deliver(self, row: dict[str, Any]) -> None:
+        """Bring the files of a judged picture to the bucket. ValueError: it does not answer; they stay here."""
+        for name in filter(None, (row["file"], row["map"])):
+            with self._moving, suppress(FileNotFoundError):  # it is there already, or was removed
+                path = self.folder / name
+                with path.open("rb") as stream:
+                    self._bucket.put(self._prefix + name, stream)
+                path.unlink()
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def remove_unknown(self, journal: Journal) -> int:
         """Remove what a killed station wrote and did not enter in its journal. -> how many"""
         known = {
             name
-            for row in journal.rows("SELECT file, map FROM pictures WHERE file IS NOT NULL")
+            for row in journal.rows(sa.select(pictures.c.file, pictures.c.map).where(pictures.c.file.is_not(None)))
             for name in row.values()
             if name
         }
@@ -79,13 +123,9 @@ def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[st
     """Remove pictures that are too old, and the oldest while there are too many bytes; none that waits. -> how many"""
     num_removed = 0
     while True:
-        num_bytes = journal.value("SELECT coalesce(sum(num_bytes), 0) FROM pictures WHERE file IS NOT NULL")
-        excess = num_bytes - config.keep_gigabytes * GIGABYTE
-        removable = journal.rows(
-            "SELECT p.id, p.file, p.map, p.num_bytes, p.judged_at FROM pictures p "
-            f"WHERE p.file IS NOT NULL AND p.seq IS NOT NULL AND NOT {is_waiting(review)} ORDER BY p.id LIMIT ?",
-            AT_ONCE,
-        )
+        excess = num_bytes_stored(journal) - config.keep_gigabytes * GIGABYTE
+        is_done = journal.is_mine, pictures.c.file.is_not(None), pictures.c.seq.is_not(None), ~is_waiting(review)
+        removable = journal.rows(sa.select(pictures).where(*is_done).order_by(pictures.c.id).limit(AT_ONCE))
         too_many = []
         for row in removable:
             if row["judged_at"] >= time.time() - config.keep_days * DAY and excess <= 0:
@@ -95,8 +135,8 @@ def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[st
         for row in too_many:
             store.remove(row["file"], row["map"])  # before the journal: what a kill leaves is removed again
         with journal.write() as db:
-            ids = [(row["id"],) for row in too_many]
-            db.executemany("UPDATE pictures SET file = NULL, map = NULL WHERE id = ?", ids)
+            ids = [row["id"] for row in too_many]
+            db.execute(sa.update(pictures).where(pictures.c.id.in_(ids)).values(file=None, map=None))
         num_removed += len(too_many)
         if len(too_many) < AT_ONCE:
             return num_removed

@@ -1,9 +1,16 @@
 """Values as people type and read them."""
 
+import base64
 import math
 import time
 from datetime import datetime
 from typing import Any
+
+import numpy as np
+
+from ndpnet.data.images import read_header
+from ndpnet.data.masks import check_mask, read_mask
+from ndpnet.inference.overlay import encode_png
 
 NUMBERS = ("min_score", "max_score", "min_area", "below_seq")
 TIMES = ("after", "before")
@@ -28,6 +35,18 @@ def finite(value: Any) -> float:
     if not math.isfinite(result):
         raise ValueError(f"{value!r} is no number to compare with")
     return result
+
+
+def painted(encoded: str, size: tuple[int, int], max_pixels: int) -> bytes:
+    """A painted area, PNG in base64 of any size, as PNG of size (height, width). ValueError: it is none, or empty."""
+    content, name = base64.b64decode(encoded, validate=True), "the painted area"
+    if read_header(content, name=name).num_pixels > max_pixels:
+        raise ValueError(f"{name} has too many pixels")
+    marked = read_mask(content, name=name)
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, marked.shape, strict=True))
+    marked = marked[np.ix_(rows, columns)]
+    check_mask(marked, name, is_good=False, size=size)
+    return encode_png(marked.astype(np.uint8) * 255)
 
 
 def when(seconds: float | None) -> str:

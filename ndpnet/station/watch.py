@@ -109,6 +109,8 @@ def _move(source: Path, target: Path) -> None:
     """Rename; between file systems copy, then remove."""
     try:
         source.replace(target)
+    except FileNotFoundError:
+        pass  # another station that watches this folder has moved it
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

@@ -5,7 +5,6 @@ import base64
 import json
 import math
 import re
-import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from ndpnet.station.intake import suffix_of
-from ndpnet.station.journal import FullError
+from ndpnet.station.journal import FullError, JournalError
 from ndpnet.station.security import HEADERS, INSPECT, READ, Guard
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def make_app(station: "Station") -> Starlette:
         Route("/metrics", needs(READ, api.metrics)),
         *page_routes(station),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _one_line, ValueError: _one_line})
+    app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError), _one_line))
     app.state.station = station
     app.add_middleware(Shield, guard=Guard(station.config.server, station.journal))
     return app
@@ -79,8 +78,14 @@ class Shield:
         if early:
             headers = {"Retry-After": str(math.ceil(early))}
             return JSONResponse({"error": "too many requests (server.requests_per_second)"}, 429, headers)
-        request.state.person = await run_in_threadpool(self._guard.person, request)
-        if request.state.person is not None or request.url.path in OPEN_PATHS:
+        return None if request.url.path in OPEN_PATHS else await self._refuse_unknown(request)
+
+    async def _refuse_unknown(self, request: Request) -> Response | None:
+        try:
+            request.state.person = await run_in_threadpool(self._guard.person, request)
+        except JournalError as error:
+            return JSONResponse({"error": str(error)}, 503, {"Retry-After": "10"})
+        if request.state.person is not None:
             return None
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("/login", 303)
@@ -118,7 +123,7 @@ class Inspection:
             return self._too_many()
         except ClientDisconnect:
             return Response(status_code=400)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, JournalError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self._station.problems["disk"] = f"cannot take a picture: {reason}"
             headers = {"Retry-After": "60"}
@@ -144,7 +149,7 @@ class Inspection:
         row = await run_in_threadpool(self._station.journal.picture, picture_id)
         answer = public(row)
         if request.query_params.get("map") in ("1", "true") and row["map"]:
-            answer["map"] = base64.b64encode(self._station.store.read(row["map"])).decode()
+            answer["map"] = base64.b64encode(await run_in_threadpool(self._station.store.read, row["map"])).decode()
         return JSONResponse(answer, 422 if row["verdict"] == "error" else 200)
 
     def _line(self, name: str | None) -> str:
@@ -226,7 +231,7 @@ def _plain_name(name: str) -> str:
 
 
 async def _one_line(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 400
+    status = getattr(error, "status_code", 503 if isinstance(error, JournalError) else 400)
     text = error.detail if isinstance(error, HTTPException) else " ".join(str(error).split())
     headers = getattr(error, "headers", None)
     return Response(json.dumps({"error": text}), status, headers, media_type="application/json")

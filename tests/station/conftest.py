@@ -1,10 +1,34 @@
-"""One running station for the tests that only ask it."""
+"""One running station for the tests that only ask it, and databases for journals."""
 
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
+from mlflow_servers import PostgresServer
 from samples import CATEGORY, Pipeline
 from stations import config_of, served
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL for all tests."""
+    if reason := PostgresServer.why_not():
+        pytest.skip(reason)
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def journal_url(postgres: PostgresServer) -> str:
+    """The address of its database, emptied."""
+    with sa.create_engine(postgres.uri, isolation_level="AUTOCOMMIT").connect() as db:
+        db.execute(sa.text("DROP SCHEMA public CASCADE"))
+        db.execute(sa.text("CREATE SCHEMA public"))
+    return postgres.uri.replace("+psycopg", "")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
 """The page in a real browser: every view, keys alone, a phone's width, a server that is lost and comes back."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from samples import CATEGORY
+from sqlalchemy import text
 from stations import config_of, picture, post, served, wait_until
 
 CHROMIUM = "/usr/bin/chromium"
@@ -84,19 +88,55 @@ def test_a_person_reviews_with_keys_and_goes_back(station, page):
     page.keyboard.press("Enter")
     page.locator("#reviewing").wait_for()
     page.locator("h2", has_text="Is it good?").click()
-    before = running.journal.value("SELECT count(*) FROM reviews")
+    before = running.journal.value(text("SELECT count(*) FROM reviews"))
     page.keyboard.press("g")
     page.locator("#said").wait_for()
     wait_for(page, "!document.querySelector('#said').hidden")
-    last = running.journal.rows("SELECT * FROM reviews ORDER BY id DESC LIMIT 1")[0]
+    last = running.journal.rows(text("SELECT * FROM reviews ORDER BY id DESC LIMIT 1"))[0]
     assert (last["label"], last["who"]) == ("good", "Ann")
-    assert running.journal.value("SELECT count(*) FROM reviews") == before + 1
+    assert running.journal.value(text("SELECT count(*) FROM reviews")) == before + 1
     page.keyboard.press("u")
     wait_for(page, "document.querySelector('#opinions').textContent.includes('good, Ann')")
     page.keyboard.press("d")
     wait_for(page, "document.querySelector('#said').textContent.includes('defective')")
     assert running.journal.opinions(last["picture"])[-1]["label"] == "defective"
     assert told["id"]
+
+
+def test_a_person_paints_the_defect_over_the_picture_or_takes_what_is_marked(station, page):
+    running, url = station
+    told = post(url, picture(5)).json()
+    page.goto(f"{url}/pictures/{told['id']}")
+    page.fill("#who", "Ann")
+    page.keyboard.press("Enter")
+    page.locator("h2", has_text="Regions").click()
+    wait_for(page, "document.querySelector('.brush').width === 64")
+    page.keyboard.press("p")
+    page.locator(".width").fill("30")
+    page.locator(".stage").scroll_into_view_if_needed()
+    box = page.locator(".brush").bounding_box()
+    left, top = box["x"] + box["width"] / 4, box["y"] + 3 * box["height"] / 4
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(left + box["width"] / 2, top, steps=5)
+    page.mouse.up()
+    page.locator("h2", has_text="Regions").click()
+    page.keyboard.press("d")
+    wait_for(page, "document.querySelector('.opinions').textContent.includes('area painted')")
+    mask = np.asarray(Image.open(io.BytesIO(running.journal.mask(told["id"])))) > 0
+    assert mask.shape == (64, 64)
+    assert mask[48, 16:48].all()
+    assert not mask[:40].any()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # it is there again; cleared, the area that the map marks is taken by a key
+    wait_for(page, "document.querySelector('.brush').width === 64 && viewers[0].brush.png() !== null")
+    page.keyboard.press("p")
+    page.get_by_role("button", name="clear").click()
+    assert page.evaluate("viewers[0].brush.png()") is None
+    heat = np.asarray(Image.open(io.BytesIO(running.store.read(running.journal.picture(told["id"])["map"]))))
+    page.keyboard.press("t")
+    wait_for(page, f"(viewers[0].brush.png() !== null) === {str(bool((heat >= 128).any())).lower()}")
+    assert page.problems == []
 
 
 def test_another_threshold_by_the_slider_and_a_reason(station, page):

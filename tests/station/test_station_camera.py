@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from servers import _end_with_parent
+from sqlalchemy import text
 from stations import config_of, wait_until
 
 from ndpnet.station.camera import PYTHON, Camera
@@ -67,7 +68,7 @@ def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_p
     try:
         wait_until(takes)
         wait_until(takes)
-        rows = journal.rows("SELECT file, key FROM pictures")
+        rows = journal.rows(text("SELECT file, key FROM pictures"))
         assert len({row["key"] for row in rows}) == 2
         with Image.open(store.folder / rows[0]["file"]) as picture:
             assert picture.size == (512, 512)

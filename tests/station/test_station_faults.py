@@ -13,6 +13,7 @@ import pytest
 import yaml
 from disks import mounted
 from processes import start_cli
+from sqlalchemy import text
 from stations import config_of, picture, post, put, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
@@ -104,9 +105,9 @@ def test_a_full_disk_loses_nothing_and_when_there_is_room_again_it_goes_on(pipel
         put(config.lines[0].source / "part.png", picture(2))
         wait_until(lambda: "folder wall" in station.problems)
         assert station.dead_threads() == []
-        assert station.journal.value("SELECT count(*) FROM pictures") == 1
+        assert station.journal.value(text("SELECT count(*) FROM pictures")) == 1
         ballast.unlink()
-        wait_until(lambda: station.journal.value("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq = 2"))
+        wait_until(lambda: station.journal.value(text("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq = 2")))
         assert post(url, picture(1)).status_code == 200
         wait_until(lambda: "folder wall" not in station.problems)
 
@@ -129,13 +130,13 @@ def test_no_room_for_a_verdict_makes_no_error_of_a_good_picture(pipeline, tmp_pa
 
 def test_a_journal_that_another_program_locks_delays_and_loses_nothing(pipeline, tmp_path):
     with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
-        other = sqlite3.connect(station.journal.path, isolation_level=None)
+        other = sqlite3.connect(station.journal.place, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         put(station.config.lines[0].source / "part.png", picture(3))
         time.sleep(1.0)
         assert station.journal.num_waiting() == 0
         other.execute("ROLLBACK")
-        wait_until(lambda: station.journal.value("SELECT 1 FROM pictures WHERE seq = 1"))
+        wait_until(lambda: station.journal.value(text("SELECT 1 FROM pictures WHERE seq = 1")))
         assert post(url, picture(4)).status_code == 200
 
 
@@ -148,7 +149,7 @@ def test_a_folder_that_is_gone_is_said_and_watched_again_when_it_is_back(pipelin
         assert post(url, picture(5)).status_code == 200
         source.mkdir()
         put(source / "part.png", picture(6))
-        wait_until(lambda: station.journal.value("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq > 0"))
+        wait_until(lambda: station.journal.value(text("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq > 0")))
 
 
 def test_a_score_that_is_no_number_is_an_error(pipeline, tmp_path, monkeypatch):

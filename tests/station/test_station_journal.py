@@ -1,11 +1,12 @@
 """The journal: a picture has one row, and the row one verdict."""
 
-import sqlite3
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import MAX_CRASHES, FullError, Journal, Judgement, Picture
@@ -15,9 +16,10 @@ from ndpnet.station.store import Store, retain
 KINDS = ("review", "defective")
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal.sqlite")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Journal:
+    is_file = request.param == "sqlite"
+    return Journal(tmp_path / "journal.sqlite" if is_file else request.getfixturevalue("journal_url"))
 
 
 def accept(journal, key, **options):
@@ -53,7 +55,7 @@ def test_many_threads_that_bring_the_same_picture_make_one_row(journal):
 @pytest.mark.parametrize("verdict", ["good", "defective", "review"])
 def test_a_score_that_is_no_number_is_never_good_nor_defective(journal, verdict):
     picture_id, _ = accept(journal, "a")
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(IntegrityError):
         journal.finish(picture_id, Judgement(verdict, score=float("nan"), threshold=0.5))
     assert journal.picture(picture_id)["verdict"] is None
     assert journal.finish(picture_id, Judgement("error", error="the score is no number")) == 1
@@ -81,13 +83,13 @@ def test_the_order_of_verdicts_has_no_gap_and_does_not_follow_the_clock(journal,
     for number in range(4):
         monkeypatch.setattr(time, "time", lambda number=number: 1e9 - number)  # a clock that is set back
         judged(journal, str(number))
-    assert [row["seq"] for row in journal.rows("SELECT seq FROM pictures ORDER BY id")] == [1, 2, 3, 4]
+    assert [row["seq"] for row in journal.rows(text("SELECT seq FROM pictures ORDER BY id"))] == [1, 2, 3, 4]
 
 
 def test_a_transaction_that_fails_leaves_nothing(journal):
     def fail():
         with journal.write() as db:
-            db.execute("INSERT INTO tokens VALUES ('a', 'reader', 'x', 0)")
+            db.execute(text("INSERT INTO tokens VALUES ('a', 'reader', 'x', 0)"))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -168,24 +170,24 @@ def test_retention_by_bytes_takes_the_oldest_and_never_what_waits_for_review(jou
     store = Store(tmp_path)
     fill(journal, store, 3, "defective")
     fill(journal, store, 10)
-    config = StoreConfig(maps="none", keep_days=30, keep_gigabytes=5000 / 1e9)
+    config = StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=5000 / 1e9)
     assert retain(journal, store, config, KINDS) == 8
-    rows = journal.rows("SELECT verdict, file FROM pictures ORDER BY id")
+    rows = journal.rows(text("SELECT verdict, file FROM pictures ORDER BY id"))
     assert [row["verdict"] for row in rows if row["file"]] == ["defective"] * 3 + ["good"] * 2
     assert len(stored(store)) == 5
     # what was asked for cannot be had: everything left waits for a person
-    assert retain(journal, store, StoreConfig(maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 2
+    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 2
     assert len(stored(store)) == 3
     journal.review(1, "good", "Ann")
-    assert retain(journal, store, StoreConfig(maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 1
+    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 1
 
 
 def test_retention_by_days_looks_at_the_age(journal, tmp_path):
     store = Store(tmp_path)
     fill(journal, store, 4)
     with journal.write() as db:
-        db.execute("UPDATE pictures SET judged_at = judged_at - 3 * 86400 WHERE id <= 2")
-    assert retain(journal, store, StoreConfig(maps="none", keep_days=2, keep_gigabytes=1), KINDS) == 2
+        db.execute(text("UPDATE pictures SET judged_at = judged_at - 3 * 86400 WHERE id <= 2"))
+    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=2, keep_gigabytes=1), KINDS) == 2
     assert len(stored(store)) == 2
 
 

@@ -14,6 +14,7 @@ from stations import config_of, post, served, wait_until, wall
 from ndpnet.cli import main
 from ndpnet.station.journal import Journal, Judgement, Picture
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
+from ndpnet.station.queries import last_events
 from ndpnet.station.store import Store
 
 
@@ -32,7 +33,7 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
             client.set_registered_model_alias(registered.NAME, "champion", version)
             told = wait_until(lambda threshold=threshold: _if(post(url, wall(rng)).json(), threshold))
             assert told["verdict"] == ("defective" if threshold == 0.0 else "good")
-        events = station.journal.rows("SELECT facts FROM events WHERE kind = 'model' ORDER BY id")
+        events = last_events(station.journal, 9, kind="model")[::-1]
         assert [event["facts"]["version"] for event in events] == [1, 2, 1]
         assert events[1]["facts"]["before"] == events[0]["facts"]["hash"] == first["model"]
     # the registry is away: the station starts with the champion that it had
@@ -62,7 +63,7 @@ def test_only_pictures_drawn_at_random_are_for_calibration(journal, tmp_path):
         journal.review(picture_id, label, "Ann")
     journal.review(6, "defective", "Bob")
     batch = export_batch(journal, Store(tmp_path / "station"), "wall", tmp_path / "batch")
-    assert (batch.num_pictures, batch.num_unseen) == ({"good": 2, "defective": 1, "calibration": 1}, 1)
+    assert (batch.num_pictures, batch.num_unseen) == ({"good": 2, "defective": 1, "painted": 0, "calibration": 1}, 1)
     names = sorted(path.relative_to(tmp_path / "batch").as_posix() for path in (tmp_path / "batch").rglob("*.png"))
     assert [name.split("/")[0] for name in names] == ["calibration", "defective", "good", "good"]
     assert names[0].endswith("_1.png")
@@ -78,7 +79,7 @@ def test_the_command_exports_and_says_what_comes_next(journal, tmp_path):
     journal.review(1, "good", "Ann")
     told = CliRunner().invoke(main, command)
     assert told.exit_code == 0, told.output
-    assert "1 good, 0 defective, 1 calibration" in told.output
+    assert "1 good, 0 defective, 0 painted, 1 calibration" in told.output
     assert "2 pictures of the sample wait" in told.output
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mqtt_broker import Broker, needs_mosquitto
+from sqlalchemy import text
 from stations import config_of, picture, put, wait_until
 
 from ndpnet.station.intake import Intake
@@ -71,12 +72,12 @@ def test_messages_are_pictures_each_once_and_none_is_lost(tmp_path, broker):
 
     def num_taken():
         judge_all(journal)
-        return journal.value("SELECT count(*) FROM pictures")
+        return journal.value(text("SELECT count(*) FROM pictures"))
 
     listen_until(source, lambda: num_taken() == 9)
     for _ in range(3):
         source.step()
-    rows = journal.rows("SELECT file, num_bytes FROM pictures ORDER BY id")
+    rows = journal.rows(text("SELECT file, num_bytes FROM pictures ORDER BY id"))
     assert sorted(store.read(row["file"]) for row in rows) == sorted([*contents, b""])  # one was too large
     assert all(row["file"].endswith(".png") for row in rows if row["num_bytes"])
     source.close()
@@ -110,10 +111,10 @@ def test_messages_name_files_of_one_folder_and_no_other(tmp_path, broker):
 
     def num_taken():
         judge_all(journal)
-        return journal.value("SELECT count(*) FROM pictures")
+        return journal.value(text("SELECT count(*) FROM pictures"))
 
     listen_until(source, lambda: num_taken() == len(names))
-    contents = {row["name"]: store.read(row["file"]) for row in journal.rows("SELECT name, file FROM pictures")}
+    contents = {row["name"]: store.read(row["file"]) for row in journal.rows(text("SELECT name, file FROM pictures"))}
     assert contents.pop("day/part.png") == picture(3)
     assert set(contents.values()) == {b""}
     source.close()

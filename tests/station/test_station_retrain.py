@@ -15,6 +15,7 @@ from kfp_server import KfpServer
 from mlflow import MlflowClient
 from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline, write_params
+from sqlalchemy import text
 from stations import SECONDS, config_of, post, served, wait_until, wall
 
 from ndpnet.data.manifest import Manifest
@@ -75,8 +76,8 @@ def review_dark_pictures(station, url: str, rng: np.random.Generator) -> list[st
     for each in told:
         ask(url, f"pictures/{each['id']}/review", label="good")
     with station.journal.write() as db:  # an hour is a group: all of one would be in one split
-        times = [(1.8e9 + HOUR * number, each["id"]) for number, each in enumerate(told)]
-        db.executemany("UPDATE pictures SET judged_at = ? WHERE id = ?", times)
+        times = [{"at": 1.8e9 + HOUR * number, "id": each["id"]} for number, each in enumerate(told)]
+        db.execute(text("UPDATE pictures SET judged_at = :at WHERE id = :id"), times)
     return [each["verdict"] for each in told]
 
 
@@ -170,7 +171,7 @@ def test_what_fails_is_said_and_may_be_asked_for_again(pipeline: Pipeline, tmp_p
             ask(url, "lines/wall/retrain", reason="a lamp was changed")
             wait_until(
                 lambda number=number: (
-                    station.journal.value("SELECT count(*) FROM events WHERE kind = 'retrained'") == number
+                    station.journal.value(text("SELECT count(*) FROM events WHERE kind = 'retrained'")) == number
                 )
             )
         facts = station.journal.last_event("wall", "retrained")["facts"]

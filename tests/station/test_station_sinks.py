@@ -10,6 +10,7 @@ import time
 import pytest
 from http_servers import Answer, serving
 from mqtt_broker import Broker, free_port, needs_mosquitto
+from sqlalchemy import text
 from stations import wait_until
 
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, WebhookSink
@@ -23,7 +24,7 @@ def journal(tmp_path):
 
 
 def judge(journal, num, *, verdict="good", name="part"):
-    first = journal.value("SELECT count(*) FROM pictures")
+    first = journal.value(text("SELECT count(*) FROM pictures"))
     for number in range(first, first + num):
         picture_id, _ = journal.accept(Picture("wall", f"{name}{number}.png", str(number), "f", "0" * 64, 1))
         regions = [{"area": 4}] if verdict == "defective" else []
@@ -45,7 +46,7 @@ def test_a_file_has_every_verdict_once_whatever_was_cut(journal, tmp_path, kind)
     # killed while it wrote, before the journal knew: half a line, and one that the journal does not know to be there
     config.path.write_bytes(whole + b'{"seq": 4, "id"')
     with journal.write() as db:
-        db.execute("UPDATE sinks SET seq = 1")
+        db.execute(text("UPDATE sinks SET seq = 1"))
     judge(journal, 1)
     again = sink_of(config, journal)
     again.step()
@@ -104,7 +105,7 @@ def test_a_webhook_gets_signed_verdicts_in_order_and_again_what_it_did_not_take(
     judge(journal, 1)
     with pytest.raises(OSError, match=r"refused|aborted"):
         sink.step()
-    assert "s3cret" not in json.dumps(journal.rows("SELECT * FROM sinks"))
+    assert "s3cret" not in json.dumps(journal.rows(text("SELECT * FROM sinks")))
 
 
 def test_a_secret_that_cannot_be_read_is_named(journal, tmp_path):

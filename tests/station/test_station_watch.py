@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from stations import config_of, picture, put
 
 from ndpnet.station.intake import Intake
@@ -29,7 +30,7 @@ class Bench:
         self.watch = FolderWatch(config.lines[0], self.intake)
 
     def names(self):
-        return [row["name"] for row in self.journal.rows("SELECT name FROM pictures ORDER BY id")]
+        return [row["name"] for row in self.journal.rows(text("SELECT name FROM pictures ORDER BY id"))]
 
 
 def test_files_renamed_into_place_are_taken_once_oldest_first_from_sub_folders_too(tmp_path):
@@ -40,8 +41,8 @@ def test_files_renamed_into_place_are_taken_once_oldest_first_from_sub_folders_t
     assert bench.watch.look() == 2
     assert bench.watch.look() == 0
     assert bench.names() == ["a/b/old.jpg", "new.png"]
-    stored = bench.journal.rows("SELECT file FROM pictures WHERE name = 'new.png'")[0]["file"]
-    assert (bench.journal.path.parent / stored).read_bytes() == picture(1)
+    stored = bench.journal.rows(text("SELECT file FROM pictures WHERE name = 'new.png'"))[0]["file"]
+    assert (bench.journal.place.parent / stored).read_bytes() == picture(1)
     bench.restart()
     assert bench.watch.look() == 0
 
@@ -107,7 +108,7 @@ def test_while_too_many_wait_files_stay_where_they_are(tmp_path):
         put(bench.root / f"{seed}.png", picture(seed))
     assert bench.watch.look() == 3
     assert len(list(bench.root.glob("*.png"))) == 2
-    stored = list((bench.journal.path.parent / "pictures").rglob("*.png"))
+    stored = list((bench.journal.place.parent / "pictures").rglob("*.png"))
     assert len(stored) == 3
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from sqlalchemy import text
 from stations import SECONDS, config_of, picture, post, put, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
@@ -82,7 +83,7 @@ def test_a_file_in_the_watched_folder_gets_its_verdict(station):
     running, url = station
     put(running.config.lines[0].source / "sub/part.png", picture(6))
     query = "SELECT id FROM pictures WHERE name = 'sub/part.png' AND seq IS NOT NULL"
-    picture_id = wait_until(lambda: running.journal.value(query))
+    picture_id = wait_until(lambda: running.journal.value(text(query)))
     assert get(f"{url}/api/pictures/{picture_id}").json()["verdict"] in ("good", "defective")
 
 
@@ -106,10 +107,10 @@ def test_every_page_and_file_of_it_is_served_and_names_no_other_host(station):
 def test_names_of_pictures_are_text_on_the_page(station):
     running, url = station
     put(running.config.lines[0].source / "<img src=x onerror=alert(1)>.png", picture(8))
-    wait_until(lambda: running.journal.value("SELECT 1 FROM pictures WHERE name LIKE '<img%' AND seq > 0"))
-    text = get(f"{url}/history").text
-    assert "<img src=x" not in text
-    assert "&lt;img src=x" in text
+    wait_until(lambda: running.journal.value(text("SELECT 1 FROM pictures WHERE name LIKE '<img%' AND seq > 0")))
+    shown = get(f"{url}/history").text
+    assert "<img src=x" not in shown
+    assert "&lt;img src=x" in shown
 
 
 def test_history_refuses_what_is_no_filter(station):
@@ -155,11 +156,11 @@ def test_machines_are_told_how_it_is(station):
     assert post(url, b"no picture").status_code == 422
     assert get(f"{url}/healthz").text == "ok\n"
     assert get(f"{url}/readyz").text == "ok\n"
-    text = get(f"{url}/metrics").text
-    num_errors = running.journal.value("SELECT count(*) FROM pictures WHERE verdict = 'error'")
-    assert f'ndpnet_verdicts_total{{line="wall",verdict="error"}} {float(num_errors)}' in text
-    assert "ndpnet_verdict_seconds_bucket" in text
-    assert 'ndpnet_drift_statistic{line="wall"}' in text
+    told = get(f"{url}/metrics").text
+    num_errors = running.journal.value(text("SELECT count(*) FROM pictures WHERE verdict = 'error'"))
+    assert f'ndpnet_verdicts_total{{line="wall",verdict="error"}} {float(num_errors)}' in told
+    assert "ndpnet_verdict_seconds_bucket" in told
+    assert 'ndpnet_drift_statistic{line="wall"}' in told
 
 
 @pytest.mark.parametrize(

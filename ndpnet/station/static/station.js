@@ -65,10 +65,14 @@ class Viewer {
     this.root = root;
     this.image = $("img", root);
     this.canvas = $("canvas", root);
+    this.brush = $(".brush", root) && new Brush(root);
     this.boxes = $("svg", root);
     this.grey = null;
-    $$("input", root).forEach((input) => input.addEventListener("input", () => this.draw()));
-    this.image.addEventListener("load", () => this.place());
+    $$(".opacity, .contour, .boxes", root).forEach((input) => input.addEventListener("input", () => this.draw()));
+    this.image.addEventListener("load", () => {
+      if (this.brush) this.brush.start(this.image, this.picture);
+      this.place();
+    });
     this.image.addEventListener("error", () => { $(".gone", root).hidden = false; this.image.hidden = true; });
     addEventListener("resize", () => this.place());
     if (root.dataset.id) this.showId(root.dataset.id);
@@ -80,6 +84,7 @@ class Viewer {
     if (this.picture && this.picture.id === picture.id) return;
     this.picture = picture;
     this.grey = null;
+    if (this.brush) this.brush.clear();
     $(".gone", this.root).hidden = true;
     this.image.hidden = false;
     this.image.src = `/pictures/${picture.id}/image`;
@@ -102,7 +107,7 @@ class Viewer {
     const { naturalWidth: w, naturalHeight: h } = this.image;
     if (!w) return;
     const scale = Math.min(this.image.clientWidth / w, this.image.clientHeight / h);
-    for (const layer of [this.canvas, this.boxes]) {
+    for (const layer of [...$$("canvas", this.root), this.boxes]) {
       layer.style.width = `${w * scale}px`;
       layer.style.height = `${h * scale}px`;
       layer.style.left = `${(this.image.clientWidth - w * scale) / 2}px`;
@@ -158,6 +163,81 @@ class Viewer {
     }
   }
 }
+// the area of the defect, painted over the picture by finger, pen or mouse, or taken from the heat map
+class Brush {
+  constructor(root) {
+    this.root = root;
+    this.canvas = $(".brush", root);
+    this.context = this.canvas.getContext("2d", { willReadFrequently: true });
+    this.last = null;
+    $(".paint", root).addEventListener("change", (event) => root.classList.toggle("painting", event.target.checked));
+    $(".clear", root).addEventListener("click", () => this.clear());
+    $(".take", root).addEventListener("click", () => {
+      if (!$(".paint", root).checked) $(".paint", root).click();
+      this.take("map");
+    });
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      this.last = this.placeOf(event);
+      this.stroke(event);
+    });
+    this.canvas.addEventListener("pointermove", (event) => { if (this.last) (event.getCoalescedEvents?.() || [event]).forEach((each) => this.stroke(each)); });
+    for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, () => { this.last = null; });
+  }
+
+  start(image, picture) {
+    this.id = picture.id;
+    [this.canvas.width, this.canvas.height] = [image.naturalWidth, image.naturalHeight];
+    if (picture.opinions.some((each) => each.is_painted)) this.take("mask");
+  }
+
+  clear() { this.context.clearRect(0, 0, this.canvas.width, this.canvas.height); }
+
+  scale() { return this.canvas.width / this.canvas.getBoundingClientRect().width; }
+
+  placeOf(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) * this.scale(), (event.clientY - box.top) * this.scale()];
+  }
+
+  stroke(event) {
+    const place = this.placeOf(event);
+    this.context.globalCompositeOperation = $(".rub", this.root).checked ? "destination-out" : "source-over";
+    this.context.strokeStyle = "#00e5ff";
+    this.context.lineCap = "round";
+    this.context.lineWidth = $(".width", this.root).value * this.scale();
+    this.context.beginPath();
+    this.context.moveTo(...this.last);
+    this.context.lineTo(...place);
+    this.context.stroke();
+    this.context.globalCompositeOperation = "source-over";
+    this.last = place;
+  }
+
+  // what is bright in the heat map, or in the area that was painted before
+  async take(kind) {
+    const id = this.id, source = new Image();
+    source.src = `/pictures/${id}/${kind}?at=${Date.now()}`; // not as it was before
+    try { await source.decode(); } catch { return; }
+    if (this.id !== id) return;
+    const { width, height } = this.canvas;
+    this.context.drawImage(source, 0, 0, width, height);
+    const area = this.context.getImageData(0, 0, width, height);
+    for (let at = 0; at < area.data.length; at += 4) area.data.set(area.data[at] >= 128 ? [0, 229, 255, 255] : [0, 0, 0, 0], at);
+    this.context.putImageData(area, 0, 0);
+  }
+
+  // white on black in base64; null: nothing is painted
+  png() {
+    const { width, height } = this.canvas, whole = document.createElement("canvas");
+    if (!this.context.getImageData(0, 0, width, height).data.some((value) => value)) return null;
+    [whole.width, whole.height] = [width, height];
+    const context = whole.getContext("2d");
+    context.fillRect(0, 0, width, height);
+    context.drawImage(this.canvas, 0, 0);
+    return whole.toDataURL("image/png").split(",")[1];
+  }
+}
 const viewers = $$(".viewer").map((root) => new Viewer(root));
 
 // ---- parts of a page that change by themselves
@@ -190,7 +270,7 @@ if ($("#health")) repeat(refreshHealth, 5000);
 // ---- what a person says of a picture
 
 const reviewing = $("#reviewing");
-let current = null, previous = null;
+let current = null, previous = null, turn = 0; // an answer that comes after the next question is not shown
 
 function showReview(picture, number) {
   current = picture;
@@ -206,15 +286,16 @@ function showReview(picture, number) {
   $("#about").textContent = `${picture.name} · ${picture.line}`;
   $("#opinions").replaceChildren(...picture.opinions.map((each) => {
     const item = document.createElement("li");
-    item.textContent = `${each.label}, ${each.who}`;
+    item.textContent = `${each.label}, ${each.who}${each.is_painted ? ", area painted" : ""}`;
     return item;
   }));
   $("#left").textContent = number === undefined ? "" : `${number} wait for a person.`;
 }
 
 async function nextReview() {
+  const asked = ++turn;
   const { picture, num } = await (await ask(`/api/review/next?who=${encodeURIComponent(who())}`)).json();
-  showReview(picture, num);
+  if (asked === turn) showReview(picture, num);
 }
 
 function startReview() {
@@ -227,14 +308,17 @@ if (reviewing) repeat(async () => { if (!current && $("#nameless").hidden && $("
 
 async function label(id, word) {
   if (!isNamed()) return;
-  await post(`/api/pictures/${id}/review`, { label: word, who: who() });
+  const brush = viewers[0].brush, mask = word === "defective" && brush ? brush.png() : null;
+  await post(`/api/pictures/${id}/review`, { label: word, who: who(), mask });
   if (!reviewing) { location.reload(); return; }
   previous = current;
+  $("#undo").hidden = false;
   say(`${previous.name}: ${word}`);
   await nextReview();
 }
 async function undo() {
   if (!previous) return;
+  turn++;
   const answer = await ask(`/api/pictures/${previous.id}`);
   previous = null;
   showReview(await answer.json());
@@ -314,6 +398,8 @@ document.addEventListener("keydown", (event) => {
     u: () => press("#undo:not([hidden])"),
     m: () => press(".contour"),
     r: () => press(".boxes"),
+    p: () => press(".paint"),
+    t: () => press(".take"),
     ArrowLeft: () => event.target.type === "range" || press("[rel=prev]"),
     ArrowRight: () => event.target.type === "range" || press("[rel=next]"),
   };

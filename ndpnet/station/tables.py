@@ -1,0 +1,163 @@
+"""The journal's tables, the same on SQLite and PostgreSQL, and how a database is opened."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateColumn
+
+LOCK_SECONDS = 30.0  # how long a writer waits for another one
+GOOD, DEFECTIVE, CANNOT_TELL, DISPUTED = "good", "defective", "cannot tell", "disputed"
+LABELS = (GOOD, DEFECTIVE, CANNOT_TELL)
+# begins a write: one writer at a time, so that verdicts get their order without a gap
+BEGIN_WRITE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236973850)"}
+
+metadata = sa.MetaData()
+KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows by itself under this type alone
+
+
+def _json(name: str, **options: Any) -> sa.Column[Any]:
+    return sa.Column(name, sa.JSON(none_as_null=True), **options)
+
+
+def _partial(name: str, *columns: sa.Column[Any], where: sa.ColumnElement[bool]) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+pictures = sa.Table(
+    "pictures",
+    metadata,
+    sa.Column("id", KEY, primary_key=True),
+    sa.Column("station", sa.Text, nullable=False, server_default=""),  # which took it, has its files and judges it
+    sa.Column("line", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),  # what makes it this picture and no other: where it came from
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("file", sa.Text),  # in the store; NULL once it was removed
+    sa.Column("map", sa.Text),
+    sa.Column("num_bytes", sa.BigInteger, nullable=False),
+    sa.Column("received_at", sa.Double, nullable=False),
+    # drawn at random, whatever its score: a person looks at it
+    sa.Column("is_sampled", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    # of the station while it was this picture's turn
+    sa.Column("num_crashes", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("seq", sa.BigInteger, unique=True),  # the order of verdicts; NULL: it waits for its verdict
+    sa.Column("verdict", sa.Text),
+    sa.Column("score", sa.Double),
+    sa.Column("threshold", sa.Double),
+    sa.Column("threshold_source", sa.Text),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    _json("regions"),
+    sa.Column("largest_area", sa.Integer),  # of its regions
+    _json("properties"),
+    sa.Column("error", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("judged_at", sa.Double),
+    sa.Column("seconds", sa.Double),
+    sa.UniqueConstraint("line", "key"),
+    sa.CheckConstraint("verdict IN ('good', 'review', 'defective', 'error')"),
+    sa.CheckConstraint("(seq IS NULL) = (verdict IS NULL)"),
+    # no picture is good or defective by a score that is no number: NULL on SQLite, the highest of all on PostgreSQL
+    sa.CheckConstraint("verdict IS NULL OR verdict = 'error' OR (score IS NOT NULL AND score < 1e300)"),
+)
+_partial("waiting_for_verdict", pictures.c.id, where=pictures.c.seq.is_(None))
+_partial("sampled", pictures.c.id, where=pictures.c.is_sampled)
+_partial("stored", pictures.c.id, pictures.c.num_bytes, where=pictures.c.file.is_not(None))
+sa.Index("by_verdict", pictures.c.verdict, pictures.c.seq)
+sa.Index("by_line", pictures.c.line, pictures.c.seq)
+sa.Index("by_time", pictures.c.judged_at, pictures.c.verdict, pictures.c.line)
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("line", sa.Text, primary_key=True),
+    sa.Column("hash", sa.Text, primary_key=True),
+    _json("facts", nullable=False),
+)
+
+reviews = sa.Table(
+    "reviews",
+    metadata,
+    sa.Column("id", KEY, primary_key=True),
+    sa.Column("picture", sa.ForeignKey(pictures.c.id), nullable=False),
+    sa.Column("label", sa.Text, sa.CheckConstraint("label IN ('good', 'defective', 'cannot tell')"), nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("mask", sa.LargeBinary),  # PNG of the defect's area, if it was painted
+)
+sa.Index("of_picture", reviews.c.picture, reviews.c.who, reviews.c.id)
+# what all people together say, by what each of them said last
+is_last = reviews.c.id.in_(sa.select(sa.func.max(reviews.c.id)).group_by(reviews.c.picture, reviews.c.who))
+_agreed = sa.func.count(reviews.c.label.distinct()) == 1
+labels = (
+    sa.select(reviews.c.picture, sa.case((_agreed, sa.func.min(reviews.c.label)), else_=DISPUTED).label("label"))
+    .where(is_last, reviews.c.label != CANNOT_TELL)
+    .group_by(reviews.c.picture)
+    .subquery("labels")
+)
+labelled = pictures.outerjoin(labels, labels.c.picture == pictures.c.id)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", KEY, primary_key=True),
+    sa.Column("line", sa.Text),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),  # of the last verdict before it
+    _json("facts", nullable=False),
+)
+
+sinks = sa.Table(
+    "sinks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),  # of the last verdict that was delivered
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False, unique=True),
+    sa.Column("at", sa.Double, nullable=False),
+)
+
+
+def open_database(place: Path | str) -> sa.Engine:
+    """An engine for the file of SQLite, or the address of PostgreSQL; nothing is asked of it yet."""
+    options: dict[str, Any] = {"hide_parameters": True, "pool_timeout": LOCK_SECONDS, "max_overflow": 15}
+    if isinstance(place, Path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # no transaction but those of BEGIN_WRITE
+        how = {"timeout": LOCK_SECONDS, "isolation_level": None}
+        engine = sa.create_engine(f"sqlite:///{place}", connect_args=how, **options)
+        sa.event.listen(engine, "connect", _set_up)
+        return engine
+    milliseconds = int(1000 * LOCK_SECONDS)
+    limits = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}"
+    how = {"options": limits, "connect_timeout": 10, "application_name": "ndpnet station"}
+    url = sa.make_url(place).set(drivername="postgresql+psycopg")
+    return sa.create_engine(url, connect_args=how, pool_pre_ping=True, **options)
+
+
+def _set_up(connection: sqlite3.Connection, record: Any) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # what was answered outlives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def make_tables(db: sa.Connection) -> None:
+    """Make what is not there yet: tables, or columns in those of an older station."""
+    metadata.create_all(db)
+    for table in metadata.sorted_tables:
+        known = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
+        for column in [column for column in table.columns if column.name not in known]:
+            db.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {CreateColumn(column).compile(db)}"))
+            if column is pictures.c.largest_area:  # the older ones are of SQLite
+                areas = "SELECT max(json_extract(value, '$.area')) FROM json_each(regions)"
+                db.execute(sa.text(f"UPDATE pictures SET largest_area = ({areas}) WHERE seq IS NOT NULL"))

@@ -1,0 +1,179 @@
+"""Several stations that write to one journal in PostgreSQL, and a journal that an older station has left."""
+
+import json
+import sqlite3
+import threading
+
+import pytest
+import requests
+from processes import start_cli
+from sqlalchemy import text
+from stations import SECONDS, config_of, picture, post, put, served, wait_until
+
+from ndpnet.station import queries
+from ndpnet.station.journal import Journal, JournalError, Judgement, Picture
+from ndpnet.station.store import Store, retain
+
+OLDER = """
+CREATE TABLE pictures (
+    id INTEGER PRIMARY KEY, line TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, sha256 TEXT NOT NULL, file TEXT,
+    map TEXT, num_bytes INTEGER NOT NULL, received_at REAL NOT NULL, is_sampled INTEGER NOT NULL DEFAULT 0,
+    num_crashes INTEGER NOT NULL DEFAULT 0, seq INTEGER UNIQUE, verdict TEXT, score REAL, threshold REAL,
+    threshold_source TEXT, width INTEGER, height INTEGER, regions TEXT, properties TEXT, error TEXT, model TEXT,
+    judged_at REAL, seconds REAL, UNIQUE (line, key), CHECK ((seq IS NULL) = (verdict IS NULL))
+);
+CREATE TABLE reviews (
+    id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures, label TEXT NOT NULL, who TEXT NOT NULL,
+    at REAL NOT NULL
+);
+CREATE VIEW labels AS SELECT picture, min(label) AS label FROM reviews GROUP BY picture;
+INSERT INTO pictures (id, line, name, key, sha256, file, num_bytes, received_at, is_sampled, seq, verdict, score,
+    threshold, regions, properties, judged_at) VALUES
+    (1, 'wall', 'a.png', 'a', '0', 'pictures/a.png', 9, 1e9, 1, 1, 'good', 0.1, 0.5, '[]', '{"brightness": 0.5}', 1e9),
+    (2, 'wall', 'b.png', 'b', '1', NULL, 9, 1e9, 0, 2, 'defective', 0.9, 0.5, '[{"area": 7}, {"area": 30}]', '{}', 1e9),
+    (3, 'wall', 'c.png', 'c', '2', 'pictures/c.png', 9, 1e9, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO reviews VALUES (1, 1, 'good', 'Ann', 1e9);
+"""
+
+
+def accept(journal: Journal, key: str, line: str = "wall") -> tuple[int, bool]:
+    return journal.accept(Picture(line, f"{key}.png", key, f"pictures/{key}.png", "0" * 64, 1000))
+
+
+def test_the_journal_of_an_older_station_is_opened_with_all_it_has(tmp_path):
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.executescript(OLDER)
+    for _ in range(2):  # the second time there is nothing to add
+        journal = Journal(tmp_path / "journal.sqlite")
+    first = journal.picture(1)
+    assert (first["is_sampled"], first["properties"], first["label"]) == (True, {"brightness": 0.5}, "good")
+    assert [row["id"] for row in queries.search(journal, {"min_area": 20})] == [2]
+    assert journal.next_picture(["wall"])["id"] == 3
+    assert journal.finish(3, Judgement("good", score=0.2, regions=[{"area": 40}])) == 3
+    assert [row["id"] for row in queries.search(journal, {"min_area": 20})] == [3, 2]
+    assert accept(journal, "a") == (1, False)
+    assert accept(journal, "d")[1]
+    journal.review(2, "defective", "Ann")
+    assert journal.picture(2)["label"] == "defective"
+
+
+def test_stations_that_bring_the_same_pictures_at_once_make_one_row_and_one_verdict_of_each(journal_url):
+    stations, finished = [Journal(journal_url, station=f"station{number}") for number in range(3)], []
+
+    def work(journal: Journal) -> None:
+        for number in range(30):
+            accept(journal, str(number))
+            if (row := journal.next_picture(["wall"])) is not None:
+                finished.append(journal.finish(row["id"], Judgement("good", score=0.1)))
+
+    threads = [threading.Thread(target=work, args=(journal,)) for journal in (*stations, *stations)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for journal in stations:
+        while row := journal.next_picture(["wall"]):
+            finished.append(journal.finish(row["id"], Judgement("good", score=0.1)))
+    rows = stations[0].rows(text("SELECT key, seq, station FROM pictures"))
+    assert sorted(int(row["key"]) for row in rows) == list(range(30))
+    assert sorted(row["seq"] for row in rows) == sorted(filter(None, finished)) == list(range(1, 31))
+
+
+def test_a_station_judges_removes_and_counts_its_own_pictures_and_shows_those_of_all(journal_url, tmp_path):
+    press, oven = (Journal(journal_url, station=name, has_all_files=False) for name in ("press", "oven"))
+    picture_id, _ = accept(press, "a")
+    assert (press.num_waiting(), oven.num_waiting()) == (1, 0)
+    assert oven.next_picture(["wall"]) is None
+    assert accept(oven, "a") == (picture_id, False)
+    press.finish(picture_id, Judgement("defective", score=0.9))
+    assert [row["id"] for row in queries.search(oven, {})] == [picture_id]
+    kinds = ("defective",)
+    assert (queries.num_to_review(press, kinds), queries.num_to_review(oven, kinds)) == (1, 0)  # oven has no such file
+    press.review(picture_id, "good", "Ann")
+    settings = config_of(tmp_path, tmp_path, store={"keep_gigabytes": 1e-9}).store
+    assert retain(oven, Store(tmp_path), settings, kinds) == 0
+    assert retain(press, Store(tmp_path), settings, kinds) == 1
+
+
+def test_a_journal_that_does_not_answer_is_one_line_without_the_password(postgres):
+    address = f"postgresql://ndpnet:wrong-secret@127.0.0.1:{postgres.port}/postgres"
+    with pytest.raises(JournalError, match="password authentication failed") as caught:
+        Journal(address)
+    assert "wrong-secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["mysql://secret@host/db", "postgres"])
+def test_what_is_no_address_of_postgresql_is_refused_and_not_shown(tmp_path, address):
+    with pytest.raises(ValueError, match="no address of PostgreSQL") as caught:
+        config_of(tmp_path, tmp_path, journal=address, name="press")
+    assert "secret" not in str(caught.value)
+
+
+def test_stations_of_one_journal_have_names(tmp_path):
+    with pytest.raises(ValueError, match=r"name \(name: "):
+        config_of(tmp_path, tmp_path, journal="postgresql://user@host/db")
+
+
+def test_while_the_database_is_away_nothing_is_taken_and_then_everything(pipeline, tmp_path, postgres, journal_url):
+    config = config_of(tmp_path, pipeline.model_dir, journal=journal_url, name="press")
+    with served(config) as (station, url):
+        assert post(url, picture(0)).status_code == 200
+        postgres.kill()
+        try:
+            refused = post(url, picture(1))
+            assert (refused.status_code, int(refused.headers["Retry-After"])) == (503, 10)
+            assert requests.get(f"{url}/history", timeout=SECONDS).status_code == 503
+            assert requests.get(f"{url}/healthz", timeout=SECONDS).status_code == 200  # a restart would mend nothing
+            put(config.lines[0].source / "part.png", picture(2))
+            wait_until(lambda: "folder wall" in station.problems and "judge" in station.problems)
+            assert "journal cannot be used" in station.problems["judge"]
+            assert postgres.password not in str(station.problems)
+        finally:
+            postgres.start()
+        wait_until(lambda: not {"folder wall", "judge"} & set(station.problems))
+        wait_until(lambda: station.journal.value(text("SELECT count(*) FROM pictures WHERE seq IS NOT NULL")) == 2)
+        assert post(url, picture(1)).status_code == 200
+        assert station.dead_threads() == []
+
+
+@pytest.mark.slow
+def test_two_stations_with_one_folder_killed_at_any_time_judge_every_picture_once(pipeline, tmp_path, journal_url):
+    num_pictures, journal = 40, Journal(journal_url, station="nobody")
+    for number in range(num_pictures):
+        put(tmp_path / f"in/part{number:02}.png", picture(number))
+    for name in ("press", "oven"):
+        line = {"name": "wall", "model": str(pipeline.model_dir), "source": "in", "done_dir": "done"}
+        values = {"folder": name, "name": name, "journal": journal_url, "lines": [line | {"settle_seconds": 0}]}
+        values["server"] = {"port": 0, "max_waiting": 4}
+        values["sinks"] = [{"name": "files", "kind": "jsonl", "path": f"{name}.jsonl"}]
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(values))
+
+    def start(name: str):
+        return start_cli(["station", "--config", tmp_path / f"{name}.yaml"], tmp_path / f"{name}.log")
+
+    def num_judged() -> int:
+        return journal.value(text("SELECT count(*) FROM pictures WHERE seq IS NOT NULL"))
+
+    running = {name: start(name) for name in ("press", "oven")}
+    try:
+        for number, name in enumerate(("press", "oven", "press", "oven")):
+            wait_until(lambda number=number: num_judged() >= 6 * (number + 1), seconds=120)
+            running[name].kill()
+            running[name].join()
+            running[name] = start(name)
+        wait_until(lambda: num_judged() == num_pictures, seconds=120)
+
+        def delivered() -> list[int]:
+            lines = [line for name in running for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+            return sorted(json.loads(line)["seq"] for line in lines)
+
+        wait_until(lambda: delivered() == list(range(1, num_pictures + 1)))
+    finally:
+        for process in running.values():
+            process.kill()
+            process.join()
+    rows = journal.rows(text("SELECT name, station, file FROM pictures"))
+    assert sorted(row["name"] for row in rows) == [f"part{number:02}.png" for number in range(num_pictures)]
+    assert {row["station"] for row in rows} == {"press", "oven"}
+    assert all((tmp_path / row["station"] / row["file"]).exists() for row in rows)
