@@ -59,8 +59,8 @@ def _halves(convolution: nn.Conv2d) -> bool:
 
 
 def _padded(convolution: nn.Conv2d) -> PaddedConv2d:
-    channels = convolution.in_channels, convolution.out_channels
-    options = {"groups": convolution.groups, "bias": convolution.bias is not None}
-    padded = PaddedConv2d(*channels, convolution.kernel_size[0], **options)
+    channels, groups = (convolution.in_channels, convolution.out_channels), convolution.groups
+    has_bias = convolution.bias is not None
+    padded = PaddedConv2d(*channels, convolution.kernel_size[0], groups=groups, bias=has_bias)
     padded.weight, padded.bias = convolution.weight, convolution.bias
     return padded
