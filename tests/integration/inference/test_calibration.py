@@ -290,7 +290,8 @@ def test_rules_hold_before_the_threshold_is_fitted_and_stay_in_the_package(
     left = {"name": "label", "box": [0, 0, 50, 90], "factor": None}
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"zones": [left], "smallest_defect": 60}))
-    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", rules_path=path, target_rate=0.25)
+    options = {"group_pattern": "", "target_rate": 0.25}
+    record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", rules_path=path, **options)
     inspector = Inspector.load(tmp_path / "new")
     verdicts = [inspector.inspect(picture) for picture in sorted(good_dir.iterdir())]
     # 12 pictures, a rate of 1/4: 2 may be above, the promise is that of the new scores
@@ -303,7 +304,7 @@ def test_rules_hold_before_the_threshold_is_fitted_and_stay_in_the_package(
     found = low.inspect(sorted(good_dir.iterdir())[0])
     assert found.regions
     assert all(region.area >= 60 and region.left >= 49 for region in found.regions)
-    again = calibrate(tmp_path / "new", good_dir, tmp_path / "again", target_rate=0.25)
+    again = calibrate(tmp_path / "new", good_dir, tmp_path / "again", **options)
     assert again == record
     assert read_package(tmp_path / "again").rules() == read_package(tmp_path / "new").rules()
     with pytest.raises(ValueError, match="has 90x100 pixels, the model's rules are for 100x90"):
