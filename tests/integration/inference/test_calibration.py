@@ -290,7 +290,7 @@ def test_rules_hold_before_the_threshold_is_fitted_and_stay_in_the_package(
     left = {"name": "label", "box": [0, 0, 50, 90], "factor": None}
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"zones": [left], "smallest_defect": 60}))
-    options = {"target_rate": 0.25, "group_pattern": ""}
+    options = {"group_pattern": "", "target_rate": 0.25}
     record = calibrate(pipeline.model_dir, good_dir, tmp_path / "new", rules_path=path, **options)
     inspector = Inspector.load(tmp_path / "new")
     verdicts = [inspector.inspect(picture) for picture in sorted(good_dir.iterdir())]

@@ -125,9 +125,15 @@ def write(out_path: Path, **changes: Any) -> str:
         "gallery": [small_picture("a <i>&\"'.png", 0.25, "missed"), small_picture("b.png", 0.9, "found")],
         "facts": {"tested": "2026-11-28"},
     }  # fmt: skip
-    given |= {"curves": {"roc": None, "pro": None}, "history": {}} if changes else {}  # charts take seconds
     report.write_report(out_path, report.ReportContent(**{**given, **changes}))
     return out_path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take seconds."""
+    names = ("roc", "pro", "scores", "scores_narrow", "phase1", "phase2")
+    monkeypatch.setattr(report, "draw_charts", lambda _: dict.fromkeys(names))
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +176,7 @@ def test_a_typical_find_stands_before_the_failures(html: str) -> None:
     assert text.index("A typical find") < text.index("pore <i>") < text.index("Misses, false alarms")
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_without_defective_images_artificial_ones_say_what_is_found(tmp_path: Path) -> None:
     kinds = [{"name": "Spot", "rows": [(0.1, [0, 2]), (0.4, [1, 3])]}]
     smallest = {"sentence": "Smallest: a spot of 8 px.", "sizes": [4, 8], "num_images": 3, "kinds": kinds}
@@ -222,6 +229,7 @@ def test_warnings_come_before_the_answers(html: str) -> None:
     assert "1 warning above." in text
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_parts_that_do_nothing_are_red_and_come_first(tmp_path: Path) -> None:
     written = write(tmp_path / "report.html", faults=["The repair is <idle>."])
     assert '<li class="wrong">The repair is &lt;idle&gt;.</li>' in written
@@ -287,6 +295,7 @@ def test_guessing_is_said() -> None:
     assert "no better than guessing" in answer["details"][-1]
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_what_is_promised_per_unit_stands_beside_what_is_promised_per_image(html: str, tmp_path: Path) -> None:
     assert "at most 1.0 % of images, 4.2 % of units" in write(
         tmp_path / "units.html", threshold=threshold_record(unit_rate=0.0417)
