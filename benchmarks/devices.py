@@ -3,7 +3,8 @@
     python benchmarks/devices.py [--devices 1 2] [--steps 40] [--accelerator cpu] [-P NAME=VALUE ...]
 
 The same global batch, the steps of `ndpnet train-phase1` and `train-phase2` through Fabric (gloo on the CPU, one thread
-each; NCCL on CUDA), the demo's settings with group norm: batch norm would need SyncBatchNorm, which the CPU lacks.
+each; NCCL on CUDA), the paper's network at the demo's size, with group norm: batch norm would need SyncBatchNorm, which
+the CPU lacks.
 Images per second as the step itself reports them, without start-up; peak memory of the largest process; the largest
 relative difference of a logged loss to the first row's of that phase: sums of several processes round otherwise, and
 training carries that on. Pictures of noise, 128 px.
@@ -17,6 +18,7 @@ from typing import Any
 
 from measuring import alone, options
 from startup import SETTINGS, make_inputs
+from training_step import METHOD
 
 from ndpnet import steps
 from ndpnet.config import load_params
@@ -45,7 +47,7 @@ def main() -> None:
 def train(arguments: argparse.Namespace, folder: Path, devices: int) -> dict[str, Any]:
     """Both phases on so many devices. -> speeds and losses of each, peak memory of the largest process."""
     epochs = arguments.steps * 8 / NUM_IMAGES  # of batches of 8
-    overrides = [*SETTINGS[1::2], "model.norm=group", f"runtime.devices={devices}"]
+    overrides = [*SETTINGS[1::2], *METHOD, "model.norm=group", f"runtime.devices={devices}"]
     overrides += [f"runtime.accelerator={arguments.accelerator}", "runtime.log_seconds=0"]
     overrides += [f"train.phase{phase}.{name}" for phase in (1, 2) for name in (f"epochs={epochs}", "min_steps=0")]
     params = load_params(overrides=[*overrides, *arguments.overrides])
