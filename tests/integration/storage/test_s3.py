@@ -91,7 +91,7 @@ def test_read_object(s3: S3Server, bucket: str) -> None:
     assert read_object(f"s3://{bucket}/read/parts") == noise(9 * MB)
     with pytest.raises(ValueError, match="has 8 bytes, more than the 7"):
         read_object(f"s3://{bucket}/read/manifest ü.json", max_bytes=7)
-    for key in ("read/nothing", "read", "read/"):
+    for key in ("read/nothing", "read"):
         with pytest.raises(ValueError, match=f"there is no object s3://{bucket}/{key}$"):
             read_object(f"s3://{bucket}/{key}")
     with pytest.raises(ValueError, match="there is no bucket not-there"):
