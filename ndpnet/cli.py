@@ -162,6 +162,7 @@ def calibrate(
     review_rate: float | None,
 ) -> None:
     """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
+    from ndpnet.data.versions.version import is_pinned
     from ndpnet.inference.calibration import calibrate as refit
 
     record = refit(
@@ -173,6 +174,7 @@ def calibrate(
         roi_path=roi_path,
         rules_path=rules_path,
         review_rate=review_rate,
+        is_pinned=is_pinned(good_images),
     )
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
     if "review" in record:

@@ -65,12 +65,14 @@ def calibrate(
     roi_path: Path | None = None,
     rules_path: Path | None = None,
     review_rate: float | None = None,
+    is_pinned: bool = False,
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
     Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name;
     None: as in the package. `roi_path`: a picture, white where the new package inspects. `rules_path`: zones and the
     smallest defect, as YAML. `review_rate`: share of good images that a person may have to look at; None: two verdicts.
+    `is_pinned`: these images are pinned; with those of the training the package then is, too.
     ValueError: no images, an unreadable one, one that was trained on, that the pattern finds no group in, or a region
     that does not fit.
     """
@@ -91,7 +93,7 @@ def calibrate(
         write_config(folder, json.loads((folder / CONFIG).read_text()))
         inspectors = _every_engine(read_package(folder))
         records, scores, properties, surface = _score_all(package, inspectors, good_images, group_pattern, roi)
-        _replace_calibration(folder, package, records)
+        _replace_calibration(folder, package, records, is_pinned=is_pinned)
         for name in engine_names(package):
             fitted = threshold_record(scores[name], records, properties, target_rate, review_rate)
             replace_threshold(folder / ENGINES_DIR / name, fitted)
@@ -182,13 +184,14 @@ def _every_engine(package: ModelPackage) -> dict[str, Inspector]:
     return {inspector.engine_name: inspector for inspector in opened}
 
 
-def _replace_calibration(folder: Path, package: ModelPackage, records: list[FileRecord]) -> None:
-    """Record the new calibration pictures in place of the old ones: they are no test images, and nothing pins them."""
+def _replace_calibration(folder: Path, package: ModelPackage, records: list[FileRecord], *, is_pinned: bool) -> None:
+    """Record the new calibration pictures in place of the old ones: they are no test images."""
     manifest = package.manifest()
     kept = [record for record in manifest.files if record.split != "calibration"]
     Manifest(manifest.category, (*kept, *records)).save(folder / MANIFEST)
     config = json.loads((folder / CONFIG).read_text())
-    write_config(folder, config | {"lineage": config["lineage"] | {"is_data_pinned": False}})
+    is_pinned = is_pinned and config["lineage"]["is_data_pinned"]
+    write_config(folder, config | {"lineage": config["lineage"] | {"is_data_pinned": is_pinned}})
 
 
 def _new_roi(path: Path | None) -> np.ndarray | None:

@@ -140,6 +140,19 @@ def check_pinned(data_dir: Path, category: str) -> None:
         raise UnpinnedError(f"{data_dir / category} is not what {name} pins: {difference}", fix)
 
 
+def is_pinned(folder: Path) -> bool:
+    """Whether exactly what is pinned lies in a folder, by its own pin or that of a folder around it."""
+    folder = Path(folder).absolute()
+    for data_dir in (folder, *folder.parents[:-1]):
+        if data_dir.with_name(f"{data_dir.name}.dvc").is_file() or (data_dir / VERSION).is_file():
+            try:
+                check_pinned(data_dir, folder.relative_to(data_dir).as_posix())
+            except UnpinnedError:
+                return False
+            return True
+    return False
+
+
 def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | None, Files, str]:
     """Return what pins, the pinned files (None: not known here), those of the category here, and the fix."""
     with PinnedFolder.open(data_dir) as folder:

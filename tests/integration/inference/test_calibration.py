@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
+from repositories import Repository
 from samples import Pipeline
 
 from ndpnet.cli import main
@@ -16,7 +17,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.files import hash_of, sha256_of
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
-from ndpnet.inference.package import read_package
+from ndpnet.inference.package import read_package, write_config
 from ndpnet.metrics.properties import PROPERTIES
 
 
@@ -78,6 +79,28 @@ def test_a_new_package_differs_in_what_its_calibration_pictures_say_alone(
     for split in ("train", "validation", "test"):
         assert new.records(split) == old.records(split)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "new"]
+
+
+def test_a_package_of_pinned_data_stays_so_if_its_new_calibration_pictures_are_pinned(
+    pipeline: Pipeline, good_dir: Path, tmp_path: Path, repository: Repository
+) -> None:
+    trained = shutil.copytree(pipeline.model_dir, tmp_path / "trained")
+    lineage = config_of(trained)["lineage"] | {"is_data_pinned": True}
+    write_config(trained, config_of(trained) | {"lineage": lineage})
+    pinned_dir = shutil.copytree(good_dir, repository.data_dir / "line/good")
+
+    def is_pinned(model: Path, pictures: Path, name: str) -> bool:
+        told = CliRunner().invoke(main, ["calibrate", str(model), str(pictures), "--out", str(tmp_path / name)])
+        assert told.exit_code == 0, told.output
+        return config_of(tmp_path / name)["lineage"]["is_data_pinned"]
+
+    assert not is_pinned(trained, pinned_dir, "before")
+    repository.pin()
+    assert is_pinned(trained, pinned_dir, "pinned")
+    assert not is_pinned(trained, good_dir, "elsewhere")
+    assert not is_pinned(pipeline.model_dir, pinned_dir, "of unpinned training")
+    next(pinned_dir.iterdir()).unlink()
+    assert not is_pinned(trained, pinned_dir, "without one")
 
 
 def test_groups_and_the_target_rate_decide_what_is_promised(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
