@@ -4,16 +4,13 @@ import shutil
 from pathlib import Path
 
 from processes import kill_when, run_cli, start_cli
+from repositories import contents
 from samples import CATEGORY, Pipeline
 
 from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
 
 NUM_COPIES, NUM_DONE = 12, 10
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_killed_inspection_goes_on(pipeline: Pipeline, tmp_path: Path) -> None:

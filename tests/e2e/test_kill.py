@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from repositories import contents
 from samples import CATEGORY, NUM_STEPS, Pipeline, write_params
 from servers import S3Server
 
@@ -24,10 +25,6 @@ pytestmark = pytest.mark.slow
 
 NUM_KILLS = 5
 REPOSITORY = Path(ndpnet.__file__).parents[1]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def num_lines(work_dir: Path, phase: str) -> int:
