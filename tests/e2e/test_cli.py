@@ -1,20 +1,14 @@
 """The command line as a process: what it prints, its exit codes, its dry run."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import TIME_LIMIT, Finished, paths_below, run_cli, start_cli
+from processes import Finished, paths_below, run_cli
 from samples import CATEGORY, Pipeline
 
-import ndpnet
 from ndpnet.inference.package import read_package
 
 
@@ -110,39 +104,3 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     finished = run_cli(["--debug", *command], tmp_path / "log")
     assert finished.exit_code == 1
     assert "Traceback" in finished.stderr
-
-
-def test_ctrl_c_ends_a_verb_in_one_line_and_it_goes_on(pipeline: Pipeline, tmp_path: Path) -> None:
-    for number in range(12):
-        shutil.copytree(pipeline.data_dir / CATEGORY / "test", tmp_path / "pictures" / f"batch_{number:02d}")
-    command = ["inspect", tmp_path / "pictures", "--model", pipeline.model_dir, "--out", tmp_path / "out"]
-    process = start_cli(command, tmp_path / "log")
-    deadline = time.monotonic() + TIME_LIMIT
-    while not any(path.stat().st_size for path in tmp_path.glob(".out.*.partial/predictions.jsonl")):
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGINT)
-    process.join(TIME_LIMIT)
-    assert process.exitcode == 130
-    assert (tmp_path / "log.err").read_text().splitlines()[-1] == "stopped: the same command goes on where this one was"
-    assert "Traceback" not in (tmp_path / "log.err").read_text()
-    finished = run_cli(command, tmp_path / "log")
-    assert finished.exit_code in (0, 3)
-    assert "going on after " in finished.stderr
-
-
-@pytest.mark.slow
-def test_the_command_line_of_a_fresh_interpreter(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Not a child of a server: imports, threads and exit are those of a user's shell."""
-    command = ["inspect", pipeline.data_dir / CATEGORY / "test", "--model", pipeline.model_dir, "--threshold", "0"]
-    finished = subprocess.run(
-        [sys.executable, "-c", "from ndpnet.cli import main; main()", *command, "--out", tmp_path / "out"],
-        cwd=Path(ndpnet.__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert finished.returncode == 3, finished.stderr
-    assert finished.stdout.startswith("0 good, 12 defective, 0 not judged")

@@ -1,7 +1,6 @@
 """Two processes with half a batch each train as one process with all of it, whoever starts them."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_servers import free_port
 from samples import Pipeline
 
 from ndpnet.files import read_json_lines
@@ -63,11 +63,8 @@ def test_two_processes_have_the_loss_curve_of_one(pipeline: Pipeline, two_proces
 def two_nodes(script: Path, *arguments_of_nodes: list[str]) -> Iterator[list["subprocess.Popen[str]"]]:
     """Two nodes with one process each, started as a cluster starts them."""
     script.write_text(MAIN)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    launcher += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    launcher += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     nodes = [
         subprocess.Popen(
             [*launcher, "--node-rank", str(rank), str(script), *arguments],

@@ -51,29 +51,6 @@ def stages_to_run(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "stages"),
-    [
-        (["ndpnet/metrics/weighted.py"], {EVALUATE}),
-        (["ndpnet/metrics/exact.py"], {PHASE1, PHASE2, EVALUATE}),  # histories hold what validation measures
-        (["ndpnet/evaluation/report.html.j2"], {EVALUATE}),
-        (["ndpnet/model/attention.py"], {PHASE1, PHASE2, EVALUATE}),
-        (["ndpnet/training/phase2.py"], {PHASE2}),
-        (["ndpnet/synthesis/perlin.py"], {"synthesize", PHASE2}),
-        (["ndpnet/tracking/runs.py", "ndpnet/promotion/gate.py", "ndpnet/cli.py", "docs/data.md"], set()),
-    ],
-)
-def test_a_change_of_the_code_reruns_what_uses_it(
-    repository: Repository, tmp_path: Path, changed: list[str], stages: set[str]
-) -> None:
-    folder = repository.copy(tmp_path / "repository").folder
-    for path in changed:
-        (folder / path).parent.mkdir(exist_ok=True)
-        with (folder / path).open("a") as file:
-            file.write("\n# changed\n")
-    assert stages_to_run(folder) == stages
-
-
-@pytest.mark.parametrize(
     ("changes", "stages"),
     [
         ({"train": {"phase2": {"epochs": 5}}}, {PHASE2}),

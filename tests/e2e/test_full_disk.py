@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from disks import mounted
 from processes import paths_below, run_cli
-from repositories import contents
 from samples import CATEGORY, Pipeline
 
 ROOM = 8 << 10  # bytes that are left: less than any step writes
@@ -60,36 +59,3 @@ def test_a_full_disk_is_one_line_and_harms_nothing(
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     finished = run_cli([verb, *arguments[verb], *params, "--out", small_disk / "out"], tmp_path / "log")
     assert finished.exit_code in ((0, 3) if verb == "inspect" else (0,)), finished.stderr
-
-
-def test_an_inspection_goes_on_after_the_pictures_that_the_disk_had_room_for(
-    pipeline: Pipeline, small_disk: Path, tmp_path: Path
-) -> None:
-    for number in range(4):
-        shutil.copytree(pipeline.data_dir / CATEGORY / "test", tmp_path / "pictures" / f"batch_{number:02d}")
-    command = ["inspect", tmp_path / "pictures", "--model", pipeline.model_dir, "--out"]
-    assert run_cli([*command, tmp_path / "at once"], tmp_path / "log").exit_code == 3
-    expected = contents(tmp_path / "at once")
-    rows = expected["predictions.jsonl"].splitlines(keepends=True)
-    fill(small_disk, 900 << 10)
-    full = run_cli([*command, small_disk / "out"], tmp_path / "log")
-    assert (full.exit_code, len(full.error_lines)) == (1, 1), full.stderr
-    assert "No space left on device" in full.error_lines[0]
-    assert not (small_disk / "out").exists()
-    (partial,) = small_disk.glob(".out.*.partial")
-    written = (partial / "predictions.jsonl").read_bytes()
-    done = written.count(b"\n")
-    assert 5 < done < len(rows) == 48
-    assert written.splitlines(keepends=True)[:done] == rows[:done]
-    finished = {name: content for name, content in contents(partial).items() if name in expected}
-    overlays = [
-        f"overlays/{path.relative_to(tmp_path / 'pictures')}.jpg"
-        for path in sorted((tmp_path / "pictures").rglob("*.png"))
-    ]
-    assert all(finished[name] == expected[name] for name in overlays[:done])
-    (small_disk / "ballast").unlink()
-    again = run_cli([*command, small_disk / "out"], tmp_path / "log")
-    assert again.exit_code == 3, again.stderr
-    assert f"going on after {done} of {len(rows)} pictures" in again.stderr
-    assert contents(small_disk / "out") == expected
-    assert [path.name for path in small_disk.iterdir()] == ["out"]

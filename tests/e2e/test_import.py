@@ -11,48 +11,19 @@ import data_sets
 import pytest
 from data_sets import names_in
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from repositories import contents
 from samples import data_config
 from servers import S3Server
 
-from ndpnet.data.prepared import PreparedData, prepare
+from ndpnet.data.prepared import PreparedData
 from ndpnet.files import LIST
 
 PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 
 
-def below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def num_pictures(folder: Path) -> int:
     """PNG files below a folder that another process writes to and removes."""
     return sum(name.endswith(".png") for _, _, names in os.walk(folder) for name in names)
-
-
-def test_archives_become_data_that_prepare_takes(tmp_path: Path) -> None:
-    data_sets.mvtec(tmp_path / "source/mvtec_anomaly_detection/carpet", num_train=12)
-    data_sets.mvtec(tmp_path / "source/mvtec_anomaly_detection/wood", num_train=12, first=100_000)
-    mvtec = data_sets.pack_tar(tmp_path / "mvtec.tar.xz", tmp_path / "source")
-    kolektor = data_sets.pack_zip(tmp_path / "KolektorSDD.zip", data_sets.kolektor(tmp_path / "kolektor", num_items=20))
-    imports = {
-        "carpet": ["mvtec", mvtec, "--category", "carpet"],
-        "kos": ["kolektor", kolektor, "--test-good-share", "0.3"],
-    }
-    for name, arguments in imports.items():
-        finished = run_cli(["import", *arguments, "--out", tmp_path / "data" / name], tmp_path / "log")
-        assert finished.exit_code == 0, finished.stderr
-        assert f"next: dvc add {tmp_path / 'data'}" in finished.stdout
-        assert f"ndpnet prepare --data {tmp_path / 'data'} --category {name}" in finished.stdout
-        assert "CC BY-NC-SA 4.0: not for commercial use" in finished.stdout
-    assert "-P 'data.group_pattern=^(kos\\d+)'" in finished.stdout
-    assert names_in(tmp_path / "data") == ["carpet", "kos"]
-    prepare(tmp_path / "data", "carpet", tmp_path / "prepared", PREPARE)
-    assert len(PreparedData.load(tmp_path / "prepared").records("test")) == 9
-    pattern = PREPARE.model_copy(update={"group_pattern": r"^(kos\d+)"})
-    counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", pattern)
-    assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
-    assert counts["num_calibration"] > 0
 
 
 def test_the_printed_commands_work_for_a_name_with_a_space_and_an_umlaut(tmp_path: Path) -> None:
@@ -85,7 +56,7 @@ def test_a_killed_import_leaves_the_old_one_and_the_next_cleans_up(tmp_path: Pat
     source = data_sets.pack_tar(tmp_path / "new.tar.gz", new) if kind == "archive" else new
     data_dir = tmp_path / "data"
     assert run_cli(["import", "mvtec", old, "--out", data_dir / "wall"], tmp_path / "log").exit_code == 0
-    first = below(data_dir / "wall")
+    first = contents(data_dir / "wall")
     import_new = ["import", "mvtec", source, "--out", data_dir / "wall"]
     moments = [0, 1, 200, 500] if kind == "folder" else [0, 1, 300]
     for num_files in moments:
@@ -95,12 +66,12 @@ def test_a_killed_import_leaves_the_old_one_and_the_next_cleans_up(tmp_path: Pat
             return bool(partial) and sum(num_pictures(path) for path in partial) >= num_files
 
         assert kill_when(start_cli(import_new, tmp_path / "log"), is_time)
-        assert below(data_dir / "wall") == first
+        assert contents(data_dir / "wall") == first
     finished = run_cli(import_new, tmp_path / "log")
     assert finished.exit_code == 0, finished.stderr
     assert names_in(data_dir) == ["wall"]
     assert run_cli(["import", "mvtec", source, "--out", tmp_path / "other/wall"], tmp_path / "log").exit_code == 0
-    assert below(data_dir / "wall") == below(tmp_path / "other/wall")
+    assert contents(data_dir / "wall") == contents(tmp_path / "other/wall")
 
 
 def start_on_s3(s3: S3Server, arguments: list[object], log_path: Path) -> subprocess.Popen[bytes]:
@@ -143,9 +114,9 @@ def test_from_s3_even_when_killed(tmp_path: Path, s3: S3Server) -> None:
     (tmp_path / "wall" / gone).unlink()
     assert start_on_s3(s3, import_it, tmp_path / "log").wait(TIME_LIMIT) == 0, (tmp_path / "log").read_text()
     assert names_in(tmp_path / "data") == ["wall"]
-    expected = below(tmp_path / "wall")
+    expected = contents(tmp_path / "wall")
     del expected["license.txt"]
-    imported = below(tmp_path / "data/wall")
+    imported = contents(tmp_path / "data/wall")
     assert json.loads(imported.pop("import.json"))["source"] == "wall ü"
     assert imported.pop(LIST)
     assert imported == expected

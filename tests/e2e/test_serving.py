@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 
 import mlflow
 import pytest
+from installed import HEAVY, blocked_by, run_without
+from mlflow_servers import free_port
 from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
@@ -26,47 +27,12 @@ from ndpnet.tracking import models
 from ndpnet.tracking.flavor import REQUIREMENTS
 
 START_LIMIT, ANSWER_LIMIT = 240.0, 60.0  # seconds, on a busy machine
-# imports nothing that the model's requirements do not bring along, then loads the model and predicts
-ONLY_REQUIREMENTS = """
-import importlib.machinery, importlib.metadata, json, re, sys
-from packaging.requirements import Requirement
-
-def plain(name):
-    return re.sub("[-_.]+", "-", name).lower()
-
-allowed, open_names = set(), json.loads(sys.argv[1])
-while open_names:
-    name = plain(open_names.pop())
-    if name in allowed:
-        continue
-    allowed.add(name)
-    for text in importlib.metadata.requires(name) or []:
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            open_names.append(requirement.name)
-owners = {top: {plain(each) for each in dists} for top, dists in importlib.metadata.packages_distributions().items()}
-refused = set()
-
-class OnlyRequirements(importlib.machinery.PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top in owners and not owners[top] & allowed and top != "ndpnet":
-            refused.add(top)
-            return None
-        return super().find_spec(name, path, target)
-
-sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, OnlyRequirements]
-sys.path[:] = [entry for entry in sys.path if entry != sys.argv[2]]
+PREDICT = """
 import mlflow.pyfunc
-model = mlflow.pyfunc.load_model(sys.argv[3])
-pictures = json.loads(open(sys.argv[4]).read())
-answers = model.predict({"image": pictures})
+model = mlflow.pyfunc.load_model(sys.argv[1])
+answers = model.predict({"image": json.loads(open(sys.argv[2]).read())})
 import ndpnet
-print("ANSWER", json.dumps({
-    "scores": [answer["score"] for answer in answers], "code": ndpnet.__file__, "refused": sorted(refused),
-    "loaded": sorted({name.partition(".")[0] for name in sys.modules}), "allowed": sorted(allowed),
-}))
+print("ANSWER", json.dumps({"scores": [answer["score"] for answer in answers], "code": ndpnet.__file__}))
 """
 
 
@@ -93,10 +59,7 @@ def pictures(pipeline: Pipeline) -> list[Path]:
 @pytest.fixture(scope="module")
 def url(registered: dict[str, Any]) -> Iterator[str]:
     """Where `mlflow models serve` answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = registered["folder"]
+    folder, port = registered["folder"], free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", registered["model_uri"]]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     # `mlflow` starts `uvicorn` by name
@@ -173,23 +136,10 @@ def test_it_loads_where_only_its_requirements_are(
     requirements = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
     assert sorted(requirements) == sorted(REQUIREMENTS)
     (tmp_path / "pictures.json").write_text(json.dumps([text_of(path) for path in pictures]))
-    root = str(Path(models.__file__).parents[2])
-    arguments = [json.dumps(requirements), root, str(folder), str(tmp_path / "pictures.json")]
-    finished = subprocess.run(
-        [sys.executable, "-c", ONLY_REQUIREMENTS, *arguments],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=START_LIMIT,
-    )
-    assert finished.returncode == 0, finished.stderr
-    answer = json.loads(finished.stdout.partition("ANSWER ")[2])
+    blocked = blocked_by(requirements)
+    assert set(blocked) >= HEAVY, "what trains, tracks and stores is not needed"
+    said = run_without(blocked, PREDICT, folder, tmp_path / "pictures.json", cwd=tmp_path)
+    answer = json.loads(said.partition("ANSWER ")[2])
     inspector = Inspector.load(pipeline.model_dir)
     assert answer["scores"] == [inspector.inspect(path).score for path in pictures]
     assert answer["code"].startswith(str(folder)), "not the code that travels with the model"
-    # what trains, tracks and stores is neither needed nor was it there
-    heavy = {"kfp", "dvc", "boto3", "botocore", "lightning_fabric", "sklearn", "skimage", "matplotlib", "sqlalchemy"}
-    assert not heavy & set(answer["loaded"])
-    assert not {"kfp", "dvc", "boto3", "mlflow", "matplotlib"} & set(answer["allowed"])

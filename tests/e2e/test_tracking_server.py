@@ -1,6 +1,5 @@
 """The steps' verbs before a real tracking server: slow, hanging, killed and started again in the middle."""
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -125,28 +124,3 @@ def test_a_training_outlives_a_server_that_is_slow_hangs_and_is_killed(
     rows = read_json_lines(tmp_path / "build" / CATEGORY / "phase1/history.jsonl")
     assert len([row for row in rows if "loss" in row]) == NUM_STEPS
     assert_each_row_once(run, rows)
-
-
-def test_evaluate_brings_its_files_to_the_store_by_way_of_the_server(
-    pipeline: Pipeline, server: MlflowServer, run_of: Callable[..., Any], tmp_path: Path
-) -> None:
-    out, log_path = tmp_path / "build/evaluation", tmp_path / "log"
-    command = ["evaluate", "--prepared", pipeline.prepared_dir, "--model", pipeline.model_dir, "--out", out]
-    command += ["--params", pipeline.params_path]
-    finished = finish(start(server.environment(), command, log_path), log_path)
-    assert finished.exit_code == 0, finished.stderr
-    assert finished.error_lines == []
-    run = run_of(0, "evaluate")
-    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if path.is_file())
-    assert [name for name, _ in run["artifacts"]] == names
-    client = connect()
-    for name in names:
-        assert (
-            Path(client.download_artifacts(run["run_id"], name, str(tmp_path))).read_bytes()
-            == (out / name).read_bytes()
-        )
-    assert client.get_run(run["run_id"]).info.artifact_uri.startswith("mlflow-artifacts:")
-    summary = json.loads((out / "metrics.json").read_text())
-    assert run["metrics"]["image_auroc.high"][0][2] == summary["image_auroc"]["high"]
-    everything = json.dumps(run, default=str) + finished.stderr
-    assert server.s3.secret_key not in everything

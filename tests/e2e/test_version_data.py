@@ -101,14 +101,6 @@ def test_what_is_there_is_verified_and_kept(history: History, tmp_path: Path, ca
     assert data_of(out_dir) == history.data["second"]
 
 
-def test_other_content_is_not_replaced(history: History, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/mother.png").write_bytes(b"dear")
-    with pytest.raises(ValueError, match="will not replace folder"):
-        steps.version_data(tmp_path / "out", DataSource(url=history.url))
-    assert contents(tmp_path / "out") == {"mother.png": b"dear"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -110,16 +110,6 @@ def earlier_output(out_dir: Path, marker: str) -> Path:
     return out_dir
 
 
-def test_a_failing_phase1_leaves_its_earlier_output(pipeline: Pipeline, tmp_path: Path) -> None:
-    out_dir = earlier_output(tmp_path / "phase1", "phase1.json")
-    prepared_dir = damaged_copy(pipeline.prepared_dir, tmp_path / "prepared", "train.npy")
-    with pytest.raises(ValueError, match=r"prepared/train\.npy.*run `ndpnet prepare` again"):
-        steps.train_phase1(prepared_dir, pipeline.bank_dir, out_dir, pipeline.params, tmp_path / "work")
-    assert contents(out_dir)["phase1.json"] == b"earlier"
-    assert names(tmp_path) == ["phase1", "prepared", "work"]
-    assert names(tmp_path / "work") == []
-
-
 def test_a_failure_after_training_costs_neither_the_earlier_output_nor_the_training(
     pipeline: Pipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -135,15 +125,6 @@ def test_a_failure_after_training_costs_neither_the_earlier_output_nor_the_train
     assert f"phase 2: resumed after step {NUM_STEPS} of {NUM_STEPS}" in caplog.messages
     assert contents(out_dir) == contents(pipeline.model_dir)
     assert names(tmp_path / "work") == []
-
-
-def test_a_failing_evaluation_leaves_its_earlier_output(pipeline: Pipeline, tmp_path: Path) -> None:
-    out_dir = earlier_output(tmp_path / "evaluation", "metrics.json")
-    model_dir = damaged_copy(pipeline.model_dir, tmp_path / "model", "history_phase1.jsonl")
-    with pytest.raises(ValueError, match="delimiter"):
-        steps.evaluate(pipeline.prepared_dir, model_dir, out_dir, pipeline.params)
-    assert contents(out_dir)["metrics.json"] == b"earlier"
-    assert names(tmp_path) == ["evaluation", "model"]
 
 
 @pytest.mark.parametrize(
