@@ -1,8 +1,11 @@
 """Moving the champion: of two at once one wins, and whenever a process ends or a call fails, the next call finishes."""
 
+import importlib
+import itertools
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -210,6 +213,80 @@ def test_whichever_call_fails_the_next_promotion_finishes(
     assert outcomes.count("failed") > 8
     timeline = Registry(NAME).timeline()
     assert len(timeline.line) == len(outcomes) + 1, "a move was made twice or not at all"
+
+
+def _end_here(_: Callable[[], Any]) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_at_every_call(uri: str, folder: Path, kind: str) -> None:
+    """Forks processes: the first ends before its first call, the next one finishes that move, begins another, ..."""
+    for part in ("model_registry", "tracking"):  # once, not in every child
+        importlib.import_module(f"mlflow.store.{part}.sqlalchemy_store")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    os.environ.pop("NDPNET_TRACKING", None)  # the server of processes may have been started with it
+    for at in range(1, 200):
+        child = os.fork()  # no connection is open here, and MLflow need not be imported again
+        if child == 0:
+            try:
+                _finish_and_begin(kind, at, folder)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        status = os.waitpid(child, 0)[1]
+        if not os.WIFSIGNALED(status):
+            os._exit(status >> 8)
+    os._exit(2)
+
+
+def _finish_and_begin(kind: str, at: int, folder: Path) -> None:
+    client = connect()
+    met = champion_of(client)  # as the killed one left it
+    champion = Registry(NAME).settle().champion
+    seen = {"met": met, "champion": champion, "alias": champion_of(client), "line": Registry(NAME).timeline().line}
+    before = json.loads((folder / f"{at - 1}.json").read_text()) if at > 1 else None
+    if before is not None and champion == before["from"]:
+        _move(kind, before["from"], before["to"])
+        champion = before["to"]
+    if kind == "rollback":  # one more to go back from
+        promote(next_to(champion), champion)
+        champion, target = next_to(champion), champion
+    else:
+        target = next_to(champion)
+    line = Registry(NAME).timeline().line
+    (folder / f"{at}.json").write_text(json.dumps({"seen": seen, "line": line, "from": champion, "to": target}))
+    calls = Calls(setattr, WRITES)  # to end before a read is to end after the write before it
+    calls.at, calls.act = at, _end_here
+    _move(kind, champion, target)
+
+
+def _move(kind: str, champion: int, target: int) -> None:
+    promote(target, champion) if kind == "promote" else rollback(champion, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["promote", "rollback"])
+def test_killed_before_any_call_the_next_one_finishes(store: Path, tmp_path: Path, kind: str) -> None:
+    for version in range(1, NUM_VERSIONS + 1):
+        promote(version, version - 1 or None)
+    process = SERVER.Process(target=_kill_at_every_call, args=(os.environ["MLFLOW_TRACKING_URI"], tmp_path, kind))
+    process.start()
+    process.join(TIME_LIMIT)
+    assert process.exitcode == 0
+    count = len(list(tmp_path.glob("*.json")))
+    reports = [json.loads((tmp_path / f"{at}.json").read_text()) for at in range(1, count + 1)]
+    outcomes = []
+    for killed, after in itertools.pairwise(reports):
+        old, new, seen = killed["from"], killed["to"], after["seen"]
+        assert seen["champion"] in (old, new)
+        assert seen["alias"] == seen["champion"]
+        outcomes.append((seen["met"] == new, seen["champion"] == new))
+        change = 0 if seen["champion"] == old else 1 if kind == "promote" else -1
+        assert len(seen["line"]) == len(killed["line"]) + change
+    # killed before the move was entered, between it and the alias, after the alias (a rollback does nothing after it)
+    expected = [(False, False)] * (7 if kind == "promote" else 2) + [(False, True)]
+    assert outcomes == expected + [(True, True)] * (kind == "promote")
+    assert Registry(NAME).aliases() == {CHAMPION: reports[-1]["to"]}
 
 
 def _promote_until_done(version: int, uri: str, out_path: Path) -> None:
