@@ -23,7 +23,7 @@ def picture_properties(pixels: np.ndarray) -> dict[str, float]:
         block = pixels[top : top + num_rows + 1]  # and the next row, for the steps to it
         grey = block @ LUMA  # (H, W)
         own = grey[:num_rows]
-        colours += block[:num_rows].sum(axis=(0, 1))
+        colours += block[:num_rows].sum(axis=0, dtype=np.uint32).sum(axis=0)  # both axes at once take 20 times as long
         total += own.sum(dtype=np.float64)
         squares += np.square(own, dtype=np.float64).sum()
         across += np.abs(np.diff(own, axis=1)).sum(dtype=np.float64)

@@ -29,8 +29,12 @@ from ndpnet.station.tables import (
 )
 
 FILE_NAME = "journal.sqlite"
+NUM_NEXT = 16  # waiting pictures that are read at a time
 MAX_CRASHES = 3  # a picture at whose turn the station died so often gets no further one
+# made once: each takes longer to make than to run
 LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(pictures.c.seq), 0))
+ID_OF = sa.select(pictures.c.id).where(pictures.c.line == sa.bindparam("line"), pictures.c.key == sa.bindparam("key"))
+FINISH = sa.update(pictures).where(pictures.c.id == sa.bindparam("picture"), pictures.c.seq.is_(None))
 
 
 class FullError(Exception):
@@ -81,6 +85,7 @@ class Journal:
         self.is_mine = pictures.c.station == station
         self.is_readable = sa.true() if has_all_files else self.is_mine
         self._num_waiting = sa.select(sa.func.count()).where(pictures.c.seq.is_(None), self.is_mine)
+        self.num_notes = 0  # of this process
         self._engine = open_database(place)
         with self.write() as db:
             make_tables(db)
@@ -101,40 +106,40 @@ class Journal:
         """A query's first row, if it has one."""
         return next(iter(self.rows(statement)), None)
 
-    def value(self, statement: sa.Executable) -> Any:
+    def value(self, statement: sa.Executable, **values: Any) -> Any:
         """First column of a query's first row; None without one."""
         with _in_words(), self._engine.connect() as db:
-            return db.execute(statement).scalar()
+            return db.execute(statement, values).scalar()
 
     # ---- pictures
 
     def accept(self, picture: Picture, *, max_waiting: int | None = None) -> tuple[int, bool]:
         """Enter a picture unless it is there. -> its id, and whether it is new. FullError: too many wait."""
         with self.write() as db:
-            known = db.scalar(_id_of(picture.line, picture.key))
+            known = db.scalar(ID_OF, {"line": picture.line, "key": picture.key})
             if known is not None:
                 return known, False
             if max_waiting is not None and db.scalar(self._num_waiting) >= max_waiting:
                 raise FullError
             values = picture.__dict__ | {"station": self.station, "received_at": time.time()}
-            return db.execute(sa.insert(pictures).values(values)).inserted_primary_key[0], True
+            return db.execute(sa.insert(pictures), values).inserted_primary_key[0], True
 
     def id_of(self, line: str, key: str) -> int | None:
         """Of the picture that came from there, if it was taken."""
-        return self.value(_id_of(line, key))
+        return self.value(ID_OF, line=line, key=key)
 
     def num_waiting(self) -> int:
         """How many pictures wait for their verdict."""
         return self.value(self._num_waiting)
 
-    def next_picture(self, lines: list[str]) -> dict[str, Any] | None:
-        """The picture of these lines that has waited longest."""
+    def next_pictures(self, lines: list[str]) -> list[dict[str, Any]]:
+        """Pictures of these lines that have waited longest, in their order."""
         waiting = sa.select(pictures).where(pictures.c.seq.is_(None), self.is_mine, pictures.c.line.in_(lines))
-        return self.first(waiting.order_by(pictures.c.id).limit(1))
+        return self.rows(waiting.order_by(pictures.c.id).limit(NUM_NEXT))
 
     def count_crash(self, lines: list[str]) -> None:
         """At the start: it was the turn of the first waiting picture when the station ended. Too often is an error."""
-        first = self.next_picture(lines)
+        first = next(iter(self.next_pictures(lines)), None)
         if first is None:
             return
         num_crashes = first["num_crashes"] + 1
@@ -150,8 +155,7 @@ class Journal:
         with self.write() as db:
             seq = db.scalar(LAST_SEQ) + 1
             values = judgement.__dict__ | {"seq": seq, "judged_at": time.time(), "largest_area": largest_area}
-            waiting = sa.update(pictures).where(pictures.c.id == picture_id, pictures.c.seq.is_(None))
-            return seq if db.execute(waiting.values(values)).rowcount else None
+            return seq if db.execute(FINISH, values | {"picture": picture_id}).rowcount else None
 
     def is_judged(self, picture_id: int) -> bool:
         """Whether a picture has its verdict."""
@@ -194,7 +198,9 @@ class Journal:
         """Write an event that is no verdict: a model, a threshold, an alarm. -> its id"""
         with self.write() as db:
             event = sa.insert(events).values(line=line, kind=kind, who=who, facts=facts, at=time.time())
-            return db.execute(event.values(seq=db.scalar(LAST_SEQ))).inserted_primary_key[0]
+            event_id = db.execute(event.values(seq=db.scalar(LAST_SEQ))).inserted_primary_key[0]
+        self.num_notes += 1
+        return event_id
 
     def last_event(self, line: str, *kinds: str) -> dict[str, Any] | None:
         """The last event of these kinds on a line."""
@@ -254,10 +260,6 @@ def is_waiting(verdicts: tuple[str, ...]) -> sa.ColumnElement[bool]:
     by_verdict, by_sample = unseen.where(one.verdict.in_(verdicts)), unseen.where(one.is_sampled)
     disputed = sa.select(labels.c.picture).where(labels.c.label == DISPUTED)
     return pictures.c.id.in_(by_verdict.union(by_sample, disputed))
-
-
-def _id_of(line: str, key: str) -> sa.Select[Any]:
-    return sa.select(pictures.c.id).where(pictures.c.line == line, pictures.c.key == key)
 
 
 def _digest(secret: str) -> str:

@@ -27,6 +27,7 @@ MODEL, THRESHOLD, ACKNOWLEDGED, DRIFT, RESTARTED = "model", "threshold", "acknow
 PERIOD = 20_000  # pictures, after which the watch starts anew: its memory has an end
 MAX_MAP_SIDE = 1024
 WAIT_SECONDS = 0.5
+EVENT_SECONDS = 1.0  # after which what another station has noted of a line is seen
 
 
 class Line:
@@ -38,7 +39,8 @@ class Line:
         self.model: OpenModel | None = None
         self.next_model: OpenModel | None = None  # set by another thread; taken between two pictures
         self._own: tuple[float, dict[str, Any]] = (0.0, {})
-        self._last_event = -1
+        self._last_event, self._has_rung = -1, False
+        self._looked = (-1, 0.0)  # notes of this process by then, and when
         self.watch: LineWatch | None = None
 
     @property
@@ -55,6 +57,10 @@ class Line:
         """Take the next model if there is one, the threshold in force, and start the watch anew after either."""
         if self.next_model is not None:
             self._change_model()
+        num_notes, now = self.journal.num_notes, time.monotonic()
+        if num_notes == self._looked[0] and now - self._looked[1] < EVENT_SECONDS:
+            return
+        self._looked = num_notes, now
         event = self.journal.last_event(self.name, MODEL, THRESHOLD, ACKNOWLEDGED, RESTARTED)
         if event["id"] != self._last_event:
             self._last_event = event["id"]
@@ -68,7 +74,7 @@ class Line:
             before = None if last is None else last["facts"]["hash"]
             self.journal.note(MODEL, {"hash": opened.hash, "before": before, **opened.facts}, line=self.name)
         self.journal.know_model(self.name, opened.hash, opened.facts)
-        self.model, self._last_event = opened, -1
+        self.model, self._last_event, self._looked = opened, -1, (-1, 0.0)
         self._own = (opened.inspector.threshold, opened.inspector.threshold_record)
         logger.info("%s: judging with %s (%s)", self.name, opened.facts["model"], opened.hash[:12])
 
@@ -84,6 +90,7 @@ class Line:
         independent = self.model.calibration.one_per_group()
         properties = {name: independent.properties.get(name, []) for name in PROPERTIES}
         drift = self.station.drift
+        self._has_rung = False
         self.watch = LineWatch(
             independent.scores,
             properties,
@@ -147,7 +154,10 @@ class Line:
         if judgement.verdict == "error":
             return
         self.watch.add(row["id"], judgement.score, judgement.properties)
-        if self.watch.rings and self.alarm is None:
+        if self.watch.rings and not self._has_rung:
+            self._has_rung = True
+            if self.alarm is not None:
+                return  # it rang before this start
             changes = [asdict(change) for change in self.watch.changes()]
             self.journal.note(DRIFT, {"statistic": self.watch.statistic, "changes": changes}, line=self.name)
             logger.warning("%s: the line has changed (look at the page, Health)", self.name)
@@ -160,6 +170,7 @@ class Judge:
 
     def __init__(self, lines: dict[str, Line], journal: Journal, count: Callable[[str, Judgement], None]) -> None:
         self.lines, self.journal, self._count = lines, journal, count
+        self._next: list[dict[str, Any]] = []
         self._woken = threading.Event()
         self._lock = threading.Lock()
         self._waiting: dict[int, list[Future[None]]] = {}
@@ -182,16 +193,18 @@ class Judge:
         """Judge one picture. -> False: none came."""
         for line in self.lines.values():
             line.prepare()
-        row = self.journal.next_picture(list(self.lines))
-        if row is None:
+        self._next = self._next or self.journal.next_pictures(list(self.lines))
+        if not self._next:
             self._woken.wait(WAIT_SECONDS)
             self._woken.clear()
             return False
+        row = self._next[0]
         line = self.lines[row["line"]]
         judgement = line.judge(row)
         if self.journal.finish(row["id"], judgement) is not None:
             line.observe(row, judgement)
             self._count(line.name, judgement)
+        del self._next[0]
         self.mean_seconds += 0.1 * (judgement.seconds - self.mean_seconds)
         self._tell(row["id"])
         return True

@@ -39,7 +39,7 @@ MAX_SIDE, JPEG_QUALITY = 2048, 88
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
 NUM_EVENTS = 50
 MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
-MAX_JSON_BYTES = 4e6
+MAX_JSON_BYTES, MAX_MASK_BYTES = 1e5, 4e6  # from anybody; from those who may write
 
 Answer = Callable[[Request], Response]
 
@@ -326,14 +326,14 @@ def _threaded(answer: Answer, run: Callable[..., Awaitable[Response]]) -> Any:
 
 def _posted(answer: Callable[..., Response], run: Callable[..., Awaitable[Response]]) -> Any:
     async def handler(request: Request) -> Response:
-        return await run(answer, request, await _json(request))
+        return await run(answer, request, await _json(request, MAX_MASK_BYTES))
 
     return handler
 
 
-async def _json(request: Request) -> dict[str, Any]:
+async def _json(request: Request, max_bytes: float = MAX_JSON_BYTES) -> dict[str, Any]:
     try:
-        body = json.loads(await read_body(request, MAX_JSON_BYTES))
+        body = json.loads(await read_body(request, max_bytes))
     except ValueError as error:
         raise HTTPException(400, "the body is no JSON") from error
     if not isinstance(body, dict):

@@ -76,7 +76,7 @@ def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):
         assert journal.picture(fatal)["verdict"] is None
         journal.count_crash(["wall"])
     assert journal.picture(fatal)["verdict"] == "error"
-    assert journal.next_picture(["wall"])["name"] == "next.png"
+    assert journal.next_pictures(["wall"])[0]["name"] == "next.png"
 
 
 def test_the_order_of_verdicts_has_no_gap_and_does_not_follow_the_clock(journal, monkeypatch):

@@ -48,7 +48,7 @@ def test_the_journal_of_an_older_station_is_opened_with_all_it_has(tmp_path):
     first = journal.picture(1)
     assert (first["is_sampled"], first["properties"], first["label"]) == (True, {"brightness": 0.5}, "good")
     assert [row["id"] for row in queries.search(journal, {"min_area": 20})] == [2]
-    assert journal.next_picture(["wall"])["id"] == 3
+    assert journal.next_pictures(["wall"])[0]["id"] == 3
     assert journal.finish(3, Judgement("good", score=0.2, regions=[{"area": 40}])) == 3
     assert [row["id"] for row in queries.search(journal, {"min_area": 20})] == [3, 2]
     assert accept(journal, "a") == (1, False)
@@ -63,7 +63,7 @@ def test_stations_that_bring_the_same_pictures_at_once_make_one_row_and_one_verd
     def work(journal: Journal) -> None:
         for number in range(30):
             accept(journal, str(number))
-            if (row := journal.next_picture(["wall"])) is not None:
+            for row in journal.next_pictures(["wall"])[:1]:
                 finished.append(journal.finish(row["id"], Judgement("good", score=0.1)))
 
     threads = [threading.Thread(target=work, args=(journal,)) for journal in (*stations, *stations)]
@@ -72,7 +72,7 @@ def test_stations_that_bring_the_same_pictures_at_once_make_one_row_and_one_verd
     for thread in threads:
         thread.join()
     for journal in stations:
-        while row := journal.next_picture(["wall"]):
+        for row in journal.next_pictures(["wall"]):
             finished.append(journal.finish(row["id"], Judgement("good", score=0.1)))
     rows = stations[0].rows(text("SELECT key, seq, station FROM pictures"))
     assert sorted(int(row["key"]) for row in rows) == list(range(30))
@@ -83,7 +83,7 @@ def test_a_station_judges_removes_and_counts_its_own_pictures_and_shows_those_of
     press, oven = (Journal(journal_url, station=name, has_all_files=False) for name in ("press", "oven"))
     picture_id, _ = accept(press, "a")
     assert (press.num_waiting(), oven.num_waiting()) == (1, 0)
-    assert oven.next_picture(["wall"]) is None
+    assert oven.next_pictures(["wall"]) == []
     assert accept(oven, "a") == (picture_id, False)
     press.finish(picture_id, Judgement("defective", score=0.9))
     assert [row["id"] for row in queries.search(oven, {})] == [picture_id]
