@@ -150,7 +150,9 @@ class PretrainedNDPNet(nn.Module):
 
         Not by the few that are held out: they hardly show that the light, and with it every colour, varies.
         """
-        self.colour_scale.copy_(_scale_of([self.colour(*each) for each in pictures]))
+        device = self.colour_scale.device
+        maps = [self.colour(image.to(device), groups.to(device)) for image, groups in pictures]
+        self.colour_scale.copy_(_scale_of(maps))
 
     @torch.no_grad()
     def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:

@@ -94,7 +94,6 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
         chosen = _choose(patches, len(bank.patches), how or torch.nn.Identity(), rng)
         bank.patches.copy_(patches[chosen])
         bank.groups.copy_(numbers[chosen // places])
-    network.fit_colour_scale(list(zip(batches, numbers.split(PICTURES_AT_ONCE), strict=True)))
 
 
 def _choose(
@@ -123,13 +122,12 @@ def _choose(
 
 def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndarray, groups: Sequence[str]) -> None:
     """Put the maps on one scale by good pictures that were held out, or where there are none by those trained on."""
-    if len(held_out):
-        rows = np.arange(len(held_out))[:MAX_FITTED]
-        network.fit_scales([(batch, None) for batch in _batches(held_out, rows)])
-        return
     rows = np.unique(np.linspace(0, len(trained) - 1, MAX_FITTED).round().astype(int))
     of_rows = group_numbers(groups)[rows].split(PICTURES_AT_ONCE)
-    network.fit_scales(list(zip(_batches(trained, rows), of_rows, strict=True)))
+    seen = list(zip(_batches(trained, rows), of_rows, strict=True))
+    network.fit_colour_scale(seen)
+    unseen = [(batch, None) for batch in _batches(held_out, np.arange(len(held_out))[:MAX_FITTED])]
+    network.fit_scales(unseen or seen)
 
 
 def encode(network: PretrainedNDPNet, image: torch.Tensor) -> list[torch.Tensor]:

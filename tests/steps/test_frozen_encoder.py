@@ -92,6 +92,8 @@ def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: R
     state = load_file(run.model_dir / WEIGHTS)
     assert state["banks.0.patches"].shape == (1024, 24)
     assert any(name.startswith("encoder.network.") for name in state)
+    unfitted = [name for name in state if name.endswith("_scale") and state[name].tolist() == [0, 1]]
+    assert not unfitted
     package = read_package(run.model_dir)
     assert package.config["params"]["model"]["encoder_weights"].startswith("sha256:")
     assert package.input_size == PreparedData.load(run.inputs[0]).input_size == (128, 192)

@@ -166,6 +166,7 @@ def test_another_tint_is_no_defect_where_tints_vary() -> None:
 
     def excess_of_another(pictures: np.ndarray) -> torch.Tensor:
         fit_bank(network, pictures[:8], list("abcdefgh"), seed=0)
+        fit_scales(network, pictures[:1], pictures[:8], list("abcdefgh"))
         with torch.no_grad():
             mean, spread = network.colour_scale
             return ((network.colour(to_batch(surface(1, seed=8) + tints[8])) - mean) / spread).mean()
