@@ -15,7 +15,7 @@ PICTURE = "test/scratch/brick_r6c5_07.png"
 SMALL = (
     *("data.image_size=128", "synthesis.patch_size=128", "synthesis.num_masks=256", "synthesis.num_sources=33"),
     *("model.bank_size=1024", "model.score_pixels=50", "train.num_validations=1"),
-    *("train.phase1.min_steps=5", "train.phase1.epochs=0.1", "train.phase2.min_steps=60", "train.phase2.epochs=0.1"),
+    *("train.phase1.min_steps=20", "train.phase1.epochs=0.1", "train.phase2.min_steps=60", "train.phase2.epochs=0.1"),
 )
 
 
