@@ -105,7 +105,7 @@ def test_make_demo_runs_the_chosen_categories_and_prints_their_tables(repository
         file.write("/.venv/\n")
     write_params(folder / "ndpnet/params.yaml", categories=[CATEGORY, "never trained"])
     repository.commit("a Makefile and two categories")
-    make = ("make", "--assume-old", ".venv/.installed", "demo")  # nothing is installed
+    make = ("make", "--no-print-directory", "--assume-old", ".venv/.installed", "demo")  # nothing is installed
     table = (folder / "build" / CATEGORY / "evaluation/table.txt").read_text()
     for choice in ([f"CATEGORIES={CATEGORY}"], []):  # the first one writes its choice into params.yaml
         said = repository.run(*make, *choice).stdout
