@@ -117,21 +117,15 @@ def tracking_on() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A running S3 server for all tests of the session: make a bucket of your own, do not kill it."""
-    yield from _running(S3Server(tmp_path_factory.mktemp("s3")))
+    with S3Server(tmp_path_factory.mktemp("s3")).running() as server:
+        yield server
 
 
 @pytest.fixture
 def private_s3(tmp_path: Path) -> Iterator[S3Server]:
     """A running S3 server for one test, which may kill it."""
-    yield from _running(S3Server(tmp_path / "private s3"))
-
-
-def _running(server: S3Server) -> Iterator[S3Server]:
-    try:
-        server.start()
+    with S3Server(tmp_path / "private s3").running() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

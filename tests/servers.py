@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 SERVICES = ("master", "volume", "filer", "s3")  # each listens to HTTP and to gRPC
 PR_SET_PDEATHSIG = 1
@@ -66,6 +67,15 @@ class ServerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(self.stop_limit)
             self.kill()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """Started, and stopped at the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop()
 
     def log(self) -> str:
         """The end of what it printed."""

@@ -13,12 +13,8 @@ def postgres() -> Iterator[PostgresServer | None]:
     if PostgresServer.why_not():
         yield None
         return
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer().running() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +23,5 @@ def server(
 ) -> Iterator[MlflowServer]:
     """A running tracking server before PostgreSQL where there is one, which keeps artifacts on S3."""
     uri = postgres.uri if postgres else None
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"), backend_uri=uri, s3=s3, num_workers=2)
-    try:
-        server.start()
+    with MlflowServer(tmp_path_factory.mktemp("mlflow"), backend_uri=uri, s3=s3, num_workers=2).running() as server:
         yield server
-    finally:
-        server.stop()

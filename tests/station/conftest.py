@@ -14,12 +14,8 @@ def postgres() -> Iterator[PostgresServer]:
     """A running PostgreSQL for all tests."""
     if reason := PostgresServer.why_not():
         pytest.skip(reason)
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer().running() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

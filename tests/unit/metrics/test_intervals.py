@@ -25,7 +25,7 @@ def alike(rng: np.random.Generator, num_groups: int, per_group: int, share: floa
     return common * share**0.5 + rng.standard_normal(common.size) * (1 - share) ** 0.5
 
 
-def test_sets(num_defective: int, num_good: int, auroc: float, share: float) -> Iterator[tuple[np.ndarray, ...]]:
+def simulated_sets(num_defective: int, num_good: int, auroc: float, share: float) -> Iterator[tuple[np.ndarray, ...]]:
     """(scores, labels, groups) of test sets with groups of one class each, whose true ROCAUC is `auroc`."""
     rng, num_groups = np.random.default_rng(0), num_defective + num_good
     groups, labels = (
@@ -33,9 +33,6 @@ def test_sets(num_defective: int, num_good: int, auroc: float, share: float) -> 
     )
     for _ in range(NUM_SETS):
         yield alike(rng, num_groups, PER_GROUP, share) + labels * 2**0.5 * NORMAL.inv_cdf(auroc), labels, groups
-
-
-test_sets.__test__ = False
 
 
 def auroc_and_spread(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float, Spread]:
@@ -49,7 +46,7 @@ def auroc_and_spread(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray)
 @pytest.mark.parametrize("num_groups", [(5, 5), (5, 20)])
 def test_intervals_of_image_rocauc_hold_the_truth(num_groups: tuple[int, int], auroc: float, share: float) -> None:
     held = 0
-    for each in test_sets(*num_groups, auroc, share):
+    for each in simulated_sets(*num_groups, auroc, share):
         low, high = metric_interval(*auroc_and_spread(*each), chance_share=CHANCE_SHARE)
         held += low <= auroc <= high
     assert held / NUM_SETS >= 0.93
@@ -104,7 +101,7 @@ def test_the_power_that_the_gate_states_is_what_happens() -> None:
 
 
 def test_the_spread_of_groups_of_one_class_is_obuchowskis() -> None:
-    (scores, labels, groups), *_ = test_sets(12, 15, 0.8, 0.5)
+    (scores, labels, groups), *_ = simulated_sets(12, 15, 0.8, 0.5)
     value, spread = auroc_and_spread(scores, labels, groups)
     wins = scores[labels][:, None] > scores[~labels]
     variance = 0.0
