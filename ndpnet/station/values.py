@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ndpnet.data.fitting import scale_mask
 from ndpnet.data.images import read_header
 from ndpnet.data.masks import check_mask, read_mask
 from ndpnet.inference.overlay import encode_png
@@ -43,8 +44,7 @@ def painted(encoded: str, size: tuple[int, int], max_pixels: int) -> bytes:
     if read_header(content, name=name).num_pixels > max_pixels:
         raise ValueError(f"{name} has too many pixels")
     marked = read_mask(content, name=name)
-    rows, columns = (np.arange(new) * old // new for new, old in zip(size, marked.shape, strict=True))
-    marked = marked[np.ix_(rows, columns)]
+    marked = scale_mask(marked, size)
     check_mask(marked, name, is_good=False, size=size)
     return encode_png(marked.astype(np.uint8) * 255)
 
