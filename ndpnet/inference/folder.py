@@ -21,8 +21,9 @@ from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_
 from ndpnet.data.names import without_own
 from ndpnet.data.threads import HELD_PIXELS, pixels_in
 from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
-from ndpnet.inference.inspector import Inspector, Pixels, Prediction, Verdict
+from ndpnet.inference.inspector import Inspector, Pixels, Prediction
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
+from ndpnet.inference.verdict import Verdict
 from ndpnet.inference.verdict_page import overlay_paths, write_page
 
 logger = logging.getLogger(__name__)

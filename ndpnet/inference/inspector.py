@@ -1,16 +1,15 @@
 """From an image of any size to a verdict: the one path that calibration, evaluation and inspection share."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from ndpnet.data.fitting import fit_image, resize, scale_mask, scale_plane, scale_scan, scaled_size
+from ndpnet.data.fitting import fit_image, scale_plane, scale_scan, scaled_size
 from ndpnet.data.images import OpenedImage, open_image
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import Tiling
@@ -19,9 +18,10 @@ from ndpnet.inference.engines.engine import Engine, TorchEngine
 from ndpnet.inference.engines.stored import open_graph_of, read_engine
 from ndpnet.inference.likeness import unlike
 from ndpnet.inference.package import ModelPackage, read_package
-from ndpnet.inference.regions import Region, area_score, find_regions, without_small
+from ndpnet.inference.regions import area_score, find_regions, without_small
 from ndpnet.inference.rules import Rules
 from ndpnet.inference.scanning import predict_scan
+from ndpnet.inference.verdict import Verdict
 from ndpnet.metrics.exact import image_score
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
@@ -29,72 +29,6 @@ from ndpnet.model.folding import fold_batch_norms
 Pixels = np.ndarray | OpenedImage  # uint8 (H, W, 3), or decoded alone
 
 CALIBRATED, MANUAL = "calibrated", "manual"  # where a threshold comes from
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the model says of one image. Maps have the image's own size (H, W), and are made when asked for."""
-
-    score: float
-    threshold: float | None
-    is_defective: bool | None  # None: the model has no threshold
-    size: tuple[int, int]  # height and width of the image
-    regions: tuple[Region, ...]
-    network_map: np.ndarray = field(repr=False)  # as `anomaly_map`, `mask` and `roi`, at the network's resolution
-    network_mask: np.ndarray = field(repr=False)
-    network_roi: np.ndarray | None = field(repr=False, default=None)
-    reconstruction: np.ndarray | None = field(repr=False, default=None)  # uint8 (H, W, 3); None of a scan
-    review_threshold: float | None = None  # None: two verdicts
-    warnings: tuple[str, ...] = ()  # how the picture is unlike those of the calibration
-    pixels: Callable[[], np.ndarray] | None = field(repr=False, default=None)  # of what `Inspector.inspect` judged
-    map_level: float | None = field(repr=False, default=None)  # where the colours of the map start
-
-    @cached_property
-    def anomaly_map(self) -> np.ndarray:
-        """Float32 (H, W) in [0, 1]."""
-        anomaly_map = resize(self.network_map, self.size)
-        # interpolation reaches over the region's edge
-        return anomaly_map if self.roi is None else np.where(self.roi, anomaly_map, np.float32(0))
-
-    @cached_property
-    def mask(self) -> np.ndarray:
-        """Where the defects are. bool (H, W)."""
-        return scale_mask(self.network_mask, self.size)
-
-    @cached_property
-    def roi(self) -> np.ndarray | None:
-        """Bool (H, W), False = ignored; None: all is inspected."""
-        return None if self.network_roi is None else scale_mask(self.network_roi, self.size)
-
-    @property
-    def image(self) -> np.ndarray | None:
-        """The picture that `Inspector.inspect` judged. uint8 (H, W, 3)."""
-        return None if self.pixels is None else self.pixels()
-
-    @property
-    def word(self) -> str:
-        """Good, defective, or review: a person should look; unknown where the model has no threshold."""
-        if self.is_defective is None:
-            return "unknown"
-        is_unsure = self.review_threshold is not None and self.score > self.review_threshold
-        return "defective" if self.is_defective else "review" if is_unsure else "good"
-
-    def save(self, path: str | Path) -> None:
-        """Write the picture with score, heat map and contours, as PNG, JPEG or what else the name ends in.
-
-        ValueError: a verdict that has no picture, or an ending that is none.
-        """
-        image = self.image
-        if image is None:
-            raise ValueError("this verdict has no picture (only `Inspector.inspect` and `inspect_many` keep it)")
-        from ndpnet.inference.overlay import draw_verdict  # matplotlib, which a server of verdicts does without
-
-        Image.fromarray(draw_verdict(image, self, map_level=self.map_level)).save(path)
-
-    def __str__(self) -> str:
-        bounds = {"review from": self.review_threshold, "threshold": self.threshold}
-        shown = [f", {name} {value:.4f}" for name, value in bounds.items() if value is not None]
-        return f"{self.word}: score {self.score:.4f}{''.join(shown)}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 if TYPE_CHECKING:
-    from ndpnet.inference.inspector import Verdict
+    from ndpnet.inference.verdict import Verdict
 
 DETECTED_COLOUR = (230, 20, 60)  # red and blue: told apart with any kind of colour vision, on light and dark surfaces
 TRUTH_COLOUR = (0, 194, 255)

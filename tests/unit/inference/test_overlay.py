@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ndpnet.inference import overlay as pictures
-from ndpnet.inference.inspector import Verdict
+from ndpnet.inference.verdict import Verdict
 
 GREY = np.full((64, 64, 3), 100, dtype=np.uint8)
 
