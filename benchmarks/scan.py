@@ -20,7 +20,7 @@ import torch
 from measuring import alone, options
 from skimage.data import gravel
 
-from ndpnet.data.tiling import Tiling, reflected
+from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.model import NDPNet
@@ -102,6 +102,12 @@ def seam_ratio(anomaly_map: np.ndarray, tiling: Tiling) -> float:
     return float(jumps[is_border].mean() / jumps[~is_border].mean())
 
 
+def reflected(count: int, length: int) -> np.ndarray:
+    """Indices into an axis that goes on as its mirror image, however short. -> (count,)."""
+    index = np.arange(count) % (2 * (length - 1))
+    return np.minimum(index, 2 * (length - 1) - index)
+
+
 def load(arguments: argparse.Namespace) -> Inspector:
     """The inspector of --model, or of an untrained package of the wanted size."""
     if arguments.model:
@@ -118,8 +124,8 @@ def picture(height: int, width: int) -> np.ndarray:
     """The photograph, reflected as far as it takes. -> uint8 (height, width, 3)."""
     photograph = gravel()
     scan = np.empty((height, width, 3), dtype=np.uint8)
-    columns = reflected(0, width, photograph.shape[1])
-    for row, source in enumerate(reflected(0, height, photograph.shape[0])):  # no second copy of the picture
+    columns = reflected(width, photograph.shape[1])
+    for row, source in enumerate(reflected(height, photograph.shape[0])):  # no second copy of the picture
         scan[row] = photograph[source, columns, None]
     return scan
 

@@ -66,8 +66,8 @@ def run(job: dict[str, Any], out: Path, scratch: Path) -> None:
 
     settings = job["settings"]
     seed_everything(settings["seed"], verbose=False)
-    for split in ("train", "validation", "test"):
-        _write_pictures(np.load(Path(job["prepared"]) / f"{split}.npy", mmap_mode="r"), scratch / split)
+    for split, path in job["pictures"].items():
+        _write_pictures(np.load(path, mmap_mode="r"), scratch / split)
     model, is_trained = make_model(settings, scratch)
     engine, seconds = _train(model, settings, scratch)
     info = {"settings": settings, "is_trained": is_trained, "seconds_train": seconds}

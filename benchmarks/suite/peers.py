@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from ndpnet.benchmark import peer_worker
 from ndpnet.benchmark.peer_worker import LITE0, MODELS
+from ndpnet.data.fitting import continue_surface
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import atomic_folder, write_json
 
@@ -18,7 +20,7 @@ __all__ = ["LITE0", "MODELS", "Peer", "is_available", "parse_peer", "run_peer"]
 
 PYTHON = Path(".venv-peers/bin/python")  # what `make peers` makes
 WORKER = Path(peer_worker.__file__)
-JOB, PREDICTIONS, RESULT = "job.json", "predictions.npz", "peer.json"
+JOB, TEST, PREDICTIONS, RESULT = "job.json", "test.npy", "predictions.npz", "peer.json"
 ALIASES = {"coreset_ratio": "coreset_sampling_ratio"}
 
 
@@ -84,12 +86,17 @@ def run_peer(
     _check(prepared, peer)
     if not is_available(python):
         raise ValueError(f"no anomalib at {python} (run `make peers`, or name the python that has it)")
+    test = prepared.images("test")
     settings = asdict(peer) | {"input_size": prepared.input_size, "seed": seed, "device": device}
     with atomic_folder(out_dir, marker=RESULT) as partial_dir:
-        job = {"prepared": str(prepared.folder.resolve()), "out": str(partial_dir), "settings": settings}
+        np.save(partial_dir / TEST, np.stack([continue_surface(each, prepared.input_size) for each in test]))
+        pictures = {split: str(prepared.folder.resolve() / f"{split}.npy") for split in ("train", "validation")}
+        pictures["test"] = str(partial_dir / TEST)
+        job = {"pictures": pictures, "out": str(partial_dir), "settings": settings}
         write_json(partial_dir / JOB, job)
         _run_worker(partial_dir / JOB, out_dir.with_name(f"{out_dir.name}.log"), peer.model, python)
-        (partial_dir / JOB).unlink()
+        for name in (JOB, TEST):
+            (partial_dir / name).unlink()
     return json.loads((out_dir / RESULT).read_text(encoding="utf-8"))
 
 

@@ -40,13 +40,19 @@ def score_model(prepared_dir: Path, model_dir: Path, suite: Suite, *, scoring: s
 
 
 def score_peer(prepared_dir: Path, peer_dir: Path, suite: Suite, *, with_filters: bool) -> Result:
-    """Judge another method's raw maps; with filters NDP-Net's mean and median, and the map's maximum as score."""
+    """Judge another method's raw maps, of each what its picture covers.
+
+    With filters NDP-Net's mean and median, and the map's maximum as score.
+    """
     prepared = PreparedData.load(prepared_dir)
     with np.load(peer_dir / PREDICTIONS) as arrays:
         scores, maps = arrays["scores"], arrays["maps"]
     if with_filters:
         maps = filter_map(torch.from_numpy(maps)[:, None])[:, 0].numpy()
-        scores = maps.max(axis=(1, 2)).astype(np.float64)
+    shapes = [image.shape for image in prepared.images("test")]
+    maps = [plane[:height, :width] for plane, (height, width, _) in zip(maps, shapes, strict=True)]
+    if with_filters:
+        scores = np.array([plane.max() for plane in maps], dtype=np.float64)
     return _by_subset(suite, prepared.records("test"), scores, maps, prepared.masks())
 
 

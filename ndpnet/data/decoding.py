@@ -1,7 +1,7 @@
 """Decoding a category's pictures into arrays on disk, in threads, memory flat: fitted to one size, or as scans."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ndpnet.config import DataConfig
 from ndpnet.data.arrays import ArrayAppender
 from ndpnet.data.copies import CopyIndex, thumbnail
-from ndpnet.data.fitting import fit_image, scale_plane, scale_scan, scaled_size
+from ndpnet.data.fitting import continue_surface, covered_size, fit_image, scale_plane, scale_scan
 from ndpnet.data.images import Header, open_image
 from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.levels import Levels, depth_of_set
@@ -22,7 +22,7 @@ from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.threads import map_in_threads, read_bytes
 from ndpnet.data.tiling import contrast, training_origins
 
-TILED_SPLITS = ("train", "validation")
+LEARNT_SPLITS = ("train", "validation")
 
 Roi = np.ndarray | None  # bool (H, W), true where the picture is inspected
 
@@ -66,29 +66,36 @@ def decode_category(
     *,
     bit_depth: int,
     input_size: tuple[int, int],
+    aspect_ratio: float,
     rule: DataConfig | None,
     roi: Roi,
 ) -> DecodedCategory:
     """Write the pictures of each split, and masks where there are any, in one pass; copies in train/good are left out.
 
-    Fitted to the network's (height, width); with a rule, the parameters of `tile` mode, tiles to train on, and whole
-    scans to calibrate and test on.
+    Fitted to the network's (height, width), which those to train on fill; with a rule, the parameters of `tile` mode,
+    tiles to train on, and whole scans to calibrate and test on.
     """
     done = DecodedCategory()
 
     def decode(job: Job) -> Picture:
         picture = read_picture(category_dir, job.image, job.group, job.split, bit_depth)
-        return _fitted(picture, input_size, rule, roi, name=str(category_dir / job.image.path))
+        name, own = str(category_dir / job.image.path), picture.image.shape[:2]
+        if roi is not None:
+            check_roi_fits(roi, *own[::-1], mode="tile" if rule else "resize", name=name)
+        if rule is not None:
+            return _with_image(picture, scale_scan(picture.image, rule.scale, name=name))
+        fitted = fit_image(picture.image, covered_size(own, input_size, aspect_ratio), name=name)
+        return _with_image(picture, continue_surface(fitted, input_size) if job.split in LEARNT_SPLITS else fitted)
 
     with ExitStack() as stack:
-        arrays = _open_arrays(stack, jobs, out_dir, input_size, is_tiled=rule is not None)
+        arrays = _open_arrays(stack, jobs, out_dir, input_size)
         pictures = map_in_threads(decode, jobs, pixels_of=lambda job: job.header.num_pixels)
         for picture in tqdm(pictures, "decode", total=len(jobs), unit="image", disable=None):
             record = picture.record
             is_test = record.split == "test"
             if done.copies.add(record.path, record.known_by, is_test=is_test) is not None and not is_test:
                 continue
-            if rule is not None and record.split in TILED_SPLITS:
+            if rule is not None and record.split in LEARNT_SPLITS:
                 origins, rejected = choose_tiles(picture.image, rule, roi, name=str(category_dir / record.path))
                 record, done.num_rejected = replace(record, tiles=origins), done.num_rejected + rejected
                 side = rule.image_size
@@ -103,14 +110,12 @@ def decode_category(
 
 
 def _open_arrays(
-    stack: ExitStack, jobs: Sequence[Job], out_dir: Path, size: tuple[int, int], *, is_tiled: bool
+    stack: ExitStack, jobs: Sequence[Job], out_dir: Path, size: tuple[int, int]
 ) -> dict[str, ArrayAppender]:
-    """Return the arrays to write, masks only where there are any; scans of any size lie one behind the other."""
-    shapes: dict[str, tuple[int, ...]] = {
-        split: () if is_tiled and split not in TILED_SPLITS else (*size, 3) for split in SPLITS
-    }
+    """Return the arrays to write, masks only where there are any; pictures of any size lie one behind the other."""
+    shapes: dict[str, tuple[int, ...]] = {split: (*size, 3) if split in LEARNT_SPLITS else () for split in SPLITS}
     if any(job.image.mask_path for job in jobs):
-        shapes["masks"] = () if is_tiled else size
+        shapes["masks"] = ()
     return {name: stack.enter_context(ArrayAppender(out_dir / f"{name}.npy", shape)) for name, shape in shapes.items()}
 
 
@@ -122,15 +127,8 @@ def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
         arrays["masks"].append(mask.astype(np.uint8))
 
 
-def _fitted(picture: Picture, input_size: tuple[int, int], rule: DataConfig | None, roi: Roi, *, name: str) -> Picture:
-    """A picture fitted to the network, or scaled as a scan."""
-    if roi is not None:
-        height, width = picture.image.shape[:2]
-        check_roi_fits(roi, width, height, mode="tile" if rule else "resize", name=name)
-    if rule is None:
-        image = fit_image(picture.image, input_size, name=name)
-    else:
-        image = scale_scan(picture.image, rule.scale, name=name)
+def _with_image(picture: Picture, image: np.ndarray) -> Picture:
+    """The picture scaled, and its mask with it."""
     mask = None if picture.mask is None else scale_plane(picture.mask, image.shape[:2])
     return replace(picture, image=image, mask=mask)
 
@@ -193,8 +191,3 @@ def find_bit_depth(category_dir: Path, jobs: Sequence[Job]) -> int:
         return str(path), open_image(path).levels if job.header.is_wide else Levels(8, 255, 0.0)
 
     return depth_of_set(map_in_threads(read_levels, jobs, pixels_of=lambda job: job.header.num_pixels))
-
-
-def scan_shapes(records: Iterable[FileRecord], scale: float) -> list[tuple[int, int]]:
-    """Sizes of the stored scans. -> [(height, width)]."""
-    return [scaled_size(record.height, record.width, scale) for record in records]

@@ -7,18 +7,58 @@ from PIL import Image
 
 MIN_SIDE = 64
 SIDE_STEP = 64  # pixels: sides of the network's input are multiples of it
-MAX_ASPECT = 4  # of the network's input: longer pictures are squeezed
-MAX_STRETCH = 1.25  # times another aspect ratio: a picture may be squeezed so much without a warning
+MAX_ASPECT = 4  # of the network's input: where most pictures are longer, all are squeezed alike
+MAX_STRETCH = 1.25  # times another aspect ratio is no cause for a warning
+FILL_TOLERANCE = 0.05  # of the aspect ratio: a picture that differs less fills the input
+MIN_COVERED = 32  # pixels of the input that a picture covers at least, along each side
+STRIP = 12  # pixels, of what a continuation has to match
 
 
-def input_size_of(sizes: Iterable[tuple[int, int]], side: int) -> tuple[int, int]:
-    """The network's input for pictures (width, height): its shorter side, the other by their median ratio.
+def median_aspect_ratio(sizes: Iterable[tuple[int, int]]) -> float:
+    """Width / height, the median of (width, height)."""
+    return float(np.median([width / height for width, height in sizes]))
 
-    -> (height, width)
+
+def input_size_of(aspect_ratio: float, side: int) -> tuple[int, int]:
+    """The network's input: its shorter side, the other by width / height. -> (height, width)."""
+    longer = SIDE_STEP * round(side * min(max(aspect_ratio, 1 / aspect_ratio), MAX_ASPECT) / SIDE_STEP)
+    return (side, longer) if aspect_ratio > 1 else (longer, side)
+
+
+def covered_size(size: tuple[int, int], input_size: tuple[int, int], aspect_ratio: float) -> tuple[int, int]:
+    """What of the network's input a picture covers, so that all are scaled alike in both directions.
+
+    All of it at `aspect_ratio` (width / height), to which the input belongs. All sizes (height, width).
     """
-    ratio = float(np.median([width / height for width, height in sizes]))
-    longer = SIDE_STEP * round(side * min(max(ratio, 1 / ratio), MAX_ASPECT) / SIDE_STEP)
-    return (side, longer) if ratio > 1 else (longer, side)
+    (height, width), (input_height, input_width) = size, input_size
+    relative = width / height / aspect_ratio
+    if max(relative, 1 / relative) <= 1 + FILL_TOLERANCE:
+        return input_size
+    if relative > 1:
+        return max(MIN_COVERED, round(input_height / relative)), input_width
+    return input_height, max(MIN_COVERED, round(input_width * relative))
+
+
+def continue_surface(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Fill (height, width) with more of a picture's surface, at the right or below; itself if it fits.
+
+    A mirror image would turn a weave's diagonals, and each seam would look like a defect. uint8 (H, W, 3).
+    """
+    if image.shape[:2] == size:
+        return image
+    wider = _continue_rows(image.swapaxes(0, 1), size[1]).swapaxes(0, 1)
+    return np.ascontiguousarray(_continue_rows(wider, size[0]))
+
+
+def _continue_rows(image: np.ndarray, num_rows: int) -> np.ndarray:
+    """Go on after the last rows as after those that are most like them, over and over. -> (num_rows, W, 3)."""
+    H = len(image)
+    if num_rows == H:
+        return image
+    values = image.astype(np.int32)
+    ends = range(STRIP, H - STRIP + 1)
+    best = min(ends, key=lambda end: int(np.square(values[end - STRIP : end] - values[-STRIP:]).sum()))
+    return np.concatenate([image, image[best + np.arange(num_rows - H) % (H - best)]])
 
 
 def fit_image(image: np.ndarray | Image.Image, size: tuple[int, int], *, name: str = "the image") -> np.ndarray:

@@ -13,8 +13,8 @@ import numpy as np
 from ndpnet.config import DataConfig
 from ndpnet.data.arrays import Views
 from ndpnet.data.copies import CopyIndex, warn_of_alike
-from ndpnet.data.decoding import TILED_SPLITS, Job, decode_category, find_bit_depth, scan_shapes
-from ndpnet.data.fitting import MAX_STRETCH, input_size_of
+from ndpnet.data.decoding import LEARNT_SPLITS, Job, decode_category, find_bit_depth
+from ndpnet.data.fitting import MAX_STRETCH, covered_size, input_size_of, median_aspect_ratio, scaled_size
 from ndpnet.data.images import read_header
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
@@ -24,7 +24,7 @@ from ndpnet.data.split import assign_split, group_of
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import atomic_folder, sha256_of, write_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
 
 logger = logging.getLogger(__name__)
@@ -41,12 +41,21 @@ def prepare(
     category_dir = Path(data_dir) / category
     fractions = {f"{split}_fraction": getattr(data, f"{split}_fraction") for split in ("calibration", "validation")}
     jobs, roi = _plan(category_dir, data.group_pattern, fractions), find_roi(category_dir)
-    rule, side = data if data.mode == "tile" else None, data.image_size
-    input_size = _input_size(jobs, side) if rule is None else (side, side)
+    rule, side, aspect_ratio = data if data.mode == "tile" else None, data.image_size, _aspect_ratio(jobs)
+    input_size = input_size_of(aspect_ratio, side) if rule is None else (side, side)
+    if rule is None:
+        _warn_of_shapes(jobs, input_size, aspect_ratio)
     with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
         bit_depth = find_bit_depth(category_dir, jobs)
         done = decode_category(
-            category_dir, jobs, partial_dir, bit_depth=bit_depth, input_size=input_size, rule=rule, roi=roi
+            category_dir,
+            jobs,
+            partial_dir,
+            bit_depth=bit_depth,
+            input_size=input_size,
+            aspect_ratio=aspect_ratio,
+            rule=rule,
+            roi=roi,
         )
         records = done.records
         done.copies.refuse_leaks()
@@ -62,7 +71,7 @@ def prepare(
             shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
         # all parameters: what no array depends on, as tile_overlap, reaches the model so
         settings = data.model_dump() | {"is_pinned": is_pinned, "format_version": FORMAT_VERSION}
-        _write_facts(partial_dir, manifest, roi, settings | {"input_size": input_size})
+        _write_facts(partial_dir, manifest, roi, settings | {"input_size": input_size, "aspect_ratio": aspect_ratio})
     return _counts(manifest) | counts | {"has_roi": roi is not None}
 
 
@@ -96,19 +105,20 @@ def _check_trained(splits: Sequence[str]) -> None:
         )
 
 
-def _input_size(jobs: Sequence[Job], side: int) -> tuple[int, int]:
-    """(height, width) for the training pictures; warns of pictures that must be squeezed."""
-    sizes = [(job.header.width, job.header.height) for job in jobs if job.split == "train"]
-    height, width = input_size_of(sizes, side)
-    stretches = [job.header.width / job.header.height * height / width for job in jobs]
-    squeezed = [job for job, stretch in zip(jobs, stretches, strict=True) if max(stretch, 1 / stretch) > MAX_STRETCH]
-    if squeezed:
+def _aspect_ratio(jobs: Sequence[Job]) -> float:
+    """Width / height of the training pictures, the median."""
+    return median_aspect_ratio((job.header.width, job.header.height) for job in jobs if job.split == "train")
+
+
+def _warn_of_shapes(jobs: Sequence[Job], input_size: tuple[int, int], aspect_ratio: float) -> None:
+    stretches = [job.header.width / job.header.height / aspect_ratio for job in jobs]
+    other = [job for job, stretch in zip(jobs, stretches, strict=True) if max(stretch, 1 / stretch) > MAX_STRETCH]
+    if other:
         logger.warning(
-            "%d of %d pictures have another aspect ratio than the network's input of %dx%d and are squeezed, first %s "
-            "(photograph them alike, or use data.mode=tile)",
-            *(len(squeezed), len(jobs), width, height, squeezed[0].image.path),
+            "%d of %d pictures have another aspect ratio than most and fill only a part of the network's input of "
+            "%dx%d, first %s (photograph them alike, or use data.mode=tile)",
+            *(len(other), len(jobs), *input_size[::-1], other[0].image.path),
         )
-    return height, width
 
 
 def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> None:
@@ -133,7 +143,7 @@ def _count_tiles(records: list[FileRecord], num_rejected: int) -> dict[str, int]
     """Count the training tiles; ValueError if none is left."""
     counts = {
         f"num_{split}_tiles": sum(len(record.tiles) for record in records if record.split == split)
-        for split in TILED_SPLITS
+        for split in LEARNT_SPLITS
     }
     if not counts["num_train_tiles"]:
         raise ValueError(
@@ -186,6 +196,11 @@ class PreparedData:
         return height, width
 
     @property
+    def aspect_ratio(self) -> float:
+        """Width / height of a picture that fills the network's input."""
+        return self.settings["aspect_ratio"]
+
+    @property
     def tiling(self) -> Tiling | None:
         """How scans are cut at inspection; None in `resize` mode."""
         if self.settings["mode"] != "tile":
@@ -202,27 +217,26 @@ class PreparedData:
     @overload
     def images(self, split: str) -> np.ndarray | Views: ...
     def images(self, split: str) -> np.ndarray | Views:
-        """Return one split's pictures. -> uint8 (N, H, W, 3); in `tile` mode calibration and test are whole scans,
-        N views (H, W, 3), and train and validation their tiles.
+        """Return one split's pictures. -> uint8 (N, H, W, 3), or N views (H, W, 3) of different sizes.
+
+        Those that a network learns from fill its input. Of calibration and test each is what it covers of the input,
+        or in `tile` mode a whole scan.
         """
         records = self.records(split)
-        if self.tiling is None or split in TILED_SPLITS:
+        if split in LEARNT_SPLITS:
             num_rows = len(records) if self.tiling is None else sum(len(record.tiles) for record in records)
             return self._open(f"{split}.npy", (num_rows, *self.input_size, 3))
-        shapes = [(*size, 3) for size in scan_shapes(records, self.tiling.scale)]
-        return self._open_views(f"{split}.npy", shapes)
+        return self._open_views(f"{split}.npy", [(*size, 3) for size in self._sizes(records)])
 
     def masks(self) -> np.ndarray | Views | None:
         """Return the test masks, zeros for good pictures, or None if the set has none.
 
-        -> uint8 0/1 (N_test, H, W); in `tile` mode N_test views (H, W).
+        -> uint8 0/1 (N_test, H, W), or N_test views (H, W) of different sizes.
         """
         records = self.records("test")
         if not any(record.mask_path for record in records):
             return None
-        if self.tiling is None:
-            return self._open("masks.npy", (len(records), *self.input_size))
-        return self._open_views("masks.npy", scan_shapes(records, self.tiling.scale))
+        return self._open_views("masks.npy", self._sizes(records))
 
     def roi(self) -> np.ndarray | None:
         """Return the region of interest as it was drawn, or None. -> bool (H, W)."""
@@ -234,19 +248,27 @@ class PreparedData:
 
     def row_names(self, split: str) -> list[str]:
         """Return where each picture of `images(split)` is from: a path, of a tile with its left and top."""
-        if self.tiling is None or split not in TILED_SPLITS:
+        if self.tiling is None or split not in LEARNT_SPLITS:
             return [record.path for record in self.records(split)]
         return [f"{record.path} ({left}, {top})" for record in self.records(split) for left, top in record.tiles]
 
     def row_groups(self, split: str) -> list[str]:
         """Return the group of each picture of `images(split)`."""
-        if self.tiling is None or split not in TILED_SPLITS:
+        if self.tiling is None or split not in LEARNT_SPLITS:
             return [record.group for record in self.records(split)]
         return [record.group for record in self.records(split) for _ in record.tiles]
 
-    def _open_views(self, file_name: str, shapes: Sequence[tuple[int, ...]]) -> Views:
+    def _sizes(self, records: list[FileRecord]) -> list[tuple[int, int]]:
+        """(height, width) of stored pictures."""
+        sizes = [(record.height, record.width) for record in records]
+        if self.tiling is not None:
+            return [scaled_size(*size, self.tiling.scale) for size in sizes]
+        return [covered_size(size, self.input_size, self.aspect_ratio) for size in sizes]
+
+    def _open_views(self, file_name: str, shapes: Sequence[tuple[int, ...]]) -> np.ndarray | Views:
         views = Views(np.empty(0, np.uint8), shapes)
-        return Views(self._open(file_name, (views.starts[-1],)), shapes)
+        flat = self._open(file_name, (views.starts[-1],))
+        return flat.reshape(len(shapes), *shapes[0]) if len(set(shapes)) == 1 else Views(flat, shapes)
 
     def _open(self, file_name: str, shape: tuple[int, ...]) -> np.memmap:
         path = self.folder / file_name

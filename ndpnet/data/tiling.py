@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ndpnet.data.fitting import continue_surface
+
 GRID = 64  # offsets are multiples of it: layer 5 and its patches lie alike in every tile
 
 
@@ -41,18 +43,12 @@ class Tiling:
 
 
 def cut_tile(scan: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-    """A tile, what lies beyond the scan's right and lower end reflected. (H, W, C) -> (side, side, C)."""
-    height, width = scan.shape[:2]
-    if top + side <= height and left + side <= width:
-        return scan[top : top + side, left : left + side]
-    return scan[reflected(top, side, height)][:, reflected(left, side, width)]
-
-
-def reflected(start: int, count: int, length: int) -> np.ndarray:
-    """Indices start ... start + count - 1 into an axis that goes on as its mirror image, however short. -> (count,)."""
-    period = max(1, 2 * (length - 1))
-    index = np.arange(start, start + count) % period
-    return np.where(index < length, index, period - index)
+    """A tile; beyond the scan's right and lower end its surface goes on. (H, W, C) -> (side, side, C)."""
+    starts = [max(0, min(start, length - side)) for start, length in zip((top, left), scan.shape, strict=False)]
+    seen = scan[starts[0] : starts[0] + side, starts[1] : starts[1] + side]
+    below, right = top - starts[0], left - starts[1]  # what of it lies before the tile
+    longer = continue_surface(seen, (max(len(seen), below + side), max(seen.shape[1], right + side)))
+    return longer[below : below + side, right : right + side]
 
 
 def training_origins(width: int, height: int, *, side: int, stride: int, margin: int) -> list[tuple[int, int]]:

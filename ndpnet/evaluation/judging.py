@@ -1,12 +1,14 @@
 """Test images with what a model says of them, and which of them are worth a look."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from ndpnet.data.fitting import FILL_TOLERANCE
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector, Prediction
@@ -22,10 +24,10 @@ class Judged:
     """The test images and what the model says of them, row by row."""
 
     records: list[FileRecord]
-    images: exact.Planes  # uint8 (N, H, W, 3), or N scans (H, W, 3)
+    images: exact.Planes  # uint8 (N, H, W, 3), or N times (H, W, 3)
     masks: exact.Planes | None  # uint8 (N, H, W), or N times (H, W)
-    maps: exact.Planes | None  # float32 (N, H, W), or N times (H, W); None of too many images
-    reconstructions: np.ndarray | None  # uint8 (N, H, W, 3); None of scans, and with `maps`
+    maps: Sequence[np.ndarray] | None  # N times float32 (H, W); None of too many images
+    reconstructions: Sequence[np.ndarray] | None  # N times uint8 (H, W, 3); None of scans, and with `maps`
     tally: PixelTally | None  # what the metrics need of maps that were too many to keep
     scores: np.ndarray  # float64 (N,)
     labels: np.ndarray  # bool (N,)
@@ -58,11 +60,12 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
                 f"{prepared.folder} is prepared with data.{name} {made[name]}, the model takes {expected[name]} "
                 f"(run `ndpnet prepare -P data.{name}={expected[name]}`)"
             )
-    if prepared.input_size != package.input_size:
-        sizes = [f"{width}x{height}" for height, width in (prepared.input_size, package.input_size)]
+    same_ratio = abs(prepared.aspect_ratio / package.aspect_ratio - 1) <= FILL_TOLERANCE
+    if prepared.input_size != package.input_size or not same_ratio:
+        sizes = [f"{each.input_size[1]}x{each.input_size[0]}" for each in (prepared, package)]
         raise ValueError(
-            f"{prepared.folder} is prepared at {sizes[0]} px, the model takes {sizes[1]}: its pictures have another "
-            "aspect ratio (prepare pictures as the model was trained on)"
+            f"{prepared.folder} is prepared at {sizes[0]} px for an aspect ratio of {prepared.aspect_ratio:.3g}, the "
+            f"model takes {sizes[1]} and {package.aspect_ratio:.3g} (prepare pictures as the model was trained on)"
         )
     if not prepared.records("test"):
         raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
@@ -99,14 +102,13 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
             is_good = record.defect_type == GOOD
             tally.add(prediction.anomaly_map, masks[row], record.defect_type, is_good=is_good)
     seconds = time.monotonic() - started
-    maps = [prediction.anomaly_map for prediction in predictions] if keeps_maps else None
-    is_scan = inspector.tiling is not None
+    rebuilt = [each.reconstruction for each in predictions if each.reconstruction is not None]
     return Judged(
         records=records,
         images=images,
         masks=masks,
-        maps=maps if is_scan or maps is None else np.stack(maps),
-        reconstructions=None if is_scan or maps is None else np.array([each.reconstruction for each in predictions]),
+        maps=[each.anomaly_map for each in predictions] if keeps_maps else None,
+        reconstructions=rebuilt or None,
         tally=tally,
         scores=scores,
         labels=np.array([record.defect_type != GOOD for record in records]),

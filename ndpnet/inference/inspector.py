@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ndpnet.data.fitting import fit_image, scale_plane, scale_scan, scaled_size
+from ndpnet.data.fitting import continue_surface, covered_size, fit_image, scale_plane, scale_scan, scaled_size
 from ndpnet.data.images import OpenedImage, open_image
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.tiling import Tiling
@@ -60,6 +60,7 @@ class Inspector:
         engine: Engine,
         *,
         input_size: tuple[int, int],
+        aspect_ratio: float | None = None,
         threshold: float | None = None,
         tiling: Tiling | None = None,
         roi: np.ndarray | None = None,
@@ -69,11 +70,13 @@ class Inspector:
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"the threshold {threshold} is no number to compare with (give one from 0 to 1)")
         self.engine, self.input_size, self.threshold = engine, input_size, threshold
+        self.aspect_ratio = input_size[1] / input_size[0] if aspect_ratio is None else aspect_ratio
         self.score_pixels = score_pixels
-        self.tiling, self.roi, self.fitted_roi = tiling, roi, _fit_roi(roi, input_size, tiling)
+        self.tiling, self.roi = tiling, roi
+        self.fitted_roi = None if roi is None else scale_plane(roi, self._size_of(roi.shape))  # at network resolution
         self.rules, self._zone_weights, self._smallest = rules, None, 1
         if rules is not None:
-            shape = input_size if tiling is None else scaled_size(rules.height, rules.width, tiling.scale)
+            shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
@@ -114,6 +117,7 @@ class Inspector:
         return cls(
             engine,
             input_size=package.input_size,
+            aspect_ratio=package.aspect_ratio,
             tiling=package.tiling,
             score_pixels=package.score_pixels,
             **judging,
@@ -132,7 +136,13 @@ class Inspector:
 
     def bare(self) -> "Inspector":
         """The same engine without threshold, region of interest and rules."""
-        return Inspector(self.engine, input_size=self.input_size, tiling=self.tiling, score_pixels=self.score_pixels)
+        return Inspector(
+            self.engine,
+            input_size=self.input_size,
+            aspect_ratio=self.aspect_ratio,
+            tiling=self.tiling,
+            score_pixels=self.score_pixels,
+        )
 
     @property
     def opened_package(self) -> ModelPackage:
@@ -161,17 +171,28 @@ class Inspector:
         return picture if isinstance(picture, np.ndarray) else picture.rgb(self.bit_depth)
 
     def fit(self, picture: Pixels, *, name: str = "the image") -> np.ndarray:
-        """What `predict` takes, as `prepare` stores it. uint8 (H, W, 3), then of `input_size` or the scaled scan."""
+        """What `predict` takes, as `prepare` stores it: what it covers of the input, or the scaled scan.
+
+        uint8 (H, W, 3). ValueError: another size than the rules', or another aspect ratio than the region's.
+        """
         height, width = picture.shape[:2]
         if self.rules is not None:
             self.rules.check_size(width, height, name=name)
-        if self.tiling is None:
-            if isinstance(picture, np.ndarray):
-                return fit_image(picture, self.input_size, name=name)
-            return picture.fitted(self.input_size, self.bit_depth)
         if self.roi is not None:
-            check_roi_fits(self.roi, width, height, mode="tile", name=name)
-        return scale_scan(self.pixels(picture), self.tiling.scale, name=name)
+            check_roi_fits(self.roi, width, height, mode="resize" if self.tiling is None else "tile", name=name)
+        if self.tiling is not None:
+            return scale_scan(self.pixels(picture), self.tiling.scale, name=name)
+        size = self._size_of((height, width)) if self.fitted_roi is None else self.fitted_roi.shape
+        if isinstance(picture, np.ndarray):
+            return fit_image(picture, size, name=name)
+        return picture.fitted(size, self.bit_depth)
+
+    def _size_of(self, size: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width at network resolution of a picture of (height, width)."""
+        height, width = size
+        if self.tiling is not None:
+            return scaled_size(height, width, self.tiling.scale)
+        return covered_size((height, width), self.input_size, self.aspect_ratio)
 
     @torch.inference_mode()
     @denormals_flushed()  # as in training: fast, and the same bits in whatever process
@@ -192,9 +213,11 @@ class Inspector:
         return Prediction(score, anomaly_map, rebuilt)
 
     def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        height, width = image.shape[:2]
         # always alone: the bits of a convolution may depend on the batch it is part of
-        anomaly_maps, reconstructions = self.engine.predict(np.array(image)[None])
-        return anomaly_maps[0], (reconstructions[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        anomaly_maps, reconstructions = self.engine.predict(np.array(continue_surface(image, self.input_size))[None])
+        reconstruction = reconstructions[0, :, :height, :width].transpose(1, 2, 0)
+        return anomaly_maps[0, :height, :width], (reconstruction * 255).round().astype(np.uint8)
 
     def _predict_scan(self, scan: np.ndarray, **options: bool) -> tuple[np.ndarray, np.ndarray | None]:
         assert self.tiling is not None
@@ -269,13 +292,6 @@ class Inspector:
         above = anomaly_map > level
         is_speck = above & ~without_small(above, self._smallest)
         return np.where(is_speck, np.nextafter(np.float32(level), np.float32(0)), anomaly_map)
-
-
-def _fit_roi(roi: np.ndarray | None, input_size: tuple[int, int], tiling: Tiling | None) -> np.ndarray | None:
-    """The region at network resolution. -> bool (height, width), or at the scaled scans' size."""
-    if roi is None:
-        return None
-    return scale_plane(roi, input_size if tiling is None else scaled_size(roi.shape[0], roi.shape[1], tiling.scale))
 
 
 @denormals_flushed()

@@ -48,7 +48,7 @@ def measure(fitted: np.ndarray, size: tuple[int, int]) -> dict[str, float]:
 def unlike(surface: Ranges | None, fitted: np.ndarray, size: tuple[int, int], *, is_tiled: bool) -> list[str]:
     """Sentences on how a picture differs from those of the calibration; none of a model that knows none.
 
-    is_tiled: scans of any size are cut, not squeezed.
+    is_tiled: scans of any size are cut.
     """
     if surface is None:
         return []
@@ -68,7 +68,7 @@ def _unlike_size(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
         sentences.append(f"{seen['width']}x{seen['height']} pixels, the model knows {known}: another scale")
     low, high = surface["aspect_ratio"]
     if not low / MAX_STRETCH <= seen["aspect_ratio"] <= high * MAX_STRETCH:
-        sentences.append(f"aspect ratio {seen['aspect_ratio']:.2g}, the model knows {_span(low, high)}: squeezed")
+        sentences.append(f"aspect ratio {seen['aspect_ratio']:.2g}, the model knows {_span(low, high)}")
     return sentences
 
 

@@ -26,14 +26,14 @@ from ndpnet.model import NDPNet, Network, PretrainedNDPNet
 from ndpnet.model.network import has_filters
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OPTIONAL_FILES = {ROI: "--roi", RULES: "--rules"}  # and what makes them
 OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
 NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
 ENTRIES = (
-    *("category", "input_size", "files", "references", "threshold", "surface"),
+    *("category", "input_size", "aspect_ratio", "files", "references", "threshold", "surface"),
     *(f"lineage.{name}_hash" for name in ("training_data", "params", "code", "bank", "phase1")),
     *(f"params.data.{name}" for name in ("image_size", "mode", "tile_overlap", "scale", "group_pattern")),
     *(f"params.model.{name}" for name in ModelConfig.model_fields),
@@ -69,6 +69,11 @@ class ModelPackage:
         """(height, width) of the network's input in pixels; of scans those of a tile."""
         height, width = self.config["input_size"]
         return height, width
+
+    @property
+    def aspect_ratio(self) -> float:
+        """Width / height of a picture that fills the network's input."""
+        return self.config["aspect_ratio"]
 
     @property
     def score_pixels(self) -> int:
@@ -235,6 +240,7 @@ def write_training(
     config = {
         "category": manifest.category,
         "input_size": prepared.input_size,
+        "aspect_ratio": prepared.aspect_ratio,
         "params": identity_params(params),
         "references": [names[index] for index in reference_indices],
         "lineage": {

@@ -49,7 +49,7 @@ def test_feature_residual_sums_layers_at_the_inputs_size() -> None:
 @pytest.mark.parametrize("scoring", [*sorted(set(MAPS) - {LINES_ALONE}), "pixel_gap", "line_gap"])
 def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: str) -> None:
     inspector = Inspector.load(pipeline.model_dir)
-    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
+    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("train")[0])
     scored = open_scored(inspector, scoring)
     prediction = scored.predict(image)
     assert scored.threshold is None  # it was fitted on other maps
@@ -67,14 +67,14 @@ def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: st
 
 def test_the_models_own_map_by_its_name(pipeline: Pipeline) -> None:
     inspector = Inspector.load(pipeline.model_dir)
-    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
+    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("train")[0])
     own, named = (open_scored(inspector, scoring).predict(image) for scoring in ("own", "msdsm"))
     np.testing.assert_array_equal(own.anomaly_map, named.anomaly_map)
 
 
 def test_lines_alone_ask_no_network(pipeline: Pipeline) -> None:
     inspector = Inspector.load(pipeline.model_dir)
-    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("test")[0])
+    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("train")[0])
     scored = open_scored(inspector, "lines_alone")
     prediction = scored.predict(image)
     pixels = torch.from_numpy(image / 255.0).float().permute(2, 0, 1)[None]

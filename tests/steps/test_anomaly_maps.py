@@ -72,7 +72,8 @@ def test_threshold_evaluation_and_inspection_are_of_this_map(
     assert summary["image_auroc"]["value"] > 0.6
     found = 0
     for record, image in zip(prepared.records("test"), prepared.images("test"), strict=True):
-        verdict = inspector.inspect(np.asarray(image), name=record.path)
+        prediction = inspector.predict(image, name=record.path)
+        verdict = inspector.judge(prediction, size=(record.height, record.width))
         assert verdict.is_defective == (verdict.score > inspector.threshold) == bool(verdict.regions)
         found += verdict.is_defective
     assert found > 0

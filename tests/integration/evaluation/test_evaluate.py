@@ -20,7 +20,10 @@ def test_without_kept_maps_it_says_the_same_to_within_the_stated_error(
 ) -> None:
     inputs = (pipeline.prepared_dir, trained_dir)
     exact = evaluate.evaluate_package(*inputs, tmp_path / "exact", pipeline.params, {})
-    monkeypatch.setattr(evaluate, "judge", partial(evaluate.judge, max_exact_pixels=12 * 64 * 64 - 1))
+    sizes = [image.shape for image in PreparedData.load(pipeline.prepared_dir).images("test")]
+    assert len(set(sizes)) > 1
+    num_pixels = sum(height * width for height, width, _ in sizes)
+    monkeypatch.setattr(evaluate, "judge", partial(evaluate.judge, max_exact_pixels=num_pixels - 1))
     streamed = evaluate.evaluate_package(*inputs, tmp_path / "streamed", pipeline.params, {})
     assert any(note.startswith("Too many test images to keep their maps") for note in streamed["notes"])
     judged = evaluate.judge(PreparedData.load(inputs[0]), Inspector.load(trained_dir))

@@ -13,6 +13,7 @@ from PIL import Image
 from samples import Pipeline
 
 from ndpnet import steps
+from ndpnet.data.fitting import continue_surface
 from ndpnet.data.images import read_image
 from ndpnet.data.manifest import Manifest
 from ndpnet.inference import Inspector
@@ -182,13 +183,27 @@ def test_a_device_that_is_not_there_is_one_line(pipeline: Pipeline) -> None:
             Inspector.load(pipeline.model_dir, device="cuda")
 
 
+def test_a_picture_of_another_aspect_keeps_its_own(inspector: Inspector) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (80, 160, 3), dtype=np.uint8)
+    square = with_threshold(inspector, 0.0)
+    fitted = square.fit(image)
+    filled = square.predict(continue_surface(fitted, (64, 64)))
+    verdict = square.inspect(image)
+    assert fitted.shape == (*verdict.network_map.shape, 3) == verdict.reconstruction.shape == (32, 64, 3)
+    np.testing.assert_array_equal(verdict.network_map, filled.anomaly_map[:32])
+    np.testing.assert_array_equal(verdict.reconstruction, filled.reconstruction[:32])
+    assert verdict.score == verdict.network_map.max()
+    assert verdict.anomaly_map.shape == verdict.mask.shape == (80, 160)
+
+
 def test_a_region_of_interest_scales_with_the_picture(inspector: Inspector) -> None:
     """Drawn at one size, obeyed at any; what is left scores as before."""
     roi = np.zeros((40, 60), dtype=bool)
     roi[:, 30:] = True
     image = np.random.default_rng(3).integers(0, 256, (80, 120, 3), dtype=np.uint8)
-    everywhere = with_threshold(inspector, 0.0).inspect(image)
-    partly = Inspector(inspector.engine, input_size=(64, 64), threshold=0.0, roi=roi)
+    sizes = {"input_size": (64, 64), "aspect_ratio": 1.5}
+    everywhere = Inspector(inspector.engine, threshold=0.0, **sizes).inspect(image)
+    partly = Inspector(inspector.engine, threshold=0.0, roi=roi, **sizes)
     map_inside = partly.predict(np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)))
     assert (map_inside.anomaly_map[:, :32] == 0).all()
     verdict = partly.inspect(image)
@@ -203,6 +218,8 @@ def test_a_region_of_interest_scales_with_the_picture(inspector: Inspector) -> N
     larger = partly.inspect(np.asarray(Image.fromarray(image).resize((300, 200))))
     np.testing.assert_array_equal(larger.roi, np.arange(300)[None].repeat(200, axis=0) >= 150)
     assert (larger.anomaly_map[:, :150] == 0).all()
+    with pytest.raises(ValueError, match=r"^the image has 80x120 pixels, .*60x40, of another aspect"):
+        partly.inspect(image.transpose(1, 0, 2).copy())
 
 
 def test_12_bits_are_inspected_as_the_set_that_the_package_was_made_of(pipeline: Pipeline, tmp_path: Path) -> None:

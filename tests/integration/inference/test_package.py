@@ -151,8 +151,8 @@ def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None
 
 def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
     # a later format may well have other entries
-    (copy_dir / "config.json").write_text('{"format_version": 9}')
-    with pytest.raises(ValueError, match=r"model has package format 9, this ndpnet reads 8 \(retrain, or install"):
+    (copy_dir / "config.json").write_text('{"format_version": 10}')
+    with pytest.raises(ValueError, match=r"model has package format 10, this ndpnet reads 9 \(retrain, or install"):
         read_package(copy_dir)
 
 

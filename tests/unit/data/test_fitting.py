@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.data.fitting import fit_image, input_size_of, scale_mask, scale_plane, scale_scan, scaled_size
+from ndpnet.data.fitting import (
+    continue_surface,
+    covered_size,
+    fit_image,
+    input_size_of,
+    median_aspect_ratio,
+    scale_mask,
+    scale_plane,
+    scale_scan,
+    scaled_size,
+)
 
 
 def test_fit_image_keeps_what_fits_and_averages_the_rest() -> None:
@@ -51,7 +61,37 @@ def test_every_single_pixel_survives_fitting() -> None:
     ],
 )
 def test_input_has_the_aspect_ratio_of_the_pictures(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
-    assert input_size_of(sizes, 256) == expected
+    assert input_size_of(median_aspect_ratio(sizes), 256) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect_ratio", "expected"),
+    [
+        ((300, 300), 1.0, (256, 256)),
+        ((300, 310), 1.0, (256, 256)),  # within the tolerance
+        ((300, 600), 1.0, (128, 256)),
+        ((600, 300), 1.0, (256, 128)),
+        ((100, 9000), 1.0, (32, 256)),
+        ((400, 550), 1.375, (256, 384)),  # the input's sides are rounded, and all pictures stretched alike
+        ((550, 550), 1.375, (256, 279)),
+        ((100, 900), 9.0, (256, 1024)),
+    ],
+)
+def test_all_pictures_are_scaled_alike(size: tuple[int, int], aspect_ratio: float, expected: tuple[int, int]) -> None:
+    assert covered_size(size, input_size_of(aspect_ratio, 256), aspect_ratio) == expected
+
+
+def test_a_surface_goes_on_as_it_was() -> None:
+    rows, columns = np.mgrid[:96, :96]
+    weave = np.repeat(((rows + columns) % 10 * 25).astype(np.uint8)[:, :, None], 3, axis=2)
+    for size in ((96, 50), (50, 96), (37, 96)):
+        part = weave[: size[0], : size[1]]
+        np.testing.assert_array_equal(continue_surface(part, (96, 96)), weave)  # a mirror image turns its diagonals
+    assert continue_surface(weave, (96, 96)) is weave
+    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    longer = continue_surface(noise, (64, 64))
+    np.testing.assert_array_equal(longer[:40], noise)
+    assert {row.tobytes() for row in longer} == {row.tobytes() for row in noise}  # nothing is made up
 
 
 def test_scaling_is_antialiased_and_never_to_less_than_64() -> None:

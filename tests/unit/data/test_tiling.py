@@ -9,7 +9,6 @@ from ndpnet.data.tiling import (
     Tiling,
     contrast,
     cut_tile,
-    reflected,
     training_origins,
 )
 
@@ -58,17 +57,22 @@ def test_offsets_by_hand() -> None:
     np.testing.assert_array_equal(Tiling(128, 64).weights(90), np.ones((1, 128)))
 
 
-@given(st.integers(2, 30), st.integers(0, 70), st.integers(1, 80))
-def test_reflection_goes_on_as_long_as_it_takes(length: int, start: int, count: int) -> None:
-    expected = np.pad(np.arange(length), (0, 160), mode="reflect")[start : start + count]
-    np.testing.assert_array_equal(reflected(start, count, length), expected)
-
-
 def test_tiles_are_cut_where_they_say() -> None:
     scan = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     np.testing.assert_array_equal(cut_tile(scan, 64, 64, 64), scan[64:128, 64:128])
-    padded = np.pad(scan, ((0, 128), (0, 128), (0, 0)), mode="reflect")
-    np.testing.assert_array_equal(cut_tile(scan, 64, 128, 128), padded[64:192, 128:256])
+    inside = cut_tile(scan, 64, 128, 128)[:86, :72]
+    np.testing.assert_array_equal(inside, scan[64:, 128:])
+
+
+@pytest.mark.parametrize(("height", "width"), [(129, 140), (64, 190), (191, 64)])
+def test_beyond_its_end_a_scan_goes_on_as_it_was(height: int, width: int) -> None:
+    rows, columns = np.mgrid[:320, :320]
+    weave = np.repeat(((rows + columns) % 10 * 25).astype(np.uint8)[:, :, None], 3, axis=2)
+    tiling = Tiling(128, 64)
+    for top in tiling.offsets(height):
+        for left in tiling.offsets(width):
+            tile = cut_tile(weave[:height, :width], top, left, 128)
+            np.testing.assert_array_equal(tile, weave[top : top + 128, left : left + 128])
 
 
 @pytest.mark.parametrize(
