@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,40 +12,20 @@ from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelTally
+from ndpnet.metrics.summary import ScoredImages
 
 MAX_EXACT_PIXELS = 1 << 27  # of all test images, 2,048 of 256 px: exact pixel metrics take 14 s and 2 GiB of memory
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The test images and what the model says of them, row by row."""
+@dataclass(frozen=True, kw_only=True)
+class Judged(ScoredImages):
+    """The test images and what the model says of them, row by row. Masks are there to draw beside a tally, too."""
 
     records: list[FileRecord]
     images: exact.Planes  # uint8 (N, H, W, 3), or N scans (H, W, 3)
-    masks: exact.Planes | None  # uint8 (N, H, W), or N times (H, W)
-    maps: exact.Planes | None  # float32 (N, H, W), or N times (H, W); None of too many images
-    reconstructions: np.ndarray | None  # uint8 (N, H, W, 3); None of scans, and with `maps`
-    tally: PixelTally | None  # what the metrics need of maps that were too many to keep
-    scores: np.ndarray  # float64 (N,)
-    labels: np.ndarray  # bool (N,)
-    roi: np.ndarray | None  # bool (H, W) or (H, W): pixels outside do not count
-    num_left_out: int  # further test images, whose whole defect lies outside
+    reconstructions: np.ndarray | None  # uint8 (N, H, W, 3); None of scans, and without maps
+    num_left_out: int  # further test images, whose whole defect lies outside the region of interest
     seconds_per_image: float
-
-    @property
-    def peaks(self) -> np.ndarray | None:
-        """(N,): highest anomaly inside each mask, NaN where that is empty; None without masks."""
-        if self.tally is not None:
-            return np.array(self.tally.peaks)
-        if self.masks is None or self.maps is None:
-            return None
-        return exact.peaks_inside(*exact.check_maps(self.maps, self.masks, self.roi), self.roi)
-
-    def planes(self) -> dict[str, Any]:
-        """What pixel metrics are computed from, as `summarise` takes it."""
-        if self.maps is None:  # the masks are still there, to draw
-            return {"maps": None, "masks": None, "roi": self.roi, "tally": self.tally}
-        return {"maps": self.maps, "masks": self.masks, "roi": self.roi, "tally": None}
 
 
 def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
@@ -102,15 +81,17 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
     maps = [prediction.anomaly_map for prediction in predictions] if keeps_maps else None
     is_scan = inspector.tiling is not None
     return Judged(
+        groups=np.array([record.group for record in records]),
+        types=np.array([record.defect_type for record in records]),
+        scores=scores,
+        threshold_record=inspector.threshold_record,
+        maps=maps if is_scan or maps is None else np.stack(maps),
+        masks=masks,
+        roi=inspector.fitted_roi,
+        tally=tally,
         records=records,
         images=images,
-        masks=masks,
-        maps=maps if is_scan or maps is None else np.stack(maps),
-        reconstructions=None if is_scan or maps is None else np.array([each.reconstruction for each in predictions]),
-        tally=tally,
-        scores=scores,
-        labels=np.array([record.defect_type != GOOD for record in records]),
-        roi=inspector.fitted_roi,
+        reconstructions=None if is_scan or maps is None else np.array([seen.reconstruction for seen in predictions]),
         num_left_out=int((~is_counted).sum()),
         seconds_per_image=seconds / len(records),
     )

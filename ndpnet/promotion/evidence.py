@@ -29,7 +29,6 @@ class JudgedModel:
     """One model's answers on the test set, and the summary of them that `evaluate` writes."""
 
     test: summary.ScoredImages
-    paths: list[str]
     summary: dict[str, Any]
 
 
@@ -59,8 +58,7 @@ def gather(
     test_set, num_seen = _describe(prepared), count_seen(prepared[0], inspectors)
     if num_seen:
         return Evidence(test_set, num_seen)
-    judged = [_judge(*side) for side in zip(prepared, inspectors, strict=True)]
-    _check_rows(judged)
+    judged = _judge(prepared, inspectors)
     seconds = time_both(inspectors, [each.images("test") for each in prepared])
     first, second = judged[0], judged[1] if champion is not None else None
     names = ("challenger", "champion")
@@ -134,30 +132,20 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Vie
     return [median(each) for each in seconds]
 
 
-def _judge(prepared: PreparedData, inspector: Inspector) -> JudgedModel:
-    package = _package(inspector)
-    judging.check_inputs(prepared, package)
-    judged = judging.judge(prepared, inspector)
-    groups, types = [r.group for r in judged.records], [r.defect_type for r in judged.records]
-    threshold = package.threshold
-    test = summary.score_images(groups, types, judged.scores, threshold, **judged.planes())
-    content = summary.summarise(
-        category=prepared.manifest.category,
-        records_groups=groups,
-        defect_types=types,
-        scores=judged.scores,
-        threshold=threshold,
-        **judged.planes(),
-    )
-    return JudgedModel(test, [record.path for record in judged.records], content)
-
-
-def _check_rows(judged: Sequence[JudgedModel]) -> None:
-    if judged[0].paths != judged[-1].paths:
+def _judge(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> list[JudgedModel]:
+    """Both models on their own pictures of the same test images, row by row."""
+    judged = []
+    for data, inspector in zip(prepared, inspectors, strict=True):
+        judging.check_inputs(data, _package(inspector))
+        judged.append(judging.judge(data, inspector))
+    paths = [[record.path for record in test.records] for test in judged]
+    if paths[0] != paths[-1]:
         raise ValueError(
             "the regions of interest of the two models leave out other test images: they cannot be compared (give both "
             "the same region, or promote with --force --reason)"
         )
+    category = prepared[0].manifest.category
+    return [JudgedModel(test, summary.summarise(test, category=category)) for test in judged]
 
 
 def _is_same_model(metric: str, first: summary.ScoredImages, second: summary.ScoredImages) -> bool:
