@@ -1,18 +1,19 @@
 """Whether an engine says what torch says: maps, scores and verdicts on training and synthetic validation images."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from ndpnet.config import SynthesisConfig
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
 from ndpnet.metrics.exact import Planes, image_auroc, pixel_auroc
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import DefectComposer, Recipe
+from ndpnet.synthesis.compose import DefectComposer
 
 MAX_DIFFERENCE = 1e-4  # of fp32, in map and score
 # behind a bank: where two patches are as near as each other to the last bit, each engine may take another one
@@ -63,10 +64,9 @@ def with_defects(images: Planes, bank: DefectBank, params: dict[str, Any]) -> tu
     corners = rng.integers(0, [height - patch + 1, width - patch + 1], (NUM_VALIDATION, 2))
     windows = [(slice(top, top + patch), slice(left, left + patch)) for top, left in corners]
     crops = np.stack([picture[window] for picture, window in zip(pictures, windows, strict=True)])
-    settings = {field.name: params["synthesis"].get(field.name) for field in fields(Recipe)}
-    settings |= {"surface_jitter": 0.0, "surface_symmetries": False, "defect_free_share": 0.0}
-    recipe = Recipe(**settings)
-    composer = DefectComposer(crops, bank, recipe, seed=seed, phase=PHASE_ID, device=torch.device("cpu"))
+    still = {"surface_jitter": 0.0, "surface_symmetries": False, "sources": ""}  # the bank has pixels of these
+    synthesis = SynthesisConfig.model_validate(params["synthesis"] | still)
+    composer = DefectComposer(crops, bank, synthesis, seed=seed, phase=PHASE_ID, device=torch.device("cpu"))
     masks = np.zeros(pictures.shape[:3], dtype=bool)
     for index, window in enumerate(windows):
         draw = composer.draw(0, NUM_VALIDATION, index)
