@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.config import Params, parse_params
-from ndpnet.files import atomic_folder, check_apart, check_output, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart, check_output
 
 if TYPE_CHECKING:
     from ndpnet.data.versions.source import DataSource

@@ -8,7 +8,8 @@ import numpy as np
 
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.png import encode_png
-from ndpnet.files import atomic_folder, scratch_folder, sizes_below, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, scratch_folder, sizes_below
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128

@@ -8,7 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ndpnet.files import LIST, LITTER, some_names
+from ndpnet.files import some_names
+from ndpnet.folders import LIST, LITTER
 
 READ_SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".tga"),

@@ -17,7 +17,8 @@ from ndpnet.evaluation.charts import write_curves
 from ndpnet.evaluation.judging import Judged, check_inputs, judge, verdict_of
 from ndpnet.evaluation.report import ReportContent, write_report
 from ndpnet.evaluation.smallest import smallest_found
-from ndpnet.files import as_cells, atomic_folder, hash_of, read_json_lines, write_json, write_text
+from ndpnet.files import as_cells, hash_of, read_json_lines, write_json, write_text
+from ndpnet.folders import atomic_folder
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact

@@ -20,7 +20,8 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.data.threads import read_bytes
-from ndpnet.files import atomic_folder, check_apart, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images

@@ -20,7 +20,8 @@ from ndpnet import __version__
 from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.data.threads import HELD_PIXELS, pixels_in
-from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
+from ndpnet.files import as_cells, hash_of
+from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.inspector import Inspector, Pixels, Prediction
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
 from ndpnet.inference.verdict import Verdict

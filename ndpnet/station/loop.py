@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ndpnet.files import atomic_folder, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder
 from ndpnet.station.journal import Journal
 from ndpnet.station.store import Store
 from ndpnet.station.tables import DEFECTIVE, GOOD, labelled, labels, pictures

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ndpnet.files import scratch_folder
+from ndpnet.folders import scratch_folder
 from ndpnet.storage.bucket import Bucket
 from ndpnet.storage.urls import parse_url
 

@@ -19,7 +19,8 @@ from ndpnet.data.masks import read_mask
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI
 from ndpnet.data.split import group_of
-from ndpnet.files import atomic_folder, check_apart, check_output, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart, check_output
 
 TEST_GOOD_SHARE = 0.2
 

@@ -25,7 +25,8 @@ from ndpnet.data.versions.version import (
     hashes_of,
     version_of_files,
 )
-from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of, sizes_below, staging_folder
+from ndpnet.files import hash_of, sha256_of
+from ndpnet.folders import atomic_folder, check_output, sizes_below, staging_folder
 from ndpnet.redaction import redact
 from ndpnet.storage.pins import Files, PinnedFolder, PinnedRevision
 from ndpnet.storage.urls import is_on_s3

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import atomic_folder, check_apart, check_output, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart, check_output
 from ndpnet.inference.calibration import by_name, threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import GraphEngine, RunGraph
