@@ -15,5 +15,5 @@ def version_data(version: Output[Dataset], where: str) -> NamedTuple("Resolved",
     from ndpnet import tracked_steps
     from ndpnet.data.versions.source import DataSource
 
-    found = tracked_steps.resolve_version(version.path, DataSource.from_json(where))
-    return NamedTuple("Resolved", [("source", str), ("data_hash", str)])(found["source"], found["version"])
+    resolved = tracked_steps.resolve_version(version.path, DataSource.from_json(where))
+    return NamedTuple("Resolved", [("source", str), ("data_hash", str)])(resolved["source"], resolved["version"])

@@ -22,7 +22,7 @@ def check_apart(out_dir: Path, *inputs: Path) -> None:
     An output in the place of an input is `check_output`'s to judge: a package may be calibrated in its place.
     """
     out_dir = Path(out_dir).resolve()
-    for source in (Path(each).resolve() for each in inputs):
+    for source in (Path(path).resolve() for path in inputs):
         if out_dir in source.parents or source in out_dir.parents:
             raise ValueError(f"the output {out_dir} and the input {source} lie in one another (choose another --out)")
 
@@ -123,7 +123,7 @@ def _is_mount_point(folder: Path) -> bool:
 
 
 def _unescaped(path: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), path)
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path)
 
 
 def _follow_umask(folder: Path) -> None:

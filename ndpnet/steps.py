@@ -61,7 +61,9 @@ def choose_categories(resolved: Path, categories: list[str], *, only_new_data: b
         return list(hashes)
     from ndpnet.tracking.versions import champion_tags
 
-    return [each for each, value in hashes.items() if champion_tags(each).get(f"ndpnet.{SOURCE_HASH}") != value]
+    return [
+        category for category, value in hashes.items() if champion_tags(category).get(f"ndpnet.{SOURCE_HASH}") != value
+    ]
 
 
 def prepare(

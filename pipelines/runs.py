@@ -122,9 +122,9 @@ def set_schedule(
             no_catchup=not is_catching_up,
             params=dict(arguments),
             pipeline_package_path=str(package.path),
-            enabled=not earlier or any(each.mode != "DISABLE" for each in earlier),
+            enabled=not earlier or any(recurring.mode != "DISABLE" for recurring in earlier),
             service_account=service_account or None,
         )
-        for each in earlier:
-            client.delete_recurring_run(each.recurring_run_id)
+        for recurring in earlier:
+            client.delete_recurring_run(recurring.recurring_run_id)
     return "replaced" if earlier else "created"

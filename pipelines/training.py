@@ -43,14 +43,14 @@ def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
     ) -> None:
         outcome = pods.with_webhook(uncached(pods.small(report_outcome())))
         with dsl.ExitHandler(exit_task=outcome, name="run"):
-            found = uncached(pods.small(version_data(where=source)))
-            version = found.outputs["version"]
+            resolved = uncached(pods.small(version_data(where=source)))
+            version = resolved.outputs["version"]
             asked = {"categories": categories, "only_new_data": only_new_data}
             chosen = uncached(pods.small(choose_categories(version=version, **asked)))
             bank = pods.small(synthesize(params=params)).outputs["bank"]
             train_categories(
                 categories=chosen.output,
-                source=found.outputs["source"],
+                source=resolved.outputs["source"],
                 version=version,
                 bank=bank,
                 params=params,

@@ -36,7 +36,7 @@ class FileRecord:
     @property
     def known_by(self) -> set[str]:
         """The hashes by which the same picture is found again: of its file, and of its pixels."""
-        return {each for each in (self.sha256, self.pixels_sha256) if each is not None}
+        return {digest for digest in (self.sha256, self.pixels_sha256) if digest is not None}
 
 
 @dataclass(frozen=True)

@@ -56,13 +56,13 @@ def write_typical_cases(folder: Path, judged: Judged, inspector: Inspector, limi
 
 def typical_finds(judged: Judged, threshold: float | None) -> list[tuple[str, int]]:
     """(defect type, index of the middle score of those found, in place if any), types in alphabetical order."""
-    found: dict[str, list[int]] = {}
+    by_type: dict[str, list[int]] = {}
     peaks = judged.scores if judged.peaks is None else np.nan_to_num(judged.peaks, nan=np.inf)
     for index in np.argsort(judged.scores, kind="stable"):
         if threshold is not None and judged.labels[index] and judged.scores[index] > threshold:
-            found.setdefault(judged.records[index].defect_type, []).append(int(index))
-    in_place = {name: [index for index in indices if peaks[index] > threshold] for name, indices in found.items()}
-    chosen = {name: in_place[name] or indices for name, indices in sorted(found.items())}
+            by_type.setdefault(judged.records[index].defect_type, []).append(int(index))
+    in_place = {name: [index for index in indices if peaks[index] > threshold] for name, indices in by_type.items()}
+    chosen = {name: in_place[name] or indices for name, indices in sorted(by_type.items())}
     return [(name, indices[len(indices) // 2]) for name, indices in chosen.items()]
 
 
@@ -76,16 +76,16 @@ def write_calibration_cases(
     record, panels = inspector.threshold_record or {}, []
     records, images = prepared.records("calibration"), prepared.images("calibration")
     is_known = content_hash(records) == record.get("data_hash")
-    places = {each.path: index for index, each in enumerate(records)} if is_known else {}
-    for rank, each in enumerate(record.get("highest", [])):  # a package of before has none
-        shown = {"title": each["path"], "score": each["score"], "verdict": "calibration", "uri": None}
-        if each["path"] in places:
-            image = np.asarray(images[places[each["path"]]])
-            prediction = inspector.predict(image, name=each["path"])
+    places = {file.path: index for index, file in enumerate(records)} if is_known else {}
+    for rank, entry in enumerate(record.get("highest", [])):  # a package of before has none
+        shown = {"title": entry["path"], "score": entry["score"], "verdict": "calibration", "uri": None}
+        if entry["path"] in places:
+            image = np.asarray(images[places[entry["path"]]])
+            prediction = inspector.predict(image, name=entry["path"])
             seen = _Seen(image, prediction.anomaly_map, None, prediction.reconstruction)
-            path = folder / f"calibration_{rank}_{Path(each['path']).stem}.png"
+            path = folder / f"calibration_{rank}_{Path(entry['path']).stem}.png"
             shown |= _write_panel(path, seen, inspector, judged, shown)
-        panels.append(shown | {"value_without": each["value_without"]})
+        panels.append(shown | {"value_without": entry["value_without"]})
     return panels
 
 

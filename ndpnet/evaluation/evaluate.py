@@ -56,7 +56,7 @@ def evaluate_package(
         summary["notes"] += _notes(prepared, package, judged.num_left_out)
         summary["model_hash"] = package.model_hash
         tested = prepared.records("test")
-        summary["test_images_hash"] = hash_of(sorted([each.sha256, each.mask_sha256 or ""] for each in tested))
+        summary["test_images_hash"] = hash_of(sorted([image.sha256, image.mask_sha256 or ""] for image in tested))
         identity = _identity(prepared, package, {"engine": inspector.engine_name} | run_identity)
         logger.info("drawing the report")
         write_json(folder / METRICS, summary)

@@ -141,7 +141,7 @@ def outline(mask: np.ndarray, *, thickness: int) -> np.ndarray:
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return ring
-    near = tuple(slice(max(0, each[0] - thickness), each[-1] + 1 + thickness) for each in (rows, columns))
+    near = tuple(slice(max(0, span[0] - thickness), span[-1] + 1 + thickness) for span in (rows, columns))
     grown = ndimage.maximum_filter(mask[near], size=2 * thickness + 1, mode="constant")
     frame = np.ones(mask.shape, dtype=bool)
     frame[thickness:-thickness, thickness:-thickness] = False

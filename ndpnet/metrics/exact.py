@@ -61,17 +61,17 @@ def peaks_inside(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> 
     """Highest value of each map inside its mask, NaN where that is empty. maps, masks: (N, H, W) -> (N,)."""
     defects = [inside(mask, roi) for mask in masks]
     return np.array(
-        [each[defect].max() if defect.any() else np.nan for each, defect in zip(maps, defects, strict=True)]
+        [plane[defect].max() if defect.any() else np.nan for plane, defect in zip(maps, defects, strict=True)]
     )
 
 
 def select_pixels(maps: Planes, chosen: Planes) -> np.ndarray:
     """The chosen pixels of all maps in one array, image by image. maps: (N, H, W), chosen: bool -> (P,)."""
-    counts = [int(np.count_nonzero(each)) for each in chosen]
+    counts = [int(np.count_nonzero(selected)) for selected in chosen]
     pixels = np.empty(sum(counts), dtype=maps[0].dtype if len(maps) else np.float64)
     start = 0
-    for anomaly_map, each, count in zip(maps, chosen, counts, strict=True):
-        pixels[start : start + count] = anomaly_map[each]
+    for anomaly_map, selected, count in zip(maps, chosen, counts, strict=True):
+        pixels[start : start + count] = anomaly_map[selected]
         start += count
     return pixels
 

@@ -83,7 +83,7 @@ class PixelStream:
     def _curves(self) -> tuple[np.ndarray, ...]:
         """Shares of good pixels, of defect pixels and of regions that are reached, bin by bin from the highest."""
         filled = np.flatnonzero((self.good > 0) | (self.defect > 0))[::-1]
-        return tuple(_reached(each[filled]) for each in (self.good, self.defect, self.overlap))
+        return tuple(_reached(bins[filled]) for bins in (self.good, self.defect, self.overlap))
 
 
 class PixelTally:

@@ -212,14 +212,14 @@ def _of_type(test: ScoredImages, name: str) -> dict[str, Any]:
     """One defect type against all good images."""
     is_type = test.types == name
     rows = is_type | ~test.labels
-    found = dict.fromkeys(("recall", "recall_overlap"))
+    rates = dict.fromkeys(("recall", "recall_overlap"))
     if test.threshold is not None:
-        found = {"recall": _rate(test, test.calls, is_type), "recall_overlap": _recall_overlap(test, is_type)}
+        rates = {"recall": _rate(test, test.calls, is_type), "recall_overlap": _recall_overlap(test, is_type)}
     return {
         "count": int(is_type.sum()),
         "image_auroc": _image_auroc(test, rows),
         **_pixel_metrics(test, rows),
-        **found,
+        **rates,
     }
 
 

@@ -83,7 +83,7 @@ def pixel_table(
     defect = np.bincount(cell, minlength=size[0] * size[1]).reshape(size)
     overlap = np.bincount(cell, weights=ranking.region_share, minlength=defect.size).reshape(size)
     defect_above, overlap_above = _above(defect), _above(overlap)
-    counted = [each if roi is None else each[roi] for each in maps]
+    counted = [plane if roi is None else plane[roi] for plane in maps]
     all_above = np.stack([pixels.size - np.searchsorted(np.sort(pixels, axis=None), thresholds) for pixels in counted])
     num_defect = np.array([np.count_nonzero(inside(mask, roi)) for mask in masks])
     num_good = np.array([pixels.size for pixels in counted]) - num_defect
@@ -105,7 +105,7 @@ def pixel_row(
         np.bincount(of_defect, minlength=size),
         np.bincount(of_defect, weights=shares, minlength=size),
     ]
-    all_above, defect_above, overlap_above = (_above(each[None])[0] for each in histograms)
+    all_above, defect_above, overlap_above = (_above(histogram[None])[0] for histogram in histograms)
     num_defect = np.array(of_defect.size)
     num_good = np.array(counted.size) - num_defect
     return PixelTable(all_above - defect_above, num_good, defect_above, num_defect, overlap_above, num_regions[0])

@@ -119,7 +119,7 @@ def _create(name: str) -> Any:
 
     whole = _whole(name)
     options: dict[str, Any] = {"dynamic_img_size": True} if hasattr(whole, "dynamic_img_size") else {}
-    indices = _level_indices(name, [each["reduction"] for each in whole.feature_info])
+    indices = _level_indices(name, [level["reduction"] for level in whole.feature_info])
     return timm.create_model(
         name, pretrained=False, features_only=True, feature_cls="getter", out_indices=indices, **options
     )

@@ -138,8 +138,8 @@ class PretrainedNDPNet(nn.Module):
     def angle(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Distance of the coarsest level to the bank as unit vectors: of their cosine alone. -> (B, 1, H/4, W/4)."""
         levels = self.levels(features)
-        pair = (each[-1].movedim(1, -1) for each in (levels, repaired))
-        feats, clean = (self.encoder.directions(each) for each in pair)  # (B, h, w, C)
+        pair = (maps[-1].movedim(1, -1) for maps in (levels, repaired))
+        feats, clean = (self.encoder.directions(last) for last in pair)  # (B, h, w, C)
         return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
 
     def colour(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
@@ -168,20 +168,20 @@ class PretrainedNDPNet(nn.Module):
     def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
-        found, colours, device = [], [], self.logit_scale.device
+        encoded, colours, device = [], [], self.logit_scale.device
         for image, numbers in pictures:
             shown, groups = image.to(device), None if numbers is None else numbers.to(device)
             features = self.encoder(shown)
-            found.append((features, self.repair(features, groups)))
+            encoded.append((features, self.repair(features, groups)))
             colours.append(self.colour(shown, groups))
         self.level_spreads.fill_(1)
         for level in range(NUM_LEVELS):
-            maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in found]
+            maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in encoded]
             self.level_spreads[level] = torch.cat(maps).std().clamp(min=SMALLEST_SPREAD)
         scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
         for scale, compute in scales:
-            scale.copy_(_scale_of([compute(*each) for each in found]))
-        maxima = [self.excess(*each, colour).amax() for each, colour in zip(found, colours, strict=True)]
+            scale.copy_(_scale_of([compute(*pair) for pair in encoded]))
+        maxima = [self.excess(*pair, colour).amax() for pair, colour in zip(encoded, colours, strict=True)]
         self.good_maximum.copy_(torch.stack(maxima).amax().clamp(min=1))
 
 
@@ -231,7 +231,7 @@ class SurfaceDecoder(nn.Module):
 
 def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mean and spread of all values. -> (2,)."""
-    values = torch.cat([each.flatten() for each in maps])
+    values = torch.cat([plane.flatten() for plane in maps])
     return torch.stack([values.mean(), values.std().clamp(min=SMALLEST_SPREAD)])
 
 

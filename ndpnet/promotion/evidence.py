@@ -59,7 +59,7 @@ def gather(
     if num_seen:
         return Evidence(test_set, num_seen)
     judged = _judge(prepared, inspectors)
-    seconds = time_both(inspectors, [each.images("test") for each in prepared])
+    seconds = time_both(inspectors, [data.images("test") for data in prepared])
     first, second = judged[0], judged[1] if champion is not None else None
     names = ("challenger", "champion")
     return Evidence(
@@ -98,7 +98,9 @@ def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) 
     rows, classes = _rows(metric, challenger.test, champion.test)
     first, second = _statistic(metric, challenger.test), _statistic(metric, champion.test)
     spread = jackknife(
-        lambda weights: first(weights) - second(weights), challenger.test.groups[rows], [each[rows] for each in classes]
+        lambda weights: first(weights) - second(weights),
+        challenger.test.groups[rows],
+        [members[rows] for members in classes],
     )
     return Compared(value, before, spread if spread.is_known else None)
 
@@ -111,7 +113,7 @@ def find_worst_type(challenger: dict[str, Any], champion: dict[str, Any], metric
             old, new = before[metric], challenger["by_defect_type"][defect_type][metric]
             if metric in metrics and old is not None and new is not None:
                 drops.append(TypeDrop(defect_type, metric, old["value"] - new["value"]))
-    return max(drops, key=lambda each: each.drop, default=None)
+    return max(drops, key=lambda loss: loss.drop, default=None)
 
 
 def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Views]) -> list[float]:
@@ -129,7 +131,7 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Vie
                 seconds[index].append(time.perf_counter() - started)
         if number > NUM_WARM and time.monotonic() > deadline:
             break
-    return [median(each) for each in seconds]
+    return [median(taken) for taken in seconds]
 
 
 def _judge(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> list[JudgedModel]:

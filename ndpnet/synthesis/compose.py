@@ -100,9 +100,9 @@ class DefectComposer:
         group, place = divmod(step, num_steps)
         if self.at_once[0] != (group, batch_size, rank, num_ranks):
             steps = range(group * num_steps, (group + 1) * num_steps)
-            every = self.compose([self.draw(each, batch_size, sample) for each in steps for sample in samples])
+            every = self.compose([self.draw(number, batch_size, sample) for number in steps for sample in samples])
             batches = zip(*(values.split(len(samples)) for values in every), strict=True)
-            self.at_once = (group, batch_size, rank, num_ranks), [Batch(*each) for each in batches]
+            self.at_once = (group, batch_size, rank, num_ranks), [Batch(*parts) for parts in batches]
         return self.at_once[1][place]
 
     def draw(self, step: int, batch_size: int, sample: int) -> SampleDraw:

@@ -51,7 +51,7 @@ class SyntheticValidation:
 
         network.eval()
         batch = self.batches[0]
-        maps, reconstructions = (each.float().cpu() for each in network.predict(batch.defective))
+        maps, reconstructions = (output.float().cpu() for output in network.predict(batch.defective))
         top = 1.0 if network.anomaly_map == "msdsm" else float(maps.max())  # gaps are small
         rows = []
         for index in range(0, min(2 * NUM_PICTURES, len(maps)), 2):  # every second one is free of defects

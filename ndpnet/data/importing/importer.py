@@ -122,10 +122,10 @@ def is_test_group(group: str, share: float) -> bool:
 
 def _check_names(placed: list[Placed]) -> None:
     """Refuse two files that a file system which ignores case takes for one."""
-    found: dict[str, Placed] = {}
+    firsts: dict[str, Placed] = {}
     for picture in placed:
         key = unicodedata.normalize("NFC", picture.path).casefold()
-        other = found.setdefault(key, picture)
+        other = firsts.setdefault(key, picture)
         if other is not picture:
             both = f"{other.image.path} and {picture.image.path}"
             raise ValueError(f"{both} would both become {picture.path}, but for case (rename one)")

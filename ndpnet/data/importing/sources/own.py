@@ -25,12 +25,12 @@ DEFECTIVE = "defective"
 
 def find_folder(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with good/, up to two levels down."""
-    found = search_folders(Reader(root), _has_good, depth=2)
-    if not found:
+    paths = search_folders(Reader(root), _has_good, depth=2)
+    if not paths:
         is_good = root.name.lower() in GOOD_FOLDERS
         hint = f"did you mean {root.parent}?" if is_good else "put the defect-free pictures there"
         raise ValueError(f"no folder good/ in {root} ({hint})")
-    return [_read(Reader(root), path, category_name(path, name)) for path in found]
+    return [_read(Reader(root), path, category_name(path, name)) for path in paths]
 
 
 def find_scans(root: Path, name: str) -> list[CategoryPlan]:
