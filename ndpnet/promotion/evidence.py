@@ -13,10 +13,9 @@ from ndpnet.data.arrays import Views
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import judging
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import summary, weighted
 from ndpnet.metrics.intervals import Statistic, jackknife
-from ndpnet.promotion.gate import Compared, Evidence, Rate, TypeDrop
+from ndpnet.promotion.gate import Compared, Evidence, TypeDrop
 
 PIXEL_METRICS = ("pixel_auroc", "pro_auc")
 RANKING_METRICS = ("image_auroc", *PIXEL_METRICS)  # of a defect type: a rate over a handful of images jumps
@@ -67,7 +66,7 @@ def gather(
         num_seen=0,
         num_units=_num_units(first.test),
         metrics={name: compare(name, first, second) for name in metrics},
-        false_alarms=_rate(first.summary["false_alarm_rate"]),
+        false_alarms=first.summary["false_alarm_rate"],
         worst_type=find_worst_type(first.summary, second.summary, metrics) if second else None,
         latency_ratio=seconds[0] / seconds[1] if second else None,
         milliseconds={name: 1000 * value for name, value in zip(names, seconds, strict=False)},
@@ -77,7 +76,7 @@ def gather(
 
 def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
     """Test images that one of the models was trained, watched or calibrated on."""
-    seen = (record for inspector in inspectors for record in _package(inspector).manifest().files)
+    seen = (record for inspector in inspectors for record in inspector.opened_package.manifest().files)
     known = set().union(*(record.known_by for record in seen))
     return sum(bool(record.known_by & known) for record in prepared.records("test"))
 
@@ -138,7 +137,7 @@ def _judge(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) ->
     """Both models on their own pictures of the same test images, row by row."""
     judged = []
     for data, inspector in zip(prepared, inspectors, strict=True):
-        judging.check_inputs(data, _package(inspector))
+        judging.check_inputs(data, inspector.opened_package)
         judged.append(judging.judge(data, inspector))
     paths = [[record.path for record in test.records] for test in judged]
     if paths[0] != paths[-1]:
@@ -187,17 +186,8 @@ def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
     return weighted.precision_statistic(test.labels, test.calls)
 
 
-def _package(inspector: Inspector) -> ModelPackage:
-    assert inspector.package is not None  # it was loaded from one
-    return inspector.package
-
-
 def _value(summary: dict[str, Any], metric: str) -> float | None:
     return None if summary[metric] is None else summary[metric]["value"]
-
-
-def _rate(interval: dict[str, float] | None) -> Rate | None:
-    return None if interval is None else Rate(interval["value"], interval["low"], interval["high"])
 
 
 def _num_units(test: summary.ScoredImages) -> int:
@@ -209,7 +199,7 @@ def _num_units(test: summary.ScoredImages) -> int:
 def _check_sides(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> None:
     """Refuse another category, and two folders that are not the same test images in the same order."""
     for side, inspector in zip(prepared, inspectors, strict=True):
-        category = _package(inspector).config["category"]
+        category = inspector.opened_package.config["category"]
         if side.manifest.category != category:
             raise ValueError(
                 f"{side.folder} is of the category {side.manifest.category!r}, the model of {category!r} "

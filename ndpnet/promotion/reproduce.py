@@ -11,9 +11,10 @@ from typing import Any
 
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import CONFIG
-from ndpnet.promotion.worktree import LOCK, Worktree, checked_out, find_differences, lock_hash
+from ndpnet.promotion.worktree import Worktree, checked_out, find_differences
 from ndpnet.table import format_rows
 from ndpnet.tracking.flat import leaves
+from ndpnet.tracking.identity import LOCK, lock_hash
 from ndpnet.tracking.models import registered_metrics
 from ndpnet.tracking.registry import Registry
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import yaml
 
 from ndpnet.commands import git, output
-from ndpnet.files import sha256_of, write_text
+from ndpnet.files import write_text
 from ndpnet.locks import locked
 from ndpnet.storage.pins import is_lock
 
 logger = logging.getLogger(__name__)
 
-LOCK, PARAMS = "requirements.lock", "ndpnet/params.yaml"
+PARAMS = "ndpnet/params.yaml"
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 # that a run changes nothing outside of its worktree: no tracking, nothing of another git or DVC run
 UNSET = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE)|DVC_(STAGE|ROOT|EXP.*|CHECKPOINT)|PYTHON(HOME|STARTUP)")
@@ -135,12 +135,6 @@ def find_differences(lock_path: Path, installed: Mapping[str, str] | None = None
         if pinned and version is not None and version.partition("+")[0] != pinned.strip().partition("+")[0]:
             differences.append(f"{name} {version} instead of {pinned.strip()}")
     return differences
-
-
-def lock_hash(folder: Path) -> str:
-    """sha256 of a tree's lock file; "unknown" without one, as `register` writes it."""
-    path = folder / LOCK
-    return sha256_of(path) if path.is_file() else "unknown"
 
 
 def _add(root: Path, commit: str, folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_two_thresholds_of_one_network(pipeline: Pipeline, tmp_path: Path) -> No
         assert evidence.metrics[metric].is_same_model, "the same maps"
     assert not evidence.metrics["recall"].is_same_model
     assert evidence.metrics["recall"].challenger == 1.0
-    assert evidence.false_alarms.value == 1.0
+    assert evidence.false_alarms["value"] == 1.0
     assert evidence.worst_type.drop == 0.0
     assert 0.3 < evidence.latency_ratio < 3.0
     assert set(evidence.milliseconds) == {"challenger", "champion"}
