@@ -114,7 +114,7 @@ def engine_job(
     """
     from ndpnet.config_platform import cluster_of
     from ndpnet.files import hash_of
-    from ndpnet.tracking.description import sources_hash
+    from ndpnet.lineage import sources_hash
     from ndpnet.tracking.identity import run_identity
 
     code = image or f"python-ndpnet:{sources_hash()[:16]}"

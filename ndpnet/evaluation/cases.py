@@ -15,7 +15,7 @@ from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.judging import Judged, order_cases, verdict_of
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.overlay import draw_contours, encode_png, panel, shrink
+from ndpnet.inference.overlay import draw_contours, encode_jpeg, encode_png, panel, shrink
 
 SCALE_QUANTILE = 0.999  # of all test scores: top of the colour scale
 WINDOW = 512  # side of what is shown of a scan, in pixels
@@ -181,7 +181,7 @@ def _small_picture(judged: Judged, index: int, threshold: float | None) -> dict[
     image, anomaly_map, truth = shrink(image, anomaly_map, truth, max_side=2 * SIDE)
     drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=threshold, truth=truth))
     drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return _data_uri("jpeg", _jpeg(drawn, quality=QUALITY), drawn.size)
+    return _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
 
 
 def embed_image(png: bytes) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def embed_image(png: bytes) -> dict[str, Any]:
     for share, quality in JPEG_STEPS:
         width, height = (max(1, round(side * scale * share)) for side in picture.size)
         # 4:4:4 keeps thin contours
-        jpeg = _jpeg(picture.resize((width, height), Image.Resampling.LANCZOS), quality=quality, subsampling=0)
+        jpeg = encode_jpeg(picture.resize((width, height), Image.Resampling.LANCZOS), quality=quality, subsampling=0)
         if len(jpeg) <= MAX_CASE_BYTES:
             break
     return _data_uri("jpeg", jpeg, (width, height))
@@ -204,9 +204,3 @@ def _data_uri(kind: str, data: bytes, size: tuple[int, int]) -> dict[str, Any]:
     """A picture's bytes as {uri, width, height}; kind: png or jpeg."""
     uri = f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
     return {"uri": uri, "width": size[0], "height": size[1]}
-
-
-def _jpeg(picture: Image.Image, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", **options)
-    return buffer.getvalue()
