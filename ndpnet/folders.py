@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ndpnet.files import naming_full_disk, partial_name, some_names, unwritable, write_json
-from ndpnet.locks import locked, try_lock
+from ndpnet.locks import is_held, locked, try_lock
 
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
 LITTER = ("thumbs.db", "desktop.ini", ".ds_store")  # file managers leave them anywhere
@@ -201,13 +201,8 @@ def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
 
 def _refuse_second(out_dir: Path, own_dir: Path) -> None:
     for folder in _unfinished(out_dir):
-        if folder != own_dir:
-            try:
-                lock = try_lock(folder)
-            except BlockingIOError as error:
-                raise _in_use(out_dir) from error
-            if lock is not None:
-                os.close(lock)
+        if folder != own_dir and is_held(folder):
+            raise _in_use(out_dir)
 
 
 def _in_use(place: Path) -> ValueError:

@@ -4,7 +4,6 @@ DVC's outputs are left to `dvc gc`; models and data are never touched.
 """
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndpnet.locks import try_lock
+from ndpnet.locks import is_held
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 CHECKPOINT = re.compile(r"phase[12]-[0-9a-f]{16}")
@@ -95,14 +94,8 @@ def _lock_of(path: Path) -> Path:
 
 def _is_locked(path: Path) -> bool:
     """Whether a process holds the lock of a file or folder, or nobody can tell; False where there is no such path."""
-    try:
-        lock = try_lock(path)
-    except BlockingIOError:
-        return True
-    if lock is None:
-        return path.exists()
-    os.close(lock)
-    return False
+    held = is_held(path)
+    return path.exists() if held is None else held
 
 
 def _measure(path: Path) -> Leftover:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ndpnet.files import replace_file, write_json
-from ndpnet.locks import try_lock
+from ndpnet.locks import is_held, try_lock
 
 RUN, HISTORY, FILES, PICTURES = "run.json", "history.jsonl", "files", "pictures"
 MAX_FILE_BYTES = 32 << 20  # larger ones stay in the step's output: weights, arrays
@@ -80,13 +80,7 @@ class Record:
         """Whether the process that started it is still at work; a killed one lets go of its lock."""
         if self.status != "running" or self.lock is not None:
             return self.status == "running"
-        try:
-            lock = try_lock(self.folder)
-        except BlockingIOError:
-            return True
-        if lock is not None:
-            os.close(lock)
-        return False
+        return bool(is_held(self.folder))
 
     def end(self, status: Status, error: str = "") -> None:
         """Note how it ended, now."""
