@@ -78,20 +78,14 @@ class SynthesisConfig(Section):
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> "SynthesisConfig":
-        if self.line_width_min > self.line_width_max:
-            raise ValueError(
-                f"synthesis.line_width_min {self.line_width_min} is above line_width_max {self.line_width_max}"
-            )
+        for name in ("line_width", "crack_depth", "beta"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise ValueError(f"synthesis.{name}_min {low} is above synthesis.{name}_max {high}")
         if self.line_share + self.crack_share > 1:
             raise ValueError(
                 f"synthesis.line_share {self.line_share} and crack_share {self.crack_share} are more than all masks"
             )
-        if self.crack_depth_min > self.crack_depth_max:
-            raise ValueError(
-                f"synthesis.crack_depth_min {self.crack_depth_min} is above crack_depth_max {self.crack_depth_max}"
-            )
-        if self.beta_min > self.beta_max:
-            raise ValueError(f"synthesis.beta_min {self.beta_min} is above synthesis.beta_max {self.beta_max}")
         return self
 
 
