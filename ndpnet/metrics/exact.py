@@ -26,8 +26,6 @@ class PixelRanking:
     negatives: np.ndarray
     positives: np.ndarray
     region_share: np.ndarray  # 1 / pixels of the pixel's own region, so that each region sums to 1
-    image_index: np.ndarray
-    regions_per_image: np.ndarray  # (N,)
 
 
 def rank_pixels(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> PixelRanking | None:
@@ -39,9 +37,7 @@ def rank_pixels(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> P
     if negatives.size == 0 or positives.size == 0:
         return None
     negatives.sort()
-    shares, regions_per_image = label_regions(defects)
-    image_index = np.repeat(np.arange(len(defects)), [np.count_nonzero(defect) for defect in defects])
-    return PixelRanking(negatives, positives, shares, image_index, regions_per_image)
+    return PixelRanking(negatives, positives, label_regions(defects)[0])
 
 
 def inside(mask: np.ndarray, roi: np.ndarray | None) -> np.ndarray:

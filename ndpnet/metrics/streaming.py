@@ -115,9 +115,7 @@ class PixelTally:
 
     def table(self) -> PixelTable | None:
         """What intervals are computed from, a row per image whose pixels count; None without any."""
-        if not self.rows:
-            return None
-        return PixelTable(*(np.stack([getattr(row, name) for row in self.rows]) for name in vars(self.rows[0])))
+        return PixelTable.of(self.rows) if self.rows else None
 
 
 def _keys(anomaly_map: np.ndarray) -> np.ndarray:
