@@ -11,7 +11,7 @@ VARIANCE_EPS = 1e-6
 
 def resize_mask(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Max-pool a binary mask, so that a thin defect never disappears. mask: (B, 1, H, W) -> (B, 1, *size)."""
-    return mask if mask.shape[-2:] == tuple(size) else F.adaptive_max_pool2d(mask, size)
+    return mask if mask.shape[-2:] == tuple(size) else F.adaptive_max_pool2d(mask, tuple(size))
 
 
 def min_max(values: torch.Tensor) -> torch.Tensor:
