@@ -59,7 +59,8 @@ def atomic_folder(
     out_dir = Path(out_dir).resolve()
     check_output(out_dir, marker=marker, known=known)
     with _temporary_sibling(out_dir, key) as partial_dir:
-        _refuse_second(out_dir, partial_dir)
+        if any(folder != partial_dir and is_held(folder) for folder in _unfinished(out_dir)):
+            raise _in_use(out_dir)
         with naming_full_disk(partial_dir, out_dir):
             yield partial_dir
             assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
@@ -197,12 +198,6 @@ def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
-
-
-def _refuse_second(out_dir: Path, own_dir: Path) -> None:
-    for folder in _unfinished(out_dir):
-        if folder != own_dir and is_held(folder):
-            raise _in_use(out_dir)
 
 
 def _in_use(place: Path) -> ValueError:

@@ -127,7 +127,8 @@ def order_cases(scores: np.ndarray, labels: np.ndarray, threshold: float | None,
     kinds: dict[str, list[int]] = {
         kind: [] for kind in ("missed", "false alarm", "found", "passed", "defective", "good")
     }
-    for index in _urgent_first(scores, labels, threshold):
+    # the most wrong of each kind first: defective images by rising score, good ones by falling score
+    for index in sorted(range(len(scores)), key=lambda row: (scores[row] if labels[row] else -scores[row], row)):
         kinds[verdict_of(scores[index], labels[index], threshold)].append(index)
     present = [kind for kind in kinds.values() if kind]
     share = max(1, limit // 6) if threshold is not None else limit // 2
@@ -136,8 +137,3 @@ def order_cases(scores: np.ndarray, labels: np.ndarray, threshold: float | None,
     ordered = kinds["missed"] + kinds["false alarm"] + correct + kinds["defective"] + kinds["good"]
     chosen = set(sorted(ordered, key=lambda index: index not in reserved)[:limit])
     return [index for index in ordered if index in chosen]
-
-
-def _urgent_first(scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> list[int]:
-    # the most wrong of each kind: defective images by rising score, good ones by falling score
-    return sorted(range(len(scores)), key=lambda index: (scores[index] if labels[index] else -scores[index], index))
