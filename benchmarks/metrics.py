@@ -19,7 +19,7 @@ from measuring import alone, options, peak_mib, spread
 
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelStream, PixelTally
-from ndpnet.metrics.summary import summarise
+from ndpnet.metrics.summary import ScoredImages, summarise
 from ndpnet.synthesis.perlin import blob_masks
 
 NUM_MAPS = 100
@@ -80,9 +80,9 @@ def measure(way: str, count: int, size: int) -> dict[str, float]:
             scores.append(float(anomaly_map.max()))
             seconds += time.process_time() - started
         started = time.process_time()
-        types, groups = [("blob", "good")[row % 2] for row in range(count)], [str(row) for row in range(count)]
-        known = {"category": "", "records_groups": groups, "defect_types": types, "scores": np.array(scores)}
-        summary = summarise(**known, threshold=None, tally=tally)
+        types, groups = np.array([("blob", "good")[row % 2] for row in range(count)]), np.arange(count).astype(str)
+        known = {"groups": groups, "types": types, "scores": np.array(scores)}
+        summary = summarise(ScoredImages(**known, threshold_record=None, tally=tally), category="")
         seconds += time.process_time() - started
         values = {name: summary[name]["value"] for name in ("pixel_auroc", "pro_auc")}
     else:

@@ -20,7 +20,6 @@ from ndpnet.config import load_params
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.synthesis.perlin import blob_masks, line_masks
-from ndpnet.training.inputs import recipe_of
 
 COUNT, BATCH = 16, 8
 
@@ -83,8 +82,9 @@ def make_composer(profile: str, size: int, device: str = "cpu") -> DefectCompose
     num_lines = round(64 * params.synthesis.line_share)
     masks = np.concatenate([blob_masks(rng, 64 - num_lines, size).numpy(), line_masks(rng, num_lines, size).numpy()])
     images, sources = rng.integers(0, 256, (2, 64, size, size, 3), dtype=np.uint8)
-    bank, recipe = DefectBank(np.packbits(masks, axis=-1), sources), recipe_of(params, params.train.phase2)
-    return DefectComposer(images, bank, recipe, seed=0, phase=2, device=torch.device(device))
+    bank, share = DefectBank(np.packbits(masks, axis=-1), sources), params.train.phase2.defect_free_share
+    known = {"defect_free_share": share, "seed": 0, "phase": 2, "device": torch.device(device)}
+    return DefectComposer(images, bank, params.synthesis, **known)
 
 
 if __name__ == "__main__":

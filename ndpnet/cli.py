@@ -55,8 +55,8 @@ class OneLineErrors(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A verb by its name."""
-        found = super().get_command(ctx, cmd_name)
-        return found or (verb.load() if (verb := _adapters_verbs().get(cmd_name)) else None)
+        command = super().get_command(ctx, cmd_name)
+        return command or (verb.load() if (verb := _adapters_verbs().get(cmd_name)) else None)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs by what a person does, with the first sentence of their help."""
@@ -86,7 +86,7 @@ class OneLineErrors(click.Group):
 
 
 def _adapters_verbs() -> dict[str, EntryPoint]:
-    installed = {each.name: each for each in distribution("ndpnet").entry_points if each.group == VERBS}
+    installed = {entry.name: entry for entry in distribution("ndpnet").entry_points if entry.group == VERBS}
     return installed | ({BENCHMARK.name: BENCHMARK} if find_spec("ndpnet.benchmark") else {})
 
 
@@ -180,9 +180,9 @@ def calibrate(
     if "review" in record:
         click.echo(f"review from {record['review']['value']:.4f} on. {record['review']['statement']}")
     click.echo("the highest scores, and the threshold without that picture (look at them: is each really good?):")
-    for each in record["highest"]:
-        without = "none" if each["value_without"] is None else f"{each['value_without']:.4f}"
-        click.echo(f"  {each['score']:.4f}  {without}  {each['path']}")
+    for image in record["highest"]:
+        without = "none" if image["value_without"] is None else f"{image['value_without']:.4f}"
+        click.echo(f"  {image['score']:.4f}  {without}  {image['path']}")
 
 
 @main.command("inspect", cls=Resumable)

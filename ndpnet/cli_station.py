@@ -67,7 +67,7 @@ def _export(config: Any, line: str | None, out: Path) -> None:
     from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
     from ndpnet.station.store import Store
 
-    names = [each.name for each in config.lines]
+    names = [entry.name for entry in config.lines]
     name = names[0] if line is None and len(names) == 1 else line
     if name not in names:
         raise ValueError(f"no line {name!r} (--line: one of {', '.join(names)})")

@@ -78,20 +78,14 @@ class SynthesisConfig(Section):
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> "SynthesisConfig":
-        if self.line_width_min > self.line_width_max:
-            raise ValueError(
-                f"synthesis.line_width_min {self.line_width_min} is above line_width_max {self.line_width_max}"
-            )
+        for name in ("line_width", "crack_depth", "beta"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low > high:
+                raise ValueError(f"synthesis.{name}_min {low} is above synthesis.{name}_max {high}")
         if self.line_share + self.crack_share > 1:
             raise ValueError(
                 f"synthesis.line_share {self.line_share} and crack_share {self.crack_share} are more than all masks"
             )
-        if self.crack_depth_min > self.crack_depth_max:
-            raise ValueError(
-                f"synthesis.crack_depth_min {self.crack_depth_min} is above crack_depth_max {self.crack_depth_max}"
-            )
-        if self.beta_min > self.beta_max:
-            raise ValueError(f"synthesis.beta_min {self.beta_min} is above synthesis.beta_max {self.beta_max}")
         return self
 
 
@@ -280,7 +274,7 @@ def parse(kind: type[AnySection], values: AnySection | str | dict[str, Any], nam
     try:
         return kind.model_validate_json(values) if isinstance(values, str) else kind.model_validate(values)
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(each, kind, name) for each in error.errors())) from error
+        raise ValueError("; ".join(_explain(detail, kind, name) for detail in error.errors())) from error
 
 
 def _of_profile(values: Any, profile: str, profiles: Sequence[str]) -> Any:
@@ -289,7 +283,7 @@ def _of_profile(values: Any, profile: str, profiles: Sequence[str]) -> Any:
         return values
     if values.keys() <= set(profiles) and profiles[0] in values:
         return values.get(profile, values[profiles[0]])
-    return {name: _of_profile(each, profile, profiles) for name, each in values.items()}
+    return {name: _of_profile(value, profile, profiles) for name, value in values.items()}
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -319,7 +313,7 @@ def _explain(error: Any, kind: type[Section], prefix: str) -> str:
         section: Any = kind
         for part in error["loc"][:-1]:
             annotation = section.model_fields[part].annotation
-            section = next((each for each in get_args(annotation) if hasattr(each, "model_fields")), annotation)
+            section = next((inner for inner in get_args(annotation) if hasattr(inner, "model_fields")), annotation)
         return f"unknown parameter {name!r}{_did_you_mean(str(error['loc'][-1]), section.model_fields)}"
     if error["type"] == "missing":
         return f"parameter {name!r} is missing"
@@ -330,5 +324,5 @@ def _explain(error: Any, kind: type[Section], prefix: str) -> str:
 
 
 def _did_you_mean(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, [str(each) for each in known], n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(str(each) for each in known)})"
+    near = difflib.get_close_matches(name, [str(choice) for choice in known], n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(str(choice) for choice in known)})"

@@ -32,7 +32,8 @@ def check_machine(folder: Path = Path()) -> Iterator[Finding]:
 
 
 def _check_libraries(folder: Path) -> tuple[str, str]:
-    from ndpnet.promotion.worktree import LOCK, find_differences
+    from ndpnet.promotion.worktree import find_differences
+    from ndpnet.tracking.identity import LOCK
 
     differences = find_differences(folder / LOCK)
     if not differences:

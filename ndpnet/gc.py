@@ -4,7 +4,6 @@ DVC's outputs are left to `dvc gc`; models and data are never touched.
 """
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ndpnet.locks import try_lock
+from ndpnet.locks import is_held
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 CHECKPOINT = re.compile(r"phase[12]-[0-9a-f]{16}")
@@ -46,9 +45,9 @@ def find_old(build_dir: Path, work_dir: Path, older_than: float) -> list[Leftove
     """
     now = time.time()
     roots = dict.fromkeys(Path(folder).resolve() for folder in (build_dir, work_dir))
-    found = [_measure(path) for root in roots for path in _below(root, Path(work_dir).resolve() / REPRODUCED)]
-    old = [each for each in found if now - each.modified >= older_than and not _is_locked(_lock_of(each.path))]
-    return sorted(old, key=lambda each: -each.num_bytes)
+    measured = [_measure(path) for root in roots for path in _below(root, Path(work_dir).resolve() / REPRODUCED)]
+    old = [entry for entry in measured if now - entry.modified >= older_than and not _is_locked(_lock_of(entry.path))]
+    return sorted(old, key=lambda entry: -entry.num_bytes)
 
 
 def remove(leftover: Leftover) -> str:
@@ -85,7 +84,7 @@ def _is_leftover(path: Path, reproduced_dir: Path) -> bool:
         return not is_model or path.with_name(unfinished[1]).exists()
     if path.parent == reproduced_dir:
         return (path / ".git").is_file()
-    return bool(CHECKPOINT.fullmatch(path.name)) and {each.name for each in _entries(path)} <= CHECKPOINT_FILES
+    return bool(CHECKPOINT.fullmatch(path.name)) and {entry.name for entry in _entries(path)} <= CHECKPOINT_FILES
 
 
 def _lock_of(path: Path) -> Path:
@@ -95,21 +94,15 @@ def _lock_of(path: Path) -> Path:
 
 def _is_locked(path: Path) -> bool:
     """Whether a process holds the lock of a file or folder, or nobody can tell; False where there is no such path."""
-    try:
-        lock = try_lock(path)
-    except BlockingIOError:
-        return True
-    if lock is None:
-        return path.exists()
-    os.close(lock)
-    return False
+    held = is_held(path)
+    return path.exists() if held is None else held
 
 
 def _measure(path: Path) -> Leftover:
     num_bytes, modified = 0, 0.0
-    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+    for entry in (path, *path.rglob("*")) if path.is_dir() else (path,):
         with contextlib.suppress(FileNotFoundError):  # somebody is at work there
-            state = each.lstat()
+            state = entry.lstat()
             num_bytes += state.st_blocks * 512
             modified = max(modified, state.st_mtime)
     return Leftover(path, num_bytes, modified)

@@ -32,6 +32,16 @@ def code_hash(names: Sequence[str] = TRAINING_CODE) -> str:
     for name in names:
         path = PACKAGE_DIR / name
         paths += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return _hash_of_sources(paths)
+
+
+def sources_hash() -> str:
+    """Hash of the whole library, adapters apart: what a step computes is a function of it, parameters and inputs."""
+    paths = sorted(PACKAGE_DIR.rglob("*.py"))
+    return _hash_of_sources([path for path in paths if path.relative_to(PACKAGE_DIR).parts[0] not in ADAPTERS])
+
+
+def _hash_of_sources(paths: Sequence[Path]) -> str:
     return hash_of([[path.relative_to(PACKAGE_DIR).as_posix(), sha256_of(path)] for path in paths])
 
 

@@ -51,6 +51,18 @@ def try_lock(path: Path) -> int | None:
     return descriptor
 
 
+def is_held(path: Path) -> bool | None:
+    """Whether another process has the lock; None where there is nothing, or a file system without locks."""
+    try:
+        descriptor = try_lock(path)
+    except BlockingIOError:
+        return True
+    if descriptor is None:
+        return None
+    os.close(descriptor)
+    return False
+
+
 def _make_and_lock(path: Path, *, is_folder: bool) -> int | None:
     """-> None while another process has it."""
     try:

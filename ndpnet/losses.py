@@ -11,7 +11,7 @@ VARIANCE_EPS = 1e-6
 
 def resize_mask(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Max-pool a binary mask, so that a thin defect never disappears. mask: (B, 1, H, W) -> (B, 1, *size)."""
-    return mask if mask.shape[-2:] == tuple(size) else F.adaptive_max_pool2d(mask, size)
+    return mask if mask.shape[-2:] == tuple(size) else F.adaptive_max_pool2d(mask, tuple(size))
 
 
 def min_max(values: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ def segmentation_loss(
     logits: Sequence[torch.Tensor], mask: torch.Tensor, *, gamma: float, alpha: float
 ) -> torch.Tensor:
     """L_seg (Eq. 10): mean focal loss over scales. logits: [(B, 1, H/2^(i-1), ...)], mask: (B, 1, H, W) -> scalar."""
-    losses = [focal_loss(each, resize_mask(mask, each.shape[-2:]), gamma=gamma, alpha=alpha) for each in logits]
+    losses = [focal_loss(logit, resize_mask(mask, logit.shape[-2:]), gamma=gamma, alpha=alpha) for logit in logits]
     return torch.stack(losses).mean()
 
 
@@ -75,5 +75,5 @@ def reconstruction_loss(reconstruction: torch.Tensor, clean: torch.Tensor) -> to
 
 def perceptual_loss(maps: Sequence[torch.Tensor], target_maps: Sequence[torch.Tensor]) -> torch.Tensor:
     """L_per (Eq. 13, 16): mean over the VGG maps of the L1 distance. Both: 5 x (B, C, h, w) -> scalar."""
-    distances = [F.l1_loss(each.float(), target.float()) for each, target in zip(maps, target_maps, strict=True)]
+    distances = [F.l1_loss(feats.float(), target.float()) for feats, target in zip(maps, target_maps, strict=True)]
     return torch.stack(distances).mean()

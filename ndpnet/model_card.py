@@ -71,12 +71,12 @@ def shorten(card: str, limit: int) -> str:
         return card
     first, *sections = re.split(r"(?m)^(?=## )", card)
     room = limit - len(SHORTENED)
-    kept = first.rstrip()
+    short = first.rstrip()
     for section in sections:
-        if len(kept) + 2 + len(section.rstrip()) > room:
+        if len(short) + 2 + len(section.rstrip()) > room:
             break
-        kept += "\n\n" + section.rstrip()
-    return kept + SHORTENED
+        short += "\n\n" + section.rstrip()
+    return short + SHORTENED
 
 
 def read_licence(import_report: Path) -> str:

@@ -26,6 +26,9 @@ ConvWeights = list[tuple[torch.Tensor, torch.Tensor]]
 class VGGFeatures(nn.Module):
     """The maps after the convolutions named in MAPS, frozen. `preprocess` is a 1x1 convolution from RGB in [0, 1]."""
 
+    preprocess_weight: torch.Tensor
+    preprocess_bias: torch.Tensor
+
     def __init__(
         self, convolutions: ConvWeights, preprocess: tuple[torch.Tensor, torch.Tensor], maps: str = "first_five"
     ) -> None:
@@ -63,9 +66,10 @@ def load_vgg(weights: str, maps: str = "first_five") -> VGGFeatures | None:
     if not path.is_file():
         raise ValueError(f"no file {path} for losses.perceptual_weights (a .pth or .npz file, `torchvision` or `none`)")
     try:
-        is_npz = path.suffix == ".npz"
-        state = None if is_npz else torch.load(path, map_location="cpu", weights_only=True)
-        vgg = _from_npz(path, maps) if is_npz else _from_state_dict(state, maps)
+        if path.suffix == ".npz":
+            vgg = _from_npz(path, maps)
+        else:
+            vgg = _from_state_dict(torch.load(path, map_location="cpu", weights_only=True), maps)
         _check_shapes(vgg)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(

@@ -100,7 +100,7 @@ def cells_of(frame: pd.DataFrame) -> list[Any]:
     cells = list(frame[IMAGE])
     # MLflow makes one row of {"image": [text, text]}: that row is the batch
     is_batch = len(cells) == 1 and isinstance(cells[0], (list, tuple)) and len(cells[0]) > 0
-    if is_batch and all(isinstance(each, (str, bytes)) for each in cells[0]):
+    if is_batch and all(isinstance(cell, (str, bytes)) for cell in cells[0]):
         return list(cells[0])
     return cells
 
@@ -131,19 +131,19 @@ def _decode_text(text: str, name: str) -> bytes:
 
 
 def _decode_pixels(values: Any, name: str) -> np.ndarray:
-    wanted = "pass whole numbers from 0 to 255, (H, W) or (H, W, 3)"
+    expected = "pass whole numbers from 0 to 255, (H, W) or (H, W, 3)"
     try:
         pixels = np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"{name} has rows of unequal length ({wanted})") from error
+        raise ValueError(f"{name} has rows of unequal length ({expected})") from error
     is_grey = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1)
     if not is_grey and not (pixels.ndim == 3 and pixels.shape[2] == 3):
-        raise ValueError(f"{name} is an array of shape {pixels.shape} ({wanted})")
+        raise ValueError(f"{name} is an array of shape {pixels.shape} ({expected})")
     if isinstance(values, np.ndarray) and pixels.dtype != np.uint8:
         raise ValueError(f"{name} is an array of {pixels.dtype} (pass uint8: what its range is would be a guess)")
     is_byte = pixels.dtype.kind in "iu" and (pixels.size == 0 or (pixels.min() >= 0 and pixels.max() <= 255))
     if not is_byte:
-        raise ValueError(f"{name} has pixels that are no bytes ({wanted})")
+        raise ValueError(f"{name} has pixels that are no bytes ({expected})")
     pixels = pixels.astype(np.uint8, copy=False)
     return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2) if is_grey else pixels  # -> (H, W, 3)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.config import Params, parse_params
-from ndpnet.files import atomic_folder, check_apart, check_output, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart, check_output
 
 if TYPE_CHECKING:
     from ndpnet.data.versions.source import DataSource
@@ -60,7 +61,9 @@ def choose_categories(resolved: Path, categories: list[str], *, only_new_data: b
         return list(hashes)
     from ndpnet.tracking.versions import champion_tags
 
-    return [each for each, value in hashes.items() if champion_tags(each).get(f"ndpnet.{SOURCE_HASH}") != value]
+    return [
+        category for category, value in hashes.items() if champion_tags(category).get(f"ndpnet.{SOURCE_HASH}") != value
+    ]
 
 
 def prepare(

@@ -109,8 +109,8 @@ def _echo_inspection(summary: dict[str, Any], out: str) -> None:
         f"\n{summary['num_good']} good, {summary['num_defective']} defective, {summary['num_failed']} unreadable "
         f"({model['name']} version {model['version']}, threshold {model['threshold']:.4f}); results in {out}"
     )
-    for each in summary["failed"][:MAX_NAMED]:
-        click.echo(each["error"], err=True)
+    for failure in summary["failed"][:MAX_NAMED]:
+        click.echo(failure["error"], err=True)
     if summary["num_failed"]:
         sys.exit(EXIT_ERROR)
     if summary["num_defective"]:

@@ -23,7 +23,6 @@ SERVER = several(
 WORK = several(
     SERVER,
     click.option("--package", "package_path", type=FolderPath, help="Compiled pipeline; compiled now if left out."),
-    click.option("--experiment", default="ndpnet", show_default=True, help="Where runs are listed."),
     click.option("--category", "categories", multiple=True, help="Which of them; all that are pinned if left out."),
     click.option("--url", help="Git repository that pins the data; that of this clone if left out."),
     click.option("--revision", help="Branch, tag or commit there; its default branch if left out."),
@@ -99,7 +98,6 @@ def _prepare(
     *,
     host: str | None,
     namespace: str | None,
-    experiment: str,
     service_account: str,
     package_path: Path | None,
     allow_dirty: bool,
@@ -115,8 +113,7 @@ def _prepare(
     commit = committed(allow_dirty=allow_dirty)
     package = load_package(package_path, params, commit)
     chosen = {"categories": categories, "only_new_data": only_new_data, "further": further}
-    how = {"arguments": arguments_of(package, params, source, **chosen)}
-    how |= {"experiment": experiment, "service_account": service_account}
+    how = {"arguments": arguments_of(package, params, source, **chosen), "service_account": service_account}
     return connect(host, namespace), package, commit, how
 
 

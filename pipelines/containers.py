@@ -43,7 +43,7 @@ def find_image(name: str, identity: Mapping[str, str]) -> LocalImage:
             raise ValueError(f"the container engine has no image {name} ({fix})") from error
         tag = image.id.partition(":")[2]
         image.tag(LOCAL_NAME, tag)
-    digests = [each.partition("@")[2] for each in image.attrs["RepoDigests"] or ()]
+    digests = [reference.partition("@")[2] for reference in image.attrs["RepoDigests"] or ()]
     return LocalImage(f"{LOCAL_NAME}:{tag}", digests[0] if digests else image.id)
 
 

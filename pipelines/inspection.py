@@ -4,10 +4,8 @@ from typing import TYPE_CHECKING, Any, List  # noqa: UP035 - KFP 2.17 reads typi
 
 from kfp import dsl
 
-from ndpnet.components.inspect_shard import inspect_shard
-from ndpnet.components.plan_inspection import plan_inspection
-from ndpnet.components.report_outcome import report_outcome
-from ndpnet.components.summarise_inspection import summarise_inspection
+from ndpnet.components.inspection import inspect_shard, plan_inspection, summarise_inspection
+from ndpnet.components.training import report_outcome
 from ndpnet.pipelines.kubernetes import Pods, uncached
 
 if TYPE_CHECKING:

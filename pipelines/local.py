@@ -114,7 +114,7 @@ def engine_job(
     """
     from ndpnet.config_platform import cluster_of
     from ndpnet.files import hash_of
-    from ndpnet.tracking.description import sources_hash
+    from ndpnet.lineage import sources_hash
     from ndpnet.tracking.identity import run_identity
 
     code = image or f"python-ndpnet:{sources_hash()[:16]}"
@@ -154,9 +154,9 @@ def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
 
     newest = max((path for path in run_dir.iterdir() if path.is_dir()), key=lambda path: path.name, default=run_dir)
     outputs = [json.loads(path.read_text(encoding="utf-8")) for path in newest.glob(f"**/category-row/{OUTPUT}")]
-    run.rows = complete([json.loads(each["parameterValues"]["Output"]) for each in outputs], categories)
-    found = sorted(newest.glob("**/promote/promotion/promotion.json"))
-    run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in found]
+    run.rows = complete([json.loads(output["parameterValues"]["Output"]) for output in outputs], categories)
+    paths = sorted(newest.glob("**/promote/promotion/promotion.json"))
+    run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     reports = _places(run_dir, "evaluate/evaluation/metrics.json", "report.html")
     models = _places(run_dir, "train-phase2/model/config.json")
     for row in run.rows:
@@ -169,8 +169,8 @@ def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
 
 def _places(run_dir: Path, marker: str, name: str = "") -> dict[str, Path]:
     """The newest folder with a marker file, or a file in that folder, by the category that the marker names."""
-    found = sorted(run_dir.glob(f"*/**/{marker}"), key=lambda path: path.stat().st_mtime)
-    return {json.loads(path.read_text(encoding="utf-8"))["category"]: path.parent / name for path in found}
+    markers = sorted(run_dir.glob(f"*/**/{marker}"), key=lambda path: path.stat().st_mtime)
+    return {json.loads(path.read_text(encoding="utf-8"))["category"]: path.parent / name for path in markers}
 
 
 def _linked(row: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ndpnet.pipelines.request import Package
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
 
+EXPERIMENT = "ndpnet"  # where runs are listed
 EXIT_CODES = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 3}  # of the states in which a run is over
 AWAY_SECONDS = 900.0  # a run goes on while its server restarts
 # KFP's own nodes, and groups of tasks that have no name of their author's
@@ -26,7 +27,6 @@ def start_run(
     package: Package,
     *,
     name: str,
-    experiment: str,
     arguments: Mapping[str, Any],
     service_account: str = "",
 ) -> str:
@@ -36,7 +36,7 @@ def start_run(
             str(package.path),
             dict(arguments),
             run_name=name,
-            experiment_name=experiment,
+            experiment_name=EXPERIMENT,
             namespace=cluster.namespace,
             service_account=service_account or None,
         ).run_id
@@ -98,7 +98,6 @@ def set_schedule(
     *,
     name: str,
     trigger: Mapping[str, Any],
-    experiment: str,
     arguments: Mapping[str, Any],
     is_catching_up: bool = False,
     service_account: str = "",
@@ -115,16 +114,16 @@ def set_schedule(
         )
         earlier = page.recurring_runs or []
         client.create_recurring_run(
-            client.create_experiment(experiment, namespace=cluster.namespace).experiment_id,
+            client.create_experiment(EXPERIMENT, namespace=cluster.namespace).experiment_id,
             name,
             **trigger,
             max_concurrency=1,  # two trainings at once would share checkpoints and the champion
             no_catchup=not is_catching_up,
             params=dict(arguments),
             pipeline_package_path=str(package.path),
-            enabled=not earlier or any(each.mode != "DISABLE" for each in earlier),
+            enabled=not earlier or any(recurring.mode != "DISABLE" for recurring in earlier),
             service_account=service_account or None,
         )
-        for each in earlier:
-            client.delete_recurring_run(each.recurring_run_id)
+        for recurring in earlier:
+            client.delete_recurring_run(recurring.recurring_run_id)
     return "replaced" if earlier else "created"

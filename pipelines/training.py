@@ -4,18 +4,20 @@ from typing import TYPE_CHECKING, Any, List  # noqa: UP035 - KFP 2.17 reads typi
 
 from kfp import dsl
 
-from ndpnet.components.category_row import category_row
-from ndpnet.components.choose_categories import choose_categories
-from ndpnet.components.evaluate import evaluate
-from ndpnet.components.prepare import prepare
-from ndpnet.components.promote import promote
-from ndpnet.components.register import register
-from ndpnet.components.report import report
-from ndpnet.components.report_outcome import report_outcome
-from ndpnet.components.synthesize import synthesize
-from ndpnet.components.train_phase1 import train_phase1
-from ndpnet.components.train_phase2 import train_phase2
-from ndpnet.components.version_data import version_data
+from ndpnet.components.training import (
+    category_row,
+    choose_categories,
+    evaluate,
+    prepare,
+    promote,
+    register,
+    report,
+    report_outcome,
+    synthesize,
+    train_phase1,
+    train_phase2,
+    version_data,
+)
 from ndpnet.pipelines.kubernetes import Pods, uncached
 
 if TYPE_CHECKING:
@@ -43,14 +45,14 @@ def training_pipeline(settings: "Params", *, is_local: bool = False) -> Any:
     ) -> None:
         outcome = pods.with_webhook(uncached(pods.small(report_outcome())))
         with dsl.ExitHandler(exit_task=outcome, name="run"):
-            found = uncached(pods.small(version_data(where=source)))
-            version = found.outputs["version"]
+            resolved = uncached(pods.small(version_data(where=source)))
+            version = resolved.outputs["version"]
             asked = {"categories": categories, "only_new_data": only_new_data}
             chosen = uncached(pods.small(choose_categories(version=version, **asked)))
             bank = pods.small(synthesize(params=params)).outputs["bank"]
             train_categories(
                 categories=chosen.output,
-                source=found.outputs["source"],
+                source=resolved.outputs["source"],
                 version=version,
                 bank=bank,
                 params=params,

@@ -14,7 +14,8 @@ from ndpnet.benchmark import peer_worker
 from ndpnet.benchmark.peer_worker import LITE0, MODELS
 from ndpnet.data.fitting import continue_surface
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import atomic_folder, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder
 
 __all__ = ["LITE0", "MODELS", "Peer", "is_available", "parse_peer", "run_peer"]
 

@@ -84,7 +84,7 @@ class Plan:
     @cached_property
     def content_hash(self) -> str:
         """Hash of what is inspected, and by what: not of when, or by how many."""
-        listed = [[self.path_of(each), each.size, each.etag] for each in self.pictures]
+        listed = [[self.path_of(picture), picture.size, picture.etag] for picture in self.pictures]
         return hash_of([self.prefix, listed, asdict(self.model), self.has_overlays])
 
     @cached_property
@@ -104,7 +104,7 @@ class Plan:
 
     def to_json(self) -> str:
         """As it is stored."""
-        listed = [[self.path_of(each), each.size, each.etag] for each in self.pictures]
+        listed = [[self.path_of(picture), picture.size, picture.etag] for picture in self.pictures]
         return json.dumps(asdict(replace(self, pictures=())) | {"id": self.id, "pictures": listed}, sort_keys=True)
 
     @classmethod
@@ -167,8 +167,8 @@ def _pictures(
     if not judged:
         endings = ", ".join(READ_SUFFIXES)
         raise ValueError(f"no pictures under {request.prefix} (check bucket and prefix; known endings: {endings})")
-    kept = set(judged)
-    return [stored for stored in objects if stored.key in names and paths[stored.key] in kept]
+    chosen = set(judged)
+    return [stored for stored in objects if stored.key in names and paths[stored.key] in chosen]
 
 
 def _is_picture(path: str) -> bool:

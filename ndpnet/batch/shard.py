@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ndpnet.batch.plan import Plan, load_plan
 from ndpnet.batch.results import Results, overlay_name, part_name
-from ndpnet.files import naming_full_disk, scratch_folder
+from ndpnet.files import naming_full_disk
+from ndpnet.folders import scratch_folder
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.storage.bucket import Bucket, StoredObject
 

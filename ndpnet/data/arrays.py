@@ -62,6 +62,6 @@ class Views(Sequence[np.ndarray]):
     def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
         """One picture without a copy, or a list of them."""
         if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
+            return [self[row] for row in range(*index.indices(len(self)))]
         index = range(len(self))[index]  # negative ones count from the end, others end an iteration
         return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.shapes[index])

@@ -144,14 +144,14 @@ def choose_tiles(scan: np.ndarray, rule: DataConfig, roi: Roi, *, name: str) -> 
             f"{needed} (lower data.image_size or data.tile_margin, or leave the scan out)"
         )
     fitted = None if roi is None else scale_plane(roi, (height, width))
-    kept = []
+    corners = []
     for left, top in origins:
         inside = (slice(top, top + rule.image_size), slice(left, left + rule.image_size))
         is_ignored = fitted is not None and not fitted[inside].any()
         is_flat = rule.tile_min_contrast > 0 and contrast(scan[inside]) < rule.tile_min_contrast
         if not (is_ignored or is_flat):
-            kept.append((left, top))
-    return tuple(kept), len(origins) - len(kept)
+            corners.append((left, top))
+    return tuple(corners), len(origins) - len(corners)
 
 
 def read_picture(folder: Path, source: SourceImage, group: str, split: str, bit_depth: int | None) -> Picture:

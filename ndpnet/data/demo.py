@@ -8,7 +8,8 @@ import numpy as np
 
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.png import encode_png
-from ndpnet.files import atomic_folder, scratch_folder, sizes_below, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, scratch_folder, sizes_below
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128
@@ -48,9 +49,12 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
     for number, (category, photograph) in enumerate(photographs.items()):
         marker = f"train/good/{category}_{TRAIN_CELLS[0]}_00.png"
         with scratch_folder(Path(out_dir) / "demo") as made_dir:
-            num_train = _write_train(made_dir, category, photograph, draws := Draws(number))
-            num_good = _write_test_good(made_dir, category, photograph, draws)
-            num_defective = _write_defective(made_dir, category, photograph, draws)
+            draws, of_category = Draws(number), (category, photograph)
+            windows = choose_windows(draws, TRAIN_CELLS, len(TRAIN_CELLS) * WINDOWS_PER_CELL)
+            num_train = _write_good(made_dir / "train/good", *of_category, windows, len(TRAIN_CELLS))
+            windows = choose_windows(draws, TEST_CELLS, NUM_TEST_GOOD)
+            num_good = _write_good(made_dir / "test/good", *of_category, windows, 1)
+            num_defective = _write_defective(made_dir, *of_category, draws)
             source = {"category": category, "layout": "demo", "licence": LICENCE, "source": SOURCE}
             write_json(made_dir / "import.json", source)  # as `ndpnet import` says it: models carry the licence on
             # no list of files: this data is pinned, and its pin stands in data.dvc
@@ -106,19 +110,12 @@ def _write_png(path: Path, image: np.ndarray) -> None:
     path.write_bytes(encode_png(image))
 
 
-def _write_train(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
-    windows = choose_windows(draws, TRAIN_CELLS, len(TRAIN_CELLS) * WINDOWS_PER_CELL)
+def _write_good(
+    folder: Path, category: str, photograph: np.ndarray, windows: Sequence[tuple[str, int, int]], num_cells: int
+) -> int:
+    """Good pictures by the name of their cell, numbered in rounds over `num_cells`. -> how many"""
     for number, (cell, top, left) in enumerate(windows):
-        name = f"{category}_{cell}_{number // len(TRAIN_CELLS):02d}.png"
-        _write_png(category_dir / "train" / "good" / name, _cut(photograph, top, left))
-    return len(windows)
-
-
-def _write_test_good(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
-    windows = choose_windows(draws, TEST_CELLS, NUM_TEST_GOOD)
-    for number, (cell, top, left) in enumerate(windows):
-        name = f"{category}_{cell}_{number:02d}.png"
-        _write_png(category_dir / "test" / "good" / name, _cut(photograph, top, left))
+        _write_png(folder / f"{category}_{cell}_{number // num_cells:02d}.png", _cut(photograph, top, left))
     return len(windows)
 
 

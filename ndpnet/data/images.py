@@ -182,7 +182,7 @@ def _significant_bits(source: Path | bytes) -> int | None:
 def _check_samples(image: Image.Image, name: str) -> None:
     """Refuse samples whose range nobody knows."""
     bits = max(_tiff_tag(image, TIFF_BITS) or (32,))
-    kinds = [SAMPLE_FORMATS[each] for each in _tiff_tag(image, TIFF_SAMPLE_FORMAT) if each in SAMPLE_FORMATS]
+    kinds = [SAMPLE_FORMATS[code] for code in _tiff_tag(image, TIFF_SAMPLE_FORMAT) if code in SAMPLE_FORMATS]
     if kinds or image.mode == "F" or (image.mode == "I" and not _is_pgm_16(image)):
         kind = kinds[0] if kinds else "float" if image.mode == "F" else "unsigned"
         raise ValueError(f"cannot read {name}: {_no_range(kind, bits)}")
@@ -288,7 +288,7 @@ class _MovingError(Exception):
 
 
 def _formats(name: str) -> list[str]:
-    return [each for each in FORMATS if name.lower().endswith(UNSIGNED.get(each, ""))]
+    return [kind for kind in FORMATS if name.lower().endswith(UNSIGNED.get(kind, ""))]
 
 
 def _reason(error: Exception, source: Path | bytes) -> str:

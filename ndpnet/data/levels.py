@@ -76,9 +76,9 @@ def table_of(levels: Levels, depth: int | None, name: str, *, is_inverted: bool 
     elif depth == 8 and levels.own_depth == 16:
         depth = 16  # used in full, as the 8 bits of the others
     elif levels.highest >= 2**depth or depth == 8 or levels.contradicts(depth):
-        found = f"{levels.said} bits" if levels.said else f"levels up to {levels.highest}"
+        own = f"{levels.said} bits" if levels.said else f"levels up to {levels.highest}"
         of_set = f"the pictures it belongs to have {depth} bits (save it as they are)"
-        raise ValueError(f"cannot read {name}: {found} in a {levels.stored}-bit file, {of_set}")
+        raise ValueError(f"cannot read {name}: {own} in a {levels.stored}-bit file, {of_set}")
     full = 2**depth - 1
     values = (510 * np.arange(full + 1, dtype=np.uint32) + full) // (2 * full)
     return (255 - values if is_inverted else values).astype(np.uint8)

@@ -8,7 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ndpnet.files import LIST, LITTER, some_names
+from ndpnet.files import some_names
+from ndpnet.folders import LIST, LITTER
 
 READ_SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".tga"),
@@ -55,30 +56,30 @@ class Listing:
 
 def list_pictures(root: Path) -> Listing:
     """All pictures below a folder, by path. Links to folders are not followed: they may lead in circles."""
-    found, folders, links, seen = Listing(), [Path(root)], list[Path](), set[Path]()
+    listing, folders, links, seen = Listing(), [Path(root)], list[Path](), set[Path]()
     while folders:
         folder = folders.pop()
         seen.add(folder.resolve())
         try:
             entries = sorted(folder.iterdir())
         except OSError as error:
-            found.problems[folder] = f"cannot read folder {folder}: {error.strerror} (check its permissions)"
+            listing.problems[folder] = f"cannot read folder {folder}: {error.strerror} (check its permissions)"
             continue
         for path in entries:
             try:
                 kind = kind_of(path)
             except ValueError as error:
-                found.problems[path] = str(error)
+                listing.problems[path] = str(error)
                 continue
-            {Kind.PICTURE: found.pictures, Kind.FOLDER: folders, Kind.LINK: links, Kind.OTHER: found.others}[
+            {Kind.PICTURE: listing.pictures, Kind.FOLDER: folders, Kind.LINK: links, Kind.OTHER: listing.others}[
                 kind
             ].append(path)
     for path in links:
         if path.resolve() in seen:
-            found.others.append(path)  # its pictures are listed where they are
+            listing.others.append(path)  # its pictures are listed where they are
         else:
-            found.problems[path] = f"{path} is a link to a folder, not followed (give that folder itself)"
-    return Listing(sorted(found.pictures), dict(sorted(found.problems.items())), sorted(found.others))
+            listing.problems[path] = f"{path} is a link to a folder, not followed (give that folder itself)"
+    return Listing(sorted(listing.pictures), dict(sorted(listing.problems.items())), sorted(listing.others))
 
 
 def kind_of(path: Path) -> Kind:
@@ -131,7 +132,7 @@ def say_others(paths: Iterable[Path | str]) -> None:
 def _without_ending(path: Path) -> Kind:
     from ndpnet.data.images import format_of  # slow to import, and rarely needed
 
-    found = format_of(path)
-    if found is None:
+    kind = format_of(path)
+    if kind is None:
         return Kind.OTHER
-    raise ValueError(f"cannot tell what {path} is: its content is a {found} picture, its name is not (rename it)")
+    raise ValueError(f"cannot tell what {path} is: its content is a {kind} picture, its name is not (rename it)")

@@ -36,7 +36,7 @@ class FileRecord:
     @property
     def known_by(self) -> set[str]:
         """The hashes by which the same picture is found again: of its file, and of its pixels."""
-        return {each for each in (self.sha256, self.pixels_sha256) if each is not None}
+        return {digest for digest in (self.sha256, self.pixels_sha256) if digest is not None}
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Manifest:
 
     @property
     def data_hash(self) -> str:
-        """The sha256 over the sorted paths with the content hashes of pictures and masks."""
-        return hash_of(sorted([r.path, r.sha256, r.mask_path or "", r.mask_sha256 or ""] for r in self.files))
+        """As `data_hash_of`."""
+        return data_hash_of(self.files)
 
     def save(self, path: Path) -> None:
         """Write it as JSON; equal manifests give equal bytes."""
@@ -79,6 +79,11 @@ class Manifest:
         if unknown:
             raise ValueError(f"the manifest {path} names the split {unknown[0]!r} (run `ndpnet prepare` again)")
         return manifest
+
+
+def data_hash_of(pictures: Iterable[Any]) -> str:
+    """The sha256 over the sorted paths with the content hashes of pictures and masks. pictures: as FileRecord."""
+    return hash_of(sorted([p.path, p.sha256, p.mask_path or "", p.mask_sha256 or ""] for p in pictures))
 
 
 def content_hash(records: Iterable[FileRecord]) -> str:

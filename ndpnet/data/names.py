@@ -68,11 +68,11 @@ def without_own(
 
     paths: below root. The results of earlier steps, and masks.
     """
-    kept: list[AnyPath] = []
+    remaining: list[AnyPath] = []
     known: dict[AnyPath, str] = {}  # folders, and what they hold; "": pictures
     left_out: dict[AnyPath, str] = {}
     for path in paths:
-        for folder in reversed([each for each in path.parents if each != root and each.is_relative_to(root)]):
+        for folder in reversed([parent for parent in path.parents if parent != root and parent.is_relative_to(root)]):
             if folder not in known:
                 is_result = any(is_file(folder / name) for name in RESULTS)
                 known[folder] = "results" if is_result else "masks" if is_mask_folder(folder.name) else ""
@@ -80,17 +80,17 @@ def without_own(
                 left_out[folder] = known[folder]
                 break
         else:
-            kept.append(path)
-    return kept, left_out
+            remaining.append(path)
+    return remaining, left_out
 
 
 def refuse_defective(root: Path, paths: Iterable[Path]) -> None:
     """Refuse pictures to calibrate on whose folders say that they are defective, or masks. paths: below root."""
     root = root.resolve()
     for folder in sorted({path.parent.resolve() for path in paths}):
-        below = [each for each in (folder, *folder.parents) if each.is_relative_to(root)]
-        named = [each for each in (*below, root.parent) if plain(each.name) in DEFECTIVE_NAMES | MASK_NAMES]
-        beside_good = [each for each in below if _is_type_of_defect(each, is_root=each == root)]
+        below = [place for place in (folder, *folder.parents) if place.is_relative_to(root)]
+        named = [place for place in (*below, root.parent) if plain(place.name) in DEFECTIVE_NAMES | MASK_NAMES]
+        beside_good = [place for place in below if _is_type_of_defect(place, is_root=place == root)]
         if named or beside_good:
             raise ValueError(
                 f"{(named + beside_good)[0]} holds no good pictures, by its name or by the folders beside it "
@@ -104,7 +104,7 @@ def _is_type_of_defect(folder: Path, *, is_root: bool) -> bool:
         return False
     if folder.parent.name == "test" and (folder.parent.parent / "train").is_dir():
         return True
-    return not is_root and any(plain(each.name) in GOOD_NAMES for each in folder.parent.iterdir() if each.is_dir())
+    return not is_root and any(plain(near.name) in GOOD_NAMES for near in folder.parent.iterdir() if near.is_dir())
 
 
 def check_category(name: str) -> None:

@@ -22,7 +22,8 @@ from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
 from ndpnet.data.split import assign_split, group_of
 from ndpnet.data.tiling import Tiling
-from ndpnet.files import atomic_folder, sha256_of, write_json
+from ndpnet.files import sha256_of, write_json
+from ndpnet.folders import atomic_folder
 
 FORMAT_VERSION = 4
 SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"

@@ -13,12 +13,12 @@ def group_of(path: str, pattern: str) -> str:
         match = re.search(pattern, PurePosixPath(path).stem)
     except re.error as error:
         raise ValueError(f"group pattern {pattern!r} is no regular expression: {error} (correct it)") from error
-    found = match and (match.group(1) if match.re.groups else match.group())
-    if not found:
+    group = match and (match.group(1) if match.re.groups else match.group())
+    if not group:
         raise ValueError(
             f"group pattern {pattern!r} finds no group in {path} (another pattern, '' for none, or rename the file)"
         )
-    return found
+    return group
 
 
 def assign_split(group: str, *, calibration_fraction: float, validation_fraction: float) -> str:

@@ -15,7 +15,7 @@ from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.judging import Judged, order_cases, verdict_of
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.overlay import draw_contours, encode_png, panel, shrink
+from ndpnet.inference.overlay import draw_contours, encode_jpeg, encode_png, panel, shrink
 
 SCALE_QUANTILE = 0.999  # of all test scores: top of the colour scale
 WINDOW = 512  # side of what is shown of a scan, in pixels
@@ -56,13 +56,13 @@ def write_typical_cases(folder: Path, judged: Judged, inspector: Inspector, limi
 
 def typical_finds(judged: Judged, threshold: float | None) -> list[tuple[str, int]]:
     """(defect type, index of the middle score of those found, in place if any), types in alphabetical order."""
-    found: dict[str, list[int]] = {}
+    by_type: dict[str, list[int]] = {}
     peaks = judged.scores if judged.peaks is None else np.nan_to_num(judged.peaks, nan=np.inf)
     for index in np.argsort(judged.scores, kind="stable"):
         if threshold is not None and judged.labels[index] and judged.scores[index] > threshold:
-            found.setdefault(judged.records[index].defect_type, []).append(int(index))
-    in_place = {name: [index for index in indices if peaks[index] > threshold] for name, indices in found.items()}
-    chosen = {name: in_place[name] or indices for name, indices in sorted(found.items())}
+            by_type.setdefault(judged.records[index].defect_type, []).append(int(index))
+    in_place = {name: [index for index in indices if peaks[index] > threshold] for name, indices in by_type.items()}
+    chosen = {name: in_place[name] or indices for name, indices in sorted(by_type.items())}
     return [(name, indices[len(indices) // 2]) for name, indices in chosen.items()]
 
 
@@ -76,16 +76,16 @@ def write_calibration_cases(
     record, panels = inspector.threshold_record or {}, []
     records, images = prepared.records("calibration"), prepared.images("calibration")
     is_known = content_hash(records) == record.get("data_hash")
-    places = {each.path: index for index, each in enumerate(records)} if is_known else {}
-    for rank, each in enumerate(record.get("highest", [])):  # a package of before has none
-        shown = {"title": each["path"], "score": each["score"], "verdict": "calibration", "uri": None}
-        if each["path"] in places:
-            image = np.asarray(images[places[each["path"]]])
-            prediction = inspector.predict(image, name=each["path"])
+    places = {file.path: index for index, file in enumerate(records)} if is_known else {}
+    for rank, entry in enumerate(record.get("highest", [])):  # a package of before has none
+        shown = {"title": entry["path"], "score": entry["score"], "verdict": "calibration", "uri": None}
+        if entry["path"] in places:
+            image = np.asarray(images[places[entry["path"]]])
+            prediction = inspector.predict(image, name=entry["path"])
             seen = _Seen(image, prediction.anomaly_map, None, prediction.reconstruction)
-            path = folder / f"calibration_{rank}_{Path(each['path']).stem}.png"
+            path = folder / f"calibration_{rank}_{Path(entry['path']).stem}.png"
             shown |= _write_panel(path, seen, inspector, judged, shown)
-        panels.append(shown | {"value_without": each["value_without"]})
+        panels.append(shown | {"value_without": entry["value_without"]})
     return panels
 
 
@@ -181,7 +181,7 @@ def _small_picture(judged: Judged, index: int, threshold: float | None) -> dict[
     image, anomaly_map, truth = shrink(image, anomaly_map, truth, max_side=2 * SIDE)
     drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=threshold, truth=truth))
     drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return _data_uri("jpeg", _jpeg(drawn, quality=QUALITY), drawn.size)
+    return _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
 
 
 def embed_image(png: bytes) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def embed_image(png: bytes) -> dict[str, Any]:
     for share, quality in JPEG_STEPS:
         width, height = (max(1, round(side * scale * share)) for side in picture.size)
         # 4:4:4 keeps thin contours
-        jpeg = _jpeg(picture.resize((width, height), Image.Resampling.LANCZOS), quality=quality, subsampling=0)
+        jpeg = encode_jpeg(picture.resize((width, height), Image.Resampling.LANCZOS), quality=quality, subsampling=0)
         if len(jpeg) <= MAX_CASE_BYTES:
             break
     return _data_uri("jpeg", jpeg, (width, height))
@@ -204,9 +204,3 @@ def _data_uri(kind: str, data: bytes, size: tuple[int, int]) -> dict[str, Any]:
     """A picture's bytes as {uri, width, height}; kind: png or jpeg."""
     uri = f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
     return {"uri": uri, "width": size[0], "height": size[1]}
-
-
-def _jpeg(picture: Image.Image, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", **options)
-    return buffer.getvalue()

@@ -177,8 +177,8 @@ def smooth(values: np.ndarray) -> np.ndarray:
 def thin(curve: Curve) -> Curve:
     """At most MAX_POINTS points, evenly spread by their number, both ends kept. x, y: (P,)."""
     x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_POINTS)).round().astype(int))
-    return x[kept], y[kept]
+    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_POINTS)).round().astype(int))
+    return x[rows], y[rows]
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve | None], histories: Mapping[str, History]) -> None:

@@ -17,7 +17,8 @@ from ndpnet.evaluation.charts import write_curves
 from ndpnet.evaluation.judging import Judged, check_inputs, judge, verdict_of
 from ndpnet.evaluation.report import ReportContent, write_report
 from ndpnet.evaluation.smallest import smallest_found
-from ndpnet.files import as_cells, atomic_folder, hash_of, read_json_lines, write_json, write_text
+from ndpnet.files import as_cells, hash_of, read_json_lines, write_json, write_text
+from ndpnet.folders import atomic_folder
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
@@ -46,23 +47,16 @@ def evaluate_package(
     with atomic_folder(out_dir, marker=METRICS) as folder:  # from the start: nobody else judges into it meanwhile
         prepared = PreparedData.load(prepared_dir)
         inspector = Inspector.load(model_dir, engine=engine, precision=precision)
-        package, threshold = inspector.opened_package, inspector.threshold_record
+        package = inspector.opened_package
         package.use_its_threads()
         check_inputs(prepared, package)
         judged = judge(prepared, inspector)
         logger.info("computing figures with their intervals")
-        summary = summarise(
-            category=prepared.manifest.category,
-            records_groups=[record.group for record in judged.records],
-            defect_types=[record.defect_type for record in judged.records],
-            scores=judged.scores,
-            threshold=threshold,
-            **judged.planes(),
-        )
+        summary = summarise(judged, category=prepared.manifest.category)
         summary["notes"] += _notes(prepared, package, judged.num_left_out)
         summary["model_hash"] = package.model_hash
         tested = prepared.records("test")
-        summary["test_images_hash"] = hash_of(sorted([each.sha256, each.mask_sha256 or ""] for each in tested))
+        summary["test_images_hash"] = hash_of(sorted([image.sha256, image.mask_sha256 or ""] for image in tested))
         identity = _identity(prepared, package, {"engine": inspector.engine_name} | run_identity)
         logger.info("drawing the report")
         write_json(folder / METRICS, summary)
@@ -132,8 +126,8 @@ def _curves(judged: Judged) -> dict[str, Any]:
     pro = None
     if judged.tally is not None:
         pro = judged.tally.stream_of(judged.tally.streams).pro_curve()
-    elif judged.masks is not None and judged.maps is not None:
-        pro = exact.pro_curve(judged.maps, judged.masks, roi=judged.roi)
+    elif judged.planes is not None:
+        pro = exact.pro_curve(*judged.planes, roi=judged.roi)
     return {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
 
 

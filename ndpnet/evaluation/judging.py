@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -15,40 +14,20 @@ from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelTally
+from ndpnet.metrics.summary import ScoredImages
 
 MAX_EXACT_PIXELS = 1 << 27  # of all test images, 2,048 of 256 px: exact pixel metrics take 14 s and 2 GiB of memory
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The test images and what the model says of them, row by row."""
+@dataclass(frozen=True, kw_only=True)
+class Judged(ScoredImages):
+    """The test images and what the model says of them, row by row. Masks are there to draw beside a tally, too."""
 
     records: list[FileRecord]
     images: exact.Planes  # uint8 (N, H, W, 3), or N times (H, W, 3)
-    masks: exact.Planes | None  # uint8 (N, H, W), or N times (H, W)
-    maps: Sequence[np.ndarray] | None  # N times float32 (H, W); None of too many images
-    reconstructions: Sequence[np.ndarray] | None  # N times uint8 (H, W, 3); None of scans, and with `maps`
-    tally: PixelTally | None  # what the metrics need of maps that were too many to keep
-    scores: np.ndarray  # float64 (N,)
-    labels: np.ndarray  # bool (N,)
-    roi: np.ndarray | None  # bool (H, W) or (H, W): pixels outside do not count
-    num_left_out: int  # further test images, whose whole defect lies outside
+    reconstructions: Sequence[np.ndarray] | None  # N times uint8 (H, W, 3); None of scans, and without maps
+    num_left_out: int  # further test images, whose whole defect lies outside the region of interest
     seconds_per_image: float
-
-    @property
-    def peaks(self) -> np.ndarray | None:
-        """(N,): highest anomaly inside each mask, NaN where that is empty; None without masks."""
-        if self.tally is not None:
-            return np.array(self.tally.peaks)
-        if self.masks is None or self.maps is None:
-            return None
-        return exact.peaks_inside(*exact.check_maps(self.maps, self.masks, self.roi), self.roi)
-
-    def planes(self) -> dict[str, Any]:
-        """What pixel metrics are computed from, as `summarise` takes it."""
-        if self.maps is None:  # the masks are still there, to draw
-            return {"maps": None, "masks": None, "roi": self.roi, "tally": self.tally}
-        return {"maps": self.maps, "masks": self.masks, "roi": self.roi, "tally": None}
 
 
 def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
@@ -102,17 +81,19 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
             is_good = record.defect_type == GOOD
             tally.add(prediction.anomaly_map, masks[row], record.defect_type, is_good=is_good)
     seconds = time.monotonic() - started
-    rebuilt = [each.reconstruction for each in predictions if each.reconstruction is not None]
+    rebuilt = [seen.reconstruction for seen in predictions if seen.reconstruction is not None]
     return Judged(
+        groups=np.array([record.group for record in records]),
+        types=np.array([record.defect_type for record in records]),
+        scores=scores,
+        threshold_record=inspector.threshold_record,
+        maps=[seen.anomaly_map for seen in predictions] if keeps_maps else None,
+        masks=masks,
+        roi=inspector.fitted_roi,
+        tally=tally,
         records=records,
         images=images,
-        masks=masks,
-        maps=[each.anomaly_map for each in predictions] if keeps_maps else None,
         reconstructions=rebuilt or None,
-        tally=tally,
-        scores=scores,
-        labels=np.array([record.defect_type != GOOD for record in records]),
-        roi=inspector.fitted_roi,
         num_left_out=int((~is_counted).sum()),
         seconds_per_image=seconds / len(records),
     )
@@ -148,7 +129,8 @@ def order_cases(scores: np.ndarray, labels: np.ndarray, threshold: float | None,
     kinds: dict[str, list[int]] = {
         kind: [] for kind in ("missed", "false alarm", "found", "passed", "defective", "good")
     }
-    for index in _urgent_first(scores, labels, threshold):
+    # the most wrong of each kind first: defective images by rising score, good ones by falling score
+    for index in sorted(range(len(scores)), key=lambda row: (scores[row] if labels[row] else -scores[row], row)):
         kinds[verdict_of(scores[index], labels[index], threshold)].append(index)
     present = [kind for kind in kinds.values() if kind]
     share = max(1, limit // 6) if threshold is not None else limit // 2
@@ -157,8 +139,3 @@ def order_cases(scores: np.ndarray, labels: np.ndarray, threshold: float | None,
     ordered = kinds["missed"] + kinds["false alarm"] + correct + kinds["defective"] + kinds["good"]
     chosen = set(sorted(ordered, key=lambda index: index not in reserved)[:limit])
     return [index for index in ordered if index in chosen]
-
-
-def _urgent_first(scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> list[int]:
-    # the most wrong of each kind: defective images by rising score, good ones by falling score
-    return sorted(range(len(scores)), key=lambda index: (scores[index] if labels[index] else -scores[index], index))

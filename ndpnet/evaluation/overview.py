@@ -31,8 +31,8 @@ def complete(rows: Sequence[Mapping[str, Any]], categories: Sequence[str]) -> li
 
 def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Mean of each metric over the categories that have it."""
-    found = {name: [row["values"][name]["value"] for row in rows if row["values"].get(name)] for name in COLUMNS}
-    return {name: sum(values) / len(values) for name, values in found.items() if values}
+    by_metric = {name: [row["values"][name]["value"] for row in rows if row["values"].get(name)] for name in COLUMNS}
+    return {name: sum(values) / len(values) for name, values in by_metric.items() if values}
 
 
 def write_overview(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -55,10 +55,10 @@ def format_overview(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """What a row needs of the metrics, as one line of JSON: small enough to travel as a parameter."""
-    kept = {name: summary.get(name) for name in ("category", "num_good", "num_defective", *COLUMNS)}
+    facts = {name: summary.get(name) for name in ("category", "num_good", "num_defective", *COLUMNS)}
     threshold = summary.get("threshold")
-    kept["threshold"] = None if threshold is None else {"statement": threshold["statement"]}
-    return json.dumps(kept, sort_keys=True)
+    facts["threshold"] = None if threshold is None else {"statement": threshold["statement"]}
+    return json.dumps(facts, sort_keys=True)
 
 
 def _interval(metric: Mapping[str, float] | None) -> dict[str, float] | None:

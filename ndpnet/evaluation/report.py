@@ -67,8 +67,8 @@ def write_report(out_path: Path, content: ReportContent) -> None:
         "charts": draw_charts(content),
         "types": _types_worst_first(summary["by_defect_type"]),
         "cases": [{**panel, "anchor": anchors[panel["title"]]} for panel in content.panels],
-        "gallery": [{**each, "anchor": anchors.get(each["title"])} for each in content.gallery],
-        "verdicts": [name for name in VERDICTS if any(each["verdict"] == name for each in content.gallery)],
+        "gallery": [{**picture, "anchor": anchors.get(picture["title"])} for picture in content.gallery],
+        "verdicts": [name for name in VERDICTS if any(picture["verdict"] == name for picture in content.gallery)],
         "page": _page_data(scores, labels, threshold),
     }
     values = vars(content) | derived | {"metrics": METRICS, "of_type": OF_TYPE}
@@ -97,14 +97,14 @@ def lead_sentence(summary: Summary) -> str:
         return (
             f"No threshold is set, so no image was judged; {ranking} of the pairs (defective, good) are ranked right."
         )
-    found, false = confusion["true_positive"], confusion["false_positive"]
+    num_found, false = confusion["true_positive"], confusion["false_positive"]
     recall = percent(summary["recall"], with_interval=False)
     false_alarms = percent(summary["false_alarm_rate"], with_interval=False)
     if not summary["num_defective"]:
         flagged = f"{false} of {summary['num_good']} good images ({false_alarms})"
         return f"The model flagged {flagged} by mistake; no defective image was tested."
     return (
-        f"The model flagged {found} of {summary['num_defective']} defective images ({recall}) and, "
+        f"The model flagged {num_found} of {summary['num_defective']} defective images ({recall}) and, "
         f"by mistake, {false} of {summary['num_good']} good ones ({false_alarms})."
     )
 

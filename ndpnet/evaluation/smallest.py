@@ -37,8 +37,8 @@ def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | Non
         {"name": name, "rows": [(contrast, [counts[kind, size, contrast] for size in sizes]) for contrast in CONTRASTS]}
         for kind, name in KINDS.items()
     ]
-    found = "; ".join(_words(kind, counts, len(images)) for kind in KINDS)
-    sentence = f"Smallest that is flagged on all {len(images)} images: {found}."
+    smallest = "; ".join(_words(kind, counts, len(images)) for kind in KINDS)
+    sentence = f"Smallest that is flagged on all {len(images)} images: {smallest}."
     return {"sentence": sentence, "sizes": sizes, "num_images": len(images), "kinds": kinds}
 
 
@@ -83,6 +83,6 @@ def _words(kind: str, counts: dict[tuple[str, int, float], int], num_images: int
 
 def _ends(sure: list[tuple[int, float]]) -> Iterator[str]:
     smallest = min(sure)
-    faintest = min(sure, key=lambda each: (each[1], each[0]))
+    faintest = min(sure, key=lambda pair: (pair[1], pair[0]))
     for size, contrast in dict.fromkeys((smallest, faintest)):
         yield f"{size} px at {100 * contrast:.0f} % contrast"

@@ -20,7 +20,8 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.data.threads import read_bytes
-from ndpnet.files import atomic_folder, check_apart, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
@@ -110,8 +111,8 @@ def _score_all(
     roi: np.ndarray | None,
 ) -> tuple[list[FileRecord], dict[str, list[float]], Properties, SurfaceStatistics]:
     """Records of the good images, their scores by the name of the inspector, and what they look like."""
-    root, found = list_images(good_images)
-    paths = found.checked()
+    root, listing = list_images(good_images)
+    paths = listing.checked()
     refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
     goods, properties = _Goods(package, root), list[dict[str, float]]()
@@ -126,7 +127,7 @@ def _score_all(
             check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
         fitted = inspector.fit(pixels, name=str(path))
         properties.append(picture_properties(fitted))
-        predictions = {name: each.predict(fitted, name=str(path)) for name, each in inspectors.items()}
+        predictions = {name: engine.predict(fitted, name=str(path)) for name, engine in inspectors.items()}
         for name, prediction in predictions.items():
             scores[name].append(prediction.score)
         surface.add(fitted, (pixels.shape[1], pixels.shape[0]), next(iter(predictions.values())).anomaly_map)
@@ -187,8 +188,8 @@ def _every_engine(package: ModelPackage) -> dict[str, Inspector]:
 def _replace_calibration(folder: Path, package: ModelPackage, records: list[FileRecord], *, is_pinned: bool) -> None:
     """Record the new calibration pictures in place of the old ones: they are no test images."""
     manifest = package.manifest()
-    kept = [record for record in manifest.files if record.split != "calibration"]
-    Manifest(manifest.category, (*kept, *records)).save(folder / MANIFEST)
+    others = [record for record in manifest.files if record.split != "calibration"]
+    Manifest(manifest.category, (*others, *records)).save(folder / MANIFEST)
     config = json.loads((folder / CONFIG).read_text())
     is_pinned = is_pinned and config["lineage"]["is_data_pinned"]
     write_config(folder, config | {"lineage": config["lineage"] | {"is_data_pinned": is_pinned}})

@@ -20,7 +20,8 @@ from ndpnet import __version__
 from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.data.threads import HELD_PIXELS, pixels_in
-from ndpnet.files import as_cells, atomic_folder, check_apart, hash_of
+from ndpnet.files import as_cells, hash_of
+from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.inspector import Inspector, Pixels, Prediction
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
 from ndpnet.inference.verdict import Verdict
@@ -66,15 +67,15 @@ def list_images(target: Path) -> tuple[Path, Listing]:
         return target.parent, Listing([target])
     if not target.is_dir():
         raise ValueError(f"no file or folder {target} (check the path)")
-    found = list_pictures(target)
-    judged, left_out = without_own(target, [*found.pictures, *found.problems], is_file=Path.is_file)
+    listing = list_pictures(target)
+    judged, left_out = without_own(target, [*listing.pictures, *listing.problems], is_file=Path.is_file)
     say_left_out(left_out)
     if not judged:
         raise ValueError(f"no images under {target} (known endings: {', '.join(READ_SUFFIXES)})")
-    kept = set(judged)
-    pictures = [path for path in found.pictures if path in kept]
-    problems = {path: why for path, why in found.problems.items() if path in kept}
-    return target, replace(found, pictures=pictures, problems=problems, left_out=left_out)
+    chosen = set(judged)
+    pictures = [path for path in listing.pictures if path in chosen]
+    problems = {path: why for path, why in listing.problems.items() if path in chosen}
+    return target, replace(listing, pictures=pictures, problems=problems, left_out=left_out)
 
 
 def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_overlays: bool = True) -> FolderResult:
@@ -89,9 +90,9 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
     if Path(out_dir).resolve() == Path(target).resolve():
         raise ValueError(f"{target} is both the input and the output (choose another --out)")
     check_apart(out_dir, target, *([inspector.package.folder] if inspector.package else []))
-    root, found = list_images(target)
-    say_others(found.others)
-    paths = sorted([*found.pictures, *found.problems])
+    root, listing = list_images(target)
+    say_others(listing.others)
+    paths = sorted([*listing.pictures, *listing.problems])
     key = _task_key(inspector, root, paths, with_overlays)
     try:
         with atomic_folder(out_dir, marker=LINES, key=key) as folder:
@@ -99,7 +100,7 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
             if rows:
                 logger.info("going on after %d of %d pictures", len(rows), len(paths))
             logger.info("rows appear in %s as they come", folder / TABLE)
-            work = _Work(inspector, root, found.problems, folder / "overlays" if with_overlays else None)
+            work = _Work(inspector, root, listing.problems, folder / "overlays" if with_overlays else None)
             with _open_text(folder / LINES, "a") as lines, _open_text(folder / TABLE, "w") as table:
                 writer = start_table(table)
                 writer.writerows(map(table_row, rows))
@@ -113,7 +114,7 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
             write_page(folder, rows, inspector, title=root.resolve().name)
     except OSError as error:
         raise ValueError(f"cannot write to {out_dir}: {error.strerror or error} (choose another --out)") from error
-    return _count(rows, root, len(found.others) + len(found.left_out))
+    return _count(rows, root, len(listing.others) + len(listing.left_out))
 
 
 def _count(rows: list[dict[str, Any]], root: Path, num_skipped: int) -> FolderResult:
@@ -141,7 +142,7 @@ def _is_missing(path: Path) -> bool:
 
 def _warn(row: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Say that a picture is unlike those of the calibration; of many the first ones."""
-    num_unlike = sum(bool(each.get("warnings")) for each in rows) if row.get("warnings") else 0
+    num_unlike = sum(bool(earlier.get("warnings")) for earlier in rows) if row.get("warnings") else 0
     if 0 < num_unlike <= MAX_WARNINGS:
         more = " (further ones are in the table alone)" if num_unlike == MAX_WARNINGS else ""
         logger.warning("%s is unlike the calibration pictures: %s%s", row["path"], "; ".join(row["warnings"]), more)

@@ -33,7 +33,7 @@ class SurfaceStatistics:
     def record(self) -> dict[str, Any]:
         """{name: [lowest, highest]} of what `measure` gives, and the map's level of a good surface."""
         ranges = {
-            name: [_rounded(bound(each[name] for each in self._measured)) for bound in (min, max)]
+            name: [_rounded(bound(picture[name] for picture in self._measured)) for bound in (min, max)]
             for name in self._measured[0]
         }
         return ranges | {"map_level": _rounded(float(np.median(self._levels)))}

@@ -141,7 +141,7 @@ def outline(mask: np.ndarray, *, thickness: int) -> np.ndarray:
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return ring
-    near = tuple(slice(max(0, each[0] - thickness), each[-1] + 1 + thickness) for each in (rows, columns))
+    near = tuple(slice(max(0, span[0] - thickness), span[-1] + 1 + thickness) for span in (rows, columns))
     grown = ndimage.maximum_filter(mask[near], size=2 * thickness + 1, mode="constant")
     frame = np.ones(mask.shape, dtype=bool)
     frame[thickness:-thickness, thickness:-thickness] = False
@@ -203,6 +203,13 @@ def encode_png(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def encode_jpeg(picture: Image.Image, **options: int) -> bytes:
+    """JPEG file of a picture; options: quality, subsampling."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", **options)
+    return buffer.getvalue()
+
+
 def write_png(path: Path, array: np.ndarray) -> None:
     """Write a picture or mask as PNG, all or nothing. uint8 (H, W, 3) | uint8 (H, W) | bool (H, W)."""
     _write(path, encode_png(array))
@@ -210,10 +217,8 @@ def write_png(path: Path, array: np.ndarray) -> None:
 
 def write_jpeg(path: Path, array: np.ndarray) -> None:
     """Write a picture to look at as JPEG, all or nothing. uint8 (H, W, 3)."""
-    buffer = io.BytesIO()
     # colours at full resolution: contours stay sharp
-    Image.fromarray(array).save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
-    _write(path, buffer.getvalue())
+    _write(path, encode_jpeg(Image.fromarray(array), quality=JPEG_QUALITY, subsampling=0))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -138,8 +138,8 @@ def make_network(model: ModelConfig) -> Network:
 def write_weights(network: Network, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:
     """Save the state of a network, or of its parts named by `prefixes`, as safetensors."""
     state = network.state_dict()
-    kept = {name: value for name, value in state.items() if not prefixes or name.startswith(prefixes)}
-    save_file({name: value.detach().cpu().contiguous() for name, value in kept.items()}, path)
+    chosen = {name: value for name, value in state.items() if not prefixes or name.startswith(prefixes)}
+    save_file({name: value.detach().cpu().contiguous() for name, value in chosen.items()}, path)
 
 
 def write_references(references: np.ndarray, path: Path) -> None:
@@ -234,8 +234,8 @@ def write_training(
     roi = prepared.roi()
     if roi is not None:
         write_roi(folder / ROI, roi)
-    kept = tuple(record for record in prepared.manifest.files if record.split != "test")
-    manifest = Manifest(prepared.manifest.category, kept)
+    files = tuple(record for record in prepared.manifest.files if record.split != "test")
+    manifest = Manifest(prepared.manifest.category, files)
     manifest.save(folder / MANIFEST)
     config = {
         "category": manifest.category,

@@ -88,10 +88,10 @@ def format_table(timings: Sequence[EngineTiming], *, num_threads: int) -> str:
     """One row per engine; its median latency also as a share of the first one's, torch's."""
     first = timings[0].percentile(0.5)
     rows: list[tuple[str, ...]] = [HEADINGS]
-    for each in timings:
-        latencies = [f"{each.percentile(share):.1f}" for share in (0.5, 0.95, 0.99)]
-        rate = len(each.seconds) / sum(each.seconds)
-        about = [f"{rate:.1f}", f"{each.percentile(0.5) / first:.2f}", f"{each.peak_mebibytes:.0f}"]
-        rows.append((each.engine, *latencies, *about, f"{each.load_seconds:.1f}", str(len(each.seconds))))
+    for timing in timings:
+        latencies = [f"{timing.percentile(share):.1f}" for share in (0.5, 0.95, 0.99)]
+        rate = len(timing.seconds) / sum(timing.seconds)
+        about = [f"{rate:.1f}", f"{timing.percentile(0.5) / first:.2f}", f"{timing.peak_mebibytes:.0f}"]
+        rows.append((timing.engine, *latencies, *about, f"{timing.load_seconds:.1f}", str(len(timing.seconds))))
     note = f"one image at a time, {num_threads} thread{'s' if num_threads > 1 else ''}"
     return "\n".join([*format_rows(rows, are_numbers=True), note])

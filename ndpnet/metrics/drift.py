@@ -152,16 +152,16 @@ class LineWatch:
 
     def changes(self) -> list[Change]:
         """What the line is like now beside calibration, the surest change first."""
-        found = []
+        changes = []
         for name, watch in self._watches.items():
             before, now = self._calibration[name] or self._first[name], self._recent[name]
             if before and now:
                 evidence = max(watch.statistic, self._hints[name].statistic if name in self._hints else 0.0)
-                found.append(Change(name, float(np.median(before)), float(np.median(list(now))), evidence))
+                changes.append(Change(name, float(np.median(before)), float(np.median(list(now))), evidence))
         if self._recent_good:
             share = 1.0 - sum(self._recent_good) / len(self._recent_good)
-            found.append(Change(NOT_GOOD, self._highest_rate, share, self._rate.statistic))
-        return sorted(found, key=lambda change: -change.statistic)
+            changes.append(Change(NOT_GOOD, self._highest_rate, share, self._rate.statistic))
+        return sorted(changes, key=lambda change: -change.statistic)
 
 
 def payouts_of(p: float) -> np.ndarray:

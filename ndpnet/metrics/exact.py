@@ -26,8 +26,6 @@ class PixelRanking:
     negatives: np.ndarray
     positives: np.ndarray
     region_share: np.ndarray  # 1 / pixels of the pixel's own region, so that each region sums to 1
-    image_index: np.ndarray
-    regions_per_image: np.ndarray  # (N,)
 
 
 def rank_pixels(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> PixelRanking | None:
@@ -39,9 +37,7 @@ def rank_pixels(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> P
     if negatives.size == 0 or positives.size == 0:
         return None
     negatives.sort()
-    shares, regions_per_image = label_regions(defects)
-    image_index = np.repeat(np.arange(len(defects)), [np.count_nonzero(defect) for defect in defects])
-    return PixelRanking(negatives, positives, shares, image_index, regions_per_image)
+    return PixelRanking(negatives, positives, label_regions(defects)[0])
 
 
 def inside(mask: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
@@ -61,17 +57,17 @@ def peaks_inside(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> 
     """Highest value of each map inside its mask, NaN where that is empty. maps, masks: (N, H, W) -> (N,)."""
     defects = [inside(mask, roi) for mask in masks]
     return np.array(
-        [each[defect].max() if defect.any() else np.nan for each, defect in zip(maps, defects, strict=True)]
+        [plane[defect].max() if defect.any() else np.nan for plane, defect in zip(maps, defects, strict=True)]
     )
 
 
 def select_pixels(maps: Planes, chosen: Planes) -> np.ndarray:
     """The chosen pixels of all maps in one array, image by image. maps: (N, H, W), chosen: bool -> (P,)."""
-    counts = [int(np.count_nonzero(each)) for each in chosen]
+    counts = [int(np.count_nonzero(selected)) for selected in chosen]
     pixels = np.empty(sum(counts), dtype=maps[0].dtype if len(maps) else np.float64)
     start = 0
-    for anomaly_map, each, count in zip(maps, chosen, counts, strict=True):
-        pixels[start : start + count] = anomaly_map[each]
+    for anomaly_map, selected, count in zip(maps, chosen, counts, strict=True):
+        pixels[start : start + count] = anomaly_map[selected]
         start += count
     return pixels
 

@@ -63,7 +63,7 @@ def metric_interval(value: float, spread: Spread, *, chance_share: float = 0.0) 
         return clopper_pearson(value * spread.num_units, spread.num_units)
     share = chance_share / (spread.num_units + chance_share)
     mixed = (1 - share) * value + share * 0.5, float(np.hypot((1 - share) * spread.error, share * (value - 0.5)))
-    ends = [_logit_interval(*each, spread.degrees) for each in ((value, spread.error), mixed)]
+    ends = [_logit_interval(*estimate, spread.degrees) for estimate in ((value, spread.error), mixed)]
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
@@ -129,8 +129,8 @@ def _blocks(groups: np.ndarray, classes: Sequence[np.ndarray]) -> tuple[np.ndarr
     kind = holds.T @ (1 << np.arange(len(classes)))
     block = np.empty(kind.size, dtype=np.int64)
     factors: list[float] = []
-    for each in np.unique(kind):
-        members = np.flatnonzero(kind == each)
+    for pattern in np.unique(kind):
+        members = np.flatnonzero(kind == pattern)
         count = min(members.size, MAX_BLOCKS)
         block[members] = len(factors) + np.arange(members.size) % count
         factors += [max(count - 1, 1) / count] * count

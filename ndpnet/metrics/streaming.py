@@ -83,7 +83,7 @@ class PixelStream:
     def _curves(self) -> tuple[np.ndarray, ...]:
         """Shares of good pixels, of defect pixels and of regions that are reached, bin by bin from the highest."""
         filled = np.flatnonzero((self.good > 0) | (self.defect > 0))[::-1]
-        return tuple(_reached(each[filled]) for each in (self.good, self.defect, self.overlap))
+        return tuple(_reached(bins[filled]) for bins in (self.good, self.defect, self.overlap))
 
 
 class PixelTally:
@@ -115,9 +115,7 @@ class PixelTally:
 
     def table(self) -> PixelTable | None:
         """What intervals are computed from, a row per image whose pixels count; None without any."""
-        if not self.rows:
-            return None
-        return PixelTable(*(np.stack([getattr(row, name) for row in self.rows]) for name in vars(self.rows[0])))
+        return PixelTable.of(self.rows) if self.rows else None
 
 
 def _keys(anomaly_map: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """metrics.json: every metric with its interval, over all test images and per defect type, and what is n/a and why."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,31 +25,82 @@ HEADLINE = {
 Interval = dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoredImages:
-    """Everything measured on N test images. The pixel fields leave out defective images without a mask."""
+    """Everything measured on N test images, of any mix of sizes. ValueError: rows that do not belong together.
 
-    groups: np.ndarray
-    types: np.ndarray
-    scores: np.ndarray
-    maps: exact.Planes | None
-    masks: exact.Planes | None
-    roi: np.ndarray | None
-    tally: PixelTally | None  # in the place of maps and masks: of too many images to keep them
-    has_truth: np.ndarray  # (N,) bool: the pixels of this image count
-    peaks: np.ndarray | None  # (N,): highest anomaly inside the mask, NaN without one; None without masks and maps
-    table: weighted.PixelTable | None
-    threshold: float | None
+    With a tally of the images' pixels instead of maps and masks pixel metrics are within an error that a note states.
+    Pixel fields leave out defective images without a mask.
+    """
+
+    groups: np.ndarray  # str (N,): images of one are not independent
+    types: np.ndarray  # str (N,), GOOD: free of defects
+    scores: np.ndarray  # float64 (N,)
+    threshold_record: dict[str, Any] | None
+    maps: exact.Planes | None = None  # float32 (N, H, W), or N times (H, W)
+    masks: exact.Planes | None = None  # (N, H, W), or N times (H, W); not 0: defect
+    roi: np.ndarray | None = None  # bool (H, W): pixels outside do not count
+    tally: PixelTally | None = None  # in the place of maps: of too many images to keep them
+
+    def __post_init__(self) -> None:
+        sizes = [np.size(rows) for rows in (self.groups, self.types, self.scores)]
+        if len(set(sizes)) > 1 or 0 in sizes:
+            named = "{} groups, {} defect types, {} scores".format(*sizes)
+            raise ValueError(f"{named}: give one of each per test image, and at least one image")
+        exact.check_scores(self.scores, self.labels)
+        if self.maps is not None and len(self.maps) != sizes[0]:
+            raise ValueError(f"{len(self.maps)} anomaly maps for {sizes[0]} test images: give one map per image")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) bool, True = defective."""
+        return self.types != GOOD
+
+    @cached_property
+    def planes(self) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
+        """Maps and masks, checked; bool masks. None without one of them."""
+        if self.maps is None or self.masks is None:
+            return None
+        return exact.check_maps(self.maps, self.masks, self.roi)
+
+    @cached_property
+    def has_truth(self) -> np.ndarray:
+        """(N,) bool: the pixels of this image count."""
+        if self.tally is not None:
+            return np.array(self.tally.has_truth)
+        if self.planes is None:
+            return np.zeros(self.types.size, dtype=bool)
+        return ~self.labels | np.array([exact.inside(mask, self.roi).any() for mask in self.planes[1]])
+
+    @cached_property
+    def peaks(self) -> np.ndarray | None:
+        """(N,): highest anomaly inside the mask, NaN where that is empty; None without masks and maps."""
+        if self.tally is not None:
+            return np.array(self.tally.peaks)
+        return None if self.planes is None else exact.peaks_inside(*self.planes, self.roi)
+
+    @cached_property
+    def table(self) -> weighted.PixelTable | None:
+        """What intervals of pixel metrics are computed from: a row per image whose pixels count."""
+        if self.tally is not None:
+            return self.tally.table()
+        return weighted.pixel_table(*self.planes_of(self.has_truth), roi=self.roi) if self.has_truth.any() else None
+
+    def planes_of(self, rows: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Maps and masks of some of the images. rows: bool (N,)."""
+        assert self.planes is not None
+        maps, masks = (exact.take_planes(planes, rows) for planes in self.planes)
+        return maps, masks
+
+    @property
+    def threshold(self) -> float | None:
+        """Scores above it are called defective."""
+        return None if self.threshold_record is None else float(self.threshold_record["value"])
 
     @property
     def has_masks(self) -> bool:
         """Whether anybody said where the defects are."""
         return self.masks is not None or self.tally is not None
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) bool, True = defective."""
-        return self.types != GOOD
 
     @property
     def calls(self) -> np.ndarray:
@@ -64,25 +115,11 @@ class ScoredImages:
         return self.calls & (self.peaks > self.threshold)
 
 
-def summarise(
-    *,
-    category: str,
-    records_groups: Sequence[str],
-    defect_types: Sequence[str],
-    scores: np.ndarray,
-    threshold: dict[str, Any] | None,
-    maps: exact.Planes | None = None,
-    masks: exact.Planes | None = None,
-    roi: np.ndarray | None = None,
-    tally: PixelTally | None = None,
-) -> dict[str, Any]:
-    """The contents of metrics.json. groups, types ("good" = defect-free), scores: (N,); maps, masks: (N, H, W).
+def summarise(test: ScoredImages, *, category: str) -> dict[str, Any]:
+    """The contents of metrics.json. n/a is None, with the reason in "notes".
 
-    With a tally of the images' pixels instead of maps and masks pixel metrics are within an error that a note states.
-    Maps and masks may be of any mix of sizes; only pixels inside `roi`, bool (H, W), count. Intervals are 95 % and take
-    groups, not images, as independent (`intervals`). n/a is None, with the reason in "notes".
+    Intervals are 95 % and take groups, not images, as independent (`intervals`).
     """
-    test = score_images(records_groups, defect_types, scores, threshold, maps=maps, masks=masks, roi=roi, tally=tally)
     every = np.ones(test.types.size, dtype=bool)
     labels = test.labels
     measured = {"image_auroc": _image_auroc(test, every), **_pixel_metrics(test, every), **_decision_metrics(test)}
@@ -94,7 +131,7 @@ def summarise(
         **measured,
         "confusion": None if test.threshold is None else exact.confusion(test.scores, labels, test.threshold),
         "by_defect_type": {str(name): _of_type(test, name) for name in np.unique(test.types[labels])},
-        "threshold": threshold,
+        "threshold": test.threshold_record,
         "notes": _notes(test),
     }
 
@@ -114,39 +151,6 @@ def format_table(summary: dict[str, Any]) -> str:
     if summary["threshold"] is not None:
         lines += ["", f"threshold {summary['threshold']['value']:.4g}. {summary['threshold']['statement']}"]
     return "\n".join([*lines, *(f"note: {note}" for note in summary["notes"])])
-
-
-def score_images(
-    groups: Sequence[str],
-    types: Sequence[str],
-    scores: np.ndarray,
-    threshold: dict[str, Any] | None,
-    *,
-    maps: exact.Planes | None,
-    masks: exact.Planes | None,
-    roi: np.ndarray | None,
-    tally: PixelTally | None,
-) -> ScoredImages:
-    """A test set's images with all that metrics and their intervals are computed from; all sequences (N,)."""
-    units, kinds = np.asarray(groups, dtype=str), np.asarray(types, dtype=str)
-    if not units.size == kinds.size == np.size(scores) or units.size == 0:
-        sizes = f"{units.size} groups, {kinds.size} defect types, {np.size(scores)} scores"
-        raise ValueError(f"{sizes}: give one of each per test image, and at least one image")
-    scores, labels = exact.check_scores(scores, kinds != GOOD)
-    has_truth, table, peaks = np.zeros(kinds.size, dtype=bool), None, None
-    if maps is not None and masks is not None:
-        maps, masks = exact.check_maps(maps, masks, roi)
-        if len(maps) != kinds.size:
-            raise ValueError(f"{len(maps)} anomaly maps for {kinds.size} test images: give one map per image")
-        has_truth = ~labels | np.array([exact.inside(mask, roi).any() for mask in masks])
-        if has_truth.any():
-            counted = exact.take_planes(maps, has_truth), exact.take_planes(masks, has_truth)
-            table = weighted.pixel_table(*counted, roi=roi)
-        peaks = exact.peaks_inside(maps, masks, roi)
-    if tally is not None:
-        has_truth, table, peaks = np.array(tally.has_truth), tally.table(), np.array(tally.peaks)
-    value = None if threshold is None else float(threshold["value"])
-    return ScoredImages(units, kinds, scores, maps, masks, roi, tally, has_truth, peaks, table, value)
 
 
 def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
@@ -176,10 +180,7 @@ def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval |
 def _pixel_values(test: ScoredImages, rows: np.ndarray) -> tuple[float, float] | None:
     """Pixel ROCAUC and PROAUC; with a tally, `rows` are all images of their types whose pixels count."""
     if test.tally is None:
-        assert test.maps is not None
-        assert test.masks is not None
-        counted = exact.take_planes(test.maps, rows), exact.take_planes(test.masks, rows)
-        return exact.pixel_metrics(*counted, roi=test.roi)
+        return exact.pixel_metrics(*test.planes_of(rows), roi=test.roi)
     streamed = test.tally.stream_of(np.unique(test.types[rows])).metrics()
     return None if streamed is None else (streamed.pixel_auroc, streamed.pro_auc)
 
@@ -211,14 +212,14 @@ def _of_type(test: ScoredImages, name: str) -> dict[str, Any]:
     """One defect type against all good images."""
     is_type = test.types == name
     rows = is_type | ~test.labels
-    found = dict.fromkeys(("recall", "recall_overlap"))
+    rates = dict.fromkeys(("recall", "recall_overlap"))
     if test.threshold is not None:
-        found = {"recall": _rate(test, test.calls, is_type), "recall_overlap": _recall_overlap(test, is_type)}
+        rates = {"recall": _rate(test, test.calls, is_type), "recall_overlap": _recall_overlap(test, is_type)}
     return {
         "count": int(is_type.sum()),
         "image_auroc": _image_auroc(test, rows),
         **_pixel_metrics(test, rows),
-        **found,
+        **rates,
     }
 
 
@@ -246,7 +247,7 @@ def _notes(test: ScoredImages) -> list[str]:
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
         (not labels.any(), "No defective test images: ROCAUC, PROAUC, precision, recall and F1 are n/a."),
         (not has_masks, "No masks: image metrics only."),
-        (test.masks is not None and test.maps is None, "No anomaly maps: image metrics only."),
+        (test.masks is not None and test.maps is None and test.tally is None, "No anomaly maps: image metrics only."),
         *_error_notes(test),
         (test.threshold is None, "No threshold: F1, precision, recall and the false-alarm rate are n/a."),
         (is_silent and labels.any() and not labels.all(), "No test image is called defective: precision is n/a."),

@@ -86,8 +86,8 @@ def promised_rates(scores: np.ndarray, groups: Sequence[str]) -> list[list[float
     sizes = Counter(groups)
     shares = np.array([1 / sizes[group] for group in groups])
     values = np.unique(scores)
-    kept = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_PROMISES)).round().astype(int))]
-    return [[float(value), float((1 + shares[scores > value].sum()) / (len(sizes) + 1))] for value in kept]
+    thresholds = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_PROMISES)).round().astype(int))]
+    return [[float(value), float((1 + shares[scores > value].sum()) / (len(sizes) + 1))] for value in thresholds]
 
 
 def _conformal_quantile(scores: np.ndarray, groups: Sequence[str], budget: Fraction) -> float:

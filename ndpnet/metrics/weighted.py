@@ -1,5 +1,6 @@
 """Metrics of images that count more or less than once: exact for scores of images, on a threshold grid for pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,11 @@ class PixelTable:
     overlap_above: np.ndarray  # sum over the image's regions of the share of the region above the threshold
     num_regions: np.ndarray
 
+    @classmethod
+    def of(cls, rows: Sequence["PixelTable"]) -> "PixelTable":
+        """The table of several images' rows."""
+        return cls(*(np.stack([getattr(row, name) for row in rows]) for name in cls.__dataclass_fields__))
+
     def take(self, rows: np.ndarray) -> "PixelTable":
         """The same table for some of the images, itself for all. rows: bool (N,)."""
         if rows.all():
@@ -78,17 +84,7 @@ def pixel_table(
     if ranking is None:
         return None
     thresholds = _grid(ranking, grid_size)
-    size = (len(maps), thresholds.size + 1)
-    cell = ranking.image_index * size[1] + np.searchsorted(thresholds, ranking.positives, side="right")
-    defect = np.bincount(cell, minlength=size[0] * size[1]).reshape(size)
-    overlap = np.bincount(cell, weights=ranking.region_share, minlength=defect.size).reshape(size)
-    defect_above, overlap_above = _above(defect), _above(overlap)
-    counted = [each if roi is None else each[roi] for each in maps]
-    all_above = np.stack([pixels.size - np.searchsorted(np.sort(pixels, axis=None), thresholds) for pixels in counted])
-    num_defect = np.array([np.count_nonzero(inside(mask, roi)) for mask in masks])
-    num_good = np.array([pixels.size for pixels in counted]) - num_defect
-    good_above = all_above[:, ::-1] - defect_above
-    return PixelTable(good_above, num_good, defect_above, num_defect, overlap_above, ranking.regions_per_image)
+    return PixelTable.of([pixel_row(*planes, thresholds, roi=roi) for planes in zip(maps, masks, strict=True)])
 
 
 def pixel_row(
@@ -98,14 +94,10 @@ def pixel_row(
     defect = inside(mask, roi)
     counted = anomaly_map.ravel() if roi is None else anomaly_map[roi]
     shares, num_regions = label_regions(defect[None])
+    all_above = (counted.size - np.searchsorted(np.sort(counted), thresholds))[::-1]
     of_defect = np.searchsorted(thresholds, anomaly_map[defect], side="right")
-    size = thresholds.size + 1
-    histograms = [
-        np.bincount(np.searchsorted(thresholds, counted, side="right"), minlength=size),
-        np.bincount(of_defect, minlength=size),
-        np.bincount(of_defect, weights=shares, minlength=size),
-    ]
-    all_above, defect_above, overlap_above = (_above(each[None])[0] for each in histograms)
+    histograms = (np.bincount(of_defect, weights, minlength=thresholds.size + 1) for weights in (None, shares))
+    defect_above, overlap_above = map(_above, histograms)
     num_defect = np.array(of_defect.size)
     num_good = np.array(counted.size) - num_defect
     return PixelTable(all_above - defect_above, num_good, defect_above, num_defect, overlap_above, num_regions[0])
@@ -143,8 +135,8 @@ def _grid(ranking: PixelRanking, grid_size: int) -> np.ndarray:
 
 
 def _above(histogram: np.ndarray) -> np.ndarray:
-    """Sums over the cells from each threshold up, thresholds descending. (N, T+1) -> (N, T)."""
-    return np.cumsum(histogram[:, :0:-1], axis=1, dtype=np.float64)
+    """Sums over the cells from each threshold up, thresholds descending. (T+1,) -> (T,)."""
+    return np.cumsum(histogram[:0:-1], dtype=np.float64)
 
 
 def _weighted_share(weights: np.ndarray, above: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -103,12 +103,12 @@ class FeatureFusion(nn.Module):
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits less the last branch's: the softmax sees differences alone. -> (B, H, W, branches, C)."""
-        *others, last = (each for each in self.branch_logits if isinstance(each, nn.Conv2d))
+        *others, last = (branch for branch in self.branch_logits if isinstance(branch, nn.Conv2d))
         if not others:
             return last(hidden).permute(0, 2, 3, 1).unsqueeze(3)
-        weight = torch.cat([each.weight - last.weight for each in others])
+        weight = torch.cat([branch.weight - last.weight for branch in others])
         assert last.bias is not None
-        bias = torch.cat([each.bias - last.bias for each in others if each.bias is not None])
+        bias = torch.cat([branch.bias - last.bias for branch in others if branch.bias is not None])
         relative = F.conv2d(hidden, weight, bias, padding=last.padding)  # (B, (branches-1)*C, H, W)
         relative = relative.permute(0, 2, 3, 1).unflatten(3, (len(others), -1))  # -> (B, H, W, branches-1, C)
         return F.pad(relative, (0, 0, 0, 1))

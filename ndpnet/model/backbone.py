@@ -1,6 +1,7 @@
 """A frozen encoder that has seen other pictures: any backbone of timm, with weights from a local file, never a hub."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,10 @@ SMALLEST_SPREAD = 0.05  # of the mean one: a channel that good pictures leave si
 
 class Backbone(nn.Module):
     """Features of three levels, averaged over 3 x 3 positions, each channel standardised by `fit` on good pictures."""
+
+    network: Any  # one of timm, whose own attributes it has
+    picture_mean: torch.Tensor
+    picture_std: torch.Tensor
 
     def __init__(self, name: str) -> None:
         """Untrained; `load_backbone` brings the weights. ValueError: timm has no such backbone."""
@@ -108,19 +113,19 @@ def load_backbone(backbone: Backbone, source: str) -> None:
     backbone.network.load_state_dict(_folded(fresh).state_dict())
 
 
-def _create(name: str) -> nn.Module:
+def _create(name: str) -> Any:
     """The part of a backbone up to its last level that is used; timm's own wrapper cuts off the rest."""
     import timm
 
     whole = _whole(name)
-    options = {"dynamic_img_size": True} if hasattr(whole, "dynamic_img_size") else {}
-    indices = _level_indices(name, [each["reduction"] for each in whole.feature_info])
+    options: dict[str, Any] = {"dynamic_img_size": True} if hasattr(whole, "dynamic_img_size") else {}
+    indices = _level_indices(name, [level["reduction"] for level in whole.feature_info])
     return timm.create_model(
         name, pretrained=False, features_only=True, feature_cls="getter", out_indices=indices, **options
     )
 
 
-def _folded(network: nn.Module) -> nn.Module:
+def _folded(network: Any) -> nn.Module:
     """Without the BatchNorms of an EfficientNet, whose statistics never change; other backbones keep theirs."""
     from timm.models import _efficientnet_blocks as blocks
     from timm.models.efficientnet import EfficientNet
@@ -135,7 +140,7 @@ def _folded(network: nn.Module) -> nn.Module:
     return fold_batch_norms(network.eval(), kinds)
 
 
-def _whole(name: str) -> nn.Module:
+def _whole(name: str) -> Any:
     import timm
 
     if not timm.is_model(name):

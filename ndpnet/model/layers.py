@@ -65,14 +65,14 @@ class ConvBlock(nn.Sequential):
     def _statistics_kept(self) -> Iterator[None]:
         """The same batch must not count twice in the running statistics."""
         norms = [norm for norm in (self[1], self[4]) if isinstance(norm, nn.BatchNorm2d)]
-        kept = [dict(norm.named_buffers()) for norm in norms]
+        saved = [dict(norm.named_buffers()) for norm in norms]
         try:
             for norm in norms:
                 for name, buffer in norm.named_buffers():
                     setattr(norm, name, buffer.clone())
             yield
         finally:
-            for norm, buffers in zip(norms, kept, strict=True):
+            for norm, buffers in zip(norms, saved, strict=True):
                 for name, buffer in buffers.items():
                     setattr(norm, name, buffer)
 

@@ -28,6 +28,14 @@ class PretrainedNDPNet(nn.Module):
     anomaly_map: what `predict` answers: segmentation (the joint one), distance (to the bank) or fused (both).
     """
 
+    logit_scale: torch.Tensor
+    level_spreads: torch.Tensor
+    distance_scale: torch.Tensor
+    angle_scale: torch.Tensor
+    colour_scale: torch.Tensor
+    good_maximum: torch.Tensor
+    picture_groups: torch.Tensor  # in training alone
+
     def __init__(self, *, encoder: str, bank_size: int, head_channels: int, anomaly_map: str = "fused") -> None:
         super().__init__()
         self.anomaly_map = anomaly_map
@@ -45,7 +53,7 @@ class PretrainedNDPNet(nn.Module):
         self.register_buffer("angle_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("colour_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("good_maximum", torch.tensor(1.0))
-        self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)  # in training alone
+        self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)
 
     def set_reference(self, reference: torch.Tensor) -> None:
         """Nothing: the bank is in the weights. reference: (R, 3, H, W), a good picture to show."""
@@ -102,15 +110,16 @@ class PretrainedNDPNet(nn.Module):
         self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor | None
     ) -> torch.Tensor:
         """The map in spreads of good pictures, enlarged and smoothed; `colour`: as of `colour`. -> (B, 1, H, W)."""
-        total: torch.Tensor | float = 0.0
+        terms = []
         if self.anomaly_map != "distance":
             # however sure the segmentation is of good surface, the distances are heard
-            total = total + _scaled(self.logit(features, repaired), self.logit_scale).clamp(min=0)
+            terms.append(_scaled(self.logit(features, repaired), self.logit_scale).clamp(min=0))
         if self.anomaly_map != "segmentation":
-            total = total + DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale)
-            total = total + DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale)
+            terms.append(DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale))
+            terms.append(DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale))
             if colour is not None:
-                total = total + DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR)
+                terms.append(DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR))
+        total = sum(terms[1:], terms[0])
         total = enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
         return local_mean(total, SMOOTHING)
 
@@ -123,13 +132,14 @@ class PretrainedNDPNet(nn.Module):
         """Sum over levels of the relative distance to the bank, each in its spread. -> (B, 1, H/4, W/4)."""
         levels = self.levels(features)
         maps = [enlarge(surprise(*pair), self._map_size(levels)) for pair in zip(levels, repaired, strict=True)]
-        return sum(each / spread for each, spread in zip(maps, self.level_spreads, strict=True))
+        scaled = [distance / spread for distance, spread in zip(maps, self.level_spreads, strict=True)]
+        return sum(scaled[1:], scaled[0])
 
     def angle(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Distance of the coarsest level to the bank as unit vectors: of their cosine alone. -> (B, 1, H/4, W/4)."""
         levels = self.levels(features)
-        pair = (each[-1].movedim(1, -1) for each in (levels, repaired))
-        feats, clean = (self.encoder.directions(each) for each in pair)  # (B, h, w, C)
+        pair = (maps[-1].movedim(1, -1) for maps in (levels, repaired))
+        feats, clean = (self.encoder.directions(last) for last in pair)  # (B, h, w, C)
         return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
 
     def colour(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
@@ -158,20 +168,20 @@ class PretrainedNDPNet(nn.Module):
     def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
-        found, colours, device = [], [], self.logit_scale.device
+        encoded, colours, device = [], [], self.logit_scale.device
         for image, numbers in pictures:
             shown, groups = image.to(device), None if numbers is None else numbers.to(device)
             features = self.encoder(shown)
-            found.append((features, self.repair(features, groups)))
+            encoded.append((features, self.repair(features, groups)))
             colours.append(self.colour(shown, groups))
         self.level_spreads.fill_(1)
         for level in range(NUM_LEVELS):
-            maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in found]
+            maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in encoded]
             self.level_spreads[level] = torch.cat(maps).std().clamp(min=SMALLEST_SPREAD)
         scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
         for scale, compute in scales:
-            scale.copy_(_scale_of([compute(*each) for each in found]))
-        maxima = [self.excess(*each, colour).amax() for each, colour in zip(found, colours, strict=True)]
+            scale.copy_(_scale_of([compute(*pair) for pair in encoded]))
+        maxima = [self.excess(*pair, colour).amax() for pair, colour in zip(encoded, colours, strict=True)]
         self.good_maximum.copy_(torch.stack(maxima).amax().clamp(min=1))
 
 
@@ -196,6 +206,7 @@ class JointSegmentation(nn.Module):
             seen = torch.cat([feats, clean, squared.log1p(), squared.sum(dim=1, keepdim=True).log1p()], dim=1)
             compared = convolution(seen)
             joined = compared if joined is None else compared + enlarge(joined, compared.shape[-2:])
+        assert joined is not None
         return self.to_logit(self.block(self.norm(enlarge(self.fine(fine), size) + enlarge(joined, size))))
 
 
@@ -213,14 +224,14 @@ class SurfaceDecoder(nn.Module):
     def forward(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
         """levels: 3 maps -> (B, 3, H, W) in [0, 1]."""
         size = [side * self.start_stride // 8 for side in levels[0].shape[-2:]]
-        x = sum(enlarge(conv(feats), size) for conv, feats in zip(self.enter, levels, strict=True))  # at stride 8
-        x = self.block(upsample(F.relu(x)))
+        entered = [enlarge(conv(feats), size) for conv, feats in zip(self.enter, levels, strict=True)]  # at stride 8
+        x = self.block(upsample(F.relu(sum(entered[1:], entered[0]))))
         return torch.sigmoid(F.pixel_shuffle(self.to_image(x), MAP_STRIDE))  # (B, 48, H/4, W/4) -> (B, 3, H, W)
 
 
 def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mean and spread of all values. -> (2,)."""
-    values = torch.cat([each.flatten() for each in maps])
+    values = torch.cat([plane.flatten() for plane in maps])
     return torch.stack([values.mean(), values.std().clamp(min=SMALLEST_SPREAD)])
 
 

@@ -109,12 +109,12 @@ def median_of(values: list[torch.Tensor]) -> torch.Tensor:
 
     `torch.median` is slower on a CPU and refuses deterministic mode on a GPU.
     """
-    kept, waiting = values[: len(values) // 2 + 2], values[len(values) // 2 + 2 :]
-    while len(kept) > 1:
-        for index in range(1, len(kept)):  # the smallest goes to the front
-            kept[0], kept[index] = torch.minimum(kept[0], kept[index]), torch.maximum(kept[0], kept[index])
-        for index in range(1, len(kept) - 1):  # the largest of the others to the end
-            kept[index], kept[-1] = torch.minimum(kept[index], kept[-1]), torch.maximum(kept[index], kept[-1])
-        kept = kept[1:-1] + waiting[:1]  # neither of the two can be the median
+    rest, waiting = values[: len(values) // 2 + 2], values[len(values) // 2 + 2 :]
+    while len(rest) > 1:
+        for index in range(1, len(rest)):  # the smallest goes to the front
+            rest[0], rest[index] = torch.minimum(rest[0], rest[index]), torch.maximum(rest[0], rest[index])
+        for index in range(1, len(rest) - 1):  # the largest of the others to the end
+            rest[index], rest[-1] = torch.minimum(rest[index], rest[-1]), torch.maximum(rest[index], rest[-1])
+        rest = rest[1:-1] + waiting[:1]  # neither of the two can be the median
         waiting = waiting[1:]
-    return kept[0]
+    return rest[0]

@@ -13,10 +13,9 @@ from ndpnet.data.arrays import Views
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import judging
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import summary, weighted
 from ndpnet.metrics.intervals import Statistic, jackknife
-from ndpnet.promotion.gate import Compared, Evidence, Rate, TypeDrop
+from ndpnet.promotion.gate import Compared, Evidence, TypeDrop
 
 PIXEL_METRICS = ("pixel_auroc", "pro_auc")
 RANKING_METRICS = ("image_auroc", *PIXEL_METRICS)  # of a defect type: a rate over a handful of images jumps
@@ -29,7 +28,6 @@ class JudgedModel:
     """One model's answers on the test set, and the summary of them that `evaluate` writes."""
 
     test: summary.ScoredImages
-    paths: list[str]
     summary: dict[str, Any]
 
 
@@ -59,9 +57,8 @@ def gather(
     test_set, num_seen = _describe(prepared), count_seen(prepared[0], inspectors)
     if num_seen:
         return Evidence(test_set, num_seen)
-    judged = [_judge(*side) for side in zip(prepared, inspectors, strict=True)]
-    _check_rows(judged)
-    seconds = time_both(inspectors, [each.images("test") for each in prepared])
+    judged = _judge(prepared, inspectors)
+    seconds = time_both(inspectors, [data.images("test") for data in prepared])
     first, second = judged[0], judged[1] if champion is not None else None
     names = ("challenger", "champion")
     return Evidence(
@@ -69,7 +66,7 @@ def gather(
         num_seen=0,
         num_units=_num_units(first.test),
         metrics={name: compare(name, first, second) for name in metrics},
-        false_alarms=_rate(first.summary["false_alarm_rate"]),
+        false_alarms=first.summary["false_alarm_rate"],
         worst_type=find_worst_type(first.summary, second.summary, metrics) if second else None,
         latency_ratio=seconds[0] / seconds[1] if second else None,
         milliseconds={name: 1000 * value for name, value in zip(names, seconds, strict=False)},
@@ -79,7 +76,7 @@ def gather(
 
 def count_seen(prepared: PreparedData, inspectors: Sequence[Inspector]) -> int:
     """Test images that one of the models was trained, watched or calibrated on."""
-    seen = (record for inspector in inspectors for record in _package(inspector).manifest().files)
+    seen = (record for inspector in inspectors for record in inspector.opened_package.manifest().files)
     known = set().union(*(record.known_by for record in seen))
     return sum(bool(record.known_by & known) for record in prepared.records("test"))
 
@@ -100,7 +97,9 @@ def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) 
     rows, classes = _rows(metric, challenger.test, champion.test)
     first, second = _statistic(metric, challenger.test), _statistic(metric, champion.test)
     spread = jackknife(
-        lambda weights: first(weights) - second(weights), challenger.test.groups[rows], [each[rows] for each in classes]
+        lambda weights: first(weights) - second(weights),
+        challenger.test.groups[rows],
+        [members[rows] for members in classes],
     )
     return Compared(value, before, spread if spread.is_known else None)
 
@@ -113,7 +112,7 @@ def find_worst_type(challenger: dict[str, Any], champion: dict[str, Any], metric
             old, new = before[metric], challenger["by_defect_type"][defect_type][metric]
             if metric in metrics and old is not None and new is not None:
                 drops.append(TypeDrop(defect_type, metric, old["value"] - new["value"]))
-    return max(drops, key=lambda each: each.drop, default=None)
+    return max(drops, key=lambda loss: loss.drop, default=None)
 
 
 def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Views]) -> list[float]:
@@ -131,33 +130,23 @@ def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Vie
                 seconds[index].append(time.perf_counter() - started)
         if number > NUM_WARM and time.monotonic() > deadline:
             break
-    return [median(each) for each in seconds]
+    return [median(taken) for taken in seconds]
 
 
-def _judge(prepared: PreparedData, inspector: Inspector) -> JudgedModel:
-    package = _package(inspector)
-    judging.check_inputs(prepared, package)
-    judged = judging.judge(prepared, inspector)
-    groups, types = [r.group for r in judged.records], [r.defect_type for r in judged.records]
-    threshold = package.threshold
-    test = summary.score_images(groups, types, judged.scores, threshold, **judged.planes())
-    content = summary.summarise(
-        category=prepared.manifest.category,
-        records_groups=groups,
-        defect_types=types,
-        scores=judged.scores,
-        threshold=threshold,
-        **judged.planes(),
-    )
-    return JudgedModel(test, [record.path for record in judged.records], content)
-
-
-def _check_rows(judged: Sequence[JudgedModel]) -> None:
-    if judged[0].paths != judged[-1].paths:
+def _judge(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> list[JudgedModel]:
+    """Both models on their own pictures of the same test images, row by row."""
+    judged = []
+    for data, inspector in zip(prepared, inspectors, strict=True):
+        judging.check_inputs(data, inspector.opened_package)
+        judged.append(judging.judge(data, inspector))
+    paths = [[record.path for record in test.records] for test in judged]
+    if paths[0] != paths[-1]:
         raise ValueError(
             "the regions of interest of the two models leave out other test images: they cannot be compared (give both "
             "the same region, or promote with --force --reason)"
         )
+    category = prepared[0].manifest.category
+    return [JudgedModel(test, summary.summarise(test, category=category)) for test in judged]
 
 
 def _is_same_model(metric: str, first: summary.ScoredImages, second: summary.ScoredImages) -> bool:
@@ -197,17 +186,8 @@ def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
     return weighted.precision_statistic(test.labels, test.calls)
 
 
-def _package(inspector: Inspector) -> ModelPackage:
-    assert inspector.package is not None  # it was loaded from one
-    return inspector.package
-
-
 def _value(summary: dict[str, Any], metric: str) -> float | None:
     return None if summary[metric] is None else summary[metric]["value"]
-
-
-def _rate(interval: dict[str, float] | None) -> Rate | None:
-    return None if interval is None else Rate(interval["value"], interval["low"], interval["high"])
 
 
 def _num_units(test: summary.ScoredImages) -> int:
@@ -219,7 +199,7 @@ def _num_units(test: summary.ScoredImages) -> int:
 def _check_sides(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> None:
     """Refuse another category, and two folders that are not the same test images in the same order."""
     for side, inspector in zip(prepared, inspectors, strict=True):
-        category = _package(inspector).config["category"]
+        category = inspector.opened_package.config["category"]
         if side.manifest.category != category:
             raise ValueError(
                 f"{side.folder} is of the category {side.manifest.category!r}, the model of {category!r} "

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ndpnet.config_platform import PromotionConfig
 from ndpnet.metrics.intervals import TAIL, Spread, margin, refused_share, smallest_difference
-from ndpnet.metrics.summary import HEADLINE
+from ndpnet.metrics.summary import HEADLINE, Interval
 
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 
@@ -26,15 +26,6 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A measured rate with its exact interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class TypeDrop:
     """The defect type that lost most, champion - challenger; negative when every type has gained."""
 
@@ -51,7 +42,7 @@ class Evidence:
     num_seen: int | None = None
     num_units: int | None = None
     metrics: Mapping[str, Compared] = field(default_factory=dict)
-    false_alarms: Rate | None = None
+    false_alarms: Interval | None = None
     worst_type: TypeDrop | None = None
     latency_ratio: float | None = None
     milliseconds: Mapping[str, float] = field(default_factory=dict)
@@ -181,16 +172,17 @@ def _threshold(threshold: float | None) -> Check:
     return _check("threshold", threshold, None, threshold is not None, sentence)
 
 
-def _false_alarms(rate: Rate | None, bounds: PromotionConfig) -> Check:
+def _false_alarms(rate: Interval | None, bounds: PromotionConfig) -> Check:
     """By default the rate as measured. The bound of its interval would refuse a model without one false alarm on
     fewer than 72 good images at 5 %; the threshold's guarantee comes from calibration, not from here.
     """
     name, budget = "false-alarm rate", bounds.false_alarm_budget
     if rate is None:
         return _check(name, None, budget, None, "no good test image, or no threshold: false alarms are unknown")
-    numbers = {"lower": (rate.low, "lower bound"), "point": (rate.value, "as measured")}
-    number, kind = (numbers | {"upper": (rate.high, "upper bound")})[bounds.false_alarm_bound]
-    sentence = f"{_percent(rate.value)}, 95 % interval {_percent(rate.low)} to {_percent(rate.high)}; {kind} counts"
+    kinds = {"lower": ("low", "lower bound"), "point": ("value", "as measured"), "upper": ("high", "upper bound")}
+    name_of_end, kind = kinds[bounds.false_alarm_bound]
+    value, low, high = (_percent(rate[end]) for end in ("value", "low", "high"))
+    number, sentence = rate[name_of_end], f"{value}, 95 % interval {low} to {high}; {kind} counts"
     return _check(name, number, budget, number <= budget, sentence)
 
 

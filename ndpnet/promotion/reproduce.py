@@ -11,9 +11,10 @@ from typing import Any
 
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import CONFIG
-from ndpnet.promotion.worktree import LOCK, Worktree, checked_out, find_differences, lock_hash
+from ndpnet.promotion.worktree import Worktree, checked_out, find_differences
 from ndpnet.table import format_rows
 from ndpnet.tracking.flat import leaves
+from ndpnet.tracking.identity import LOCK, lock_hash
 from ndpnet.tracking.models import registered_metrics
 from ndpnet.tracking.registry import Registry
 
@@ -63,11 +64,11 @@ def reproduce(
     tolerance: of metrics, 0 for bit for bit; None lets the device decide. Killed, the same call goes on where it was.
     ValueError: the version cannot be rebuilt here, and why.
     """
-    found = Registry(name).version(version)
-    tags = found.tags
-    category, commit = _what_to_build(f"{name} version {found.version}", tags)
-    expected = registered_metrics(name, found.version)
-    folder = work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{found.version}"
+    registered = Registry(name).version(version)
+    tags = registered.tags
+    category, commit = _what_to_build(f"{name} version {registered.version}", tags)
+    expected = registered_metrics(name, registered.version)
+    folder = work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{registered.version}"
     with checked_out(Path(), commit, folder, is_kept=is_kept) as tree:
         _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=is_any_lock)
         _check_params(tree, tags)
@@ -78,7 +79,7 @@ def reproduce(
         rows = compare(tree.folder / "build" / category, tags, expected, tolerance)
     return {
         "name": name,
-        "version": int(found.version),
+        "version": int(registered.version),
         "commit": commit,
         "tolerance": tolerance,
         "result": conclude(rows),
@@ -161,11 +162,11 @@ def _check_lock(tree: Worktree, registered: str, *, is_any_lock: bool) -> None:
 
 
 def _check_params(tree: Worktree, tags: Mapping[str, str]) -> None:
-    found, registered = tree.params_hash(), tags.get("ndpnet.params_hash")
-    if found != registered:
+    own, registered = tree.params_hash(), tags.get("ndpnet.params_hash")
+    if own != registered:
         raise ValueError(
             f"the version was made with other parameters than params.yaml of commit {tree.commit} has "
-            f"(hash {registered}, not {found}: it was made with -P, --profile or --params, which no commit holds)"
+            f"(hash {registered}, not {own}: it was made with -P, --profile or --params, which no commit holds)"
         )
 
 

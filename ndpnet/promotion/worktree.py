@@ -16,13 +16,13 @@ from pathlib import Path
 import yaml
 
 from ndpnet.commands import git, output
-from ndpnet.files import sha256_of, write_text
+from ndpnet.files import write_text
 from ndpnet.locks import locked
 from ndpnet.storage.pins import is_lock
 
 logger = logging.getLogger(__name__)
 
-LOCK, PARAMS = "requirements.lock", "ndpnet/params.yaml"
+PARAMS = "ndpnet/params.yaml"
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 # that a run changes nothing outside of its worktree: no tracking, nothing of another git or DVC run
 UNSET = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE)|DVC_(STAGE|ROOT|EXP.*|CHECKPOINT)|PYTHON(HOME|STARTUP)")
@@ -38,10 +38,10 @@ class Worktree:
 
     def environment(self) -> dict[str, str]:
         """For processes in it: its own ndpnet, this interpreter, no tracking."""
-        kept = {name: value for name, value in os.environ.items() if not UNSET.fullmatch(name)}
-        path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
+        inherited = {name: value for name, value in os.environ.items() if not UNSET.fullmatch(name)}
+        path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
         own = {"PYTHONPATH": str(self.folder), "PATH": path, "NDPNET_TRACKING": "off", "DVC_NO_ANALYTICS": "1"}
-        return kept | own
+        return inherited | own
 
     def params_hash(self) -> str:
         """Hash of the parameters that the commit resolves to, as its own code computes it."""
@@ -127,20 +127,14 @@ def find_differences(lock_path: Path, installed: Mapping[str, str] | None = None
     if installed is None:
         # the first on the path is what is imported: setuptools puts old copies of others at its end
         found_last = reversed(list(metadata.distributions()))
-        installed = {_plain(each.metadata["Name"]): each.version for each in found_last}
-    found = []
+        installed = {_plain(distribution.metadata["Name"]): distribution.version for distribution in found_last}
+    differences = []
     for line in lock_path.read_text(encoding="utf-8").splitlines():
         name, _, pinned = line.partition("#")[0].partition(";")[0].strip().partition("==")
         version = installed.get(_plain(name.partition("[")[0]))
         if pinned and version is not None and version.partition("+")[0] != pinned.strip().partition("+")[0]:
-            found.append(f"{name} {version} instead of {pinned.strip()}")
-    return found
-
-
-def lock_hash(folder: Path) -> str:
-    """sha256 of a tree's lock file; "unknown" without one, as `register` writes it."""
-    path = folder / LOCK
-    return sha256_of(path) if path.is_file() else "unknown"
+            differences.append(f"{name} {version} instead of {pinned.strip()}")
+    return differences
 
 
 def _add(root: Path, commit: str, folder: Path) -> None:

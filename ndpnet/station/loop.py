@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ndpnet.files import atomic_folder, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder
 from ndpnet.station.journal import Journal
 from ndpnet.station.store import Store
 from ndpnet.station.tables import DEFECTIVE, GOOD, labelled, labels, pictures
@@ -19,14 +20,14 @@ CALIBRATION, PAINTED, MASKS = "calibration", "painted", "masks"
 
 
 @dataclass(frozen=True)
-class Batch:
+class ExportedBatch:
     """What was written, by folder, and how many pictures of the sample nobody has looked at yet."""
 
     num_pictures: dict[str, int]
     num_unseen: int
 
 
-def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Batch:
+def export_batch(journal: Journal, store: Store, line: str, out: Path) -> ExportedBatch:
     """Write a line's reviewed pictures: good/, defective/, painted/ with masks/, calibration/: the good of the sample.
 
     Those that are not of the sample were looked at because of their score, mostly false alarms: a threshold fitted on
@@ -50,7 +51,7 @@ def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Batch:
                 _write((folder / MASKS / name).with_suffix(".png"), mask)
         write_json(folder / BATCH, {"line": line, "group_pattern": GROUP_PATTERN, "pictures": rows})
     is_unseen = of_line, pictures.c.is_sampled, pictures.c.seq.is_not(None), labels.c.label.is_(None)
-    return Batch(counts, journal.value(sa.select(sa.func.count()).select_from(labelled).where(*is_unseen)))
+    return ExportedBatch(counts, journal.value(sa.select(sa.func.count()).select_from(labelled).where(*is_unseen)))
 
 
 def _places(row: dict[str, Any], mask: bytes | None) -> list[str]:

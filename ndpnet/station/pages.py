@@ -1,35 +1,29 @@
 """The page for people: Live, History, Review, What if, Health. Plain HTML, one script, nothing from elsewhere."""
 
 import io
-import json
-from collections.abc import Awaitable, Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import numpy as np
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from ndpnet.data.images import read_image
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
-from ndpnet.station.journal import check_name
+from ndpnet.station.bodies import read_json, reason_of, who_of
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.retrain import RETRAIN
-from ndpnet.station.security import COOKIE, DECIDE, READ, REVIEW
+from ndpnet.station.security import COOKIE
 from ndpnet.station.tables import LABELS
 from ndpnet.station.values import evidence, finite, number, painted, percent, typed, when
-from ndpnet.station.web import needs, public, read_body
+from ndpnet.station.web import public
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
@@ -38,47 +32,6 @@ HERE = Path(__file__).parent
 MAX_SIDE, JPEG_QUALITY = 2048, 88
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
 NUM_EVENTS = 50
-MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
-MAX_JSON_BYTES, MAX_MASK_BYTES = 1e5, 4e6  # from anybody; from those who may write
-
-Answer = Callable[[Request], Response]
-
-
-def page_routes(station: "Station") -> list[Route | Mount]:
-    """Everything that a browser asks for."""
-    pages = Pages(station)
-    run = partial(run_sync, limiter=CapacityLimiter(MAX_PAGES))
-    reads = {
-        "/": pages.live,
-        "/live": pages.live_facts,
-        "/history": pages.history,
-        "/pictures/{id:int}": pages.picture,
-        "/pictures/{id:int}/image": pages.image,
-        "/pictures/{id:int}/map": pages.heat_map,
-        "/pictures/{id:int}/mask": pages.mask,
-        "/api/pictures/{id:int}": pages.facts,
-        "/review": pages.review,
-        "/api/review/next": pages.next_picture,
-        "/whatif": pages.what_if,
-        "/api/lines/{line}/whatif": pages.consequences,
-        "/health": pages.health,
-    }
-    writes = {
-        "/api/pictures/{id:int}/review": (REVIEW, pages.label),
-        "/api/lines/{line}/threshold": (DECIDE, pages.set_threshold),
-        "/api/lines/{line}/acknowledge": (DECIDE, pages.acknowledge),
-        "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
-    }
-    return [
-        *(Route(path, needs(READ, _threaded(answer, run))) for path, answer in reads.items()),
-        *(
-            Route(path, needs(right, _posted(answer, run)), methods=["POST"])
-            for path, (right, answer) in writes.items()
-        ),
-        Route("/login", _threaded(pages.login, run)),
-        Route("/login", pages.enter, methods=["POST"]),
-        Mount("/static", StaticFiles(directory=HERE / "static")),
-    ]
 
 
 class Pages:
@@ -201,7 +154,7 @@ class Pages:
         row, mask = self._row(request), body.get("mask")
         if mask is not None:
             mask = painted(str(mask), (row["height"] or 0, row["width"] or 0), MAX_SIDE**2)
-        self._journal.review(row["id"], str(body.get("label")), _who(request, body), mask)
+        self._journal.review(row["id"], str(body.get("label")), who_of(request, body), mask)
         return self.facts(request)
 
     # ---- What if
@@ -237,8 +190,8 @@ class Pages:
 
     def set_threshold(self, request: Request, body: dict[str, Any]) -> Response:
         """Use another threshold from the next picture on; None: the model's own again."""
-        line, who = self._line(request.path_params["line"]), _who(request, body)
-        reason = _reason(body)
+        line, who = self._line(request.path_params["line"]), who_of(request, body)
+        reason = reason_of(body)
         value = None if body.get("value") is None else finite(body["value"])
         facts = {"value": value, "before": line.threshold, "reason": reason, "model": line.model.hash}
         self._journal.note(THRESHOLD, facts, line=line.name, who=who)
@@ -270,7 +223,7 @@ class Pages:
 
     def acknowledge(self, request: Request, body: dict[str, Any]) -> Response:
         """Answer an alarm: the watch starts anew."""
-        line, who = self._line(request.path_params["line"]), _who(request, body)
+        line, who = self._line(request.path_params["line"]), who_of(request, body)
         if line.alarm is None:
             raise ValueError(f"line {line.name} has no alarm")
         self._journal.note(ACKNOWLEDGED, {"reason": str(body.get("reason") or "")[:500]}, line=line.name, who=who)
@@ -279,12 +232,12 @@ class Pages:
 
     def retrain(self, request: Request, body: dict[str, Any]) -> Response:
         """Ask for a training with the line's reviewed pictures."""
-        line, who, retraining = self._line(request.path_params["line"]), _who(request, body), self._station.retraining
+        line, who, retraining = self._line(request.path_params["line"]), who_of(request, body), self._station.retraining
         if retraining is None:
             raise ValueError("this station trains nothing (retrain: dvc or kfp in its file)")
         if retraining.is_asked(line.name):
             raise ValueError(f"a training of {line.name} goes on (wait for its end)")
-        self._journal.note(RETRAIN, {"reason": _reason(body)}, line=line.name, who=who)
+        self._journal.note(RETRAIN, {"reason": reason_of(body)}, line=line.name, who=who)
         return JSONResponse({"line": line.name})
 
     # ---- tokens
@@ -295,7 +248,7 @@ class Pages:
 
     async def enter(self, request: Request) -> Response:
         """Put a token into a cookie that no script reads."""
-        secret = str((await _json(request)).get("token") or "")
+        secret = str((await read_json(request)).get("token") or "")
         owner = await run_in_threadpool(self._journal.owner_of, secret)
         answer = JSONResponse({"name": owner["name"]} if owner else {"error": "no such token"}, 200 if owner else 401)
         is_tls = self._station.config.server.certificate is not None
@@ -315,42 +268,3 @@ class Pages:
         if name not in self._station.lines:
             raise HTTPException(404, f"no line {name!r}")
         return self._station.lines[name]
-
-
-def _threaded(answer: Answer, run: Callable[..., Awaitable[Response]]) -> Any:
-    async def handler(request: Request) -> Response:
-        return await run(answer, request)
-
-    return handler
-
-
-def _posted(answer: Callable[..., Response], run: Callable[..., Awaitable[Response]]) -> Any:
-    async def handler(request: Request) -> Response:
-        return await run(answer, request, await _json(request, MAX_MASK_BYTES))
-
-    return handler
-
-
-async def _json(request: Request, max_bytes: float = MAX_JSON_BYTES) -> dict[str, Any]:
-    try:
-        body = json.loads(await read_body(request, max_bytes))
-    except ValueError as error:
-        raise HTTPException(400, "the body is no JSON") from error
-    if not isinstance(body, dict):
-        raise HTTPException(400, "the body is no JSON object")
-    return body
-
-
-def _reason(body: dict[str, Any]) -> str:
-    """Why a person does something. ValueError: not said."""
-    reason = str(body.get("reason") or "").strip()[:500]
-    if not reason:
-        raise ValueError("a reason is missing (it is in the history for those who come after you)")
-    return reason
-
-
-def _who(request: Request, body: dict[str, Any]) -> str:
-    """The name of the token; at this machine, without tokens, the name that a person gives."""
-    who = request.state.person.name or str(body.get("who") or "").strip()
-    check_name(who)
-    return who

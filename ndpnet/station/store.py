@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import threading
 import time
 import uuid
@@ -12,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ndpnet.files import replace_file
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.queries import num_bytes_stored
@@ -19,7 +19,7 @@ from ndpnet.station.tables import pictures
 from ndpnet.storage.urls import parse_url
 
 logger = logging.getLogger(__name__)
-PICTURES, MAPS, PARTIAL = "pictures", "maps", ".partial"
+PICTURES, MAPS = "pictures", "maps"
 FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
 DAY = 86400.0
 GIGABYTE = 1e9
@@ -42,13 +42,13 @@ class Store:
     def add(self, content: bytes, line: str, suffix: str) -> tuple[str, str]:
         """Write a picture under a new name. -> that name, below the folder, and its sha256"""
         name = f"{PICTURES}/{line}/{time.strftime('%Y-%m-%d')}/{uuid.uuid4().hex}{suffix}"
-        self._write(name, content)
+        replace_file(self.folder / name, content)
         return name, hashlib.sha256(content).hexdigest()
 
     def add_map(self, content: bytes, picture: str) -> str:
         """Write the heat map of a picture; the same picture's again replaces it. -> its name"""
         name = f"{MAPS}/{picture.partition('/')[2]}.png"
-        self._write(name, content)
+        replace_file(self.folder / name, content)
         return name
 
     def read(self, name: str) -> bytes:
@@ -103,20 +103,6 @@ class Store:
                     path.unlink()
                     num_removed += 1
         return num_removed
-
-    def _write(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + PARTIAL)
-        try:
-            with partial.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
 
 
 def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[str, ...]) -> int:

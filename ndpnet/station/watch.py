@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ndpnet.data.listing import has_picture_name
+from ndpnet.files import replace_file
 from ndpnet.station.config import LineConfig
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import FullError
@@ -114,7 +115,5 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        partial = target.with_name(f".{target.name}.partial")
-        partial.write_bytes(source.read_bytes())
-        partial.replace(target)
+        replace_file(target, source.read_bytes())
         source.unlink()

@@ -1,4 +1,4 @@
-"""The station over HTTP: pictures in, verdicts out, health for machines; the page for people is in pages.py."""
+"""The station over HTTP: pictures in, verdicts out, health for machines; the page for people is in routes.py."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def make_app(station: "Station") -> Starlette:
     """The application of a station."""
-    from ndpnet.station.pages import page_routes
+    from ndpnet.station.routes import page_routes
 
     api = Inspection(station)
     routes = [

@@ -146,14 +146,14 @@ class PinnedRevision:
         """Copy the named files from the remote into `folder` and verify each; those that are there already are kept."""
         from fsspec.callbacks import TqdmCallback
 
-        wanted = {path: self.files[path] for path in paths if not self._has(folder, path)}
-        for parent in {(folder / path).parent for path in wanted}:
+        absent = {path: self.files[path] for path in paths if not self._has(folder, path)}
+        for parent in {(folder / path).parent for path in absent}:
             parent.mkdir(parents=True, exist_ok=True)
         progress = TqdmCallback(tqdm_kwargs={"desc": "fetching", "unit": "file", "disable": None})
-        sources, targets = [self._store.oid_to_path(md5) for md5 in wanted.values()], [folder / path for path in wanted]
-        if wanted:
+        sources, targets = [self._store.oid_to_path(md5) for md5 in absent.values()], [folder / path for path in absent]
+        if absent:
             self._store.fs.get(sources, [str(path) for path in targets], callback=progress, batch_size=NUM_TRANSFERS)
-        for path in wanted:
+        for path in absent:
             if not self._has(folder, path):
                 (folder / path).unlink(missing_ok=True)
                 raise ValueError(f"{path} came with another content than the pinned one (push it to the remote again)")
@@ -214,6 +214,6 @@ def _reason(error: BaseException) -> str:
     cause = error
     while deeper := cause.__cause__ or cause.__context__:
         cause = deeper
-    words = [" ".join(str(each).split()) or type(each).__name__ for each in (error, cause)]
+    words = [" ".join(str(failure).split()) or type(failure).__name__ for failure in (error, cause)]
     text = words[0] if words[1] in words[0] else f"{words[0]}: {words[1]}"
     return redact(text)[:MAX_REASON]

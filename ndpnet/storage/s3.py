@@ -52,7 +52,7 @@ def _bring(bucket: Bucket, missing: dict[Path, StoredObject], folder: Path) -> N
 
     with (
         TemporaryDirectory(dir=folder, prefix=".") as scratch,
-        tqdm(total=sum(each.size for each in missing.values()), unit="B", unit_scale=True, disable=None) as bar,
+        tqdm(total=sum(stored.size for stored in missing.values()), unit="B", unit_scale=True, disable=None) as bar,
     ):
         # by number: s3transfer makes temporary names of them, which must not be too long
         ordered = ((stored, Path(scratch) / str(number)) for number, stored in enumerate(missing.values()))

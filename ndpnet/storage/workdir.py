@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ndpnet.files import scratch_folder
+from ndpnet.folders import scratch_folder
 from ndpnet.storage.bucket import Bucket
 from ndpnet.storage.urls import parse_url
 
@@ -72,10 +72,10 @@ class Mirror:
     def bring(self) -> None:
         """Fetch and unpack what S3 has of the step. ValueError: S3 cannot be asked, or an object is no checkpoint."""
         listed = list(self._bucket.list(self._prefix))
-        stored = [each for each in listed if each.key == self._key_of(PurePosixPath(each.key).stem)]
-        packed = ((each, self._folder / each.key.rpartition("/")[2]) for each in stored)
-        for each, (path, problem) in zip(stored, self._bucket.fetch(packed), strict=True):
-            url, name = self._bucket.url_of(each.key), path.stem
+        stored = [entry for entry in listed if entry.key == self._key_of(PurePosixPath(entry.key).stem)]
+        packed = ((entry, self._folder / entry.key.rpartition("/")[2]) for entry in stored)
+        for entry, (path, problem) in zip(stored, self._bucket.fetch(packed), strict=True):
+            url, name = self._bucket.url_of(entry.key), path.stem
             if problem:
                 raise ValueError(f"{url} {problem} (run the same command again)")
             _unpack(path, self._folder / name, url)

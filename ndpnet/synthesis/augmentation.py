@@ -24,7 +24,7 @@ def _changes() -> list[Change]:
     from torchvision.transforms.v2 import functional as ops
 
     def gamma(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        return torch.stack([ops.adjust_gamma(each[None], rng.uniform(0.5, 2))[0] for each in image])  # by channel
+        return torch.stack([ops.adjust_gamma(channel[None], rng.uniform(0.5, 2))[0] for channel in image])  # by channel
 
     def brightness(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         return (image * rng.uniform(0.8, 1.2) + rng.uniform(-30, 30)).round().clamp(0, 255).byte()

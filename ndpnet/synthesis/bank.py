@@ -14,7 +14,8 @@ from tqdm import tqdm
 from ndpnet.config import SynthesisConfig
 from ndpnet.data.images import read_image
 from ndpnet.data.listing import list_pictures
-from ndpnet.files import atomic_folder, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder
 from ndpnet.synthesis.augmentation import augmented
 from ndpnet.synthesis.cracks import crack_masks
 from ndpnet.synthesis.perlin import blob_masks, line_masks

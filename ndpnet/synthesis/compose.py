@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ndpnet.config import SynthesisConfig
 from ndpnet.synthesis.bank import DefectBank
 
 FILLING = ("source_gain", "source_bias", "is_grey", "plain_contrast", "is_dark", "is_plain", "beta", "softness")
@@ -22,23 +23,6 @@ class Batch(NamedTuple):
     defective: torch.Tensor
     mask: torch.Tensor
     image: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How defects are composed; the defaults of `params.yaml` document each."""
-
-    defect_free_share: float
-    beta_min: float
-    beta_max: float
-    crack_depth_min: float
-    crack_depth_max: float
-    plain_share: float
-    plain_contrast: float
-    surface_share: float
-    edge_softness: float
-    surface_symmetries: bool
-    surface_jitter: float
 
 
 @dataclass
@@ -76,7 +60,15 @@ class DefectComposer:
     """
 
     def __init__(
-        self, images: np.ndarray, bank: DefectBank, recipe: Recipe, *, seed: int, phase: int, device: torch.device
+        self,
+        images: np.ndarray,
+        bank: DefectBank,
+        synthesis: SynthesisConfig,
+        *,
+        defect_free_share: float = 0.0,
+        seed: int,
+        phase: int,
+        device: torch.device,
     ) -> None:
         if min(images.shape[1:3]) < bank.patch_size:
             raise ValueError(
@@ -86,7 +78,8 @@ class DefectComposer:
         self.images = _to_device(images, device)
         self.masks = _to_device(bank.masks, device)
         self.sources = _to_device(bank.sources, device)
-        self.recipe, self.seed, self.phase, self.device = recipe, seed, phase, device
+        self.synthesis, self.defect_free_share = synthesis, defect_free_share
+        self.seed, self.phase, self.device = seed, phase, device
         self.patch_size, self.first_crack = bank.patch_size, bank.first_crack
         self.bit_shifts = torch.arange(7, -1, -1, device=device, dtype=torch.uint8)
         self.is_grey_surface = bool((images[:64, ..., 0] == images[:64, ..., 2]).all())
@@ -107,37 +100,37 @@ class DefectComposer:
         group, place = divmod(step, num_steps)
         if self.at_once[0] != (group, batch_size, rank, num_ranks):
             steps = range(group * num_steps, (group + 1) * num_steps)
-            every = self.compose([self.draw(each, batch_size, sample) for each in steps for sample in samples])
+            every = self.compose([self.draw(number, batch_size, sample) for number in steps for sample in samples])
             batches = zip(*(values.split(len(samples)) for values in every), strict=True)
-            self.at_once = (group, batch_size, rank, num_ranks), [Batch(*each) for each in batches]
+            self.at_once = (group, batch_size, rank, num_ranks), [Batch(*parts) for parts in batches]
         return self.at_once[1][place]
 
     def draw(self, step: int, batch_size: int, sample: int) -> SampleDraw:
         """The random numbers of one sample: a function of (seed, phase, step, sample) alone."""
         rng = np.random.default_rng([self.seed, self.phase, step, sample])
-        recipe = self.recipe
+        config = self.synthesis
         return SampleDraw(
             image=self._image_index(step * batch_size + sample),
             top=rng.random(),
             left=rng.random(),
-            surface_symmetry=int(rng.integers(8)) if recipe.surface_symmetries else 0,
-            surface_gain=1 + recipe.surface_jitter * rng.uniform(-1, 1),
+            surface_symmetry=int(rng.integers(8)) if config.surface_symmetries else 0,
+            surface_gain=1 + config.surface_jitter * rng.uniform(-1, 1),
             mask=int(rng.integers(len(self.masks))),
             mask_symmetry=int(rng.integers(8)),
             source=int(rng.integers(len(self.sources))),
             source_symmetry=int(rng.integers(8)),
             source_gain=rng.uniform(0.6, 1.4),
             source_bias=rng.uniform(-0.2, 0.2),
-            plain_contrast=rng.uniform(recipe.plain_contrast, 1),
-            is_plain=rng.random() < recipe.plain_share,
+            plain_contrast=rng.uniform(config.plain_contrast, 1),
+            is_plain=rng.random() < config.plain_share,
             is_dark=rng.random() < 0.5,
             is_grey=self.is_grey_surface or rng.random() < 0.1,
-            beta=rng.uniform(recipe.beta_min, recipe.beta_max),
-            softness=rng.uniform(0, recipe.edge_softness),
-            is_defect_free=rng.random() < recipe.defect_free_share,
-            crack_depth=rng.uniform(recipe.crack_depth_min, recipe.crack_depth_max),
+            beta=rng.uniform(config.beta_min, config.beta_max),
+            softness=rng.uniform(0, config.edge_softness),
+            is_defect_free=rng.random() < self.defect_free_share,
+            crack_depth=rng.uniform(config.crack_depth_min, config.crack_depth_max),
             crack_angle=rng.uniform(0, 2 * math.pi),
-            is_surface=rng.random() < recipe.surface_share,
+            is_surface=rng.random() < config.surface_share,
             other_image=int(rng.integers(len(self.images))),
         )
 
@@ -224,11 +217,11 @@ class DefectComposer:
             top, left = int(draw.top * free_rows), int(draw.left * free_columns)
             crops.append(self.images[draw.image, top : top + P, left : left + P])
         images = torch.stack(crops)
-        if self.recipe.surface_symmetries:
+        if self.synthesis.surface_symmetries:
             images = apply_symmetries(images.permute(0, 3, 1, 2), [draw.surface_symmetry for draw in draws])
             images = images.permute(0, 2, 3, 1)
         images = to_unit(images)
-        if self.recipe.surface_jitter:
+        if self.synthesis.surface_jitter:
             gains = torch.tensor([draw.surface_gain for draw in draws], dtype=torch.float32, device=self.device)
             images.mul_(gains.view(-1, 1, 1, 1)).clamp_(max=1)
         return images

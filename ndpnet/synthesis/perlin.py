@@ -53,7 +53,7 @@ def _noise(draw: NoiseDraw, size: int) -> torch.Tensor:
 
     def corner(step_u: int, step_v: int, to_u: torch.Tensor, to_v: torch.Tensor) -> torch.Tensor:
         first = step_v * LATTICE_SIZE + step_u
-        along_u, along_v = (each[:, first:].gather(1, index).view_as(u) for each in gradients)
+        along_u, along_v = (gradient[:, first:].gather(1, index).view_as(u) for gradient in gradients)
         return along_u.mul_(to_u).addcmul_(along_v, to_v)
 
     past_u, past_v = u - 1, v - 1
@@ -105,7 +105,7 @@ def line_masks(
     width = torch.from_numpy(rng.uniform(min_width, max_width, (batch_size, 1, 1)).astype(np.float32))
     window = perlin_noise(draw_noise(rng, batch_size, max_log2_grid=2), size)
     cut = torch.from_numpy(rng.uniform(0.0, 0.4, (batch_size, 1, 1)).astype(np.float32))
-    parts = zip(*(each.split(FIELDS_AT_ONCE) for each in (noise, width, window, cut)), strict=True)
+    parts = zip(*(drawn.split(FIELDS_AT_ONCE) for drawn in (noise, width, window, cut)), strict=True)
     return torch.cat([_near_zero(noise, width / 2) & (window > cut) for noise, width, window, cut in parts])
 
 

@@ -11,7 +11,7 @@ from ndpnet import __version__
 from ndpnet.config import Params
 from ndpnet.data.manifest import GOOD, SPLITS, Manifest
 from ndpnet.files import hash_of, sha256_of
-from ndpnet.lineage import ADAPTERS, PACKAGE_DIR, code_hash, params_hash
+from ndpnet.lineage import code_hash, params_hash, sources_hash
 from ndpnet.redaction import redact
 from ndpnet.tracking.flat import flat_metrics, flat_params
 from ndpnet.tracking.record import HISTORY, RUN, Record, is_plan, load_record, new_folder, records_of
@@ -114,13 +114,6 @@ def _tags(step: str, params: Params | None, identity: Mapping[str, str]) -> dict
     if re.fullmatch(r"[0-9a-f]{7,64}", tags.get(COMMIT, "")):
         tags["mlflow.source.git.commit"] = tags[COMMIT]
     return tags
-
-
-def sources_hash() -> str:
-    """Hash of the whole library, adapters apart: what a step computes is a function of it, parameters and inputs."""
-    paths = sorted(PACKAGE_DIR.rglob("*.py"))
-    paths = [path for path in paths if path.relative_to(PACKAGE_DIR).parts[0] not in ADAPTERS]
-    return hash_of([[path.relative_to(PACKAGE_DIR).as_posix(), sha256_of(path)] for path in paths])
 
 
 def _identity_of(folder: Path) -> list[Any]:

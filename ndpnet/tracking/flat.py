@@ -47,7 +47,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "", *, has_lists: bool = Fal
     """Everything in nested mappings by dotted name; has_lists: and in lists, by number."""
     for key, value in values.items():
         is_list = has_lists and isinstance(value, list)
-        inner = {str(index): each for index, each in enumerate(value)} if is_list else value
+        inner = {str(index): item for index, item in enumerate(value)} if is_list else value
         if isinstance(inner, Mapping):
             yield from leaves(inner, f"{prefix}{key}.", has_lists=has_lists)
         else:

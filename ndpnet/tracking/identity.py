@@ -1,7 +1,6 @@
 """Who runs a step: commit, lock file, image and pipeline run of this process, and the person at the keyboard."""
 
 import getpass
-import hashlib
 import json
 import os
 import platform
@@ -10,10 +9,11 @@ from pathlib import Path
 
 from ndpnet import __version__
 from ndpnet.commands import git, uncommitted
-from ndpnet.files import some_names
+from ndpnet.files import sha256_of, some_names
 from ndpnet.tracking.moves import Author
 
 KFP_RUN_VARIABLE = "NDPNET_KFP_RUN_ID"
+LOCK = "requirements.lock"
 # in images alone: deploy/image/identity.py writes it
 BUILD_PATH = Path(__file__).parents[1] / "build.json"
 
@@ -24,7 +24,11 @@ def run_identity() -> dict[str, str]:
     An image has commit and lock in its package, from its build; its digest, which only a built image has, and the
     pipeline run come from whoever starts it.
     """
-    known = json.loads(BUILD_PATH.read_text()) if BUILD_PATH.is_file() else _git_identity() | _lock_identity()
+    known = (
+        json.loads(BUILD_PATH.read_text())
+        if BUILD_PATH.is_file()
+        else _git_identity() | {"lock_hash": lock_hash(Path())}
+    )
     return known | {
         "image_digest": os.environ.get("NDPNET_IMAGE_DIGEST", ""),
         "kfp_run_id": os.environ.get(KFP_RUN_VARIABLE, ""),
@@ -59,9 +63,10 @@ def author() -> Author:
     return Author(f"{who} (pipeline run {run_id})" if run_id else who, when)
 
 
-def _lock_identity() -> dict[str, str]:
-    lock_path = Path("requirements.lock")
-    return {"lock_hash": hashlib.sha256(lock_path.read_bytes()).hexdigest() if lock_path.is_file() else "unknown"}
+def lock_hash(folder: Path) -> str:
+    """The sha256 of a tree's lock file; "unknown" without one."""
+    path = folder / LOCK
+    return sha256_of(path) if path.is_file() else "unknown"
 
 
 def _git_identity() -> dict[str, str]:

@@ -15,7 +15,8 @@ from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from ndpnet.files import atomic_folder, sha256_of
+from ndpnet.files import sha256_of
+from ndpnet.folders import atomic_folder
 from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.identity import model_hash, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package

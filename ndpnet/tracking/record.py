@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ndpnet.files import write_json
-from ndpnet.locks import try_lock
+from ndpnet.files import replace_file, write_json
+from ndpnet.locks import is_held, try_lock
 
 RUN, HISTORY, FILES, PICTURES = "run.json", "history.jsonl", "files", "pictures"
 MAX_FILE_BYTES = 32 << 20  # larger ones stay in the step's output: weights, arrays
@@ -80,13 +80,7 @@ class Record:
         """Whether the process that started it is still at work; a killed one lets go of its lock."""
         if self.status != "running" or self.lock is not None:
             return self.status == "running"
-        try:
-            lock = try_lock(self.folder)
-        except BlockingIOError:
-            return True
-        if lock is not None:
-            os.close(lock)
-        return False
+        return bool(is_held(self.folder))
 
     def end(self, status: Status, error: str = "") -> None:
         """Note how it ended, now."""
@@ -165,21 +159,14 @@ def remove_superseded(out: Path, key: str) -> None:
 def keep_files(record: Record, out: Path, history: str | None, patterns: tuple[str, ...]) -> None:
     """Copy what is to be delivered of an output; files beyond MAX_FILE_BYTES are left out, and named in the log."""
     if history and (out / history).is_file():
-        _copy(out / history, record.folder / HISTORY)
+        replace_file(record.folder / HISTORY, (out / history).read_bytes())
     kept_dir = record.folder / FILES
     shutil.rmtree(kept_dir, ignore_errors=True)
     for path in sorted({path for pattern in patterns for path in out.glob(pattern) if path.is_file()}):
         if path.stat().st_size > MAX_FILE_BYTES:
             logger.info("%s is too large for the tracking server: it stays where it is", path)
         else:
-            _copy(path, kept_dir / path.relative_to(out))
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(source, partial)
-    os.replace(partial, target)
+            replace_file(kept_dir / path.relative_to(out), path.read_bytes())
 
 
 def _load_all(paths: Iterable[Path]) -> list[Record]:

@@ -22,14 +22,13 @@ from ndpnet.files import hash_of
 from ndpnet.tracking.client import NOTE, connect, experiment_id
 from ndpnet.tracking.moves import MAX_REASON, Author, Kind, Move, Timeline, replay
 from ndpnet.tracking.runs import DESCRIPTIONS
-from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, get_version, in_one_line
+from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, entries_of, get_version, in_one_line
 
 logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 EVIDENCE = "promotion.json"
 ROUNDS = 10  # of following a list that others extend meanwhile
-PAGE = 200
 
 
 class Registry:
@@ -48,8 +47,7 @@ class Registry:
     def newest(self) -> int:
         """The version registered last. ValueError: there is none."""
         with in_one_line():
-            versions = self.client.search_model_versions(f"name = '{self.name}'", order_by=["version_number DESC"])
-            numbers = [int(version.version) for version in versions if version.name == self.name]
+            numbers = [int(version.version) for version in entries_of(self.name)]
         if not numbers:
             raise ValueError(f"{self.name} has no version (run `ndpnet register`)")
         return max(numbers)
@@ -155,16 +153,8 @@ class Registry:
             raise ValueError(f"no {self.name} in the registry (run `ndpnet register`, check the name)") from error
 
     def _moves(self) -> list[Move]:
-        moves: list[Move] = []
-        token = None
-        while token != "":
-            page = self.client.search_model_versions(
-                f"name = '{self.history_name}'", max_results=PAGE, order_by=["version_number ASC"], page_token=token
-            )
-            entries = [_as_move(entry) for entry in page if entry.name == self.history_name]
-            moves += [move for move in entries if move is not None]
-            token = page.token or ""
-        return moves
+        entries = map(_as_move, entries_of(self.history_name))
+        return [move for move in entries if move is not None]
 
     def _enter(self, entry: Move) -> None:
         """The one call that decides. An error may hide that it was done: then the list has it."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import mlflow
 from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
@@ -71,17 +72,17 @@ def champion_tags(category: str) -> dict[str, str]:
         return dict(version.tags) if version else {}
 
 
+def entries_of(name: str) -> list[ModelVersion]:
+    """Every version of a registered model on the server that `connect` has chosen; without aliases."""
+    own = "name = '{}'".format(name.replace("'", ""))
+    versions = mlflow.search_model_versions(filter_string=own, order_by=["version_number ASC"])
+    return [version for version in versions if version.name == name]
+
+
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
     """Every version of a registered model, oldest first, with its aliases."""
-    filter_string = "name = '{}'".format(name.replace("'", ""))
-    versions: list[ModelVersion] = []
-    token = None
-    while token != "":
-        page = client.search_model_versions(filter_string, page_token=token)
-        versions += page
-        token = page.token or ""
-    full = [client.get_model_version(name, str(version.version)) for version in versions if version.name == name]
-    return sorted(full, key=lambda version: int(version.version))
+    numbers = sorted(int(version.version) for version in entries_of(name))
+    return [client.get_model_version(name, str(number)) for number in numbers]
 
 
 def find_version(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:

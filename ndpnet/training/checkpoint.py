@@ -55,9 +55,9 @@ class Checkpoint:
         if not self.history_path.is_file():
             return
         lines = self.history_path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
+        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
         unfinished = self.history_path.with_suffix(".tmp")
-        unfinished.write_text("".join(kept))
+        unfinished.write_text("".join(whole))
         os.replace(unfinished, self.history_path)
 
 

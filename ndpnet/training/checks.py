@@ -28,15 +28,15 @@ IDLE = {
 def check_parts(network: Network, batches: Sequence[Batch], mean_picture: torch.Tensor) -> dict[str, Any]:
     """Errors with and without each part; `idle`: a sentence for each that does nothing. mean_picture: (3, P, P)."""
     network.eval()
-    found = [_errors(network, batch, mean_picture) for batch in batches]
-    gaps = {name: np.mean([each[name] for each in found], axis=0).tolist() for name in ("reconstruction", "repair")}
+    errors = [_errors(network, batch, mean_picture) for batch in batches]
+    gaps = {name: np.mean([error[name] for error in errors], axis=0).tolist() for name in ("reconstruction", "repair")}
     masks = np.concatenate([(batch.mask[:, 0] > 0).cpu().numpy() for batch in batches])
-    maps = [np.concatenate([each["maps"][index] for each in found]) for index in (0, 1)]
-    gaps["map"] = [1 - (metrics.pixel_auroc(each, masks) or 0.0) for each in maps]
+    maps = [np.concatenate([error["maps"][index] for error in errors]) for index in (0, 1)]
+    gaps["map"] = [1 - (metrics.pixel_auroc(scores, masks) or 0.0) for scores in maps]
     if not network.has_repair:  # left out on purpose
         del gaps["repair"]
     values = {name: {"with": both[0], "without": both[1]} for name, both in gaps.items()}
-    idle = [IDLE[name].format(**each) for name, each in values.items() if _is_idle(name, **each)]
+    idle = [IDLE[name].format(**facts) for name, facts in values.items() if _is_idle(name, **facts)]
     return {"values": values, "idle": idle}
 
 
@@ -57,7 +57,7 @@ def _errors(network: Network, batch: Batch, mean_picture: torch.Tensor) -> dict[
             sum(_gap_inside(*pair, batch.mask) for pair in zip(features, network.repairable(clean), strict=True))
             for features in (output.repaired, network.repairable(defective))
         ],
-        "maps": [each[:, 0].float().cpu().numpy() for each in maps],
+        "maps": [plane[:, 0].float().cpu().numpy() for plane in maps],
     }
 
 

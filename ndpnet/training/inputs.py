@@ -1,7 +1,7 @@
 """What a phase trains on, opened and checked: prepared folder, bank, parameters, folder of its checkpoints."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.files import hash_of
 from ndpnet.lineage import code_hash
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import DefectComposer, Recipe
+from ndpnet.synthesis.compose import DefectComposer
 from ndpnet.training.validation import SyntheticValidation
 
 
@@ -34,24 +34,20 @@ class PhaseInputs:
 
     def composer(self, device: torch.device, *, stream: int) -> DefectComposer:
         """Artificial defects on the pictures to train on; stream: of random draws."""
-        images, recipe = self.prepared.images("train"), recipe_of(self.params, self.phase)
-        return DefectComposer(images, self.bank, recipe, seed=self.params.seed, phase=stream, device=device)
+        return DefectComposer(
+            self.prepared.images("train"),
+            self.bank,
+            self.params.synthesis,
+            defect_free_share=self.phase.defect_free_share,
+            seed=self.params.seed,
+            phase=stream,
+            device=device,
+        )
 
     def validation(self, device: torch.device) -> SyntheticValidation | None:
         """The synthetic validation set; None where no image is held out for it."""
-        images, recipe = self.prepared.images("validation"), recipe_of(self.params, self.phase)
-        if not len(images):
-            return None
-        score_pixels = self.params.model.score_pixels
-        return SyntheticValidation(
-            images, self.bank, recipe, seed=self.params.seed, device=device, score_pixels=score_pixels
-        )
-
-
-def recipe_of(params: Params, phase: PhaseConfig) -> Recipe:
-    """How defects are composed in a phase."""
-    shared = params.synthesis.model_dump(include={field.name for field in fields(Recipe)})
-    return Recipe(defect_free_share=phase.defect_free_share, **shared)
+        images = self.prepared.images("validation")
+        return SyntheticValidation(images, self.bank, self.params, device=device) if len(images) else None
 
 
 def open_inputs(

@@ -211,7 +211,7 @@ class Trainer:
             return
         decay = min(self.plan.params.train.ema_decay, (1 + self.step) / (10 + self.step))
         pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
-        moved = [(kept, present) for kept, present in pairs if present.requires_grad]
+        moved = [(average, present) for average, present in pairs if present.requires_grad]
         get_ema_multi_avg_fn(decay)(*map(list, zip(*moved, strict=True)), None)
 
     def _mean_over_ranks(self, terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -267,7 +267,7 @@ def settle_statistics(task: nn.Module, batches: Iterable[Batch]) -> None:
     What a training leaves in them is of weights that it has left behind, and of none at all in averaged ones.
     """
     task.train()
-    norms = [each for each in task.modules() if isinstance(each, nn.BatchNorm2d) and each.training]
+    norms = [module for module in task.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
     if not norms:
         task.eval()
         return

@@ -3,7 +3,7 @@
 import torch
 
 from ndpnet.config import LossConfig
-from ndpnet.losses import defect_perception_loss, perceptual_loss, reconstruction_loss
+from ndpnet.losses import defect_perception_loss, reconstruction_loss
 from ndpnet.model import NDPNet
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch
@@ -31,16 +31,4 @@ class Phase1(PhaseTask):
             "reconstruction": reconstruction_loss(reconstruction, batch.clean),
             "defect_perception": defect_perception_loss(clean, defective, batch.mask),
         }
-        loss = self.losses.reconstruction_weight * terms["reconstruction"]
-        loss = loss + self.losses.defect_perception_weight * terms["defect_perception"]
-        if self.vgg is not None:
-            terms["perceptual"] = vgg_distance(self.vgg, reconstruction, batch.clean)
-            loss = loss + self.losses.perceptual_weight * terms["perceptual"]
-        return {"loss": loss} | terms
-
-
-def vgg_distance(vgg: VGGFeatures, reconstruction: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """Perceptual loss of a reconstruction; the target's maps need no gradient. (B, 3, H, W) twice -> scalar."""
-    with torch.no_grad():
-        target_maps = vgg(clean)
-    return perceptual_loss(vgg(reconstruction), target_maps)
+        return self.weighted(terms | self.perceptual(reconstruction, batch.clean))

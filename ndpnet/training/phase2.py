@@ -8,7 +8,6 @@ from ndpnet.model import NDPNet
 from ndpnet.model.network import FIRST_REPAIRED
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch
-from ndpnet.training.phase1 import vgg_distance
 from ndpnet.training.task import PhaseTask
 
 
@@ -38,10 +37,4 @@ class Phase2(PhaseTask):
                 output.logits, batch.mask, gamma=self.losses.focal_gamma, alpha=self.losses.focal_alpha
             ),
         }
-        loss = self.losses.reconstruction_weight * terms["reconstruction"]
-        loss = loss + self.losses.feature_repair_weight * terms["feature_repair"]
-        loss = loss + self.losses.segmentation_weight * terms["segmentation"]
-        if self.vgg is not None:
-            terms["perceptual"] = vgg_distance(self.vgg, output.reconstruction, batch.clean)
-            loss = loss + self.losses.perceptual_weight * terms["perceptual"]
-        return {"loss": loss} | terms
+        return self.weighted(terms | self.perceptual(output.reconstruction, batch.clean))

@@ -11,7 +11,6 @@ from ndpnet.losses import reconstruction_loss, segmentation_loss
 from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch, to_unit
-from ndpnet.training.phase1 import vgg_distance
 from ndpnet.training.task import PhaseTask
 
 MAX_FITTED = 256  # pictures that statistics and bank are taken from, spread over all
@@ -39,11 +38,7 @@ class PretrainedPhase1(PhaseTask):
             features = encode(self.network, batch.clean)
         reconstruction = self.network.rebuild(features)
         terms = {"reconstruction": reconstruction_loss(reconstruction, batch.clean)}
-        loss = self.losses.reconstruction_weight * terms["reconstruction"]
-        if self.vgg is not None:
-            terms["perceptual"] = vgg_distance(self.vgg, reconstruction, batch.clean)
-            loss = loss + self.losses.perceptual_weight * terms["perceptual"]
-        return {"loss": loss} | terms
+        return self.weighted(terms | self.perceptual(reconstruction, batch.clean))
 
 
 class PretrainedPhase2(PhaseTask):
@@ -72,7 +67,7 @@ class PretrainedPhase2(PhaseTask):
         logit = network.logit(features, repaired)
         focal = {"gamma": self.losses.focal_gamma, "alpha": self.losses.focal_alpha}
         terms = {"segmentation": segmentation_loss([logit], batch.mask, **focal)}
-        return {"loss": self.losses.segmentation_weight * terms["segmentation"]} | terms
+        return self.weighted(terms)
 
 
 @torch.no_grad()

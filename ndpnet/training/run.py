@@ -13,7 +13,8 @@ import torch
 from lightning_fabric import Fabric
 
 from ndpnet.config import Params
-from ndpnet.files import atomic_folder, check_output, hash_of, read_json_lines, write_json
+from ndpnet.files import hash_of, read_json_lines, write_json
+from ndpnet.folders import atomic_folder, check_output
 from ndpnet.inference.calibration import calibrate_on_prepared
 from ndpnet.inference.package import REFERENCE, make_network, read_weights, write_training, write_weights
 from ndpnet.lineage import folder_hash, identity_params, phase1_params

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ndpnet.config import Params
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
 from ndpnet.metrics import exact as metrics
 from ndpnet.model import Network
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import DefectComposer, Recipe
+from ndpnet.synthesis.compose import DefectComposer
 
 PHASE_ID = 3  # of its random draws
 MAX_IMAGES = 32
@@ -23,18 +24,9 @@ logger = logging.getLogger(__name__)
 class SyntheticValidation:
     """Half of the held-out images carry a defect; watched during training, decides nothing."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        bank: DefectBank,
-        recipe: Recipe,
-        *,
-        seed: int,
-        device: torch.device,
-        score_pixels: int,
-    ) -> None:
-        self.score_pixels = score_pixels
-        composer = DefectComposer(images, bank, recipe, seed=seed, phase=PHASE_ID, device=device)
+    def __init__(self, images: np.ndarray, bank: DefectBank, params: Params, *, device: torch.device) -> None:
+        self.score_pixels = params.model.score_pixels
+        composer = DefectComposer(images, bank, params.synthesis, seed=params.seed, phase=PHASE_ID, device=device)
         count = min(MAX_IMAGES, 2 * len(images))
         draws = [composer.draw(0, count, sample) for sample in range(count)]
         for sample, draw in enumerate(draws):
@@ -59,7 +51,7 @@ class SyntheticValidation:
 
         network.eval()
         batch = self.batches[0]
-        maps, reconstructions = (each.float().cpu() for each in network.predict(batch.defective))
+        maps, reconstructions = (output.float().cpu() for output in network.predict(batch.defective))
         top = 1.0 if network.anomaly_map == "msdsm" else float(maps.max())  # gaps are small
         rows = []
         for index in range(0, min(2 * NUM_PICTURES, len(maps)), 2):  # every second one is free of defects

@@ -10,12 +10,7 @@ from kfp import dsl
 from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline
 
-from ndpnet.components.category_row import category_row
-from ndpnet.components.choose_categories import choose_categories
-from ndpnet.components.evaluate import evaluate
-from ndpnet.components.prepare import prepare
-from ndpnet.components.report import report
-from ndpnet.components.version_data import version_data
+from ndpnet.components.training import category_row, choose_categories, evaluate, prepare, report, version_data
 from ndpnet.config import load_params
 from ndpnet.config_platform import promotion_of
 from ndpnet.data.manifest import Manifest

@@ -16,7 +16,7 @@ from samples import data_config
 from servers import S3Server
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import LIST
+from ndpnet.folders import LIST
 
 PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 

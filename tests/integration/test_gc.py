@@ -10,7 +10,7 @@ from samples import Pipeline
 
 from ndpnet.cli import main
 from ndpnet.commands import git
-from ndpnet.files import atomic_folder
+from ndpnet.folders import atomic_folder
 from ndpnet.gc import UNITS, find_old, parse_age, remove
 from ndpnet.promotion.worktree import checked_out
 from ndpnet.training.checkpoint import Checkpoint, only_process

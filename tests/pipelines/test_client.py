@@ -13,7 +13,7 @@ ARGUMENTS = {"params": '{"seed":12345678901234567}', "revision": "main", "only_n
 
 
 def submit(cluster: Cluster, package: Package) -> str:
-    return start_run(cluster, package, name="nightly", experiment="ndpnet", arguments=ARGUMENTS)
+    return start_run(cluster, package, name="nightly", arguments=ARGUMENTS)
 
 
 def test_a_run_is_of_the_package_with_the_very_arguments(

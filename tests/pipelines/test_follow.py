@@ -22,7 +22,7 @@ def submit(kfp_server: KfpServer, cluster: Cluster, package: Package):
 
     def submit(*script: Snapshot) -> str:
         kfp_server.next_script = list(script)
-        return start_run(cluster, package, name="x", experiment="x", arguments={"params": "{}"})
+        return start_run(cluster, package, name="x", arguments={"params": "{}"})
 
     return submit
 

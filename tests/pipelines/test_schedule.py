@@ -14,7 +14,7 @@ SetNightly = Callable[..., str]
 @pytest.fixture
 def set_nightly(cluster: Cluster, package: Package) -> SetNightly:
     """Have a schedule "nightly"."""
-    values = {"name": "nightly", "trigger": NIGHTLY, "experiment": "ndpnet", "arguments": {"params": "{}"}}
+    values = {"name": "nightly", "trigger": NIGHTLY, "arguments": {"params": "{}"}}
     return lambda **changes: set_schedule(cluster, package, **values | changes)
 
 

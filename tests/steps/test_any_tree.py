@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from users import as_nobody, open_folder
 
-from ndpnet.files import LIST
+from ndpnet.folders import LIST
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.engine import MapsAndReconstructions
 from ndpnet.inference.folder import inspect_folder, list_images

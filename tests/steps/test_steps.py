@@ -13,7 +13,8 @@ from samples import CATEGORY, NUM_STEPS, Pipeline
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import atomic_folder, read_json_lines
+from ndpnet.files import read_json_lines
+from ndpnet.folders import atomic_folder
 from ndpnet.inference.package import read_package
 
 PACKAGE_FILES = [

@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from samples import CATEGORY, Pipeline
 
 from ndpnet.inference.package import ModelPackage, read_package
-from ndpnet.metrics.summary import summarise
+from ndpnet.metrics.summary import ScoredImages, summarise
 from ndpnet.model_card import SHORTENED, read_licence, shorten, write_card
 from ndpnet.tracking.flat import flat_params
 
@@ -36,11 +37,12 @@ def summary_of(
     above = package.threshold["value"] + 0.1
     scores = [0.1] * 10 + ([above] * 4 + [0.1]) * len(types)
     kinds = ["good"] * 10 + [kind for kind in types for _ in range(5)]
-    groups = [f"p{number}" for number in range(len(scores))]
-    made = summarise(
-        category=CATEGORY, records_groups=groups, defect_types=kinds, scores=scores, threshold=package.threshold,
-    )  # fmt: skip
-    return made | changes
+    return summarise(scored(kinds, scores, package.threshold), category=CATEGORY) | changes
+
+
+def scored(kinds: list[str], scores: list[float], threshold: dict[str, Any] | None) -> ScoredImages:
+    groups = np.array([f"p{number}" for number in range(len(scores))])
+    return ScoredImages(groups=groups, types=np.array(kinds), scores=np.array(scores), threshold_record=threshold)
 
 
 def card_of(package: ModelPackage, summary: dict[str, Any] | None = None, **changes: Any) -> str:
@@ -111,10 +113,7 @@ def test_limits_are_those_of_the_report(package: ModelPackage) -> None:
 
 def test_a_model_without_a_threshold_promises_nothing(package: ModelPackage) -> None:
     bare = ModelPackage(package.folder, package.config | {"threshold": None})
-    made = summarise(
-        category=CATEGORY, records_groups=list("abcd"), defect_types=["good", "good", "hole", "hole"],
-        scores=[0.1, 0.2, 0.3, 0.4], threshold=None,
-    )  # fmt: skip
+    made = summarise(scored(["good", "good", "hole", "hole"], [0.1, 0.2, 0.3, 0.4], None), category=CATEGORY)
     card = card_of(bare, made)
     assert "None: no image was held out to fit one" in card
     assert rows_of(card, "Metrics")["recall"][0] == "n/a"

@@ -168,7 +168,7 @@ def test_checks_over_several_parameters() -> None:
     message = one_line_error("synthesis.beta_min=0.9", "synthesis.beta_max=0.8")
     assert message == "synthesis.beta_min 0.9 is above synthesis.beta_max 0.8"
     message = one_line_error("synthesis.crack_depth_min=0.8")
-    assert message == "synthesis.crack_depth_min 0.8 is above crack_depth_max 0.7"
+    assert message == "synthesis.crack_depth_min 0.8 is above synthesis.crack_depth_max 0.7"
     message = one_line_error("synthesis.line_share=0.5", "synthesis.crack_share=0.6")
     assert message == "synthesis.line_share 0.5 and crack_share 0.6 are more than all masks"
     message = one_line_error("synthesis.patch_size=256", "data.image_size=128")

@@ -8,18 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.files import (
-    LIST,
-    atomic_folder,
-    check_apart,
-    check_output,
-    hash_of,
-    scratch_folder,
-    sha256_of,
-    sizes_below,
-    write_json,
-    write_text,
-)
+from ndpnet.files import hash_of, sha256_of, write_json, write_text
+from ndpnet.folders import LIST, atomic_folder, check_apart, check_output, scratch_folder, sizes_below
 
 
 def test_hashes_are_the_known_ones(tmp_path: Path) -> None:

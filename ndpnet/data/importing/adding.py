@@ -18,7 +18,8 @@ from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import type_of
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.data.versions.version import compare, count_pictures
-from ndpnet.files import sha256_of, staging_folder
+from ndpnet.files import sha256_of
+from ndpnet.folders import staging_folder
 from ndpnet.storage.pins import Files, PinnedFolder
 
 NUM_NAMES = 5  # of files, in an error

@@ -19,7 +19,8 @@ from ndpnet.data.masks import read_mask
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI
 from ndpnet.data.split import group_of
-from ndpnet.files import atomic_folder, check_apart, check_output, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart, check_output
 
 TEST_GOOD_SHARE = 0.2
 
@@ -121,10 +122,10 @@ def is_test_group(group: str, share: float) -> bool:
 
 def _check_names(placed: list[Placed]) -> None:
     """Refuse two files that a file system which ignores case takes for one."""
-    found: dict[str, Placed] = {}
+    firsts: dict[str, Placed] = {}
     for picture in placed:
         key = unicodedata.normalize("NFC", picture.path).casefold()
-        other = found.setdefault(key, picture)
+        other = firsts.setdefault(key, picture)
         if other is not picture:
             both = f"{other.image.path} and {picture.image.path}"
             raise ValueError(f"{both} would both become {picture.path}, but for case (rename one)")

@@ -63,8 +63,8 @@ class Placer:
         ordered = sorted(images, key=lambda image: image.path)
         tried = map_in_threads(self._place, ordered, pixels_of=pixels_of)
         results = list(tqdm(tried, title, unit="file", total=len(images), disable=None))
-        placed = [each for each in results if isinstance(each, Placed)]
-        return placed, [each for each in results if isinstance(each, Rejected)]
+        placed = [result for result in results if isinstance(result, Placed)]
+        return placed, [result for result in results if isinstance(result, Rejected)]
 
     def copy_file(self, source: str, path: str) -> None:
         """Copy what lies beside the pictures."""

@@ -8,8 +8,7 @@ from typing import Any
 from ndpnet.data.importing.placing import Placed, Rejected
 from ndpnet.data.importing.published import licence_of
 from ndpnet.data.importing.sources.plan import CategoryPlan
-from ndpnet.data.manifest import GOOD
-from ndpnet.files import hash_of
+from ndpnet.data.manifest import GOOD, data_hash_of
 
 REPORT = "import.json"
 FORMAT_VERSION = 1
@@ -71,7 +70,7 @@ def build_report(
             "source": source,
             "category": plan.name,
             "counts": _counts(imported),
-            "data_hash": _data_hash(imported),
+            "data_hash": data_hash_of(imported),
             "bit_depth": bit_depth,
             "licence": licence_of(options["layout"], plan.name, defect_types),
             "test_good_share": None if has_own_split else options["test_good_share"],
@@ -93,11 +92,6 @@ def _counts(imported: list[Placed]) -> dict[str, dict[str, int]]:
     counts = Counter((picture.split, picture.defect_type) for picture in imported)
     in_order = sorted(counts, key=lambda key: (key[1] != GOOD, key[1]))
     return {split: {kind: counts[of, kind] for of, kind in in_order if of == split} for split in ("train", "test")}
-
-
-def _data_hash(imported: list[Placed]) -> str:
-    """The hash that `Manifest.data_hash` gives for these files."""
-    return hash_of(sorted([p.path, p.sha256, p.mask_path or "", p.mask_sha256 or ""] for p in imported))
 
 
 def _pairs(copies: Mapping[str, str]) -> list[dict[str, str]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.archives import MAX_BYTES, archive_stem, is_archive, unpack
-from ndpnet.files import hash_of, naming_full_disk, staging_folder
+from ndpnet.files import hash_of, naming_full_disk
+from ndpnet.folders import staging_folder
 
 S3_SCHEME = "s3://"
 

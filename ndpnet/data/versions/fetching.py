@@ -25,7 +25,8 @@ from ndpnet.data.versions.version import (
     hashes_of,
     version_of_files,
 )
-from ndpnet.files import atomic_folder, check_output, hash_of, sha256_of, sizes_below, staging_folder
+from ndpnet.files import hash_of, sha256_of
+from ndpnet.folders import atomic_folder, check_output, sizes_below, staging_folder
 from ndpnet.redaction import redact
 from ndpnet.storage.pins import Files, PinnedFolder, PinnedRevision
 from ndpnet.storage.urls import is_on_s3
@@ -59,16 +60,16 @@ def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[st
     with open_revision(source) as pinned:
         where = redact(source.url or "", source.url or "")
         logger.info("%s of %s is commit %s", source.revision or "HEAD", where, pinned.commit)
-        there, wanted = _intact_version(out_dir), choose(pinned.files, category)
-        if there and there.pinned_hash == pinned.hash and [file.path for file in there.files] == wanted:
-            kept = Version(there.files, pinned.commit, pinned.hash)
-            if kept != there:  # another commit that pins the same data
-                kept.save(out_dir / VERSION)
+        there, paths = _intact_version(out_dir), choose(pinned.files, category)
+        if there and there.pinned_hash == pinned.hash and [file.path for file in there.files] == paths:
+            current = Version(there.files, pinned.commit, pinned.hash)
+            if current != there:  # another commit that pins the same data
+                current.save(out_dir / VERSION)
             logger.info(KEPT, out_dir)
-            return kept.identity()
+            return current.identity()
         with _staging_folder(out_dir) as staging_dir:
-            pinned.bring(staging_dir, wanted)
-            version = version_of_files(staging_dir, wanted, revision=pinned.commit, pinned_hash=pinned.hash)
+            pinned.bring(staging_dir, paths)
+            version = version_of_files(staging_dir, paths, revision=pinned.commit, pinned_hash=pinned.hash)
             _move_into_place(staging_dir, out_dir, version)
     return version.identity()
 

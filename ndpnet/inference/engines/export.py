@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
-from ndpnet.files import atomic_folder, check_apart, check_output, write_json
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart, check_output
 from ndpnet.inference.calibration import by_name, threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import GraphEngine, RunGraph
@@ -132,11 +133,11 @@ def _quantised(model: Any, inputs: ExportInputs) -> Any:
 
     def judge(run: RunGraph, rows: Sequence[int]) -> tuple[float, list[float]]:
         engine = GraphEngine(run, has_filters=inputs.package.tiling is None)
-        found = answers_of(Inspector.of(inputs.package, engine), images.validation[list(rows)])
-        costs = np.abs(found.scores - expected.scores[list(rows)]).tolist()
+        answers = answers_of(Inspector.of(inputs.package, engine), images.validation[list(rows)])
+        costs = np.abs(answers.scores - expected.scores[list(rows)]).tolist()
         if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
             return float(np.mean(costs)), costs
-        quantised = aurocs(found, images.masks)
+        quantised = aurocs(answers, images.masks)
         return max(abs(of_torch[name] - quantised[name]) for name in of_torch), costs
 
     training = inputs.prepared.images("train")
@@ -181,8 +182,8 @@ def _fit_threshold(inspector: Inspector, inputs: ExportInputs) -> dict[str, Any]
             "it was trained, then `ndpnet calibrate` the export: that refits its engines, too)"
         )
     scores = [
-        inspector.predict(image, name=each.path).score
-        for image, each in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
+        inspector.predict(image, name=source.path).score
+        for image, source in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
     ]
     review_rate = record["review"]["review_rate"] if "review" in record else None
     of_torch = record.get("calibration")  # absent in older packages

@@ -1,18 +1,19 @@
 """Whether an engine says what torch says: maps, scores and verdicts on training and synthetic validation images."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from ndpnet.config import SynthesisConfig
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
 from ndpnet.metrics.exact import Planes, image_auroc, pixel_auroc
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import DefectComposer, Recipe
+from ndpnet.synthesis.compose import DefectComposer
 
 MAX_DIFFERENCE = 1e-4  # of fp32, in map and score
 # behind a bank: where two patches are as near as each other to the last bit, each engine may take another one
@@ -63,10 +64,9 @@ def with_defects(images: Planes, bank: DefectBank, params: dict[str, Any]) -> tu
     corners = rng.integers(0, [height - patch + 1, width - patch + 1], (NUM_VALIDATION, 2))
     windows = [(slice(top, top + patch), slice(left, left + patch)) for top, left in corners]
     crops = np.stack([picture[window] for picture, window in zip(pictures, windows, strict=True)])
-    settings = {field.name: params["synthesis"].get(field.name) for field in fields(Recipe)}
-    settings |= {"surface_jitter": 0.0, "surface_symmetries": False, "defect_free_share": 0.0}
-    recipe = Recipe(**settings)
-    composer = DefectComposer(crops, bank, recipe, seed=seed, phase=PHASE_ID, device=torch.device("cpu"))
+    still = {"surface_jitter": 0.0, "surface_symmetries": False, "sources": ""}  # the bank has pixels of these
+    synthesis = SynthesisConfig.model_validate(params["synthesis"] | still)
+    composer = DefectComposer(crops, bank, synthesis, seed=seed, phase=PHASE_ID, device=torch.device("cpu"))
     masks = np.zeros(pictures.shape[:3], dtype=bool)
     for index, window in enumerate(windows):
         draw = composer.draw(0, NUM_VALIDATION, index)
@@ -112,7 +112,8 @@ def ask(inspector: Inspector, images: ParityImages) -> dict[str, Answers]:
 def answers_of(inspector: Inspector, images: Iterable[np.ndarray]) -> Answers:
     """Predict images one by one, uint8 (H, W, 3) each."""
     predictions = [inspector.predict(image) for image in images]
-    return Answers(np.stack([each.anomaly_map for each in predictions]), np.array([each.score for each in predictions]))
+    maps, scores = zip(*((prediction.anomaly_map, prediction.score) for prediction in predictions), strict=True)
+    return Answers(np.stack(maps), np.array(scores))
 
 
 def aurocs(validation: Answers, masks: np.ndarray) -> dict[str, float]:
@@ -125,38 +126,38 @@ def aurocs(validation: Answers, masks: np.ndarray) -> dict[str, float]:
 
 
 def compare(
-    expected: Mapping[str, Answers], found: Mapping[str, Answers], images: ParityImages, *, thresholds: Thresholds
+    expected: Mapping[str, Answers], answers: Mapping[str, Answers], images: ParityImages, *, thresholds: Thresholds
 ) -> dict[str, Any]:
-    """The numbers of parity.json. expected: torch's answers, found: the engine's."""
+    """The numbers of parity.json. expected: torch's, answers: the engine's."""
     names = {
         "training": images.training_names,
         "validation": [f"validation {index}" for index in range(len(images.validation))],
     }
     parity: dict[str, Any] = {"thresholds": {"torch": thresholds[0], "engine": thresholds[1]}}
-    parity |= {split: _differences(names[split], expected[split], found[split], thresholds) for split in names}
+    parity |= {split: _differences(names[split], expected[split], answers[split], thresholds) for split in names}
     num_defective = int(images.masks.any(axis=(1, 2)).sum())
     parity["validation"] |= {"are_held_out": images.is_held_out, "num_defective": num_defective}
-    of_torch, of_engine = (aurocs(each["validation"], images.masks) for each in (expected, found))
+    of_torch, of_engine = (aurocs(given["validation"], images.masks) for given in (expected, answers))
     for name, value in of_torch.items():
         difference = of_engine[name] - value
         parity["validation"][name] = {"torch": value, "engine": of_engine[name], "difference": difference}
     return parity
 
 
-def _differences(names: Sequence[str], expected: Answers, found: Answers, thresholds: Thresholds) -> dict[str, Any]:
+def _differences(names: Sequence[str], expected: Answers, answers: Answers, thresholds: Thresholds) -> dict[str, Any]:
     """Of the maps, scores and verdicts of some images."""
-    gap = np.abs(expected.maps - found.maps)
+    gap = np.abs(expected.maps - answers.maps)
     result = {
         "num_images": len(names),
         "largest_map_difference": float(gap.max()),
         "mean_map_difference": float(gap.mean(dtype=np.float64)),
-        "largest_score_difference": float(np.abs(expected.scores - found.scores).max()),
+        "largest_score_difference": float(np.abs(expected.scores - answers.scores).max()),
     }
     if None in thresholds:
         return result | {"num_differing_verdicts": None, "differing_verdicts": []}
-    rows = np.flatnonzero((expected.scores > thresholds[0]) != (found.scores > thresholds[1]))
+    rows = np.flatnonzero((expected.scores > thresholds[0]) != (answers.scores > thresholds[1]))
     listed = [
-        {"image": names[row], "torch": expected.scores[row], "engine": found.scores[row]} for row in rows[:MAX_NAMED]
+        {"image": names[row], "torch": expected.scores[row], "engine": answers.scores[row]} for row in rows[:MAX_NAMED]
     ]
     return result | {"num_differing_verdicts": len(rows), "differing_verdicts": listed}
 
@@ -178,7 +179,7 @@ def excesses(parity: dict[str, Any], bounds: dict[str, float]) -> list[str]:
         # numpy's maximum of anything and NaN is NaN, which no bound admits
         return float(np.max([parity[split][name] for split in ("training", "validation")]))
 
-    found = {
+    measured = {
         "map_difference": largest("largest_map_difference"),
         "mean_map_difference": largest("mean_map_difference"),
         "score_difference": largest("largest_score_difference"),
@@ -186,7 +187,7 @@ def excesses(parity: dict[str, Any], bounds: dict[str, float]) -> list[str]:
         "pixel_auroc_difference": abs(parity["validation"]["pixel_auroc"]["difference"]),
     }
     return [
-        f"{name.replace('_', ' ')} {found[name]:.2g} above {bound:g}"
+        f"{name.replace('_', ' ')} {measured[name]:.2g} above {bound:g}"
         for name, bound in bounds.items()
-        if not found[name] <= bound
+        if not measured[name] <= bound
     ]

@@ -59,15 +59,15 @@ def largest_difference(package: ModelPackage) -> float | None:
 
     fp32 without a bank by its scores; others, which have thresholds of their own, by image and pixel ROCAUC.
     """
-    found = []
+    gaps = []
     for name in engine_names(package):
         folder, _ = read_engine(package, *name.split("-"))
         parity = json.loads((folder / PARITY).read_text(encoding="utf-8"))
         if "map_difference" in parity["bounds"]:
-            found += [parity[images]["largest_score_difference"] for images in ("training", "validation")]
+            gaps += [parity[images]["largest_score_difference"] for images in ("training", "validation")]
         else:
-            found += [abs(parity["validation"][metric]["difference"]) for metric in ("image_auroc", "pixel_auroc")]
-    return max(found, default=None)
+            gaps += [abs(parity["validation"][metric]["difference"]) for metric in ("image_auroc", "pixel_auroc")]
+    return max(gaps, default=None)
 
 
 def replace_threshold(folder: Path, threshold: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def _choose(package: ModelPackage, engine: str, precision: str | None) -> str:
         engine_name(engine, "fp32")  # refuses an unknown engine
         asked = engine
         finest_first = sorted(ENGINES[engine], key=PRECISIONS.index)
-        name = next((f"{engine}-{each}" for each in finest_first if f"{engine}-{each}" in names), None)
+        name = next((f"{engine}-{candidate}" for candidate in finest_first if f"{engine}-{candidate}" in names), None)
     if name is None:
         has = f"it has {', '.join(names)}" if names else "it has none"
         raise ValueError(f"no engine {asked} in {package.folder} ({has}; make it with `ndpnet export`)")

@@ -29,18 +29,10 @@ def judge(
         maps[row, 4:8, 4:8] = score
         masks[row, 4:8, 4:8] = defect_type != GOOD
     record = {"value": threshold, "statement": ""}
-    planes = {"maps": maps, "masks": masks, "roi": None, "tally": None}
-    test = summary.score_images(groups, types, scores, record, **planes)
-    content = summary.summarise(
-        category="x",
-        records_groups=groups,
-        defect_types=types,
-        scores=scores,
-        threshold=record,
-        maps=maps,
-        masks=masks,
+    test = summary.ScoredImages(
+        groups=np.array(groups), types=np.array(types), scores=scores, threshold_record=record, maps=maps, masks=masks
     )
-    return JudgedModel(test, [str(row) for row in range(len(scores))], content)
+    return JudgedModel(test, summary.summarise(test, category="x"))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +119,7 @@ def test_two_thresholds_of_one_network(pipeline: Pipeline, tmp_path: Path) -> No
         assert evidence.metrics[metric].is_same_model, "the same maps"
     assert not evidence.metrics["recall"].is_same_model
     assert evidence.metrics["recall"].challenger == 1.0
-    assert evidence.false_alarms.value == 1.0
+    assert evidence.false_alarms["value"] == 1.0
     assert evidence.worst_type.drop == 0.0
     assert 0.3 < evidence.latency_ratio < 3.0
     assert set(evidence.milliseconds) == {"challenger", "champion"}

@@ -18,7 +18,6 @@ from ndpnet.model.layers import ConvBlock
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import Batch, DefectComposer, to_unit
 from ndpnet.training.checkpoint import Checkpoint
-from ndpnet.training.inputs import recipe_of
 from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
@@ -44,7 +43,8 @@ def make_trainer(pipeline: Pipeline, work_dir: Path, *overrides: str, phase: int
     composer = DefectComposer(
         images,
         DefectBank.load(pipeline.bank_dir),
-        recipe_of(params, settings),
+        params.synthesis,
+        defect_free_share=settings.defect_free_share,
         seed=params.seed,
         phase=phase,
         device=fabric.device,

@@ -16,7 +16,7 @@ from users import as_nobody, open_folder
 
 from ndpnet.data.images import format_of, read_image
 from ndpnet.data.listing import READ_SUFFIXES, UNREAD_SUFFIXES, Kind, kind_of, list_pictures
-from ndpnet.files import LIST
+from ndpnet.folders import LIST
 
 
 @pytest.fixture

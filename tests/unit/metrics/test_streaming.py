@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelStream, PixelTally, StreamedMetrics
-from ndpnet.metrics.summary import summarise
+from ndpnet.metrics.summary import ScoredImages, summarise
 
 SHAPE = (3, 6, 5)
 
@@ -121,11 +121,11 @@ def test_a_tally_gives_the_summary_of_the_maps(has_roi: bool) -> None:
     if has_roi:
         roi = np.ones(masks.shape[1:], dtype=bool)
         roi[:, :8] = False
-    groups, scores = [f"g{index // 2}" for index in range(24)], maps.max(axis=(1, 2)).astype(np.float64)
-    known = {"category": "wall", "records_groups": groups, "defect_types": types, "scores": scores}
-    known |= {"threshold": {"value": 0.5, "statement": ""}, "roi": roi}
-    expected = summarise(**known, maps=maps, masks=masks)
-    found = summarise(**known, tally=tally_of(maps, masks, types, roi))
+    groups, scores = np.array([f"g{index // 2}" for index in range(24)]), maps.max(axis=(1, 2)).astype(np.float64)
+    known = {"groups": groups, "types": np.array(types), "scores": scores, "roi": roi}
+    known |= {"threshold_record": {"value": 0.5, "statement": ""}}
+    expected = summarise(ScoredImages(**known, maps=maps, masks=masks), category="wall")
+    found = summarise(ScoredImages(**known, tally=tally_of(maps, masks, types, roi)), category="wall")
     (note,) = [each for each in found["notes"] if each not in expected["notes"]]
     assert note.startswith("Too many test images to keep their maps: pixel ROCAUC to within ")
     assert set(expected["notes"]) < set(found["notes"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ndpnet.metrics import exact
-from ndpnet.metrics.summary import format_table, headline_of, summarise
+from ndpnet.metrics.summary import ScoredImages, format_table, headline_of, summarise
 from ndpnet.metrics.threshold import fit_threshold
 
 KEYS = ["category", "num_good", "num_defective", "has_masks", "image_auroc", "pixel_auroc", "pro_auc", "f1"]
@@ -29,29 +29,33 @@ def demo_set(seed: int = 0) -> dict:
     threshold = fit_threshold(0.99 + 0.02 * rng.random(120), [str(index) for index in range(120)], target_rate=0.05)
     return {
         "category": "leather",
-        "records_groups": [f"image{index}" for index in range(24)],
-        "defect_types": types,
+        "groups": np.array([f"image{index}" for index in range(24)]),
+        "types": np.array(types),
         "scores": maps.max(axis=(1, 2)).astype(np.float64),
-        "threshold": threshold,
+        "threshold_record": threshold,
         "maps": maps,
         "masks": masks,
     }
 
 
+def summary_of(data: dict) -> dict:
+    return summarise(ScoredImages(**{name: data[name] for name in data if name != "category"}), category="leather")
+
+
 def rows_of(data: dict, *types: str) -> np.ndarray:
-    return np.isin(data["defect_types"], types)
+    return np.isin(data["types"], types)
 
 
 def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
     data = demo_set()
-    summary = summarise(**data)
+    summary = summary_of(data)
     labels = ~rows_of(data, "good")
     assert list(summary) == KEYS
     assert (summary["num_good"], summary["num_defective"], summary["has_masks"]) == (10, 14, True)
     assert summary["image_auroc"]["value"] == exact.image_auroc(data["scores"], labels)
     assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"], data["masks"])
     assert summary["pro_auc"]["value"] == exact.pro_auc(data["maps"], data["masks"])
-    counts = exact.confusion(data["scores"], labels, data["threshold"]["value"])
+    counts = exact.confusion(data["scores"], labels, data["threshold_record"]["value"])
     assert summary["confusion"] == counts
     for name in ("f1", "precision", "recall", "false_alarm_rate"):
         assert summary[name]["value"] == pytest.approx(getattr(exact, name)(counts), abs=1e-12)
@@ -59,13 +63,13 @@ def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
         interval = summary[name]
         assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
     assert 0.002 < summary["pixel_auroc"]["high"] - summary["pixel_auroc"]["low"] < 0.5
-    assert summary["threshold"] == data["threshold"]
+    assert summary["threshold"] == data["threshold_record"]
     assert summary["notes"] == []
 
 
 def test_each_defect_type_is_held_against_all_good_images() -> None:
     data = demo_set()
-    by_type = summarise(**data)["by_defect_type"]
+    by_type = summary_of(data)["by_defect_type"]
     assert list(by_type) == ["cut", "stain"]
     for name, entry in by_type.items():
         rows = rows_of(data, "good", name)
@@ -74,35 +78,33 @@ def test_each_defect_type_is_held_against_all_good_images() -> None:
         assert entry["image_auroc"]["value"] == exact.image_auroc(data["scores"][rows], labels)
         assert entry["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"][rows], data["masks"][rows])
         assert entry["pro_auc"]["value"] == exact.pro_auc(data["maps"][rows], data["masks"][rows])
-        calls = data["scores"][rows_of(data, name)] > data["threshold"]["value"]
+        calls = data["scores"][rows_of(data, name)] > data["threshold_record"]["value"]
         assert entry["recall"]["value"] == calls.mean()
     assert by_type["cut"]["pro_auc"]["low"] > by_type["stain"]["pro_auc"]["high"]
 
 
 def test_found_with_overlap_is_found_where_the_defect_is() -> None:
     data = demo_set()
-    data["threshold"] |= {"value": 0.9}
+    data["threshold_record"] |= {"value": 0.9}
     data["maps"][:] = 0.5
     data["maps"][10:18, 6, 6] = 0.95  # inside every cut
     data["maps"][10:13, 6, 6] = 0.6  # three of them are flagged for a speck elsewhere
     data["maps"][10:13, 30, 30] = 0.95
     data["scores"] = data["maps"].max(axis=(1, 2)).astype(np.float64)
-    summary = summarise(**data)
+    summary = summary_of(data)
     assert (summary["recall"]["value"], summary["recall_overlap"]["value"]) == (8 / 14, 5 / 14)
     cut, stain = summary["by_defect_type"]["cut"], summary["by_defect_type"]["stain"]
     assert (cut["recall"]["value"], cut["recall_overlap"]["value"]) == (1.0, 5 / 8)
     assert (stain["recall"]["value"], stain["recall_overlap"]["value"]) == (0.0, 0.0)
     data["masks"][10] = 0  # nobody says where this one is
-    assert summarise(**data)["recall_overlap"]["value"] == 5 / 13
+    assert summary_of(data)["recall_overlap"]["value"] == 5 / 13
 
 
 def test_no_good_test_images() -> None:
     data = demo_set()
     keep = ~rows_of(data, "good")
-    data |= {
-        name: np.asarray(data[name])[keep] for name in ("records_groups", "defect_types", "scores", "maps", "masks")
-    }
-    summary = summarise(**data)
+    data |= {name: np.asarray(data[name])[keep] for name in ("groups", "types", "scores", "maps", "masks")}
+    summary = summary_of(data)
     for name in ("image_auroc", "precision", "f1", "false_alarm_rate"):
         assert summary[name] is None
     assert summary["recall"]["value"] == summary["confusion"]["true_positive"] / 14
@@ -117,10 +119,8 @@ def test_no_good_test_images() -> None:
 def test_good_images_only() -> None:
     data = demo_set()
     keep = rows_of(data, "good")
-    data |= {
-        name: np.asarray(data[name])[keep] for name in ("records_groups", "defect_types", "scores", "maps", "masks")
-    }
-    summary = summarise(**data)
+    data |= {name: np.asarray(data[name])[keep] for name in ("groups", "types", "scores", "maps", "masks")}
+    summary = summary_of(data)
     assert [name for name in INTERVALS if summary[name] is not None] == ["false_alarm_rate"]
     assert summary["by_defect_type"] == {}
     assert summary["notes"][0].startswith("No defective test images")
@@ -128,15 +128,15 @@ def test_good_images_only() -> None:
 
 
 def test_no_masks_no_maps_and_no_threshold() -> None:
-    data = demo_set() | {"masks": None, "threshold": None}
-    summary = summarise(**data)
+    data = demo_set() | {"masks": None, "threshold_record": None}
+    summary = summary_of(data)
     assert [name for name in INTERVALS if summary[name] is not None] == ["image_auroc"]
     assert (summary["has_masks"], summary["confusion"], summary["threshold"]) == (False, None, None)
     assert summary["by_defect_type"]["cut"]["recall"] is None
     assert len(summary["notes"]) == 2
     assert summary["notes"][0] == "No masks: image metrics only."
     assert summary["notes"][1].startswith("No threshold")
-    without_maps = summarise(**(demo_set() | {"maps": None}))
+    without_maps = summary_of(demo_set() | {"maps": None})
     assert without_maps["pro_auc"] is None
     assert without_maps["notes"][0] == "No anomaly maps: image metrics only."
 
@@ -146,25 +146,26 @@ def test_a_defective_image_without_a_mask_is_left_out_of_the_pixel_metrics() -> 
     data["masks"][10:12] = 0
     keep = np.ones(24, dtype=bool)
     keep[10:12] = False
-    summary = summarise(**data)
+    summary = summary_of(data)
     assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"][keep], data["masks"][keep])
     assert summary["by_defect_type"]["cut"]["count"] == 8
     assert "2 defective images have an empty mask" in summary["notes"][0]
     data["masks"][:] = 0
-    assert summarise(**data)["pixel_auroc"] is None
+    assert summary_of(data)["pixel_auroc"] is None
 
 
 def test_few_units_are_pointed_out_and_a_perfect_score_is_no_certainty() -> None:
-    data = demo_set() | {"records_groups": ["scan1"] * 5 + ["scan2"] * 5 + [f"scan{index}" for index in range(3, 17)]}
+    data = demo_set()
+    data["groups"] = np.array(["scan1"] * 5 + ["scan2"] * 5 + [f"scan{index}" for index in range(3, 17)])
     data["scores"] = np.arange(24.0)
-    data["threshold"] |= {"value": 12.5}
-    summary = summarise(**data)
+    data["threshold_record"] |= {"value": 12.5}
+    summary = summary_of(data)
     assert summary["image_auroc"] == {"value": 1.0, "low": pytest.approx(0.025 ** (1 / 2)), "high": 1.0}
     assert any("2 < 5 independent units" in note for note in summary["notes"])
 
 
 def test_the_table_shows_what_the_summary_holds() -> None:
-    summary = summarise(**demo_set())
+    summary = summary_of(demo_set())
     lines = format_table(summary).splitlines()
     assert lines[0] == "leather: 10 good and 14 defective test images"
     pro = summary["pro_auc"]
@@ -177,7 +178,7 @@ def test_the_table_shows_what_the_summary_holds() -> None:
 
 
 def test_the_headline_is_the_values_that_there_are() -> None:
-    summary = summarise(**demo_set())
+    summary = summary_of(demo_set())
     assert headline_of(summary) == {name: summary[name]["value"] for name in INTERVALS}
     assert list(headline_of(summary | {"pro_auc": None, "recall": None})) == [
         *INTERVALS[:2],
@@ -189,8 +190,8 @@ def test_the_headline_is_the_values_that_there_are() -> None:
 def test_bad_input_is_refused() -> None:
     data = demo_set()
     with pytest.raises(ValueError, match="23 defect types, 24 scores: give one of each"):
-        summarise(**(data | {"defect_types": data["defect_types"][:-1]}))
+        summary_of(data | {"types": data["types"][:-1]})
     with pytest.raises(ValueError, match="23 anomaly maps for 24 test images"):
-        summarise(**(data | {"maps": data["maps"][:-1], "masks": data["masks"][:-1]}))
+        summary_of(data | {"maps": data["maps"][:-1], "masks": data["masks"][:-1]})
     with pytest.raises(ValueError, match="at least one image"):
-        summarise(category="x", records_groups=[], defect_types=[], scores=np.empty(0), threshold=None)
+        summary_of({name: data[name][:0] for name in ("groups", "types", "scores")} | {"threshold_record": None})

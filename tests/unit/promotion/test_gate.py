@@ -17,7 +17,6 @@ from ndpnet.promotion.gate import (
     Check,
     Compared,
     Evidence,
-    Rate,
     TypeDrop,
     decide,
     has_passed,
@@ -25,6 +24,10 @@ from ndpnet.promotion.gate import (
 
 SPREAD = Spread(0.01, 21)
 WIDTH = margin(SPREAD, TAIL)  # 0.0209
+
+
+def interval(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
 
 
 def of_low(low: float) -> Compared:
@@ -49,7 +52,7 @@ EVIDENCE = Evidence(
     num_seen=0,
     num_units=MIN_UNITS,
     metrics={"image_auroc": of_low(-0.02 + 1e-12), "pro_auc": of_low(-0.03 + 1e-12)},
-    false_alarms=Rate(0.05, 0.01, 0.2),
+    false_alarms=interval(0.05, 0.01, 0.2),
     worst_type=TypeDrop("hole", "pro_auc", 0.1),
     latency_ratio=1.25,
 )
@@ -105,7 +108,7 @@ TABLE = [
     ("threshold", {"threshold": 0.0}, "pass", False, 0.0),
     ("threshold", {"threshold": None}, "fail", True, None),
     ("false-alarm rate", {}, "pass", False, 0.05),
-    ("false-alarm rate", {"false_alarms": Rate(0.05 + EPSILON, 0, 1)}, "fail", True, 0.05 + EPSILON),
+    ("false-alarm rate", {"false_alarms": interval(0.05 + EPSILON, 0, 1)}, "fail", True, 0.05 + EPSILON),
     ("false-alarm rate", {"false_alarms": None}, "not available", True, None),
     ("metrics measurable", {}, "pass", False, 2),
     ("metrics measurable", {"metrics": metric("pro_auc", Compared(None))}, "pass", False, 1),
@@ -192,15 +195,15 @@ def test_nothing_known_is_nothing_promoted() -> None:
 
 def test_the_upper_bound_of_the_rate_can_be_asked_for() -> None:
     strict = BOUNDS.model_copy(update={"false_alarm_bound": "upper"})
-    check = of(judged(strict, false_alarms=Rate(0.0, 0.0, 0.051)), "false-alarm rate")
+    check = of(judged(strict, false_alarms=interval(0.0, 0.0, 0.051)), "false-alarm rate")
     assert (check.verdict, check.number) == ("fail", 0.051)
-    assert of(judged(strict, false_alarms=Rate(0.0, 0.0, 0.05)), "false-alarm rate").verdict == "pass"
+    assert of(judged(strict, false_alarms=interval(0.0, 0.0, 0.05)), "false-alarm rate").verdict == "pass"
 
 
 def test_the_lower_bound_refuses_what_the_test_set_speaks_against() -> None:
     lenient = BOUNDS.model_copy(update={"false_alarm_bound": "lower"})
-    assert of(judged(lenient, false_alarms=Rate(0.17, 0.004, 0.6)), "false-alarm rate").verdict == "pass"
-    check = of(judged(lenient, false_alarms=Rate(0.17, 0.06, 0.6)), "false-alarm rate")
+    assert of(judged(lenient, false_alarms=interval(0.17, 0.004, 0.6)), "false-alarm rate").verdict == "pass"
+    check = of(judged(lenient, false_alarms=interval(0.17, 0.06, 0.6)), "false-alarm rate")
     assert (check.verdict, check.number) == ("fail", 0.06)
 
 
@@ -262,7 +265,7 @@ spread = st.builds(Spread, rate, st.integers(2, 99))
         ),
         num_seen=st.none() | st.integers(0, 9),
         num_units=st.none() | st.integers(0, 99),
-        false_alarms=st.none() | st.builds(Rate, rate, rate, rate),
+        false_alarms=st.none() | st.builds(interval, rate, rate, rate),
         worst_type=st.none() | st.builds(TypeDrop, st.text(), st.just("pro_auc"), st.floats(-1, 1)),
         latency_ratio=st.none() | st.floats(0, 100),
     ),
@@ -281,7 +284,7 @@ def test_whatever_the_numbers_a_pass_means_that_each_is_within_its_bound(
         assert version.is_git_clean
         assert not version.is_withdrawn
         assert evidence.num_seen == 0
-        assert evidence.false_alarms.value <= BOUNDS.false_alarm_budget
+        assert evidence.false_alarms["value"] <= BOUNDS.false_alarm_budget
         measured = [evidence.metrics[name] for name in BOUNDS.tolerances if name in evidence.metrics]
         assert any(each.challenger is not None for each in measured)
         if version.has_champion:

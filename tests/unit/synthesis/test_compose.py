@@ -7,30 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from samples import synthesis_config
 from scipy import ndimage
 
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import (
     Batch,
     DefectComposer,
-    Recipe,
     SampleDraw,
     apply_symmetries,
 )
 
-PAPER = Recipe(
-    defect_free_share=0.0,
-    beta_min=0.0,
-    beta_max=0.0,
-    crack_depth_min=0.2,
-    crack_depth_max=0.6,
-    plain_share=0.0,
-    plain_contrast=0.0,
-    surface_share=0.0,
-    edge_softness=0.0,
-    surface_symmetries=False,
-    surface_jitter=0.0,
-)
+PAPER = {
+    "beta_min": 0.0,
+    "beta_max": 0.0,
+    "crack_depth_min": 0.2,
+    "crack_depth_max": 0.6,
+    "plain_share": 0.0,
+    "plain_contrast": 0.0,
+    "surface_share": 0.0,
+    "edge_softness": 0.0,
+    "surface_symmetries": False,
+    "surface_jitter": 0.0,
+}
 SIZE = 64
 
 
@@ -48,11 +47,17 @@ def make_images(count: int = 10, size: int = SIZE) -> np.ndarray:
 
 
 def make_composer(
-    images: np.ndarray | None = None, *, seed: int = 0, phase: int = 1, num_cracks: int = 0, **recipe: Any
+    images: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    phase: int = 1,
+    num_cracks: int = 0,
+    defect_free_share: float = 0.0,
+    **changes: Any,
 ) -> DefectComposer:
-    chosen = dataclasses.replace(PAPER, **recipe)
     surfaces = make_images() if images is None else images
-    return DefectComposer(surfaces, make_bank(num_cracks), chosen, seed=seed, phase=phase, device=torch.device("cpu"))
+    draws = {"defect_free_share": defect_free_share, "seed": seed, "phase": phase, "device": torch.device("cpu")}
+    return DefectComposer(surfaces, make_bank(num_cracks), synthesis_config(**PAPER | changes), **draws)
 
 
 def plain_draw(**changes: Any) -> SampleDraw:

@@ -71,7 +71,7 @@ def _read_halves(reader: Reader, path: str, name: str) -> CategoryPlan:
 
 def _read_flags(reader: Reader, label: str) -> dict[str, bool]:
     """Read Labels.txt: a line "1", then index, flag, picture, 0, mask (or 0). -> is defective, by stem."""
-    file = next((found for name in ("Labels.txt", LABELS) if (found := reader.optional_file(label, name))), None)
+    file = next((named for name in ("Labels.txt", LABELS) if (named := reader.optional_file(label, name))), None)
     rows = _rows(reader, file) if file else []
     return {PurePosixPath(row[2]).stem: row[1] == "1" for row in rows if len(row) >= 3}
 
@@ -83,10 +83,10 @@ def _read_pair(reader: Reader, path: str, name: str) -> CategoryPlan:
     ellipses = _read_ellipses(reader, f"{path}_def")
     for picture in reader.pictures(f"{path}_def", skip=(LABELS,)):
         file = PurePosixPath(picture)
-        found = ellipses.pop(_number(file.stem), ())
-        if not found:
+        drawn = ellipses.pop(_number(file.stem), ())
+        if not drawn:
             raise ValueError(f"{LABELS} has no ellipse for {reader.root / picture} (fetch the data again)")
-        images.append(SourceImage(picture, file.name, DEFECT, "", None, found))
+        images.append(SourceImage(picture, file.name, DEFECT, "", None, drawn))
     if ellipses:
         listed = reader.root / f"{path}_def" / LABELS
         raise ValueError(f"{listed} lists picture {min(ellipses)}, which is not there (fetch the data again)")

@@ -19,10 +19,10 @@ from ndpnet.data.roi import ROI
 
 def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with train/good (or train/ok), up to three levels down."""
-    found = search_folders(Reader(root), _is_category, depth=3)
-    if not found:
+    paths = search_folders(Reader(root), _is_category, depth=3)
+    if not paths:
         raise ValueError(f"no category in MVTec's layout in {root}: no train/good up to three levels down")
-    return [read_category(Reader(root), path, category_name(path, name)) for path in found]
+    return [read_category(Reader(root), path, category_name(path, name)) for path in paths]
 
 
 def scan_mvtec(category_dir: Path) -> list[SourceImage]:

@@ -25,12 +25,12 @@ DEFECTIVE = "defective"
 
 def find_folder(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with good/, up to two levels down."""
-    found = search_folders(Reader(root), _has_good, depth=2)
-    if not found:
+    paths = search_folders(Reader(root), _has_good, depth=2)
+    if not paths:
         is_good = root.name.lower() in GOOD_FOLDERS
         hint = f"did you mean {root.parent}?" if is_good else "put the defect-free pictures there"
         raise ValueError(f"no folder good/ in {root} ({hint})")
-    return [_read(Reader(root), path, category_name(path, name)) for path in found]
+    return [_read(Reader(root), path, category_name(path, name)) for path in paths]
 
 
 def find_scans(root: Path, name: str) -> list[CategoryPlan]:
@@ -95,7 +95,8 @@ def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
     # good pictures last: where a mask fits a good and a defective one, it is the defective one's
     for kind, folder in (*_types(reader, defective).items(), (GOOD, good)):
         is_deep = folder != defective
-        for picture in reader.pictures(folder, is_deep=is_deep, skip=() if is_deep else _types_below(reader, folder)):
+        types_below = () if is_deep else tuple(name.casefold() for name in reader.folders(folder))
+        for picture in reader.pictures(folder, is_deep=is_deep, skip=types_below):
             file_name = _flat(picture, folder)
             mask = _claim(masks, kind, PurePosixPath(file_name).stem)
             images.append(SourceImage(picture, file_name, kind, "", mask))
@@ -117,10 +118,6 @@ def _types(reader: Reader, defective: str | None) -> dict[str, str]:
         if type_of(name) == GOOD or name.casefold() in (*GOOD_FOLDERS, DEFECTIVE):
             raise ValueError(f"{reader.root / folder} is no type of defect (rename the folder)")
     return {DEFECTIVE: defective} | types
-
-
-def _types_below(reader: Reader, folder: str) -> tuple[str, ...]:
-    return tuple(name.casefold() for name in reader.folders(folder))
 
 
 def _claim(masks: dict[str, str], defect_type: str, stem: str) -> str | None:

@@ -59,11 +59,11 @@ class Reader:
 
     def child(self, path: str, *names: str) -> str | None:
         """Return the path of the folder in `path` with one of these names, as `plain` compares them."""
-        wanted = {plain(name) for name in names}
-        found = [name for name in self.folders(path) if plain(name) in wanted]
-        if len(found) > 1:
-            raise ValueError(f"{self.root / path} has both {found[0]}/ and {found[1]}/ (keep one)")
-        return join(path, found[0]) if found else None
+        plain_names = {plain(name) for name in names}
+        matches = [name for name in self.folders(path) if plain(name) in plain_names]
+        if len(matches) > 1:
+            raise ValueError(f"{self.root / path} has both {matches[0]}/ and {matches[1]}/ (keep one)")
+        return join(path, matches[0]) if matches else None
 
     def pictures(self, path: str, *, is_deep: bool = False, skip: tuple[str, ...] = ()) -> Iterator[str]:
         """Yield the paths of a folder's pictures by name; other files are noted as ignored, but for those in `skip`."""
@@ -94,16 +94,16 @@ class Reader:
 
         ValueError for a lossy or a second one.
         """
-        found: dict[str, str] = {}
+        masks: dict[str, str] = {}
         for mask in self.pictures(path, skip=skip, is_deep=is_deep):
             if not mask.lower().endswith(MASK_SUFFIXES):
                 raise ValueError(f"mask {self.root / mask} has a lossy format (draw it anew as PNG)")
             file = PurePosixPath(mask).relative_to(path)
             stem = file.with_name(file.stem.removesuffix(ending) or file.stem).as_posix()
-            if stem in found:
-                raise ValueError(f"two masks for one picture: {self.root / found[stem]} and {mask} (remove one)")
-            found[stem] = mask
-        return found
+            if stem in masks:
+                raise ValueError(f"two masks for one picture: {self.root / masks[stem]} and {mask} (remove one)")
+            masks[stem] = mask
+        return masks
 
     def optional_file(self, path: str, name: str) -> str | None:
         """Return the path of a file if it is there."""
@@ -122,21 +122,21 @@ class Reader:
     def _entries(self, path: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.root / path) as entries:
-                found = [entry for entry in entries if not is_litter(entry.name)]
+                listed = [entry for entry in entries if not is_litter(entry.name)]
         except OSError as error:
             raise ValueError(f"cannot read folder {self.root / path}: {error.strerror} (check the path)") from error
-        return sorted(found, key=lambda entry: entry.name)
+        return sorted(listed, key=lambda entry: entry.name)
 
 
 def search_folders(reader: Reader, is_wanted: Callable[[Reader, str], bool], *, depth: int) -> list[str]:
     """Return the wanted folders at most `depth` below the source; none within another."""
-    found: list[str] = []
+    folders: list[str] = []
     level = [""]
     for _ in range(depth + 1):
-        wanted = [path for path in level if is_wanted(reader, path)]
-        found += wanted
-        level = [join(path, name) for path in level if path not in wanted for name in reader.folders(path)]
-    return found
+        matches = [path for path in level if is_wanted(reader, path)]
+        folders += matches
+        level = [join(path, name) for path in level if path not in matches for name in reader.folders(path)]
+    return folders
 
 
 def category_name(path: str, default: str) -> str:

@@ -18,7 +18,7 @@ from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.masks import read_mask
 from ndpnet.data.prepared import prepare
 from ndpnet.data.split import assign_split
-from ndpnet.files import LIST
+from ndpnet.folders import LIST
 
 PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
 

@@ -1,0 +1,75 @@
+"""Where a browser finds the pages, who may ask for them, and how many are made at a time."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ndpnet.station.bodies import MAX_MASK_BYTES, read_json
+from ndpnet.station.pages import HERE, Pages
+from ndpnet.station.security import DECIDE, READ, REVIEW
+from ndpnet.station.web import needs
+
+if TYPE_CHECKING:
+    from ndpnet.station.station import Station
+
+MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
+
+Answer = Callable[[Request], Response]
+
+
+def page_routes(station: "Station") -> list[Route | Mount]:
+    """Everything that a browser asks for."""
+    pages = Pages(station)
+    run = partial(run_sync, limiter=CapacityLimiter(MAX_PAGES))
+    reads = {
+        "/": pages.live,
+        "/live": pages.live_facts,
+        "/history": pages.history,
+        "/pictures/{id:int}": pages.picture,
+        "/pictures/{id:int}/image": pages.image,
+        "/pictures/{id:int}/map": pages.heat_map,
+        "/pictures/{id:int}/mask": pages.mask,
+        "/api/pictures/{id:int}": pages.facts,
+        "/review": pages.review,
+        "/api/review/next": pages.next_picture,
+        "/whatif": pages.what_if,
+        "/api/lines/{line}/whatif": pages.consequences,
+        "/health": pages.health,
+    }
+    writes = {
+        "/api/pictures/{id:int}/review": (REVIEW, pages.label),
+        "/api/lines/{line}/threshold": (DECIDE, pages.set_threshold),
+        "/api/lines/{line}/acknowledge": (DECIDE, pages.acknowledge),
+        "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
+    }
+    return [
+        *(Route(path, needs(READ, _threaded(answer, run))) for path, answer in reads.items()),
+        *(
+            Route(path, needs(right, _posted(answer, run)), methods=["POST"])
+            for path, (right, answer) in writes.items()
+        ),
+        Route("/login", _threaded(pages.login, run)),
+        Route("/login", pages.enter, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
+    ]
+
+
+def _threaded(answer: Answer, run: Callable[..., Awaitable[Response]]) -> Any:
+    async def handler(request: Request) -> Response:
+        return await run(answer, request)
+
+    return handler
+
+
+def _posted(answer: Callable[..., Response], run: Callable[..., Awaitable[Response]]) -> Any:
+    async def handler(request: Request) -> Response:
+        return await run(answer, request, await read_json(request, MAX_MASK_BYTES))
+
+    return handler
