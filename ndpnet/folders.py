@@ -2,6 +2,7 @@
 
 import glob
 import json
+import logging
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from ndpnet.locks import is_held, locked, try_lock
 
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
 LITTER = ("thumbs.db", "desktop.ini", ".ds_store")  # file managers leave them anywhere
+
+logger = logging.getLogger(__name__)
 
 
 def check_apart(out_dir: Path, *inputs: Path) -> None:
@@ -58,7 +61,7 @@ def atomic_folder(
     """
     out_dir = Path(out_dir).resolve()
     check_output(out_dir, marker=marker, known=known)
-    with _temporary_sibling(out_dir, key) as partial_dir:
+    with _removing_empty_parents(out_dir), _temporary_sibling(out_dir, key) as partial_dir:
         if any(folder != partial_dir and is_held(folder) for folder in _unfinished(out_dir)):
             raise _in_use(out_dir)
         with naming_full_disk(partial_dir, out_dir):
@@ -147,7 +150,7 @@ def scratch_folder(place: Path) -> Iterator[Path]:
     """Yield an empty sibling of `place` that is removed at the end. What killed processes left there goes first."""
     place = Path(place).resolve()
     _remove_abandoned(place)
-    with _temporary_sibling(place) as folder:
+    with _removing_empty_parents(place), _temporary_sibling(place) as folder:
         yield folder
 
 
@@ -155,11 +158,11 @@ def scratch_folder(place: Path) -> Iterator[Path]:
 def staging_folder(folder: Path, *, outlives_failure: bool = False) -> Iterator[Path]:
     """Yield a folder that collects files, for one process at a time; it goes at the end, with parents made for it.
 
-    It is empty, unless it outlives a failure: then the next call finds what the failed one left. ValueError: in use.
+    It is empty, unless it outlives a failure: then the next call finds the files that the failed one left. ValueError:
+    in use.
     """
-    new_parents = [parent for parent in folder.parents if not parent.exists()]
     busy = f"another process works in {folder} (wait for it, or choose another one)"
-    with locked(folder, busy, is_folder=True):
+    with _removing_empty_parents(folder), locked(folder, busy, is_folder=True):
         for path in () if outlives_failure else folder.iterdir():  # a killed process left it
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         is_over = not outlives_failure
@@ -167,11 +170,27 @@ def staging_folder(folder: Path, *, outlives_failure: bool = False) -> Iterator[
             yield folder
             is_over = True
         finally:
-            if is_over:
+            if is_over or not _has_files(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-            for parent in new_parents:
-                with suppress(OSError):  # not empty: the output is there
-                    parent.rmdir()
+            else:
+                logger.warning("what came is kept in %s: the same command continues there", folder)
+
+
+def _has_files(folder: Path) -> bool:
+    # hidden ones are notes on the others
+    return any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*"))
+
+
+@contextmanager
+def _removing_empty_parents(folder: Path) -> Iterator[None]:
+    """Remove at the end the parents that were made meanwhile and have nothing in them."""
+    new_parents = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        yield
+    finally:
+        for parent in new_parents:
+            with suppress(OSError):  # not empty: the output is there
+                parent.rmdir()
 
 
 @contextmanager

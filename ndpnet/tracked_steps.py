@@ -68,6 +68,9 @@ def train(
 ) -> dict[str, float]:
     """Run `steps.train_phase1` or `steps.train_phase2`; work_dir: a folder, or s3://BUCKET/PREFIX."""
     name = step.__name__.replace("_", "-")
+    for path in inputs.values():  # before the finished run of this folder is touched
+        if not Path(path).is_dir():
+            raise ValueError(f"no folder {path} (check the path, or run the step that makes it)")
     with (
         _local_work_dir(work_dir, name.removeprefix("train-"), inputs["prepared"]) as folder,
         _tracked(name, out, params, inputs=inputs, work_dir=folder) as run,

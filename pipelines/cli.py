@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ndpnet.pipelines.local import LocalRun
 
 MAX_NAMED = 20  # unreadable pictures; the summary names all
+LOCAL = click.option("--local", is_flag=True, expose_value=False, help="Changes nothing: it always runs here.")
 
 
 @click.group("pipeline")
@@ -36,7 +37,7 @@ def compile_command(out: Path, params: Any) -> None:
 
 
 @pipeline_group.command("run", cls=Resumable)
-@click.option("--local", "is_local", is_flag=True, required=True, help="Here; `submit` runs it on a cluster.")
+@LOCAL
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Pinned data folder.")
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
 @click.option("--out", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder to write to.")
@@ -51,7 +52,6 @@ def compile_command(out: Path, params: Any) -> None:
 )
 @with_params
 def run_command(
-    is_local: bool,
     data: Path,
     categories: tuple[str, ...],
     out: Path,
@@ -63,7 +63,6 @@ def run_command(
 
     Killed, the same command goes on where it was.
     """
-    assert is_local  # click has asked for it
     from ndpnet.data.versions.source import DataSource
     from ndpnet.pipelines.local import run_locally
 
@@ -74,7 +73,7 @@ def run_command(
 
 @pipeline_group.command("inspect", cls=Resumable)
 @click.argument("prefix", metavar="S3_PREFIX")
-@click.option("--local", "is_local", is_flag=True, required=True, help="Here; a cluster runs ndpnet-inspection.yaml.")
+@LOCAL
 @click.option("--model", required=True, help="ndpnet-NAME, its champion, or ndpnet-NAME@ALIAS, ndpnet-NAME@VERSION.")
 @click.option("--out", required=True, metavar="S3_PREFIX", help="Where predictions, overlays and summary go.")
 @click.option("--shards", "num_shards", default=1, show_default=True, help="How many parts; on a cluster a pod each.")
@@ -88,13 +87,12 @@ def run_command(
     help="Folder for outputs and cache of KFP.",
 )
 @with_params
-def inspect_command(is_local: bool, log_dir: Path, params: Any, **asked: Any) -> None:
-    """Inspect the pictures below S3_PREFIX by a registered model.
+def inspect_command(log_dir: Path, params: Any, **asked: Any) -> None:
+    """Inspect the pictures below S3_PREFIX by a registered model, on this machine.
 
     Exit code 0: all good, 3: some defective, 1: an error or an unreadable picture. Killed, the same command does the
     shards that are missing.
     """
-    assert is_local  # click has asked for it
     from ndpnet.batch.plan import InspectionRequest
     from ndpnet.pipelines.local import inspect_locally
 

@@ -16,7 +16,7 @@ import ndpnet
 from ndpnet.config import PARAMS_PATH
 
 SOURCES = Path(ndpnet.__file__).parents[1]
-RUN = (*NDPNET, "pipeline", "run", "--local")
+RUN = (*NDPNET, "pipeline", "run")
 LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0}
 
 

@@ -1,4 +1,4 @@
-"""`ndpnet pipeline inspect --local`: KFP's own engine, a process per task; killed, and run again."""
+"""`ndpnet pipeline inspect`: KFP's own engine, a process per task; killed, and run again."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("services")]
 
 def command(place: Place, folder: Path, *more: str) -> list[str]:
     options = ["--model", NAME, "--out", place.out(), "--shards", "2", "--log-dir", str(folder / "kfp")]
-    return [*NDPNET, "pipeline", "inspect", place.prefix, "--local", *options, *more]
+    return [*NDPNET, "pipeline", "inspect", place.prefix, *options, *more]
 
 
 def inspect(place: Place, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""`ndpnet pipeline run --local --containers`: KFP's DockerRunner on the image, with the bits of processes."""
+"""`ndpnet pipeline run --containers`: KFP's DockerRunner on the image, with the bits of processes."""
 
 import json
 from pathlib import Path

@@ -41,6 +41,10 @@ def model_one_level_off(pipeline: Pipeline, folder: Path) -> list[object]:
     return ["inspect", pipeline.data_dir, "--model", folder, "--out", folder / "out"]
 
 
+def mistyped_bank(pipeline: Pipeline, folder: Path) -> list[object]:
+    return train(pipeline, folder, "--bank", folder / "bnak")
+
+
 def diverging(pipeline: Pipeline, folder: Path) -> list[object]:
     return train(pipeline, folder, "-P", "train.phase1.learning_rate=1e30")
 
@@ -65,6 +69,7 @@ MISTAKES: list[tuple[Mistake, str]] = [
     (corrupt_image, "cannot read {folder}/data/wall/train/good/wall_p00_0.png: truncated image (replace or remove it)"),
     (kernel_work_folder, "cannot write /proc/ndpnet/phase1-"),
     (model_one_level_off, "no config.json in {folder} (did you mean {folder}/model?)"),
+    (mistyped_bank, "no folder {folder}/bnak (check the path, or run the step that makes it)"),
     (diverging, "phase 1: non-finite "),
     (no_test_images, "no test images in {folder}/prepared (add test/good and test/<defect type>, prepare again)"),
     (evaluation_over_pictures, "will not replace folder {folder}/data/wall: it has other content and no metrics.json"),

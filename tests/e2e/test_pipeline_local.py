@@ -1,4 +1,4 @@
-"""`ndpnet pipeline run --local`: KFP's own engine, real processes, to the champion; a kill, a category that fails."""
+"""`ndpnet pipeline run`: KFP's own engine, real processes, to the champion; a kill, a category that fails."""
 
 import json
 import re

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ndpnet.files import hash_of, sha256_of, write_json, write_text
-from ndpnet.folders import LIST, atomic_folder, check_apart, check_output, scratch_folder, sizes_below
+from ndpnet.folders import LIST, atomic_folder, check_apart, check_output, scratch_folder, sizes_below, staging_folder
 
 
 def test_hashes_are_the_known_ones(tmp_path: Path) -> None:
@@ -232,6 +232,31 @@ def test_a_scratch_folder_is_empty_and_does_not_stay(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"^cannot write .*/work: Not a directory"):
         scratch_folder(tmp_path / "file" / "work").__enter__()
+
+
+def refused_with(folder: Path, *names: str) -> None:
+    with staging_folder(folder, outlives_failure=True):
+        for name in names:
+            write_text(folder / name, "x")
+        raise ValueError("refused")
+
+
+def test_a_refused_command_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="refused"), atomic_folder(tmp_path / "a/b/out", marker="made"):
+        raise ValueError("refused")
+    with pytest.raises(ValueError, match="refused"):
+        refused_with(tmp_path / "a/b/in", "download/.listed.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_came_before_a_failure_is_there_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "in"
+    with pytest.raises(ValueError, match="refused"):
+        refused_with(place, "first.png")
+    assert f"what came is kept in {place}: the same command continues there" in caplog.text
+    with staging_folder(place, outlives_failure=True):
+        assert (place / "first.png").read_text() == "x"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("disk full"), MemoryError()])

@@ -1,6 +1,5 @@
 """Where a source is brought to before its import: nothing for a folder, a hidden sibling of the output otherwise."""
 
-import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,8 +11,6 @@ from ndpnet.files import hash_of, naming_full_disk
 from ndpnet.folders import staging_folder
 
 S3_SCHEME = "s3://"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,11 @@ def opened_source(
     """
     path = Path(source)
     if source.startswith(S3_SCHEME):
-        with _staging(out, [source, endpoint_url], outlives_failure=True) as folder, _saying_kept(folder):
-            yield _download(source, folder, endpoint_url, max_bytes)
+        with _staging(out, [source, endpoint_url], outlives_failure=True) as folder:
+            try:
+                yield _download(source, folder, endpoint_url, max_bytes)
+            finally:
+                shutil.rmtree(folder / "unpacked", ignore_errors=True)
     elif path.is_dir():
         yield OpenedSource(path, path.resolve().name, is_ours=False)
     elif path.is_file():
@@ -69,13 +69,3 @@ def _staging(out: Path, key: object, *, outlives_failure: bool = False) -> Abstr
     out = Path(out).resolve()
     folder = out.with_name(f".{out.name}.{hash_of(key)[:12]}.fetching")
     return staging_folder(folder, outlives_failure=outlives_failure)
-
-
-@contextmanager
-def _saying_kept(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder / "unpacked", ignore_errors=True)
-        logger.warning("what was downloaded is kept in %s: the same command continues there", folder)
-        raise

@@ -61,8 +61,7 @@ def test_the_same_picture_in_train_and_test_is_an_error_even_in_another_file(tmp
         ValueError, match=r"^1 pictures are in train and in test, first train/good/003.png = test/cut/001"
     ):
         import_source("mvtec", source, tmp_path / "data/wall")
-    assert not (tmp_path / "data/wall").exists()
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_masks_of_good_pictures_must_be_empty_and_damaged_ones_are_named(tmp_path: Path) -> None:
