@@ -12,7 +12,6 @@ from compiled import Compiled
 from kfp_runs import Snapshot
 from kfp_server import Fault, KfpServer
 
-import ndpnet
 from ndpnet.cli import main
 from ndpnet.commands import git
 from ndpnet.config import load_params
@@ -213,11 +212,3 @@ def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpSe
     assert "url" not in second
     assert [second[name] for name in ("prefix", "manifest", "endpoint_url")] == list(place[1::2])
     assert "pods cannot read manifest v1.json" in error_of(run(*without_url, *place[:3], "v1.json"))
-
-
-def test_nothing_heavy_is_loaded_for_help() -> None:
-    slow = {"kfp", "torch", "mlflow", "numpy", "yaml"}
-    code = f"import sys, ndpnet.pipelines.cli; print(sorted({slow} & set(sys.modules)))"
-    root = Path(ndpnet.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

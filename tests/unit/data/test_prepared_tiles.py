@@ -167,16 +167,3 @@ def test_a_region_that_does_not_fit_names_the_picture(roi_data_dir: Path, tmp_pa
     with pytest.raises(ValueError, match=r"cannot read .*roi\.png: not a picture"):
         prepare(roi_data_dir, CATEGORY, tmp_path / "out", SETTINGS.model_copy(update={"mode": mode}))
     assert not (tmp_path / "out").exists()
-
-
-def test_damaged_arrays_are_named(source_dir: Path, tmp_path: Path) -> None:
-    prepare(source_dir, CATEGORY, tmp_path / "out", SETTINGS)
-    data = PreparedData.load(tmp_path / "out")
-    content = (tmp_path / "out/test.npy").read_bytes()
-    (tmp_path / "out/test.npy").write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=r"cannot read .*test\.npy \(run `ndpnet prepare` again\)"):
-        data.images("test")
-    for name, split in (("test.npy", "test"), ("train.npy", "train")):
-        shutil.copyfile(tmp_path / "out/calibration.npy", tmp_path / "out" / name)
-        with pytest.raises(ValueError, match=rf"{split}\.npy has \d+ rows, its manifest \d+ \(run"):
-            data.images(split)

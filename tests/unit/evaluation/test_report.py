@@ -303,12 +303,6 @@ def test_what_is_promised_per_unit_stands_beside_what_is_promised_per_image(html
     assert "of units" not in html
 
 
-def test_percent() -> None:
-    assert report.percent(rate(0.8906, 0.79321, 0.942)) == "89.1 % (79.3–94.2)"
-    assert report.percent(rate(1.0, np.nan, np.nan)) == "100.0 %"
-    assert report.percent(None) == report.percent(rate(np.nan, 0, 1)) == "n/a"
-
-
 def test_24_cases_of_pure_noise_stay_below_6_megabytes(html: str) -> None:
     for height, width in [(300, 1048), (600, 2400)]:
         uri = noise_picture(3, height, width)["uri"]  # noise: the worst there is for JPEG

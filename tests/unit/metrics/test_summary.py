@@ -42,6 +42,12 @@ def rows_of(data: dict, *types: str) -> np.ndarray:
     return np.isin(data["defect_types"], types)
 
 
+def part_of(data: dict, keep: np.ndarray) -> dict:
+    """The set without some images."""
+    names = ("records_groups", "defect_types", "scores", "maps", "masks")
+    return data | {name: np.asarray(data[name])[keep] for name in names}
+
+
 def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
     data = demo_set()
     summary = summarise(**data)
@@ -98,10 +104,7 @@ def test_found_with_overlap_is_found_where_the_defect_is() -> None:
 
 def test_no_good_test_images() -> None:
     data = demo_set()
-    keep = ~rows_of(data, "good")
-    data |= {
-        name: np.asarray(data[name])[keep] for name in ("records_groups", "defect_types", "scores", "maps", "masks")
-    }
+    data = part_of(data, ~rows_of(data, "good"))
     summary = summarise(**data)
     for name in ("image_auroc", "precision", "f1", "false_alarm_rate"):
         assert summary[name] is None
@@ -116,11 +119,7 @@ def test_no_good_test_images() -> None:
 
 def test_good_images_only() -> None:
     data = demo_set()
-    keep = rows_of(data, "good")
-    data |= {
-        name: np.asarray(data[name])[keep] for name in ("records_groups", "defect_types", "scores", "maps", "masks")
-    }
-    summary = summarise(**data)
+    summary = summarise(**part_of(data, rows_of(data, "good")))
     assert [name for name in INTERVALS if summary[name] is not None] == ["false_alarm_rate"]
     assert summary["by_defect_type"] == {}
     assert summary["notes"][0].startswith("No defective test images")

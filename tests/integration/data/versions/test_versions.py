@@ -16,8 +16,6 @@ from ndpnet.data.versions.version import (
     VERSION,
     Version,
     check_pinned,
-    compare,
-    count_pictures,
     read_status,
     version_of,
 )
@@ -177,17 +175,6 @@ def test_a_link_to_a_folder_is_refused(versioned_dir: Path) -> None:
     (versioned_dir / "wall/train/more").symlink_to(versioned_dir / "tile")
     with pytest.raises(ValueError, match="train/more is a link to a folder"):
         version_of(versioned_dir)
-
-
-def test_compare_and_count() -> None:
-    difference = compare({"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "1"})
-    assert (difference.added, difference.changed, difference.deleted) == (("d",), ("c",), ("a",))
-    assert not compare({"a": "1"}, {"a": "1"})
-    paths = ["w/train/good/a.png", "w/train/good/.b.png", "w/train/good/c.txt", "w/test/hole/A.JPG", "w/roi.png"]
-    assert count_pictures([*paths, "w/ground_truth/hole/A_mask.png", "readme.txt", "v/import.json"]) == {
-        "w": {"train/good": 1, "test/hole": 1},
-        "v": {},
-    }
 
 
 def test_status_without_a_pin(tmp_path: Path, repository: Repository) -> None:

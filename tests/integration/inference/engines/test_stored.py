@@ -19,7 +19,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.engines.parity import bounds_of
 from ndpnet.inference.engines.stored import largest_difference
-from ndpnet.inference.identity import package_files, package_hash, sealed
+from ndpnet.inference.identity import sealed
 from ndpnet.inference.package import read_package
 from ndpnet.inference.speed import format_table, measure
 
@@ -139,22 +139,6 @@ def test_evaluation_goes_by_the_engine(exported_dir: Path, pipeline: Pipeline, t
     verdict = inspector.inspect(pipeline.data_dir / "wall/test/hole/wall_p80_1.png")
     assert row.split(",")[3:5] == [repr(verdict.score), repr(inspector.threshold)]
     assert "onnx-fp32" in (tmp_path / "onnx/report.html").read_text()
-
-
-def test_the_hash_is_over_the_engines_files_and_links_are_refused(copy_dir: Path) -> None:
-    names = package_files(copy_dir)
-    assert "engines/openvino-fp32/graph.bin" in names
-    assert "config.json" in names
-    before = package_hash(copy_dir)
-    (copy_dir / "engines/onnx-fp32/parity.json").write_text("{}")
-    assert package_hash(copy_dir) != before
-    (copy_dir / "engines/onnx-fp32/link").symlink_to(copy_dir / "config.json")
-    with pytest.raises(ValueError, match="link is no plain file"):
-        package_files(copy_dir)
-    (copy_dir / "engines/onnx-fp32/link").unlink()
-    (copy_dir / "engines/onnx-fp32/more").mkdir()
-    with pytest.raises(ValueError, match="more is no plain file"):
-        package_files(copy_dir)
 
 
 def test_openvino_reports_nothing_to_its_maker(exported_dir: Path, tmp_path: Path) -> None:
