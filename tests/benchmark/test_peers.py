@@ -3,17 +3,14 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from packaging.requirements import Requirement
 from samples import CATEGORY, SIZE, write_params, write_picture
@@ -225,31 +222,6 @@ for is_ours in (False, True):
 print(len(chosen[0]), chosen[0] == chosen[1])
 """
     assert in_peers_environment(code).split() == ["100", "True"]
-
-
-@has_peers
-@pytest.mark.peers
-def test_a_worker_ends_with_the_process_that_started_it(prepare: Prepare, tmp_path: Path) -> None:
-    code = f"""
-from pathlib import Path
-from ndpnet.benchmark.peers import run_peer
-text = "draem:steps=100_000,batch_size=2,sources={list_sources("")[0].parent}"
-run_peer(Path({str(prepare())!r}), Path({str(tmp_path / "out")!r}), text, python=Path({str(PYTHON)!r}))
-"""
-    launcher = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 120
-    log = tmp_path / "out.log"
-    while not (log.exists() and log.read_text()):
-        assert launcher.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    (worker,) = psutil.Process(launcher.pid).children()
-    launcher.send_signal(signal.SIGKILL)
-    launcher.wait()
-    worker.wait(timeout=30)
-    # what it left goes with the next run
-    run_peer(prepare(few=True), tmp_path / "out", least("draem"), python=PYTHON)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.log"]
 
 
 def check_result(folder: Path, info: dict[str, Any], prepared: PreparedData) -> tuple[np.ndarray, np.ndarray]:

@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 import signal
@@ -198,17 +199,15 @@ def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpSe
     assert "pass --url or --prefix" in error_of(run(*without_url))
     subprocess.run(["git", "remote", "add", "origin", "git@git.plant:surfaces.git"], cwd=repository, check=True)
     assert run(*without_url).exit_code == 0
-    place = (
-        "--prefix",
-        "s3://pictures/x",
-        "--manifest",
-        "s3://pictures/v1.json",
-        "--endpoint-url",
-        "http://minio:9000",
-    )
-    assert run(*without_url, *place).exit_code == 0
+    place = {
+        "--prefix": "s3://pictures/x",
+        "--manifest": "s3://pictures/v1.json",
+        "--endpoint-url": "http://minio:9000",
+    }
+    assert run(*without_url, *itertools.chain(*place.items())).exit_code == 0
     first, second = (json.loads(each.runtime_config.parameters["source"]) for each in kfp_server.runs.values())
     assert first["url"] == "git@git.plant:surfaces.git"
     assert "url" not in second
-    assert [second[name] for name in ("prefix", "manifest", "endpoint_url")] == list(place[1::2])
-    assert "pods cannot read manifest v1.json" in error_of(run(*without_url, *place[:3], "v1.json"))
+    assert [second[name] for name in ("prefix", "manifest", "endpoint_url")] == list(place.values())
+    unreachable = ("--prefix", "s3://pictures/x", "--manifest", "v1.json")
+    assert "pods cannot read manifest v1.json" in error_of(run(*without_url, *unreachable))

@@ -177,12 +177,6 @@ def test_checks_over_several_parameters() -> None:
     assert load_params(overrides=["data.tile_overlap=256"]).data.mode == "resize"  # where it means nothing
 
 
-def test_several_errors_share_the_line() -> None:
-    message = one_line_error("train.batch_size=0", "model.base_width=5")
-    assert "'train.batch_size'" in message
-    assert "'model.base_width'" in message
-
-
 def test_an_unknown_profile_is_met_with_the_nearest() -> None:
     assert one_line_error(profile="papr") == "unknown profile 'papr' (did you mean 'paper'?)"
     assert "(known: demo, line, paper)" in one_line_error(profile="xyz123")

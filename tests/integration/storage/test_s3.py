@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from disks import mounted
-from objects import MB, TIME_LIMIT, noise, put, put_in_parts, wait_until
+from objects import MB, TIME_LIMIT, noise, put, put_in_parts
+from processes import wait_until
 from proxy import Proxy
 from repositories import contents
 from servers import S3Server
@@ -165,15 +166,6 @@ def test_wrong_keys(
     assert not (tmp_path / "out").exists()
     for secret in ("not-the-secret", s3.secret_key, "NOBODY", s3.access_key):
         assert secret not in caplog.text
-
-
-def test_keys_without_the_right(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    private = s3.make_bucket("not-for-readers")
-    put(s3, private, "x", b"x")
-    for name, value in s3.environment(can_read=False).items():
-        monkeypatch.setenv(name, value)
-    for url in (f"s3://{private}/x", f"s3://{private}"):
-        assert "is denied (ask for s3:ListBucket" in one_line_of(url, tmp_path / "out")
 
 
 def test_wrong_names(s3: S3Server, bucket: str, tmp_path: Path) -> None:

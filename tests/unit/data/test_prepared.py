@@ -74,15 +74,6 @@ def test_masks_are_zero_for_good_pictures(data_dir: Path, tmp_path: Path) -> Non
     assert masks[0, 8:24, 8:24].min() == 1
 
 
-def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> None:
-    write_noise(data_dir / "tile/train/good/p0_9.png", 1, (96, 128))
-    prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-    data = PreparedData.load(tmp_path / "out")
-    record = next(record for record in data.manifest.files if record.path.endswith("p0_9.png"))
-    assert (record.width, record.height) == (128, 96)
-    assert data.images(record.split).shape[1:] == (64, 64, 3)
-
-
 def test_adding_pictures_moves_none(data_dir: Path, tmp_path: Path) -> None:
     prepare(data_dir, "tile", tmp_path / "a", SETTINGS)
     for part in range(20, 30):

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from repositories import contents
 from samples import data_config, write_picture
 from scans import CATEGORY, SIDE, SIZES, TILE_DATA, write_scans
 
@@ -84,15 +83,6 @@ def test_no_group_has_tiles_in_two_splits(data_dir: Path, tmp_path: Path) -> Non
     assert len(splits) == 10
     assert all(len(each) == 1 for each in splits.values())
     assert {split for each in splits.values() for split in each} == {"train", "validation", "calibration"}
-
-
-def test_two_runs_give_the_same_bytes(roi_data_dir: Path, tmp_path: Path) -> None:
-    for run in "ab":
-        prepare(roi_data_dir, CATEGORY, tmp_path / run, SETTINGS)
-    first = contents(tmp_path / "a")
-    assert first == contents(tmp_path / "b")
-    arrays = {"train.npy", "validation.npy", "calibration.npy", "test.npy", "masks.npy"}
-    assert set(first) == arrays | {".ndpnet.json", "manifest.json", "prepared.json", "roi.png"}
 
 
 def test_scans_are_scaled_before_anything_else(source_dir: Path, tmp_path: Path) -> None:

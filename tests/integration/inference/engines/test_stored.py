@@ -103,17 +103,6 @@ def test_a_damaged_record_is_one_line(copy_dir: Path) -> None:
             load(copy_dir)
 
 
-def test_a_graph_that_the_runtime_refuses_is_one_line(copy_dir: Path) -> None:
-    from ndpnet.inference.engines.runtimes import open_graph
-
-    for engine, name in (("onnx", "graph.onnx"), ("openvino", "graph.xml")):
-        folder = copy_dir / f"engines/{engine}-fp32"
-        (folder / name).write_bytes(b"no graph")
-        with pytest.raises(ValueError, match=rf"cannot load .*{name}: .* \(export the model again\)$") as caught:
-            open_graph(engine, folder, float_type="fp32", input_size=(64, 64), num_threads=1)
-        assert "\n" not in str(caught.value)
-
-
 def test_calibrating_refits_the_engines_too(exported_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "good").mkdir()
     for number in range(6):
