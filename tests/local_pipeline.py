@@ -4,11 +4,10 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import yaml
-from processes import TIME_LIMIT
+from processes import TIME_LIMIT, wait_until
 from repositories import NDPNET, Repository
 from samples import CATEGORY, TINY, lay_over, write_category
 
@@ -67,11 +66,12 @@ def kill_in_training(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + time_limit
-    histories = (repository.folder / work_dir).glob
-    while not any(path.read_bytes().count(b"\n") >= 2 for path in histories("phase1-*/history.jsonl")):
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline, "it never trained"
-        time.sleep(0.01)
+
+    def is_training() -> bool:
+        histories = (repository.folder / work_dir).glob("phase1-*/history.jsonl")
+        return any(path.read_bytes().count(b"\n") >= 2 for path in histories)
+
+    wait_until(lambda: is_training() or process.poll() is not None, time_limit)
+    assert process.poll() is None, "it ended before it was killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

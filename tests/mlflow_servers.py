@@ -53,15 +53,12 @@ class MlflowServer(ServerProcess):
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def has_ports(self) -> bool:
-        """See `ServerProcess`."""
         return bool(self.port)
 
     def choose_ports(self) -> None:
-        """See `ServerProcess`."""
         self.port = free_port()
 
     def variables(self) -> dict[str, str]:
-        """See `ServerProcess`."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "AWS_"))}
         environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         if self.s3:
@@ -69,7 +66,6 @@ class MlflowServer(ServerProcess):
         return environment
 
     def command(self) -> list[str]:
-        """See `ServerProcess`."""
         return [
             *(sys.executable, "-m", "mlflow", "server"),
             *("--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self.num_workers)),
@@ -78,7 +74,6 @@ class MlflowServer(ServerProcess):
         ]
 
     def answers(self) -> bool:
-        """See `ServerProcess`."""
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
                 return answer.status == 200
@@ -114,11 +109,9 @@ class PostgresServer(ServerProcess):
         return f"postgresql+psycopg://ndpnet:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def has_ports(self) -> bool:
-        """See `ServerProcess`."""
         return bool(self.port)
 
     def choose_ports(self) -> None:
-        """See `ServerProcess`."""
         self.port = free_port()
 
     def command(self) -> list[str]:
@@ -136,7 +129,6 @@ class PostgresServer(ServerProcess):
         return [str(postgres_binary("postgres")), "-D", str(data_dir), "-p", str(self.port), *options]
 
     def answers(self) -> bool:
-        """See `ServerProcess`."""
         command = [postgres_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
         return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
 

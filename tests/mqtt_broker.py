@@ -6,19 +6,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from mlflow_servers import free_port
+from processes import wait_until
 from servers import _end_with_parent
-from stations import wait_until
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 needs_mosquitto = pytest.mark.skipif(
     MOSQUITTO is None, reason="no mosquitto on this machine (apt-get install mosquitto)"
 )
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Broker:

@@ -1,8 +1,6 @@
 """Objects to upload for the tests, and what became of them on the disk."""
 
 import random
-import time
-from collections.abc import Callable
 from io import BytesIO
 
 from servers import S3Server
@@ -23,10 +21,3 @@ def put(server: S3Server, bucket: str, key: str, content: bytes) -> None:
 def put_in_parts(server: S3Server, bucket: str, key: str, content: bytes) -> None:
     """Parts of 8 MiB: an ETag of their md5s."""
     server.client().upload_fileobj(BytesIO(content), bucket, key)
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIME_LIMIT
-    while not is_so():
-        assert time.monotonic() < deadline, "it never happens"
-        time.sleep(0.01)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 TIME_LIMIT = 240.0  # seconds, for any one process
 
@@ -48,6 +49,15 @@ def run_cli(arguments: Sequence[object], log_path: Path) -> Finished:
         process.kill()
         process.join()
     return Finished(process.exitcode, *(Path(f"{log_path}.{end}").read_text() for end in ("out", "err")))
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = TIME_LIMIT, *, what: str = "it did not happen") -> Any:
+    """Wait for a condition. -> what it returned; AssertionError: it never came true."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+    return result
 
 
 def paths_below(folder: Path) -> list[str]:

@@ -95,13 +95,6 @@ class Repository:
             text=True,
         )
 
-    def status(self, *, exit_code: int = 0) -> dict[str, str]:
-        """Run `ndpnet data status` in a new process. -> its paragraphs by their first word."""
-        finished = self.run(*NDPNET, "data", "status", is_expected_to_fail=exit_code != 0)
-        assert finished.exit_code == exit_code, finished
-        assert finished.error_lines == []
-        return paragraphs(finished.stdout.splitlines())
-
     def _keep_caches_here(self) -> None:
         # DVC would leave them in /var/tmp
         (self.folder / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {self.folder}/.dvc/site\n")
@@ -112,16 +105,6 @@ class Repository:
         """Delete data/ and DVC's cache: a fresh clone has neither."""
         shutil.rmtree(self.data_dir)
         shutil.rmtree(self.folder / ".dvc/cache")
-
-
-def paragraphs(lines: list[str]) -> dict[str, str]:
-    """Group the lines of a status by the word they begin with."""
-    found: dict[str, str] = {}
-    word = ""
-    for line in lines:
-        word = line.split()[0] if not line.startswith(" ") else word
-        found[word] = f"{found[word]}\n{line.strip()}" if word in found else line.removeprefix(word).strip()
-    return found
 
 
 def write_small_category(category_dir: Path, *, seed: int) -> None:

@@ -8,7 +8,6 @@ from samples import GROUPS, write_picture
 
 CATEGORY = "slab"
 SIDE, OVERLAP = 128, 64
-SCALE = 0.5
 SIZES = ((180, 300), (129, 201), (300, 140), (330, 190))  # (height, width)
 TILE_DATA: dict[str, Any] = {
     "mode": "tile",

@@ -182,15 +182,12 @@ class S3Server(ServerProcess):
             Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '.grpc']}.sock").unlink(missing_ok=True)
 
     def has_ports(self) -> bool:
-        """See `ServerProcess`."""
         return bool(self.ports)
 
     def choose_ports(self) -> None:
-        """See `ServerProcess`."""
         self.ports = _free_ports()
 
     def command(self) -> list[str]:
-        """See `ServerProcess`."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
         identities = [
             _identity("tests", self.access_key, self.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),

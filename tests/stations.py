@@ -3,8 +3,7 @@
 import asyncio
 import io
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 import requests
 import uvicorn
 from PIL import Image
+from processes import wait_until
 from samples import SIZE
 
 from ndpnet.station.config import StationConfig, parse_station
@@ -47,15 +47,6 @@ def served(config: StationConfig) -> Iterator[tuple["Station", str]]:
         finally:
             server.should_exit = True
             thread.join(SECONDS)
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """Wait for a condition. -> what it returned; AssertionError: it never came true."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return result
 
 
 def picture(seed: int = 0, *, size: int = 64, level: int = 120, kind: str = "PNG") -> bytes:

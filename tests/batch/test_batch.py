@@ -216,9 +216,6 @@ def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures
     assert "there is no shard 2" in one_line(third.pictures_of, 2)
 
 
-# ---- as components
-
-
 # ---- bad input
 
 

@@ -3,12 +3,11 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from places import NAMES, Place
-from processes import TIME_LIMIT
+from processes import TIME_LIMIT, wait_until
 from registered import NAME
 from repositories import NDPNET
 
@@ -34,12 +33,9 @@ def kill_after_the_first_shard(place: Place, folder: Path) -> None:
     """Start the run, and kill all of its processes once one shard has finished, and the other not."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command(place, folder), cwd=folder, start_new_session=True, **quiet)
-    deadline = time.monotonic() + TIME_LIMIT
     # once KFP has put it into its cache, which comes after its SUCCESS in the log; the plan is never cached
-    while not list(folder.rglob("cache/*.json")):
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline, "it never inspected"
-        time.sleep(0.02)
+    wait_until(lambda: list(folder.rglob("cache/*.json")) or process.poll() is not None)
+    assert process.poll() is None, "it ended before it was killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

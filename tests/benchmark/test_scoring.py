@@ -6,10 +6,9 @@ import torch
 from samples import Pipeline
 from skimage.metrics import structural_similarity
 
-from ndpnet.benchmark.scoring import LINES_ALONE, MAPS, feature_residual, open_scored, structural_difference
+from ndpnet.benchmark.scoring import LINES_ALONE, MAPS, open_scored, structural_difference
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
-from ndpnet.model import NDPNet
 from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.segmentation import filter_map
 
@@ -30,22 +29,6 @@ def test_ssim_is_scikit_images() -> None:
     np.testing.assert_allclose(found[6:-6, 6:-6], 1 - full.mean(axis=2)[6:-6, 6:-6], atol=1e-6)
 
 
-def test_feature_residual_sums_layers_at_the_inputs_size() -> None:
-    torch.manual_seed(0)
-    network = NDPNet(base_width=4, ffm_channels=4).eval()
-    image, rebuilt = pair()
-    with torch.no_grad():
-        found = feature_residual(network, image, rebuilt)
-        layers = zip(network.encoder(image), network.encoder(rebuilt), strict=True)
-        distances = [(seen - again).square().mean(dim=1, keepdim=True) for seen, again in layers]
-    assert found.shape == (1, 1, 64, 64)
-    # bilinear up-sampling by whole factors keeps the mean but for the border's clamping
-    first, second, third = distances[:3]
-    upsampled = [torch.nn.functional.interpolate(each, size=(64, 64), mode="bilinear") for each in (second, third)]
-    torch.testing.assert_close(found, first + upsampled[0] + upsampled[1])
-    assert (feature_residual(network, image, image) == 0).all()
-
-
 @pytest.mark.parametrize("scoring", [*sorted(set(MAPS) - {LINES_ALONE}), "pixel_gap", "line_gap"])
 def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: str) -> None:
     inspector = Inspector.load(pipeline.model_dir)
@@ -63,13 +46,6 @@ def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: st
         np.testing.assert_allclose(prediction.anomaly_map, filter_map(pixel_gap(*pair))[0, 0].numpy(), atol=0.01)
     if scoring == "line_gap":
         np.testing.assert_allclose(prediction.anomaly_map, line_gap(*pair, line_kernels(15))[0, 0].numpy(), atol=0.003)
-
-
-def test_the_models_own_map_by_its_name(pipeline: Pipeline) -> None:
-    inspector = Inspector.load(pipeline.model_dir)
-    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("train")[0])
-    own, named = (open_scored(inspector, scoring).predict(image) for scoring in ("own", "msdsm"))
-    np.testing.assert_array_equal(own.anomaly_map, named.anomaly_map)
 
 
 def test_lines_alone_ask_no_network(pipeline: Pipeline) -> None:

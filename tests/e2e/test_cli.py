@@ -1,6 +1,5 @@
 """The command line as a process: what it prints, its exit codes, its dry run."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,32 +21,6 @@ def run(pipeline: Pipeline, tmp_path: Path) -> Callable[..., Finished]:
         return run_cli([verb, *arguments, *options], tmp_path / "log")
 
     return run_verb
-
-
-@pytest.mark.slow
-def test_every_verb_from_pictures_to_verdicts(run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    inputs = ("--prepared", made / "prepared", "--bank", made / "bank")
-    work = ("--work-dir", made / "work")
-    pictures = ("--data", pipeline.data_dir, "--category", CATEGORY)
-    for command in (
-        ("prepare", *pictures, "--out", made / "prepared", "--allow-unpinned"),
-        ("synthesize", "--out", made / "bank"),
-        ("train-phase1", *inputs, "--out", made / "phase1", *work),
-        ("train-phase2", *inputs, "--phase1", made / "phase1", "--out", made / "model", *work),
-        ("evaluate", "--prepared", made / "prepared", "--model", made / "model", "--out", made / "evaluation"),
-    ):
-        finished = run(*command)
-        assert finished.exit_code == 0, finished.stderr
-        assert finished.error_lines == [], command
-    assert (made / "evaluation/table.txt").read_text().strip() in finished.stdout
-    assert f"report: {made / 'evaluation/report.html'}" in finished.stdout
-    # the same numbers as the functions gave in another process
-    for name in ("weights.safetensors", "config.json"):
-        assert (made / "model" / name).read_bytes() == (pipeline.model_dir / name).read_bytes()
-    assert sorted(path.name for path in made.iterdir()) == [
-        "bank", "evaluation", "model", "phase1", "prepared", "work",
-    ]  # fmt: skip
 
 
 def test_the_exit_code_of_inspect_is_its_verdict(
@@ -76,19 +49,6 @@ def test_the_exit_code_of_inspect_is_its_verdict(
     threshold = read_package(pipeline.model_dir).threshold["value"]
     assert f" 0 not judged (threshold {threshold:.4f}); results in " in one_file.stdout
     assert paths_below(tmp_path / "out") == [".ndpnet.json", "index.html", "predictions.csv", "predictions.jsonl"]
-
-
-def test_calibrate_prints_the_promise(run: Callable[..., Finished], pipeline: Pipeline, tmp_path: Path) -> None:
-    good_dir = pipeline.data_dir / CATEGORY / "test/good"
-    finished = run("calibrate", pipeline.model_dir, good_dir, "--out", tmp_path / "new", "--false-alarm-rate", 0.2)
-    assert (finished.exit_code, finished.error_lines) == (0, [])
-    record = json.loads((tmp_path / "new/config.json").read_text())["threshold"]
-    first, statement, heading, *highest = finished.stdout.splitlines()
-    assert (first, statement) == (f"threshold {record['value']:.4f} from 6 images", record["statement"])
-    assert heading.startswith("the highest scores, and the threshold without that picture")
-    rows = [(f"{each['score']:.4f}", f"{each['value_without']:.4f}", each["path"]) for each in record["highest"]]
-    assert [tuple(line.split()) for line in highest] == rows
-    assert "At most 20.0 % false alarms" in finished.stdout
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing(run: Callable[..., Finished], tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow_servers import free_port
+from processes import TIME_LIMIT, wait_until
 from samples import Pipeline
 
 from ndpnet.files import read_json_lines
 
 pytestmark = pytest.mark.slow
 
-TIME_LIMIT = 240
 MAIN = "from ndpnet.cli import main; main()"
 
 
@@ -108,11 +107,8 @@ def test_two_nodes_under_torchrun_give_the_bits_of_two_processes_on_one(
 
 def test_a_node_that_cannot_see_the_checkpoint_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     arguments = phase1_arguments(pipeline, tmp_path / "phase1", num_devices=2)
-    deadline = time.monotonic() + TIME_LIMIT
     with two_nodes(tmp_path / "main.py", arguments, arguments):
-        while not list((tmp_path / "work").glob("*/state.pt")):
-            assert time.monotonic() < deadline, "no checkpoint is ever written"
-            time.sleep(0.01)
+        wait_until(lambda: list((tmp_path / "work").glob("*/state.pt")), what="no checkpoint is ever written")
     assert not (tmp_path / "phase1").exists()
     elsewhere = [*arguments, "--work-dir", str(tmp_path / "elsewhere")]
     results = run_nodes(tmp_path / "main.py", arguments, elsewhere)

@@ -1,12 +1,11 @@
-"""DVC with real remotes: `data status` in each state, `dvc repro` on pinned data, a batch from S3."""
+"""DVC with real remotes: `dvc repro` on pinned data, a batch from S3."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from processes import paths_below
-from repositories import CATEGORIES, DVC, NDPNET, Repository, change_pixels, contents, noise, write_small_category
+from repositories import CATEGORIES, DVC, NDPNET, Repository, noise, write_small_category
 from samples import write_params, write_picture
 from servers import S3Server
 
@@ -22,29 +21,6 @@ def on_server(original: Repository, folder: Path, server: S3Server, bucket: str)
     repository.environment |= server.environment() | {"AWS_CONFIG_FILE": str(folder / "none")}
     repository.set_remote(f"s3://{bucket}/ndpnet data", server.endpoint_url)
     return repository
-
-
-def test_status_in_each_state(repository: Repository, tmp_path: Path) -> None:
-    before = contents(repository.data_dir)
-    status = repository.status()
-    assert status["pinned"].startswith("data.dvc: ")
-    assert "wall: test/good 3, test/hole 2, train/good 12" in status["pinned"]
-    assert status["here"] == "exactly what is pinned"
-    repository.run(*DVC, "remote", "add", "-d", "storage", tmp_path / "storage")
-    repository.run(*DVC, "push")
-    repository.lose_data()
-    assert "(run `dvc pull`" in repository.status(exit_code=3)["here"]
-    repository.run(*DVC, "pull")
-    assert contents(repository.data_dir) == before
-    good_dir = repository.data_dir / "wall/train/good"
-    change_pixels(good_dir / "p00.png")
-    (good_dir / "p01.png").unlink()
-    shutil.copy(good_dir / "p02.png", good_dir / "ä new.png")
-    here = repository.status(exit_code=3)["here"]
-    assert "1 changed, 1 added, 1 deleted, first wall/train/good/p00.png" in here
-    assert "run `dvc add" in here
-    repository.pin()
-    assert repository.status()["here"] == "exactly what is pinned"
 
 
 def test_dvc_repro_prepares_pinned_data_and_holds_no_lock_against_it(repository: Repository, tmp_path: Path) -> None:

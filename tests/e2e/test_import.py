@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import data_sets
 import pytest
 from data_sets import names_in
-from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from objects import put
+from processes import kill_when, run_cli, start_cli
 from repositories import contents
 from samples import data_config
 from servers import S3Server
@@ -74,49 +74,20 @@ def test_a_killed_import_leaves_the_old_one_and_the_next_cleans_up(tmp_path: Pat
     assert contents(data_dir / "wall") == contents(tmp_path / "other/wall")
 
 
-def start_on_s3(s3: S3Server, arguments: list[object], log_path: Path) -> subprocess.Popen[bytes]:
-    """Start `ndpnet ARGUMENTS` with the server's keys."""
-    environment = os.environ | s3.environment()
-    command = [Path(sys.executable).with_name("ndpnet"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=log_path.open("wb"), stderr=subprocess.STDOUT, env=environment)
-
-
-def upload(s3: S3Server, folder: Path, bucket: str, prefix: str) -> None:
-    client = s3.client()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            client.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
-
-
 @pytest.mark.slow
-def test_from_s3_even_when_killed(tmp_path: Path, s3: S3Server) -> None:
-    bucket = s3.make_bucket()
-    upload(s3, data_sets.mvtec(tmp_path / "wall", num_train=150), bucket, "sets/wall ü/")
-    import_it = ["import", "mvtec", f"s3://{bucket}/sets/wall ü", "--out", tmp_path / "data/wall"]
-    process = start_on_s3(s3, import_it, tmp_path / "log")
-
-    def num_downloaded() -> int:
-        return sum(num_pictures(path / "download") for path in tmp_path.glob("data/.wall.*.fetching"))
-
-    deadline = time.monotonic() + TIME_LIMIT
-    while process.poll() is None and num_downloaded() < 20:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.kill()
-    process.wait(TIME_LIMIT)
-    kept = num_downloaded()
-    assert 20 <= kept < 150
-    assert not (tmp_path / "data/wall").exists()
-    # deleted in the bucket between the two attempts: no part of what is imported
-    downloaded = next(tmp_path.glob("data/.wall.*.fetching/download"))
-    gone = min(path.relative_to(downloaded).as_posix() for path in downloaded.glob("train/good/*.png"))
-    s3.client().delete_object(Bucket=bucket, Key=f"sets/wall ü/{gone}")
-    (tmp_path / "wall" / gone).unlink()
-    assert start_on_s3(s3, import_it, tmp_path / "log").wait(TIME_LIMIT) == 0, (tmp_path / "log").read_text()
-    assert names_in(tmp_path / "data") == ["wall"]
-    expected = contents(tmp_path / "wall")
+def test_from_s3(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket, source = s3.make_bucket(), data_sets.mvtec(tmp_path / "wall")
+    expected = contents(source)
+    for name, content in expected.items():
+        put(s3, bucket, f"sets/wall ü/{name}", content)
+    url = f"s3://{bucket}/sets/wall ü"
+    finished = run_cli(["import", "mvtec", url, "--out", tmp_path / "data/wall"], tmp_path / "log")
+    assert finished.exit_code == 0, finished.stderr
     del expected["license.txt"]
     imported = contents(tmp_path / "data/wall")
     assert json.loads(imported.pop("import.json"))["source"] == "wall ü"
     assert imported.pop(LIST)
     assert imported == expected
+    assert names_in(tmp_path / "data") == ["wall"]

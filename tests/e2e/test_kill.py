@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from processes import TIME_LIMIT, kill_when, run_cli, start_cli, wait_until
 from repositories import contents
 from samples import CATEGORY, NUM_STEPS, Pipeline, write_params
 from servers import S3Server
@@ -142,29 +142,6 @@ def stored_versions(s3: S3Server, bucket: str) -> set[str]:
     return {entry["ETag"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", []) if entry["Size"]}
 
 
-def test_s3_that_goes_down_in_the_middle_does_not_stop_the_training(
-    pipeline: Pipeline, longer: tuple[Path, dict[str, bytes]], private_s3: S3Server, tmp_path: Path
-) -> None:
-    params_path, expected = longer
-    bucket = private_s3.make_bucket()
-    environment = os.environ | private_s3.environment() | {"TMPDIR": str(tmp_path)}
-    command = command_on_s3(pipeline, params_path, tmp_path / "out", bucket)
-    process = start_cli(command, tmp_path / "log", environment)
-    deadline = time.monotonic() + TIME_LIMIT
-    while not stored_versions(private_s3, bucket):
-        assert process.is_alive(), (tmp_path / "log.err").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    private_s3.kill()
-    assert not (tmp_path / "out").exists()
-    process.join(TIME_LIMIT)
-    log = (tmp_path / "log.err").read_text()
-    assert process.exitcode == 0, log
-    assert contents(tmp_path / "out") == expected
-    assert log.count(" WARNING s3://") == 1
-    assert "the checkpoint is not removed: " in log
-
-
 def make_project(project_dir: Path, data_dir: Path) -> None:
     """A repository with this one's dvc.yaml and library, tiny parameters and pictures."""
     project_dir.mkdir()
@@ -203,11 +180,8 @@ def start_dvc(project_dir: Path, log_path: Path, *arguments: str) -> subprocess.
 
 def kill_dvc(process: subprocess.Popen[bytes], is_time: Callable[[], bool], log_path: Path, *, group: bool) -> None:
     """SIGKILL `dvc repro`, with all it started or by itself, once it is time."""
-    deadline = time.monotonic() + TIME_LIMIT
-    while not is_time():
-        assert process.poll() is None, log_path.read_text()
-        assert time.monotonic() < deadline, log_path.read_text()
-        time.sleep(0.005)
+    wait_until(lambda: is_time() or process.poll() is not None)
+    assert process.poll() is None, log_path.read_text()
     if group:
         os.killpg(process.pid, signal.SIGKILL)
     else:

@@ -24,14 +24,6 @@ def evaluate(pipeline: Pipeline, folder: Path, *options: object) -> list[object]
     return ["evaluate", *inputs, "--out", folder / "out", "--params", pipeline.params_path, *options]
 
 
-def corrupt_image(pipeline: Pipeline, folder: Path) -> list[object]:
-    category_dir = shutil.copytree(pipeline.data_dir / CATEGORY, folder / "data" / CATEGORY)
-    path = category_dir / "train/good/wall_p00_0.png"
-    path.write_bytes(path.read_bytes()[:300])
-    pictures = ["--data", folder / "data", "--category", CATEGORY, "--allow-unpinned"]
-    return ["prepare", *pictures, "--out", folder / "out", "--params", pipeline.params_path]
-
-
 def kernel_work_folder(pipeline: Pipeline, folder: Path) -> list[object]:
     return train(pipeline, folder, "--work-dir", "/proc/ndpnet")
 
@@ -61,19 +53,13 @@ def evaluation_over_pictures(pipeline: Pipeline, folder: Path) -> list[object]:
     return evaluate(pipeline, folder, "--out", shutil.copytree(pipeline.data_dir / CATEGORY, folder / "data/wall"))
 
 
-def calibrate_on_training_images(pipeline: Pipeline, folder: Path) -> list[object]:
-    return ["calibrate", pipeline.model_dir, pipeline.data_dir / CATEGORY / "train/good", "--out", folder / "out"]
-
-
 MISTAKES: list[tuple[Mistake, str]] = [
-    (corrupt_image, "cannot read {folder}/data/wall/train/good/wall_p00_0.png: truncated image (replace or remove it)"),
     (kernel_work_folder, "cannot write /proc/ndpnet/phase1-"),
     (model_one_level_off, "no config.json in {folder} (did you mean {folder}/model?)"),
     (mistyped_bank, "no folder {folder}/bnak (check the path, or run the step that makes it)"),
     (diverging, "phase 1: non-finite "),
     (no_test_images, "no test images in {folder}/prepared (add test/good and test/<defect type>, prepare again)"),
     (evaluation_over_pictures, "will not replace folder {folder}/data/wall: it has other content and no metrics.json"),
-    (calibrate_on_training_images, "is one of the model's training images (calibrate on pictures it has never seen)"),
 ]
 
 

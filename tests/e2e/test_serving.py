@@ -112,11 +112,8 @@ def test_a_batch_over_http_scores_as_the_inspector(url: str, pipeline: Pipeline,
     arrays = [read_image(path).tolist() for path in pictures[:2]]
     for payload, verdicts in (
         ({"dataframe_records": [{"image": text} for text in texts]}, expected),
-        ({"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}}, expected),
         ({"inputs": {"image": texts}}, expected),
-        ({"instances": [{"image": text} for text in texts]}, expected),
         ({"dataframe_records": [{"image": array} for array in arrays]}, expected[:2]),
-        ({"dataframe_records": [{"image": texts[0]}]}, expected[:1]),
     ):
         status, answer = ask(url, payload)
         assert status == 200, (list(payload), answer)

@@ -13,7 +13,8 @@ from ndpnet import steps
 pytestmark = pytest.mark.slow
 
 
-def run(arguments: list[object], *, num_threads: int, cores: set[int]) -> None:
+def run(arguments: list[object], *, num_threads: int, cores: set[int]) -> str:
+    """Run a verb. -> what it prints"""
     environment = os.environ | {"OMP_NUM_THREADS": str(num_threads), "NDPNET_TRACKING": "off"}
     command = [sys.executable, "-m", "ndpnet", *map(str, arguments)]
     done = subprocess.run(
@@ -25,6 +26,7 @@ def run(arguments: list[object], *, num_threads: int, cores: set[int]) -> None:
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("num_threads", [2, 4])
@@ -38,7 +40,9 @@ def test_training_and_evaluation(pipeline: Pipeline, tmp_path: Path, num_threads
     for name in ("weights.safetensors", "config.json"):
         assert (model / name).read_bytes() == (pipeline.model_dir / name).read_bytes(), name
     evaluation = ["evaluate", "--prepared", pipeline.prepared_dir, "--model", model, *common]
-    run([*evaluation, "--out", tmp_path / "here"], **given)
+    said = run([*evaluation, "--out", tmp_path / "here"], **given)
+    assert (tmp_path / "here/table.txt").read_text().strip() in said
+    assert f"report: {tmp_path / 'here/report.html'}" in said
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "there", pipeline.params)
     for name in ("metrics.json", "predictions.csv"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name

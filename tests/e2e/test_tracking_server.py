@@ -1,7 +1,6 @@
 """The steps' verbs before a real tracking server: slow, hanging, killed and started again in the middle."""
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow_servers import MlflowServer, PostgresServer, stored_runs
-from processes import TIME_LIMIT, Finished, start_cli
+from processes import TIME_LIMIT, Finished, start_cli, wait_until
 from proxy import Proxy
 from samples import CATEGORY, Pipeline, write_params
 
@@ -53,13 +52,6 @@ def finish(process: BaseProcess, log_path: Path) -> Finished:
     return Finished(process.exitcode, *(Path(f"{log_path}.{end}").read_text() for end in ("out", "err")))
 
 
-def wait_until(is_true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIME_LIMIT
-    while not is_true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 def num_rows(work_dir: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in work_dir.glob("*/history.jsonl"))
 
@@ -96,15 +88,15 @@ def test_a_training_outlives_a_server_that_is_slow_hangs_and_is_killed(
     with Proxy(server.url) as proxy:
         proxy.bytes_per_second = 20_000
         process = start(server.environment(proxy.url), training(pipeline, tmp_path, seed=1), log_path)
-        wait_until(lambda: num_shown(run_of(1)) > 0, "no row is shown while it trains")
+        wait_until(lambda: num_shown(run_of(1)) > 0, what="no row is shown while it trains")
         assert run_of(1)["status"] == "RUNNING"
         server.freeze()
         before = num_rows(work_dir)
-        wait_until(lambda: num_rows(work_dir) > before + 20, "the training waits for a server that hangs")
+        wait_until(lambda: num_rows(work_dir) > before + 20, what="the training waits for a server that hangs")
         server.thaw()
         server.kill()
         before = num_rows(work_dir)
-        wait_until(lambda: num_rows(work_dir) > before + 20, "the training waits for a killed server")
+        wait_until(lambda: num_rows(work_dir) > before + 20, what="the training waits for a killed server")
         is_training = process.is_alive()
         server.restart()
         proxy.bytes_per_second = 0.0

@@ -59,8 +59,9 @@ def left_beside(out_dir: Path) -> list[str]:
     return [path.name for path in out_dir.parent.iterdir() if path.name.startswith(f".{out_dir.name}.")]
 
 
-@pytest.mark.parametrize("revision", ["first", "feature", "second", "main", None, "commit"])
-@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize(
+    ("revision", "scheme"), [("first", ""), ("feature", ""), ("main", "file://"), (None, ""), ("commit", "file://")]
+)
 def test_a_revision_gives_exactly_its_data(history: History, tmp_path: Path, revision: str | None, scheme: str) -> None:
     name = "first" if revision in ("first", "feature", "commit") else "second"
     revision = history.commits["first"] if revision == "commit" else revision
@@ -124,48 +125,48 @@ def test_what_cannot_be_fetched(history: History, tmp_path: Path, arguments: dic
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_remote_that_lost_or_damaged_a_file(history: History, tmp_path: Path) -> None:
-    """What came is kept beside the output, the rest is asked for when the same call is made again."""
-    folder = tmp_path / "copy"
-    shutil.copytree(history.storage, folder / "storage")
-    repository = history.repository.copy(folder / "repository")
+@pytest.fixture
+def elsewhere(history: History, tmp_path: Path) -> Repository:
+    """The repository with a copy of the remote to damage, beside it in `storage`."""
+    shutil.copytree(history.storage, tmp_path / "copy/storage")
+    repository = history.repository.copy(tmp_path / "copy/repository")
     repository.run("git", "checkout", "--quiet", "data.dvc")
-    repository.set_remote(str(folder / "storage"))
+    repository.set_remote(str(tmp_path / "copy/storage"))
     repository.commit("elsewhere")
+    return repository
+
+
+def test_a_remote_that_lost_or_damaged_a_file(history: History, elsewhere: Repository, tmp_path: Path) -> None:
+    """What came is kept beside the output, the rest is asked for when the same call is made again."""
+    folder, place = tmp_path / "copy", DataSource(url=str(elsewhere.folder))
     stored = sorted(path for path in (folder / "storage").rglob("*") if path.suffix != ".dir" and path.is_file())
     lost = next(path for path in stored if path.read_bytes() == history.data["second"]["wall/train/good/p05.png"])
     content = lost.read_bytes()
     lost.unlink()
     out_dir = tmp_path / "out"
     with pytest.raises(ValueError, match=r"cannot fetch data at HEAD of .*No such file"):
-        steps.version_data(out_dir, DataSource(url=str(repository.folder)))
+        steps.version_data(out_dir, place)
     assert not out_dir.exists()
     lost.write_bytes(content[:-1] + b"?")
     with pytest.raises(ValueError, match=r"wall/train/good/p05\.png came with another content than the pinned one"):
-        steps.version_data(out_dir, DataSource(url=str(repository.folder)))
+        steps.version_data(out_dir, place)
     assert not out_dir.exists()
     assert left_beside(out_dir) == [".out.fetching"]
     lost.write_bytes(content)
     for path in stored:  # all else is there already
         if path != lost:
             path.unlink()
-    steps.version_data(out_dir, DataSource(url=str(repository.folder)))
+    steps.version_data(out_dir, place)
     assert data_of(out_dir) == history.data["second"]
     assert left_beside(out_dir) == []
 
 
-def test_a_damaged_list_of_files(history: History, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(history.storage, folder / "storage")
-    repository = history.repository.copy(folder / "repository")
-    repository.run("git", "checkout", "--quiet", "data.dvc")
-    repository.set_remote(str(folder / "storage"))
-    repository.commit("elsewhere")
-    for listed in (folder / "storage").rglob("*.dir"):
+def test_a_damaged_list_of_files(elsewhere: Repository, tmp_path: Path) -> None:
+    for listed in (tmp_path / "copy/storage").rglob("*.dir"):
         listed.chmod(0o644)
         listed.write_text(listed.read_text().replace("wall/train/good/p00.png", "wall/train/good/q00.png"))
     with pytest.raises(ValueError, match=r"list of the files is damaged: not the pinned hash \(push it again\)"):
-        steps.version_data(tmp_path / "out", DataSource(url=str(repository.folder)))
+        steps.version_data(tmp_path / "out", DataSource(url=str(elsewhere.folder)))
 
 
 @pytest.mark.slow

@@ -86,17 +86,6 @@ def test_the_order_of_verdicts_has_no_gap_and_does_not_follow_the_clock(journal,
     assert [row["seq"] for row in journal.rows(text("SELECT seq FROM pictures ORDER BY id"))] == [1, 2, 3, 4]
 
 
-def test_a_transaction_that_fails_leaves_nothing(journal):
-    def fail():
-        with journal.write() as db:
-            db.execute(text("INSERT INTO tokens VALUES ('a', 'reader', 'x', 0)"))
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert not journal.has_tokens()
-
-
 def test_people_who_disagree_make_a_picture_disputed_until_one_changes_their_mind(journal):
     picture_id = judged(journal, "a", "defective", 0.9)
     assert num_to_review(journal, KINDS) == 1

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import threading
 
 import pytest
 import requests
@@ -55,28 +54,6 @@ def test_the_journal_of_an_older_station_is_opened_with_all_it_has(tmp_path):
     assert accept(journal, "d")[1]
     journal.review(2, "defective", "Ann")
     assert journal.picture(2)["label"] == "defective"
-
-
-def test_stations_that_bring_the_same_pictures_at_once_make_one_row_and_one_verdict_of_each(journal_url):
-    stations, finished = [Journal(journal_url, station=f"station{number}") for number in range(3)], []
-
-    def work(journal: Journal) -> None:
-        for number in range(30):
-            accept(journal, str(number))
-            for row in journal.next_pictures(["wall"])[:1]:
-                finished.append(journal.finish(row["id"], Judgement("good", score=0.1)))
-
-    threads = [threading.Thread(target=work, args=(journal,)) for journal in (*stations, *stations)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for journal in stations:
-        for row in journal.next_pictures(["wall"]):
-            finished.append(journal.finish(row["id"], Judgement("good", score=0.1)))
-    rows = stations[0].rows(text("SELECT key, seq, station FROM pictures"))
-    assert sorted(int(row["key"]) for row in rows) == list(range(30))
-    assert sorted(row["seq"] for row in rows) == sorted(filter(None, finished)) == list(range(1, 31))
 
 
 def test_a_station_judges_removes_and_counts_its_own_pictures_and_shows_those_of_all(journal_url, tmp_path):

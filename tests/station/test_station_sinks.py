@@ -9,7 +9,8 @@ import time
 
 import pytest
 from http_servers import Answer, serving
-from mqtt_broker import Broker, free_port, needs_mosquitto
+from mlflow_servers import free_port
+from mqtt_broker import Broker, needs_mosquitto
 from sqlalchemy import text
 from stations import wait_until
 

@@ -257,17 +257,6 @@ def test_a_second_station_in_the_same_folder_is_refused(station, pipeline):
         pass
 
 
-def test_the_calibrations_scores_are_measured_if_the_model_does_not_carry_them(station, pipeline):
-    line = station[0].lines["wall"]
-    records = [
-        record
-        for record in Inspector.load(pipeline.model_dir).package.manifest().files
-        if record.split == "calibration"
-    ]
-    assert len(line.model.calibration.scores) == len(records)
-    assert line.model.calibration.promised_rate(line.model.facts["threshold"]) <= line.model.facts["guaranteed_rate"]
-
-
 def test_a_client_that_sends_too_fast_is_told_when_to_come_again(pipeline, tmp_path):
     config = config_of(tmp_path, pipeline.model_dir, server={"port": 0, "requests_per_second": 0.2})
     with served(config) as (_, url):

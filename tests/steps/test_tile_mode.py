@@ -149,15 +149,6 @@ def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
     assert len(list((run.evaluation_dir / "overlays").glob("calibration_*"))) == len(highest) > 0
 
 
-def test_the_package_remembers_the_tiling_and_the_pin(run: Run) -> None:
-    package = read_package(run.model_dir)
-    assert package.tiling == Tiling(128, 64, 0.995)
-    assert package.config["lineage"]["is_data_pinned"] is False
-    (reference,) = package.config["references"]
-    row = PreparedData.load(run.prepared_dir).row_names("train").index(reference)
-    np.testing.assert_array_equal(package.references()[0], PreparedData.load(run.prepared_dir).images("train")[row])
-
-
 def test_a_pixel_outside_the_region_changes_no_figure(roi_run: Run) -> None:
     note = "1 defective images have their whole defect outside the region of interest: left out."
     assert note in roi_run.summary["notes"]

@@ -35,16 +35,12 @@ def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> No
     (parent,) = (each for name, each in runs.items() if name.startswith(pipeline.params.profile))
     assert child["status"] == parent["status"] == "FINISHED"
     numbers = {key: rows[0][2] for key, rows in child["metrics"].items()}
-    assert numbers["image_auroc"] == summary["image_auroc"]["value"]
-    assert numbers["image_auroc.low"] == summary["image_auroc"]["low"]
     assert numbers["by_defect_type.hole.recall"] == summary["by_defect_type"]["hole"]["recall"]["value"]
     assert flat_metrics(summary).items() <= numbers.items()
     assert numbers["seconds_per_image"] > 0
     assert parent["metrics"][f"{CATEGORY}/image_auroc"][0][2] == summary["image_auroc"]["value"]
     files = [name for name, _ in child["artifacts"]]
     assert files == sorted(path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if path.is_file())
-    assert sum(name.startswith("overlays/0") for name in files) == pipeline.params.evaluation.num_cases
-    assert "report.html" in files
     (data,) = child["inputs"]
     data_hash = pipeline.metrics["prepare"]["data_hash"]
     assert (data["name"], data["digest"]) == (CATEGORY, data_hash[:36])
@@ -65,9 +61,9 @@ def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> No
         "mlflow.note.content": DESCRIPTIONS["evaluate"],
     }
     assert expected.items() <= child["tags"].items()
-    assert connect().get_experiment_by_name("ndpnet").tags["mlflow.experimentKind"] == "custom_model_development"
     assert {"ndpnet.params_hash", "ndpnet.code_hash"} <= child["tags"].keys()
     assert "ndpnet.image_digest" not in child["tags"]
+    assert connect().get_experiment_by_name("ndpnet").tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_every_row_of_a_history_arrives_once(store: Path) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -107,19 +106,7 @@ def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipelin
 def test_names_that_a_uri_or_the_registry_would_not_take() -> None:
     assert versions.registered_name("brick") == "ndpnet-brick"
     assert versions.registered_name("Stoff 7_ü.a-b") == "ndpnet-Stoff 7_ü.a-b"
-    odd = [
-        "o'ring",
-        "o ring ",
-        "a@b",
-        "a-b",
-        "a:b",
-        "a#b",
-        "a%b",
-        "a\nb",
-        "x" * 255,
-        "x" * 254 + "y",
-        os.fsdecode(b"\xff"),
-    ]
+    odd = ["o'ring", "o ring ", "a@b", "a-b", "a:b", "a#b", "a%b", "a\nb", "x" * 255, "x" * 254 + "y", "\udcff"]
     names = [versions.registered_name(category) for category in odd]
     assert len(set(names)) == len(odd)
     for name in names:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mlflow_servers import free_port, stored_runs
-from objects import wait_until
+from processes import wait_until
 from trainings import PARAMS
 
 from ndpnet.cli import OneLineErrors

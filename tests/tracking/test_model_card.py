@@ -77,21 +77,14 @@ def test_the_card_has_the_numbers_of_the_package_and_its_evaluation(package: Mod
     assert [data[split] for split in ("train", "validation", "calibration", "test")] == [
         ["12", "0"], ["2", "0"], ["6", "0"], ["10", "10"],
     ]  # fmt: skip
-    assert "Pictures of 64x64 pixels." in card
-    assert "Licence of the data: CC BY-NC-SA 4.0\n" in card
-    assert "12.3 ms per test image on the machine that evaluated it (Linux x86_64)" in card
-    lineage = rows_of(card, "Lineage")
-    assert lineage["training_data_hash"] == ["b" * 64]
-    assert lineage["lock_hash"] == ["d" * 64]
-    assert lineage["phase1_hash"] == [package.config["lineage"]["phase1_hash"]]
+    for known in ("Pictures of 64x64 pixels.", "Licence of the data: CC BY-NC-SA 4.0\n", "12.3 ms per test image"):
+        assert known in card
+    lineage = {name: rows_of(card, "Lineage")[name] for name in ("training_data_hash", "lock_hash", "phase1_hash")}
+    assert list(lineage.values()) == [["b" * 64], ["d" * 64], [package.config["lineage"]["phase1_hash"]]]
     parameters = rows_of(card, "Parameters")
     assert parameters["train.phase1.epochs"] == ["4.0"]
     assert len(parameters) == len(flat_params(package.config["params"])) + 1  # and the head
-    reproduce = card.partition("## Reproduce")[2]
-    assert f"git checkout {'c' * 40}\n" in reproduce
-    assert f"dvc repro evaluate@{CATEGORY}\n" in reproduce
-    assert "ndpnet reproduce ndpnet-wall VERSION\n" in reproduce
-    assert "\n\n\n" not in card
+    assert f"git checkout {'c' * 40}\n" in card.partition("## Reproduce")[2]
 
 
 def test_what_is_not_known_is_said(package: ModelPackage) -> None:
@@ -100,15 +93,6 @@ def test_what_is_not_known_is_said(package: ModelPackage) -> None:
     assert "## Latency\n\nNot measured." in card
     assert "| Code | unknown |" in card
     assert "The commit is unknown" in card
-
-
-def test_limits_are_those_of_the_report(package: ModelPackage) -> None:
-    limits = card_of(package).partition("## Limits")[2].partition("## Data")[0]
-    assert "- Only 3 independent good units set the threshold" in limits
-    assert "99 are needed to promise 1.0 %." in limits
-    assert "- Only 10 good test images" in limits
-    assert "- No masks: image metrics only." in limits
-    assert "- Trained without the perceptual loss" in limits
 
 
 def test_a_model_without_a_threshold_promises_nothing(package: ModelPackage) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow_servers import new_database, stored_runs
-from objects import wait_until
-from processes import SERVER, TIME_LIMIT
+from processes import SERVER, TIME_LIMIT, wait_until
 from trainings import IDENTITY, PARAMS, delivered, history, sent, train
 
 from ndpnet.tracking.client import connect

@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
@@ -173,6 +174,10 @@ def _do_and_fail(call: Callable[[], Any]) -> Any:
     return _fail(call)
 
 
+def _answer_nonsense(_: Callable[[], Any]) -> Any:
+    raise ParseError("Failed to parse modelVersions field:\n<html>sign in</html>")
+
+
 def next_to(version: int) -> int:
     """The version to promote after another one: they take turns."""
     return version % NUM_VERSIONS + 1
@@ -190,16 +195,16 @@ def outcome_of(target: int, champion: int) -> str:
     return "failed" if message else "done"
 
 
-@pytest.mark.parametrize("act", [_fail, _do_and_fail])
+@pytest.mark.parametrize("acts", [(_fail, _answer_nonsense), (_do_and_fail,)], ids=["request lost", "answer lost"])
 def test_whichever_call_fails_the_next_promotion_finishes(
-    store: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[..., Any]
+    store: Path, monkeypatch: pytest.MonkeyPatch, acts: tuple[Callable[..., Any], ...]
 ) -> None:
     calls = Calls(monkeypatch.setattr, READS + WRITES)
     outcomes, champion, was_reached = [], 1, True
     promote(1)
     while was_reached:
         target = next_to(champion)
-        calls.number, calls.at, calls.act = 0, len(outcomes) + 1, act
+        calls.number, calls.at, calls.act = 0, len(outcomes) + 1, acts[len(outcomes) % len(acts)]
         outcomes.append(outcome_of(target, champion))
         was_reached, calls.at = calls.number >= calls.at, 0
         assert champion_of(connect()) in ([target] if outcomes[-1] == "done" else [champion, target])

@@ -112,17 +112,13 @@ def test_none_is_none_and_warns(caplog: pytest.LogCaptureFixture) -> None:
 def write_refused(folder: Path) -> dict[str, str]:
     """Files that are no VGG weights. -> what is said of each"""
     (folder / "text.pth").write_bytes(b"not a weight file\n" * 10)
-    (folder / "text.npz").write_bytes(b"not a weight file\n" * 10)
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, folder / "short.pth")
-    np.savez(folder / "short.npz", preprocess_weight=np.zeros(3))
     torch.save({"path": folder}, folder / "pickle.pth")
     weights = {f"features.{index}.weight": torch.zeros(4, 3, 3, 3) for index in (0, 2, 5, 7, 10)}
     torch.save(weights | {name.replace("weight", "bias"): torch.zeros(4) for name in weights}, folder / "other.pth")
     return {
         "text.pth": r"cannot read VGG weights from .*text\.pth: .*expected torchvision's",
-        "text.npz": r"cannot read VGG weights from .*text\.npz: .*expected torchvision's",
         "short.pth": r"cannot read VGG weights from .*short\.pth: KeyError.*features\.0\.bias",
-        "short.npz": r"cannot read VGG weights from .*short\.npz: KeyError.*conv1_1\.weight",
         "pickle.pth": "cannot read VGG weights",  # no code runs from it
         "other.pth": r".*conv1_1 is \(4, 3, 3, 3\) instead of \(64, 3, 3, 3\)",
         "none.pth": r"no file .*/none\.pth for losses.perceptual_weights \(a \.pth or \.npz file",

@@ -125,14 +125,6 @@ def test_pictures_unlike_the_calibration_get_a_warning_in_row_log_and_page(
     assert page.count('data-warning="yes"') == 7
 
 
-def test_a_single_file(inspector: Inspector, pictures: Path, tmp_path: Path, scores: dict[str, float]) -> None:
-    result = inspect_folder(inspector, pictures / "hole/wall_p80_1.png", tmp_path / "out", with_overlays=False)
-    assert result.num_good + result.num_defective == 1
-    (row,) = read_csv(tmp_path / "out")
-    assert (row["path"], row["score"]) == ("wall_p80_1.png", f"{scores['hole/wall_p80_1.png']:.6g}")
-    assert names(tmp_path / "out") == [".ndpnet.json", "index.html", *TABLES]
-
-
 def test_unreadable_files_are_named_and_the_others_go_on(
     inspector: Inspector, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

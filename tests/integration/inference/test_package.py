@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from processes import run_cli
 from safetensors.torch import load_file
 from samples import Pipeline
 
@@ -70,19 +69,6 @@ def test_the_network_is_loaded_frozen_in_eval_mode(pipeline: Pipeline) -> None:
     state = load_file(pipeline.model_dir / "weights.safetensors")
     assert state.keys() == network.state_dict().keys()
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-
-
-def test_a_new_process_gives_the_same_scores(pipeline: Pipeline, tmp_path: Path) -> None:
-    pictures = pipeline.data_dir / "wall" / "test"
-    inspector = Inspector.load(pipeline.model_dir)
-    expected = {
-        path.relative_to(pictures).as_posix(): inspector.inspect(path).score for path in pictures.rglob("*.png")
-    }
-    moved_dir = shutil.copytree(pipeline.model_dir, tmp_path / "elsewhere" / "model")
-    run_cli(["inspect", pictures, "--model", moved_dir, "--out", tmp_path / "verdicts"], tmp_path / "log")
-    lines = (tmp_path / "verdicts" / "predictions.jsonl").read_text().splitlines()
-    assert {row["path"]: row["score"] for row in map(json.loads, lines)} == expected
-    assert len(expected) == 12
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "reference.png", "manifest.json"])

@@ -79,13 +79,6 @@ def test_the_spread_is_that_of_the_same_groups_left_out_for_both(two: tuple[Judg
     assert compared.spread.error == pytest.approx((0.9 * (changes**2).sum()) ** 0.5, rel=1e-9)  # 10 groups of a class
 
 
-def test_recall_is_recall(two: tuple[JudgedModel, JudgedModel]) -> None:
-    test = two[0].test
-    compared = compare("recall", two[0], None)
-    assert compared.challenger == np.mean(test.scores[test.labels] > 0.5)
-    assert (compared.champion, compared.spread) == (None, None)
-
-
 def test_a_test_set_without_good_images_or_masks_gives_none(two: tuple[JudgedModel, JudgedModel]) -> None:
     rng = np.random.default_rng(0)
     bad = judge(rng.uniform(size=6), ["hole"] * 6, list("abcdef"))

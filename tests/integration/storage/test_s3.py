@@ -1,14 +1,15 @@
 """What is downloaded from a real S3 server, also over connections that break, and what is said of mistakes."""
 
 import logging
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from objects import MB, TIME_LIMIT, noise, put, put_in_parts, wait_until
+from disks import mounted
+from objects import MB, TIME_LIMIT, noise, put, put_in_parts
+from processes import wait_until
 from proxy import Proxy
 from repositories import contents
 from servers import S3Server
@@ -58,13 +59,6 @@ def test_one_object_and_one_that_only_begins_alike(s3: S3Server, bucket: str, tm
     assert pictures(tmp_path) == {"data set.zip": b"archive"}
     with pytest.raises(ValueError, match=r"no object under s3://.*single/data/ "):
         download(f"s3://{bucket}/single/data", tmp_path)
-
-
-def test_an_empty_object_that_marks_a_folder_is_not_the_folder(s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    put(s3, bucket, "marker/in/x.png", b"x")
-    put(s3, bucket, "marker/in/", b"")
-    download(f"s3://{bucket}/marker", tmp_path)
-    assert pictures(tmp_path) == {"in/x.png": b"x"}
 
 
 def test_the_folder_holds_what_came_and_nothing_else(s3: S3Server, bucket: str, tmp_path: Path) -> None:
@@ -136,22 +130,10 @@ def test_an_object_replaced_on_the_way_is_never_a_mix(
 
 def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     put(s3, bucket, "full/x", noise(4 * MB))
-    code = (
-        "import sys; from ndpnet.storage.s3 import download\n"
-        "try:\n    download(sys.argv[1], sys.argv[2])\n"
-        "except ValueError as error:\n    print(error)"
-    )
-    child = subprocess.run(
-        [sys.executable, "-c", code, f"s3://{bucket}/full", tmp_path],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=TIME_LIMIT,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3 * MB, 3 * MB)),
-    )
-    assert child.stdout.startswith("cannot write")
-    assert "too large" in child.stdout
-    assert pictures(tmp_path) == {}
+    with mounted(tmp_path / "disk", "2m") as disk:
+        with pytest.raises(ValueError, match=r"^cannot write .*No space left on device"):
+            download(f"s3://{bucket}/full", disk)
+        assert pictures(disk) == {}
 
 
 # ---- mistakes: one line each, soon, and nothing on the disk
@@ -184,15 +166,6 @@ def test_wrong_keys(
     assert not (tmp_path / "out").exists()
     for secret in ("not-the-secret", s3.secret_key, "NOBODY", s3.access_key):
         assert secret not in caplog.text
-
-
-def test_keys_without_the_right(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    private = s3.make_bucket("not-for-readers")
-    put(s3, private, "x", b"x")
-    for name, value in s3.environment(can_read=False).items():
-        monkeypatch.setenv(name, value)
-    for url in (f"s3://{private}/x", f"s3://{private}"):
-        assert "is denied (ask for s3:ListBucket" in one_line_of(url, tmp_path / "out")
 
 
 def test_wrong_names(s3: S3Server, bucket: str, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from objects import put, wait_until
+from objects import put
+from processes import wait_until
 from proxy import Proxy
 from repositories import contents
 from servers import S3Server

@@ -8,21 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
 from ndpnet.config import load_params
 from ndpnet.data import demo_defects
 from ndpnet.data.demo import (
-    CELL,
     DEMO_CATEGORIES,
     DEMO_GROUP_PATTERN,
     TEST_CELLS,
     TRAIN_CELLS,
     WINDOW,
-    choose_windows,
-    enlarge,
     make_demo_data,
 )
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
@@ -42,25 +38,6 @@ def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read_grey(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L")).astype(int)
-
-
-def test_cells_are_all_of_the_photograph_and_windows_stay_in_theirs() -> None:
-    assert sorted(TRAIN_CELLS + TEST_CELLS) == [f"r{row}c{column}" for row in range(1, 7) for column in range(1, 7)]
-    for cells in (TRAIN_CELLS, TEST_CELLS):
-        windows = choose_windows(Draws(5), cells, 200)
-        assert len(set(windows)) == len(windows)
-        assert {cell for cell, _, _ in windows} == set(cells)
-        for cell, top, left in windows:
-            # the window's first and last pixel lie in the cell that its name says, so windows of two cells never meet
-            for y, x in ((top, left), (top + WINDOW - 1, left + WINDOW - 1)):
-                assert f"r{y // CELL + 1}c{x // CELL + 1}" == cell
-
-
-def test_a_photograph_is_enlarged_bilinearly() -> None:
-    photograph = np.random.default_rng(0).integers(0, 256, (7, 7), dtype=np.uint8)
-    surface = torch.from_numpy(photograph).double()[None, None]
-    expected = torch.nn.functional.interpolate(surface, size=11, mode="bilinear", align_corners=False)[0, 0]
-    assert np.abs(enlarge(photograph, 11) - expected.numpy()).max() <= 0.5 + 1e-9
 
 
 def test_every_split_has_its_cells(demo_dir: Path, tmp_path: Path) -> None:

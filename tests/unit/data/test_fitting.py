@@ -41,14 +41,6 @@ def test_a_scaled_mask_takes_half_the_area_and_loses_no_defect() -> None:
     assert not scale_plane(np.zeros((8, 8), dtype=bool), (4, 4)).any()
 
 
-def test_every_single_pixel_survives_fitting() -> None:
-    for row in range(0, 100, 7):
-        for column in range(0, 75, 5):
-            mask = np.zeros((100, 75), dtype=bool)
-            mask[row, column] = True
-            assert scale_plane(mask, (32, 32)).sum() == 1
-
-
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [

@@ -100,18 +100,6 @@ def test_number_of_pixels_needs_the_header_only(tmp_path: Path) -> None:
         read_header(path, name="x")
 
 
-def test_facts_of_a_picture(tmp_path: Path) -> None:
-    pixels = np.zeros((64, 80), dtype=np.uint8)
-    pixels[:, 40:] = 10
-    facts = open_image(encoded(Image.fromarray(pixels), "PNG")).facts()
-    assert (facts.width, facts.height) == (80, 64)
-    assert facts.spread == pytest.approx(5)
-    coloured = np.stack([pixels * 0, pixels, pixels * 3], axis=2)
-    assert open_image(encoded(Image.fromarray(coloured), "PNG")).facts().spread == pytest.approx(15)
-    flat = open_image(encoded(Image.new("RGB", (64, 64), (9, 8, 7)), "PNG")).facts()
-    assert flat.spread == 0
-
-
 def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 70), dtype=np.uint8)
     grey = Image.fromarray(noise)

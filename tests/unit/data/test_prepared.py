@@ -158,12 +158,6 @@ def test_nothing_left_to_train_on_is_refused(data_dir: Path, tmp_path: Path) -> 
         prepare(data_dir, "tile", tmp_path / "out", SETTINGS.model_copy(update=one_group))
 
 
-def test_small_pictures_are_refused(data_dir: Path, tmp_path: Path) -> None:
-    write_noise(data_dir / "tile/train/good/p1_5.png", 5, (63, 64))
-    with pytest.raises(ValueError, match=r"p1_5\.png has 64x63 pixels, a side below 64"):
-        prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-
-
 def test_load_refuses_what_prepare_did_not_write(data_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no prepared data in .*nowhere \(run `ndpnet prepare`\)"):
         PreparedData.load(tmp_path / "nowhere")

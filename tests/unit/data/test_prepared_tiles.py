@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from repositories import contents
 from samples import data_config, write_picture
 from scans import CATEGORY, SIDE, SIZES, TILE_DATA, write_scans
 
@@ -86,15 +85,6 @@ def test_no_group_has_tiles_in_two_splits(data_dir: Path, tmp_path: Path) -> Non
     assert {split for each in splits.values() for split in each} == {"train", "validation", "calibration"}
 
 
-def test_two_runs_give_the_same_bytes(roi_data_dir: Path, tmp_path: Path) -> None:
-    for run in "ab":
-        prepare(roi_data_dir, CATEGORY, tmp_path / run, SETTINGS)
-    first = contents(tmp_path / "a")
-    assert first == contents(tmp_path / "b")
-    arrays = {"train.npy", "validation.npy", "calibration.npy", "test.npy", "masks.npy"}
-    assert set(first) == arrays | {".ndpnet.json", "manifest.json", "prepared.json", "roi.png"}
-
-
 def test_scans_are_scaled_before_anything_else(source_dir: Path, tmp_path: Path) -> None:
     prepare(source_dir, CATEGORY, tmp_path / "out", SETTINGS.model_copy(update={"scale": 0.99}))
     data = PreparedData.load(tmp_path / "out")
@@ -167,16 +157,3 @@ def test_a_region_that_does_not_fit_names_the_picture(roi_data_dir: Path, tmp_pa
     with pytest.raises(ValueError, match=r"cannot read .*roi\.png: not a picture"):
         prepare(roi_data_dir, CATEGORY, tmp_path / "out", SETTINGS.model_copy(update={"mode": mode}))
     assert not (tmp_path / "out").exists()
-
-
-def test_damaged_arrays_are_named(source_dir: Path, tmp_path: Path) -> None:
-    prepare(source_dir, CATEGORY, tmp_path / "out", SETTINGS)
-    data = PreparedData.load(tmp_path / "out")
-    content = (tmp_path / "out/test.npy").read_bytes()
-    (tmp_path / "out/test.npy").write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=r"cannot read .*test\.npy \(run `ndpnet prepare` again\)"):
-        data.images("test")
-    for name, split in (("test.npy", "test"), ("train.npy", "train")):
-        shutil.copyfile(tmp_path / "out/calibration.npy", tmp_path / "out" / name)
-        with pytest.raises(ValueError, match=rf"{split}\.npy has \d+ rows, its manifest \d+ \(run"):
-            data.images(split)

@@ -1,11 +1,8 @@
 """Overlays: known colours at known pixels, contours just outside the regions, one scale for a whole set."""
 
-from pathlib import Path
-
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import ndimage
 
 from ndpnet.inference import overlay as pictures
@@ -93,27 +90,6 @@ def test_panel_holds_the_four_pictures_side_by_side() -> None:
     captioned = pictures.panel(image, image, anomaly_map, threshold=0.5, vmax=1.0, caption="crack/017.png")
     assert captioned.shape[0] == panel.shape[0] + 19
     assert captioned[:19].min() < 128
-
-
-def test_panel_in_two_rows_keeps_the_colours_of_good_surface_at_the_start_of_the_scale() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    limits = {"threshold": 0.5, "vmin": 0.3, "vmax": 1.0}
-    panel = pictures.panel(image, 255 - image, np.full((256, 256), 0.3), **limits, num_columns=2)
-    row = 29  # of text, larger than in one row
-    assert panel.shape == (2 * (256 + row) + row, 2 * 256 + 8, 3)
-    np.testing.assert_array_equal(panel[row : row + 256, 264:], 255 - image)
-    assert (panel[2 * row + 256 : 2 * row + 512, :256] == matplotlib.colormaps["inferno"](0.0, bytes=True)[:3]).all()
-    np.testing.assert_array_equal(panel[2 * row + 256 : 2 * row + 512, 264:], image)
-
-
-def test_a_jpeg_is_the_picture_to_the_eye(tmp_path: Path) -> None:
-    picture = pictures.overlay(GREY, square_map(level=0.9), threshold=0.5)
-    pictures.write_jpeg(tmp_path / "overlays" / "a.jpg", picture)
-    found = np.asarray(Image.open(tmp_path / "overlays" / "a.jpg")).astype(int)
-    assert np.abs(found - picture).mean() < 2
-    contour = (picture == pictures.DETECTED_COLOUR).all(axis=2)
-    assert np.abs(found[contour] - pictures.DETECTED_COLOUR).max() < 60  # a pixel wide, and still red
-    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["a.jpg"]
 
 
 @pytest.mark.parametrize("thickness", [1, 3])

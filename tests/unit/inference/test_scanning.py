@@ -72,23 +72,6 @@ def test_batches_depend_on_the_size_alone() -> None:
     assert TILES_PER_BATCH == 4
 
 
-def test_a_scan_scores_the_same_after_any_other() -> None:
-    from ndpnet.model import NDPNet
-
-    torch.manual_seed(0)
-    network = NDPNet(base_width=4, ffm_channels=4).eval()
-    network.set_reference(torch.rand(1, 3, 128, 128))
-    first, second = noise(150, 300, 1), noise(200, 130, 2)
-
-    def predict(scan: np.ndarray) -> np.ndarray:
-        tiled = Inspector(TorchEngine(network, CPU), input_size=(128, 128), threshold=None, tiling=Tiling(128, 64))
-        return tiled.predict(scan).anomaly_map
-
-    alone = predict(second)
-    predict(first)
-    np.testing.assert_array_equal(predict(second), alone)
-
-
 def scanner(**options: Any) -> Inspector:
     return Inspector(
         TorchEngine(Pointwise(), CPU),

@@ -176,6 +176,8 @@ def test_bad_input_is_refused() -> None:
     broken[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN or infinity"):
         exact.pixel_auroc(broken, masks)
+    with pytest.raises(ValueError, match=r"^a region of interest \(2, 2\) for other sizes of maps"):
+        exact.pixel_metrics(maps, masks, roi=np.ones((2, 2), dtype=bool))
     with pytest.raises(ValueError, match="max_fpr is 0"):
         exact.pro_auc(maps, masks, 0)
     with pytest.raises(ValueError, match="give one label per score"):

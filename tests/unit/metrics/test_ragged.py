@@ -68,17 +68,3 @@ def test_pixels_outside_the_region_do_not_count_as_anything() -> None:
     elsewhere = np.where(roi, maps, 99).astype(np.float32)
     assert exact.pixel_metrics(elsewhere, masks, roi=roi) == exact.pixel_metrics(*inside)
     assert exact.pixel_metrics(maps, masks) != exact.pixel_metrics(*inside)
-
-
-def test_what_does_not_fit_is_one_line() -> None:
-    maps, masks = ragged()
-    with pytest.raises(ValueError, match=r"differ: give one mask \(H, W\) per map"):
-        exact.pixel_metrics(maps, masks[::-1])
-    with pytest.raises(ValueError, match=r"differ: give one mask \(H, W\) per map"):
-        exact.pixel_metrics(maps, masks[:-1])
-    with pytest.raises(ValueError, match=r"^a region of interest \(30, 40\) for other sizes of maps"):
-        exact.pixel_metrics(maps, masks, roi=np.ones((30, 40), dtype=bool))
-    maps[1][0, 0] = np.nan
-    with pytest.raises(ValueError, match="contain NaN or infinity"):
-        exact.pixel_metrics(maps, masks)
-    assert exact.pixel_metrics(maps[:1], masks[:1]) is None

@@ -70,17 +70,6 @@ def test_many_patches_are_repaired_in_chunks(monkeypatch: pytest.MonkeyPatch) ->
     assert sizes == [10, 10, 4]
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_the_reference_itself_comes_back_at_a_large_scale(size: int) -> None:
-    feats = random_feats(1, 4, 16, 16)
-    repair = ReferenceRepair(patch_size=size, softmax_scale=500.0)
-    order = torch.randperm(256 // size**2, generator=torch.Generator().manual_seed(3))
-    shuffled = from_patches(to_patches(feats, size)[:, order], size, 16, 16)
-    for reference in (feats, shuffled, torch.cat([random_feats(1, 4, 16, 16, seed=7), feats])):
-        repair.set_reference(reference)
-        torch.testing.assert_close(repair(feats), feats, atol=1e-4, rtol=0)
-
-
 def test_zero_features_mix_all_reference_patches_alike() -> None:
     reference = random_feats(1, 2, 4, 4)
     repair = ReferenceRepair(patch_size=2)
@@ -100,28 +89,6 @@ def test_the_cosine_is_computed_in_fp32_under_autocast() -> None:
     assert torch.equal(low, repair(feats))
 
 
-def test_fusion_is_eq_6_to_8() -> None:
-    torch.manual_seed(0)
-    fusion = FeatureFusion(num_channels=3, num_branches=3, hidden_channels=4, kernel_size=5)
-    branches = [random_feats(2, 3, 6, 6, seed=seed) for seed in range(3)]
-    with torch.no_grad():
-        out = fusion(branches)
-        united = branches[0] + branches[1] + branches[2]
-        hidden = fusion.squeeze(united)
-        logits = np.stack([conv(hidden).numpy() for conv in fusion.branch_logits])
-    expected = np.zeros((2, 3, 6, 6))
-    for position in np.ndindex(2, 3, 6, 6):
-        exponentials = np.exp([logits[(branch, *position)] for branch in range(3)])
-        weights = exponentials / exponentials.sum()
-        expected[position] = sum(weight * each[position].item() for weight, each in zip(weights, branches, strict=True))
-    np.testing.assert_allclose(out.numpy(), expected, atol=1e-5)
-    assert hidden.shape == (2, 4, 6, 6)
-    assert [tuple(conv.weight.shape) for conv in (fusion.squeeze, *fusion.branch_logits)] == [
-        (4, 3, 5, 5),
-        *[(3, 4, 5, 5)] * 3,
-    ]
-
-
 def test_a_norm_and_a_relu_between_the_convolutions_of_the_fusion() -> None:
     torch.manual_seed(0)
     fusion = FeatureFusion(num_channels=3, num_branches=3, hidden_channels=4, norm="batch")
@@ -136,21 +103,6 @@ def test_a_norm_and_a_relu_between_the_convolutions_of_the_fusion() -> None:
     torch.testing.assert_close(fusion(branches), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_attention_fuses_features_and_both_repairs() -> None:
-    torch.manual_seed(2)
-    attention = ReferenceAttention(num_channels=6, ffm_channels=8)
-    feats, reference = random_feats(2, 6, 8, 12), random_feats(1, 6, 4, 8, seed=1)
-    attention.set_reference(reference)
-    repaired = [
-        torch.from_numpy(transcribed_repair(feats.numpy(), reference.numpy(), size, 1.0)).float() for size in (2, 4)
-    ]
-    torch.testing.assert_close(attention(feats), attention.fusion([feats, *repaired]), atol=1e-4, rtol=0)
-    # Eq. 7 in the paper's sizes: five-by-five convolutions to 64 channels
-    paper = ReferenceAttention(num_channels=8)
-    assert tuple(paper.fusion.squeeze.weight.shape) == (64, 8, 5, 5)
-    assert [repair.patch_size for repair in paper.repairs] == [2, 4]
-
-
 def test_the_reference_is_no_part_of_the_weights() -> None:
     attention = ReferenceAttention(num_channels=4, ffm_channels=4)
     before = set(attention.state_dict())
@@ -159,10 +111,3 @@ def test_the_reference_is_no_part_of_the_weights() -> None:
     assert all(name.startswith("fusion.") for name in before)
     assert [tuple(repair.values.shape) for repair in attention.repairs] == [(16, 16), (4, 64)]
     assert attention.to(torch.float64).repairs[0].keys.dtype == torch.float64
-
-
-def test_no_reference_is_a_bug() -> None:
-    with pytest.raises(AssertionError, match="set_reference comes before"):
-        ReferenceRepair(patch_size=2)(torch.zeros(1, 2, 4, 4))
-    with pytest.raises(AssertionError, match="6x4 features are no multiple of the patch size 4"):
-        to_patches(torch.zeros(1, 1, 6, 4), 4)

@@ -43,7 +43,7 @@ def test_three_levels_of_any_backbone(name: str, channels: list[int], strides: l
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
 
 
-def test_folding_an_efficientnet_changes_no_feature() -> None:
+def test_folding_an_efficientnet_changes_no_feature(tmp_path: Path) -> None:
     whole = timm.create_model(LITE0, pretrained=False).eval()
     for module in whole.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -52,39 +52,31 @@ def test_folding_an_efficientnet_changes_no_feature() -> None:
     image = picture(1, 3, 64, 64)
     with torch.no_grad():
         expected = whole.forward_intermediates((image - 0.5) / 0.5, indices=[1, 2, 3], intermediates_only=True)
-        backbone = loaded(whole.state_dict(), Path("weights.pth"))
+        torch.save(whole.state_dict(), tmp_path / "weights.pth")
+        load_backbone(backbone := Backbone(LITE0), str(tmp_path / "weights.pth"))
         for feats, plain in zip(backbone(image), expected, strict=True):
             inside = torch.nn.functional.avg_pool2d(plain, 3, stride=1)
             torch.testing.assert_close(feats[..., 1:-1, 1:-1], inside, rtol=1e-4, atol=1e-5)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in backbone.modules())
 
 
-def loaded(state: dict[str, torch.Tensor], path: Path) -> Backbone:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / path
-        save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-        backbone = Backbone(LITE0)
-        load_backbone(backbone, str(path))
-    return backbone
-
-
-def test_a_file_a_safetensors_and_other_names_in_the_same_order_are_the_same_weights() -> None:
-    torch.manual_seed(1)
+def test_a_file_a_safetensors_and_other_names_in_the_same_order_are_the_same_weights(tmp_path: Path) -> None:
     state = timm.create_model(LITE0, pretrained=False).state_dict()
+    backbone, image = Backbone(LITE0), picture(1, 3, 64, 64)
     renamed = {f"_{number}": value for number, value in enumerate(state.values())}
-    states = [
-        loaded(state, Path("a.pth")),
-        loaded(state, Path("a.safetensors")),
-        loaded({"state_dict": state}, Path("a.pt")),
-        loaded(renamed, Path("b.pth")),
-    ]
-    image = picture(1, 3, 64, 64)
-    expected = states[0](image)
-    for backbone in states[1:]:
-        for feats, wanted in zip(backbone(image), expected, strict=True):
-            torch.testing.assert_close(feats, wanted, rtol=0, atol=0)
+    save_file(state, tmp_path / "a.safetensors")
+    for name, content in {"a.pth": state, "a.pt": {"state_dict": state}, "b.pth": renamed}.items():
+        torch.save(content, tmp_path / name)
+    features = []
+    for path in sorted(tmp_path.iterdir()):
+        for parameter in backbone.parameters():
+            parameter.zero_()  # nothing is left of the file before
+        load_backbone(backbone, str(path))
+        features.append(backbone(image))
+    assert len(features) == 4
+    assert features[0][2].std() > 0
+    for levels in features[1:]:
+        torch.testing.assert_close(levels, features[0], rtol=0, atol=0)
 
 
 def test_the_package_carries_what_imagenet_taught() -> None:

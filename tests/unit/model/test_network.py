@@ -68,27 +68,6 @@ def test_a_gap_is_of_the_reconstruction_and_needs_no_second_encoding(anomaly_map
         assert torch.equal(found, line_gap(image, reconstruction, line_kernels(7)))
 
 
-def test_the_map_is_no_part_of_the_weights() -> None:
-    assert (
-        make_network(anomaly_map="line_gap", line_length=21).state_dict().keys() == make_network().state_dict().keys()
-    )
-
-
-@torch.no_grad()
-def test_forward_is_attention_decoder_and_a_second_encoding(network: NDPNet) -> None:
-    image = random_image(2, 3, 64, 64)
-    features = network.encoder(image)
-    repaired = [attention(feats) for attention, feats in zip(network.attention, features[2:], strict=True)]
-    reconstruction = network.decoder(repaired)
-    logits = network.segmentation(features[:3], network.encoder(reconstruction)[:3])
-    for output in (network(image), network(image, features=features)):
-        torch.testing.assert_close(output.reconstruction, reconstruction)
-        for each, same in zip(output.logits, logits, strict=True):
-            torch.testing.assert_close(each, same)
-    # phase 1 goes around the attention
-    torch.testing.assert_close(network.rebuild(features), network.decoder(features[2:]))
-
-
 @torch.no_grad()
 def test_references_of_any_size_and_number() -> None:
     network, image = make_network(), random_image(1, 3, 64, 64)

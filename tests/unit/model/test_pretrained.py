@@ -1,6 +1,5 @@
 """The bank of good patches, the joint segmentation, and the network behind a frozen encoder."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 
@@ -189,30 +188,6 @@ def test_however_odd_a_colour_is_it_counts_as_five_spreads() -> None:
     torch.testing.assert_close(odd - none, torch.full_like(odd, 5 * 0.25))
 
 
-def test_a_state_dict_is_all_that_a_prediction_needs() -> None:
-    network, image = make_network(), to_batch(surface(2, seed=5))
-    other = PretrainedNDPNet(encoder="tf_efficientnet_lite0", bank_size=128, head_channels=8).eval()
-    other.load_state_dict(network.state_dict())
-    other.set_reference(image[:1])
-    with torch.no_grad():
-        for mine, theirs in zip(other.predict(image), network.predict(image), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-
-
-def test_the_bank_is_a_function_of_the_pictures_and_the_seed_and_knows_its_groups() -> None:
-    banks = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        network = PretrainedNDPNet(encoder="resnet18", bank_size=64, head_channels=8)
-        torch.manual_seed(0)
-        network.encoder.network.load_state_dict(make_network(encoder="resnet18").encoder.network.state_dict())
-        fit_bank(network, surface(4), ["a", "a", "b", "c"], seed=seed)
-        banks.append(network.banks[0])
-    assert torch.equal(banks[0].patches, banks[1].patches)
-    assert not torch.equal(banks[0].patches, banks[2].patches)
-    assert set(banks[0].groups.tolist()) == {0, 1, 2}
-
-
 def test_what_is_good_but_rare_is_in_the_bank() -> None:
     pictures = surface(12)
     pictures[5, :32, :32] = 255  # one bright corner: 16 of 768 positions
@@ -232,20 +207,14 @@ def test_pictures_of_one_group_are_told_apart() -> None:
     assert group_numbers(["x", "x", "x"]).tolist() == [0, 1, 2]
 
 
-def spot(pictures: np.ndarray) -> np.ndarray:
-    damaged = pictures.copy()
-    damaged[:, 24:40, 24:40] = 250
-    return damaged
-
-
-@pytest.mark.parametrize("change", [spot])
-def test_the_distance_alone_finds_what_the_bank_has_not(change: Callable[[np.ndarray], np.ndarray]) -> None:
+def test_the_distance_alone_finds_what_the_bank_has_not() -> None:
     network = make_network("distance")
+    spotted = surface(2, seed=7)
+    spotted[:, 24:40, 24:40] = 250
     with torch.no_grad():
-        good, bad = (network.predict(to_batch(each))[0] for each in (surface(2, seed=7), change(surface(2, seed=7))))
-        unrepaired = network.predict_unrepaired(to_batch(change(surface(2, seed=7))))
+        good, bad = (network.predict(to_batch(each))[0] for each in (surface(2, seed=7), spotted))
+        unrepaired = network.predict_unrepaired(to_batch(spotted))
     assert bad.amax() > good.amax()
-    assert bad.flatten(1).argmax(dim=1).tolist()
     row, column = divmod(int(bad[0, 0].argmax()), SIZE)
     assert 16 <= row < 48
     assert 16 <= column < 48

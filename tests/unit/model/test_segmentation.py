@@ -26,19 +26,6 @@ def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
     return out
 
 
-def test_heads_see_input_and_reconstruction_of_their_layer() -> None:
-    torch.manual_seed(0)
-    segmentation = MultiScaleSegmentation(base_width=4).eval()
-    seen = [random_tensor(2, width, size, size, seed=size) for width, size in ((4, 16), (8, 8), (16, 4))]
-    rebuilt = [random_tensor(*feats.shape, seed=9) for feats in seen]
-    logits = segmentation(seen, rebuilt)
-    assert [tuple(each.shape) for each in logits] == [(2, 1, 16, 16), (2, 1, 8, 8), (2, 1, 4, 4)]
-    for head, logit, first, second in zip(segmentation.heads, logits, seen, rebuilt, strict=True):
-        torch.testing.assert_close(logit, head(torch.cat([first, second], dim=1)))
-    # further layers than three are not looked at
-    assert torch.equal(segmentation([*seen, seen[0], seen[0]], rebuilt)[2], logits[2])
-
-
 def test_what_the_heads_may_compare() -> None:
     seen, rebuilt = random_tensor(2, 4, 8, 8), random_tensor(2, 4, 8, 8, seed=1)
     both = compare(seen, rebuilt, "concat_difference")

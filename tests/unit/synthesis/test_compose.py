@@ -60,43 +60,6 @@ def make_composer(
     return DefectComposer(surfaces, make_bank(num_cracks), synthesis_config(**PAPER | changes), **draws)
 
 
-def plain_draw(**changes: Any) -> SampleDraw:
-    """A draw that changes nothing: no symmetry, no colour change, Eq. 1."""
-    draw = SampleDraw(
-        image=0,
-        top=0.0,
-        left=0.0,
-        surface_symmetry=0,
-        surface_gain=1.0,
-        mask=0,
-        mask_symmetry=0,
-        source=0,
-        source_symmetry=0,
-        source_gain=1.0,
-        source_bias=0.0,
-        plain_contrast=0.5,
-        is_plain=False,
-        is_dark=False,
-        is_grey=False,
-        beta=0.0,
-        softness=0.0,
-        is_defect_free=False,
-        crack_depth=0.5,
-        crack_angle=0.0,
-        is_surface=False,
-        other_image=0,
-    )
-    return dataclasses.replace(draw, **changes)
-
-
-def parts(composer: DefectComposer, draw: SampleDraw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Surface, natural image (3, P, P) and mask (P, P) that a plain draw names, as float64."""
-    bank = make_bank()
-    surface = composer.images[draw.image, :SIZE, :SIZE].numpy().transpose(2, 0, 1) / 255
-    natural = bank.sources[draw.source].transpose(2, 0, 1) / 255
-    return surface, natural, np.unpackbits(bank.masks[draw.mask], axis=-1).astype(float)
-
-
 def assert_same(first: Batch, second: Batch) -> None:
     for name in Batch._fields:
         assert torch.equal(getattr(first, name), getattr(second, name))
@@ -142,11 +105,13 @@ def test_a_batch_is_what_every_pixel_gives_by_hand() -> None:
 
 def test_a_crack_takes_a_share_of_the_light_less_and_less_to_one_side() -> None:
     composer = make_composer(num_cracks=1)  # the last mask
-    surface, _, mask = parts(composer, plain_draw(mask=5))
-    blurred = ndimage.uniform_filter(ndimage.uniform_filter(mask, 3), 3)
+    draw = dataclasses.replace(composer.draw(0, 1, 0), mask=5, mask_symmetry=0, crack_depth=0.5)
+    surface = composer.images[draw.image].numpy().transpose(2, 0, 1) / 255
+    mask = np.unpackbits(make_bank().masks[5], axis=-1)
+    blurred = ndimage.uniform_filter(ndimage.uniform_filter(mask.astype(float), 3), 3)
     across = np.linspace(-0.5, 0.5, SIZE)
     for angle, ramp in ((0.0, across[None, :]), (np.pi / 2, across[:, None]), (np.pi, -across[None, :])):
-        batch = composer.compose([plain_draw(mask=5, crack_depth=0.5, crack_angle=angle)])
+        batch = composer.compose([dataclasses.replace(draw, crack_angle=angle)])
         strength = np.clip(0.6 + ramp, 0.3, 1)
         expected = surface * (1 - 0.5 * strength * blurred)
         np.testing.assert_allclose(batch.defective[0].numpy(), expected, atol=1e-6)
@@ -239,7 +204,8 @@ def test_crops_are_random_and_stay_inside() -> None:
     for corner, clean in zip(corners.tolist(), batch.clean, strict=True):
         crop = ramp[0, corner[0] : corner[0] + SIZE, corner[1] : corner[1] + SIZE]
         np.testing.assert_allclose(clean.numpy().transpose(1, 2, 0), crop / 255, atol=1e-6)
-    last = composer.compose([plain_draw(top=1 - 1e-12, left=1 - 1e-12)]).clean[0, :2, -1, -1]
+    far = dataclasses.replace(composer.draw(0, 1, 0), top=1 - 1e-12, left=1 - 1e-12)
+    last = composer.compose([far]).clean[0, :2, -1, -1]
     assert (last * 255).round().tolist() == [size - 1, size - 1]
 
 

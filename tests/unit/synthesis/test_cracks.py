@@ -57,10 +57,3 @@ def test_the_generator_decides_every_pixel() -> None:
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
     assert (first.dtype, first.shape) == (torch.bool, (8, 64, 64))
-
-
-@pytest.mark.parametrize("size", [64, 256])
-def test_length_goes_with_the_patch(size: int) -> None:
-    masks = crack_masks(np.random.default_rng(4), 128, size, min_width=3.0, max_width=3.0)
-    spans = [np.hypot(*(np.ptp(axis) for axis in np.nonzero(mask.numpy()))) / size for mask in masks if mask.any()]
-    assert 0.4 < np.median(spans) < 0.85

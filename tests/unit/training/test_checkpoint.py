@@ -30,14 +30,6 @@ def test_the_latest_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
-def test_memory_format_survives(tmp_path: Path) -> None:
-    weight = torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)
-    Checkpoint(tmp_path).save({"step": 1, "weight": weight})
-    loaded = Checkpoint(tmp_path).load()["weight"]
-    assert torch.equal(loaded, weight)
-    assert loaded.stride() == weight.stride() != weight.contiguous().stride()
-
-
 def test_a_half_written_state_is_never_read(tmp_path: Path) -> None:
     Checkpoint(tmp_path).save(state_of(4))
     whole = (tmp_path / "state.pt").read_bytes()

@@ -176,12 +176,6 @@ def test_a_category_that_is_none_is_refused(repository: Repository, tmp_path: Pa
             add_batch(batch, category, repository.data_dir)
 
 
-def test_nothing_to_add_is_said(repository: Repository, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    refuse(repository, tmp_path / "empty", r"no pictures in .*empty \(known endings: \.png")
-    refuse(repository, tmp_path / "none", r"none \(check the path\)")
-
-
 def test_data_that_already_differs_is_not_pinned_by_the_way(repository: Repository, wall: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["a.png"])
     (wall / "train/good/p05.png").unlink()
@@ -203,11 +197,6 @@ def test_no_repository_no_pin(tmp_path: Path, original: Repository) -> None:
     with pytest.raises(ValueError, match=r"is in no DVC repository .*`git init && dvc init`"):
         add_batch(str(write_batch(tmp_path / "batch", ["a.png"])), "wall", tmp_path / "data")
     assert contents(tmp_path / "data") == contents(original.data_dir)
-
-
-def test_what_changed_is_reported(repository: Repository, tmp_path: Path) -> None:
-    added = add(repository, write_batch(tmp_path / "batch", [f"new<{number}>.png" for number in range(8)]))
-    assert added.changes == ("  train/good: 12 -> 20",)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.engines.parity import bounds_of
 from ndpnet.inference.engines.stored import largest_difference
-from ndpnet.inference.identity import package_files, package_hash, sealed
+from ndpnet.inference.identity import sealed
 from ndpnet.inference.package import read_package
 from ndpnet.inference.speed import format_table, measure
 
@@ -103,17 +103,6 @@ def test_a_damaged_record_is_one_line(copy_dir: Path) -> None:
             load(copy_dir)
 
 
-def test_a_graph_that_the_runtime_refuses_is_one_line(copy_dir: Path) -> None:
-    from ndpnet.inference.engines.runtimes import open_graph
-
-    for engine, name in (("onnx", "graph.onnx"), ("openvino", "graph.xml")):
-        folder = copy_dir / f"engines/{engine}-fp32"
-        (folder / name).write_bytes(b"no graph")
-        with pytest.raises(ValueError, match=rf"cannot load .*{name}: .* \(export the model again\)$") as caught:
-            open_graph(engine, folder, float_type="fp32", input_size=(64, 64), num_threads=1)
-        assert "\n" not in str(caught.value)
-
-
 def test_calibrating_refits_the_engines_too(exported_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "good").mkdir()
     for number in range(6):
@@ -139,22 +128,6 @@ def test_evaluation_goes_by_the_engine(exported_dir: Path, pipeline: Pipeline, t
     verdict = inspector.inspect(pipeline.data_dir / "wall/test/hole/wall_p80_1.png")
     assert row.split(",")[3:5] == [repr(verdict.score), repr(inspector.threshold)]
     assert "onnx-fp32" in (tmp_path / "onnx/report.html").read_text()
-
-
-def test_the_hash_is_over_the_engines_files_and_links_are_refused(copy_dir: Path) -> None:
-    names = package_files(copy_dir)
-    assert "engines/openvino-fp32/graph.bin" in names
-    assert "config.json" in names
-    before = package_hash(copy_dir)
-    (copy_dir / "engines/onnx-fp32/parity.json").write_text("{}")
-    assert package_hash(copy_dir) != before
-    (copy_dir / "engines/onnx-fp32/link").symlink_to(copy_dir / "config.json")
-    with pytest.raises(ValueError, match="link is no plain file"):
-        package_files(copy_dir)
-    (copy_dir / "engines/onnx-fp32/link").unlink()
-    (copy_dir / "engines/onnx-fp32/more").mkdir()
-    with pytest.raises(ValueError, match="more is no plain file"):
-        package_files(copy_dir)
 
 
 def test_openvino_reports_nothing_to_its_maker(exported_dir: Path, tmp_path: Path) -> None:

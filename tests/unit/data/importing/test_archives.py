@@ -36,16 +36,9 @@ def named(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
-def test_unpacks_what_was_packed(packed_dir: Path, tmp_path: Path, ending: str) -> None:
+def test_unpacks_what_was_packed_whatever_it_is_called(packed_dir: Path, tmp_path: Path, ending: str) -> None:
     pack = pack_zip if ending == "zip" else pack_tar
-    archive = pack(tmp_path / f"x.{ending}", packed_dir)
-    unpack(archive, out_dir(tmp_path))
-    assert contents(tmp_path / "out") == contents(packed_dir)
-
-
-def test_the_content_decides_not_the_name(packed_dir: Path, tmp_path: Path) -> None:
-    archive = pack_tar(tmp_path / "x.tar.xz", packed_dir).rename(tmp_path / "x.zip")
-    unpack(archive, out_dir(tmp_path))
+    unpack(pack(tmp_path / f"x.{ending}", packed_dir).rename(tmp_path / "x"), out_dir(tmp_path))
     assert contents(tmp_path / "out") == contents(packed_dir)
 
 
@@ -134,13 +127,3 @@ def test_an_archive_cut_anywhere_is_an_error(tmp_path: Path, ending: str, share:
     out.mkdir()
     with pytest.raises(ValueError, match=r"is damaged or no archive: .+ \(fetch it again\)"):
         unpack(whole, out)
-
-
-def test_no_archive_at_all(tmp_path: Path) -> None:
-    for content in (b"", b"hello", b"PK", bytes(600), b"\x1f\x8b" + bytes(50)):
-        (tmp_path / "x.tar").write_bytes(content)
-        if content == bytes(600):  # zeros alone are an empty tar
-            unpack(tmp_path / "x.tar", out_dir(tmp_path))
-            continue
-        with pytest.raises(ValueError, match="is damaged or no archive"):
-            unpack(tmp_path / "x.tar", out_dir(tmp_path))

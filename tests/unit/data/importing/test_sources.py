@@ -40,28 +40,6 @@ def test_mvtec_is_found_up_to_three_levels_down(tmp_path: Path, parents: str) ->
     assert len(masks) == 6
 
 
-def test_btad_names_become_those_of_mvtec(tmp_path: Path) -> None:
-    data_sets.btad(tmp_path / "BTech_Dataset_transformed/01")
-    data_sets.btad(tmp_path / "BTech_Dataset_transformed/03")
-    categories = found("mvtec", tmp_path)
-    assert list(categories) == ["01", "03"]
-    assert by_place(categories["01"]).keys() == {"train/good", "test/good", "test/ko"}
-    defective = next(image for image in categories["03"] if image.defect_type == "ko")
-    assert defective.mask_path == "BTech_Dataset_transformed/03/ground_truth/ko/0000.png"
-
-
-def test_dagm_halves_keep_equal_names_apart(tmp_path: Path) -> None:
-    data_sets.dagm_halves(tmp_path / "DAGM_KaggleUpload/Class1")
-    data_sets.dagm_halves(tmp_path / "DAGM_KaggleUpload/Class10")
-    categories = found("dagm", tmp_path)
-    assert list(categories) == ["Class1", "Class10"]
-    places = by_place(categories["Class1"])
-    assert places["train/good"] == [f"train_000{number}.PNG" for number in range(1, 6)]
-    assert places["test/good"] == [f"test_000{number}.PNG" for number in range(1, 6)]
-    assert places["train/defect"] == ["train_0006.PNG", "train_0007.PNG"]  # tested on all the same: see placing
-    assert places["test/defect"] == ["test_0006.PNG", "test_0007.PNG"]
-
-
 def test_dagm_labels_that_contradict_the_masks_are_an_error(tmp_path: Path) -> None:
     label_dir = data_sets.dagm_halves(tmp_path / "Class1") / "Train/Label"
     (label_dir / "0007_label.PNG").unlink()
@@ -104,17 +82,6 @@ def test_dagm_pair_with_other_labels_is_an_error(tmp_path: Path, labels: str | N
     path.write_text(labels) if labels else path.unlink()
     with pytest.raises(ValueError, match=message):
         found("dagm", tmp_path)
-
-
-def test_kolektor_items_become_part_of_the_names(tmp_path: Path) -> None:
-    data_sets.kolektor(tmp_path)
-    (plan,) = find_categories("kolektor", tmp_path, "KolektorSDD")
-    assert (plan.name, plan.group_pattern) == ("KolektorSDD", r"^(kos\d+)")
-    assert len(plan.images) == 30
-    image = plan.images[4]
-    assert (image.path, image.name) == ("kos02/Part1.jpg", "kos02_Part1.jpg")
-    assert image.mask_path == "kos02/Part1_label.bmp"
-    assert image.is_label
 
 
 def test_kolektor2_keeps_the_publishers_split(tmp_path: Path) -> None:
