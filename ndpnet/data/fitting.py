@@ -55,9 +55,9 @@ def _continue_rows(image: np.ndarray, num_rows: int) -> np.ndarray:
     H = len(image)
     if num_rows == H:
         return image
-    values = image.astype(np.int32)
-    ends = range(STRIP, H - STRIP + 1)
-    best = min(ends, key=lambda end: int(np.square(values[end - STRIP : end] - values[-STRIP:]).sum()))
+    values, strip = image.astype(np.int32), max(1, min(STRIP, H // 3))
+    ends = range(strip, H - strip + 1)
+    best = min(ends, key=lambda end: int(np.square(values[end - strip : end] - values[-strip:]).sum()), default=0)
     return np.concatenate([image, image[best + np.arange(num_rows - H) % (H - best)]])
 
 
