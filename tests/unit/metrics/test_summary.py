@@ -170,7 +170,7 @@ def test_few_units_are_pointed_out_and_a_perfect_score_is_no_certainty() -> None
 def test_where_nothing_is_called_defective_precision_is_unknown() -> None:
     data = demo_set()
     data["threshold_record"] |= {"value": data["scores"].max()}  # at the threshold an image is passed
-    summary = summarise(**data)
+    summary = summary_of(data)
     assert (summary["precision"], summary["recall"]["value"], summary["f1"]["value"]) == (None, 0, 0)
     assert summary["notes"] == ["No test image is called defective: precision is n/a."]
 
