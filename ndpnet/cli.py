@@ -145,37 +145,20 @@ def quick_command(out: Path) -> None:
     "--group-pattern",
     help='Regex on file names: what belongs to one part or day. "": each picture alone.  [default: the model\'s]',
 )
-@click.option("--false-alarm-rate", type=RATE, help="Promise at most this rate, as 0.01; else the model's.")
+@click.option(
+    "--false-alarm-rate", "target_rate", type=RATE, help="Promise at most this rate, as 0.01; else the model's."
+)
 @click.option(
     "--review-rate", type=RATE, help="Add the verdict review: the share of good pictures for a person to look at."
 )
 @click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
 @click.option("--rules", "rules_path", type=FolderPath, help="Zones and the smallest defect, as YAML: docs/station.md.")
-def calibrate(
-    model: Path,
-    good_images: Path,
-    out: Path,
-    group_pattern: str | None,
-    false_alarm_rate: float | None,
-    roi_path: Path | None,
-    rules_path: Path | None,
-    review_rate: float | None,
-) -> None:
+def calibrate(model: Path, good_images: Path, out: Path, **options: Any) -> None:
     """Fit the threshold of MODEL anew on GOOD_IMAGES: another lamp or camera needs no training."""
     from ndpnet.data.versions.version import is_pinned
     from ndpnet.inference.calibration import calibrate as refit
 
-    record = refit(
-        model,
-        good_images,
-        out,
-        group_pattern=group_pattern,
-        target_rate=false_alarm_rate,
-        roi_path=roi_path,
-        rules_path=rules_path,
-        review_rate=review_rate,
-        is_pinned=is_pinned(good_images),
-    )
+    record = refit(model, good_images, out, is_pinned=is_pinned(good_images), **options)
     click.echo(f"threshold {record['value']:.4f} from {record['num_images']} images\n{record['statement']}")
     if "review" in record:
         click.echo(f"review from {record['review']['value']:.4f} on. {record['review']['statement']}")
@@ -193,16 +176,7 @@ def calibrate(
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Write a picture of each verdict.")
 @engine_options
-def inspect(
-    target: Path,
-    model: Path,
-    out: Path,
-    threshold: float | None,
-    device: str,
-    overlays: bool,
-    engine: str,
-    precision: str | None,
-) -> None:
+def inspect(target: Path, model: Path, out: Path, threshold: float | None, overlays: bool, **engine: Any) -> None:
     """Tell good pictures from defective ones with a trained model.
 
     Exit code 0: all good, 3: some defective, 4: none defective and some for a person to look at (`ndpnet calibrate
@@ -213,7 +187,7 @@ def inspect(
     from ndpnet.inference.folder import inspect_folder
     from ndpnet.inference.inspector import Inspector
 
-    inspector = Inspector.load(model, device=device, threshold=threshold, engine=engine, precision=precision)
+    inspector = Inspector.load(model, threshold=threshold, **engine)
     result = inspect_folder(inspector, target, out, with_overlays=overlays)
     for_review = "" if inspector.review_threshold is None else f"{result.num_review} for review, "
     by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"

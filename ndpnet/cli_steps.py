@@ -83,11 +83,11 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
 @folder_option("--out", "Folder to write metrics and report to.")
 @engine_options
 @with_params
-def evaluate(prepared: Path, model: Path, out: Path, engine: str, precision: str | None, params: Any) -> None:
+def evaluate(prepared: Path, model: Path, out: Path, params: Any, **engine: Any) -> None:
     """Judge the test images of a category and write metrics, overlays and the HTML report."""
     from ndpnet import tracked_steps
 
-    tracked_steps.evaluate(prepared, model, out, params, engine=engine, precision=precision)
+    tracked_steps.evaluate(prepared, model, out, params, **engine)
     click.echo((out / "table.txt").read_text())
     click.echo(f"report: {out / 'report.html'}")
 

@@ -51,14 +51,7 @@ def compile_command(out: Path, params: Any) -> None:
     help="A container per task, of `cluster.image`, else of HEAD's image.",
 )
 @with_params
-def run_command(
-    data: Path,
-    categories: tuple[str, ...],
-    out: Path,
-    work_dir: str,
-    in_containers: bool,
-    params: Any,
-) -> None:
+def run_command(data: Path, categories: tuple[str, ...], out: Path, params: Any, **how: Any) -> None:
     """Run the whole pipeline on this machine, by KFP's local engine.
 
     Killed, the same command goes on where it was.
@@ -67,8 +60,7 @@ def run_command(
     from ndpnet.pipelines.local import run_locally
 
     chosen = list(categories or params.categories)
-    how = {"work_dir": work_dir, "categories": chosen, "in_containers": in_containers}
-    _echo_run(run_locally(params, DataSource(folder=str(data)), out, **how))
+    _echo_run(run_locally(params, DataSource(folder=str(data)), out, categories=chosen, **how))
 
 
 @pipeline_group.command("inspect", cls=Resumable)
