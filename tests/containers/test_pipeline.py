@@ -68,13 +68,3 @@ def test_a_container_that_fails_fails_the_run(repository: Repository, command: l
     finished = repository.run(*command, "--category", "broken", is_expected_to_fail=True, time_limit=RUN_LIMIT)
     assert finished.exit_code == 1
     assert "broken/test" in finished.stderr  # the file that is no picture
-
-
-def test_an_image_that_is_not_there_is_refused_before_anything_runs(
-    repository: Repository, train_image: BuiltImage
-) -> None:
-    finished = repository.run(*RUN, "--containers", "-P", "cluster.image=nowhere:1", is_expected_to_fail=True)
-    assert finished.error_lines == [
-        "Error: the container engine has no image nowhere:1 "
-        "(run `make image`, or name another one: -P cluster.image=NAME)"
-    ]

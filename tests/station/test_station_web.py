@@ -173,10 +173,8 @@ def test_another_sites_page_cannot_write(station, headers):
     body = {"value": 0.5, "who": "x", "reason": "x"}
     path = f"{station[1]}/api/lines/wall/threshold"
     assert requests.post(path, json=body, headers=headers, timeout=SECONDS).status_code == 403
-
-
-def test_a_name_of_another_host_reads_nothing_either(station):
-    assert get(f"{station[1]}/history", headers={"Host": "evil.example"}).status_code == 403
+    if "Host" in headers:  # nor read
+        assert get(f"{station[1]}/history", headers=headers).status_code == 403
 
 
 def test_tokens_let_each_role_do_its_own_and_nobody_else_in(pipeline, tmp_path):

@@ -17,16 +17,6 @@ from ndpnet.files import read_json_lines
 from ndpnet.folders import atomic_folder
 from ndpnet.inference.package import read_package
 
-PACKAGE_FILES = [
-    ".ndpnet.json",
-    "config.json",
-    "history_phase1.jsonl",
-    "history_phase2.jsonl",
-    "manifest.json",
-    "reference.png",
-]
-PACKAGE_FILES += ["weights.safetensors"]
-
 
 def names(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir())
@@ -34,7 +24,9 @@ def names(folder: Path) -> list[str]:
 
 def test_every_step_writes_its_folder_and_nothing_beside(pipeline: Pipeline) -> None:
     assert names(pipeline.model_dir.parent) == ["bank", "model", "params.yaml", "phase1", "prepared", "work"]
-    assert names(pipeline.model_dir) == PACKAGE_FILES
+    histories = ["history_phase1.jsonl", "history_phase2.jsonl"]
+    package = [".ndpnet.json", "config.json", *histories, "manifest.json", "reference.png", "weights.safetensors"]
+    assert names(pipeline.model_dir) == package
     assert names(pipeline.phase1_dir) == [".ndpnet.json", "history.jsonl", "phase1.json", "weights.safetensors"]
     assert names(pipeline.bank_dir) == [".ndpnet.json", "bank.json", "masks.npy", "sources.npy"]
     assert names(pipeline.model_dir.parent / "work") == []  # a finished step removes its checkpoints
@@ -160,17 +152,9 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
         pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {"commit": "abcdef"}
     )
     written = contents(tmp_path / "evaluation")
-    tables = {
-        ".ndpnet.json",
-        "metrics.json",
-        "headline.json",
-        "timing.json",
-        "table.txt",
-        "predictions.csv",
-        "report.html",
-    }
-    tables |= {"roc.csv", "pro.csv", "loss_phase1.csv", "loss_phase2.csv"}
-    assert {name for name in written if not name.startswith("overlays/")} == tables
+    tables = ".ndpnet.json metrics.json headline.json timing.json table.txt predictions.csv report.html"
+    tables += " roc.csv pro.csv loss_phase1.csv loss_phase2.csv"
+    assert {name for name in written if not name.startswith("overlays/")} == set(tables.split())
     assert sum(name.startswith("overlays/0") for name in written) == 6  # evaluation.num_cases
     highest = read_package(pipeline.model_dir).threshold["highest"]
     shown = [f"overlays/calibration_{rank}_{Path(each['path']).stem}.png" for rank, each in enumerate(highest)]

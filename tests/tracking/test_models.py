@@ -58,9 +58,8 @@ def test_a_version_carries_identity_evidence_and_card(
     assert version.description.startswith(f"# {NAME}\n")
     assert len(version.description) <= models.MAX_DESCRIPTION
     assert version.run_id == record["run_id"]
-    assert client.get_run(record["run_id"]).info.status == "FINISHED"
     model = client.get_logged_model(record["model_id"])
-    assert str(model.status) == "READY"
+    assert (client.get_run(record["run_id"]).info.status, str(model.status)) == ("FINISHED", "READY")
     summary = json.loads((evaluation_dir / "metrics.json").read_text())
     measured = {metric.key: metric.value for metric in model.metrics}
     assert measured["image_auroc"] == summary["image_auroc"]["value"]

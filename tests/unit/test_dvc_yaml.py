@@ -48,18 +48,3 @@ def test_phase_1_depends_on_all_parameters_of_training_but_phase_2() -> None:
     (listed,) = STAGES["train_phase1"]["params"][0].values()
     names = {f"train.{name}" for name in TrainConfig.model_fields} - {"train.phase2"}
     assert {name for name in listed if name.startswith("train")} == names
-
-
-def test_the_graph_follows_names_and_no_more() -> None:
-    evaluate = files_of("ndpnet.steps", "evaluate")
-    assert "ndpnet/metrics/weighted.py" in evaluate  # by way of a module: weighted.f1_statistic
-    assert "ndpnet/evaluation/report.html.j2" in evaluate  # read by its name
-    assert "ndpnet/model/segmentation.py" in evaluate  # a class that another one makes
-    assert "ndpnet/model/__init__.py" in evaluate  # hands on a name
-    # the same files import these for other functions
-    assert not evaluate & {"ndpnet/training/loop.py", "ndpnet/metrics/threshold.py", "ndpnet/data/copies.py"}
-    phase1 = files_of("ndpnet.steps", "train_phase1")
-    assert "ndpnet/training/phase1.py" in phase1
-    assert "ndpnet/training/phase2.py" not in phase1
-    assert "ndpnet/training/phase2.py" in files_of("ndpnet.steps", "train_phase2")
-    assert files_of("ndpnet.inference", "Inspector") > files_of("ndpnet.inference.regions", "find_regions")  # lazy

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from networks import normal
 
 from ndpnet.losses import (
     defect_perception_loss,
@@ -11,10 +12,6 @@ from ndpnet.losses import (
     focal_loss,
     resize_mask,
 )
-
-
-def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_single_defective_pixel_survives_every_scale() -> None:
@@ -36,7 +33,7 @@ def test_perception_loss_of_defect_free_images_is_zero_with_a_finite_gradient() 
 
 
 def test_a_relative_repair_loss_does_not_depend_on_the_scale_of_a_layer() -> None:
-    clean = [random_tensor(2, 3, 8, 8, seed=seed) for seed in range(3)]
+    clean = [normal(2, 3, 8, 8, seed=seed) for seed in range(3)]
     repaired = [feats + 0.5 for feats in clean]
     expected = sum(0.25 / feats.var().item() for feats in clean) / 2
     assert feature_repair_loss(repaired, clean, is_relative=True).item() == pytest.approx(expected, rel=1e-4)

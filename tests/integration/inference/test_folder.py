@@ -69,8 +69,6 @@ def test_every_picture_gets_a_row_a_line_and_an_overlay(
         picture = np.asarray(Image.open(tmp_path / "out/overlays" / f"{row['path']}.jpg"))
         zoom = 512 // width
         assert picture.shape == (height * zoom + ROW, width * zoom, 3)
-        original = np.asarray(Image.open(pictures / row["path"]).convert("RGB"))
-        assert (picture[ROW::zoom, ::zoom] != original).any()
         assert picture[:ROW].min() < 100 < picture[:ROW].mean()  # score and verdict
     wanted = [f"overlays/{path}.jpg" for path in scores]
     assert names(tmp_path / "out") == sorted([".ndpnet.json", *wanted, "index.html", *TABLES])

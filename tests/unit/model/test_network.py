@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from networks import kaiming, uniform
 
 from ndpnet.model import NDPNet
 from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
@@ -10,17 +10,10 @@ from ndpnet.model.network import pad_to_multiple
 from ndpnet.model.segmentation import blend_scales, filter_map
 
 
-def random_image(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def make_network(**settings: object) -> NDPNet:
     torch.manual_seed(0)
-    network = NDPNet(**{"base_width": 4, "ffm_channels": 4, **settings}).eval()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):  # the default weights let an untrained network fade out
-            nn.init.kaiming_normal_(module.weight)
-    network.set_reference(random_image(1, 3, 64, 64, seed=1))
+    network = kaiming(NDPNet(**{"base_width": 4, "ffm_channels": 4, **settings}).eval())
+    network.set_reference(uniform(1, 3, 64, 64, seed=1))
     return network
 
 
@@ -32,7 +25,7 @@ def network() -> NDPNet:
 @pytest.mark.parametrize("size", [(65, 130), (128, 192), (200, 70), (64, 64), (33, 40)])
 @torch.no_grad()
 def test_prediction_has_the_size_of_the_image(network: NDPNet, size: tuple[int, int]) -> None:
-    anomaly_map, reconstruction = network.predict(random_image(2, 3, *size))
+    anomaly_map, reconstruction = network.predict(uniform(2, 3, *size))
     assert anomaly_map.shape == (2, 1, *size)
     assert reconstruction.shape == (2, 3, *size)
     assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 1
@@ -41,7 +34,7 @@ def test_prediction_has_the_size_of_the_image(network: NDPNet, size: tuple[int, 
 
 @torch.no_grad()
 def test_padding_is_cropped_before_the_filters(network: NDPNet) -> None:
-    image = random_image(1, 3, 65, 130)
+    image = uniform(1, 3, 65, 130)
     padded = pad_to_multiple(image)
     assert padded.shape == (1, 3, 128, 192)
     assert torch.equal(padded[..., 65:, :], padded[..., 1:64, :].flip(2))  # mirrored about the last row
@@ -56,7 +49,7 @@ def test_padding_is_cropped_before_the_filters(network: NDPNet) -> None:
 @pytest.mark.parametrize("anomaly_map", ["pixel_gap", "line_gap"])
 @torch.no_grad()
 def test_a_gap_is_of_the_reconstruction_and_needs_no_second_encoding(anomaly_map: str) -> None:
-    network, image = make_network(anomaly_map=anomaly_map, line_length=7), random_image(2, 3, 65, 130)
+    network, image = make_network(anomaly_map=anomaly_map, line_length=7), uniform(2, 3, 65, 130)
     calls = []
     network.encoder.register_forward_hook(lambda *_: calls.append(1))
     found, reconstruction = network.predict(image)
@@ -70,25 +63,25 @@ def test_a_gap_is_of_the_reconstruction_and_needs_no_second_encoding(anomaly_map
 
 @torch.no_grad()
 def test_references_of_any_size_and_number() -> None:
-    network, image = make_network(), random_image(1, 3, 64, 64)
+    network, image = make_network(), uniform(1, 3, 64, 64)
     one = network(image).reconstruction
-    network.set_reference(random_image(1, 3, 70, 129, seed=2))  # padded to 128 x 192: layer 5 has 8 x 12 positions
+    network.set_reference(uniform(1, 3, 70, 129, seed=2))  # padded to 128 x 192: layer 5 has 8 x 12 positions
     assert [tuple(repair.values.shape) for repair in network.attention[2].repairs] == [(24, 128), (6, 512)]
     assert (network(image).reconstruction - one).abs().max() > 0.01
-    network.set_reference(random_image(3, 3, 64, 64, seed=3))
+    network.set_reference(uniform(3, 3, 64, 64, seed=3))
     assert [tuple(repair.values.shape) for repair in network.attention[2].repairs] == [(12, 128), (3, 512)]
     # twice the same picture weighs every patch alike: nothing changes
-    network.set_reference(random_image(1, 3, 64, 64, seed=1).expand(2, -1, -1, -1))
+    network.set_reference(uniform(1, 3, 64, 64, seed=1).expand(2, -1, -1, -1))
     torch.testing.assert_close(network(image).reconstruction, one)
 
 
 def test_the_reference_leaves_modes_and_statistics_alone() -> None:
     network = make_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.set_reference(random_image(1, 3, 64, 64, seed=5))
+    network.set_reference(uniform(1, 3, 64, 64, seed=5))
     assert network.encoder.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    in_eval = network.eval().encoder(random_image(1, 3, 64, 64, seed=5))[4]
+    in_eval = network.eval().encoder(uniform(1, 3, 64, 64, seed=5))[4]
     torch.testing.assert_close(network.attention[2].repairs[0].values.sum(), in_eval.sum())
 
 
@@ -102,14 +95,14 @@ def test_a_frozen_encoder_stays_frozen_through_train() -> None:
         assert network.segmentation.training
     assert not any(parameter.requires_grad for parameter in network.encoder.parameters())
     before = {name: value.clone() for name, value in network.encoder.state_dict().items()}
-    network(random_image(2, 3, 64, 64)).reconstruction.mean().backward()
+    network(uniform(2, 3, 64, 64)).reconstruction.mean().backward()
     assert all(torch.equal(before[name], value) for name, value in network.encoder.state_dict().items())
 
 
 @torch.no_grad()
 def test_patch_sizes_and_kernel_are_choices() -> None:
     network = make_network(patch_sizes=(), ffm_kernel=3, norm="group", base_width=12)
-    assert network.predict(random_image(1, 3, 64, 64))[0].shape == (1, 1, 64, 64)
-    features = network.encoder(random_image(1, 3, 64, 64))
+    assert network.predict(uniform(1, 3, 64, 64))[0].shape == (1, 1, 64, 64)
+    features = network.encoder(uniform(1, 3, 64, 64))
     # no repair: the softmax of one branch is 1, the features pass
     torch.testing.assert_close(network.attention[0](features[2]), features[2])

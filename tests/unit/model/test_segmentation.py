@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from networks import uniform
 from scipy import ndimage
 
 from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, compare, filter_map, median_5x5
-
-
-def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
@@ -27,7 +24,7 @@ def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
 
 
 def test_what_the_heads_may_compare() -> None:
-    seen, rebuilt = random_tensor(2, 4, 8, 8), random_tensor(2, 4, 8, 8, seed=1)
+    seen, rebuilt = uniform(2, 4, 8, 8), uniform(2, 4, 8, 8, seed=1)
     both = compare(seen, rebuilt, "concat_difference")
     assert torch.equal(both, torch.cat([seen, rebuilt, (seen - rebuilt).abs()], dim=1))
     product = compare(seen, rebuilt, "product")
@@ -40,8 +37,8 @@ def test_what_the_heads_may_compare() -> None:
 def test_every_comparison_teaches_the_reconstruction(compared_as: str) -> None:
     torch.manual_seed(0)
     segmentation = MultiScaleSegmentation(base_width=4, compared_as=compared_as)
-    seen = [random_tensor(2, width, size, size) for width, size in ((4, 16), (8, 8), (16, 4))]
-    rebuilt = [random_tensor(*feats.shape, seed=9).requires_grad_() for feats in seen]
+    seen = [uniform(2, width, size, size) for width, size in ((4, 16), (8, 8), (16, 4))]
+    rebuilt = [uniform(*feats.shape, seed=9).requires_grad_() for feats in seen]
     sum(logit.sum() for logit in segmentation(seen, rebuilt)).backward()
     assert all(feats.grad.abs().sum() > 0 for feats in rebuilt)
     for head, first, second in zip(segmentation.heads, seen, rebuilt, strict=True):
@@ -49,7 +46,7 @@ def test_every_comparison_teaches_the_reconstruction(compared_as: str) -> None:
 
 
 def test_maps_are_upsampled_bilinearly_after_the_sigmoid() -> None:
-    logits = [4 * random_tensor(1, 1, 16 // factor, 8 // factor, seed=factor) - 2 for factor in (1, 2, 4)]
+    logits = [4 * uniform(1, 1, 16 // factor, 8 // factor, seed=factor) - 2 for factor in (1, 2, 4)]
     maps = [1 / (1 + np.exp(-each[0, 0].double().numpy())) for each in logits]
     expected = 0.2 * maps[0] + 0.2 * bilinear(maps[1], 2) + 0.6 * bilinear(maps[2], 4)
     np.testing.assert_allclose(blend_scales(logits)[0, 0].numpy(), expected, atol=1e-6)
@@ -57,7 +54,7 @@ def test_maps_are_upsampled_bilinearly_after_the_sigmoid() -> None:
 
 @pytest.mark.parametrize("shape", [(9, 7), (16, 23), (5, 5)])
 def test_filters_are_a_mean_and_a_median_with_nearest_borders(shape: tuple[int, int]) -> None:
-    anomaly_map = random_tensor(2, 1, *shape, seed=shape[0])
+    anomaly_map = uniform(2, 1, *shape, seed=shape[0])
     filtered = filter_map(anomaly_map)
     assert filtered.shape == anomaly_map.shape
     for image in range(2):
@@ -68,6 +65,6 @@ def test_filters_are_a_mean_and_a_median_with_nearest_borders(shape: tuple[int, 
 
 @pytest.mark.parametrize("num_levels", [2, 7, 10**6])
 def test_the_median_of_windows_is_exact(num_levels: int) -> None:
-    padded = (random_tensor(3, 1, 34, 26, seed=num_levels) * num_levels).floor()  # ties with few levels
+    padded = (uniform(3, 1, 34, 26, seed=num_levels) * num_levels).floor()  # ties with few levels
     windows = padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(4)  # (3, 1, 30, 22, 25)
     assert torch.equal(median_5x5(padded), windows.median(dim=-1).values)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from networks import kaiming
 
 from ndpnet.config import LossConfig, load_params
 from ndpnet.losses import (
@@ -53,11 +53,7 @@ def make_vgg() -> VGGFeatures:
 
 def make_network() -> NDPNet:
     torch.manual_seed(0)
-    network = NDPNet(base_width=4, ffm_channels=4)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):  # the default weights let an untrained network fade out
-            nn.init.kaiming_normal_(module.weight)
-    return network
+    return kaiming(NDPNet(base_width=4, ffm_channels=4))
 
 
 def make_phase2(vgg: VGGFeatures | None = None, **changes: float) -> Phase2:

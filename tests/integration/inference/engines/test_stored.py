@@ -154,13 +154,9 @@ def test_bench_times_every_engine(exported_dir: Path) -> None:
         assert sum(each.seconds) >= 0.1
         assert 0 < each.percentile(0.5) <= each.percentile(0.99) <= 1000 * max(each.seconds)
         assert each.peak_mebibytes > 100
-    header, _, *rows, foot = format_table(timings, num_threads=1).splitlines()
-    assert header.split()[:2] == ["engine", "p50"]
+    _, _, *rows, _ = format_table(timings, num_threads=1).splitlines()
     assert [row.split()[0] for row in rows] == [each.engine for each in timings]
     assert rows[0].split()[5] == "1.00"  # of torch
-    assert foot == "one image at a time, 1 thread"
-    with pytest.raises(ValueError, match="nothing to measure in 0 seconds"):
-        measure(exported_dir, seconds=0, num_threads=1)
 
 
 @pytest.mark.skipif(HAS_BF16, reason="this processor has bf16")
