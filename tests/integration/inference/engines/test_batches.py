@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from samples import Pipeline
 
+from ndpnet.data.fitting import continue_surface
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module, openvino_settings
 
@@ -15,7 +16,8 @@ SIZES = (2, 3)
 @pytest.fixture(scope="module")
 def images(pipeline: Pipeline) -> np.ndarray:
     """Good and defective ones. -> uint8 (6, S, S, 3)"""
-    tested = PreparedData.load(pipeline.prepared_dir).images("test")
+    prepared = PreparedData.load(pipeline.prepared_dir)
+    tested = [continue_surface(image, prepared.input_size) for image in prepared.images("test")]
     chosen = np.array(tested)[[0, -1, 1, -2, 2, -3]]
     assert len(np.unique(chosen, axis=0)) == 6
     return chosen
