@@ -16,7 +16,7 @@ from ndpnet.inference.engines.engine import MapsAndReconstructions, TorchEngine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.model import NDPNet
 from ndpnet.model.gaps import line_gap
-from ndpnet.model.network import has_filters, pad_to_multiple
+from ndpnet.model.network import has_filters
 from ndpnet.model.segmentation import NUM_SCALES, filter_map
 
 SSIM_SIGMA, SSIM_WINDOW = 1.5, 11  # Wang et al. 2004
@@ -88,11 +88,9 @@ class ScoringEngine(TorchEngine):
         return self._run(lambda batch: self._map(batch, with_filters=False), images)
 
     def _map(self, image: torch.Tensor, *, with_filters: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        H, W = image.shape[-2:]
-        padded = pad_to_multiple(image)
-        reconstruction = self.network(padded).reconstruction
-        anomaly_map = self.map_of(self.network, padded, reconstruction)[..., :H, :W]
-        return filter_map(anomaly_map) if with_filters else anomaly_map, reconstruction[..., :H, :W]
+        reconstruction = self.network(image).reconstruction
+        anomaly_map = self.map_of(self.network, image, reconstruction)
+        return filter_map(anomaly_map) if with_filters else anomaly_map, reconstruction
 
 
 def open_scored(inspector: Inspector, scoring: str) -> Inspector:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ndpnet.model.attention import ReferenceAttention
@@ -14,7 +13,6 @@ from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.segmentation import NUM_SCALES, MultiScaleSegmentation, blend_scales, filter_map
 
 FIRST_REPAIRED = 2  # index of layer 3, the first one that RBAM repairs
-SIZE_MULTIPLE = 64  # layer 5 has stride 16, its patches are 4x4
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,10 @@ class NDPNet(nn.Module):
 
     @torch.no_grad()
     def set_reference(self, reference: torch.Tensor) -> None:
-        """Fix F_ref from the reference image(s). reference: (R, 3, H, W) in [0, 1], any size."""
+        """Fix F_ref from the reference image(s). reference: (R, 3, H, W) in [0, 1], sides multiples of 64."""
         was_training = self.encoder.training
         self.encoder.eval()
-        features = self.encoder(pad_to_multiple(reference))
+        features = self.encoder(reference)
         self.encoder.train(was_training)
         for attention, feats in zip(self.attention, features[FIRST_REPAIRED:], strict=True):
             assert isinstance(attention, ReferenceAttention)
@@ -118,7 +116,7 @@ class NDPNet(nn.Module):
         return features[FIRST_REPAIRED:]
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Anomaly map after its filters and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
+        """Anomaly map after its filters, and reconstruction. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
         anomaly_map, reconstruction = self.predict_raw(image)
         return self._filtered(anomaly_map), reconstruction
 
@@ -136,13 +134,11 @@ class NDPNet(nn.Module):
 
         `reconstruction`: (B, 3, H, W) in the place of the decoder's.
         """
-        H, W = image.shape[-2:]
-        features = self.encoder(pad_to_multiple(image))
-        padded = self._repair(features)[1] if reconstruction is None else pad_to_multiple(reconstruction)
-        reconstruction = padded[..., :H, :W]
+        features = self.encoder(image)
+        reconstruction = self._repair(features)[1] if reconstruction is None else reconstruction
         if self.anomaly_map == "msdsm":
-            logits = self.segmentation(features, self.encoder(padded, num_layers=NUM_SCALES))
-            return blend_scales(logits)[..., :H, :W], reconstruction
+            logits = self.segmentation(features, self.encoder(reconstruction, num_layers=NUM_SCALES))
+            return blend_scales(logits), reconstruction
         if self.anomaly_map == "pixel_gap":
             return pixel_gap(image, reconstruction), reconstruction
         return line_gap(image, reconstruction, self.lines), reconstruction
@@ -151,10 +147,3 @@ class NDPNet(nn.Module):
 def has_filters(anomaly_map: str) -> bool:
     """Whether mean and median follow: other maps have been smoothed already, line_gap along the defect."""
     return anomaly_map in ("msdsm", "pixel_gap")
-
-
-def pad_to_multiple(image: torch.Tensor, multiple: int = SIZE_MULTIPLE) -> torch.Tensor:
-    """Pad right and bottom by reflection. (B, C, H, W) -> (B, C, ceil(H/m)*m, ceil(W/m)*m). H, W > m/2."""
-    H, W = image.shape[-2:]
-    right, bottom = -W % multiple, -H % multiple
-    return F.pad(image, (0, right, 0, bottom), mode="reflect") if right or bottom else image

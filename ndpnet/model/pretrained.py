@@ -10,7 +10,7 @@ from ndpnet.model.backbone import NUM_LEVELS, Backbone, at_stride_8
 from ndpnet.model.colours import OpponentColours
 from ndpnet.model.decoder import upsample
 from ndpnet.model.layers import conv_block, local_mean
-from ndpnet.model.network import NetworkOutput, pad_to_multiple
+from ndpnet.model.network import NetworkOutput
 from ndpnet.model.patch_bank import PatchBank, surprise
 
 MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are enlarged
@@ -86,7 +86,7 @@ class PretrainedNDPNet(nn.Module):
         return [bank(feats, groups, seen=how) for bank, feats, how in every]
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Anomaly map in (0, 1) and reconstruction, of any size. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
+        """Anomaly map in (0, 1), and reconstruction. (B, 3, H, W), multiples of 64 -> (B, 1, H, W), (B, 3, H, W)."""
         return self._predict(image, is_repaired=True)
 
     predict_raw = predict  # it has been smoothed before it was enlarged
@@ -96,15 +96,13 @@ class PretrainedNDPNet(nn.Module):
         return self._predict(image, is_repaired=False)[0]
 
     def _predict(self, image: torch.Tensor, *, is_repaired: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        H, W = image.shape[-2:]
-        image = pad_to_multiple(image)
         features = self.encoder(image)
         repaired = self.repair(features) if is_repaired else self.levels(features)
         colour = self.colour(image) if is_repaired else None
         ratio = self.excess(features, repaired, colour) / self.good_maximum - 1
         # to (0, 1) with 0.5 at the highest value of held-out good pictures; unlike a sigmoid it never saturates
         anomaly_map = 0.5 + 0.5 * ratio / (1 + ratio.abs())
-        return anomaly_map[..., :H, :W], self.decoder(repaired)[..., :H, :W]
+        return anomaly_map, self.decoder(repaired)
 
     def excess(
         self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor | None

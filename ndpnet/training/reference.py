@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from ndpnet.model import Network
-from ndpnet.model.network import pad_to_multiple
 from ndpnet.synthesis.compose import to_unit
 
 
@@ -35,7 +34,7 @@ def _pooled_features(images: np.ndarray, network: Network) -> np.ndarray:
     rows = []
     for image in images:
         batch = to_unit(torch.from_numpy(image[None].copy()).to(device))
-        features = network.repairable(network.encoder(pad_to_multiple(batch)))
+        features = network.repairable(network.encoder(batch))
         rows.append(torch.cat([feats.mean(dim=(2, 3))[0] for feats in features]).double().cpu().numpy())
     pooled = np.stack(rows)
     return pooled / (pooled.std(axis=0) + 1e-12)

@@ -106,8 +106,8 @@ def test_the_coarsest_level_is_compared_by_its_cosine_before_it_was_standardised
 
 
 @pytest.mark.parametrize("anomaly_map", ["segmentation", "distance", "fused"])
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 130)])
-def test_a_map_and_a_reconstruction_of_any_size(anomaly_map: str, height: int, width: int) -> None:
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 128)])
+def test_a_map_and_a_reconstruction_have_the_size_of_the_image(anomaly_map: str, height: int, width: int) -> None:
     network, image = make_network(anomaly_map), torch.rand(2, 3, height, width)
     with torch.no_grad():
         anomaly_maps, reconstruction = network.predict(image)
