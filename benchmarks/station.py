@@ -1,11 +1,13 @@
 """A station at its limits: its throughput beside inference alone, latency, overload, and a long run's memory.
 
-    python benchmarks/station.py --model DIR [--count 200] [--side 256] [--minutes 10] [--engine torch] [--precision P]
+    python benchmarks/station.py --model DIR [--count 200] [--side 256] [--pictures 86400] [--engine torch]
+                                [--precision P] [--only long_run]
 
 Pictures are grey noise as PNG; one core, one thread, no maps. Throughput: all pictures of a round lie in the folder.
 The share of inference alone is that of processor time, which other programs on the machine move less than the clock's.
 Latency: from the rename of a file, one at a time, to its verdict in the journal. Overload: ten times as many clients as
-may wait, without a pause. Long run: small pictures in the folder for --minutes, with the memory in use.
+may wait, without a pause. Long run: a day's small pictures in the folder, with the memory in use every minute; at its
+end every picture has one verdict, or it fails.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 import psutil
 import requests
+import sqlalchemy as sa
 import torch
 import uvicorn
 from measuring import options
@@ -35,21 +38,24 @@ from ndpnet.inference import Inspector
 from ndpnet.station.config import parse_station
 from ndpnet.station.queries import last_judged
 from ndpnet.station.station import Station, running
+from ndpnet.station.tables import pictures
 from ndpnet.station.web import make_app
 
-SMALL_SIDE, FEW_WAITING, REQUESTS, ROUNDS = 64, 8, 40, 10
+SMALL_SIDE, FEW_WAITING, REQUESTS, ROUNDS, AHEAD = 64, 8, 40, 10, 200
 MEBIBYTE = 2**20
 
 
 def main() -> None:
     """Measure all four and print them."""
     arguments = options(
-        __doc__, model="build/brick/model", engine="torch", precision=None, count=200, side=256, minutes=10.0
+        __doc__, model="build/brick/model", engine="torch", precision=None, count=200, side=256, pictures=86400, only=""
     )
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     print(f"{arguments.engine}, {arguments.count} PNG of {arguments.side} px; {os.getloadavg()[0]:.1f} processes run")
     for measure in (throughput, latency, overload, long_run):
+        if arguments.only not in ("", measure.__name__):
+            continue
         max_waiting = FEW_WAITING if measure is overload else 64
         with tempfile.TemporaryDirectory() as folder, station_in(Path(folder), arguments, max_waiting) as station:
             print(f"{measure.__name__.replace('_', ' ')}: {measure(station, arguments)}", flush=True)
@@ -136,19 +142,26 @@ def overload(station: Station, arguments: argparse.Namespace) -> str:
 
 
 def long_run(station: Station, arguments: argparse.Namespace) -> str:
-    """Small pictures for some minutes, and the memory in use."""
-    process, contents = psutil.Process(), [picture(seed, SMALL_SIDE) for seed in range(100)]
-    until, number, memory = time.monotonic() + 60 * arguments.minutes, 0, []
-    while time.monotonic() < until:
-        for content in contents:
-            put(station, number, content)
-            number += 1
-        wait_for(station, number)
-        memory.append(process.memory_info().rss / MEBIBYTE)
+    """A day's small pictures, the memory in use meanwhile, and whether each of them has one verdict."""
+    contents, memory, number = [picture(seed, SMALL_SIDE) for seed in range(100)], list[float](), 0
+    started = looked = time.monotonic()
+    while number < arguments.pictures:
+        put(station, number, contents[number % len(contents)])
+        number += 1
+        wait_for(station, number - AHEAD)
+        if time.monotonic() - looked > 60 or number == arguments.pictures:
+            looked = time.monotonic()
+            memory.append(psutil.Process().memory_info().rss / MEBIBYTE)
+            print(f"  {(looked - started) / 60:.0f} min: {number} pictures, {memory[-1]:.0f} MiB", flush=True)
+    wait_for(station, number)
+    minutes = (time.monotonic() - started) / 60
+    columns = sa.func.count(), sa.func.count(pictures.c.name.distinct()), sa.func.max(pictures.c.seq)
+    assert set(station.journal.rows(sa.select(*columns))[0].values()) == {number}, "lost, or judged twice"
+    journal = Path(station.journal.place).stat().st_size / MEBIBYTE
     fifth = max(1, len(memory) // 5)
     first, last = statistics.median(memory[fifth : 2 * fifth] or memory), statistics.median(memory[-fifth:])
-    used = f"{first:.0f} MiB in its second fifth, {last:.0f} in its last"
-    return f"{number} pictures in {arguments.minutes:g} minutes; {used}"
+    used = f"{first:.0f} MiB in its second fifth, {last:.0f} in its last; journal {journal:.0f} MiB"
+    return f"{number} pictures, each judged once, in {minutes:.0f} minutes; {used}"
 
 
 @contextmanager

@@ -60,6 +60,11 @@ class ModelPackage:
         return self.config["surface"]
 
     @property
+    def is_recalibrated(self) -> bool:
+        """Whether other pictures than the training's own calibration split have set its threshold."""
+        return self.manifest().data_hash != self.config["lineage"]["training_data_hash"]
+
+    @property
     def model_hash(self) -> str:
         """Of weights, references, training manifest and region: what is judged, but for the threshold."""
         return hash_of(self.config["files"])

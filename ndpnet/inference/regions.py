@@ -23,6 +23,8 @@ class Region:
 
 def find_regions(above: np.ndarray, anomaly_map: np.ndarray, *, size: tuple[int, int]) -> tuple[Region, ...]:
     """8-connected regions, highest score first; boxes hold every pixel they touch. (H, W) twice, size: the image's."""
+    if not above.any():
+        return ()
     (height, width), (H, W) = size, above.shape
     labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
     regions = []

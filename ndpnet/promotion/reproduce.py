@@ -141,6 +141,11 @@ def _what_to_build(version: str, tags: Mapping[str, str]) -> tuple[str, str]:
         raise ValueError(f"{version} was made with changes that are not in commit {commit} (it cannot be rebuilt)")
     if tags.get("ndpnet.is_data_pinned") != "true":
         raise ValueError(f"{version} was made from data that was not pinned (it cannot be rebuilt)")
+    if tags.get("ndpnet.is_recalibrated") == "true":
+        raise ValueError(
+            f"{version} was recalibrated: what set its threshold is in no commit (reproduce the version that "
+            "`ndpnet calibrate` was given, then calibrate the rebuilt model on the same pictures)"
+        )
     return category, commit
 
 

@@ -1,6 +1,7 @@
 """What a station is told: typed, frozen, checked; every default stands in station.yaml."""
 
 import difflib
+import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,14 @@ DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 REGISTERED = "models:/"
 POSTGRESQL = re.compile(r"postgresql(\+psycopg)?://\S+$")
+
+WORDS = {  # for what pydantic says in Python's
+    "model_type": "a table of settings is expected",
+    "tuple_type": "a list is expected",
+    "string_type": "a text is expected, in quotes",
+    "too_short": "the list is empty",
+    "union_tag_not_found": "its kind is missing (jsonl, csv, webhook, mqtt or opcua)",
+}
 
 Above0 = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
@@ -219,6 +228,9 @@ def load_station(path: Path) -> StationConfig:
 def parse_station(values: dict[str, Any], *, base: Path, name: str = "the station") -> StationConfig:
     """Lay settings over the defaults and check them. ValueError in one line."""
     resolved = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
+    for section in ("line", "camera"):
+        if not isinstance(values.get(section) or {}, dict):
+            raise ValueError(f"{name}: setting {section!r}: {WORDS['model_type']}, not {values[section]!r}")
     of_line = resolved.pop("line") | (values.get("line") or {})
     of_camera = resolved.pop("camera") | (values.get("camera") or {})
     for key, value in values.items():
@@ -228,9 +240,34 @@ def parse_station(values: dict[str, Any], *, base: Path, name: str = "the statio
     lines = resolved["lines"] if isinstance(resolved["lines"], list) else []
     resolved["lines"] = [_line(line, of_line, of_camera) for line in lines]
     try:
-        return _absolute(StationConfig.model_validate(resolved), base)
+        config = _absolute(StationConfig.model_validate(resolved), base)
     except ValidationError as error:
-        raise ValueError(f"{name}: {'; '.join(_explain(each, resolved) for each in error.errors())}") from error
+        # lines that are wrong are none, says pydantic: their own mistakes come first
+        first = [each for each in error.errors() if each["type"] != "too_short"] or error.errors()
+        raise ValueError(f"{name}: {'; '.join(_explain(each, resolved) for each in first)}") from error
+    try:
+        _check_places(config)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return config
+
+
+def _check_places(config: StationConfig) -> None:
+    """ValueError: what is written would come in again as a picture, or two take the same file."""
+    watching = [(line, line.source.resolve()) for line in config.lines if line.source is not None]
+    written = {"folder": config.folder}
+    written |= {f"done_dir of line {line.name}": line.done_dir for line in config.lines if line.done_dir is not None}
+    for line, source in watching:
+        for what, place in written.items():
+            if place.resolve().is_relative_to(source):
+                raise ValueError(f"{what}: line {line.name} watches {place} (choose a folder outside of {source})")
+    for (one, its), (other, others) in itertools.combinations(watching, 2):
+        if (its.is_relative_to(others) or others.is_relative_to(its)) and (one.done_dir or other.done_dir):
+            raise ValueError(f"lines {one.name} and {other.name} watch the same pictures (leave out done_dir)")
+    paths = [sink.path.resolve() for sink in config.sinks if isinstance(sink, FileSink)]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"sinks: two write to {path} (give each its own file)")
 
 
 def _line(line: Any, of_line: dict[str, Any], of_camera: dict[str, Any]) -> Any:
@@ -269,7 +306,7 @@ def _explain(error: Any, values: dict[str, Any]) -> str:
         return f"unknown setting {name!r}" + (f" (did you mean {near[0]!r}?)" if near else f" (see {DEFAULTS_PATH})")
     if error["type"] == "missing":
         return f"setting {name!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
+    message = WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
     if error["type"] == "value_error" or not name:
         return message
     shown = "" if isinstance(error["input"], dict | list | tuple) else f", not {error['input']!r}"
@@ -279,6 +316,6 @@ def _explain(error: Any, values: dict[str, Any]) -> str:
 def _known_names(section: Any) -> list[str]:
     """Names that the section of a wrong name may have."""
     defaults = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
-    kinds = (FileSink, WebhookSink, MqttSink, OpcuaSink, MessageConfig)
-    of_sinks = [name for kind in kinds for name in kind.model_fields]
-    return [*section, *defaults, *defaults["line"], *defaults["server"], *of_sinks]
+    kinds = (LineConfig, FileSink, WebhookSink, MqttSink, OpcuaSink, MessageConfig)
+    of_kinds = [name for kind in kinds for name in kind.model_fields]
+    return [*of_kinds, *section, *defaults, *defaults["server"]]

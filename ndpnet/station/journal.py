@@ -15,13 +15,13 @@ from ndpnet.station.tables import (
     BEGIN_WRITE,
     DEFECTIVE,
     DISPUTED,
+    GOOD_WORD,
     LABELS,
     events,
-    is_last,
-    labelled,
-    labels,
+    last_of,
     make_tables,
     models,
+    note_label,
     open_database,
     pictures,
     reviews,
@@ -162,8 +162,8 @@ class Journal:
         return self.value(sa.select(pictures.c.seq).where(pictures.c.id == picture_id)) is not None
 
     def picture(self, picture_id: int) -> dict[str, Any] | None:
-        """All of a picture's row, with its label."""
-        return self.first(sa.select(pictures, labels.c.label).select_from(labelled).where(pictures.c.id == picture_id))
+        """All of a picture's row."""
+        return self.first(sa.select(pictures).where(pictures.c.id == picture_id))
 
     def last_seq(self) -> int:
         """Place of the last verdict in their order; 0 before the first."""
@@ -183,6 +183,7 @@ class Journal:
                 raise ValueError(f"there is no judged picture {picture_id}")
             values = {"picture": picture_id, "label": label, "who": who, "at": time.time(), "mask": mask}
             db.execute(sa.insert(reviews).values(values))
+            note_label(db, picture_id)
 
     def opinions(self, picture_id: int) -> list[dict[str, Any]]:
         """Everything that people said of a picture, oldest first."""
@@ -191,7 +192,7 @@ class Journal:
 
     def mask(self, picture_id: int) -> bytes | None:
         """The area that was painted last, of those who have not changed their mind: PNG of the picture's size."""
-        painted = sa.select(reviews.c.mask).where(reviews.c.picture == picture_id, is_last, reviews.c.mask.is_not(None))
+        painted = sa.select(reviews.c.mask).where(reviews.c.id.in_(last_of(picture_id)), reviews.c.mask.is_not(None))
         return self.value(painted.order_by(reviews.c.id.desc()).limit(1))
 
     def note(self, kind: str, facts: dict[str, Any], *, line: str | None = None, who: str = "station") -> int:
@@ -256,10 +257,10 @@ def check_name(who: str) -> None:
 def is_waiting(verdicts: tuple[str, ...]) -> sa.ColumnElement[bool]:
     """Of a judged picture: people have to look at it. By indices alone: Live asks every second."""
     one = pictures.alias().c
-    unseen = sa.select(one.id).where(one.seq.is_not(None), one.id.not_in(sa.select(labels.c.picture)))
-    by_verdict, by_sample = unseen.where(one.verdict.in_(verdicts)), unseen.where(one.is_sampled)
-    disputed = sa.select(labels.c.picture).where(labels.c.label == DISPUTED)
-    return pictures.c.id.in_(by_verdict.union(by_sample, disputed))
+    unseen = sa.select(one.id).where(one.label.is_(None), one.verdict.is_not(None))
+    by_verdict = unseen.where(one.verdict != GOOD_WORD, one.verdict.in_(verdicts))
+    disputed = sa.select(one.id).where(one.label == DISPUTED)
+    return pictures.c.id.in_(by_verdict.union(unseen.where(one.is_sampled), disputed))
 
 
 def _digest(secret: str) -> str:
@@ -274,3 +275,5 @@ def _in_words() -> Iterator[None]:
     except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())
         raise JournalError(f"the journal cannot be used: {reason}") from error
+    except (OverflowError, sa.exc.DataError) as error:
+        raise ValueError("a number is larger than any in the journal") from error

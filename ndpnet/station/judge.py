@@ -161,7 +161,7 @@ class Line:
             changes = [asdict(change) for change in self.watch.changes()]
             self.journal.note(DRIFT, {"statistic": self.watch.statistic, "changes": changes}, line=self.name)
             logger.warning("%s: the line has changed (look at the page, Health)", self.name)
-        elif self.watch.num_pictures >= PERIOD and self.alarm is None:
+        elif self.watch.num_pictures >= PERIOD:
             self.journal.note(RESTARTED, {"num_pictures": self.watch.num_pictures}, line=self.name)
 
 

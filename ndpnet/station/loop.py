@@ -11,11 +11,11 @@ from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder
 from ndpnet.station.journal import Journal
 from ndpnet.station.store import Store
-from ndpnet.station.tables import DEFECTIVE, GOOD, labelled, labels, pictures
+from ndpnet.station.tables import DEFECTIVE, GOOD, pictures
 
 BATCH = "batch.json"
 GROUP_PATTERN = r"_(\d{8}-\d{2})_"  # of the names below: what was taken in the same hour belongs together
-COLUMNS = ("id", "name", "file", "sha256", "is_sampled", "judged_at", "verdict")
+COLUMNS = ("id", "name", "file", "sha256", "is_sampled", "judged_at", "verdict", "label")
 CALIBRATION, PAINTED, MASKS = "calibration", "painted", "masks"
 
 
@@ -34,9 +34,9 @@ def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Export
     them would be too high. ValueError: there are none, or OUT cannot be written.
     """
     of_line = pictures.c.line == line
-    is_there = of_line, pictures.c.file.is_not(None), labels.c.label.in_((GOOD, DEFECTIVE)), journal.is_readable
-    columns = *(pictures.c[name] for name in COLUMNS), labels.c.label
-    rows = journal.rows(sa.select(*columns).select_from(labelled).where(*is_there).order_by(pictures.c.id))
+    is_there = of_line, pictures.c.file.is_not(None), pictures.c.label.in_((GOOD, DEFECTIVE)), journal.is_readable
+    columns = [pictures.c[name] for name in COLUMNS]
+    rows = journal.rows(sa.select(*columns).where(*is_there).order_by(pictures.c.id))
     if not rows:
         raise ValueError(f"nobody has called a picture of {line} good or defective yet (look at the page, Review)")
     counts = dict.fromkeys((GOOD, DEFECTIVE, PAINTED, CALIBRATION), 0)
@@ -50,8 +50,8 @@ def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Export
             if mask is not None:
                 _write((folder / MASKS / name).with_suffix(".png"), mask)
         write_json(folder / BATCH, {"line": line, "group_pattern": GROUP_PATTERN, "pictures": rows})
-    is_unseen = of_line, pictures.c.is_sampled, pictures.c.seq.is_not(None), labels.c.label.is_(None)
-    return ExportedBatch(counts, journal.value(sa.select(sa.func.count()).select_from(labelled).where(*is_unseen)))
+    is_unseen = of_line, pictures.c.is_sampled, pictures.c.seq.is_not(None), pictures.c.label.is_(None)
+    return ExportedBatch(counts, journal.value(sa.select(sa.func.count()).where(*is_unseen)))
 
 
 def _places(row: dict[str, Any], mask: bytes | None) -> list[str]:

@@ -10,19 +10,18 @@ import sqlalchemy as sa
 from ndpnet.metrics.threshold import fit_review
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.models import Calibration
-from ndpnet.station.tables import events, labelled, labels, models, pictures, reviews
+from ndpnet.station.tables import events, models, pictures, reviews
 
 SHIFT_SECONDS, NUM_BINS, BIN_SECONDS = 8 * 3600, 60, 60
 PAGE_SIZE = 24
 VERDICTS = ("good", "review", "defective", "error")
 REVIEW_RATES = (0.01, 0.02, 0.05, 0.1)
 MAX_SCORES = 20_000  # of the last pictures, for What if
-PICTURES = sa.select(pictures, labels.c.label).select_from(labelled)
 IS_JUDGED = pictures.c.seq.is_not(None)
 FILTERS = {
     "line": (eq, pictures.c.line),
     "verdict": (eq, pictures.c.verdict),
-    "label": (eq, labels.c.label),
+    "label": (eq, pictures.c.label),
     "min_score": (ge, pictures.c.score),
     "max_score": (le, pictures.c.score),
     "after": (ge, pictures.c.judged_at),
@@ -34,7 +33,7 @@ FILTERS = {
 
 def search(journal: Journal, filters: dict[str, Any]) -> list[dict[str, Any]]:
     """Judged pictures that pass all filters, last first; one page, and one more if there is a next one."""
-    judged = PICTURES.where(IS_JUDGED)
+    judged = sa.select(pictures).where(IS_JUDGED)
     for name, value in filters.items():
         compare, column = FILTERS[name]
         judged = judged.where(compare(column, value))
@@ -73,9 +72,15 @@ def num_bytes_stored(journal: Journal) -> int:
 
 def counts(journal: Journal, *, seconds: float = SHIFT_SECONDS) -> dict[str, int]:
     """How many pictures had which verdict lately."""
-    lately = sa.select(pictures.c.verdict, sa.func.count().label("number"))
-    rows = journal.rows(lately.where(pictures.c.judged_at >= time.time() - seconds).group_by(pictures.c.verdict))
-    return dict.fromkeys(VERDICTS, 0) | {row["verdict"]: row["number"] for row in rows}
+    lately = sa.select(pictures.c.seq).where(pictures.c.judged_at >= time.time() - seconds)
+    last, first = journal.last_seq(), journal.value(lately.order_by(pictures.c.judged_at).limit(1))
+    if first is None:
+        return dict.fromkeys(VERDICTS, 0)
+    others = sa.select(pictures.c.verdict, sa.func.count().label("number")).group_by(pictures.c.verdict)
+    is_other = pictures.c.verdict.in_(VERDICTS[1:]), pictures.c.seq.between(first, last)
+    numbers = {row["verdict"]: row["number"] for row in journal.rows(others.where(*is_other))}
+    num_good = last - first + 1 - sum(numbers.values())  # the order has no gap: the many are not counted one by one
+    return dict.fromkeys(VERDICTS, 0) | {"good": num_good} | numbers
 
 
 def history_bars(journal: Journal) -> list[dict[str, int]]:
@@ -91,19 +96,20 @@ def history_bars(journal: Journal) -> list[dict[str, int]]:
 
 def num_to_review(journal: Journal, verdicts: tuple[str, ...]) -> int:
     """How many pictures wait for a person."""
-    return journal.value(sa.select(sa.func.count()).where(IS_JUDGED, is_waiting(verdicts), journal.is_readable))
+    return journal.value(sa.select(sa.func.count()).where(is_waiting(verdicts), journal.is_readable))
 
 
 def next_to_review(journal: Journal, verdicts: tuple[str, ...], who: str) -> dict[str, Any] | None:
     """The picture that this person should look at next: one nobody has judged before one that is disputed."""
-    is_new = pictures.c.id.not_in(sa.select(reviews.c.picture).where(reviews.c.who == who))
-    waiting = PICTURES.where(IS_JUDGED, pictures.c.file.is_not(None), is_waiting(verdicts), is_new, journal.is_readable)
-    return journal.first(waiting.order_by(labels.c.label.is_not(None), pictures.c.seq.desc()).limit(1))
+    is_new = ~sa.exists().where(reviews.c.picture == pictures.c.id, reviews.c.who == who)
+    has_file = pictures.c.file.is_not(None), journal.is_readable
+    waiting = sa.select(pictures).where(*has_file, is_waiting(verdicts), is_new)
+    return journal.first(waiting.order_by(pictures.c.label.is_not(None), pictures.c.seq.desc()).limit(1))
 
 
 def scores(journal: Journal, line: str, model: str) -> list[dict[str, Any]]:
     """Scores of a line's last pictures by one model, with what people said of them."""
-    judged = sa.select(pictures.c.score, labels.c.label).select_from(labelled)
+    judged = sa.select(pictures.c.score, pictures.c.label).where(IS_JUDGED)
     judged = judged.where(pictures.c.line == line, pictures.c.model == model, pictures.c.score.is_not(None))
     return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(MAX_SCORES))
 

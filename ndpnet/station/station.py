@@ -174,7 +174,14 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
         options: dict[str, Any] = {"host": server.host, "port": server.port, "log_level": "warning"}
         if server.certificate is not None:
             options |= {"ssl_certfile": str(server.certificate), "ssl_keyfile": str(server.key)}
-        runner = _Server(uvicorn.Config(make_app(station), access_log=False, server_header=False, **options))
+        settings = uvicorn.Config(make_app(station), access_log=False, server_header=False, **options)
+        try:
+            settings.load()
+        except OSError as error:
+            files = f"{server.certificate} and {server.key}"
+            reason = error.strerror or str(error)
+            raise ValueError(f"no TLS with {files}: {reason} (server.certificate, server.key)") from error
+        runner = _Server(settings)
         scheme = "http" if server.certificate is None else "https"
         runner.on_start = lambda port: ready(station, f"{scheme}://{server.host}:{port}/")
         try:

@@ -53,6 +53,7 @@ pictures = sa.Table(
     sa.Column("largest_area", sa.Integer),  # of its regions
     _json("properties"),
     sa.Column("error", sa.Text),
+    sa.Column("label", sa.Text),  # what all people together say of it, by what each of them said last; NULL: nothing
     sa.Column("model", sa.Text),
     sa.Column("judged_at", sa.Double),
     sa.Column("seconds", sa.Double),
@@ -63,7 +64,11 @@ pictures = sa.Table(
     sa.CheckConstraint("verdict IS NULL OR verdict = 'error' OR (score IS NOT NULL AND score < 1e300)"),
 )
 _partial("waiting_for_verdict", pictures.c.id, where=pictures.c.seq.is_(None))
-_partial("sampled", pictures.c.id, where=pictures.c.is_sampled)
+GOOD_WORD = sa.literal_column("'good'")  # a parameter would hide from SQLite that the index has the condition
+_partial("not_good", pictures.c.verdict, pictures.c.label, where=pictures.c.verdict != GOOD_WORD)
+# written as queries write it: SQLite takes no other words for the same
+_partial("sample", pictures.c.is_sampled, pictures.c.label, where=pictures.c.is_sampled == sa.true())
+_partial("by_label", pictures.c.label, pictures.c.seq, where=pictures.c.label.is_not(None))
 _partial("stored", pictures.c.id, pictures.c.num_bytes, where=pictures.c.file.is_not(None))
 sa.Index("by_verdict", pictures.c.verdict, pictures.c.seq)
 sa.Index("by_line", pictures.c.line, pictures.c.seq)
@@ -88,16 +93,20 @@ reviews = sa.Table(
     sa.Column("mask", sa.LargeBinary),  # PNG of the defect's area, if it was painted
 )
 sa.Index("of_picture", reviews.c.picture, reviews.c.who, reviews.c.id)
-# what all people together say, by what each of them said last
-is_last = reviews.c.id.in_(sa.select(sa.func.max(reviews.c.id)).group_by(reviews.c.picture, reviews.c.who))
-_agreed = sa.func.count(reviews.c.label.distinct()) == 1
-labels = (
-    sa.select(reviews.c.picture, sa.case((_agreed, sa.func.min(reviews.c.label)), else_=DISPUTED).label("label"))
-    .where(is_last, reviews.c.label != CANNOT_TELL)
-    .group_by(reviews.c.picture)
-    .subquery("labels")
-)
-labelled = pictures.outerjoin(labels, labels.c.picture == pictures.c.id)
+
+
+def last_of(picture: int) -> sa.Select[tuple[int]]:
+    """Ids of what each person said last of a picture."""
+    return sa.select(sa.func.max(reviews.c.id)).where(reviews.c.picture == picture).group_by(reviews.c.who)
+
+
+def note_label(db: sa.Connection, picture: int) -> None:
+    """Note on a picture what all people together say of it: DISPUTED, if they disagree."""
+    said = sa.select(reviews.c.label).where(reviews.c.id.in_(last_of(picture)), reviews.c.label != CANNOT_TELL)
+    labels = set(db.scalars(said))
+    label = DISPUTED if len(labels) > 1 else next(iter(labels), None)
+    db.execute(sa.update(pictures).where(pictures.c.id == picture).values(label=label))
+
 
 events = sa.Table(
     "events",
@@ -152,7 +161,7 @@ def _set_up(connection: sqlite3.Connection, record: Any) -> None:
 
 
 def make_tables(db: sa.Connection) -> None:
-    """Make what is not there yet: tables, or columns in those of an older station."""
+    """Make what is not there yet: tables, or columns and indices in those of an older station."""
     metadata.create_all(db)
     for table in metadata.sorted_tables:
         known = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
@@ -161,3 +170,8 @@ def make_tables(db: sa.Connection) -> None:
             if column is pictures.c.largest_area:  # the older ones are of SQLite
                 areas = "SELECT max(json_extract(value, '$.area')) FROM json_each(regions)"
                 db.execute(sa.text(f"UPDATE pictures SET largest_area = ({areas}) WHERE seq IS NOT NULL"))
+            if column is pictures.c.label:
+                for picture in db.scalars(sa.select(reviews.c.picture).distinct()).all():
+                    note_label(db, picture)
+        for index in table.indexes:
+            index.create(db, checkfirst=True)

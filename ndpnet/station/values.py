@@ -23,8 +23,15 @@ def typed(asked: dict[str, str]) -> dict[str, Any]:
     values |= {name: finite(asked[name]) for name in NUMBERS if name in asked}
     for name in TIMES:
         if name in asked:
-            values[name] = datetime.fromisoformat(asked[name]).timestamp()
+            values[name] = _seconds(asked[name])
     return values
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is no time (write it as 2026-01-31T06:00)") from error
 
 
 def finite(value: Any) -> float:
@@ -40,7 +47,11 @@ def finite(value: Any) -> float:
 
 def painted(encoded: str, size: tuple[int, int], max_pixels: int) -> bytes:
     """A painted area, PNG in base64 of any size, as PNG of size (height, width). ValueError: it is none, or empty."""
-    content, name = base64.b64decode(encoded, validate=True), "the painted area"
+    name = "the painted area"
+    try:
+        content = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{name} is no picture in base64") from error
     if read_header(content, name=name).num_pixels > max_pixels:
         raise ValueError(f"{name} has too many pixels")
     marked = read_mask(content, name=name)

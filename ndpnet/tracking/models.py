@@ -150,6 +150,7 @@ def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mappin
     tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
     tags["processor"] = lineage.get("processor", "unknown")
     tags["is_data_pinned"] = "true" if lineage.get("is_data_pinned") is True else "false"
+    tags["is_recalibrated"] = "true" if package.is_recalibrated else "false"
     tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evaluation.hash}
     tags["category"] = package.config["category"]
     if engines := engine_names(package):

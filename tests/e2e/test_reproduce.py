@@ -175,6 +175,7 @@ def test_what_cannot_be_rebuilt_is_said_before_anything_runs(repository: Reposit
         ({"ndpnet.git_commit": "unknown"}, "no commit in its tags"),
         ({"ndpnet.git_commit": "d" * 40}, "is not in .*git fetch"),
         ({"ndpnet.is_data_pinned": "false"}, "data that was not pinned"),
+        ({"ndpnet.is_recalibrated": "true"}, "version 1 was recalibrated: .*`ndpnet calibrate` was given"),
         ({"ndpnet.lock_hash": "e" * 64}, "the version's lock eeeeeeeeeeee is not"),
         ({"ndpnet.params_hash": "f" * 64}, "made with other parameters than params.yaml"),
     ]

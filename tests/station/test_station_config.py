@@ -8,6 +8,8 @@ import yaml
 from ndpnet.station.config import load_station
 
 LINE = {"name": "wall", "model": "model"}
+SEEN = {"source": "in", "done_dir": "done"}
+FILE = {"name": "a", "kind": "csv", "path": "verdicts.csv"}
 
 
 def write(folder: Path, values) -> Path:
@@ -34,7 +36,16 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"lines": []}, "lines"),
+        ({"lines": []}, "setting 'lines': the list is empty$"),
+        ({"lines": [LINE | {"modell": "x"}]}, "lines.0.modell' \\(did you mean 'model'\\?\\)$"),
+        ({"lines": [LINE], "line": 5}, "setting 'line': a table of settings is expected"),
+        ({"lines": [LINE], "server": 8600}, "setting 'server': a table of settings is expected"),
+        ({"lines": [LINE], "sinks": {"name": "a"}}, "setting 'sinks': a list is expected"),
+        ({"lines": [LINE], "sinks": [{"name": "a", "path": "b"}]}, "sinks.0': its kind is missing"),
+        ({"lines": [LINE | {"source": "in", "done_dir": "in/done"}]}, "choose a folder outside of"),
+        ({"lines": [LINE | {"source": "in"}], "folder": "in"}, "folder: line wall watches"),
+        ({"lines": [LINE | SEEN, LINE | SEEN | {"name": "b"}]}, "wall and b watch the same pictures"),
+        ({"lines": [LINE], "sinks": [FILE, FILE | {"name": "b"}]}, "two write to"),
         ({"lines": [LINE, LINE]}, "two have the name wall"),
         ({"lines": [LINE | {"sourc": "in"}]}, "did you mean 'source'"),
         ({"lines": [LINE], "server": {"prot": 1}}, "did you mean 'port'"),

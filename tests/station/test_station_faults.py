@@ -65,6 +65,7 @@ class KilledLine:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60 * NUM_KILLS)
 def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipeline, tmp_path):
     line, draw = KilledLine(tmp_path, pipeline.model_dir, num_pictures=6 * NUM_KILLS), random.Random(18)
     for _ in range(NUM_KILLS):

@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import MAX_CRASHES, FullError, Journal, Judgement, Picture
-from ndpnet.station.queries import next_to_review, num_to_review, search
+from ndpnet.station.queries import counts, next_to_review, num_to_review, search
 from ndpnet.station.store import Store, retain
 
 KINDS = ("review", "defective")
@@ -141,6 +141,31 @@ def test_history_is_filtered_by_score_region_and_label(journal):
     assert ids(min_area=15) == [3]
     assert ids(label="good") == [3]
     assert ids(verdict="defective", below_seq=3) == [2]
+
+
+def test_the_shift_is_counted_by_verdict(journal):
+    assert counts(journal) == dict.fromkeys(("good", "review", "defective", "error"), 0)
+    for key, verdict in enumerate(("defective", "good", "good", "defective", "good")):
+        judged(journal, str(key), verdict)
+    with journal.write() as db:
+        db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq <= 2"))
+    accept(journal, "waits")
+    assert counts(journal) == {"good": 2, "review": 0, "defective": 1, "error": 0}
+
+
+def test_what_waits_for_people_is_counted_without_looking_at_what_they_have_said(tmp_path):
+    journal, plans = Journal(tmp_path / "journal.sqlite"), []
+
+    def explain(connection, cursor, statement, values, *_):
+        plans.extend(row[3] for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+
+    event.listen(journal._engine, "before_cursor_execute", explain)
+    assert num_to_review(journal, KINDS) == 0
+    text_of_plans = "; ".join(plans)
+    assert "INDEX not_good (verdict=? AND label=?)" in text_of_plans
+    assert "INDEX sample (is_sampled=? AND label=?)" in text_of_plans
+    assert "INDEX by_label (label=?)" in text_of_plans
+    assert "SCAN" not in text_of_plans
 
 
 def fill(journal, store, num, verdict="good"):

@@ -12,6 +12,7 @@ from samples import Pipeline
 from stations import config_of, post, served, wait_until, wall
 
 from ndpnet.cli import main
+from ndpnet.station import judge
 from ndpnet.station.journal import Journal, Judgement, Picture
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
 from ndpnet.station.queries import last_events
@@ -46,6 +47,20 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
 
 def _if(told, threshold):
     return told if told["threshold"] == threshold else None
+
+
+def test_an_alarm_that_nobody_answers_lets_the_watch_start_anew_and_stays(pipeline: Pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "PERIOD", 40)
+    rng, drift = np.random.default_rng(2), {"pictures_per_false_alarm": 100, "highest_defect_rate": 0.4}
+    with served(config_of(tmp_path, pipeline.model_dir, drift=drift)) as (station, url):
+        line, counted = station.lines["wall"], []
+        for _ in range(100):
+            post(url, wall(rng, light=0.5))
+            counted.append(line.watch.num_pictures)
+        assert max(counted) <= 40
+        assert line.alarm is not None
+        assert len(last_events(station.journal, 9, kind="drift")) == 1
+        assert len(last_events(station.journal, 9, kind="restarted")) == 2
 
 
 @pytest.fixture
@@ -103,6 +118,18 @@ def test_what_is_missing_is_one_line(tmp_path, monkeypatch):
     told = CliRunner().invoke(main, ["station", "--config", "station.yaml"])
     assert (told.exit_code, told.output.count("\n")) == (1, 1)
     assert "no model package" in told.output
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_certificate_that_cannot_be_used_is_named(pipeline, tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.pem").write_text(content)
+    (tmp_path / "station.yaml").write_text(
+        f"lines: [{{name: wall, model: {pipeline.model_dir}}}]\nserver: {{port: 0, certificate: a.pem, key: a.pem}}\n"
+    )
+    told = CliRunner().invoke(main, ["station", "--config", str(tmp_path / "station.yaml")])
+    assert told.exit_code == 1
+    assert f"no TLS with {tmp_path / 'a.pem'}" in told.output
 
 
 def test_beyond_loopback_nothing_is_served_without_tokens(pipeline, tmp_path):

@@ -64,6 +64,21 @@ def test_what_cannot_be_read_is_an_error_and_the_next_picture_is_judged(station,
     assert post(station[1], picture(5)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/pictures/99999999999999999999", "a number is larger than any in the journal"),
+        ("/api/pictures/99999999999999999999", "a number is larger than any in the journal"),
+        ("/history?after=yesterday", "'yesterday' is no time (write it as 2026-01-31T06:00)"),
+        ("/history?before=0001-01-01", "'0001-01-01' is no time (write it as 2026-01-31T06:00)"),
+        ("/history?min_score=nan", "'nan' is no number to compare with"),
+    ],
+)
+def test_what_is_asked_wrongly_is_said_in_one_line(station, path, said):
+    answer = requests.get(f"{station[1]}{path}", timeout=SECONDS)
+    assert (answer.status_code, answer.json()["error"]) == (400, said)
+
+
 def test_bytes_and_pixels_have_limits(station):
     assert post(station[1], bytes(1_100_000)).status_code == 413
     chunks = (bytes(100_000) for _ in range(12))  # of a length that is not announced

@@ -50,6 +50,7 @@ def test_a_version_carries_identity_evidence_and_card(
         "ndpnet.evaluation_hash": models.sha256_of(evaluation_dir / "metrics.json"),
         "ndpnet.processor": lineage["processor"],
         "ndpnet.is_data_pinned": "true" if lineage.get("is_data_pinned") else "false",
+        "ndpnet.is_recalibrated": "false",
         "ndpnet.category": CATEGORY,
         "ndpnet.git_commit": "c" * 40,
         "ndpnet.git_dirty": "false",

@@ -76,6 +76,7 @@ def test_a_new_package_differs_in_what_its_calibration_pictures_say_alone(
     assert record["data_hash"] == hash_of(hashes)
     old, new = (read_package(folder).manifest() for folder in (pipeline.model_dir, tmp_path / "new"))
     assert sorted(each.sha256 for each in new.records("calibration")) == hashes  # so that they are no test images
+    assert [read_package(folder).is_recalibrated for folder in (pipeline.model_dir, tmp_path / "new")] == [False, True]
     for split in ("train", "validation", "test"):
         assert new.records(split) == old.records(split)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "new"]
