@@ -111,7 +111,7 @@ class ModelPackage:
         """The trained network in eval mode with its reference set. ValueError: its weights are of another network."""
         path = self.folder / WEIGHTS
         try:
-            network = make_network(ModelConfig.model_validate(self.config["params"]["model"]))
+            network = make_network(ModelConfig.model_validate(self.config["params"]["model"]), is_trained=True)
             network.load_state_dict(load_file(path))
         except (ValidationError, RuntimeError) as error:
             raise ValueError(f"{path} does not fit params.model in {CONFIG} (copy the package again)") from error
@@ -133,10 +133,10 @@ class ModelPackage:
         return read_image(self.folder / REFERENCE).reshape(-1, *self.input_size, 3).copy()
 
 
-def make_network(model: ModelConfig) -> Network:
-    """An untrained network of the given shape: the paper's own, or one behind a backbone of timm."""
+def make_network(model: ModelConfig, *, is_trained: bool = False) -> Network:
+    """A network of the given shape: the paper's own, or one behind a backbone of timm. is_trained: weights follow."""
     if model.encoder != "own":
-        return PretrainedNDPNet(**model.model_dump(include=set(OF_PRETRAINED)))
+        return PretrainedNDPNet(**model.model_dump(include=set(OF_PRETRAINED)), is_trained=is_trained)
     return NDPNet(**model.model_dump(exclude={*NOT_OF_OWN, *OF_PRETRAINED[:3]}))
 
 

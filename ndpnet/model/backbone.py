@@ -1,5 +1,6 @@
 """A frozen encoder that has seen other pictures: any backbone of timm, with weights from a local file, never a hub."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 
 from ndpnet.model.folding import fold_batch_norms, pad_without_copies
 from ndpnet.model.layers import local_mean
+from ndpnet.model.lite0 import NAME as LITE0
+from ndpnet.model.lite0 import Lite0
 from ndpnet.pretrained_weights import weights_path
 
 STRIDES = (4, 8, 16)  # of the levels that are used, where a backbone has them
@@ -24,19 +27,19 @@ class Backbone(nn.Module):
     picture_mean: torch.Tensor
     picture_std: torch.Tensor
 
-    def __init__(self, name: str) -> None:
-        """Untrained; `load_backbone` brings the weights. ValueError: timm has no such backbone."""
+    def __init__(self, name: str, *, is_trained: bool = False) -> None:
+        """Weights follow by `load_backbone`, or of a package (is_trained), whose Lite0 needs no timm.
+
+        ValueError: timm has no such backbone.
+        """
         super().__init__()
         self.name = name
-        self.network = pad_without_copies(_folded(_create(name)))
-        self.channels: list[int] = self.network.feature_info.channels()
-        strides = self.network.feature_info.reduction()
+        self.network = Lite0() if is_trained and name == LITE0 else pad_without_copies(_folded(_create(name)))
+        self.channels, strides, colours = _shape_of(self.network)
         self.patch_side = min(strides[-1], 16)  # of a ViT, whose patches may divide no multiple of 16
-        self.strides: list[int] = [stride if stride < self.patch_side else 16 for stride in strides]
-        config = self.network.pretrained_cfg
-        for kind in ("mean", "std"):
-            values = torch.tensor(config[kind]).view(1, 3, 1, 1)
-            self.register_buffer(f"picture_{kind}", values, persistent=False)
+        self.strides = [stride if stride < self.patch_side else 16 for stride in strides]
+        for kind, values in colours.items():
+            self.register_buffer(f"picture_{kind}", torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         for level, channels in enumerate(self.channels):
             self.register_buffer(f"mean{level}", torch.zeros(channels))
             self.register_buffer(f"spread{level}", torch.ones(channels))
@@ -111,6 +114,14 @@ def load_backbone(backbone: Backbone, source: str) -> None:
         raise ValueError(f"{path} is not of {backbone.name}: {wrong} differs (name a file of model.encoder's weights)")
     fresh.model.load_state_dict({name: state[name] for name in own})
     backbone.network.load_state_dict(_folded(fresh).state_dict())
+
+
+def _shape_of(network: Any) -> tuple[list[int], list[int], dict[str, Sequence[float]]]:
+    """Channels and strides of the levels, mean and std of ImageNet's colours."""
+    if isinstance(network, Lite0):
+        return list(network.channels), list(network.strides), {"mean": network.mean, "std": network.std}
+    info, config = network.feature_info, network.pretrained_cfg
+    return info.channels(), info.reduction(), {kind: config[kind] for kind in ("mean", "std")}
 
 
 def _create(name: str) -> Any:

@@ -26,6 +26,7 @@ class PretrainedNDPNet(nn.Module):
     """The method with an encoder that is not trained. A package has all of it, the bank and the scales of the maps.
 
     anomaly_map: what `predict` answers: segmentation (the joint one), distance (to the bank) or fused (both).
+    is_trained: a package's weights follow.
     """
 
     logit_scale: torch.Tensor
@@ -36,10 +37,12 @@ class PretrainedNDPNet(nn.Module):
     good_maximum: torch.Tensor
     picture_groups: torch.Tensor  # in training alone
 
-    def __init__(self, *, encoder: str, bank_size: int, head_channels: int, anomaly_map: str = "fused") -> None:
+    def __init__(
+        self, *, encoder: str, bank_size: int, head_channels: int, anomaly_map: str = "fused", is_trained: bool = False
+    ) -> None:
         super().__init__()
         self.anomaly_map = anomaly_map
-        self.encoder = Backbone(encoder)
+        self.encoder = Backbone(encoder, is_trained=is_trained)
         channels = self.encoder.channels
         self.banks = nn.ModuleList(PatchBank(num_channels=width, num_patches=bank_size) for width in channels)
         self.colours = OpponentColours()

@@ -1,6 +1,8 @@
 """Behind a frozen ImageNet encoder: trained, killed, judged, calibrated, exported, on long pictures and on scans."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,14 @@ def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: R
     assert package.input_size == PreparedData.load(run.inputs[0]).input_size == (128, 192)
     assert package.load_network(torch.device("cpu")).good_maximum.item() >= 1
     assert sum(path.stat().st_size for path in run.model_dir.iterdir()) < 40e6
+
+
+def test_a_package_is_opened_without_what_only_training_needs(run: Run) -> None:
+    code = "import sys; from ndpnet.inference import Inspector; Inspector.load(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, run.model_dir]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert not {"timm", "torchvision", "torch._dynamo"} & set(loaded)
 
 
 def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run: Run) -> None:

@@ -57,6 +57,17 @@ def test_folding_an_efficientnet_changes_no_feature(tmp_path: Path) -> None:
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in backbone.modules())
 
 
+@pytest.mark.parametrize("sides", [(64, 96), (256, 256)])
+def test_a_packages_own_lite0_has_the_bits_of_timms(sides: tuple[int, int]) -> None:
+    trained, opened = Backbone(LITE0), Backbone(LITE0, is_trained=True)
+    opened.load_state_dict(trained.state_dict())
+    image = uniform(2, 3, *sides).contiguous(memory_format=torch.channels_last)
+    for own, timms in zip(opened(image), trained(image), strict=True):
+        torch.testing.assert_close(own, timms, rtol=0, atol=0)
+    assert (opened.channels, opened.strides, opened.patch_side) == ([24, 40, 112], [4, 8, 16], 16)
+    assert not any(parameter.requires_grad for parameter in opened.parameters())
+
+
 def test_a_file_a_safetensors_and_other_names_in_the_same_order_are_the_same_weights(tmp_path: Path) -> None:
     state = timm.create_model(LITE0, pretrained=False).state_dict()
     backbone, image = Backbone(LITE0), uniform(1, 3, 64, 64)
