@@ -76,7 +76,7 @@ def test_dvc_shows_metrics_and_curves_of_two_runs(repository: Repository, tmp_pa
     path = f"build/{CATEGORY}/evaluation/headline.json"
     diff = json.loads(repository.run(*DVC, "metrics", "diff", "--all", "--json").stdout)[path]
     assert set(diff) == set(HEADLINE)
-    assert any(each["diff"] for each in diff.values())
+    assert any(each["old"] != each["new"] for each in diff.values())
     plots = json.loads(repository.run(*DVC, "plots", "diff", "HEAD", "--json").stdout)["data"]
     names = sorted(Path(plot).name for plot in plots)
     assert names == ["loss_phase1.csv", "loss_phase2.csv", "pro.csv", "roc.csv"]
