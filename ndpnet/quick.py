@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.demo import make_demo_data
+from ndpnet.data.prepared import prepare
 
 if TYPE_CHECKING:
     from ndpnet.inference import Verdict
@@ -31,7 +32,7 @@ def quick(out: Path) -> tuple[Path, "Verdict"]:
         out / name for name in ("data", "prepared", "bank", "phase1", "model", "work")
     )
     make_demo_data(data)
-    steps.prepare(data, CATEGORY, prepared, params, allow_unpinned=True)
+    prepare(data, CATEGORY, prepared, params.data)
     steps.synthesize(bank, params)
     steps.train_phase1(prepared, bank, phase1, params, work)
     steps.train_phase2(prepared, bank, phase1, model, params, work)
