@@ -23,9 +23,17 @@ async def read_json(request: Request, max_bytes: float = MAX_JSON_BYTES) -> dict
     return body
 
 
+def text_of(body: dict[str, Any], name: str) -> str:
+    """What was written, empty if nothing was. ValueError: it is no text."""
+    text = body.get(name) or ""
+    if not isinstance(text, str):
+        raise ValueError(f"{name} {text!r} is no text")
+    return text.strip()
+
+
 def reason_of(body: dict[str, Any]) -> str:
     """Why a person does something. ValueError: not said."""
-    reason = str(body.get("reason") or "").strip()[:500]
+    reason = text_of(body, "reason")[:500]
     if not reason:
         raise ValueError("a reason is missing (it is in the history for those who come after you)")
     return reason
@@ -33,6 +41,6 @@ def reason_of(body: dict[str, Any]) -> str:
 
 def who_of(request: Request, body: dict[str, Any]) -> str:
     """The name of the token; at this machine, without tokens, the name that a person gives."""
-    who = request.state.person.name or str(body.get("who") or "").strip()
+    who = request.state.person.name or text_of(body, "who")
     check_name(who)
     return who

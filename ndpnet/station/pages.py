@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from ndpnet.data.images import read_image
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
-from ndpnet.station.bodies import read_json, reason_of, who_of
+from ndpnet.station.bodies import read_json, reason_of, text_of, who_of
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.retrain import RETRAIN
 from ndpnet.station.security import COOKIE
@@ -105,7 +105,9 @@ class Pages:
 
     def image(self, request: Request) -> Response:
         """The picture as a JPEG, reduced to `side`."""
-        side = min(int(request.query_params.get("side") or MAX_SIDE), MAX_SIDE)
+        side = min(round(finite(request.query_params.get("side") or MAX_SIDE)), MAX_SIDE)
+        if side < 1:
+            raise ValueError(f"a picture of {side} pixels cannot be shown (ask for a side of 1 to {MAX_SIDE})")
         row = self._row(request)
         pixels = Image.fromarray(read_image(self._stored(row["file"]), name=row["name"]))
         pixels.thumbnail((side, side))
@@ -226,7 +228,7 @@ class Pages:
         line, who = self._line(request.path_params["line"]), who_of(request, body)
         if line.alarm is None:
             raise ValueError(f"line {line.name} has no alarm")
-        self._journal.note(ACKNOWLEDGED, {"reason": str(body.get("reason") or "")[:500]}, line=line.name, who=who)
+        self._journal.note(ACKNOWLEDGED, {"reason": text_of(body, "reason")[:500]}, line=line.name, who=who)
         self._station.judge.wake()
         return JSONResponse({"line": line.name})
 

@@ -37,6 +37,8 @@ def _seconds(text: str) -> float:
 def finite(value: Any) -> float:
     """A number. ValueError: it is none, or none to compare with."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         result = float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{value!r} is no number") from error

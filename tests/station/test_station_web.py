@@ -72,11 +72,30 @@ def test_what_cannot_be_read_is_an_error_and_the_next_picture_is_judged(station,
         ("/history?after=yesterday", "'yesterday' is no time (write it as 2026-01-31T06:00)"),
         ("/history?before=0001-01-01", "'0001-01-01' is no time (write it as 2026-01-31T06:00)"),
         ("/history?min_score=nan", "'nan' is no number to compare with"),
+        ("/pictures/1/image?side=0", "a picture of 0 pixels cannot be shown (ask for a side of 1 to 2048)"),
+        ("/pictures/1/image?side=wide", "'wide' is no number"),
     ],
 )
 def test_what_is_asked_wrongly_is_said_in_one_line(station, path, said):
     answer = requests.get(f"{station[1]}{path}", timeout=SECONDS)
     assert (answer.status_code, answer.json()["error"]) == (400, said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"value": True}, "True is no number"),
+        ({"who": ["Ann"]}, "who ['Ann'] is no text"),
+        ({"reason": 3}, "reason 3 is no text"),
+        ({"reason": " "}, "a reason is missing (it is in the history for those who come after you)"),
+    ],
+)
+def test_what_is_sent_wrongly_changes_nothing(station, change, said):
+    before = station[0].lines["wall"].threshold
+    body = {"value": 0.1, "who": "Ann", "reason": "to try"} | change
+    answer = requests.post(f"{station[1]}/api/lines/wall/threshold", json=body, timeout=SECONDS)
+    assert (answer.status_code, answer.json()["error"]) == (400, said)
+    assert station[0].lines["wall"].threshold == before
 
 
 def test_bytes_and_pixels_have_limits(station):
