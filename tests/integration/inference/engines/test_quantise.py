@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from ndpnet.inference.engines.engine import RunGraph
-from ndpnet.inference.engines.quantise import quantise
+from ndpnet.inference.engines.quantise import kept_in_floating_point, quantise
 from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module
 
 SIDE = 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8)
 
 
-def small_model() -> Any:
-    """uint8 (1, S, S, 3) -> a sigmoid of the second convolution, and the first one as "reconstruction"."""
+def small_model(*, has_filter: bool = False) -> Any:
+    """uint8 (1, S, S, 3) -> a sigmoid of the second convolution, filtered or not, the first one as "reconstruction"."""
     openvino = load_module("openvino")
     ops, rng = openvino.opset13, np.random.default_rng(1)
 
@@ -27,7 +27,8 @@ def small_model() -> Any:
     images.output(0).get_tensor().set_names({INPUT})
     unit = ops.divide(ops.convert(ops.transpose(images, [0, 3, 1, 2]), "f32"), np.float32(255))
     hidden = ops.relu(convolve(unit, 3, 8))
-    anomaly_map = ops.sigmoid(ops.reshape(convolve(hidden, 8, 1), [1, SIDE, SIDE], special_zero=False))
+    logit = convolve(convolve(hidden, 8, 1), 1, 1) if has_filter else convolve(hidden, 8, 1)
+    anomaly_map = ops.sigmoid(ops.reshape(logit, [1, SIDE, SIDE], special_zero=False))
     outputs = [anomaly_map.output(0), hidden.output(0)]
     for output, name in zip(outputs, OUTPUTS, strict=True):
         output.get_tensor().set_names({name})
@@ -59,3 +60,14 @@ def test_layers_that_cost_too_much_are_taken_back(max_loss: float, num_quantised
     assert sources.count("FakeQuantize") == num_quantised
     if num_quantised == 0:
         assert "FakeQuantize" not in kinds.values()
+
+
+def test_filters_of_the_map_stay_in_floating_point() -> None:
+    model = small_model(has_filter=True)
+    names = {
+        node.input_value(1).get_shape()[1]: node.get_friendly_name()
+        for node in model.get_ops()
+        if node.get_type_name() == "Convolution"
+    }
+    ignored = kept_in_floating_point(model).names
+    assert [channels for channels, name in sorted(names.items()) if name in ignored] == [1]
