@@ -87,10 +87,10 @@ def run_peer(
     _check(prepared, peer)
     if not is_available(python):
         raise ValueError(f"no anomalib at {python} (run `make peers`, or name the python that has it)")
-    test = prepared.images("test")
     settings = asdict(peer) | {"input_size": prepared.input_size, "seed": seed, "device": device}
     with atomic_folder(out_dir, marker=RESULT) as partial_dir:
-        np.save(partial_dir / TEST, np.stack([continue_surface(each, prepared.input_size) for each in test]))
+        filled = [continue_surface(image, prepared.input_size) for image in prepared.images("test")]
+        np.save(partial_dir / TEST, np.stack(filled))
         pictures = {split: str(prepared.folder.resolve() / f"{split}.npy") for split in ("train", "validation")}
         pictures["test"] = str(partial_dir / TEST)
         job = {"pictures": pictures, "out": str(partial_dir), "settings": settings}

@@ -106,8 +106,6 @@ def open_scored(inspector: Inspector, scoring: str) -> Inspector:
         engine = TorchEngine(network, device)
     if tiling is not None:
         tiling = replace(tiling, has_filters=scoring != LINES_ALONE and has_filters(scoring))
-    sizes = {"input_size": inspector.input_size, "aspect_ratio": inspector.aspect_ratio, "tiling": tiling}
-    sizes |= {"roi": inspector.roi, "score_pixels": inspector.score_pixels}
-    scored = Inspector(engine, threshold=None, **sizes)
+    scored = Inspector(engine, roi=inspector.roi, **inspector.sizes | {"tiling": tiling})
     scored.package = inspector.package
     return scored

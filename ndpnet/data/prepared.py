@@ -42,7 +42,9 @@ def prepare(
     category_dir = Path(data_dir) / category
     fractions = {f"{split}_fraction": getattr(data, f"{split}_fraction") for split in ("calibration", "validation")}
     jobs, roi = _plan(category_dir, data.group_pattern, fractions), find_roi(category_dir)
-    rule, side, aspect_ratio = data if data.mode == "tile" else None, data.image_size, _aspect_ratio(jobs)
+    rule, side = data if data.mode == "tile" else None, data.image_size
+    trained = (job.header for job in jobs if job.split == "train")
+    aspect_ratio = median_aspect_ratio((header.width, header.height) for header in trained)
     input_size = input_size_of(aspect_ratio, side) if rule is None else (side, side)
     if rule is None:
         _warn_of_shapes(jobs, input_size, aspect_ratio)
@@ -104,11 +106,6 @@ def _check_trained(splits: Sequence[str]) -> None:
             f"no image is left to train on: calibration takes {splits.count('calibration')} of train/good and "
             f"validation {splits.count('validation')} (add groups, or lower the two fractions)"
         )
-
-
-def _aspect_ratio(jobs: Sequence[Job]) -> float:
-    """Width / height of the training pictures, the median."""
-    return median_aspect_ratio((job.header.width, job.header.height) for job in jobs if job.split == "train")
 
 
 def _warn_of_shapes(jobs: Sequence[Job], input_size: tuple[int, int], aspect_ratio: float) -> None:

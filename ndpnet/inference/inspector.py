@@ -136,13 +136,12 @@ class Inspector:
 
     def bare(self) -> "Inspector":
         """The same engine without threshold, region of interest and rules."""
-        return Inspector(
-            self.engine,
-            input_size=self.input_size,
-            aspect_ratio=self.aspect_ratio,
-            tiling=self.tiling,
-            score_pixels=self.score_pixels,
-        )
+        return Inspector(self.engine, **self.sizes)
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """How pictures are fitted or tiled, and scored: what another inspector of them is made with."""
+        return {name: getattr(self, name) for name in ("input_size", "aspect_ratio", "tiling", "score_pixels")}
 
     @property
     def opened_package(self) -> ModelPackage:
