@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ndpnet.station.config import StationConfig
-from ndpnet.station.journal import FullError, Journal, Picture
+from ndpnet.station.journal import Journal, Picture
 from ndpnet.station.store import Store
 
 SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp"}
@@ -26,17 +26,17 @@ class Intake:
         """Of one picture."""
         return self.limits.max_megabytes * 1e6
 
-    def has(self, line: str, key: str) -> bool:
-        """Whether a picture was taken."""
-        return self.journal.id_of(line, key) is not None
+    def known(self, line: str, key: str) -> int | None:
+        """Id of a picture that was taken before. FullError: it was not, and there is no room."""
+        return self.journal.id_of(line, key, max_waiting=self.limits.max_waiting)
 
-    def take(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
-        """Enter a picture once. -> its id, and whether it is new. FullError: no room; OSError: no disk."""
-        known = self.journal.id_of(line, key)
-        if known is not None:
-            return known, False
-        if self.journal.num_waiting() >= self.limits.max_waiting:
-            raise FullError
+    def take(self, line: str, name: str, key: str, content: bytes, suffix: str) -> int:
+        """Enter a picture once. -> its id. FullError: no room; OSError: no disk."""
+        known = self.known(line, key)
+        return self.add(line, name, key, content, suffix)[0] if known is None else known
+
+    def add(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
+        """As `take` after `known`. -> its id, and whether nobody has entered it meanwhile."""
         file, sha256 = self.store.add(content, line, suffix)
         picture = Picture(line, name, key, file, sha256, len(content), self._is_sampled(sha256))
         is_new = False

@@ -32,9 +32,14 @@ FILE_NAME = "journal.sqlite"
 NUM_NEXT = 16  # waiting pictures that are read at a time
 MAX_CRASHES = 3  # a picture at whose turn the station died so often gets no further one
 # made once: each takes longer to make than to run
-LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(pictures.c.seq), 0))
+LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(pictures.alias().c.seq), 0))
 ID_OF = sa.select(pictures.c.id).where(pictures.c.line == sa.bindparam("line"), pictures.c.key == sa.bindparam("key"))
-FINISH = sa.update(pictures).where(pictures.c.id == sa.bindparam("picture"), pictures.c.seq.is_(None))
+FINISH = (
+    sa.update(pictures)
+    .where(pictures.c.id == sa.bindparam("picture"), pictures.c.seq.is_(None))
+    .values(seq=1 + LAST_SEQ.scalar_subquery())
+    .returning(pictures.c.seq)
+)
 
 
 class FullError(Exception):
@@ -85,6 +90,7 @@ class Journal:
         self.is_mine = pictures.c.station == station
         self.is_readable = sa.true() if has_all_files else self.is_mine
         self._num_waiting = sa.select(sa.func.count()).where(pictures.c.seq.is_(None), self.is_mine)
+        self._id_and_waiting = sa.select(ID_OF.scalar_subquery(), self._num_waiting.scalar_subquery())
         self.num_notes = 0  # of this process
         self._engine = open_database(place)
         with self.write() as db:
@@ -116,17 +122,22 @@ class Journal:
     def accept(self, picture: Picture, *, max_waiting: int | None = None) -> tuple[int, bool]:
         """Enter a picture unless it is there. -> its id, and whether it is new. FullError: too many wait."""
         with self.write() as db:
-            known = db.scalar(ID_OF, {"line": picture.line, "key": picture.key})
+            known = self._id_or_room(db, picture.line, picture.key, max_waiting)
             if known is not None:
                 return known, False
-            if max_waiting is not None and db.scalar(self._num_waiting) >= max_waiting:
-                raise FullError
             values = picture.__dict__ | {"station": self.station, "received_at": time.time()}
             return db.execute(sa.insert(pictures), values).inserted_primary_key[0], True
 
-    def id_of(self, line: str, key: str) -> int | None:
-        """Of the picture that came from there, if it was taken."""
-        return self.value(ID_OF, line=line, key=key)
+    def id_of(self, line: str, key: str, *, max_waiting: int | None = None) -> int | None:
+        """Of the picture that came from there, if it was taken. FullError: it was not, and too many wait."""
+        with _in_words(), self._engine.connect() as db:
+            return self._id_or_room(db, line, key, max_waiting)
+
+    def _id_or_room(self, db: sa.Connection, line: str, key: str, max_waiting: int | None) -> int | None:
+        known, num_waiting = db.execute(self._id_and_waiting, {"line": line, "key": key}).one()
+        if known is None and max_waiting is not None and num_waiting >= max_waiting:
+            raise FullError
+        return known
 
     def num_waiting(self) -> int:
         """How many pictures wait for their verdict."""
@@ -153,9 +164,8 @@ class Journal:
         """Write a verdict. -> its place in the order of verdicts; None: it has one, which stays."""
         largest_area = max((region["area"] for region in judgement.regions), default=None)
         with self.write() as db:
-            seq = db.scalar(LAST_SEQ) + 1
-            values = judgement.__dict__ | {"seq": seq, "judged_at": time.time(), "largest_area": largest_area}
-            return seq if db.execute(FINISH, values | {"picture": picture_id}).rowcount else None
+            values = judgement.__dict__ | {"judged_at": time.time(), "largest_area": largest_area}
+            return db.scalar(FINISH, values | {"picture": picture_id})
 
     def is_judged(self, picture_id: int) -> bool:
         """Whether a picture has its verdict."""

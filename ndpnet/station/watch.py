@@ -81,14 +81,14 @@ class FolderWatch:
         """Enter a file into the journal. -> False: a killed station did, and left it here."""
         path, shown = self.root / name, os.fsencode(name).decode(errors="backslashreplace")  # it may be no UTF-8
         key = f"{shown}|{stamp[0]}|{stamp[1]}"
-        if self.intake.has(self.line.name, key):
+        if self.intake.known(self.line.name, key) is not None:
             return False
         # a larger one is not read: that it is too large is its verdict
         content = path.read_bytes() if stamp[0] <= self.intake.max_bytes else b""
         about = path.stat()
         if (about.st_size, about.st_mtime_ns) != stamp:
             raise OSError(errno.EAGAIN, "it is being written")
-        return self.intake.take(self.line.name, shown, key, content, path.suffix.lower())[1]
+        return self.intake.add(self.line.name, shown, key, content, path.suffix.lower())[1]
 
     def _put_away(self, name: str, stamp: Stamp) -> None:
         self._seen.pop(name, None)

@@ -139,7 +139,7 @@ class Inspection:
         name, content = await self._picture(request)
         suffix = suffix_of(content)
         take = self._station.intake.take
-        picture_id, _ = await run_in_threadpool(take, line, name or f"http{suffix}", f"http|{key}", content, suffix)
+        picture_id = await run_in_threadpool(take, line, name or f"http{suffix}", f"http|{key}", content, suffix)
         verdict = await run_in_threadpool(self._station.judge.verdict_of, picture_id)
         try:
             await asyncio.wait_for(asyncio.wrap_future(verdict), self._limits.answer_seconds)
