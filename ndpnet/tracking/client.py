@@ -46,8 +46,15 @@ def tracking_login() -> tuple[str, str] | None:
     return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
 
 
-def connect() -> "MlflowClient":
-    """A client of the tracking server; its first call contacts it. ValueError: an address that MLflow refuses."""
+def connect(*, is_begun: bool = True) -> "MlflowClient":
+    """A client of the tracking server; its first call contacts it. ValueError: an address that MLflow refuses.
+
+    is_begun: there must be records to read, else a local database that is not there; MLflow would make an empty one.
+    """
+    if is_begun and not has_server():
+        raise ValueError(
+            f"nothing is recorded in {local_database()} (go where you trained, or set MLFLOW_TRACKING_URI)"
+        )
     import mlflow
 
     for name in ("mlflow", "alembic"):

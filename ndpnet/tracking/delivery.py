@@ -190,7 +190,7 @@ def deliver_all(records: Iterable[Record]) -> Iterator[tuple[str, str]]:
             yield record.name, "still running: its process delivers it"
             continue
         try:
-            run_id = deliver(settings.connect(), record)
+            run_id = deliver(settings.connect(is_begun=False), record)
         except Exception as error:  # one that the server refuses must not keep the others back
             yield record.name, f"{FAILED}{redact(error)[:MAX_REASON]}"
         else:

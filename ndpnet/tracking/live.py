@@ -156,7 +156,7 @@ class LiveRun:
         from ndpnet.tracking.delivery import Delivery
 
         if self._delivery is None:
-            self._delivery = Delivery(settings.connect(), self.record)
+            self._delivery = Delivery(settings.connect(is_begun=False), self.record)
         if self.work_dir is not None and not self.record.history:
             self._find_history(self.work_dir)
         self._delivery.send(is_last=is_last)

@@ -70,7 +70,7 @@ def register(
     tags = version_tags(package, evaluation, identity)
     name = registered_name(package.config["category"])
     with in_one_line(), _only_registrar(tags[PACKAGE_HASH]):
-        client = connect()
+        client = connect(is_begun=False)
         version = find_version(client, name, tags[PACKAGE_HASH])
         card = write_card(
             package,

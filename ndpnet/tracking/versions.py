@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from ndpnet.redaction import redact
-from ndpnet.tracking.client import connect, is_off
+from ndpnet.tracking.client import connect, has_server, is_off
 
 PACKAGE_HASH, EVALUATION_HASH, CATEGORY = "ndpnet.package_hash", "ndpnet.evaluation_hash", "ndpnet.category"
 MAX_NAME = 200  # characters; the registry's column has 256
@@ -67,6 +67,8 @@ def package_hash_of(version: ModelVersion) -> str:
 
 def champion_tags(category: str) -> dict[str, str]:
     """The tags of a category's champion; none where there is no champion. ValueError: the registry fails."""
+    if not has_server():
+        return {}
     with in_one_line():
         version = find_at(connect(), registered_name(category), "champion")
         return dict(version.tags) if version else {}

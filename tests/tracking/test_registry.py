@@ -22,6 +22,7 @@ from processes import SERVER, TIME_LIMIT
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.moves import Author
 from ndpnet.tracking.registry import CHAMPION, Registry
+from ndpnet.tracking.versions import champion_tags
 
 pytestmark = pytest.mark.usefixtures("tracking_on")
 
@@ -43,7 +44,7 @@ def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = mlflow.get_tracking_uri()
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{path}"
     try:
-        client = connect()
+        client = connect(is_begun=False)
         experiment = experiment_id(client)
         client.create_registered_model(NAME)
         for number in range(1, NUM_VERSIONS + 1):
@@ -308,6 +309,15 @@ def _promote_until_done(version: int, uri: str, out_path: Path) -> None:
             # who was faster has made its entry; its alias may follow a moment later
             assert "locked" in refusals[-1] or Registry(NAME).timeline().champion is not None
     out_path.write_text(json.dumps(refusals))
+
+
+def test_asking_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^nothing is recorded in .*/mlflow\.db \(go where you trained"):
+        Registry(NAME)
+    assert champion_tags("o ring") == {}
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
