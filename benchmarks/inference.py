@@ -187,7 +187,7 @@ def count_giga_macs(arguments: argparse.Namespace, image: np.ndarray) -> float:
     """Multiply-accumulates of one image, in billions."""
     network = make_network(arguments, image)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.predict(to_unit(torch.from_numpy(image[None])))
+        network.mark(to_unit(torch.from_numpy(image[None])))
     return counter.get_total_flops() / 2e9
 
 

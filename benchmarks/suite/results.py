@@ -62,7 +62,7 @@ def time_model(model_dir: Path) -> Result:
     package = read_package(model_dir)
     image = to_unit(torch.from_numpy(package.references()[:1]))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        package.load_network(torch.device("cpu")).predict(image)
+        package.load_network(torch.device("cpu")).mark(image)
     return {"milliseconds": timing.percentile(0.5), "gmac": counter.get_total_flops() / 2e9}
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ndpnet.benchmark.variants import OWN
-from ndpnet.inference.engines.engine import MapsAndReconstructions, TorchEngine
+from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.model import NDPNet
 from ndpnet.model.gaps import line_gap
@@ -79,18 +79,17 @@ class ScoringEngine(TorchEngine):
         super().__init__(network, device)
         self.map_of, self.has_filters = MAPS[scoring], scoring != LINES_ALONE
 
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
+    def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(lambda batch: self._map(batch, with_filters=self.has_filters), images)
+        return self._run(lambda batch: self._map(batch, with_filters=self.has_filters), images)[:, 0]
 
-    def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
+    def predict_raw(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(lambda batch: self._map(batch, with_filters=False), images)
+        return self._run(lambda batch: self._map(batch, with_filters=False), images)[:, 0]
 
-    def _map(self, image: torch.Tensor, *, with_filters: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        reconstruction = self.network(image).reconstruction
-        anomaly_map = self.map_of(self.network, image, reconstruction)
-        return filter_map(anomaly_map) if with_filters else anomaly_map, reconstruction
+    def _map(self, image: torch.Tensor, *, with_filters: bool) -> torch.Tensor:
+        anomaly_map = self.map_of(self.network, image, self.network(image).reconstruction)
+        return filter_map(anomaly_map) if with_filters else anomaly_map
 
 
 def open_scored(inspector: Inspector, scoring: str) -> Inspector:

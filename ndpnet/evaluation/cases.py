@@ -82,7 +82,7 @@ def write_calibration_cases(
         if entry["path"] in places:
             image = np.asarray(images[places[entry["path"]]])
             prediction = inspector.predict(image, name=entry["path"])
-            seen = _Seen(image, prediction.anomaly_map, None, prediction.reconstruction)
+            seen = _Seen(image, prediction.anomaly_map, None)
             path = folder / f"calibration_{rank}_{Path(entry['path']).stem}.png"
             shown |= _write_panel(path, seen, inspector, judged, shown)
         panels.append(shown | {"value_without": entry["value_without"]})
@@ -101,17 +101,13 @@ class _Seen(NamedTuple):
     image: np.ndarray  # uint8 (H, W, 3)
     anomaly_map: np.ndarray  # float32 (H, W)
     truth: np.ndarray | None  # uint8 (H, W)
-    reconstruction: np.ndarray | None  # uint8 (H, W, 3); None of a scan
 
 
 def _seen(judged: Judged, index: int, inspector: Inspector) -> _Seen:
     """A test image. A map that was not kept is computed again."""
     image, truth = np.asarray(judged.images[index]), None if judged.masks is None else judged.masks[index]
-    if judged.maps is None:
-        again = inspector.predict(image)
-        return _Seen(image, again.anomaly_map, truth, again.reconstruction)
-    rebuilt = None if judged.reconstructions is None else judged.reconstructions[index]
-    return _Seen(image, judged.maps[index], truth, rebuilt)
+    anomaly_map = inspector.predict(image).anomaly_map if judged.maps is None else judged.maps[index]
+    return _Seen(image, anomaly_map, truth)
 
 
 def _about(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
@@ -145,8 +141,8 @@ def _write_panel(
 def _view(seen: _Seen, roi: np.ndarray | None, inspector: Inspector, *, is_missed: bool) -> tuple[dict[str, Any], str]:
     """What to draw, and where it lies in a scan."""
     planes = seen._asdict() | {"roi": roi}
-    if seen.reconstruction is not None:
-        return planes, ""
+    if inspector.tiling is None:
+        return planes | {"reconstruction": inspector.rebuild(seen.image)}, ""
     spot = _worst_spot(seen.anomaly_map, seen.truth if is_missed else None)
     window = window_around(spot, seen.anomaly_map.shape)
     view = {name: None if plane is None else np.ascontiguousarray(plane[window]) for name, plane in planes.items()}

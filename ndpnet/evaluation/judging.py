@@ -1,7 +1,6 @@
 """Test images with what a model says of them, and which of them are worth a look."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,6 @@ class Judged(ScoredImages):
 
     records: list[FileRecord]
     images: exact.Planes  # uint8 (N, H, W, 3), or N times (H, W, 3)
-    reconstructions: Sequence[np.ndarray] | None  # N times uint8 (H, W, 3); None of scans, and without maps
     num_left_out: int  # further test images, whose whole defect lies outside the region of interest
     seconds_per_image: float
 
@@ -81,7 +79,6 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
             is_good = record.defect_type == GOOD
             tally.add(prediction.anomaly_map, masks[row], record.defect_type, is_good=is_good)
     seconds = time.monotonic() - started
-    rebuilt = [seen.reconstruction for seen in predictions if seen.reconstruction is not None]
     return Judged(
         groups=np.array([record.group for record in records]),
         types=np.array([record.defect_type for record in records]),
@@ -93,7 +90,6 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
         tally=tally,
         records=records,
         images=images,
-        reconstructions=rebuilt or None,
         num_left_out=int((~is_counted).sum()),
         seconds_per_image=seconds / len(records),
     )

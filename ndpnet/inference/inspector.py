@@ -1,6 +1,6 @@
 """From an image of any size to a verdict: the one path that calibration, evaluation and inspection share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from ndpnet.inference.likeness import unlike
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.inference.regions import area_score, find_regions, without_small
 from ndpnet.inference.rules import Rules
-from ndpnet.inference.scanning import predict_scan
+from ndpnet.inference.scanning import predict_scan, rebuild_scan
 from ndpnet.inference.verdict import Verdict
 from ndpnet.metrics.exact import image_score
 from ndpnet.model.denormals import denormals_flushed
@@ -37,7 +37,6 @@ class Prediction:
 
     score: float
     anomaly_map: np.ndarray  # float32 (H, W), 0 outside the region of interest
-    reconstruction: np.ndarray | None  # uint8 (H, W, 3); None of a scan: `Inspector.rebuild` makes that of a part
 
 
 class Inspector:
@@ -197,7 +196,10 @@ class Inspector:
     @denormals_flushed()  # as in training: fast, and the same bits in whatever process
     def predict(self, image: np.ndarray, *, name: str = "the image") -> Prediction:
         """Score and map at network resolution. image: what `fit` returns. ValueError: they are no numbers."""
-        anomaly_map, rebuilt = self._predict_image(image) if self.tiling is None else self._predict_scan(image)
+        if self.tiling is None:
+            anomaly_map = self._run(self.engine.predict, image)
+        else:
+            anomaly_map = predict_scan(self.engine, image, self.tiling)
         if self.fitted_roi is not None:
             if self.fitted_roi.shape != anomaly_map.shape:
                 sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.fitted_roi)]
@@ -209,26 +211,23 @@ class Inspector:
             raise ValueError(f"the model's answer to {name} is not a number everywhere: no verdict (is it damaged?)")
         has_smallest = self._smallest > 1
         score = area_score(anomaly_map, self._smallest) if has_smallest else image_score(anomaly_map, self.score_pixels)
-        return Prediction(score, anomaly_map, rebuilt)
-
-    def _predict_image(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        height, width = image.shape[:2]
-        # always alone: the bits of a convolution may depend on the batch it is part of
-        anomaly_maps, reconstructions = self.engine.predict(np.array(continue_surface(image, self.input_size))[None])
-        reconstruction = reconstructions[0, :, :height, :width].transpose(1, 2, 0)
-        return anomaly_maps[0, :height, :width], (reconstruction * 255).round().astype(np.uint8)
-
-    def _predict_scan(self, scan: np.ndarray, **options: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        assert self.tiling is not None
-        return predict_scan(self.engine, scan, self.tiling, **options)
+        return Prediction(score, anomaly_map)
 
     @torch.inference_mode()
     @denormals_flushed()
-    def rebuild(self, scan: np.ndarray) -> np.ndarray:
-        """Reconstruction of a part of a scan. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
-        rebuilt = self._predict_scan(scan, with_reconstruction=True)[1]
-        assert rebuilt is not None
-        return rebuilt
+    def rebuild(self, image: np.ndarray) -> np.ndarray:
+        """Reconstruction of a picture that is fitted, or of a part of a scan. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
+        if self.tiling is None:
+            rebuilt = self._run(self.engine.rebuild, image)
+        else:
+            rebuilt = rebuild_scan(self.engine, image, self.tiling)
+        return (rebuilt * 255).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+    def _run(self, compute: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
+        """What the engine makes of what the image covers of the input. uint8 (H, W, 3) -> (..., H, W)."""
+        height, width = image.shape[:2]
+        # always alone: the bits of a convolution may depend on the batch it is part of
+        return compute(np.array(continue_surface(image, self.input_size))[None])[0, ..., :height, :width]
 
     def inspect(self, image: str | Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
         """Verdict on a file, its bytes, or an array uint8 (H, W, 3) or grey (H, W). ValueError names what is wrong."""
@@ -238,7 +237,8 @@ class Inspector:
         fitted, size = self.fit(picture, name=name), picture.shape[:2]
         verdict = self.judge(self.predict(fitted, name=name), size=size)
         pixels, warnings = partial(self.pixels, picture), self.warnings_about(fitted, size)
-        return replace(verdict, warnings=warnings, pixels=pixels, map_level=self.map_level)
+        rebuild = partial(self.rebuild, fitted) if self.tiling is None else None
+        return replace(verdict, warnings=warnings, pixels=pixels, rebuild=rebuild, map_level=self.map_level)
 
     def inspect_many(self, images: Iterable[str | Path | bytes | np.ndarray]) -> Iterator[Verdict]:
         """Verdicts in the order of the images, each when it is asked for; bit for bit what `inspect` says of each."""
@@ -262,7 +262,6 @@ class Inspector:
             network_map=self.shown_map(prediction),
             network_mask=np.zeros_like(prediction.anomaly_map, dtype=bool),
             network_roi=self.fitted_roi,
-            reconstruction=prediction.reconstruction,
         )
         if self.threshold is None:
             return verdict

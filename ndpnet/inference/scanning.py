@@ -1,6 +1,6 @@
 """The anomaly map of a scan of any size: overlapping tiles, blended before the filters, in bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -14,28 +14,32 @@ TILES_PER_BATCH = 4
 FILTER_BLOCK = 256  # side of the blocks that are filtered at once, in pixels
 
 
-def predict_scan(
-    engine: Engine, scan: np.ndarray, tiling: Tiling, *, with_reconstruction: bool = False
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Anomaly map, the reconstruction if asked for. uint8 (H, W, 3) -> float32 (H, W), uint8 (H, W, 3) or None.
+def predict_scan(engine: Engine, scan: np.ndarray, tiling: Tiling) -> np.ndarray:
+    """Anomaly map; besides it nothing grows with the scan. uint8 (H, W, 3) -> float32 (H, W)."""
+    anomaly_map = np.zeros(scan.shape[:2], dtype=np.float32)
+    _blend(engine.predict_raw, scan, tiling, anomaly_map)
+    if tiling.has_filters:
+        filter_in_place(anomaly_map)
+    return anomaly_map
 
-    Besides these two nothing grows with the scan.
-    """
+
+def rebuild_scan(engine: Engine, scan: np.ndarray, tiling: Tiling) -> np.ndarray:
+    """Reconstruction. uint8 (H, W, 3) -> float32 (3, H, W) in [0, 1]."""
+    rebuilt = np.zeros((3, *scan.shape[:2]), dtype=np.float32)
+    _blend(engine.rebuild, scan, tiling, rebuilt)
+    return rebuilt
+
+
+def _blend(run: Callable[[np.ndarray], np.ndarray], scan: np.ndarray, tiling: Tiling, total: np.ndarray) -> None:
+    """Add what `run` makes of the tiles, weighted. run: uint8 (B, S, S, 3) -> (B, ..., S, S); total: (..., H, W)."""
     height, width = scan.shape[:2]
-    anomaly_map = np.zeros((height, width), dtype=np.float32)
-    rebuilt = np.zeros((height, width, 3), dtype=np.float32) if with_reconstruction else None
     row_weights, column_weights = tiling.weights(height), tiling.weights(width)
     for tiles in _batches(height, width, tiling):
         cut = [cut_tile(scan, top, left, tiling.side) for _, top, _, left in tiles]
-        raw_maps, reconstructions = engine.predict_raw(np.stack(cut))
-        for index, (row, top, column, left) in enumerate(tiles):
+        for (row, top, column, left), planes in zip(tiles, run(np.stack(cut)), strict=True):
             weight = row_weights[row][:, None] * column_weights[column]  # (S, S)
-            _add(anomaly_map, weight * raw_maps[index], top, left)
-            if rebuilt is not None:
-                _add(rebuilt, weight[..., None] * reconstructions[index].transpose(1, 2, 0), top, left)
-    if tiling.has_filters:
-        filter_in_place(anomaly_map)
-    return anomaly_map, None if rebuilt is None else (rebuilt * 255).round().clip(0, 255).astype(np.uint8)
+            inside = total[..., top : top + tiling.side, left : left + tiling.side]
+            inside += (weight * planes)[..., : inside.shape[-2], : inside.shape[-1]]
 
 
 def filter_in_place(anomaly_map: np.ndarray) -> None:
@@ -63,9 +67,3 @@ def _batches(height: int, width: int, tiling: Tiling) -> Iterator[list[tuple[int
         for start in range(0, len(lefts), TILES_PER_BATCH):
             batch = enumerate(lefts[start : start + TILES_PER_BATCH], start=start)
             yield [(row, top, column, left) for column, left in batch]
-
-
-def _add(total: np.ndarray, tile: np.ndarray, top: int, left: int) -> None:
-    """Add the part of a tile that lies on the scan."""
-    inside = total[top : top + tile.shape[0], left : left + tile.shape[1]]
-    inside += tile[: inside.shape[0], : inside.shape[1]]

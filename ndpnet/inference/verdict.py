@@ -24,10 +24,10 @@ class Verdict:
     network_map: np.ndarray = field(repr=False)  # as `anomaly_map`, `mask` and `roi`, at the network's resolution
     network_mask: np.ndarray = field(repr=False)
     network_roi: np.ndarray | None = field(repr=False, default=None)
-    reconstruction: np.ndarray | None = field(repr=False, default=None)  # uint8 (H, W, 3); None of a scan
     review_threshold: float | None = None  # None: two verdicts
     warnings: tuple[str, ...] = ()  # how the picture is unlike those of the calibration
     pixels: Callable[[], np.ndarray] | None = field(repr=False, default=None)  # of what `Inspector.inspect` judged
+    rebuild: Callable[[], np.ndarray] | None = field(repr=False, default=None)  # what `reconstruction` is made by
     map_level: float | None = field(repr=False, default=None)  # where the colours of the map start
 
     @cached_property
@@ -51,6 +51,11 @@ class Verdict:
     def image(self) -> np.ndarray | None:
         """The picture that `Inspector.inspect` judged. uint8 (H, W, 3)."""
         return None if self.pixels is None else self.pixels()
+
+    @cached_property
+    def reconstruction(self) -> np.ndarray | None:
+        """The good surface that the model expects, at the network's resolution. uint8 (H, W, 3); None of a scan."""
+        return None if self.rebuild is None else self.rebuild()
 
     @property
     def word(self) -> str:

@@ -120,6 +120,14 @@ class NDPNet(nn.Module):
         anomaly_map, reconstruction = self.predict_raw(image)
         return self._filtered(anomaly_map), reconstruction
 
+    def mark(self, image: torch.Tensor) -> torch.Tensor:
+        """The map of `predict` alone. (B, 3, H, W) -> (B, 1, H, W)."""
+        return self.predict(image)[0]
+
+    def mark_raw(self, image: torch.Tensor) -> torch.Tensor:
+        """The map of `predict_raw` alone. (B, 3, H, W) -> (B, 1, H, W)."""
+        return self.predict_raw(image)[0]
+
     def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
         """The map with the input itself in the reconstruction's place. (B, 3, H, W) -> (B, 1, H, W)."""
         return self._filtered(self.predict_raw(image, image)[0])

@@ -90,22 +90,27 @@ class PretrainedNDPNet(nn.Module):
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Anomaly map in (0, 1), and reconstruction. (B, 3, H, W), multiples of 64 -> (B, 1, H, W), (B, 3, H, W)."""
-        return self._predict(image, is_repaired=True)
+        anomaly_map, repaired = self._mark(image, is_repaired=True)
+        return anomaly_map, self.decoder(repaired)
 
-    predict_raw = predict  # it has been smoothed before it was enlarged
+    def mark(self, image: torch.Tensor) -> torch.Tensor:
+        """The map of `predict` without the decoder's time. (B, 3, H, W) -> (B, 1, H, W)."""
+        return self._mark(image, is_repaired=True)[0]
+
+    predict_raw, mark_raw = predict, mark  # it has been smoothed before it was enlarged
 
     def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
         """The map with the input's own features in the place of the repaired ones. (B, 3, H, W) -> (B, 1, H, W)."""
-        return self._predict(image, is_repaired=False)[0]
+        return self._mark(image, is_repaired=False)[0]
 
-    def _predict(self, image: torch.Tensor, *, is_repaired: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mark(self, image: torch.Tensor, *, is_repaired: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Anomaly map, and the levels that the decoder rebuilds the surface from."""
         features = self.encoder(image)
         repaired = self.repair(features) if is_repaired else self.levels(features)
         colour = self.colour(image) if is_repaired else None
         ratio = self.excess(features, repaired, colour) / self.good_maximum - 1
         # to (0, 1) with 0.5 at the highest value of held-out good pictures; unlike a sigmoid it never saturates
-        anomaly_map = 0.5 + 0.5 * ratio / (1 + ratio.abs())
-        return anomaly_map, self.decoder(repaired)
+        return 0.5 + 0.5 * ratio / (1 + ratio.abs()), repaired
 
     def excess(
         self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor | None

@@ -48,7 +48,7 @@ def _is_idle(name: str, **error: float) -> bool:
 def _errors(network: Network, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:
     clean, defective = network.encoder(batch.clean), network.encoder(batch.defective)
     output = network(batch.defective, features=defective)
-    maps = [network.predict(batch.defective)[0], network.predict_unrepaired(batch.defective)]
+    maps = [network.mark(batch.defective), network.predict_unrepaired(batch.defective)]
     return {
         "reconstruction": [
             (picture - batch.clean).square().mean().item() for picture in (output.reconstruction, mean_picture)

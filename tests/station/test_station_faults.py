@@ -158,10 +158,6 @@ def test_a_score_that_is_no_number_is_an_error(pipeline, tmp_path, monkeypatch):
         engine = station.lines["wall"].model.inspector.engine
         predict = engine.predict
 
-        def nan(images):
-            maps, rebuilt = predict(images)
-            return maps * float("nan"), rebuilt
-
-        monkeypatch.setattr(engine, "predict", nan)
+        monkeypatch.setattr(engine, "predict", lambda images: predict(images) * float("nan"))
         answer = post(url, picture(7))
         assert (answer.status_code, answer.json()["verdict"], answer.json()["score"]) == (422, "error", None)

@@ -16,7 +16,6 @@ from users import as_nobody, open_folder
 
 from ndpnet.folders import LIST
 from ndpnet.inference import Inspector
-from ndpnet.inference.engines.engine import MapsAndReconstructions
 from ndpnet.inference.folder import inspect_folder, list_images
 
 SIDE = 64
@@ -54,8 +53,8 @@ ENTRY = st.tuples(st.sampled_from(FOLDERS), st.sampled_from(NAMES), st.sampled_f
 class Brightness:
     """An engine whose map is the picture's brightness."""
 
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
-        return images.mean(axis=3, dtype=np.float32) / 255, np.zeros((len(images), 3, SIDE, SIDE), np.float32)
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return images.mean(axis=3, dtype=np.float32) / 255
 
 
 def picture(level: int) -> Image.Image:

@@ -24,8 +24,7 @@ from ndpnet.inference.folder import inspect_folder
 
 class Brightness:
     def predict_raw(self, images):
-        maps = images.mean(axis=3, dtype=np.float32) / 255
-        return maps, np.zeros((len(images), 3, *maps.shape[1:]), np.float32)
+        return images.mean(axis=3, dtype=np.float32) / 255
 
 tiling = Tiling(256, 64, float(sys.argv[3]), has_filters=False)
 inspector = Inspector(Brightness(), input_size=(256, 256), threshold=0.5, tiling=tiling)

@@ -184,7 +184,7 @@ def hard_edged(tiling: Tiling) -> Tiling:
 
 def seams(inspector: Inspector, scan: np.ndarray, tiling: Tiling) -> list[float]:
     """`seam_ratio` of columns and of rows, as far as there are tile borders."""
-    anomaly_map, _ = predict_scan(inspector.engine, scan, tiling)
+    anomaly_map = predict_scan(inspector.engine, scan, tiling)
     found = []
     for plane in (anomaly_map, anomaly_map.T):
         offsets = tiling.offsets(plane.shape[1])

@@ -9,18 +9,20 @@ import torch
 from ndpnet.model import Network
 from ndpnet.synthesis.compose import to_unit
 
-MapsAndReconstructions = tuple[np.ndarray, np.ndarray]  # float32 (B, H, W), float32 (B, 3, H, W), both in [0, 1]
 RunGraph = Callable[[np.ndarray], Sequence[np.ndarray]]  # uint8 (1, H, W, 3) -> the graph's first two outputs
 
 
 class Engine(Protocol):
     """Computes the network on batches of images, uint8 (B, H, W, 3)."""
 
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
-        """Anomaly maps after their filters."""
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Anomaly maps after their filters. -> float32 (B, H, W) in [0, 1]."""
 
-    def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
+    def predict_raw(self, images: np.ndarray) -> np.ndarray:
         """As `predict`, the maps before their filters: what maps of tiles are blended from."""
+
+    def rebuild(self, images: np.ndarray) -> np.ndarray:
+        """The reconstructions. -> float32 (B, 3, H, W) in [0, 1]."""
 
 
 class TorchEngine:
@@ -29,21 +31,22 @@ class TorchEngine:
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network, self.device = network, device
 
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
+    def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(self.network.predict, images)
+        return self._run(self.network.mark, images)[:, 0]
 
-    def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
+    def predict_raw(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(self.network.predict_raw, images)
+        return self._run(self.network.mark_raw, images)[:, 0]
+
+    def rebuild(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._run(lambda batch: self.network.predict_raw(batch)[1], images)
 
     @torch.inference_mode()
-    def _run(
-        self, predict: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], images: np.ndarray
-    ) -> MapsAndReconstructions:
+    def _run(self, compute: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray) -> np.ndarray:
         batch = to_unit(torch.from_numpy(images).to(self.device))
-        anomaly_maps, reconstructions = predict(batch.contiguous(memory_format=torch.channels_last))
-        return anomaly_maps[:, 0].cpu().numpy(), reconstructions.cpu().numpy()
+        return compute(batch.contiguous(memory_format=torch.channels_last)).cpu().numpy()
 
 
 class GraphEngine:
@@ -52,18 +55,20 @@ class GraphEngine:
     def __init__(self, run: RunGraph, *, has_filters: bool) -> None:
         self.run, self.has_filters = run, has_filters
 
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
+    def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
         assert self.has_filters, "exported for tiles"
-        return self._run(images)
+        return self._output(0, images)
 
-    def predict_raw(self, images: np.ndarray) -> MapsAndReconstructions:
+    def predict_raw(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
         assert not self.has_filters, "exported for whole pictures"
-        return self._run(images)
+        return self._output(0, images)
 
-    def _run(self, images: np.ndarray) -> MapsAndReconstructions:
+    def rebuild(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._output(1, images)
+
+    def _output(self, number: int, images: np.ndarray) -> np.ndarray:
         # one by one: a graph of fixed size is faster, and no score depends on what else is in a batch
-        outputs = [self.run(image[None]) for image in images]
-        anomaly_maps, reconstructions = zip(*outputs, strict=True)
-        return np.concatenate(anomaly_maps), np.concatenate(reconstructions)
+        return np.concatenate([self.run(image[None])[number] for image in images])

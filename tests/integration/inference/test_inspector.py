@@ -69,16 +69,15 @@ def test_what_is_no_number_is_never_good(pipeline: Pipeline, scratch: np.ndarray
     whole = Inspector.load(pipeline.model_dir)
     size = whole.input_size
     with pytest.raises(ValueError, match=r"the score is -?(nan|inf): no verdict"):
-        whole.judge(Prediction(value, np.full(size, value, np.float32), None), size=size)
+        whole.judge(Prediction(value, np.full(size, value, np.float32)), size=size)
 
     class Damaged:
         """An engine whose answer is a number almost everywhere, as a damaged weight may have it."""
 
-        def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            maps, rebuilt = whole.engine.predict(images)
-            maps = maps.copy()
+        def predict(self, images: np.ndarray) -> np.ndarray:
+            maps = whole.engine.predict(images).copy()
             maps[:, 3, 5] = value
-            return maps, rebuilt
+            return maps
 
     damaged = Inspector(Damaged(), input_size=whole.input_size, threshold=0.5)
     with pytest.raises(ValueError, match=r"the model's answer to a picture is not a number everywhere: no verdict"):
@@ -125,10 +124,10 @@ def test_a_single_pixel_makes_no_defect_where_several_are_asked_for(inspector: I
     several = Inspector(inspector.engine, input_size=(64, 64), threshold=0.5, score_pixels=4)
     plane = np.zeros((64, 64), np.float32)
     plane[8:10, 8:10] = [[0.9, 0.2], [0.2, 0.2]]
-    spot = several.judge(Prediction(image_score(plane, 4), plane, None), size=(64, 64))
+    spot = several.judge(Prediction(image_score(plane, 4), plane), size=(64, 64))
     assert (spot.is_defective, spot.regions, spot.mask.any()) == (False, (), False)
     plane[8:10, 8:10] = 0.6
-    mark = several.judge(Prediction(image_score(plane, 4), plane, None), size=(64, 64))
+    mark = several.judge(Prediction(image_score(plane, 4), plane), size=(64, 64))
     assert mark.is_defective
     assert [region.area for region in mark.regions] == [4]
 
@@ -187,11 +186,11 @@ def test_a_picture_of_another_aspect_keeps_its_own(inspector: Inspector) -> None
     image = np.random.default_rng(3).integers(0, 256, (80, 160, 3), dtype=np.uint8)
     square = with_threshold(inspector, 0.0)
     fitted = square.fit(image)
-    filled = square.predict(continue_surface(fitted, (64, 64)))
+    filled = continue_surface(fitted, (64, 64))
     verdict = square.inspect(image)
     assert fitted.shape == (*verdict.network_map.shape, 3) == verdict.reconstruction.shape == (32, 64, 3)
-    np.testing.assert_array_equal(verdict.network_map, filled.anomaly_map[:32])
-    np.testing.assert_array_equal(verdict.reconstruction, filled.reconstruction[:32])
+    np.testing.assert_array_equal(verdict.network_map, square.predict(filled).anomaly_map[:32])
+    np.testing.assert_array_equal(verdict.reconstruction, square.rebuild(filled)[:32])
     assert verdict.score == verdict.network_map.max()
     assert verdict.anomaly_map.shape == verdict.mask.shape == (80, 160)
 

@@ -9,7 +9,6 @@ from PIL import Image, ImageOps
 
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
-from ndpnet.inference.engines.engine import MapsAndReconstructions
 from ndpnet.inference.folder import inspect_folder
 
 SIDE, DEFECT = 64, 24  # of what `resize` makes of a picture, and of the bright square, in pixels
@@ -21,8 +20,8 @@ SIDEWAYS = 6  # EXIF: to be turned by 90 degrees to the right
 class Brightness:
     """An engine whose map is the picture's brightness."""
 
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
-        return images.mean(axis=3, dtype=np.float32) / 255, images.transpose(0, 3, 1, 2) / np.float32(255)
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return images.mean(axis=3, dtype=np.float32) / 255
 
     predict_raw = predict
 
