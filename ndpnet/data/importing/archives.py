@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Self
 
 from tqdm import tqdm
 
@@ -51,10 +52,10 @@ class _Member(tarfile.TarInfo):
     """tarfile takes garbage, and an end in the middle, for the end of an archive."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
-        """Read a header. ReadError: it is none, and not the zeros of the end either."""
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        """Read the next header. ReadError: it is none, and not the zeros of the end either."""
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
