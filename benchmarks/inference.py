@@ -31,7 +31,7 @@ from skimage.data import brick
 from torch.utils.flop_counter import FlopCounterMode
 
 from ndpnet.config import Params, load_params
-from ndpnet.inference.engines.engine import TorchEngine
+from ndpnet.inference.engines.engine import GraphEngine, TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.quantise import kept_in_floating_point
 from ndpnet.inference.engines.runtimes import (
@@ -120,9 +120,9 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
             openvino.save_model(model, folder / name / OPENVINO_GRAPH, compress_to_fp16=False)
         of_engine = folder / name if engine == "openvino" else folder
         float_type = float_type_here(engine, precision)
-        runs[name] = open_graph(
-            engine, of_engine, float_type=float_type, input_size=(arguments.size, arguments.size), num_threads=1
-        )
+        size = (arguments.size, arguments.size)
+        run = open_graph(engine, of_engine, float_type=float_type, input_size=size, num_threads=1)
+        runs[name] = GraphEngine(run, has_filters=True).predict
     return runs
 
 

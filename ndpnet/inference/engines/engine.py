@@ -1,6 +1,6 @@
 """The interface of an engine, torch's, and the one of exported graphs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +9,8 @@ import torch
 from ndpnet.model import Network
 from ndpnet.synthesis.compose import to_unit
 
-RunGraph = Callable[[np.ndarray], Sequence[np.ndarray]]  # uint8 (1, H, W, 3) -> the graph's first two outputs
+OUTPUTS = MAP, RECONSTRUCTION = "anomaly_map", "reconstruction"  # of a graph
+RunGraph = Callable[[np.ndarray, str], np.ndarray]  # uint8 (1, H, W, 3) and the name of an output -> that output
 
 
 class Engine(Protocol):
@@ -58,17 +59,17 @@ class GraphEngine:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
         assert self.has_filters, "exported for tiles"
-        return self._output(0, images)
+        return self._output(MAP, images)
 
     def predict_raw(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
         assert not self.has_filters, "exported for whole pictures"
-        return self._output(0, images)
+        return self._output(MAP, images)
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._output(1, images)
+        return self._output(RECONSTRUCTION, images)
 
-    def _output(self, number: int, images: np.ndarray) -> np.ndarray:
+    def _output(self, name: str, images: np.ndarray) -> np.ndarray:
         # one by one: a graph of fixed size is faster, and no score depends on what else is in a batch
-        return np.concatenate([self.run(image[None])[number] for image in images])
+        return np.concatenate([self.run(image[None], name) for image in images])

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ndpnet.inference.engines.engine import RunGraph
-from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, float_type_here, load_module, openvino_settings
+from ndpnet.inference.engines.engine import MAP, RunGraph
+from ndpnet.inference.engines.runtimes import INPUT, float_type_here, load_module, openvino_settings
 from ndpnet.metrics.exact import Planes
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def kept_in_floating_point(model: Any) -> Any:
 def _after_convolutions(model: Any) -> set[str]:
     """Names of the operations between the network's last convolutions and the map."""
     names: set[str] = set()
-    waiting = [model.output(OUTPUTS[0]).get_node()]
+    waiting = [model.output(MAP).get_node()]
     while waiting:
         node = waiting.pop()
         if not _is_of_network(node) and node.get_friendly_name() not in names:
@@ -83,8 +83,4 @@ def _as_run(model: Any) -> RunGraph:
         settings = openvino_settings(float_type_here("openvino", "int8"), torch.get_num_threads())
         compiled = openvino.compile_model(model, "CPU", settings)
 
-    def run(images: np.ndarray) -> Sequence[np.ndarray]:
-        results = compiled({INPUT: images})
-        return [results[name] for name in OUTPUTS]
-
-    return run
+    return lambda images, name: compiled({INPUT: images})[name]

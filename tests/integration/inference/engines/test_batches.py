@@ -8,7 +8,8 @@ from samples import Pipeline
 
 from ndpnet.data.fitting import continue_surface
 from ndpnet.data.prepared import PreparedData
-from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module, openvino_settings
+from ndpnet.inference.engines.engine import OUTPUTS
+from ndpnet.inference.engines.runtimes import INPUT, load_module, openvino_settings
 
 SIZES = (2, 3)
 
