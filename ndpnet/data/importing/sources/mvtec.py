@@ -13,8 +13,7 @@ from ndpnet.data.importing.sources.plan import (
 )
 from ndpnet.data.listing import say_others
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import GOOD_NAMES, type_of
-from ndpnet.data.roi import ROI
+from ndpnet.data.names import GOOD_NAMES, name_key, type_of
 
 
 def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
@@ -58,10 +57,10 @@ def read_category(reader: Reader, path: str, name: str) -> CategoryPlan:
     test = reader.child(path, "test")
     for defect_type, folder in _types(reader, test).items():
         for picture in reader.pictures(folder):
-            mask = masks.get(defect_type, {}).pop(PurePosixPath(picture).stem, None)
+            mask = masks.get(defect_type, {}).pop(name_key(PurePosixPath(picture).stem), None)
             images.append(SourceImage(picture, PurePosixPath(picture).name, defect_type, "test", mask))
     check_masks(reader, images, {f"{kind}/{stem}": mask for kind, of in masks.items() for stem, mask in of.items()})
-    return CategoryPlan(name, reader.root / path, images, reader.optional_file(path, ROI), reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, reader.ignored)
 
 
 def _read_train(reader: Reader, path: str) -> list[SourceImage]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ndpnet.data.listing import Kind, is_litter, kind_of
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import plain
+from ndpnet.data.names import name_key, plain
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,6 @@ class CategoryPlan:
     name: str
     folder: Path
     images: list[SourceImage]
-    roi_path: str | None = None
     ignored: list[str] = field(default_factory=list)  # files among the pictures that are none
     group_pattern: str = ""  # what was photographed together, by the layout's file names
 
@@ -90,7 +89,7 @@ class Reader:
     def masks(
         self, path: str, *, ending: str = "_mask", skip: tuple[str, ...] = (), is_deep: bool = False
     ) -> dict[str, str]:
-        """Return a folder's masks by the path of their pictures in it, without the ending of their names.
+        """Return a folder's masks by the `name_key` of their pictures' path in it, without the ending of their names.
 
         ValueError for a lossy or a second one.
         """
@@ -99,7 +98,7 @@ class Reader:
             if not mask.lower().endswith(MASK_SUFFIXES):
                 raise ValueError(f"mask {self.root / mask} has a lossy format (draw it anew as PNG)")
             file = PurePosixPath(mask).relative_to(path)
-            stem = file.with_name(file.stem.removesuffix(ending) or file.stem).as_posix()
+            stem = name_key(file.with_suffix("").as_posix()).removesuffix(ending)
             if stem in masks:
                 raise ValueError(f"two masks for one picture: {self.root / masks[stem]} and {mask} (remove one)")
             masks[stem] = mask
