@@ -135,7 +135,9 @@ def _write_panel(
     caption = f"{Path(shown['title']).stem}: {shown['verdict']}, score {shown['score']:.3f}{place}"
     top = float(np.quantile(judged.scores, SCALE_QUANTILE))
     low, high = inspector.map_level, top if top > 0 else 1.0
-    drawn = panel(**view, threshold=inspector.threshold, vmin=low, vmax=high, caption=caption, num_columns=2)
+    colours = {"threshold": inspector.threshold, "vmin": low, "vmax": high}
+    is_detected = inspector.threshold is not None and shown["score"] > inspector.threshold
+    drawn = panel(**view, **colours, is_detected=is_detected, caption=caption, num_columns=2)
     png = encode_png(drawn)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png)
@@ -179,7 +181,8 @@ def _small_picture(judged: Judged, index: int, threshold: float | None) -> dict[
     truth = None if judged.masks is None else np.asarray(judged.masks[index]) > 0
     anomaly_map = np.full(image.shape[:2], -1.0) if judged.maps is None else judged.maps[index]
     image, anomaly_map, truth = shrink(image, anomaly_map, truth, max_side=2 * SIDE)
-    drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=threshold, truth=truth))
+    level = threshold if threshold is not None and judged.scores[index] > threshold else None
+    drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=level, truth=truth))
     drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
 
