@@ -134,10 +134,9 @@ def _write_panel(
     view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
     caption = f"{Path(shown['title']).stem}: {shown['verdict']}, score {shown['score']:.3f}{place}"
     top = float(np.quantile(judged.scores, SCALE_QUANTILE))
-    low, high = inspector.map_level, top if top > 0 else 1.0
-    colours = {"threshold": inspector.threshold, "vmin": low, "vmax": high}
-    is_detected = inspector.threshold is not None and shown["score"] > inspector.threshold
-    drawn = panel(**view, **colours, is_detected=is_detected, caption=caption, num_columns=2)
+    level, high = inspector.threshold, top if top > 0 else 1.0
+    look: dict[str, Any] = {"vmin": inspector.map_level, "vmax": high, "caption": caption, "num_columns": 2}
+    drawn = panel(**view, threshold=level, is_detected=level is not None and shown["score"] > level, **look)
     png = encode_png(drawn)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png)
