@@ -234,7 +234,7 @@ class Inspector:
         """Verdict on a file, its bytes, or an array uint8 (H, W, 3) or grey (H, W). ValueError names what is wrong."""
         image = Path(image) if isinstance(image, str) else image
         name = name or (str(image) if isinstance(image, Path) else "the image")
-        picture = _checked(image, name) if isinstance(image, np.ndarray) else self.open(image, name=name)
+        picture = self.open(image, name=name) if isinstance(image, (Path, bytes)) else _checked(image, name)
         fitted, size = self.fit(picture, name=name), picture.shape[:2]
         verdict = self.judge(self.predict(fitted, name=name), size=size)
         pixels, warnings = partial(self.pixels, picture), self.warnings_about(fitted, size)
@@ -318,9 +318,9 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _checked(image: np.ndarray, name: str) -> np.ndarray:
-    if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (1,)):
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+def _checked(image: Any, name: str) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{name} is a {type(image).__name__} (pass an array, or the file)")
+    if image.dtype != np.uint8 or not image.size or image.ndim < 2 or image.shape[2:] not in ((), (1,), (3,)):
         raise ValueError(f"{name} is {image.dtype} {image.shape} (pass uint8 (H, W, 3) or (H, W), or the file)")
-    return image
+    return image if image.shape[2:] == (3,) else np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
