@@ -132,7 +132,7 @@ def _write_panel(
 ) -> dict[str, Any]:
     """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}. -> as embedded."""
     view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
-    caption = f"{Path(shown['title']).stem}: {shown['verdict']}, score {shown['score']:.3f}{place}"
+    caption = f"{shown['verdict']}, score {shown['score']:.3f}{place}"  # no name: the font has no umlauts
     top = float(np.quantile(judged.scores, SCALE_QUANTILE))
     level, high = inspector.threshold, top if top > 0 else 1.0
     look: dict[str, Any] = {"vmin": inspector.map_level, "vmax": high, "caption": caption, "num_columns": 2}
