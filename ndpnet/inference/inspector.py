@@ -78,6 +78,12 @@ class Inspector:
         if rules is not None:
             shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
+            seen = np.ones(shape) if self._zone_weights is None else self._zone_weights
+            if self._smallest > np.count_nonzero(seen if self.fitted_roi is None else seen * self.fitted_roi):
+                # no picture could hold it: every score would be the map's lowest level
+                raise ValueError(
+                    "the rules' smallest_defect is larger than all that is inspected (is mm_per_pixel so?)"
+                )
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
         self.engine_name = "torch-fp32"
