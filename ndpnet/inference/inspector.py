@@ -1,5 +1,6 @@
 """From an image of any size to a verdict: the one path that calibration, evaluation and inspection share."""
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -78,8 +79,7 @@ class Inspector:
         if rules is not None:
             shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
-            seen = np.ones(shape) if self._zone_weights is None else self._zone_weights
-            if self._smallest > np.count_nonzero(seen if self.fitted_roi is None else seen * self.fitted_roi):
+            if self._smallest > np.count_nonzero(np.ones(shape) if self.weights is None else self.weights):
                 # no picture could hold it: every score would be the map's lowest level
                 raise ValueError(
                     "the rules' smallest_defect is larger than all that is inspected (is mm_per_pixel so?)"
@@ -143,6 +143,20 @@ class Inspector:
     def bare(self) -> "Inspector":
         """The same engine without threshold, region of interest and rules."""
         return Inspector(self.engine, **self.sizes)
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """How much of each pixel of the anomaly map counts, at network resolution; None: all. -> (H, W) in [0, 1]."""
+        if self.fitted_roi is None or self._zone_weights is None:
+            return self.fitted_roi if self._zone_weights is None else self._zone_weights
+        return self._zone_weights * self.fitted_roi
+
+    def part(self, window: tuple[slice, slice]) -> "Inspector":
+        """The same for one part of its pictures. window: rows and columns at network resolution."""
+        part = copy.copy(self)
+        planes = (self.fitted_roi, self._zone_weights)
+        part.fitted_roi, part._zone_weights = (None if plane is None else plane[window] for plane in planes)
+        return part
 
     @property
     def sizes(self) -> dict[str, Any]:
