@@ -45,7 +45,7 @@ class Inspector:
     """A trained model that tells good pictures from defective ones.
 
         inspector = Inspector.load("build/NAME/model")
-        verdict = inspector.inspect("new.png")  # or bytes, or an array uint8 (H, W, 3) or (H, W)
+        verdict = inspector.inspect("new.png")  # or bytes, or an array uint8 (H, W, 3), RGB, or (H, W)
         print(verdict)                          # defective: score 0.7244, threshold 0.5947
         verdict.save("new-verdict.png")
         for verdict in inspector.inspect_many(pictures):
@@ -251,7 +251,7 @@ class Inspector:
         return rebuilt
 
     def inspect(self, image: str | Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
-        """Verdict on a file, its bytes, or an array uint8 (H, W, 3) or grey (H, W). ValueError names what is wrong."""
+        """Verdict on a file, its bytes, or an array uint8: RGB (H, W, 3) or grey (H, W). ValueError names the fault."""
         image = Path(image) if isinstance(image, str) else image
         name = name or (str(image) if isinstance(image, Path) else "the image")
         picture = self.open(image, name=name) if isinstance(image, (Path, bytes)) else _checked(image, name)
