@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ndpnet.data.copies import CopyIndex
@@ -10,10 +10,9 @@ from ndpnet.data.importing.archives import MAX_BYTES
 from ndpnet.data.importing.placing import Placed, Placer, Rejected
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
-from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage
+from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
 from ndpnet.data.importing.staging import OpenedSource, opened_source
 from ndpnet.data.levels import depth_of_set
-from ndpnet.data.listing import has_picture_name, is_litter
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key
 from ndpnet.data.roi import ROI, find_roi
@@ -104,7 +103,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             imported=imported,
             copies=copies,
             bit_depth=bit_depth,
-            ignored=[*plan.ignored, *_beside(plan, opened.root)],
+            ignored=[*plan.ignored, *unknown_beside(plan.images, plan.folder, opened.root)],
         )
         write_json(folder / REPORT, report.content)
     return report
@@ -143,20 +142,11 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     is_test = {picture.image.path: picture.split == "test" for picture in ordered}
     for picture in ordered:
         if (name := picture.image.path) not in ours.copies:
-            index.add(name, [picture.facts.pixels_sha256], is_test=is_test[name])
+            is_good = picture.defect_type == GOOD
+            index.add(name, [picture.facts.pixels_sha256], is_test=is_test[name], is_good=is_good)
     index.refuse_leaks()
     tested = {name: first for name, first in index.copies.items() if is_test[name]}
     return {**ours.copies, **{name: first for name, first in index.copies.items() if name not in tested}}, tested
-
-
-def _beside(plan: CategoryPlan, root: Path) -> list[str]:
-    """Return the folders and pictures in a category's folder that its layout does not know, as paths below root."""
-    depth = len(plan.folder.relative_to(root).parts)
-    paths = [path for image in plan.images for path in (image.path, image.mask_path) if path]
-    known = {ROI, *(PurePosixPath(path).parts[depth] for path in paths)}
-    entries = [entry for entry in plan.folder.iterdir() if entry.name not in known and not is_litter(entry.name)]
-    others = [entry for entry in entries if entry.is_dir() or has_picture_name(entry.name)]
-    return [entry.relative_to(root).as_posix() + "/" * entry.is_dir() for entry in others]
 
 
 def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:

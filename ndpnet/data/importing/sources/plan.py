@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.listing import Kind, is_litter, kind_of
+from ndpnet.data.listing import Kind, has_picture_name, is_litter, kind_of
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import name_key, plain
+from ndpnet.data.roi import ROI
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +153,16 @@ def check_masks(reader: Reader, images: list[SourceImage], unclaimed: dict[str, 
         for image in images:
             if image.defect_type != GOOD and image.mask_path is None:
                 raise ValueError(f"picture {reader.root / image.path} has no mask, but others have (add its mask)")
+
+
+def unknown_beside(images: list[SourceImage], folder: Path, root: Path) -> list[str]:
+    """Return the folders and pictures in a category's folder that its layout does not know, as paths below root."""
+    depth = len(folder.relative_to(root).parts)
+    paths = [path for image in images for path in (image.path, image.mask_path) if path]
+    known = {ROI, *(PurePosixPath(path).parts[depth] for path in paths)}
+    entries = [entry for entry in sorted(folder.iterdir()) if entry.name not in known and not is_litter(entry.name)]
+    others = [entry for entry in entries if entry.is_dir() or has_picture_name(entry.name)]
+    return [entry.relative_to(root).as_posix() + "/" * entry.is_dir() for entry in others]
 
 
 def join(path: str, name: str) -> str:
