@@ -5,7 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ JPEG_STEPS = (
     (0.7, 52),
     (0.5, 52),
 )  # (share of the side, quality), until it fits
+MAX_STEM = 30  # letters, of up to four bytes
 MAX_PICTURES = 300  # of the gallery, of about 6 kB each: 2 MB
 SIDE = 150
 QUALITY = 72  # of JPEG
@@ -47,10 +48,9 @@ def write_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) 
 def write_typical_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) -> list[dict[str, Any]]:
     """One find per defect type, that of the middle score, under overlays/. -> as `write_cases`, with its type."""
     finds = typical_finds(judged, inspector.threshold)[:limit]
-    plain = {name: re.sub(r"[^A-Za-z0-9]", "_", name) for name, _ in finds}
     return [
-        _case(folder, judged, index, inspector, f"typical_{plain[name]}_{{stem}}.png") | {"type": name}
-        for name, index in finds
+        _case(folder, judged, index, inspector, f"typical_{number}_{_stem(name)}_{{stem}}.png") | {"type": name}
+        for number, (name, index) in enumerate(finds)
     ]
 
 
@@ -83,7 +83,7 @@ def write_calibration_cases(
             image = np.asarray(images[places[entry["path"]]])
             prediction = inspector.predict(image, name=entry["path"])
             seen = _Seen(image, prediction.anomaly_map, None, prediction.reconstruction)
-            path = folder / f"calibration_{rank}_{Path(entry['path']).stem}.png"
+            path = folder / f"calibration_{rank}_{_stem(entry['path'])}.png"
             shown |= _write_panel(path, seen, inspector, judged, shown)
         panels.append(shown | {"value_without": entry["value_without"]})
     return panels
@@ -123,8 +123,13 @@ def _about(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
 
 def _case(folder: Path, judged: Judged, index: int, inspector: Inspector, file_name: str) -> dict[str, Any]:
     shown = _about(judged, index, inspector)
-    path = folder / file_name.format(verdict=shown["verdict"].replace(" ", "-"), stem=Path(shown["title"]).stem)
+    path = folder / file_name.format(verdict=shown["verdict"].replace(" ", "-"), stem=_stem(shown["title"]))
     return shown | _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)
+
+
+def _stem(name: str) -> str:
+    """The start of a name, for files of names with a number: no file system takes more than 255 bytes."""
+    return re.sub(r"[^\w.+-]", "_", PurePosixPath(name).stem)[:MAX_STEM]
 
 
 def _write_panel(
