@@ -81,9 +81,7 @@ class Inspector:
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
             if self._smallest > np.count_nonzero(np.ones(shape) if self.weights is None else self.weights):
                 # no picture could hold it: every score would be the map's lowest level
-                raise ValueError(
-                    "the rules' smallest_defect is larger than all that is inspected (is mm_per_pixel so?)"
-                )
+                raise ValueError("the rules' smallest_defect is larger than all that is inspected (check mm_per_pixel)")
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
         self.engine_name = "torch-fp32"
