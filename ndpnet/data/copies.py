@@ -19,34 +19,41 @@ logger = logging.getLogger(__name__)
 
 
 class CopyIndex:
-    """Tells which pictures show the same, by their decoded pixels: none may be trained and tested on."""
+    """Tells which pictures show the same, by their decoded pixels: none is trained and tested on, or good and bad."""
 
     def __init__(self) -> None:
         self.copies: dict[str, str] = {}  # name -> that of the first picture that shows the same
         self.leaks: list[tuple[str, str]] = []  # (trained, tested)
-        self._first: dict[Hashable, tuple[str, bool]] = {}
+        self.contradictions: list[tuple[str, str]] = []  # (good or defective, the other)
+        self._first: dict[Hashable, tuple[str, bool, bool]] = {}
 
-    def add(self, name: str, hashes: Iterable[Hashable], *, is_test: bool) -> str | None:
+    def add(self, name: str, hashes: Iterable[Hashable], *, is_test: bool, is_good: bool = True) -> str | None:
         """Enter a picture by the hashes of its pixels. -> the first one that shows the same; None: this one."""
         hashes = list(hashes)
         first = next((self._first[key] for key in hashes if key in self._first), None)
         for key in hashes:
-            self._first.setdefault(key, (name, is_test))
+            self._first.setdefault(key, (name, is_test, is_good))
         if first is None:
             return None
         self.copies[name] = first[0]
         if is_test != first[1]:
             self.leaks.append((first[0], name) if is_test else (name, first[0]))
+        elif is_good != first[2]:
+            self.contradictions.append((first[0], name))
         return first[0]
 
     def refuse_leaks(self) -> None:
-        """ValueError names a picture that is trained and tested on."""
+        """ValueError names a picture that is trained and tested on, or tested on as good and as defective."""
         if self.leaks:
             trained, tested = self.leaks[0]
             raise ValueError(
                 f"{len(self.leaks)} pictures are in train and in test, first {trained} = {tested} "
                 "(remove them from one: what was trained on cannot be tested on)"
             )
+        if self.contradictions:
+            first, second = self.contradictions[0]
+            number, fix = len(self.contradictions), "(remove them from one)"
+            raise ValueError(f"{number} pictures are said to be good and defective, first {first} = {second} {fix}")
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from ndpnet.data.fitting import continue_surface, covered_size, fit_image, scale
 from ndpnet.data.images import Header, open_image
 from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.levels import Levels, depth_of_set
-from ndpnet.data.manifest import SPLITS, FileRecord
+from ndpnet.data.manifest import GOOD, SPLITS, FileRecord
 from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.threads import map_in_threads, read_bytes
@@ -92,8 +92,9 @@ def decode_category(
         pictures = map_in_threads(decode, jobs, pixels_of=lambda job: job.header.num_pixels)
         for picture in tqdm(pictures, "decode", total=len(jobs), unit="image", disable=None):
             record = picture.record
-            is_test = record.split == "test"
-            if done.copies.add(record.path, record.known_by, is_test=is_test) is not None and not is_test:
+            is_test, is_good = record.split == "test", record.defect_type == GOOD
+            first = done.copies.add(record.path, record.known_by, is_test=is_test, is_good=is_good)
+            if first is not None and not is_test:
                 continue
             if rule is not None and record.split in LEARNT_SPLITS:
                 origins, rejected = choose_tiles(picture.image, rule, roi, name=str(category_dir / record.path))

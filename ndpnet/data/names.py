@@ -35,7 +35,12 @@ AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 def plain(name: str) -> str:
     """Return a name without what people write differently."""
-    return re.sub(r"[\s._-]+", "", unicodedata.normalize("NFC", name)).casefold()
+    return re.sub(r"[\s._-]+", "", name_key(name))
+
+
+def name_key(name: str) -> str:
+    """Return what names share that some file system, or person, takes for one: no case, accents composed."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def type_of(folder: str) -> str:

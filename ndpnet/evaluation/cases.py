@@ -5,7 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ JPEG_STEPS = (
     (0.7, 52),
     (0.5, 52),
 )  # (share of the side, quality), until it fits
+MAX_STEM = 30  # letters, of up to four bytes
 MAX_PICTURES = 300  # of the gallery, of about 6 kB each: 2 MB
 SIDE = 150
 QUALITY = 72  # of JPEG
@@ -47,10 +48,9 @@ def write_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) 
 def write_typical_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) -> list[dict[str, Any]]:
     """One find per defect type, that of the middle score, under overlays/. -> as `write_cases`, with its type."""
     finds = typical_finds(judged, inspector.threshold)[:limit]
-    plain = {name: re.sub(r"[^A-Za-z0-9]", "_", name) for name, _ in finds}
     return [
-        _case(folder, judged, index, inspector, f"typical_{plain[name]}_{{stem}}.png") | {"type": name}
-        for name, index in finds
+        _case(folder, judged, index, inspector, f"typical_{number}_{_stem(name)}_{{stem}}.png") | {"type": name}
+        for number, (name, index) in enumerate(finds)
     ]
 
 
@@ -83,7 +83,7 @@ def write_calibration_cases(
             image = np.asarray(images[places[entry["path"]]])
             prediction = inspector.predict(image, name=entry["path"])
             seen = _Seen(image, prediction.anomaly_map, None)
-            path = folder / f"calibration_{rank}_{Path(entry['path']).stem}.png"
+            path = folder / f"calibration_{rank}_{_stem(entry['path'])}.png"
             shown |= _write_panel(path, seen, inspector, judged, shown)
         panels.append(shown | {"value_without": entry["value_without"]})
     return panels
@@ -119,8 +119,13 @@ def _about(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
 
 def _case(folder: Path, judged: Judged, index: int, inspector: Inspector, file_name: str) -> dict[str, Any]:
     shown = _about(judged, index, inspector)
-    path = folder / file_name.format(verdict=shown["verdict"].replace(" ", "-"), stem=Path(shown["title"]).stem)
+    path = folder / file_name.format(verdict=shown["verdict"].replace(" ", "-"), stem=_stem(shown["title"]))
     return shown | _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)
+
+
+def _stem(name: str) -> str:
+    """The start of a name, for files of names with a number: no file system takes more than 255 bytes."""
+    return re.sub(r"[^\w.+-]", "_", PurePosixPath(name).stem)[:MAX_STEM]
 
 
 def _write_panel(
@@ -128,10 +133,11 @@ def _write_panel(
 ) -> dict[str, Any]:
     """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}. -> as embedded."""
     view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
-    caption = f"{Path(shown['title']).stem}: {shown['verdict']}, score {shown['score']:.3f}{place}"
+    caption = f"{shown['verdict']}, score {shown['score']:.3f}{place}"  # no name: the font has no umlauts
     top = float(np.quantile(judged.scores, SCALE_QUANTILE))
-    low, high = inspector.map_level, top if top > 0 else 1.0
-    drawn = panel(**view, threshold=inspector.threshold, vmin=low, vmax=high, caption=caption, num_columns=2)
+    level, high = inspector.threshold, top if top > 0 else 1.0
+    look: dict[str, Any] = {"vmin": inspector.map_level, "vmax": high, "caption": caption, "num_columns": 2}
+    drawn = panel(**view, threshold=level, is_detected=level is not None and shown["score"] > level, **look)
     png = encode_png(drawn)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png)
@@ -175,7 +181,8 @@ def _small_picture(judged: Judged, index: int, threshold: float | None) -> dict[
     truth = None if judged.masks is None else np.asarray(judged.masks[index]) > 0
     anomaly_map = np.full(image.shape[:2], -1.0) if judged.maps is None else judged.maps[index]
     image, anomaly_map, truth = shrink(image, anomaly_map, truth, max_side=2 * SIDE)
-    drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=threshold, truth=truth))
+    level = threshold if threshold is not None and judged.scores[index] > threshold else None
+    drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=level, truth=truth))
     drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
 

@@ -46,11 +46,11 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
         )
     if not prepared.records("test"):
         raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
-    trained = {record.sha256: record.path for record in package.manifest().files}
+    trained = {digest: record.path for record in package.manifest().files for digest in record.known_by}
     for record in prepared.records("test"):
-        if record.sha256 in trained:
+        for digest in record.known_by & trained.keys():
             raise ValueError(
-                f"{record.path} is a test image, but the model has seen it as {trained[record.sha256]} (remove one)"
+                f"{record.path} is a test image, but the model has seen it as {trained[digest]} (remove one)"
             )
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ndpnet.evaluation.judging import Judged
 from ndpnet.inference.inspector import Inspector
+from ndpnet.metrics.properties import MAX_SIDE
 
 SIZES = (4, 8, 16, 32, 64)  # pixels of the network's input: length of a scratch, diameter of the others
 CONTRASTS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of the range from black to white
@@ -18,7 +19,7 @@ ANGLE = 0.6  # radians, of a scratch
 
 
 def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | None:
-    """How many of a few good test images are flagged by kind, size and contrast of what is painted in their middle.
+    """How many of a few good test images are flagged by kind, size and contrast of what is painted on them.
 
     None without a threshold, or a good test image that passes. -> sentence, sizes, num_images, kinds (name, rows).
     """
@@ -26,11 +27,11 @@ def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | Non
     images = [] if threshold is None else _passed(judged, inspector)
     if threshold is None or not images:
         return None
-    bare = inspector.bare()
+    places = [_place(image, inspector) for image in images]
     sizes = [size for size in SIZES if size <= min(inspector.input_size) // 2]
     cells = [(kind, size, contrast) for kind in KINDS for contrast in CONTRASTS for size in sizes]
     counts = {
-        cell: sum(bare.predict(paint(image, *cell)).score > threshold for image in images)
+        cell: sum(part.predict(paint(image, *cell, spot=spot)).score > threshold for part, image, spot in places)
         for cell in tqdm(cells, "artificial defects", disable=None)
     }
     kinds = [
@@ -42,18 +43,19 @@ def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | Non
     return {"sentence": sentence, "sizes": sizes, "num_images": len(images), "kinds": kinds}
 
 
-def paint(image: np.ndarray, kind: str, size: int, contrast: float) -> np.ndarray:
-    """A picture with a defect in its middle, darker on a bright surface, else brighter. uint8 (H, W, 3) -> the same."""
-    shape = _opacity(image.shape[:2], kind, size)
-    sign = -1.0 if image.mean() > 127 else 1.0
+def paint(image: np.ndarray, kind: str, size: int, contrast: float, *, spot: tuple[float, float]) -> np.ndarray:
+    """A picture with a defect around a (row, column), darker on a bright surface, else brighter. uint8 (H, W, 3)."""
+    shape = _opacity(image.shape[:2], kind, size, spot)
+    around = tuple(slice(max(0, int(centre) - SIZES[-1] // 2), int(centre) + SIZES[-1] // 2) for centre in spot)
+    sign = -1.0 if image[around].mean() > 127 else 1.0
     painted = image + sign * 255 * contrast * shape[..., None]
     return np.clip(np.rint(painted), 0, 255).astype(np.uint8)
 
 
-def _opacity(shape: tuple[int, int], kind: str, size: int) -> np.ndarray:
+def _opacity(shape: tuple[int, int], kind: str, size: int, spot: tuple[float, float]) -> np.ndarray:
     """How much of the defect is at each pixel. -> float (H, W) in [0, 1]."""
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
-    down, right = rows - shape[0] / 2, columns - shape[1] / 2
+    down, right = rows - spot[0], columns - spot[1]
     if kind == "scratch":
         along = right * np.cos(ANGLE) + down * np.sin(ANGLE)
         across = down * np.cos(ANGLE) - right * np.sin(ANGLE)
@@ -63,14 +65,27 @@ def _opacity(shape: tuple[int, int], kind: str, size: int) -> np.ndarray:
 
 
 def _passed(judged: Judged, inspector: Inspector) -> list[np.ndarray]:
-    """The first good test images that pass; of scans the middle, as large as the network's input."""
+    """The first good test images that pass."""
     rows = np.flatnonzero(~judged.labels & (judged.scores <= inspector.threshold))[:NUM_IMAGES]
-    return [_middle(np.asarray(judged.images[row]), inspector.input_size) for row in rows]
+    return [np.asarray(judged.images[row]) for row in rows]
 
 
-def _middle(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    middle = (slice(max(0, (own - side) // 2), (own + side) // 2) for own, side in zip(image.shape, size, strict=False))
-    return np.ascontiguousarray(image[tuple(middle)])
+def _place(image: np.ndarray, inspector: Inspector) -> tuple[Inspector, np.ndarray, tuple[float, float]]:
+    """Where to paint: the middle, or the place that is deepest in what is inspected. -> inspector and image, of a scan
+    for a part around it as large as the network's input, and the (row, column) there.
+    """
+    spot = image.shape[0] / 2, image.shape[1] / 2
+    if inspector.weights is not None:
+        step = -(-max(image.shape) // MAX_SIDE)
+        depths = ndimage.distance_transform_edt(np.pad(inspector.weights[::step, ::step] > 0, 1))
+        row, column = np.unravel_index(int(depths.argmax()), depths.shape)
+        spot = float(step * (row - 1)), float(step * (column - 1))
+    rows, columns = (
+        slice(start := max(0, min(int(centre - side / 2), own - side)), start + side)
+        for centre, own, side in zip(spot, image.shape, inspector.input_size, strict=False)
+    )
+    part = np.ascontiguousarray(image[rows, columns])
+    return inspector.part((rows, columns)), part, (spot[0] - rows.start, spot[1] - columns.start)
 
 
 def _words(kind: str, counts: dict[tuple[str, int, float], int], num_images: int) -> str:

@@ -154,7 +154,7 @@ def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays
         return None
     files = [[os.fsencode(path).hex(), *_size_and_time(path)] for path in paths]
     roi = None if inspector.roi is None else [inspector.roi.shape, np.packbits(inspector.roi).tobytes().hex()]
-    threshold = [inspector.threshold, inspector.threshold_source]
+    threshold = [inspector.threshold, inspector.threshold_source, inspector.review_threshold]
     surface = inspector.package.surface
     model = [inspector.package.config["files"], inspector.engine_name, threshold, roi, surface, __version__]
     return hash_of([model, os.fsencode(root.resolve()).hex(), files, with_overlays])

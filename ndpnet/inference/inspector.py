@@ -1,5 +1,6 @@
 """From an image of any size to a verdict: the one path that calibration, evaluation and inspection share."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,7 +44,7 @@ class Inspector:
     """A trained model that tells good pictures from defective ones.
 
         inspector = Inspector.load("build/NAME/model")
-        verdict = inspector.inspect("new.png")  # or bytes, or an array uint8 (H, W, 3) or (H, W)
+        verdict = inspector.inspect("new.png")  # or bytes, or an array uint8 (H, W, 3), RGB, or (H, W)
         print(verdict)                          # defective: score 0.7244, threshold 0.5947
         verdict.save("new-verdict.png")
         for verdict in inspector.inspect_many(pictures):
@@ -77,6 +78,9 @@ class Inspector:
         if rules is not None:
             shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
+            if self._smallest > np.count_nonzero(np.ones(shape) if self.weights is None else self.weights):
+                # no picture could hold it: every score would be the map's lowest level
+                raise ValueError("the rules' smallest_defect is larger than all that is inspected (check mm_per_pixel)")
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
         self.engine_name = "torch-fp32"
@@ -136,6 +140,20 @@ class Inspector:
     def bare(self) -> "Inspector":
         """The same engine without threshold, region of interest and rules."""
         return Inspector(self.engine, **self.sizes)
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """How much of each pixel of the anomaly map counts, at network resolution; None: all. -> (H, W) in [0, 1]."""
+        if self.fitted_roi is None or self._zone_weights is None:
+            return self.fitted_roi if self._zone_weights is None else self._zone_weights
+        return self._zone_weights * self.fitted_roi
+
+    def part(self, window: tuple[slice, slice]) -> "Inspector":
+        """The same for one part of its pictures. window: rows and columns at network resolution."""
+        part = copy.copy(self)
+        planes = (self.fitted_roi, self._zone_weights)
+        part.fitted_roi, part._zone_weights = (None if plane is None else plane[window] for plane in planes)
+        return part
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -230,10 +248,10 @@ class Inspector:
         return compute(np.array(continue_surface(image, self.input_size))[None])[0, ..., :height, :width]
 
     def inspect(self, image: str | Path | bytes | np.ndarray, *, name: str | None = None) -> Verdict:
-        """Verdict on a file, its bytes, or an array uint8 (H, W, 3) or grey (H, W). ValueError names what is wrong."""
+        """Verdict on a file, its bytes, or an array uint8: RGB (H, W, 3) or grey (H, W). ValueError names the fault."""
         image = Path(image) if isinstance(image, str) else image
         name = name or (str(image) if isinstance(image, Path) else "the image")
-        picture = _checked(image, name) if isinstance(image, np.ndarray) else self.open(image, name=name)
+        picture = self.open(image, name=name) if isinstance(image, (Path, bytes)) else _checked(image, name)
         fitted, size = self.fit(picture, name=name), picture.shape[:2]
         verdict = self.judge(self.predict(fitted, name=name), size=size)
         pixels, warnings = partial(self.pixels, picture), self.warnings_about(fitted, size)
@@ -317,9 +335,9 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _checked(image: np.ndarray, name: str) -> np.ndarray:
-    if image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] == (1,)):
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+def _checked(image: Any, name: str) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{name} is a {type(image).__name__} (pass an array, or the file)")
+    if image.dtype != np.uint8 or not image.size or image.ndim < 2 or image.shape[2:] not in ((), (1,), (3,)):
         raise ValueError(f"{name} is {image.dtype} {image.shape} (pass uint8 (H, W, 3) or (H, W), or the file)")
-    return image
+    return image if image.shape[2:] == (3,) else np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)

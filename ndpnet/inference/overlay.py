@@ -1,6 +1,7 @@
 """Pictures of a verdict: heat map over the image, contours against the truth, side-by-side panels."""
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +88,8 @@ def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | No
     zoom = max(1, min(MIN_OVERLAY_WIDTH // image.shape[1], MAX_OVERLAY_SIDE // image.shape[0]))
     image, anomaly_map = (plane.repeat(zoom, axis=0).repeat(zoom, axis=1) for plane in (image, anomaly_map))
     roi = None if roi is None else roi.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    contour = verdict.review_threshold if verdict.word == "review" else None  # what a person is to look at
+    # as the regions: a picture whose score is good has none, whatever single pixels reach
+    contour = {"good": math.inf, "review": verdict.review_threshold}.get(verdict.word)
     drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=map_level, roi=roi, contour=contour)
     return captioned(drawn, [str(verdict), *verdict.warnings])
 
@@ -159,22 +161,26 @@ def panel(
     vmin: float | None = None,
     truth: np.ndarray | None = None,
     roi: np.ndarray | None = None,
+    is_detected: bool = True,
     caption: str = "",
     num_columns: int = 4,
 ) -> np.ndarray:
-    """Input, reconstruction, anomaly map, contours, labelled. uint8 (H, W, 3) x 2, (H, W) -> uint8 (H', W', 3)."""
+    """Input, reconstruction, anomaly map, contours, labelled. uint8 (H, W, 3) x 2, (H, W) -> uint8 (H', W', 3).
+
+    is_detected: whether its score is above the threshold; only then has it contours.
+    """
     _check_shapes(image, anomaly_map=anomaly_map, truth=truth, roi=roi, reconstruction=reconstruction[..., 0])
     limits = {"threshold": threshold, "vmin": vmin, "vmax": vmax}
-    heat = _heat_colours(heat_level(anomaly_map, **limits))
+    heat, contour = _heat_colours(heat_level(anomaly_map, **limits)), threshold if is_detected else None
     tiles = {
         "input": image,
         "reconstruction": reconstruction,
         "anomaly map": heat,
-        "detection": draw_contours(dim_ignored(image, roi), anomaly_map, threshold=threshold, truth=truth),
+        "detection": draw_contours(dim_ignored(image, roi), anomaly_map, threshold=contour, truth=truth),
     }
     zoom = -(-MIN_TILE_WIDTH // image.shape[1])
     zoomed = {label: tile.repeat(zoom, axis=0).repeat(zoom, axis=1) for label, tile in tiles.items()}
-    legend = [(DETECTED_COLOUR, "detected")] if threshold is not None else []
+    legend = [(DETECTED_COLOUR, "detected")] if contour is not None else []
     legend += [(TRUTH_COLOUR, "true defect")] if truth is not None else []
     return _compose(zoomed, stops=scale_stops(**limits), legend=legend, caption=caption, num_columns=num_columns)
 

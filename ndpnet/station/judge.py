@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ndpnet.data.images import read_header
-from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.overlay import encode_png, heat_level
+from ndpnet.inference.verdict import Verdict
 from ndpnet.metrics.drift import SCORE, LineWatch
 from ndpnet.metrics.properties import PROPERTIES, picture_properties
 from ndpnet.station import queries
@@ -142,12 +142,8 @@ class Line:
             height=size[0],
             regions=[asdict(region) for region in verdict.regions],
             properties=picture_properties(fitted),
-            map=self._map_of(prediction, row["file"]) if is_drawn else None,
+            map=self.store.add_map(draw_map(verdict, self.threshold), row["file"]) if is_drawn else None,
         )
-
-    def _map_of(self, prediction: Prediction, file: str) -> str:
-        drawn = draw_map(self.model.inspector.shown_map(prediction), self.threshold)
-        return self.store.add_map(drawn, file)
 
     def observe(self, row: dict[str, Any], judgement: Judgement) -> None:
         """Let the watch see a verdict that is in the journal, and ring once."""
@@ -217,11 +213,10 @@ class Judge:
                 future.set_result(None)
 
 
-def draw_map(anomaly_map: np.ndarray, threshold: float) -> bytes:
-    """Heat map as a grey PNG: 0 nothing, 128 and more above the threshold. Maxima of blocks of a large one."""
-    level = heat_level(anomaly_map, threshold=threshold)
-    above = anomaly_map > threshold
-    grey = np.where(above, np.clip(np.ceil(level * 255), 128, 255), np.clip(np.floor(level * 255), 0, 127))
+def draw_map(verdict: Verdict, threshold: float) -> bytes:
+    """Heat map as a grey PNG: 0 nothing, 128 and more where the regions are. Maxima of blocks of a large one."""
+    level = heat_level(verdict.network_map, threshold=threshold) * 255
+    grey = np.where(verdict.network_mask, np.clip(np.ceil(level), 128, 255), np.clip(np.floor(level), 0, 127))
     factor = -(-max(grey.shape) // MAX_MAP_SIDE)
     for axis in (0, 1) if factor > 1 else ():
         grey = np.maximum.reduceat(grey, np.arange(0, grey.shape[axis], factor), axis=axis)

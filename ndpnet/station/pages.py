@@ -116,7 +116,7 @@ class Pages:
         return Response(buffer.getvalue(), media_type="image/jpeg", headers=FOR_EVER)
 
     def heat_map(self, request: Request) -> Response:
-        """The heat map: grey, above the threshold from 128."""
+        """The heat map: grey, from 128 where the regions are."""
         return Response(self._stored(self._row(request)["map"]), media_type="image/png", headers=FOR_EVER)
 
     def mask(self, request: Request) -> Response:

@@ -169,12 +169,13 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
     assert names(tmp_path) == ["evaluation"]
 
 
-def test_evaluate_refuses_a_test_image_that_the_model_has_seen(pipeline: Pipeline, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", ["sha256", "pixels_sha256"])  # the same file, or the same pixels in another one
+def test_evaluate_refuses_a_test_image_that_the_model_has_seen(pipeline: Pipeline, tmp_path: Path, of: str) -> None:
     prepared_dir = shutil.copytree(pipeline.prepared_dir, tmp_path / "prepared")
     manifest = json.loads((prepared_dir / "manifest.json").read_text())
     seen = next(record for record in manifest["files"] if record["split"] == "calibration")
     moved = next(record for record in manifest["files"] if record["split"] == "test")
-    moved["sha256"] = seen["sha256"]
+    moved[of] = seen[of]
     (prepared_dir / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=rf"{moved['path']} is a test image, .* seen it as {seen['path']}"):
         steps.evaluate(prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)

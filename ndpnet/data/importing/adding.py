@@ -1,7 +1,6 @@
 """An import into an existing category: new pictures join it, without copies, and the data is pinned anew."""
 
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.listing import has_picture_name
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import type_of
+from ndpnet.data.names import name_key, type_of
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.data.versions.version import compare, count_pictures
 from ndpnet.files import sha256_of
@@ -158,21 +157,16 @@ def _find_copies(there: dict[str, ImageFacts], batch: list[Placed], category: st
 def _choose_names(new: list[Placed], data_dir: Path, place: str) -> dict[str, str]:
     """Choose names that are free on any file system; one that is taken gets the content's hash. -> path by name."""
     folder = data_dir / place
-    taken = {_stem_key(path.stem) for path in folder.iterdir()} if folder.is_dir() else set()
+    taken = {name_key(path.stem) for path in folder.iterdir()} if folder.is_dir() else set()
     targets = {}
     for picture in new:
         source = PurePosixPath(picture.image.path)
-        stem = source.stem if _stem_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
-        if _stem_key(stem) in taken:
+        stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
+        if name_key(stem) in taken:
             raise ValueError(f"no free name for {source} under {place} (rename it)")
-        taken.add(_stem_key(stem))
+        taken.add(name_key(stem))
         targets[picture.image.path] = f"{place}/{stem}{source.suffix}"
     return targets
-
-
-def _stem_key(stem: str) -> str:
-    # without the ending: masks are found by it; folded: some file systems know no case and other accents
-    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> None:

@@ -1,7 +1,6 @@
 """Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
 
 import hashlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ from ndpnet.data.importing.archives import MAX_BYTES
 from ndpnet.data.importing.placing import Placed, Placer, Rejected
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
-from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage
+from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
 from ndpnet.data.importing.staging import OpenedSource, opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.masks import read_mask
-from ndpnet.data.names import check_category
-from ndpnet.data.roi import ROI
+from ndpnet.data.names import check_category, name_key
+from ndpnet.data.roi import ROI, find_roi
 from ndpnet.data.split import group_of
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
@@ -75,7 +73,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
     """options: layout, test_good_share, train_limit, group_pattern."""
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
-    pattern = options["group_pattern"] or plan.group_pattern
+    pattern, has_roi = options["group_pattern"] or plan.group_pattern, find_roi(plan.folder) is not None
 
     def is_test_good(image: SourceImage) -> bool:
         return is_test_group(group_of(image.name, pattern), options["test_good_share"])
@@ -94,9 +92,8 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         if not any(picture.split == "train" for picture in imported):
             why = _why_none(rejected, len(plan.images))
             raise ValueError(f"no good picture in {plan.folder} is left to train on: {why}")
-        if plan.roi_path:
-            read_mask(opened.root / plan.roi_path)
-            placer.copy_file(plan.roi_path, ROI)
+        if has_roi:
+            placer.copy_file((plan.folder / ROI).relative_to(opened.root), ROI)
         report = build_report(
             plan,
             options={**options, "group_pattern": pattern},
@@ -106,6 +103,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             imported=imported,
             copies=copies,
             bit_depth=bit_depth,
+            ignored=[*plan.ignored, *unknown_beside(plan.images, plan.folder, opened.root)],
         )
         write_json(folder / REPORT, report.content)
     return report
@@ -124,7 +122,7 @@ def _check_names(placed: list[Placed]) -> None:
     """Refuse two files that a file system which ignores case takes for one."""
     firsts: dict[str, Placed] = {}
     for picture in placed:
-        key = unicodedata.normalize("NFC", picture.path).casefold()
+        key = name_key(picture.path)
         other = firsts.setdefault(key, picture)
         if other is not picture:
             both = f"{other.image.path} and {picture.image.path}"
@@ -144,7 +142,8 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     is_test = {picture.image.path: picture.split == "test" for picture in ordered}
     for picture in ordered:
         if (name := picture.image.path) not in ours.copies:
-            index.add(name, [picture.facts.pixels_sha256], is_test=is_test[name])
+            is_good = picture.defect_type == GOOD
+            index.add(name, [picture.facts.pixels_sha256], is_test=is_test[name], is_good=is_good)
     index.refuse_leaks()
     tested = {name: first for name, first in index.copies.items() if is_test[name]}
     return {**ours.copies, **{name: first for name, first in index.copies.items() if name not in tested}}, tested

@@ -66,7 +66,7 @@ class Placer:
         placed = [result for result in results if isinstance(result, Placed)]
         return placed, [result for result in results if isinstance(result, Rejected)]
 
-    def copy_file(self, source: str, path: str) -> None:
+    def copy_file(self, source: Path, path: str) -> None:
         """Copy what lies beside the pictures."""
         self._write(path, read_bytes(self._root / source), self._root / source)
 

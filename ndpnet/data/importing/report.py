@@ -46,7 +46,7 @@ class ImportReport:
         lines += _listed("twice in test, imported", same)
         lines += _listed("near-empty, imported", content["near_empty"])
         lines += _listed("masks to look at, imported", [f"{e['file']} {e['note']}" for e in content["mask_notes"]])
-        return lines + _listed("other files, ignored", content["ignored"])
+        return lines + _listed("not known to the layout, ignored", content["ignored"])
 
 
 def build_report(
@@ -59,6 +59,7 @@ def build_report(
     imported: list[Placed],
     copies: tuple[dict[str, str], dict[str, str]],
     bit_depth: int,
+    ignored: list[str],
 ) -> ImportReport:
     """Sum up an import; no time and no absolute path are in it. copies: left out, and tested on."""
     defect_types = {picture.defect_type for picture in placed if picture.defect_type != GOOD}
@@ -82,7 +83,7 @@ def build_report(
             "test_duplicates": _pairs(copies[1]),
             "near_empty": [p.image.path for p in imported if p.facts.spread_at(bit_depth) < MIN_SPREAD],
             "mask_notes": [{"file": p.mask_path, "note": p.mask_note} for p in imported if p.mask_note],
-            "ignored": sorted(plan.ignored),
+            "ignored": sorted(ignored),
         }
     )
 

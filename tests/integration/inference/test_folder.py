@@ -12,7 +12,7 @@ from PIL import Image
 from samples import Pipeline
 
 from ndpnet.inference import Inspector
-from ndpnet.inference.folder import FolderResult, inspect_folder, list_images
+from ndpnet.inference.folder import FolderResult, _task_key, inspect_folder, list_images
 
 TABLES = ["predictions.csv", "predictions.jsonl"]
 ROW = 31  # pixels above an overlay: a line of text
@@ -193,6 +193,15 @@ def test_odd_sizes_and_names_cost_no_verdict(
     assert all(any(name in message for message in caplog.messages) for name in short)
     assert Image.open(tmp_path / "out/overlays/line scan.png.jpg").width == 2000
     assert "'=1+1\n.png" in [row["path"] for row in read_csv(tmp_path / "out")]  # no formula for a spreadsheet
+
+
+def test_rows_of_a_killed_run_are_of_the_same_three_verdicts(pipeline: Pipeline, pictures: Path) -> None:
+    keys = set()
+    for review in (None, {"value": 0.1}, {"value": 0.2}):
+        inspector = Inspector.load(pipeline.model_dir)
+        inspector.threshold_record |= {"review": review}
+        keys.add(_task_key(inspector, pictures, [], with_overlays=True))
+    assert len(keys) == 3
 
 
 def test_without_a_threshold_the_user_learns_what_to_do(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:

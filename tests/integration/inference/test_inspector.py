@@ -165,6 +165,8 @@ def test_what_cannot_be_inspected_is_named_in_one_line(inspector: Inspector, tmp
             (80, 96), "i2"
         ),
         r"^the image is float64 \(80, 96, 3\)": np.zeros((80, 96, 3)),
+        r"^the image is uint8 \(0, 0, 3\)": np.zeros((0, 0, 3), "u1"),
+        r"^the image is a Image \(pass an array, or the file\)": Image.fromarray(np.zeros((80, 96), "u1")),
     }
     for message, image in refused.items():
         with pytest.raises(ValueError, match=message) as caught:

@@ -204,6 +204,23 @@ def test_copies_count_once_whatever_their_file(data_dir: Path, tmp_path: Path) -
     assert contents(tmp_path / "with") == contents(tmp_path / "without")
 
 
+def test_a_picture_is_not_good_and_defective_in_one_test_set(data_dir: Path, tmp_path: Path) -> None:
+    defective = next((data_dir / "tile/test").glob("[!g]*/*.png"))
+    with Image.open(defective) as image:
+        image.save(data_dir / "tile/test/good/p9_again.bmp")
+    with pytest.raises(ValueError, match=r"^1 pictures are said to be good and defective, first .*again\.bmp"):
+        prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
+
+
+def test_folders_that_are_none_of_the_layout_are_named(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (data_dir / "tile/masks").mkdir()
+    prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
+    assert "left out of " in caplog.text
+    assert "/tile: masks/ (known are train, test and ground_truth)" in caplog.text
+
+
 def test_every_file_is_read_once_though_there_are_copies(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

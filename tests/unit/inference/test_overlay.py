@@ -1,12 +1,16 @@
 """Overlays: known colours at known pixels, contours just outside the regions, one scale for a whole set."""
 
+import io
+
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from ndpnet.inference import overlay as pictures
 from ndpnet.inference.verdict import Verdict
+from ndpnet.station.judge import draw_map
 
 GREY = np.full((64, 64, 3), 100, dtype=np.uint8)
 
@@ -142,6 +146,20 @@ def test_a_picture_for_review_has_contours_of_what_a_person_looks_at() -> None:
     num_drawn = {bound: (each == pictures.DETECTED_COLOUR).all(axis=2).sum() for bound, each in drawn.items()}
     assert num_drawn[0.4] > 0
     assert num_drawn[0.55] == 0
+
+
+def test_a_picture_whose_score_is_good_has_no_contour_whatever_single_pixels_reach() -> None:
+    anomaly_map = square_map(level=0.9)
+    for is_defective in (True, False):
+        score, marked = (0.7, anomaly_map > 0.5) if is_defective else (0.3, anomaly_map > 1)
+        verdict = Verdict(score, 0.5, is_defective, (64, 64), (), anomaly_map, marked)
+        shown = [pictures.draw_verdict(GREY, verdict)]
+        limits = {"threshold": 0.5, "vmax": 1.0, "is_detected": is_defective}
+        shown.append(pictures.panel(GREY, GREY, anomaly_map, **limits))
+        is_red = [(picture == pictures.DETECTED_COLOUR).all(axis=2).any() for picture in shown]
+        assert is_red == [is_defective, is_defective]
+        heat = np.asarray(Image.open(io.BytesIO(draw_map(verdict, 0.5))))
+        np.testing.assert_array_equal(heat >= 128, marked)
 
 
 def test_a_shrunk_scan_keeps_its_hot_pixels() -> None:

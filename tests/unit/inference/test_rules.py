@@ -7,6 +7,7 @@ import pytest
 import yaml
 from scipy import ndimage
 
+from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.regions import EIGHT_NEIGHBOURS, area_score, without_small
 from ndpnet.inference.rules import Rules, Zone, load_rules
 
@@ -50,6 +51,26 @@ def test_an_area_in_square_millimetres_is_one_in_pixels_of_the_map() -> None:
     assert Rules(width=80, height=80, smallest_defect=40).num_pixels((40, 40)) == 10
     assert Rules(width=80, height=80, smallest_defect=0.1, mm_per_pixel=0.05).num_pixels((40, 40)) == 10
     assert Rules(width=80, height=80).num_pixels((40, 40)) == 1
+
+
+@pytest.mark.parametrize(
+    ("smallest", "zones", "roi"),
+    [
+        (6401, (), None),
+        (3201, (Zone(name="label", box=[0, 0, 40, 80], factor=None),), None),
+        (1601, (Zone(name="label", box=[0, 0, 40, 80], factor=None),), np.arange(80)[:, None] * np.ones(80) < 40),
+    ],
+)
+def test_a_smallest_defect_that_no_picture_can_hold_is_refused(
+    smallest: int, zones: tuple[Zone, ...], roi: np.ndarray | None
+) -> None:
+    def opened(area: int) -> Inspector:
+        rules = Rules(width=80, height=80, zones=zones, smallest_defect=area)
+        return Inspector(None, input_size=(80, 80), threshold=0.5, rules=rules, roi=roi)
+
+    opened(smallest - 1)
+    with pytest.raises(ValueError, match=r"^the rules' smallest_defect is larger than all that is inspected"):
+        opened(smallest)
 
 
 @pytest.mark.parametrize(

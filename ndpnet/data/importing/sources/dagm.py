@@ -17,6 +17,7 @@ from ndpnet.data.importing.sources.plan import (
     search_folders,
 )
 from ndpnet.data.manifest import GOOD
+from ndpnet.data.names import name_key
 
 DEFECT = "defect"
 SPLITS = ("train", "test")
@@ -60,13 +61,13 @@ def _read_halves(reader: Reader, path: str, name: str) -> CategoryPlan:
         is_defective = _read_flags(reader, label) if label else {}
         for picture in reader.pictures(half, skip=("label",)):
             file = PurePosixPath(picture)
-            mask = masks.pop(file.stem, None)
+            mask = masks.pop(name_key(file.stem), None)
             if file.stem in is_defective and is_defective[file.stem] != (mask is not None):
                 raise ValueError(f"{LABELS} and the masks of {reader.root / picture} disagree (fetch the data again)")
             kind = DEFECT if mask else GOOD
             images.append(SourceImage(picture, f"{split}_{file.name}", kind, split, mask))
         check_masks(reader, [], masks)
-    return CategoryPlan(name, reader.root / path, images, None, reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, reader.ignored)
 
 
 def _read_flags(reader: Reader, label: str) -> dict[str, bool]:
@@ -90,7 +91,7 @@ def _read_pair(reader: Reader, path: str, name: str) -> CategoryPlan:
     if ellipses:
         listed = reader.root / f"{path}_def" / LABELS
         raise ValueError(f"{listed} lists picture {min(ellipses)}, which is not there (fetch the data again)")
-    return CategoryPlan(name, reader.root / path, images, None, reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, reader.ignored)
 
 
 def _read_ellipses(reader: Reader, folder: str) -> dict[int, tuple[Ellipse, ...]]:

@@ -49,7 +49,7 @@ def _read(reader: Reader, path: str, name: str, *, is_first: bool) -> CategoryPl
             prefix = f"{folder}_" if is_first else ""  # the item is part of the name: it is the group
             images += _read_folder(reader, join(path, folder), prefix, "" if is_first else split)
     pattern = r"^(kos\d+)" if is_first else ""
-    return CategoryPlan(name, reader.root / path, images, None, reader.ignored, pattern)
+    return CategoryPlan(name, reader.root / path, images, reader.ignored, pattern)
 
 
 def _read_folder(reader: Reader, folder: str, prefix: str, split: str) -> list[SourceImage]:

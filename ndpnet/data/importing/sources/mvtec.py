@@ -1,5 +1,6 @@
 """The MVTec AD layout and its relatives: BTAD calls good pictures ok, converted VisA has one type, bad."""
 
+import logging
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.sources.plan import (
@@ -10,11 +11,14 @@ from ndpnet.data.importing.sources.plan import (
     check_masks,
     join,
     search_folders,
+    unknown_beside,
 )
 from ndpnet.data.listing import say_others
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import GOOD_NAMES, type_of
-from ndpnet.data.roi import ROI
+from ndpnet.data.names import GOOD_NAMES, name_key, type_of
+from ndpnet.files import some_names
+
+logger = logging.getLogger(__name__)
 
 
 def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
@@ -38,6 +42,8 @@ def scan_mvtec(category_dir: Path) -> list[SourceImage]:
     reader = Reader(category_dir, is_strict=True)
     images = read_category(reader, "", category_dir.name).images
     say_others(category_dir / path for path in reader.ignored)
+    if unknown := unknown_beside(images, category_dir, category_dir):
+        logger.warning("left out of %s: %s (known are train, test and ground_truth)", category_dir, some_names(unknown))
     if not any(image.split == "train" for image in images):
         raise ValueError(f"no images under {category_dir / 'train/good'} (run `dvc pull` or add defect-free ones)")
     for image in images:
@@ -58,10 +64,10 @@ def read_category(reader: Reader, path: str, name: str) -> CategoryPlan:
     test = reader.child(path, "test")
     for defect_type, folder in _types(reader, test).items():
         for picture in reader.pictures(folder):
-            mask = masks.get(defect_type, {}).pop(PurePosixPath(picture).stem, None)
+            mask = masks.get(defect_type, {}).pop(name_key(PurePosixPath(picture).stem), None)
             images.append(SourceImage(picture, PurePosixPath(picture).name, defect_type, "test", mask))
     check_masks(reader, images, {f"{kind}/{stem}": mask for kind, of in masks.items() for stem, mask in of.items()})
-    return CategoryPlan(name, reader.root / path, images, reader.optional_file(path, ROI), reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, reader.ignored)
 
 
 def _read_train(reader: Reader, path: str) -> list[SourceImage]:

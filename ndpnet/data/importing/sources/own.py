@@ -1,6 +1,5 @@
 """One's own pictures: good/, optional defective/ (or defective/<type>/) and masks/; scans may lie just so."""
 
-import unicodedata
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.sources.plan import (
@@ -14,7 +13,7 @@ from ndpnet.data.importing.sources.plan import (
 )
 from ndpnet.data.listing import READ_SUFFIXES, list_pictures
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import GOOD_NAMES, type_of
+from ndpnet.data.names import GOOD_NAMES, name_key, type_of
 from ndpnet.data.roi import ROI
 
 GOOD_FOLDERS = (*GOOD_NAMES, "scans")
@@ -39,7 +38,7 @@ def find_scans(root: Path, name: str) -> list[CategoryPlan]:
     if search_folders(reader, _has_good, depth=2) or not reader.has_pictures(""):
         return find_folder(root, name)
     images = [SourceImage(path, path, GOOD) for path in reader.pictures("", skip=(ROI,))]
-    return [CategoryPlan(name, reader.root, images, reader.optional_file("", ROI), reader.ignored)]
+    return [CategoryPlan(name, reader.root, images, reader.ignored)]
 
 
 def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[SourceImage]:
@@ -53,13 +52,13 @@ def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[
     paths = [path for path in listing.checked() if masks_dir is None or masks_dir not in path.parents]
     if not paths:
         raise ValueError(f"no pictures in {source} (known endings: {', '.join(READ_SUFFIXES)})")
-    masks_by_stem = Reader(masks_dir).masks("", is_deep=True) if masks_dir else {}
-    by_stem = {_composed(stem): f"{masks_dir}/{mask}" for stem, mask in masks_by_stem.items()}
+    in_folder = Reader(masks_dir).masks("", is_deep=True) if masks_dir else {}
+    by_stem = {stem: f"{masks_dir}/{mask}" for stem, mask in in_folder.items()}
     split, _, defect_type = place.partition("/")
     images = []
     for number, path in enumerate(paths):
         name = path.relative_to(root)
-        mask = by_stem.pop(_composed(name.with_suffix("").as_posix()), None)
+        mask = by_stem.pop(name_key(name.with_suffix("").as_posix()), None)
         if masks_dir and mask is None:
             raise ValueError(f"{name} has no mask (add {path.stem}_mask.png)")
         images.append(SourceImage(name.as_posix(), f"{number:06d}{path.suffix}", defect_type, split, mask))
@@ -75,10 +74,6 @@ def _masks_dir(root: Path, masks: Path | None) -> Path | None:
         if folder.is_dir():
             return folder.resolve()
     raise ValueError(f"no folder {masks} with masks (check the path)")
-
-
-def _composed(path: str) -> str:
-    return unicodedata.normalize("NFC", path)  # macOS writes accents apart
 
 
 def _has_good(reader: Reader, path: str) -> bool:
@@ -101,7 +96,7 @@ def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
             mask = _claim(masks, kind, PurePosixPath(file_name).stem)
             images.append(SourceImage(picture, file_name, kind, "", mask))
     check_masks(reader, images, masks)
-    return CategoryPlan(name, reader.root / path, images, reader.optional_file(path, ROI), reader.ignored)
+    return CategoryPlan(name, reader.root / path, images, reader.ignored)
 
 
 def _flat(path: str, folder: str) -> str:
@@ -121,4 +116,4 @@ def _types(reader: Reader, defective: str | None) -> dict[str, str]:
 
 
 def _claim(masks: dict[str, str], defect_type: str, stem: str) -> str | None:
-    return masks.pop(f"{defect_type}/{stem}", None) or masks.pop(stem, None)
+    return masks.pop(name_key(f"{defect_type}/{stem}"), None) or masks.pop(name_key(stem), None)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.listing import Kind, is_litter, kind_of
+from ndpnet.data.listing import Kind, has_picture_name, is_litter, kind_of
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import plain
+from ndpnet.data.names import name_key, plain
+from ndpnet.data.roi import ROI
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,6 @@ class CategoryPlan:
     name: str
     folder: Path
     images: list[SourceImage]
-    roi_path: str | None = None
     ignored: list[str] = field(default_factory=list)  # files among the pictures that are none
     group_pattern: str = ""  # what was photographed together, by the layout's file names
 
@@ -90,7 +90,7 @@ class Reader:
     def masks(
         self, path: str, *, ending: str = "_mask", skip: tuple[str, ...] = (), is_deep: bool = False
     ) -> dict[str, str]:
-        """Return a folder's masks by the path of their pictures in it, without the ending of their names.
+        """Return a folder's masks by the `name_key` of their pictures' path in it, without the ending of their names.
 
         ValueError for a lossy or a second one.
         """
@@ -99,7 +99,7 @@ class Reader:
             if not mask.lower().endswith(MASK_SUFFIXES):
                 raise ValueError(f"mask {self.root / mask} has a lossy format (draw it anew as PNG)")
             file = PurePosixPath(mask).relative_to(path)
-            stem = file.with_name(file.stem.removesuffix(ending) or file.stem).as_posix()
+            stem = name_key(file.with_suffix("").as_posix()).removesuffix(ending)
             if stem in masks:
                 raise ValueError(f"two masks for one picture: {self.root / masks[stem]} and {mask} (remove one)")
             masks[stem] = mask
@@ -153,6 +153,16 @@ def check_masks(reader: Reader, images: list[SourceImage], unclaimed: dict[str, 
         for image in images:
             if image.defect_type != GOOD and image.mask_path is None:
                 raise ValueError(f"picture {reader.root / image.path} has no mask, but others have (add its mask)")
+
+
+def unknown_beside(images: list[SourceImage], folder: Path, root: Path) -> list[str]:
+    """Return the folders and pictures in a category's folder that its layout does not know, as paths below root."""
+    depth = len(folder.relative_to(root).parts)
+    paths = [path for image in images for path in (image.path, image.mask_path) if path]
+    known = {ROI, *(PurePosixPath(path).parts[depth] for path in paths)}
+    entries = [entry for entry in sorted(folder.iterdir()) if entry.name not in known and not is_litter(entry.name)]
+    others = [entry for entry in entries if entry.is_dir() or has_picture_name(entry.name)]
+    return [entry.relative_to(root).as_posix() + "/" * entry.is_dir() for entry in others]
 
 
 def join(path: str, name: str) -> str:

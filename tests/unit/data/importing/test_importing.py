@@ -194,3 +194,22 @@ def test_masks_that_need_a_look_are_listed(tmp_path: Path) -> None:
     (entry,) = run_import("mvtec", source, tmp_path / "data/x")["mask_notes"]
     assert entry["file"] == path.relative_to(source).as_posix()
     assert "of the picture (white on black? else invert it)" in entry["note"]
+
+
+def test_a_region_of_interest_comes_along_or_its_name_is_refused(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / f"x/good/{number}.png", picture(number))
+    region = save(tmp_path / "x/roi.png", np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8))
+    run_import("folder", tmp_path / "x", tmp_path / "data/x")
+    assert (tmp_path / "data/x/roi.png").read_bytes() == region.read_bytes()
+    region.rename(tmp_path / "x/ROI.PNG")
+    with pytest.raises(ValueError, match=r"x/ROI\.PNG is not named roi\.png"):
+        import_source("folder", tmp_path / "x", tmp_path / "data/y")
+
+
+def test_folders_and_pictures_beside_those_of_the_layout_are_listed(tmp_path: Path) -> None:
+    for number, name in enumerate(("good/1.png", "good/2.png", "defectiv/7.png", "loose.png", ".thumbs/1.png")):
+        save(tmp_path / "all/tile" / name, picture(number))
+    (tmp_path / "all/tile/readme.txt").write_text("hello")
+    report = run_import("folder", tmp_path / "all", tmp_path / "data/x", test_good_share=0)
+    assert report["ignored"] == ["tile/defectiv/", "tile/loose.png"]

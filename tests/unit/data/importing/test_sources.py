@@ -129,14 +129,24 @@ def test_own_pictures(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("mask", ["D 1 \u00fc_MASK.PNG", "d 1 u\u0308.png"])
+def test_a_mask_belongs_to_its_picture_however_case_and_accents_are_written(tmp_path: Path, mask: str) -> None:
+    own(tmp_path / "own")
+    data_sets.mvtec(tmp_path / "mvtec")
+    for folder, masks in (("own/defective/crack", "own/masks/crack"), ("mvtec/test/cut", "mvtec/ground_truth/cut")):
+        data_sets.save(tmp_path / folder / "D 1 \u00fc.png", data_sets.picture(99))
+        data_sets.save(tmp_path / masks / mask, data_sets.mask())
+    for layout, masks in (("folder", "masks/crack"), ("mvtec", "ground_truth/cut")):
+        (images,) = found(layout, tmp_path / {"folder": "own"}.get(layout, layout)).values()
+        assert f"{masks}/{mask}" in [image.mask_path for image in images]
+
+
 @pytest.mark.parametrize("below", ["", "scans", "good"])
 def test_scans_may_lie_just_so(tmp_path: Path, below: str) -> None:
     for number in range(3):
         data_sets.save(tmp_path / below / f"scan {number}.tif", data_sets.picture(number, (70 + number, 90)))
-    data_sets.save(tmp_path / "roi.png", data_sets.mask())
     (plan,) = find_categories("ppts", tmp_path, "paper")
     assert by_place(plan.images) == {"/good": [f"scan {number}.tif" for number in range(3)]}
-    assert plan.roi_path == "roi.png"
 
 
 @pytest.mark.parametrize(
