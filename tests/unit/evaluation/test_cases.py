@@ -83,10 +83,10 @@ def test_every_case_has_a_file_however_long_and_alike_the_names(tmp_path: Path) 
     names = ["a b", "a_b", 80 * "\u6f22"]
     records = [SimpleNamespace(path=f"test/{name}/{80 * chr(0x6F22)}.png", defect_type=name) for name in names]
     judged = SimpleNamespace(
-        images=[image] * 3, maps=[anomaly_map] * 3, reconstructions=[image] * 3, masks=None, peaks=None, roi=None,
+        images=[image] * 3, maps=[anomaly_map] * 3, masks=None, peaks=None, roi=None,
         records=records, scores=np.full(3, 0.6), labels=np.ones(3, dtype=bool),
     )  # fmt: skip
-    inspector = SimpleNamespace(map_level=0.1, threshold=0.5)
+    inspector = SimpleNamespace(map_level=0.1, threshold=0.5, tiling=None, rebuild=np.copy)
     assert [case["type"] for case in write_typical_cases(tmp_path, judged, inspector, 3)] == names
     write_cases(tmp_path, judged, inspector, 3)
     assert len(list(tmp_path.iterdir())) == 6
@@ -94,8 +94,9 @@ def test_every_case_has_a_file_however_long_and_alike_the_names(tmp_path: Path) 
 
 def test_a_panel_has_no_letters_of_a_name_that_its_font_may_lack(tmp_path: Path) -> None:
     image = np.full((64, 64, 3), 100, dtype=np.uint8)
-    seen = _Seen(image, np.zeros((64, 64), dtype=np.float32), None, image)
-    inspector, judged = SimpleNamespace(map_level=0.1, threshold=0.5), SimpleNamespace(scores=np.array([0.3]), roi=None)
+    seen = _Seen(image, np.zeros((64, 64), dtype=np.float32), None)
+    inspector = SimpleNamespace(map_level=0.1, threshold=0.5, tiling=None, rebuild=np.copy)
+    judged = SimpleNamespace(scores=np.array([0.3]), roi=None)
     about = {"verdict": "passed", "score": 0.3}
     plain, umlaut = (
         _write_panel(tmp_path / "a.png", seen, inspector, judged, about | {"title": name})["uri"] for name in "a\u00fc"

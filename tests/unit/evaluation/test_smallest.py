@@ -7,7 +7,6 @@ import pytest
 
 from ndpnet.data.tiling import Tiling
 from ndpnet.evaluation.smallest import SIZES, paint, smallest_found
-from ndpnet.inference.engines.engine import MapsAndReconstructions
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.rules import Rules, Zone
 
@@ -53,8 +52,8 @@ def test_counts_and_sentence_by_hand() -> None:
 class Brightness:
     """An engine whose map is the picture's brightness."""
 
-    def predict(self, images: np.ndarray) -> MapsAndReconstructions:
-        return images.mean(axis=3, dtype=np.float32) / 255, images.transpose(0, 3, 1, 2) / np.float32(255)
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return images.mean(axis=3, dtype=np.float32) / 255
 
     predict_raw = predict
 
