@@ -263,7 +263,7 @@ def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> lis
         doubts.append((True, f"{finding} (light, camera, material?). Find out why first."))
     needed = math.ceil(math.log((1.0 - CONFIDENCE) / 2) / math.log1p(-target))  # as the interval beside it
     if 0 < good < needed:
-        doubts.append((False, f"Only {good} good test images: to confirm {_rate(target)} takes at least {needed}."))
+        doubts.append((False, f"Good test images: {good}. To confirm {_rate(target)} takes at least {needed}."))
     return doubts
 
 
