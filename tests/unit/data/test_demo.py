@@ -1,7 +1,6 @@
 """The demo surfaces: disjoint areas, the same bytes everywhere, defects only inside their masks."""
 
 import hashlib
-import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -23,7 +22,6 @@ from ndpnet.data.demo import (
 )
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.png import encode_png
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_split
 from ndpnet.promotion.gate import MIN_UNITS
@@ -82,17 +80,6 @@ def test_a_defect_that_nothing_shows_is_none(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(demo_defects, "MAX_DRAWS", 5)
     with pytest.raises(ValueError, match="no smear can be seen"):
         draw_defect(np.full((WINDOW, WINDOW), 100, np.uint8), "smear", hardness=0, draws=Draws(0))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (5, 9), (300, 301)])
-def test_png_is_read_back_equal(shape: tuple[int, int]) -> None:
-    grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    with Image.open(io.BytesIO(encode_png(grey))) as image:
-        assert image.mode == "L"
-        np.testing.assert_array_equal(np.asarray(image), grey)
-    with Image.open(io.BytesIO(encode_png(grey > 99))) as image:
-        assert image.mode == "1"
-        np.testing.assert_array_equal(np.asarray(image), grey > 99)
 
 
 def test_the_surfaces_are_those_that_data_dvc_pins(demo_dir: Path) -> None:

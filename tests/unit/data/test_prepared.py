@@ -10,7 +10,6 @@ from PIL import Image
 from repositories import contents
 from samples import data_config, write_picture
 
-from ndpnet.data import decoding
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_split
 
@@ -85,16 +84,6 @@ def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> 
     shapes = {each.path: image.shape for each, image in zip(records, images, strict=True)}
     assert shapes.pop(record.path) == (48, 64, 3)  # what it covers: a set of square ones has a square input
     assert set(shapes.values()) == {(64, 64, 3)}
-
-
-def test_adding_pictures_moves_none(data_dir: Path, tmp_path: Path) -> None:
-    prepare(data_dir, "tile", tmp_path / "a", SETTINGS)
-    for part in range(20, 30):
-        write_noise(data_dir / f"tile/train/good/p{part}_0.png", 10 * part)
-    prepare(data_dir, "tile", tmp_path / "b", SETTINGS)
-    before, after = ({r.path: r.split for r in PreparedData.load(tmp_path / run).manifest.files} for run in "ab")
-    assert len(after) == len(before) + 10
-    assert {path: after[path] for path in before} == before
 
 
 def test_training_only_has_empty_test_arrays(tmp_path: Path) -> None:
@@ -202,17 +191,6 @@ def test_copies_count_once_whatever_their_file(data_dir: Path, tmp_path: Path) -
             image.save(data_dir / f"tile/train/good/p{number}_0.bmp")
     prepare(data_dir, "tile", tmp_path / "with", SETTINGS)
     assert contents(tmp_path / "with") == contents(tmp_path / "without")
-
-
-def test_every_file_is_read_once_though_there_are_copies(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (data_dir / "tile/train/good/p3_7.png").write_bytes((data_dir / "tile/train/good/p3_1.png").read_bytes())
-    reads: list[Path] = []
-    read_bytes = decoding.read_bytes
-    monkeypatch.setattr(decoding, "read_bytes", lambda path: reads.append(path) or read_bytes(path))
-    prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-    assert sorted(reads) == sorted((data_dir / "tile").rglob("*.png"))
 
 
 def test_a_copy_in_another_format_in_test_is_refused(data_dir: Path, tmp_path: Path) -> None:

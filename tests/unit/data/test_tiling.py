@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from ndpnet.data.tiling import (
     Tiling,
-    contrast,
     cut_tile,
     training_origins,
 )
@@ -57,13 +56,6 @@ def test_offsets_by_hand() -> None:
     np.testing.assert_array_equal(Tiling(128, 64).weights(90), np.ones((1, 128)))
 
 
-def test_tiles_are_cut_where_they_say() -> None:
-    scan = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(cut_tile(scan, 64, 64, 64), scan[64:128, 64:128])
-    inside = cut_tile(scan, 64, 128, 128)[:86, :72]
-    np.testing.assert_array_equal(inside, scan[64:, 128:])
-
-
 @pytest.mark.parametrize(("height", "width"), [(129, 140), (64, 190), (191, 64)])
 def test_beyond_its_end_a_scan_goes_on_as_it_was(height: int, width: int) -> None:
     rows, columns = np.mgrid[:320, :320]
@@ -91,10 +83,3 @@ def test_training_tiles_by_hand() -> None:
     assert training_origins(63, 64, **grid) == []
     assert training_origins(100, 90, side=64, stride=32, margin=10) == [(10, 10), (26, 10), (10, 16), (26, 16)]
     assert training_origins(83, 90, side=64, stride=32, margin=10) == []
-
-
-def test_contrast_is_in_grey_levels() -> None:
-    tile = np.zeros((64, 64, 3), dtype=np.uint8)
-    assert contrast(tile) == 0
-    tile[:32] = 255
-    assert contrast(tile) == pytest.approx(127.5)
