@@ -246,13 +246,6 @@ def test_bounds_of_a_promotion() -> None:
         promotion_of(load_params(overrides=["promotion.tolerances={auroc: 0.5}"]))
 
 
-def test_how_pods_are_made_does_not_travel_with_a_run() -> None:
-    params = load_params(overrides=["cluster.training_pod.memory_limit=64Gi"])
-    assert "64Gi" not in params.to_json()
-    assert params.to_json() == load_params().to_json()
-    assert parse_params(params.to_json()).cluster is None
-
-
 def test_a_mistyped_parameter_of_the_cluster_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown parameter 'cluster.imag' \(did you mean 'image'\?\)"):
         load_params(overrides=["cluster.imag=x"])

@@ -1,6 +1,5 @@
 """What the team server's files promise: pinned images, health checks, no password that stands in a file."""
 
-import importlib.util
 import re
 import socket
 import stat
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from scripts import load_script
 
 import ndpnet
 
@@ -28,10 +28,7 @@ def compose() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def server() -> ModuleType:
     """server.py, which is a script."""
-    spec = importlib.util.spec_from_file_location("ndpnet_server", DEPLOY / "server.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("deploy/server.py")
 
 
 def run_server(*options: object) -> "subprocess.CompletedProcess[str]":

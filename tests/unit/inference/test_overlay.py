@@ -3,7 +3,6 @@
 import matplotlib
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from ndpnet.inference import overlay as pictures
 from ndpnet.inference.verdict import Verdict
@@ -90,29 +89,6 @@ def test_panel_holds_the_four_pictures_side_by_side() -> None:
     captioned = pictures.panel(image, image, anomaly_map, threshold=0.5, vmax=1.0, caption="crack/017.png")
     assert captioned.shape[0] == panel.shape[0] + 19
     assert captioned[:19].min() < 128
-
-
-def test_panel_in_two_rows_keeps_the_colours_of_good_surface_at_the_start_of_the_scale() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    limits = {"threshold": 0.5, "vmin": 0.3, "vmax": 1.0}
-    panel = pictures.panel(image, 255 - image, np.full((256, 256), 0.3), **limits, num_columns=2)
-    row = 29  # of text, larger than in one row
-    assert panel.shape == (2 * (256 + row) + row, 2 * 256 + 8, 3)
-    np.testing.assert_array_equal(panel[row : row + 256, 264:], 255 - image)
-    assert (panel[2 * row + 256 : 2 * row + 512, :256] == matplotlib.colormaps["inferno"](0.0, bytes=True)[:3]).all()
-    np.testing.assert_array_equal(panel[2 * row + 256 : 2 * row + 512, 264:], image)
-
-
-@pytest.mark.parametrize("thickness", [1, 3])
-def test_an_outline_is_the_dilation_of_the_whole_mask(thickness: int) -> None:
-    rng = np.random.default_rng(thickness)
-    masks = [rng.random((40, 30)) > share for share in (0.5, 0.98, 0.999)]
-    masks += [np.zeros((9, 9), dtype=bool), np.ones((9, 9), dtype=bool), np.eye(12, dtype=bool)]
-    for mask in masks:
-        grown = ndimage.binary_dilation(mask, structure=np.ones((3, 3)), iterations=thickness)
-        frame = np.ones(mask.shape, dtype=bool)
-        frame[thickness:-thickness, thickness:-thickness] = False
-        np.testing.assert_array_equal(pictures.outline(mask, thickness=thickness), (grown & ~mask) | (mask & frame))
 
 
 def test_the_ignored_area_is_dimmed_and_the_rest_as_it_was() -> None:

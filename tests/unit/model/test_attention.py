@@ -30,19 +30,6 @@ def transcribed_repair(feats: np.ndarray, references: np.ndarray, size: int, sca
     return repaired
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_patches_are_cut_in_reading_order_and_fold_back(size: int) -> None:
-    feats = normal(2, 3, 8, 12)
-    patches = to_patches(feats, size)
-    assert patches.shape == (2, 96 // size**2, 3 * size**2)
-    for image in range(2):
-        expected = np.stack([patch.ravel() for *_, patch in patches_of(feats[image].numpy(), size)])
-        np.testing.assert_array_equal(patches[image].numpy(), expected)
-    assert torch.equal(from_patches(patches, size, 8, 12), feats)
-    channels_last = feats.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(to_patches(channels_last, size), patches)
-
-
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize(("scale", "num_references"), [(1.0, 1), (10.0, 1), (3.0, 2)])
 def test_repair_is_eq_3_to_5(size: int, scale: float, num_references: int) -> None:

@@ -78,14 +78,6 @@ def test_the_seed_decides_every_byte(tmp_path: Path, photo_dir: Path) -> None:
         assert len({sha256_of(tmp_path / name / array) for name in ("first", "other", "large")}) == 3
 
 
-def test_a_larger_bank_begins_with_the_smaller_one(tmp_path: Path, photo_dir: Path) -> None:
-    build(tmp_path / "small", photo_dir, line_share=0.0)
-    build(tmp_path / "large", photo_dir, line_share=0.0, num_masks=90, num_sources=9)
-    small, large = DefectBank.load(tmp_path / "small"), DefectBank.load(tmp_path / "large")
-    assert np.array_equal(small.masks, large.masks[:40])
-    assert np.array_equal(small.sources, large.sources[:7])
-
-
 def test_the_installed_libraries_bring_photographs(tmp_path: Path) -> None:
     photos = list_sources("")
     assert len(photos) == 11

@@ -8,13 +8,6 @@ import torch
 from networks import kaiming
 
 from ndpnet.config import LossConfig, load_params
-from ndpnet.losses import (
-    defect_perception_loss,
-    feature_repair_loss,
-    perceptual_loss,
-    reconstruction_loss,
-    segmentation_loss,
-)
 from ndpnet.model import NDPNet
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch
@@ -56,11 +49,13 @@ def make_network() -> NDPNet:
     return kaiming(NDPNet(base_width=4, ffm_channels=4))
 
 
-def make_phase2(vgg: VGGFeatures | None = None, **changes: float) -> Phase2:
-    network = make_network()
+def make_task(phase: int, vgg: VGGFeatures | None, **changes: float) -> Phase1 | Phase2:
+    network, losses = make_network(), make_losses(**changes)
+    if phase == 1:
+        return Phase1(network, vgg, losses).train()
     settle_encoder(network)
     network.set_reference(make_batch().clean[:1])
-    return Phase2(network, vgg, make_losses(**changes)).train()
+    return Phase2(network, vgg, losses).train()
 
 
 def settle_encoder(network: NDPNet) -> None:
@@ -79,7 +74,7 @@ def part_of(name: str) -> str:
     ("phase", "trained"), [(1, {"encoder", "decoder"}), (2, {"attention", "decoder", "segmentation"})]
 )
 def test_gradients_reach_what_is_trained_and_nothing_else(phase: int, trained: set[str]) -> None:
-    task = make_phase2(make_vgg()) if phase == 2 else Phase1(make_network(), make_vgg(), make_losses()).train()
+    task = make_task(phase, make_vgg())
     task(make_batch(3))["loss"].backward()
     for name, parameter in task.named_parameters():
         assert parameter.requires_grad == (part_of(name) in trained), name
@@ -91,55 +86,17 @@ def test_gradients_reach_what_is_trained_and_nothing_else(phase: int, trained: s
     assert {part_of(name) for name, _ in task.named_parameters()} == {"encoder", "decoder", "attention", "segmentation"}
 
 
-def test_phase_one_is_eq_12_to_14() -> None:
-    vgg, batch = make_vgg(), make_batch(3)
-    weights = {"reconstruction_weight": 70.0, "perceptual_weight": 3.0, "defect_perception_weight": 0.5}
-    task = Phase1(make_network(), vgg, make_losses(**weights)).train()
-    terms = task(batch)
-    network = make_network().train()
-    features = network.encoder(torch.cat([batch.clean, batch.defective]))  # one pass, one set of statistics
-    clean, defective = [feats[:3] for feats in features], [feats[3:] for feats in features]
-    rebuilt = network.decoder(clean[2:])
-    expected = {
-        "reconstruction": reconstruction_loss(rebuilt, batch.clean),
-        "perceptual": perceptual_loss(vgg(rebuilt), vgg(batch.clean)),
-        "defect_perception": defect_perception_loss(clean, defective, batch.mask),
-    }
-    assert set(terms) == {"loss", *expected}
-    for name, term in expected.items():
-        torch.testing.assert_close(terms[name], term)
-    total = 70 * terms["reconstruction"] + 3 * terms["perceptual"] + 0.5 * terms["defect_perception"]
-    torch.testing.assert_close(terms["loss"], total)
-
-
-def test_phase_two_is_eq_15_to_17() -> None:
-    vgg, batch = make_vgg(), make_batch(3)
-    weights = {"feature_repair_weight": 2.0, "segmentation_weight": 5.0, "focal_gamma": 1.5, "focal_alpha": 0.4}
-    task = make_phase2(vgg, **weights)
-    network = task.network
-    terms = task(batch)
-    output = network(batch.defective)
-    clean = network.encoder(batch.clean)
-    expected = {
-        "reconstruction": reconstruction_loss(output.reconstruction, batch.clean),
-        "perceptual": perceptual_loss(vgg(output.reconstruction), vgg(batch.clean)),
-        "feature_repair": feature_repair_loss(output.repaired, clean[2:]),
-        "segmentation": segmentation_loss(output.logits, batch.mask, gamma=1.5, alpha=0.4),
-    }
-    assert set(terms) == {"loss", *expected}
-    for name, term in expected.items():
-        torch.testing.assert_close(terms[name], term)
-    total = 100 * terms["reconstruction"] + terms["perceptual"] + 2 * terms["feature_repair"]
-    torch.testing.assert_close(terms["loss"], total + 5 * terms["segmentation"])
-
-
-def test_without_vgg_there_is_no_perceptual_term() -> None:
-    batch = make_batch()
-    first = Phase1(make_network(), None, make_losses())(batch)
-    second = make_phase2()(batch)
-    assert set(first) == {"loss", "reconstruction", "defect_perception"}
-    assert set(second) == {"loss", "reconstruction", "feature_repair", "segmentation"}
-    torch.testing.assert_close(first["loss"], 100 * first["reconstruction"] + first["defect_perception"])
+@pytest.mark.parametrize("has_vgg", [True, False])
+@pytest.mark.parametrize("phase", [1, 2])
+def test_the_loss_is_the_weighted_sum_of_its_terms(phase: int, has_vgg: bool) -> None:
+    names = {1: {"reconstruction", "defect_perception"}, 2: {"reconstruction", "feature_repair", "segmentation"}}[phase]
+    names |= {"perceptual"} if has_vgg else set()
+    weights = {name: float(number) for number, name in enumerate(sorted(names), start=2)}
+    task = make_task(phase, make_vgg() if has_vgg else None, **{f"{name}_weight": weights[name] for name in names})
+    terms = task(make_batch(3))
+    loss = terms.pop("loss")
+    assert set(terms) == names
+    torch.testing.assert_close(loss, sum(weights[name] * term for name, term in terms.items()))
 
 
 def test_phase_two_trains_a_network_that_phase_one_had() -> None:

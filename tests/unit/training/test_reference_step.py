@@ -1,11 +1,10 @@
 """A step of either phase against a plain transcription of the method: the same losses, the same gradients."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from scripts import load_script
 from torch import nn
 
 from ndpnet.config import load_params
@@ -15,7 +14,6 @@ from ndpnet.synthesis.compose import Batch
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
 
-SOURCE = Path(__file__).parents[3] / "benchmarks/reference_step.py"
 SIZE = 64
 TRAINED = {1: ("encoder", "decoder"), 2: ("attention", "decoder", "segmentation")}
 
@@ -23,10 +21,7 @@ TRAINED = {1: ("encoder", "decoder"), 2: ("attention", "decoder", "segmentation"
 @pytest.fixture(scope="module")
 def plain() -> ModuleType:
     """The transcription: a script of benchmarks/, no part of the package."""
-    spec = importlib.util.spec_from_file_location("reference_step", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/reference_step.py")
 
 
 def make_batch() -> Batch:
