@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 from docker.utils.build import exclude_paths
+from documents import ROOT
 from scripts import load_script
 from setuptools import find_packages
 
-import ndpnet
 from ndpnet.tracking import identity
 from ndpnet.tracking.flavor import REQUIREMENTS
 
-ROOT = Path(ndpnet.__file__).parents[1]
 SCRIPTS = ROOT / "deploy/image"
 CONTEXT_LIMIT = 2_000_000  # bytes
 LOCK = b"torch==2\n"

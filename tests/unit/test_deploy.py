@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from documents import ROOT
 from scripts import load_script
 
-import ndpnet
-
-DEPLOY = Path(ndpnet.__file__).parents[1] / "deploy"
+DEPLOY = ROOT / "deploy"
 SECRETS = ("POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY")
 
 

@@ -8,18 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from documents import ROOT
 from PIL import Image
 
 from ndpnet.config import load_params
-from ndpnet.data import demo_defects
-from ndpnet.data.demo import (
-    DEMO_CATEGORIES,
-    DEMO_GROUP_PATTERN,
-    TEST_CELLS,
-    TRAIN_CELLS,
-    WINDOW,
-    make_demo_data,
-)
+from ndpnet.data.demo import DEMO_CATEGORIES, DEMO_GROUP_PATTERN, TEST_CELLS, TRAIN_CELLS, WINDOW, make_demo_data
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData, prepare
@@ -76,12 +69,6 @@ def test_a_defect_changes_its_mask_and_nothing_else(demo_dir: Path, kind: str, h
             assert (change[mask] > 8).sum() >= 60
 
 
-def test_a_defect_that_nothing_shows_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_defects, "MAX_DRAWS", 5)
-    with pytest.raises(ValueError, match="no smear can be seen"):
-        draw_defect(np.full((WINDOW, WINDOW), 100, np.uint8), "smear", hardness=0, draws=Draws(0))
-
-
 def test_the_surfaces_are_those_that_data_dvc_pins(demo_dir: Path) -> None:
     paths = sorted(path for path in demo_dir.rglob("*") if path.is_file())
     entries = [
@@ -90,5 +77,5 @@ def test_the_surfaces_are_those_that_data_dvc_pins(demo_dir: Path) -> None:
     ]
     entries.sort(key=lambda entry: entry["relpath"])
     tree_hash = hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()  # as DVC hashes a folder
-    pinned = yaml.safe_load((Path(__file__).parents[3] / "data.dvc").read_text())["outs"][0]
+    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
     assert (pinned["md5"], pinned["nfiles"]) == (f"{tree_hash}.dir", len(paths))

@@ -112,18 +112,6 @@ def test_duplicates_and_shared_groups_are_warned_of_once(
     ]
 
 
-def test_failure_names_the_file_and_leaves_the_old_folder(data_dir: Path, tmp_path: Path) -> None:
-    out_dir = tmp_path / "out"
-    prepare(data_dir, "tile", out_dir, SETTINGS)
-    before = contents(out_dir)
-    bad = data_dir / "tile/train/good/p7_1.png"
-    bad.write_bytes(bad.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"cannot read .*tile/train/good/p7_1\.png: truncated image"):
-        prepare(data_dir, "tile", out_dir, SETTINGS)
-    assert contents(out_dir) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
-
-
 def test_masks_of_another_size_or_without_defect_are_refused(data_dir: Path, tmp_path: Path) -> None:
     mask_path = data_dir / "tile/ground_truth/cut/p91_1_mask.png"
     write_mask(mask_path, size=32)

@@ -5,11 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndpnet.data.tiling import (
-    Tiling,
-    cut_tile,
-    training_origins,
-)
+from ndpnet.data.tiling import Tiling, cut_tile, training_origins
 
 tilings = st.tuples(st.integers(2, 6), st.integers(1, 5)).filter(lambda each: each[1] < each[0])
 tilings = tilings.map(lambda each: Tiling(64 * each[0], 64 * each[1]))
@@ -39,21 +35,6 @@ def test_weights_sum_to_one_and_fade_at_inner_borders(tiling: Tiling, length: in
     assert (weights[1:, 0] < 0.002).all()
     assert (weights[:-1, -1] < 0.002).all()
     assert np.abs(np.diff(weights, axis=1)).max(initial=0) < 0.05  # smooth: the ramp takes 64 pixels or more
-
-
-def test_offsets_by_hand() -> None:
-    assert Tiling(256, 64).offsets(256) == [0]
-    assert Tiling(256, 64).offsets(100) == [0]
-    assert Tiling(256, 64).offsets(257) == [0, 64]
-    assert Tiling(256, 64).offsets(448) == [0, 192]
-    assert Tiling(256, 64).offsets(1000) == [0, 192, 384, 576, 768]
-    assert Tiling(128, 64).offsets(300) == [0, 64, 128, 192]
-    assert Tiling(256, 192).offsets(400) == [0, 64, 128, 192]
-    first, second = Tiling(128, 64).weights(192)
-    np.testing.assert_array_equal(first[:64], 1)
-    np.testing.assert_array_equal(second[64:], 1)
-    assert first[96] == pytest.approx(np.cos(np.pi / 2 * 32.5 / 64) ** 2, abs=1e-6)
-    np.testing.assert_array_equal(Tiling(128, 64).weights(90), np.ones((1, 128)))
 
 
 @pytest.mark.parametrize(("height", "width"), [(129, 140), (64, 190), (191, 64)])

@@ -45,9 +45,7 @@ def random_set(seed: int, *, levels: int, density: float = 0.3) -> tuple[np.ndar
 
 @settings(max_examples=60)
 @given(
-    hnp.arrays(np.float32, SHAPE, elements=st.floats(-4, 4, width=16)),
-    hnp.arrays(bool, SHAPE),
-    st.floats(0.01, 1.0),
+    hnp.arrays(np.float32, SHAPE, elements=st.floats(-4, 4, width=16)), hnp.arrays(bool, SHAPE), st.floats(0.01, 1.0)
 )
 def test_pixel_metrics_equal_their_definitions(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> None:
     both = exact.pixel_metrics(maps, masks, max_fpr)
@@ -158,9 +156,5 @@ def test_bad_input_is_refused() -> None:
         exact.pixel_auroc(broken, masks)
     with pytest.raises(ValueError, match=r"^a region of interest \(2, 2\) for other sizes of maps"):
         exact.pixel_metrics(maps, masks, roi=np.ones((2, 2), dtype=bool))
-    with pytest.raises(ValueError, match="max_fpr is 0"):
-        exact.pro_auc(maps, masks, 0)
-    with pytest.raises(ValueError, match="give one label per score"):
-        exact.image_auroc(np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match="NaN or infinity"):
         exact.image_auroc(np.array([0.0, np.inf]), np.array([0, 1]))

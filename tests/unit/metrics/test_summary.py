@@ -115,9 +115,7 @@ def test_no_good_test_images() -> None:
     assert summary["recall"]["value"] == summary["confusion"]["true_positive"] / 14
     assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"], data["masks"])
     assert summary["by_defect_type"]["cut"]["image_auroc"] is None
-    assert summary["notes"] == [
-        "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a.",
-    ]
+    assert summary["notes"] == ["No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."]
     assert "n/a" in format_table(summary)
 
 

@@ -11,11 +11,7 @@ from samples import synthesis_config
 from scipy import ndimage
 
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import (
-    Batch,
-    DefectComposer,
-    SampleDraw,
-)
+from ndpnet.synthesis.compose import Batch, DefectComposer, SampleDraw
 
 PAPER = {
     "beta_min": 0.0,

@@ -124,19 +124,6 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
     assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
 
 
-def test_a_pictures_split_does_not_move_when_others_come(tmp_path: Path) -> None:
-    for number in range(40):
-        save(tmp_path / f"a/good/{number}.png", picture(number))
-    import_source("folder", tmp_path / "a", tmp_path / "before")
-    for number in range(40, 70):
-        save(tmp_path / f"a/good/{number}.png", picture(number))
-    import_source("folder", tmp_path / "a", tmp_path / "after")
-    before, after = (set(contents(tmp_path / name)) for name in ("before", "after"))
-    assert before <= after
-    assert 3 <= len([path for path in before if path.startswith("test/good/")]) <= 15
-    assert run_import("folder", tmp_path / "a", tmp_path / "none", test_good_share=0)["counts"]["test"] == {}
-
-
 def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
     groups = [str(number) for number in range(2000)]
     kept = [group for group in groups if not is_test_group(group, 0.2)]
