@@ -79,10 +79,6 @@ class KfpServer:
             self.url = f"http://{address}"
             yield self
 
-    def num_calls(self, pattern: str) -> int:
-        """How many calls "METHOD /path" match."""
-        return sum(bool(re.fullmatch(pattern, call)) for call in self.calls)
-
     def now(self) -> datetime:
         """A time later than all before."""
         return datetime.fromtimestamp(1_700_000_000 + next(self._clock), UTC)
