@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import MAX_CRASHES, Journal, Judgement, Picture
@@ -49,6 +50,15 @@ def test_many_threads_that_bring_the_same_picture_make_one_row(journal):
         thread.join()
     assert sum(is_new for _, is_new in results) == 1
     assert len({picture_id for picture_id, _ in results}) == 1
+
+
+@pytest.mark.parametrize("verdict", ["good", "defective", "review"])
+def test_a_score_that_is_no_number_is_never_good_nor_defective(journal, verdict):
+    picture_id, _ = accept(journal, "a")
+    with pytest.raises(IntegrityError):
+        journal.finish(picture_id, Judgement(verdict, score=float("nan"), threshold=0.5))
+    assert journal.picture(picture_id)["verdict"] is None
+    assert journal.finish(picture_id, Judgement("error", error="the score is no number")) == 1
 
 
 def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):

@@ -17,6 +17,7 @@ from samples import CATEGORY, Pipeline
 
 from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import read_package, write_config
+from ndpnet.model_card import SHORTENED
 from ndpnet.tracking import models, versions
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flavor import PACKAGE_PATH
@@ -63,6 +64,7 @@ def test_a_version_carries_identity_evidence_and_card(
     }
     assert version.description.startswith(f"# {NAME}\n")
     assert len(version.description) <= models.MAX_DESCRIPTION
+    assert version.description.endswith(SHORTENED)
     assert version.run_id == record["run_id"]
     model = client.get_logged_model(record["model_id"])
     assert (client.get_run(record["run_id"]).info.status, str(model.status)) == ("FINISHED", "READY")
@@ -233,6 +235,16 @@ def test_several_at_once_give_one_version(store: Path, register: Callable[..., d
     client = connect()
     assert logged_models(client) == [(records[0]["model_id"], "READY")]
     assert [version.version for version in versions.versions_of(client, NAME)] == [1]
+
+
+def test_two_machines_at_once_keep_the_first_version(store: Path, register: Callable[..., dict[str, Any]]) -> None:
+    record = register()
+    client = connect()
+    # what the slower machine does: its search was before the other's version
+    model = client.get_logged_model(record["model_id"])
+    assert int(models._create_version(client, NAME, model, record["tags"], "card").version) == 1
+    assert [version.version for version in versions.versions_of(client, NAME)] == [1]
+    assert register() == record
 
 
 def test_a_server_that_does_not_answer_is_named_without_its_password(
