@@ -46,3 +46,14 @@ def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: st
         np.testing.assert_allclose(prediction.anomaly_map, filter_map(pixel_gap(*pair))[0, 0].numpy(), atol=0.01)
     if scoring == "line_gap":
         np.testing.assert_allclose(prediction.anomaly_map, line_gap(*pair, line_kernels(15))[0, 0].numpy(), atol=0.003)
+
+
+def test_lines_alone_ask_no_network(pipeline: Pipeline) -> None:
+    inspector = Inspector.load(pipeline.model_dir)
+    image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("train")[0])
+    scored = open_scored(inspector, "lines_alone")
+    prediction = scored.predict(image)
+    pixels = torch.from_numpy(image / 255.0).float().permute(2, 0, 1)[None]
+    expected = line_gap(pixels, torch.zeros_like(pixels), line_kernels(15))
+    np.testing.assert_allclose(prediction.anomaly_map, expected[0, 0].numpy(), atol=1e-5)
+    assert scored.threshold is None
