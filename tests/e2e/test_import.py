@@ -26,8 +26,8 @@ def num_pictures(folder: Path) -> int:
 
 def test_the_printed_commands_work_for_a_name_with_a_space_and_an_umlaut(tmp_path: Path) -> None:
     for number in range(24):
-        data_sets.save(tmp_path / f"my pictures/good/teil {number}.png", data_sets.picture(number, (96, 80)))
-    data_sets.save(tmp_path / "my pictures/defective/x.png", data_sets.picture(99, (96, 80)))
+        write_picture(tmp_path / f"my pictures/good/teil {number}.png", data_sets.picture(number, (96, 80)))
+    write_picture(tmp_path / "my pictures/defective/x.png", data_sets.picture(99, (96, 80)))
     repository = tmp_path / "my repository"
     repository.mkdir()
     (repository / "run").write_text("set -e\ngit init -q\npython -m dvc init -q\n")

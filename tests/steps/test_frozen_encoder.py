@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from samples import CATEGORY, Pipeline, run_steps, write_category
 from scans import CATEGORY as SLAB
 from scans import TILE_DATA, write_scans
+from skimage.data import brick
 
 from ndpnet import steps
 from ndpnet.config import load_params
@@ -39,8 +40,6 @@ def run_frozen(folder: Path, data_dir: Path, category: str, data: dict[str, Any]
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from skimage.data import brick
-
     folder = tmp_path_factory.mktemp("data")
     write_category(folder / CATEGORY, brick(), stretch=1.5)
     return folder
@@ -148,8 +147,6 @@ def test_calibration_gives_an_export_its_thresholds(
 
 
 def test_scans_are_judged_in_tiles(tmp_path: Path) -> None:
-    from skimage.data import brick
-
     write_scans(tmp_path / "data" / SLAB, brick())
     tiles = run_frozen(tmp_path, tmp_path / "data", SLAB, data=TILE_DATA)
     summary = steps.evaluate(tiles.prepared_dir, tiles.model_dir, tmp_path / "evaluation", tiles.params)

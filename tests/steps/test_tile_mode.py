@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from samples import Pipeline, run_steps
 from scans import CATEGORY, SIZES, TILE_DATA, seam_ratio, write_scans
+from skimage.data import brick
 
 from ndpnet import steps
 from ndpnet.data.prepared import PreparedData
@@ -51,8 +52,6 @@ def run_and_evaluate(folder: Path, data: dict[str, Any]) -> Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Scans of mixed sizes, scaled a little."""
-    from skimage.data import brick
-
     folder = tmp_path_factory.mktemp("tiles")
     write_scans(folder / "data" / CATEGORY, brick())
     return run_and_evaluate(folder, {**TILE_DATA, "scale": 0.995})
@@ -61,8 +60,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def roi_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Scans of one size, their left quarter ignored."""
-    from skimage.data import brick
-
     folder = tmp_path_factory.mktemp("region")
     write_scans(folder / "data" / CATEGORY, brick(), sizes=SIZES[:1], roi=True)
     return run_and_evaluate(folder, TILE_DATA)

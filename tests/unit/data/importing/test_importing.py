@@ -7,10 +7,10 @@ from pathlib import Path
 import data_sets
 import numpy as np
 import pytest
-from data_sets import import_report, names_in, picture, run_import, save
+from data_sets import import_report, names_in, picture, run_import
 from PIL import Image
 from repositories import contents
-from samples import data_config
+from samples import data_config, write_picture
 
 from ndpnet.data.importing.importer import import_source, is_test_group
 from ndpnet.data.importing.placing import draw_ellipses
@@ -134,12 +134,13 @@ def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
 
 def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_go(tmp_path: Path) -> None:
     for number in range(30):
-        save(tmp_path / f"a/good/{number}.png", picture(number))
-        save(tmp_path / f"a/good/copy {number}.png", picture(number))
+        write_picture(tmp_path / f"a/good/{number}.png", picture(number))
+        write_picture(tmp_path / f"a/good/copy {number}.png", picture(number))
     report = run_import("folder", tmp_path / "a", tmp_path / "out")
     assert len(report["duplicates"]) == 30
     assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 30
-    save(tmp_path / "a/defective/x.png", picture(next(n for n in range(30) if not is_test_group(f"{n}.png", 0.2))))
+    trained = next(number for number in range(30) if not is_test_group(f"{number}.png", 0.2))
+    write_picture(tmp_path / "a/defective/x.png", picture(trained))
     with pytest.raises(ValueError, match="are in train and in test"):
         import_source("folder", tmp_path / "a", tmp_path / "out")
     assert import_report(tmp_path / "out") == report  # the earlier import is still there
@@ -168,7 +169,7 @@ def test_the_bits_of_16_bit_pictures_are_reported(tmp_path: Path) -> None:
     assert report.content["bit_depth"] == 12
     assert "  levels of 12 bits: 4095 is white" in report.lines()
     assert report.content["near_empty"] == []
-    data_sets.save(tmp_path / "x/good/odd.png", data_sets.picture(1))
+    write_picture(tmp_path / "x/good/odd.png", data_sets.picture(1))
     with pytest.raises(ValueError, match=r"good/odd\.png has levels of 8 bits, .* of 12: a set has one depth"):
         import_source("folder", tmp_path / "x", tmp_path / "data/y")
 
