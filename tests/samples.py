@@ -120,10 +120,11 @@ def synthesis_config(**changes: Any) -> SynthesisConfig:
     return SynthesisConfig.model_validate(load_params().synthesis.model_dump() | changes)
 
 
-def write_picture(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 (H, W) or (H, W, 3), or a bool mask."""
+def write_picture(path: Path, pixels: np.ndarray) -> Path:
+    """Write uint8 (H, W) or (H, W, 3), or a bool mask. -> the path"""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels).save(path)
+    return path
 
 
 def write_category(category_dir: Path, photograph: np.ndarray, *, stretch: float = 1.0) -> None:
