@@ -6,11 +6,11 @@ import os
 import shutil
 import tempfile
 from functools import cache
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import numpy as np
-import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from users import as_nobody, open_folder
@@ -121,37 +121,42 @@ def _import_all() -> None:
         inspect_folder(inspector, Path(folder, "p.png"), Path(folder, "out"))
 
 
-def inspect(root: Path, out: Path, caplog: pytest.LogCaptureFixture) -> tuple[dict[str, dict], set[Path]]:
+def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
     """Inspect as a user whom permissions stop. -> rows by path, and what is named as no picture to judge"""
     _import_all()
-    caplog.clear()
-    with caplog.at_level(logging.INFO), as_nobody():
-        named = set(list_images(root)[1].others)
-        inspector = Inspector(Brightness(), input_size=(SIDE, SIDE), threshold=0.5)
-        result = inspect_folder(inspector, root, out)
+    log, logger = BufferingHandler(capacity=1000), logging.getLogger("ndpnet")
+    level = logger.level
+    logger.addHandler(log)
+    logger.setLevel(logging.INFO)
+    try:
+        with as_nobody():
+            named = set(list_images(root)[1].others)
+            inspector = Inspector(Brightness(), input_size=(SIDE, SIDE), threshold=0.5)
+            result = inspect_folder(inspector, root, out)
+    finally:
+        logger.removeHandler(log)
+        logger.setLevel(level)
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     rows = {row["path"]: row for row in map(json.loads, lines)}
     assert len(rows) == len(lines) == result.num_good + result.num_defective + result.num_failed
-    counted = [record.args[0] for record in caplog.records if record.msg.startswith("no pictures, left out: %d")]
+    counted = [record.args[0] for record in log.buffer if record.msg.startswith("no pictures, left out: %d")]
     assert counted == ([len(named)] if named else [])  # the log has the first names of the list, and how many there are
-    left_out = {record.args[0] for record in caplog.records if record.msg.startswith("left out %s")}
+    left_out = {record.args[0] for record in log.buffer if record.msg.startswith("left out %s")}
     return rows, named | left_out
 
 
-@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, derandomize=True)
 @example([("closed", "p.png", BRIGHT), ("a", "p.png", BRIGHT), ("a", "P.PNG", DARK)])
 @example([("a", name, BRIGHT) for name in NAMES])
 @example([("ü 1.png", f"{index}.png", kind) for index, kind in enumerate(KINDS)])
 @example([(folder, "p.png", BRIGHT) for folder in FOLDERS])
 @given(st.lists(ENTRY, max_size=14))
-def test_every_file_is_judged_or_named_and_nothing_else_changes(
-    entries: list[tuple[str, str, str]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_file_is_judged_or_named_and_nothing_else_changes(entries: list[tuple[str, str, str]]) -> None:
     with open_folder() as base:
         root, out = make_tree(base, [*entries, (".", "always.png", DARK)]), base / "out"
         base.chmod(0o777)
         before = state_of(base)
-        rows, named = inspect(root, out, caplog)
+        rows, named = inspect(root, out)
         assert state_of(base) == before
         assert sorted(path.name for path in base.iterdir()) == ["elsewhere", "out", "pictures"]
         said = {root / path for path in rows} | named
