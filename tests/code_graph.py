@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import ndpnet
+from documents import ROOT
 
-PACKAGE_DIR = Path(ndpnet.__file__).parent
-ROOT = PACKAGE_DIR.parent
+PACKAGE_DIR = ROOT / "ndpnet"
 EFFECTS = (ast.Expr, ast.For, ast.If, ast.Try, ast.With, ast.AugAssign)
 
 Bound = tuple[str, str]  # module, symbol; "" is the module itself

@@ -6,12 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from disks import mounted
 from hypothesis import settings
 from repositories import Repository
-from samples import CATEGORY, Pipeline, write_category, write_params
+from samples import CATEGORY, Pipeline, pipeline_in, run_steps, write_category, write_params
 from servers import S3Server
 from shared import made_once
 
@@ -51,29 +51,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pipeline(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """Every step up to a trained package, run once in a session. Read it, do not write into it."""
-    folder = made_once(tmp_path_factory, "pipeline", lambda folder: _run_steps(data_dir, folder))
-    return _pipeline_in(data_dir, folder, json.loads((folder / "metrics.json").read_text()))
 
+    def make(folder: Path) -> None:
+        (folder / "metrics.json").write_text(json.dumps(run_steps(folder / "made", data_dir).metrics))
 
-def _pipeline_in(data_dir: Path, folder: Path, metrics: dict[str, dict[str, Any]]) -> Pipeline:
-    made = folder / "made"
-    folders = (made / name for name in ("prepared", "bank", "phase1", "model"))
-    return Pipeline(data_dir, made / "params.yaml", load_params(made / "params.yaml"), *folders, metrics)
-
-
-def _run_steps(data_dir: Path, folder: Path) -> None:
-    from ndpnet import steps
-
-    write_params(folder / "made/params.yaml")
-    made = _pipeline_in(data_dir, folder, {})
-    inputs, params, work_dir = (made.prepared_dir, made.bank_dir), made.params, folder / "made/work"
-    metrics = {
-        "prepare": steps.prepare(data_dir, CATEGORY, made.prepared_dir, params, allow_unpinned=True),
-        "synthesize": steps.synthesize(made.bank_dir, params),
-        "train_phase1": steps.train_phase1(*inputs, made.phase1_dir, params, work_dir),
-        "train_phase2": steps.train_phase2(*inputs, made.phase1_dir, made.model_dir, params, work_dir),
-    }
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    folder = made_once(tmp_path_factory, "pipeline", make)
+    return pipeline_in(folder / "made", data_dir, json.loads((folder / "metrics.json").read_text()))
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +87,13 @@ def exported_dir(trained_dir: Path, pipeline: Pipeline, tmp_path_factory: pytest
             export(out if out.exists() else trained_dir, out, engine=engine, precision=precision, **inputs)
 
     return made_once(tmp_path_factory, "exported", add_engines) / "model"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A real file system of the size that the test asks for, as "2m"."""
+    with mounted(tmp_path / "disk", request.param) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

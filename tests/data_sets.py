@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from samples import write_picture
 
 from ndpnet.data.importing.importer import import_source
 
@@ -25,13 +25,6 @@ def mask(size: tuple[int, int] = (SIZE, SIZE), *, is_empty: bool = False) -> np.
     pixels = np.zeros(size, dtype=np.uint8)
     pixels[20:40, 20:40] = 0 if is_empty else 255
     return pixels
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    """Write a picture in the format of its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def names_in(folder: Path) -> list[str]:
@@ -53,12 +46,12 @@ def run_import(layout: str, source: Path | str, out: Path, **options: object) ->
 def mvtec(folder: Path, *, num_train: int = 6, first: int = 0) -> Path:
     """Two types of defects with masks, a readme and a licence beside."""
     for number in range(num_train):
-        save(folder / f"train/good/{number:03d}.png", picture(first + number))
+        write_picture(folder / f"train/good/{number:03d}.png", picture(first + number))
     for number in range(3):
-        save(folder / f"test/good/{number:03d}.png", picture(first + 10_000 + number))
+        write_picture(folder / f"test/good/{number:03d}.png", picture(first + 10_000 + number))
         for shift, kind in enumerate(("cut", "hole")):
-            save(folder / f"test/{kind}/{number:03d}.png", picture(first + 20_000 + 10 * shift + number))
-            save(folder / f"ground_truth/{kind}/{number:03d}_mask.png", mask())
+            write_picture(folder / f"test/{kind}/{number:03d}.png", picture(first + 20_000 + 10 * shift + number))
+            write_picture(folder / f"ground_truth/{kind}/{number:03d}_mask.png", mask())
     (folder / "license.txt").write_text("terms")
     return folder
 
@@ -66,12 +59,12 @@ def mvtec(folder: Path, *, num_train: int = 6, first: int = 0) -> Path:
 def btad(folder: Path) -> Path:
     """Good pictures are called ok, masks by the stem of their pictures, bitmaps."""
     for number in range(4):
-        save(folder / f"train/ok/{number:04d}.bmp", picture(number))
+        write_picture(folder / f"train/ok/{number:04d}.bmp", picture(number))
     for number in range(2):
-        save(folder / f"test/ok/{number:04d}.bmp", picture(10 + number))
-        save(folder / f"test/ko/{number:04d}.bmp", picture(20 + number))
-        save(folder / f"ground_truth/ko/{number:04d}.png", mask())
-        save(folder / f"ground_truth/ok/{number:04d}.png", mask(is_empty=True))
+        write_picture(folder / f"test/ok/{number:04d}.bmp", picture(10 + number))
+        write_picture(folder / f"test/ko/{number:04d}.bmp", picture(20 + number))
+        write_picture(folder / f"ground_truth/ko/{number:04d}.png", mask())
+        write_picture(folder / f"ground_truth/ok/{number:04d}.png", mask(is_empty=True))
     return folder
 
 
@@ -82,9 +75,9 @@ def dagm_halves(folder: Path, *, num_good: int = 5, first: int = 0) -> Path:
         for number in range(1, num_good + 3):
             is_defective = number > num_good
             label = f"{number:04d}_label.PNG" if is_defective else "0"
-            save(folder / half / f"{number:04d}.PNG", picture(first + offset + number))
+            write_picture(folder / half / f"{number:04d}.PNG", picture(first + offset + number))
             if is_defective:
-                save(folder / half / "Label" / label, mask())
+                write_picture(folder / half / "Label" / label, mask())
             rows.append(f"{number:04d}\t{int(is_defective)}\t{number:04d}.PNG\t0\t{label}")
         (folder / half / "Label/Labels.txt").write_text("\n".join(rows) + "\n")
     return folder
@@ -93,10 +86,10 @@ def dagm_halves(folder: Path, *, num_good: int = 5, first: int = 0) -> Path:
 def dagm_pair(parent: Path, name: str = "Class1", *, num_good: int = 20) -> Path:
     """ClassN and ClassN_def with ellipses, as the competition gave them out."""
     for number in range(1, num_good + 1):
-        save(parent / name / f"{number}.png", picture(number))
+        write_picture(parent / name / f"{number}.png", picture(number))
     rows = []
     for number in (1, 2, 3):
-        save(parent / f"{name}_def/{number}.png", picture(1000 + number))
+        write_picture(parent / f"{name}_def/{number}.png", picture(1000 + number))
         rows.append(f"{number}\t20.0\t5.0\t{np.pi / 4:.6f}\t33.0\t31.0")
     (parent / f"{name}_def/labels.txt").write_text("\r\n".join(rows) + "\r\n")
     return parent
@@ -107,8 +100,8 @@ def kolektor(folder: Path, *, num_items: int = 10) -> Path:
     for item in range(1, num_items + 1):
         for part in range(3):
             path = folder / f"kos{item:02d}/Part{part}"
-            save(path.with_suffix(".jpg"), picture(10 * item + part, (80, SIZE)))
-            save(Path(f"{path}_label.bmp"), mask((80, SIZE), is_empty=part < 2))
+            write_picture(path.with_suffix(".jpg"), picture(10 * item + part, (80, SIZE)))
+            write_picture(Path(f"{path}_label.bmp"), mask((80, SIZE), is_empty=part < 2))
     return folder
 
 
@@ -116,8 +109,8 @@ def kolektor2(folder: Path) -> Path:
     """train and test, with NNNNN_GT.png for every picture."""
     for split, first in (("train", 10000), ("test", 20000)):
         for number in range(first, first + 4):
-            save(folder / f"{split}/{number}.png", picture(number))
-            save(folder / f"{split}/{number}_GT.png", mask(is_empty=number - first < 3))
+            write_picture(folder / f"{split}/{number}.png", picture(number))
+            write_picture(folder / f"{split}/{number}_GT.png", mask(is_empty=number - first < 3))
     return folder
 
 

@@ -34,11 +34,7 @@ MAX_PAGE = 3  # small, so that every listing has several
 
 
 class RefusedError(Exception):
-    """An answer with an error status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    """An answer with an error status, and its message."""
 
 
 @dataclass
@@ -78,10 +74,6 @@ class KfpServer:
         with serving(self.answer) as address:
             self.url = f"http://{address}"
             yield self
-
-    def num_calls(self, pattern: str) -> int:
-        """How many calls "METHOD /path" match."""
-        return sum(bool(re.fullmatch(pattern, call)) for call in self.calls)
 
     def now(self) -> datetime:
         """A time later than all before."""
@@ -123,7 +115,7 @@ class KfpServer:
                     return Answer(200, json.dumps(API.sanitize_for_serialization(result)).encode())
             raise RefusedError(404, f"no route {call}")
         except RefusedError as error:
-            return _error(error.status, str(error))
+            return _error(*error.args)
 
     def _routes(self) -> dict[str, Callable[..., Any]]:
         v2 = "/apis/v2beta1"
@@ -140,13 +132,9 @@ class KfpServer:
         }
 
     def _health(self, **_: Any) -> dict[str, Any]:
-        # the server says more than its client's model has
-        return {
-            "commit_sha": "0",
-            "tag_name": self.version,
-            "multi_user": self.is_multi_user,
-            "pipeline_store": "database",
-        }
+        # more than its client's model has
+        more = {"commit_sha": "0", "pipeline_store": "database"}
+        return more | {"tag_name": self.version, "multi_user": self.is_multi_user}
 
     # ---- experiments and runs
 
@@ -211,7 +199,10 @@ class KfpServer:
         return recurring
 
     def _delete_recurring_run(self, recurring_run_id: str, **_: Any) -> dict[str, Any]:
-        return self._delete(self.recurring_runs, recurring_run_id)
+        if recurring_run_id not in self.recurring_runs:
+            raise RefusedError(404, f"{recurring_run_id} not found")
+        del self.recurring_runs[recurring_run_id]
+        return {}
 
     # ---- common to all
 
@@ -227,12 +218,6 @@ class KfpServer:
             raise RefusedError(400, "Namespace is empty: in multi-user mode it is required")
         if namespace and not self.is_multi_user:
             raise RefusedError(400, "In single-user mode, namespace must be empty")
-
-    def _delete(self, things: dict[str, Any], identifier: str) -> dict[str, Any]:
-        if identifier not in things:
-            raise RefusedError(404, f"{identifier} not found")
-        del things[identifier]
-        return {}
 
     def _page(self, model: Any, name: str, found: list[Any], query: Any) -> Any:
         if query.get("filter"):

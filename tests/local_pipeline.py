@@ -7,14 +7,13 @@ import subprocess
 from pathlib import Path
 
 import yaml
+from documents import ROOT
 from processes import TIME_LIMIT, wait_until
 from repositories import NDPNET, Repository
 from samples import CATEGORY, TINY, lay_over, write_category
 
-import ndpnet
 from ndpnet.config import PARAMS_PATH
 
-SOURCES = Path(ndpnet.__file__).parents[1]
 RUN = (*NDPNET, "pipeline", "run")
 LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0}
 
@@ -29,9 +28,9 @@ def make_project(folder: Path) -> Repository:
 
     repository = Repository(folder)
     for name in ("ndpnet", "components", "pipelines"):
-        shutil.copytree(SOURCES / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".gitignore", ".dvcignore", "requirements.lock"):
-        shutil.copy(SOURCES / name, folder / name)
+        shutil.copy(ROOT / name, folder / name)
     values = lay_over(yaml.safe_load(PARAMS_PATH.read_text()), TINY)
     values["promotion"] |= LOOSE
     values["cluster"]["work_pvc"] = ""
@@ -55,23 +54,30 @@ def make_project(folder: Path) -> Repository:
 
 
 def kill_in_training(
-    repository: Repository, *command: object, work_dir: str = ".work", time_limit: float = TIME_LIMIT
+    repository: Repository,
+    *command: object,
+    work_dir: str = ".work",
+    phase: str = "phase1",
+    is_alone: bool = False,
+    log_path: Path = Path(os.devnull),
+    time_limit: float = TIME_LIMIT,
 ) -> None:
-    """Start a run, and kill all of its processes in the middle of phase 1."""
-    process = subprocess.Popen(
-        [str(each) for each in command],
-        cwd=repository.folder,
-        env=repository.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Start a run, and kill it in the middle of a phase, with all processes that it started or alone."""
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [str(each) for each in command],
+            cwd=repository.folder,
+            env=repository.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def is_training() -> bool:
-        histories = (repository.folder / work_dir).glob("phase1-*/history.jsonl")
+        histories = (repository.folder / work_dir).glob(f"{phase}-*/history.jsonl")
         return any(path.read_bytes().count(b"\n") >= 2 for path in histories)
 
     wait_until(lambda: is_training() or process.poll() is not None, time_limit)
     assert process.poll() is None, "it ended before it was killed"
-    os.killpg(process.pid, signal.SIGKILL)
+    (os.kill if is_alone else os.killpg)(process.pid, signal.SIGKILL)
     process.wait()

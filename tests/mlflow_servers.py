@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,6 @@ class MlflowServer(ServerProcess):
         self.backend_uri = backend_uri or f"sqlite:///{self.folder / 'server.db'}"
         self.s3, self.num_workers = s3, num_workers
         self.artifacts = f"s3://{s3.make_bucket()}/artifacts" if s3 else str(self.folder / "artifacts")
-        self.port = 0
 
     @property
     def url(self) -> str:
@@ -47,16 +45,6 @@ class MlflowServer(ServerProcess):
     def freeze(self) -> None:
         """Let it hang: connections are taken, nothing is answered."""
         os.killpg(self._process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on after `freeze`."""
-        os.killpg(self._process.pid, signal.SIGCONT)
-
-    def has_ports(self) -> bool:
-        return bool(self.port)
-
-    def choose_ports(self) -> None:
-        self.port = free_port()
 
     def variables(self) -> dict[str, str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "AWS_"))}
@@ -92,7 +80,6 @@ class PostgresServer(ServerProcess):
         if self.user:
             shutil.chown(self.folder, self.user)
         self.password = secrets.token_hex(12)
-        self.port = 0
 
     @staticmethod
     def why_not() -> str:
@@ -107,12 +94,6 @@ class PostgresServer(ServerProcess):
     def uri(self) -> str:
         """For `mlflow server --backend-store-uri`."""
         return f"postgresql+psycopg://ndpnet:{self.password}@127.0.0.1:{self.port}/postgres"
-
-    def has_ports(self) -> bool:
-        return bool(self.port)
-
-    def choose_ports(self) -> None:
-        self.port = free_port()
 
     def command(self) -> list[str]:
         """Make its data folder once."""
@@ -152,13 +133,6 @@ def postgres_binary(name: str) -> Path | None:
     """The newest PostgreSQL's program of this name."""
     found = sorted(POSTGRES_BINARIES.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
     return found[-1] if found else None
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @functools.cache

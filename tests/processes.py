@@ -43,7 +43,11 @@ def start_cli(arguments: Sequence[object], log_path: Path, environment: Mapping[
 
 def run_cli(arguments: Sequence[object], log_path: Path) -> Finished:
     """Run `ndpnet ARGUMENTS` to its end."""
-    process = start_cli(arguments, log_path)
+    return finish(start_cli(arguments, log_path), log_path)
+
+
+def finish(process: BaseProcess, log_path: Path) -> Finished:
+    """Wait for a process that prints to LOG_PATH, and kill one that takes too long."""
     process.join(TIME_LIMIT)
     if process.is_alive():
         process.kill()

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow_servers import new_database
@@ -35,7 +34,6 @@ def register_all(pipeline: Pipeline, folder: Path, packages: list[Path]) -> str:
     """Register packages of the pipeline's network, in their order. -> the registry's address"""
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluated", pipeline.params, {})
     summary = json.loads((folder / "evaluated/metrics.json").read_text())
-    before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", new_database(folder))
         patch.delenv("NDPNET_TRACKING", raising=False)
@@ -44,9 +42,7 @@ def register_all(pipeline: Pipeline, folder: Path, packages: list[Path]) -> str:
             changed = summary | {"threshold": config["threshold"]}
             (folder / "evaluated/metrics.json").write_text(json.dumps(changed))
             assert models.register(package_dir, folder / "evaluated", identity=CLEAN)["version"] == number
-        uri = os.environ["MLFLOW_TRACKING_URI"]
-    mlflow.set_tracking_uri(before)
-    return uri
+        return os.environ["MLFLOW_TRACKING_URI"]
 
 
 def with_threshold(package_dir: Path, folder: Path, threshold: float | None, **lineage: Any) -> Path:

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from documents import ROOT
 from PIL import Image
 from processes import TIME_LIMIT, Finished
-from samples import write_picture
+from samples import write_params, write_picture
 
 DVC = (sys.executable, "-m", "dvc")
 NDPNET = (sys.executable, "-c", "from ndpnet.cli import main; main()")
@@ -56,6 +58,13 @@ class Repository:
         copied._keep_caches_here()
         return copied
 
+    def add_project(self, **params: Any) -> None:
+        """Copy the project's stages and library here, with tiny parameters."""
+        for name in ("dvc.yaml", ".dvcignore"):
+            shutil.copy(ROOT / name, self.folder)
+        shutil.copytree(ROOT / "ndpnet", self.folder / "ndpnet", ignore=shutil.ignore_patterns("__pycache__"))
+        write_params(self.folder / "ndpnet/params.yaml", **params)
+
     def pin(self) -> None:
         """Do what `dvc add data` does, in this process."""
         from dvc.repo import Repo
@@ -100,11 +109,6 @@ class Repository:
         (self.folder / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {self.folder}/.dvc/site\n")
         (self.folder / ".git/info").mkdir(exist_ok=True)
         (self.folder / ".git/info/exclude").write_text(".dvc/site\n")
-
-    def lose_data(self) -> None:
-        """Delete data/ and DVC's cache: a fresh clone has neither."""
-        shutil.rmtree(self.data_dir)
-        shutil.rmtree(self.folder / ".dvc/cache")
 
 
 def write_small_category(category_dir: Path, *, seed: int) -> None:

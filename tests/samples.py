@@ -15,14 +15,10 @@ SIZE = 64  # of the network's input
 # by the hashes of their names p00 ... p05 train, p08, p11 and p17 calibrate, p23 validates
 GROUPS, NUM_PER_GROUP = ("p00", "p01", "p02", "p03", "p04", "p05", "p08", "p11", "p17", "p23"), 2
 NUM_STEPS = 12  # of each phase
+FOLDERS = ("prepared", "bank", "phase1", "model")  # that the steps write
 TINY: dict[str, Any] = {
     "categories": [CATEGORY],
-    "data": {
-        "image_size": SIZE,
-        "group_pattern": "_(p\\d+)_",
-        "calibration_fraction": 0.2,
-        "validation_fraction": 0.1,
-    },
+    "data": {"image_size": SIZE, "group_pattern": "_(p\\d+)_", "calibration_fraction": 0.2, "validation_fraction": 0.1},
     "synthesis": {
         "num_sources": 16,
         "num_masks": 64,
@@ -75,6 +71,28 @@ class Pipeline:
         return ["--prepared", str(self.prepared_dir), "--bank", str(self.bank_dir)]
 
 
+def pipeline_in(folder: Path, data_dir: Path, metrics: dict[str, dict[str, Any]]) -> Pipeline:
+    """What `run_steps` left in a folder."""
+    path = folder / "params.yaml"
+    return Pipeline(data_dir, path, load_params(path), *(folder / name for name in FOLDERS), metrics)
+
+
+def run_steps(folder: Path, data_dir: Path, category: str = CATEGORY, **changes: Any) -> Pipeline:
+    """Every step up to a trained package, below a folder. changes: of the tiny parameters."""
+    from ndpnet import steps
+
+    write_params(folder / "params.yaml", **changes)
+    made = pipeline_in(folder, data_dir, {})
+    inputs, params, work_dir = (made.prepared_dir, made.bank_dir), made.params, folder / "work"
+    made.metrics.update(
+        prepare=steps.prepare(data_dir, category, made.prepared_dir, params, allow_unpinned=True),
+        synthesize=steps.synthesize(made.bank_dir, params),
+        train_phase1=steps.train_phase1(*inputs, made.phase1_dir, params, work_dir),
+        train_phase2=steps.train_phase2(*inputs, made.phase1_dir, made.model_dir, params, work_dir),
+    )
+    return made
+
+
 def lay_over(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Values with nested changes."""
     merged = dict(values)
@@ -102,10 +120,11 @@ def synthesis_config(**changes: Any) -> SynthesisConfig:
     return SynthesisConfig.model_validate(load_params().synthesis.model_dump() | changes)
 
 
-def write_picture(path: Path, pixels: np.ndarray) -> None:
-    """Write uint8 (H, W) or (H, W, 3), or a bool mask."""
+def write_picture(path: Path, pixels: np.ndarray) -> Path:
+    """Write uint8 (H, W) or (H, W, 3), or a bool mask. -> the path"""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels).save(path)
+    return path
 
 
 def write_category(category_dir: Path, photograph: np.ndarray, *, stretch: float = 1.0) -> None:

@@ -25,6 +25,7 @@ class ServerProcess:
 
     name, start_limit, stop_limit = "server", 60.0, 1.0  # seconds until it answers, and to end by itself
     user: str | None = None
+    port = 0  # where it listens, once it was started
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -92,11 +93,11 @@ class ServerProcess:
 
     def has_ports(self) -> bool:
         """Whether it was started before."""
-        raise NotImplementedError
+        return bool(self.port)
 
     def choose_ports(self) -> None:
         """Find ports that nobody listens on."""
-        raise NotImplementedError
+        self.port = free_port()
 
     def answers(self) -> bool:
         """Whether it can be used now."""
@@ -113,7 +114,7 @@ class ServerProcess:
                 env=self.variables(),
                 user=self.user,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call into libc, no lock, no allocation
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - one call into libc, no lock, no allocation
             )
 
 
@@ -226,12 +227,11 @@ class S3Server(ServerProcess):
         """Write and read an object: the port answers long before the volumes do."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        try:
-            socket.create_connection(("127.0.0.1", self.ports["s3"]), timeout=1).close()
-            client = self.client()
-            client.create_bucket(Bucket="is-ready")
-        except OSError:
+        if not is_listening(self.ports["s3"]):
             return False
+        client = self.client()
+        try:
+            client.create_bucket(Bucket="is-ready")
         except (BotoCoreError, ClientError) as error:
             if "BucketAlready" not in str(error):
                 return False
@@ -253,6 +253,22 @@ def _find_weed() -> str:
     return found
 
 
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def _free_ports() -> dict[str, int]:
     """A free port for each service and its gRPC, all held open until all are known."""
     names = [name + end for name in SERVICES for end in ("", ".grpc")]
@@ -263,6 +279,6 @@ def _free_ports() -> dict[str, int]:
         return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     # in the child before exec: a killed pytest leaves no server behind
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,7 +1,6 @@
 """Another user than root, whom no permission stops."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,9 @@ NOBODY = 65534
 @contextmanager
 def open_folder() -> Iterator[Path]:
     """A new folder that every user can enter."""
-    folder = Path(tempfile.mkdtemp(prefix="ndpnet-test-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="ndpnet-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 from places import NAMES, NO_PICTURES, Place
 from registered import register_thresholds
@@ -29,14 +28,12 @@ def registry(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> st
 @pytest.fixture(scope="module")
 def services(registry: str, s3: S3Server, tracking_on: None) -> Iterator[None]:
     """S3 and the registry, for this process and those it starts."""
-    before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         for name, value in (s3.environment() | {"MLFLOW_TRACKING_URI": registry}).items():
             patch.setenv(name, value)
         yield
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="session")

@@ -219,16 +219,6 @@ def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures
 # ---- bad input
 
 
-def test_places_that_have_no_pictures(place: Place, s3: S3Server) -> None:
-    nothing = f"s3://{place.bucket}/{place.key}/nothing"
-    assert one_line(make_plan, request(place, prefix=nothing)).startswith(f"no object under {nothing}/ (check")
-    place.put("texts/x.txt", b"x")
-    message = one_line(make_plan, request(place, prefix=f"{place.prefix}/texts/"))
-    assert message.startswith(f"no pictures under {place.prefix}/texts/ (check bucket and prefix; known endings: .png")
-    assert "there is no bucket no-such" in one_line(make_plan, request(place, prefix="s3://no-such/x"))
-    assert "out/" not in "".join(place.listed())
-
-
 def test_results_that_cannot_be_stored(place: Place, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     message = one_line(make_plan, request(place, out="s3://no-such/x"))
     assert "there is no bucket no-such" in message

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
 from PIL import Image
 from processes import kill_when, run_cli, start_cli
 from samples import CATEGORY, Pipeline
 
-from ndpnet.benchmark.run import SuiteRequest, parse_devices, parse_seeds, rows_of
+from ndpnet.benchmark.run import SuiteRequest, rows_of
 from ndpnet.benchmark.suites import SUITES
 from ndpnet.benchmark.variants import FULL, choose_variants
-from ndpnet.cli import main
 from ndpnet.config import load_params
 from ndpnet.locks import locked
 
@@ -100,17 +98,6 @@ def test_every_ablation_is_a_choice_of_parameters_that_exist() -> None:
         choose_variants(("RBAM",))
 
 
-def test_seeds_and_devices_are_read() -> None:
-    assert [parse_seeds(text) for text in ("3", "3,5", "7,")] == [(0, 1, 2), (3, 5), (7,)]
-    for text in ("0", "", "a", "1,1", "-1,2"):
-        with pytest.raises(ValueError, match="--seeds"):
-            parse_seeds(text)
-    assert parse_devices("cpu, cpu") == ("cpu", "cpu")
-    for text in ("", "gpu", "0,,1", "cpu,0", "-1", "4096"):
-        with pytest.raises(ValueError, match="--devices"):
-            parse_devices(text)
-
-
 def test_suites_name_their_categories(tmp_path: Path) -> None:
     for name in ("carpet", "grid", "leather", "tile", "wood"):
         (tmp_path / name / "train/good").mkdir(parents=True)
@@ -155,12 +142,6 @@ def test_what_a_row_depends_on_names_its_folders(request_of: Callable[..., Suite
     assert folders()[0][0] != before[0][0]
 
 
-@pytest.mark.parametrize("name", ["overrides", "ablations"])
-def test_seeds_come_from_their_own_option_alone(request_of: Callable[..., SuiteRequest], name: str) -> None:
-    with pytest.raises(ValueError, match=r"'seed=7': .* --seeds"):
-        rows_of(request_of(**{name: ("seed=7",)}))
-
-
 def test_a_folder_in_use_or_a_file_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     with locked(tmp_path / "out", "in use", is_folder=True):
         (line,) = run_cli(arguments(pipeline, tmp_path / "out"), tmp_path / "log").error_lines
@@ -168,11 +149,3 @@ def test_a_folder_in_use_or_a_file_is_refused(pipeline: Pipeline, tmp_path: Path
     (tmp_path / "file").touch()
     (line,) = run_cli(arguments(pipeline, tmp_path / "file"), tmp_path / "log").error_lines
     assert line.startswith(f"Error: cannot write {tmp_path / 'file'}: ")
-
-
-def test_an_installed_ndpnet_has_no_such_verb(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "benchmark  Train and evaluate" in CliRunner().invoke(main, ["--help"]).output
-    monkeypatch.setattr("ndpnet.cli.find_spec", lambda name: None)
-    done = CliRunner().invoke(main, ["benchmark", "demo", "--data", "data"])
-    assert (done.exit_code, "No such command 'benchmark'" in done.output) == (2, True)
-    assert "benchmark" not in CliRunner().invoke(main, ["--help"]).output

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from documents import ROOT
 from packaging.requirements import Requirement
 from samples import CATEGORY, SIZE, write_params, write_picture
 
@@ -22,7 +23,6 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.metrics import exact
 from ndpnet.synthesis.bank import list_sources
 
-ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peers/bin/python"
 has_peers = pytest.mark.skipif(not is_available(PYTHON), reason="no .venv-peers (make peers)")
 

@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from ndpnet.benchmark.suites import SUITES
-from ndpnet.benchmark.tables import Measured, by_seed, make_tables, mean_and_interval, mean_and_spread, paper
+from ndpnet.benchmark.tables import Measured, by_seed, make_tables, paper
 from ndpnet.benchmark.variants import ABLATIONS, FULL, Variant
 
 
@@ -20,19 +20,6 @@ def measured(
 
 def table(tables: list, start: str):
     return next(each for each in tables if each.title.startswith(start))
-
-
-def test_mean_and_spread() -> None:
-    assert mean_and_spread([]) == "n/a"
-    assert mean_and_spread([0.9541]) == "95.41"
-    assert mean_and_spread([0.9, 0.92, 0.94]) == "92.00 ± 2.00"
-
-
-def test_paired_changes_have_an_interval() -> None:
-    assert mean_and_interval([]) == ""
-    assert mean_and_interval([0.01]) == "+1.00"
-    # t of 2 degrees of freedom: 4.303
-    assert mean_and_interval([0.0, 0.01, 0.02]) == f"+1.00 ({1 - 4.303 / 3**0.5:+.2f} to {1 + 4.303 / 3**0.5:+.2f})"
 
 
 def test_a_mean_over_categories_needs_all_of_them() -> None:
@@ -69,20 +56,6 @@ def test_ablations_are_compared_with_the_whole() -> None:
     # a seed that one of them lacks does not count in the change
     rows.append(measured("kolektor", 1, 0.1, 0.1, without, "even items"))
     assert table(make_tables(SUITES["kolektor"], rows), "Table VI, against NDP-Net: even").rows[1][2] == "-5.00"
-
-
-def test_tables_are_markdown() -> None:
-    tables = make_tables(SUITES["folder"], [measured("wall", 0, 0.9, 0.8)])
-    results, cost = tables
-    assert "| NDP-Net | wall | 90.00 | 80.00 | n/a | 50.00 | 25.00 |" in results.to_markdown()
-    assert "wall: 3 good, 4 defective. One seed (0): no spread is known." in results.to_markdown()
-    assert "| NDP-Net | 60 | 20.0 | 6.4 |" in cost.to_markdown()
-    assert "28.746" in cost.to_markdown()
-
-
-def test_a_bar_in_a_name_does_not_cut_a_row() -> None:
-    (results, _) = make_tables(SUITES["folder"], [measured("wall|floor", 0, 0.9, 0.8)])
-    assert r"| NDP-Net | wall\|floor | 90.00 |" in results.to_markdown()
 
 
 def test_the_papers_figures_are_whole() -> None:

@@ -9,7 +9,7 @@ from kfp import dsl
 from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline
 
-from ndpnet.components.training import category_row, choose_categories, evaluate, prepare, report, version_data
+from ndpnet.components.training import category_row, choose_categories, evaluate, prepare, version_data
 from ndpnet.config import load_params
 from ndpnet.config_platform import promotion_of
 from ndpnet.data.manifest import Manifest
@@ -56,20 +56,6 @@ def test_evaluate_shows_what_it_found(pipeline: Pipeline, made: Callable[..., ds
     assert row["values"]["image_auroc"]["value"] == found["image_auroc"]["value"]
     floors = promotion_of(pipeline.params).floors
     assert passes == all(found[name]["value"] >= floor for name, floor in floors.items())
-
-
-def test_all_categories_on_one_page_the_failed_one_too(made: Callable[..., dsl.Artifact], tmp_path: Path) -> None:
-    summary = {"category": "tile", "num_good": 4, "num_defective": 2, "threshold": {"statement": "1 % guaranteed."}}
-    summary |= {name: None for name in ("pixel_auroc", "pro_auc", "recall", "false_alarm_rate")}
-    summary["image_auroc"] = {"value": 0.875, "low": 0.8, "high": 0.9}
-    rows = [category_row.python_func("tile", json.dumps(summary)), category_row.python_func("wall")]
-    page, means = made(dsl.HTML, "all.html"), made(dsl.Metrics, "means")
-    assert report.python_func(page, means, ["tile", "wall", "wood"], rows) == 2  # wood did not even begin
-    text = (tmp_path / "all.html").read_text()
-    assert "3 categories, 2 of them failed" in text
-    assert "87.5" in text
-    assert text.count("failed before it was evaluated") == 2
-    assert means.metadata == {"image_auroc": 0.875}
 
 
 def test_a_branch_is_resolved_to_its_commit_and_that_is_prepared(

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
-SOURCES = sorted([*(REPOSITORY / "components").glob("*.py"), *(REPOSITORY / "pipelines").glob("*.py")])
+SOURCES = sorted([*(ROOT / "components").glob("*.py"), *(ROOT / "pipelines").glob("*.py")])
 ALLOWED = {"kfp", "ndpnet.components", "ndpnet.pipelines", *sys.stdlib_module_names}
 MAX_STATEMENTS = 8  # of a component's body, its docstring and imports among them
 
@@ -50,7 +50,7 @@ def test_the_guard_sees_what_it_guards_against() -> None:
 
 def test_a_components_body_is_an_import_and_a_call() -> None:
     bodies = {}
-    for path in (REPOSITORY / "components").glob("*.py"):
+    for path in (ROOT / "components").glob("*.py"):
         functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
         for function in functions:
             if any(getattr(decorator, "id", "") == "component" for decorator in function.decorator_list):

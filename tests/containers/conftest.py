@@ -3,15 +3,11 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import docker
 import pytest
+from documents import ROOT
 from images import BuiltImage
-
-import ndpnet
-
-ROOT = Path(ndpnet.__file__).parents[1]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,15 +6,14 @@ import json
 import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import docker
-import mlflow
 import pytest
+import requests
+from documents import ROOT
 from images import LOCKED_DOWN, BuiltImage
 from samples import CATEGORY, Pipeline
 
@@ -27,7 +26,6 @@ from ndpnet.tracking.client import connect
 
 pytestmark = pytest.mark.containers
 
-ROOT = Path(ndpnet.__file__).parents[1]
 START_LIMIT, ANSWER_LIMIT = 120.0, 60.0  # seconds
 INSTALLED = (
     "import importlib.metadata as m, json\n"
@@ -155,12 +153,10 @@ def served(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
-    before = mlflow.get_tracking_uri()
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
     location = urlsplit(connect().get_logged_model(record["model_id"]).artifact_location)
     shutil.copytree(unquote(location.path), tmp_path / "registered")
-    mlflow.set_tracking_uri(before)
     (tmp_path / "registered").chmod(0o755)
     volumes = {str(tmp_path / "registered"): {"bind": "/model", "mode": "ro"}}
     environment = {"MODEL_URI": "/model", "OMP_NUM_THREADS": "1"}
@@ -180,8 +176,8 @@ def _url_of(container: docker.models.containers.Container) -> str:
         (port,) = container.ports["5001/tcp"]
         url = f"http://127.0.0.1:{port['HostPort']}"
         try:
-            urllib.request.urlopen(f"{url}/ping", timeout=5)
-        except OSError:
+            requests.get(f"{url}/ping", timeout=5)
+        except requests.ConnectionError:
             time.sleep(0.3)
         else:
             return url
@@ -191,10 +187,7 @@ def _url_of(container: docker.models.containers.Container) -> str:
 def test_it_serves_what_the_inspector_says(served: str, pipeline: Pipeline) -> None:
     picture = next((pipeline.data_dir / CATEGORY / "test/hole").glob("*.png"))
     body = {"dataframe_records": [{"image": base64.b64encode(picture.read_bytes()).decode()}]}
-    request = urllib.request.Request(
-        f"{served}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    (answer,) = json.load(urllib.request.urlopen(request, timeout=ANSWER_LIMIT))["predictions"]
+    (answer,) = requests.post(f"{served}/invocations", json=body, timeout=ANSWER_LIMIT).json()["predictions"]
     verdict = Inspector.load(pipeline.model_dir).inspect(picture)
     # another build of torch may round otherwise
     assert answer["score"] == pytest.approx(verdict.score, rel=1e-5)

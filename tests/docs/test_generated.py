@@ -1,12 +1,11 @@
 """The pages that the site makes from the code: every verb, every option, every parameter is there."""
 
-import importlib.util
 from types import ModuleType
 from typing import Any
 
 import click
 import pytest
-from documents import ROOT
+from scripts import load_script
 
 from ndpnet.cli import main
 from ndpnet.config import PARAMS_PATH, load_params
@@ -16,10 +15,7 @@ IN_ONE_LINE = ("node_selector", "tolerances", "floors")  # of params.yaml
 
 @pytest.fixture(scope="module")
 def generated() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generated", ROOT / "docs/hooks/generated.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/hooks/generated.py")
 
 
 def options_of(command: click.Command, path: str) -> list[str]:

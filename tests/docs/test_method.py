@@ -35,11 +35,6 @@ def cited(text: str) -> set[int]:
     return numbers
 
 
-def test_citations_are_read() -> None:
-    assert cited("the loss (Eq. 3-5), and (Eq. 13, 16)") == {3, 4, 5, 13, 16}
-    assert cited("no equation 7") == set()
-
-
 def test_every_equation_has_its_place() -> None:
     assert sorted(number for row in ROWS for number in row.values[0]) == list(range(1, 18))
 

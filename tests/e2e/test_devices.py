@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlflow_servers import free_port
 from processes import TIME_LIMIT, wait_until
 from samples import Pipeline
+from servers import free_port
 
 from ndpnet.files import read_json_lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from code_graph import PACKAGE_DIR, ROOT
+from documents import ROOT
 from dvc.repo import Repo
 from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline, write_params
@@ -27,10 +27,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> 
     """The project's dvc.yaml and code on a small category, every output there and up to date."""
     repository = Repository.make(tmp_path_factory.mktemp("stages") / "repository")
     folder = repository.folder
-    for name in ("dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(PACKAGE_DIR, folder / "ndpnet", ignore=shutil.ignore_patterns("__pycache__"))
-    write_params(folder / "ndpnet/params.yaml", categories=[CATEGORY])
+    repository.add_project()
     build_dir = folder / "build" / CATEGORY
     shutil.copytree(pipeline.bank_dir, folder / "build/bank")
     shutil.copytree(pipeline.prepared_dir, build_dir / "prepared")

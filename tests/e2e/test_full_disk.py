@@ -2,22 +2,13 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disks import mounted
 from processes import paths_below, run_cli
 from samples import CATEGORY, Pipeline
 
 ROOM = 8 << 10  # bytes that are left: less than any step writes
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 4 MiB."""
-    with mounted(tmp_path / "disk", "4m") as folder:
-        yield folder
 
 
 def fill(disk: Path, room: int = ROOM) -> None:
@@ -27,6 +18,7 @@ def fill(disk: Path, room: int = ROOM) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("small_disk", ["4m"], indirect=True)
 @pytest.mark.parametrize(
     "verb", ["prepare", "synthesize", "train-phase1", "train-phase2", "evaluate", "calibrate", "inspect"]
 )

@@ -1,24 +1,22 @@
-"""`ndpnet import` as a user runs it: archives, S3, mistakes, and kills in the middle."""
+"""`ndpnet import` and `ndpnet data add` as a user runs them: printed commands, kills in the middle, S3."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import data_sets
+import numpy as np
 import pytest
 from data_sets import names_in
 from objects import put
 from processes import kill_when, run_cli, start_cli
-from repositories import contents
-from samples import data_config
+from repositories import NDPNET, Repository, contents, noise
+from samples import write_picture
 from servers import S3Server
 
 from ndpnet.data.prepared import PreparedData
-from ndpnet.folders import LIST
-
-PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
+from ndpnet.data.versions.version import read_status
 
 
 def num_pictures(folder: Path) -> int:
@@ -28,8 +26,8 @@ def num_pictures(folder: Path) -> int:
 
 def test_the_printed_commands_work_for_a_name_with_a_space_and_an_umlaut(tmp_path: Path) -> None:
     for number in range(24):
-        data_sets.save(tmp_path / f"my pictures/good/teil {number}.png", data_sets.picture(number, (96, 80)))
-    data_sets.save(tmp_path / "my pictures/defective/x.png", data_sets.picture(99, (96, 80)))
+        write_picture(tmp_path / f"my pictures/good/teil {number}.png", data_sets.picture(number, (96, 80)))
+    write_picture(tmp_path / "my pictures/defective/x.png", data_sets.picture(99, (96, 80)))
     repository = tmp_path / "my repository"
     repository.mkdir()
     (repository / "run").write_text("set -e\ngit init -q\npython -m dvc init -q\n")
@@ -75,19 +73,17 @@ def test_a_killed_import_leaves_the_old_one_and_the_next_cleans_up(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_from_s3(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
-    bucket, source = s3.make_bucket(), data_sets.mvtec(tmp_path / "wall")
-    expected = contents(source)
-    for name, content in expected.items():
-        put(s3, bucket, f"sets/wall ü/{name}", content)
-    url = f"s3://{bucket}/sets/wall ü"
-    finished = run_cli(["import", "mvtec", url, "--out", tmp_path / "data/wall"], tmp_path / "log")
-    assert finished.exit_code == 0, finished.stderr
-    del expected["license.txt"]
-    imported = contents(tmp_path / "data/wall")
-    assert json.loads(imported.pop("import.json"))["source"] == "wall ü"
-    assert imported.pop(LIST)
-    assert imported == expected
-    assert names_in(tmp_path / "data") == ["wall"]
+def test_a_batch_from_s3_is_added(repository: Repository, s3: S3Server, tmp_path: Path) -> None:
+    repository.environment |= s3.environment()
+    bucket, rng = s3.make_bucket(), np.random.default_rng(5)
+    for name in ("a.png", "ü b.png"):
+        write_picture(tmp_path / name, noise(rng))
+        put(s3, bucket, f"line 3/today/{name}", (tmp_path / name).read_bytes())
+    command = (*NDPNET, "data", "add", f"s3://{bucket}/line 3/today", "--category", "wall", "--endpoint-url")
+    finished = repository.run(*command, s3.endpoint_url)
+    assert finished.stdout.startswith("2 added to wall/train/good, 0 were there already\n  train/good: 12 -> 14\n")
+    assert (repository.data_dir / "wall/train/good/ü b.png").read_bytes() == (tmp_path / "ü b.png").read_bytes()
+    assert read_status(repository.data_dir).is_as_pinned
+    again = repository.run(*command, s3.endpoint_url)
+    assert again.stdout.startswith("0 added to wall/train/good, 2 were there already\n")
+    assert not [path.name for path in repository.folder.iterdir() if path.name.endswith((".partial", ".adding"))]

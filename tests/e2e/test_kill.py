@@ -4,27 +4,23 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import TIME_LIMIT, kill_when, run_cli, start_cli, wait_until
-from repositories import contents
-from samples import CATEGORY, NUM_STEPS, Pipeline, write_params
+from local_pipeline import kill_in_training
+from processes import TIME_LIMIT, kill_when, run_cli, start_cli
+from repositories import DVC, Repository, contents
+from samples import CATEGORY, Pipeline, write_params
 from servers import S3Server
 
-import ndpnet
 from ndpnet import steps
 from ndpnet.config import load_params
 
 pytestmark = pytest.mark.slow
 
 NUM_KILLS = 5
-REPOSITORY = Path(ndpnet.__file__).parents[1]
 
 
 def num_lines(work_dir: Path, phase: str) -> int:
@@ -142,74 +138,30 @@ def stored_versions(s3: S3Server, bucket: str) -> set[str]:
     return {entry["ETag"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", []) if entry["Size"]}
 
 
-def make_project(project_dir: Path, data_dir: Path) -> None:
-    """A repository with this one's dvc.yaml and library, tiny parameters and pictures."""
-    project_dir.mkdir()
-    # as the fixture that the results are compared with: its pictures are not pinned
-    stages = (REPOSITORY / "dvc.yaml").read_text()
-    assert "-m ndpnet prepare " in stages
-    (project_dir / "dvc.yaml").write_text(stages.replace("ndpnet prepare ", "ndpnet prepare --allow-unpinned "))
-    shutil.copytree(REPOSITORY / "ndpnet", project_dir / "ndpnet", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(data_dir, project_dir / "data")
-    write_params(project_dir / "ndpnet" / "params.yaml")
-
-
-def dvc_environment(project_dir: Path) -> dict[str, str]:
-    return os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "SHELL": "/bin/sh",
-        "PYTHONPATH": "",
-        "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(project_dir.parent / "site"),
-        "DVC_GLOBAL_CONFIG_DIR": str(project_dir.parent / "global"),
-    }
-
-
-def start_dvc(project_dir: Path, log_path: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    dvc = Path(sys.executable).parent / "dvc"
-    with log_path.open("wb") as log:
-        return subprocess.Popen(
-            [dvc, *arguments],
-            cwd=project_dir,
-            env=dvc_environment(project_dir),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def kill_dvc(process: subprocess.Popen[bytes], is_time: Callable[[], bool], log_path: Path, *, group: bool) -> None:
-    """SIGKILL `dvc repro`, with all it started or by itself, once it is time."""
-    wait_until(lambda: is_time() or process.poll() is not None)
-    assert process.poll() is None, log_path.read_text()
-    if group:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait(TIME_LIMIT)
-
-
 @pytest.mark.timeout(600)
 def test_a_killed_dvc_repro_continues_with_the_same_command(pipeline: Pipeline, tmp_path: Path) -> None:
-    project_dir = tmp_path / "project"
-    make_project(project_dir, pipeline.data_dir)
-    for command in (["git", "init", "--quiet"], [Path(sys.executable).parent / "dvc", "init", "--quiet"]):
-        subprocess.run(command, cwd=project_dir, env=dvc_environment(project_dir), check=True, timeout=TIME_LIMIT)
-    work_dir = project_dir / ".work" / CATEGORY
-    repro = ("repro", f"train_phase2@{CATEGORY}")
+    repository = Repository(tmp_path / "project")
+    shutil.copytree(pipeline.data_dir, repository.data_dir)
+    repository.add_project()
+    stages = (repository.folder / "dvc.yaml").read_text()
+    assert "-m ndpnet prepare " in stages
+    # as the fixture that the results are compared with: its pictures are not pinned
+    stages = stages.replace("ndpnet prepare ", "ndpnet prepare --allow-unpinned ")
+    (repository.folder / "dvc.yaml").write_text(stages)
+    repository.environment["PYTHONPATH"] = ""
+    repository.run("git", "init", "--quiet")
+    repository.run(*DVC, "init", "--quiet")
+    work_dir, repro = f".work/{CATEGORY}", (*DVC, "repro", f"train_phase2@{CATEGORY}")
     # first the whole group of processes, then DVC alone: the step that it leaves behind must not go on
-    for phase, group in (("phase1", True), ("phase2", False)):
+    for phase, is_alone in (("phase1", False), ("phase2", True)):
         log_path = tmp_path / f"{phase}.log"
-        is_time = lambda phase=phase: num_lines(work_dir, phase) >= NUM_STEPS // 3  # noqa: E731
-        kill_dvc(start_dvc(project_dir, log_path, *repro), is_time, log_path, group=group)
-    process = start_dvc(project_dir, tmp_path / "last.log", *repro)
-    assert process.wait(TIME_LIMIT) == 0, (tmp_path / "last.log").read_text()
+        kill_in_training(repository, *repro, work_dir=work_dir, phase=phase, is_alone=is_alone, log_path=log_path)
+    last = repository.run(*repro)
     assert "phase 1: resumed after step " in (tmp_path / "phase2.log").read_text()
-    assert "phase 2: resumed after step " in (tmp_path / "last.log").read_text()
-    assert contents(project_dir / "build" / CATEGORY / "phase1") == contents(pipeline.phase1_dir)
-    assert contents(project_dir / "build" / CATEGORY / "model") == contents(pipeline.model_dir)
-    assert list(work_dir.iterdir()) == []
+    assert "phase 2: resumed after step " in last.stdout + last.stderr
+    build_dir = repository.folder / "build" / CATEGORY
+    assert contents(build_dir / "phase1") == contents(pipeline.phase1_dir)
+    assert contents(build_dir / "model") == contents(pipeline.model_dir)
+    assert list((repository.folder / work_dir).iterdir()) == []
     # nothing is left to do: DVC has taken the outputs for what they are
-    process = start_dvc(project_dir, tmp_path / "status.log", "status", "--json", repro[1])
-    assert process.wait(TIME_LIMIT) == 0
-    assert json.loads((tmp_path / "status.log").read_text()) == {}
+    assert json.loads(repository.run(*DVC, "status", "--json", repro[-1]).stdout) == {}

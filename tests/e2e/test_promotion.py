@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +59,11 @@ def filled(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def registry(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+def registry(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """The registry as it was filled."""
     shutil.copyfile(filled / "mlflow.db", tmp_path / "mlflow.db")
-    before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    yield Registry(NAME)
-    mlflow.set_tracking_uri(before)
+    return Registry(NAME)
 
 
 def ask(

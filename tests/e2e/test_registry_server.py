@@ -1,11 +1,9 @@
 """The registry of a team: a real server, PostgreSQL, an S3 store."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow_servers import MlflowServer
 from samples import Pipeline
@@ -24,15 +22,13 @@ ADA = Author("ada@here", "2026-01-01T00:00:00Z")
 
 
 @pytest.fixture
-def team(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
+def team(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
     """The server as this process's registry; clients have no keys of the store."""
-    before = mlflow.get_tracking_uri()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in (server.environment() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}).items():
         monkeypatch.setenv(name, value)
-    yield server
-    mlflow.set_tracking_uri(before)
+    return server
 
 
 def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(

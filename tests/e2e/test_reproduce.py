@@ -1,42 +1,30 @@
 """Rebuilding a registered version from a scratch git and DVC repository: the same bits, or a table of what differs."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 import yaml
+from documents import ROOT
 from mlflow_servers import new_database
 from processes import TIME_LIMIT
 from repositories import Repository
-from samples import CATEGORY, Pipeline, write_params
+from samples import CATEGORY, Pipeline
 
-import ndpnet
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.files import sha256_of
-from ndpnet.promotion.reproduce import (
-    CLOSE,
-    DIFFERENT,
-    EQUAL,
-    Row,
-    compare,
-    conclude,
-    format_rows_of,
-    reproduce,
-)
+from ndpnet.promotion.reproduce import CLOSE, DIFFERENT, EQUAL, Row, compare, conclude, format_rows_of, reproduce
 from ndpnet.promotion.worktree import _drop_cut_lock, find_differences
 from ndpnet.tracking import models
 from ndpnet.tracking.client import connect
 
 pytestmark = pytest.mark.usefixtures("tracking_on")
 
-TOP = Path(ndpnet.__file__).parents[1]
 NAME = f"ndpnet-{CATEGORY}"
 
 
@@ -69,32 +57,19 @@ def test_the_installed_libraries_beside_a_lock(tmp_path: Path) -> None:
 def repository(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     """A clone of these sources with tiny parameters and pinned data, whose model is version 1 of a registry."""
     folder = tmp_path_factory.mktemp("re produce") / "repository"
-    shutil.copytree(TOP / "ndpnet", folder / "ndpnet", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    shutil.copyfile(TOP / "dvc.yaml", folder / "dvc.yaml")
-    shutil.copytree(pipeline.data_dir, folder / "data")
-    write_params(folder / "ndpnet/params.yaml", categories=["another"])
+    repository = Repository.make(folder, pipeline.data_dir)
+    repository.add_project(categories=["another"])
     versions = subprocess.run(
         [sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
     ).stdout
     (folder / "requirements.lock").write_text("\n".join(line for line in versions.splitlines() if "==" in line) + "\n")
     (folder / ".gitignore").write_text("/build/\n/.work/\n/data\n__pycache__/\n/mlflow.db\n/mlartifacts/\n")
-    (folder / ".dvcignore").write_text("__pycache__/\n.work/\n")
-    repository = Repository(folder)
-    repository.run("git", "init", "--quiet")
-    repository.run(sys.executable, "-m", "dvc", "init", "--quiet")
-    repository._keep_caches_here()
-    repository.pin()
     commit = repository.commit("all of it")
-    before_dir, before = Path.cwd(), mlflow.get_tracking_uri()
-    os.environ["MLFLOW_TRACKING_URI"] = new_database(folder.parent / "registry")
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", new_database(folder.parent / "registry"))
         _register(folder, commit)
-        os.chdir(folder)
+        patch.chdir(folder)
         yield repository
-    finally:
-        os.chdir(before_dir)
-        del os.environ["MLFLOW_TRACKING_URI"]
-        mlflow.set_tracking_uri(before)
 
 
 def _register(folder: Path, commit: str) -> None:
@@ -118,7 +93,7 @@ def test_the_same_bits_come_out_even_after_a_kill(repository: Repository, tmp_pa
     Path(repository.folder / "mine").write_text("x")
     work_dir = tmp_path / "work dir"
     code = f"from ndpnet.promotion.reproduce import *; reproduce({NAME!r}, 1, work_dir=Path({str(work_dir)!r}))"
-    environment = os.environ | {"PYTHONPATH": str(TOP)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     built = work_dir / "reproduce" / f"{NAME}-1/build/{CATEGORY}"
     lock = built.parents[1] / "dvc.lock"

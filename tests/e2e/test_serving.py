@@ -4,21 +4,16 @@ import base64
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
+import requests
 from installed import HEAVY, blocked_by, run_without
-from mlflow_servers import free_port
 from samples import CATEGORY, Pipeline
+from servers import ServerProcess
 
 from ndpnet import steps
 from ndpnet.data.images import read_image
@@ -26,7 +21,7 @@ from ndpnet.inference import Inspector
 from ndpnet.tracking import models
 from ndpnet.tracking.flavor import REQUIREMENTS
 
-START_LIMIT, ANSWER_LIMIT = 240.0, 60.0  # seconds, on a busy machine
+ANSWER_LIMIT = 60.0  # seconds, on a busy machine
 PREDICT = """
 import mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
@@ -40,14 +35,12 @@ print("ANSWER", json.dumps({"scores": [answer["score"] for answer in answers], "
 def registered(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The small model in a registry of its own. -> its record, and the folder of the registry"""
     folder = tmp_path_factory.mktemp("registry")
-    before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.delenv("NDPNET_TRACKING", raising=False)
         steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluation", pipeline.params, {})
         yield models.register(pipeline.model_dir, folder / "evaluation", identity={}) | {"folder": folder}
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")
@@ -56,47 +49,35 @@ def pictures(pipeline: Pipeline) -> list[Path]:
     return sorted((pipeline.data_dir / CATEGORY / "test").rglob("*.png"))
 
 
+class ModelServer(ServerProcess):
+    """`mlflow models serve` of a registered model."""
+
+    start_limit = 240.0  # seconds, on a busy machine
+
+    def __init__(self, registered: dict[str, Any]) -> None:
+        super().__init__(registered["folder"])
+        self.model_uri = registered["model_uri"]
+
+    def command(self) -> list[str]:
+        serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", self.model_uri, "--env-manager", "local"]
+        return [*serve, "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def variables(self) -> dict[str, str]:
+        # `mlflow` starts `uvicorn` by name
+        return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/ping", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+
 @pytest.fixture(scope="module")
 def url(registered: dict[str, Any]) -> Iterator[str]:
     """Where `mlflow models serve` answers."""
-    folder, port = registered["folder"], free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", registered["model_uri"]]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    # `mlflow` starts `uvicorn` by name
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    with (folder / "serve.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        _wait_until_answering(f"http://127.0.0.1:{port}/ping", process, folder / "serve.log")
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
-
-
-def _wait_until_answering(url: str, process: subprocess.Popen[bytes], log_path: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log_path.read_text()
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"no answer in {START_LIMIT} s: {log_path.read_text()}")
-
-
-def ask(url: str, payload: Any, content_type: str = "application/json") -> tuple[int, Any]:
-    """POST a payload, as JSON if it is not bytes. -> status and what came back"""
-    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": content_type})
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_LIMIT) as response:
-            return response.status, json.loads(response.read())
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    with ModelServer(registered).running() as server:
+        yield f"http://127.0.0.1:{server.port}/invocations"
 
 
 def text_of(path: Path) -> str:
@@ -115,9 +96,9 @@ def test_a_batch_over_http_scores_as_the_inspector(url: str, pipeline: Pipeline,
         ({"inputs": {"image": texts}}, expected),
         ({"dataframe_records": [{"image": array} for array in arrays]}, expected[:2]),
     ):
-        status, answer = ask(url, payload)
-        assert status == 200, (list(payload), answer)
-        rows = answer["predictions"]
+        answer = requests.post(url, json=payload, timeout=ANSWER_LIMIT)
+        assert answer.ok, (list(payload), answer.text)
+        rows = answer.json()["predictions"]
         assert [row["score"] for row in rows] == [verdict.score for verdict in verdicts], list(payload)
         assert [row["verdict"] == "defective" for row in rows] == [verdict.is_defective for verdict in verdicts]
         assert [row["regions"] for row in rows] == [[vars(r) for r in verdict.regions] for verdict in verdicts]

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from processes import Finished, run_cli
 from repositories import DVC, NDPNET, Repository, change_pixels, contents
-from samples import write_params
 from servers import S3Server
 
 from ndpnet import steps
-from ndpnet.config import load_params
 from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import VERSION, Version, check_pinned, version_of
 
@@ -73,15 +71,6 @@ def test_a_revision_gives_exactly_its_data(history: History, tmp_path: Path, rev
     assert Version.load(tmp_path / "out" / VERSION).identity() == identity
     assert version_of(tmp_path / "out").data_hash == identity["data_hash"]
     assert left_beside(tmp_path / "out") == []
-
-
-def test_prepare_takes_it_for_pinned(history: History, tmp_path: Path) -> None:
-    steps.version_data(tmp_path / "out", DataSource(url=history.url, revision="first"))
-    params = load_params(write_params(tmp_path / "params.yaml", data={"group_pattern": ""}))
-    steps.prepare(tmp_path / "out", "tile", tmp_path / "prepared", params)
-    change_pixels(tmp_path / "out/tile/train/good/p00.png")
-    with pytest.raises(ValueError, match=r"is not what version\.json pins: 1 changed, first tile/train/good/p00\.png"):
-        steps.prepare(tmp_path / "out", "tile", tmp_path / "prepared", params)
 
 
 def test_what_is_there_is_verified_and_kept(history: History, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from samples import Pipeline
 from ndpnet.cli import main
 from ndpnet.commands import git
 from ndpnet.folders import atomic_folder
-from ndpnet.gc import UNITS, find_old, parse_age, remove
+from ndpnet.gc import UNITS, find_old, remove
 from ndpnet.promotion.worktree import checked_out
 from ndpnet.training.checkpoint import Checkpoint, only_process
 
@@ -157,10 +157,3 @@ def test_the_verb_shows_first_and_removes_then(place: Path, monkeypatch: pytest.
     assert not folder.exists()
     assert gc() == "nothing to remove\n"
     assert "is no age" in CliRunner().invoke(main, ["gc", "--older-than", "long"]).output
-
-
-def test_ages() -> None:
-    assert [parse_age(text) for text in ("14d", "12h", "0d", "2w")] == [14 * DAY, 43200, 0, 14 * DAY]
-    for text in ("", "14", "-1d", "1.5d", "14 days"):
-        with pytest.raises(ValueError, match="is no age"):
-            parse_age(text)

@@ -6,13 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from documents import ROOT
 from installed import HEAVY, blocked_by, run_without
 from packaging.requirements import Requirement
 from samples import CATEGORY, Pipeline
 
-import ndpnet
-
-ROOT = Path(ndpnet.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

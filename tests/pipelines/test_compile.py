@@ -99,12 +99,6 @@ def test_rows_report_and_outcome_come_whatever_happened(compiled: Compiled) -> N
     assert graphs["comp-train-categories"]["for-loop-1"]["iteratorPolicy"] == {"parallelismLimit": 4}
 
 
-def test_no_artifact_is_optional(compiled: Compiled) -> None:
-    for component in compiled.pipeline["components"].values():
-        for artifact in component.get("inputDefinitions", {}).get("artifacts", {}).values():
-            assert not artifact.get("isOptional")
-
-
 def test_all_pods_run_the_projects_image_and_install_nothing(compiled: Compiled) -> None:
     assert {executor["container"]["image"] for executor in compiled.executors.values()} == {IMAGE}
     assert "pip install" not in compiled.text

@@ -48,13 +48,6 @@ def test_every_change_is_one_line(submit, cluster: Cluster) -> None:
     )
 
 
-def test_a_failed_run_names_the_task_and_the_reason(submit, cluster: Cluster) -> None:
-    failed = Snapshot("FAILED", {"prepare": "SUCCEEDED", "train": "FAILED"}, error="Argo:\nchild failed")
-    exit_code, lines = followed(cluster, submit(*GOOD[:-1], failed))
-    assert exit_code == 1
-    assert lines[-2:] == ["train: failed", "run: failed: Argo: child failed"]
-
-
 def test_a_server_that_restarts_is_waited_for(submit, kfp_server: KfpServer, cluster: Cluster) -> None:
     run_id = submit(*GOOD)
     kfp_server.faults.append(Fault("GET .*/runs/.*", status=503, times=3))

@@ -106,8 +106,3 @@ def test_retention_on_s3_removes_the_oldest_and_never_what_waits_for_review(pipe
     left = [journal.picture(number) for number in (1, 3)]
     assert sorted(keys(server, bucket)) == sorted(f"a/b/{row[name]}" for row in left for name in ("file", "map"))
     assert journal.picture(2)["file"] is None
-
-
-def test_an_address_that_is_none_is_one_line(tmp_path):
-    with pytest.raises(ValueError, match="no address on S3"):
-        config_of(tmp_path, tmp_path, store={"url": "https://host/bucket"})

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import _end_with_parent
+from servers import end_with_parent
 from sqlalchemy import text
 from stations import config_of, wait_until
 
@@ -33,7 +33,7 @@ needs_aravis = pytest.mark.skipif(
 
 def start_fake():
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([FAKE, "-i", "127.0.0.1"], preexec_fn=_end_with_parent, **quiet)  # noqa: PLW1509
+    return subprocess.Popen([FAKE, "-i", "127.0.0.1"], preexec_fn=end_with_parent, **quiet)  # noqa: PLW1509
 
 
 def line_of(folder: Path, **camera) -> tuple[Camera, Journal, Store]:

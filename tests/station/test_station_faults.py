@@ -6,12 +6,11 @@ import random
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from disks import mounted
 from processes import start_cli
 from sqlalchemy import text
 from stations import config_of, picture, post, put, served, wait_until
@@ -87,13 +86,7 @@ def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipe
     assert not [path for path in (tmp_path / "in").rglob("*") if path.is_file()]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 2 MiB."""
-    with mounted(tmp_path / "disk", "2m") as folder:
-        yield folder
-
-
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
 def test_a_full_disk_loses_nothing_and_when_there_is_room_again_it_goes_on(pipeline, tmp_path, small_disk):
     config = config_of(tmp_path, pipeline.model_dir, folder=str(small_disk / "station"))
     with served(config) as (station, url):

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
-from ndpnet.station.journal import MAX_CRASHES, FullError, Journal, Judgement, Picture
+from ndpnet.station.journal import MAX_CRASHES, Journal, Judgement, Picture
 from ndpnet.station.queries import counts, next_to_review, num_to_review, search
 from ndpnet.station.store import Store, retain
 
@@ -59,14 +59,6 @@ def test_a_score_that_is_no_number_is_never_good_nor_defective(journal, verdict)
         journal.finish(picture_id, Judgement(verdict, score=float("nan"), threshold=0.5))
     assert journal.picture(picture_id)["verdict"] is None
     assert journal.finish(picture_id, Judgement("error", error="the score is no number")) == 1
-
-
-def test_no_more_pictures_wait_than_may(journal):
-    for number in range(3):
-        accept(journal, str(number), max_waiting=3)
-    with pytest.raises(FullError):
-        accept(journal, "one more", max_waiting=3)
-    assert accept(journal, "1", max_waiting=3)[1] is False  # it is there: no more room is needed
 
 
 def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):
@@ -151,21 +143,6 @@ def test_the_shift_is_counted_by_verdict(journal):
         db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq <= 2"))
     accept(journal, "waits")
     assert counts(journal) == {"good": 2, "review": 0, "defective": 1, "error": 0}
-
-
-def test_what_waits_for_people_is_counted_without_looking_at_what_they_have_said(tmp_path):
-    journal, plans = Journal(tmp_path / "journal.sqlite"), []
-
-    def explain(connection, cursor, statement, values, *_):
-        plans.extend(row[3] for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values))
-
-    event.listen(journal._engine, "before_cursor_execute", explain)
-    assert num_to_review(journal, KINDS) == 0
-    text_of_plans = "; ".join(plans)
-    assert "INDEX not_good (verdict=? AND label=?)" in text_of_plans
-    assert "INDEX sample (is_sampled=? AND label=?)" in text_of_plans
-    assert "INDEX by_label (label=?)" in text_of_plans
-    assert "SCAN" not in text_of_plans
 
 
 def fill(journal, store, num, verdict="good"):

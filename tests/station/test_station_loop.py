@@ -2,7 +2,6 @@
 
 import re
 
-import mlflow
 import numpy as np
 import pytest
 import registered
@@ -24,8 +23,7 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
     uri = registered.register_thresholds(pipeline, tmp_path / "registry", [2.0, 0.0])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
-    before, client = mlflow.get_tracking_uri(), MlflowClient(uri)
-    rng = np.random.default_rng(1)
+    client, rng = MlflowClient(uri), np.random.default_rng(1)
     line = {"model": f"models:/{registered.NAME}@champion"}
     with served(config_of(tmp_path, pipeline.model_dir, wall=line, model_seconds=0.2)) as (station, url):
         first = post(url, wall(rng)).json()
@@ -42,7 +40,6 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with served(config_of(tmp_path, pipeline.model_dir, wall=line)) as (station, url):
         assert post(url, wall(rng)).json()["model"] == first["model"]
-    mlflow.set_tracking_uri(before)
 
 
 def _if(told, threshold):

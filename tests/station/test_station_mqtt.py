@@ -20,10 +20,8 @@ TOPIC = "line/wall"
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    running = Broker(tmp_path)
-    running.start()
-    yield running
-    running.stop()
+    with Broker(tmp_path).running() as running:
+        yield running
 
 
 def source_of(folder: Path, broker: Broker, /, **settings) -> tuple[MessageSource, Journal, Store]:

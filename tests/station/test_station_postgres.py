@@ -87,11 +87,6 @@ def test_what_is_no_address_of_postgresql_is_refused_and_not_shown(tmp_path, add
     assert "secret" not in str(caught.value)
 
 
-def test_stations_of_one_journal_have_names(tmp_path):
-    with pytest.raises(ValueError, match=r"name \(name: "):
-        config_of(tmp_path, tmp_path, journal="postgresql://user@host/db")
-
-
 def test_while_the_database_is_away_nothing_is_taken_and_then_everything(pipeline, tmp_path, postgres, journal_url):
     config = config_of(tmp_path, pipeline.model_dir, journal=journal_url, name="press")
     with served(config) as (station, url):

@@ -4,17 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 import registered
 import requests
-from code_graph import PACKAGE_DIR, ROOT
 from compiled import IMAGE
 from kfp_server import KfpServer
 from mlflow import MlflowClient
 from repositories import DVC, Repository
-from samples import CATEGORY, Pipeline, write_params
+from samples import CATEGORY, Pipeline
 from sqlalchemy import text
 from stations import SECONDS, config_of, post, served, wait_until, wall
 
@@ -36,11 +34,7 @@ def checkout(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A site's clone: code, parameters and pinned pictures; the bank is there, nothing is trained."""
     repository = Repository.make(tmp_path / "checkout", pipeline.data_dir)
     folder = repository.folder
-    for name in ("dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(PACKAGE_DIR, folder / "ndpnet", ignore=shutil.ignore_patterns("__pycache__"))
-    changes = {"data": {"group_pattern": GROUPS}, "promotion": GATE, "cluster": {"image": IMAGE}}
-    write_params(folder / "ndpnet/params.yaml", **changes)
+    repository.add_project(data={"group_pattern": GROUPS}, promotion=GATE, cluster={"image": IMAGE})
     shutil.copytree(pipeline.bank_dir, folder / "build/bank")
     (folder / ".gitignore").write_text("/build/\n/.work/\n/data\n/mlruns/\n")
     repository.run(*DVC, "commit", "--force", "synthesize")
@@ -94,7 +88,7 @@ def test_drift_alarm_review_recalibration_training_and_the_new_champion_keeps_th
     uri = registered.register_thresholds(pipeline, tmp_path / "registry", [own])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING")
-    before, rng = mlflow.get_tracking_uri(), np.random.default_rng(99)  # not 0, which cut out the training pictures
+    rng = np.random.default_rng(99)  # not 0, which cut out the training pictures
     changes = {"drift": {"pictures_per_false_alarm": 1000, "highest_defect_rate": 0.1}, "review_sample": 1.0}
     changes |= {"retrain": "dvc", "checkout": str(checkout.folder), "model_seconds": 0.5}
     line = {"model": f"models:/{registered.NAME}@champion"}
@@ -131,7 +125,6 @@ def test_drift_alarm_review_recalibration_training_and_the_new_champion_keeps_th
     tested = Manifest.load(checkout.folder / f"build/{CATEGORY}/prepared/manifest.json").files
     assert not [each for each in tested if each.split == "test" and "wall_2027" in each.path]
     assert checkout.run("git", "log", "-1", "--format=%s").stdout.strip() == "Add reviewed pictures of wall to wall"
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.mark.slow
@@ -145,10 +138,7 @@ def test_kubeflow_is_given_the_new_version(pipeline: Pipeline, checkout: Reposit
     checkout.commit("a remote")
     changes = {"review_sample": 1.0, "retrain": "kfp", "checkout": str(checkout.folder)}
     rng = np.random.default_rng(98)
-    with (
-        KfpServer().running() as server,
-        served(config_of(tmp_path, pipeline.model_dir, **changes)) as (station, url),
-    ):
+    with KfpServer().running() as server, served(config_of(tmp_path, pipeline.model_dir, **changes)) as (station, url):
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
         review_dark_pictures(station, url, rng)
         ask(url, "lines/wall/retrain", reason="another lot")

@@ -9,8 +9,8 @@ import time
 
 import pytest
 from http_servers import Answer, serving
-from mlflow_servers import free_port
 from mqtt_broker import Broker, needs_mosquitto
+from servers import free_port
 from sqlalchemy import text
 from stations import wait_until
 
@@ -137,7 +137,7 @@ def test_mqtt_messages_come_in_order_and_none_is_lost_while_the_broker_is_away(j
         judge(journal, 3)
         sink.step()
         wait_until(lambda: len(got) == 3)  # what the broker had not handed on when it is killed is gone with it
-        broker.stop()
+        broker.kill()
         judge(journal, 2)
         with pytest.raises(OSError, match=r"127\.0\.0\.1"):
             sink.step()

@@ -113,14 +113,6 @@ def test_a_line_that_is_not_there_is_named(station):
     assert "wall" in post(station[1], picture(), params={"line": "roof"}).json()["error"]
 
 
-def test_a_file_in_the_watched_folder_gets_its_verdict(station):
-    running, url = station
-    put(running.config.lines[0].source / "sub/part.png", picture(6))
-    query = "SELECT id FROM pictures WHERE name = 'sub/part.png' AND seq IS NOT NULL"
-    picture_id = wait_until(lambda: running.journal.value(text(query)))
-    assert get(f"{url}/api/pictures/{picture_id}").json()["verdict"] in ("good", "defective")
-
-
 def test_every_page_and_file_of_it_is_served_and_names_no_other_host(station):
     running, url = station
     picture_id = post(url, picture(7)).json()["id"]
@@ -145,13 +137,6 @@ def test_names_of_pictures_are_text_on_the_page(station):
     shown = get(f"{url}/history").text
     assert "<img src=x" not in shown
     assert "&lt;img src=x" in shown
-
-
-def test_history_refuses_what_is_no_filter(station):
-    for query in ("min_score=nan", "min_score=x", "after=yesterday"):
-        answer = get(f"{station[1]}/history?{query}")
-        assert answer.status_code == 400
-        assert answer.json()["error"]
 
 
 def test_a_person_reviews_by_name_and_disagreement_is_shown(station):

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from functools import cache
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import numpy as np
@@ -110,17 +111,6 @@ def _content(path: Path) -> bytes | str:
     return path.read_bytes() if path.is_file() else ""
 
 
-class Log(logging.Handler):
-    """What was logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 @cache
 def _import_all() -> None:
     """Inspect a picture as ourselves: what is imported late may be closed to others."""
@@ -133,7 +123,7 @@ def _import_all() -> None:
 def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
     """Inspect as a user whom permissions stop. -> rows by path, and what is named as no picture to judge"""
     _import_all()
-    log, logger = Log(), logging.getLogger("ndpnet")
+    log, logger = BufferingHandler(capacity=1000), logging.getLogger("ndpnet")
     level = logger.level
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
@@ -148,9 +138,9 @@ def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     rows = {row["path"]: row for row in map(json.loads, lines)}
     assert len(rows) == len(lines) == result.num_good + result.num_defective + result.num_failed
-    counted = [record.args[0] for record in log.records if record.msg.startswith("no pictures, left out: %d")]
+    counted = [record.args[0] for record in log.buffer if record.msg.startswith("no pictures, left out: %d")]
     assert counted == ([len(named)] if named else [])  # the log has the first names of the list, and how many there are
-    left_out = {record.args[0] for record in log.records if record.msg.startswith("left out %s")}
+    left_out = {record.args[0] for record in log.buffer if record.msg.startswith("left out %s")}
     return rows, named | left_out
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import torch
 from processes import kill_when, run_cli, start_cli
 from processor import EXPORTS
 from safetensors.torch import load_file
-from samples import CATEGORY, write_category, write_params
+from samples import CATEGORY, Pipeline, run_steps, write_category
 from scans import CATEGORY as SLAB
 from scans import TILE_DATA, write_scans
+from skimage.data import brick
 
 from ndpnet import steps
-from ndpnet.config import Params, load_params
+from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
@@ -33,53 +33,36 @@ PLAIN = {"plain_share": 1.0, "plain_contrast": 0.6, "beta_max": 0.0, "edge_softn
 TRAIN = {"phase1": {"epochs": 4, "min_steps": 0}, "phase2": {"epochs": 30, "min_steps": 0, "learning_rate": 0.005}}
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the steps made."""
-
-    params_path: Path
-    params: Params
-    inputs: tuple[Path, Path]  # prepared folder, bank
-    phase1_dir: Path
-    model_dir: Path
-
-
-def run_steps(folder: Path, data_dir: Path, category: str, **changes: Any) -> Run:
-    synthesis = PLAIN | {"patch_size": changes["data"]["image_size"]}
-    path = write_params(folder / "params.yaml", model=MODEL, train=TRAIN, synthesis=synthesis, **changes)
-    params, inputs = load_params(path), (folder / "prepared", folder / "bank")
-    steps.prepare(data_dir, category, inputs[0], params, allow_unpinned=True)
-    steps.synthesize(inputs[1], params)
-    steps.train_phase1(*inputs, folder / "phase1", params, folder / "work")
-    steps.train_phase2(*inputs, folder / "phase1", folder / "model", params, folder / "work")
-    return Run(path, params, inputs, folder / "phase1", folder / "model")
+def run_frozen(folder: Path, data_dir: Path, category: str, data: dict[str, Any]) -> Pipeline:
+    synthesis = PLAIN | {"patch_size": data["image_size"]}
+    return run_steps(folder, data_dir, category, model=MODEL, train=TRAIN, synthesis=synthesis, data=data)
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from skimage.data import brick
-
     folder = tmp_path_factory.mktemp("data")
     write_category(folder / CATEGORY, brick(), stretch=1.5)
     return folder
 
 
 @pytest.fixture(scope="module")
-def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_steps(tmp_path_factory.mktemp("pretrained"), data_dir, CATEGORY, data={"image_size": 128})
+def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return run_frozen(tmp_path_factory.mktemp("pretrained"), data_dir, CATEGORY, data={"image_size": 128})
 
 
 @pytest.fixture(scope="module")
-def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(run: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "model"
     for engine, precision in EXPORTS:
         model = out if out.exists() else run.model_dir
-        export(model, out, prepared=run.inputs[0], bank=run.inputs[1], engine=engine, precision=precision)
+        export(model, out, prepared=run.prepared_dir, bank=run.bank_dir, engine=engine, precision=precision)
     return out
 
 
-def test_defects_are_found_and_a_raw_file_scores_as_in_the_evaluation(run: Run, data_dir: Path, tmp_path: Path) -> None:
-    summary = steps.evaluate(run.inputs[0], run.model_dir, tmp_path / "evaluation", run.params)
+def test_defects_are_found_and_a_raw_file_scores_as_in_the_evaluation(
+    run: Pipeline, data_dir: Path, tmp_path: Path
+) -> None:
+    summary = steps.evaluate(run.prepared_dir, run.model_dir, tmp_path / "evaluation", run.params)
     assert summary["image_auroc"]["value"] > 0.8
     assert summary["pixel_auroc"]["value"] > 0.8
     rows = (tmp_path / "evaluation" / "predictions.csv").read_text().splitlines()[1:]
@@ -89,7 +72,7 @@ def test_defects_are_found_and_a_raw_file_scores_as_in_the_evaluation(run: Run, 
         assert repr(inspector.inspect(data_dir / CATEGORY / path).score) == score
 
 
-def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: Run) -> None:
+def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: Pipeline) -> None:
     state = load_file(run.model_dir / WEIGHTS)
     assert state["banks.0.patches"].shape == (1024, 24)
     assert any(name.startswith("encoder.network.") for name in state)
@@ -97,12 +80,12 @@ def test_the_package_has_the_encoder_and_the_bank_and_needs_no_other_file(run: R
     assert not unfitted
     package = read_package(run.model_dir)
     assert package.config["params"]["model"]["encoder_weights"].startswith("sha256:")
-    assert package.input_size == PreparedData.load(run.inputs[0]).input_size == (128, 192)
+    assert package.input_size == PreparedData.load(run.prepared_dir).input_size == (128, 192)
     assert package.load_network(torch.device("cpu")).good_maximum.item() >= 1
     assert sum(path.stat().st_size for path in run.model_dir.iterdir()) < 40e6
 
 
-def test_a_package_is_opened_without_what_only_training_needs(run: Run) -> None:
+def test_a_package_is_opened_without_what_only_training_needs(run: Pipeline) -> None:
     code = "import sys; from ndpnet.inference import Inspector; Inspector.load(sys.argv[1]); print(*sys.modules)"
     command = [sys.executable, "-c", code, run.model_dir]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -110,14 +93,14 @@ def test_a_package_is_opened_without_what_only_training_needs(run: Run) -> None:
     assert not {"timm", "torchvision", "torch._dynamo"} & set(loaded)
 
 
-def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run: Run) -> None:
+def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run: Pipeline) -> None:
     first, second = load_file(run.phase1_dir / "weights.safetensors"), load_file(run.model_dir / WEIGHTS)
     kept = [name for name in first if name.startswith(("encoder.", "banks.", "decoder.", "colours.", "colour_bank."))]
     assert len(kept) == len(first)
     assert all(torch.equal(first[name], second[name]) for name in kept)
 
 
-def test_weights_count_by_their_content(run: Run, tmp_path: Path) -> None:
+def test_weights_count_by_their_content(run: Pipeline, tmp_path: Path) -> None:
     from ndpnet.pretrained_weights import weights_path
 
     copy = tmp_path / "copy.pth"
@@ -127,10 +110,9 @@ def test_weights_count_by_their_content(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", ["phase1", "phase2"])
-def test_a_killed_training_ends_bit_for_bit(run: Run, tmp_path: Path, phase: str) -> None:
+def test_a_killed_training_ends_bit_for_bit(run: Pipeline, tmp_path: Path, phase: str) -> None:
     work_dir, out = tmp_path / "work", tmp_path / "out"
-    inputs = ["--prepared", run.inputs[0], "--bank", run.inputs[1]]
-    inputs += ["--phase1", run.phase1_dir] if phase == "phase2" else []
+    inputs = [*run.inputs, *(["--phase1", run.phase1_dir] if phase == "phase2" else [])]
     command = [f"train-{phase}", *inputs, "--out", out, "--work-dir", work_dir, "--params", run.params_path]
 
     def has_trained() -> bool:
@@ -143,31 +125,31 @@ def test_a_killed_training_ends_bit_for_bit(run: Run, tmp_path: Path, phase: str
 
 
 @pytest.mark.parametrize(("engine", "precision"), EXPORTS)
-def test_engines_say_what_torch_says(run: Run, exported: Path, engine: str, precision: str) -> None:
+def test_engines_say_what_torch_says(run: Pipeline, exported: Path, engine: str, precision: str) -> None:
     expected, found = Inspector.load(exported), Inspector.load(exported, engine=engine, precision=precision)
     parity = json.loads((exported / "engines" / f"{engine}-{precision}" / "parity.json").read_text())
     assert parity["validation"]["image_auroc"]["torch"] > 0.6
     atol = {"fp32": 1e-4, "bf16": 0.05}[precision]
-    for image in PreparedData.load(run.inputs[0]).images("test"):
+    for image in PreparedData.load(run.prepared_dir).images("test"):
         differences = np.abs(expected.predict(image).anomaly_map - found.predict(image).anomaly_map)
         assert (differences < atol).mean() > 0.9  # elsewhere another patch is as near
 
 
-def test_calibration_gives_an_export_its_thresholds(run: Run, exported: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_calibration_gives_an_export_its_thresholds(
+    run: Pipeline, exported: Path, data_dir: Path, tmp_path: Path
+) -> None:
     good = tmp_path / "good"
     good.mkdir()
-    for record in PreparedData.load(run.inputs[0]).records("calibration"):
+    for record in PreparedData.load(run.prepared_dir).records("calibration"):
         (good / Path(record.path).name).symlink_to(data_dir / CATEGORY / record.path)
     record = calibrate(exported, good, tmp_path / "new")
     assert record["value"] == read_package(run.model_dir).threshold["value"]
 
 
 def test_scans_are_judged_in_tiles(tmp_path: Path) -> None:
-    from skimage.data import brick
-
     write_scans(tmp_path / "data" / SLAB, brick())
-    tiles = run_steps(tmp_path, tmp_path / "data", SLAB, data=TILE_DATA)
-    summary = steps.evaluate(tiles.inputs[0], tiles.model_dir, tmp_path / "evaluation", tiles.params)
+    tiles = run_frozen(tmp_path, tmp_path / "data", SLAB, data=TILE_DATA)
+    summary = steps.evaluate(tiles.prepared_dir, tiles.model_dir, tmp_path / "evaluation", tiles.params)
     assert summary["pixel_auroc"]["value"] > 0.8
-    scan = PreparedData.load(tiles.inputs[0]).images("test")[0]
+    scan = PreparedData.load(tiles.prepared_dir).images("test")[0]
     assert Inspector.load(tiles.model_dir).predict(scan).anomaly_map.shape == scan.shape[:2]

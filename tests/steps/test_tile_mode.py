@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from samples import write_params
+from samples import Pipeline, run_steps
 from scans import CATEGORY, SIZES, TILE_DATA, seam_ratio, write_scans
+from skimage.data import brick
 
 from ndpnet import steps
-from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
@@ -30,15 +30,10 @@ SEAM_LIMIT = 1.2
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the steps made of one category of scans."""
+class Run(Pipeline):
+    """What the steps made of one category of scans, and its evaluation."""
 
-    data_dir: Path
-    params: Params
-    prepared_dir: Path
-    model_dir: Path
     evaluation_dir: Path
-    counts: dict[str, Any]
     summary: dict[str, Any]
 
     def rows(self) -> list[dict[str, str]]:
@@ -47,36 +42,27 @@ class Run:
             return list(csv.DictReader(table))
 
 
-def run_steps(folder: Path, data: dict[str, Any]) -> Run:
+def run_and_evaluate(folder: Path, data: dict[str, Any]) -> Run:
     changes = {"synthesis": {"patch_size": 128}, "train": {"phase1": {"epochs": 1}, "phase2": {"epochs": 1.5}}}
-    params = load_params(write_params(folder / "params.yaml", data=data, **changes))
-    data_dir, (prepared, bank, phase1, model, evaluation) = folder / "data", (folder / name for name in "pbhme")
-    counts = steps.prepare(data_dir, CATEGORY, prepared, params, allow_unpinned=True)
-    steps.synthesize(bank, params)
-    steps.train_phase1(prepared, bank, phase1, params, folder / "work")
-    steps.train_phase2(prepared, bank, phase1, model, params, folder / "work")
-    summary = steps.evaluate(prepared, model, evaluation, params)
-    return Run(data_dir, params, prepared, model, evaluation, counts, summary)
+    made = run_steps(folder, folder / "data", CATEGORY, data=data, **changes)
+    summary = steps.evaluate(made.prepared_dir, made.model_dir, folder / "evaluation", made.params)
+    return Run(**vars(made), evaluation_dir=folder / "evaluation", summary=summary)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Scans of mixed sizes, scaled a little."""
-    from skimage.data import brick
-
     folder = tmp_path_factory.mktemp("tiles")
     write_scans(folder / "data" / CATEGORY, brick())
-    return run_steps(folder, {**TILE_DATA, "scale": 0.995})
+    return run_and_evaluate(folder, {**TILE_DATA, "scale": 0.995})
 
 
 @pytest.fixture(scope="module")
 def roi_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Scans of one size, their left quarter ignored."""
-    from skimage.data import brick
-
     folder = tmp_path_factory.mktemp("region")
     write_scans(folder / "data" / CATEGORY, brick(), sizes=SIZES[:1], roi=True)
-    return run_steps(folder, TILE_DATA)
+    return run_and_evaluate(folder, TILE_DATA)
 
 
 @pytest.mark.parametrize("name", ["run", "roi_run"])
@@ -141,7 +127,7 @@ def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
     assert run.summary["pixel_auroc"]["value"] == pixel
     assert run.summary["pro_auc"]["value"] == pro
     assert len({each.shape for each in maps}) == len(SIZES)
-    assert run.counts["num_train_tiles"] == len(data.images("train"))
+    assert run.metrics["prepare"]["num_train_tiles"] == len(data.images("train"))
     assert (run.evaluation_dir / "report.html").stat().st_size > 10_000
     assert len(list((run.evaluation_dir / "overlays").glob("0*"))) == 6
     highest = read_package(run.model_dir).threshold["highest"]
@@ -155,7 +141,7 @@ def test_a_defect_outside_the_region_is_left_out(roi_run: Run) -> None:
 
 
 def test_an_exported_engine_says_of_scans_what_torch_says(run: Run, tmp_path: Path) -> None:
-    inputs = {"prepared": run.prepared_dir, "bank": run.prepared_dir.with_name("b")}
+    inputs = {"prepared": run.prepared_dir, "bank": run.bank_dir}
     parity = export(run.model_dir, tmp_path / "model", engine="openvino", precision="fp32", **inputs)
     assert parity["validation"]["largest_map_difference"] < 1e-5
     expected = Inspector.load(tmp_path / "model")

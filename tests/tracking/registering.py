@@ -1,10 +1,9 @@
 """An empty registry and the session's package with its evidence, to be registered."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow_servers import new_database
@@ -19,9 +18,8 @@ IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64}
 
 
 @pytest.fixture
-def new_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+def new_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """A function that makes an empty store of its own the current one. -> its folder, the working directory"""
-    before = mlflow.get_tracking_uri()
 
     def make(name: str) -> Path:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(tmp_path / name))
@@ -29,8 +27,7 @@ def new_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         monkeypatch.chdir(tmp_path / name)
         return tmp_path / name
 
-    yield make
-    mlflow.set_tracking_uri(before)
+    return make
 
 
 @pytest.fixture

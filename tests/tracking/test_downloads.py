@@ -155,10 +155,7 @@ def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evalua
     options = ("--model", pipeline.model_dir, "--evaluation", evaluation_dir)
     digest = package_hash(pipeline.model_dir)
     said = run("register", *options, "--out", tmp_path / "registered")
-    assert said.splitlines() == [
-        f"{NAME} version 1, package {digest[:12]}",
-        f"next: ndpnet promote {NAME} --version 1",
-    ]
+    assert said.splitlines() == [f"{NAME} version 1, package {digest[:12]}", f"next: ndpnet promote {NAME} --version 1"]
     record = json.loads((tmp_path / "registered/registered.json").read_text())
     assert record["tags"]["ndpnet.git_commit"] == git(store, "rev-parse", "HEAD")
     assert record["tags"]["ndpnet.git_dirty"] == "false"

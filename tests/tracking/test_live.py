@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from mlflow_servers import free_port, stored_runs
+from mlflow_servers import stored_runs
 from processes import wait_until
+from servers import free_port
 from trainings import PARAMS
 
 from ndpnet.cli import OneLineErrors
@@ -130,33 +131,6 @@ def test_flush_says_what_it_could_not_deliver(store: Path, monkeypatch: pytest.M
     main = OneLineErrors("main", commands={"tracking": tracking_group})
     flushed = CliRunner().invoke(main, ["tracking", "flush", str(store / "build")])
     assert (flushed.exit_code, flushed.output) == (1, "Error: tracking is switched off (unset NDPNET_TRACKING)\n")
-
-
-def test_the_server_comes_back_while_the_training_runs(
-    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    there = os.environ["MLFLOW_TRACKING_URI"]
-    monkeypatch.setattr(live, "RETRY_SECONDS", 0.1)
-    training = Training(store / "work", store / "build/brick/phase1")
-    with step_run("train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work") as run:
-        with only_process(training.folder):
-            training.resume()
-            training.go_on(5)
-            wait_until(lambda: shown() == losses(5))
-            (store / "mlflow.db").rename(store / "away.db")  # a database that is gone
-            (store / "mlflow.db").mkdir()
-            training.go_on(5)
-            wait_until(lambda: "the step goes on" in caplog.text)
-            training.go_on(5)
-            (store / "mlflow.db").rmdir()
-            (store / "away.db").rename(store / "mlflow.db")
-            wait_until(lambda: shown() == losses(15))
-            assert "the tracking server is back" in caplog.text
-            training.finish()
-        run.result({})
-    assert os.environ["MLFLOW_TRACKING_URI"] == there
-    assert shown() == losses(15)
 
 
 def test_rows_are_whole_whatever_is_done_to_their_file(tmp_path: Path) -> None:

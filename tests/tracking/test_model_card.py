@@ -1,8 +1,6 @@
 """The model card: the numbers and words that a person decides by, from hostile names as well."""
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ from samples import CATEGORY, Pipeline
 
 from ndpnet.inference.package import ModelPackage, read_package
 from ndpnet.metrics.summary import ScoredImages, summarise
-from ndpnet.model_card import SHORTENED, read_licence, shorten, write_card
+from ndpnet.model_card import write_card
 from ndpnet.tracking.flat import flat_params
 
 TAGS = {
@@ -124,33 +122,3 @@ def test_the_command_is_quoted_for_the_shell(package: ModelPackage) -> None:
     card = card_of(ModelPackage(package.folder, config), name="ndpnet-my wall")
     assert "dvc repro 'evaluate@my wall; rm -rf ~'\n" in card
     assert "ndpnet reproduce 'ndpnet-my wall' VERSION\n" in card
-
-
-@pytest.mark.parametrize("limit", [1000, 5000])
-def test_shortened_cards_keep_whole_sections(package: ModelPackage, limit: int) -> None:
-    card = card_of(package, summary_of(package, types=tuple(f"type {number}" for number in range(30))))
-    assert len(card) > 5000
-    short = shorten(card, limit)
-    assert len(short) <= limit
-    assert short.endswith(SHORTENED)
-    kept = short.removesuffix(SHORTENED)
-    assert card.startswith(kept)
-    assert card[len(kept) :].lstrip().startswith("## ")
-    assert shorten(card, len(card)) == card
-
-
-def test_the_licence_comes_from_the_import_report(tmp_path: Path) -> None:
-    path = tmp_path / "import.json"
-    assert read_licence(path) == ""
-    for content, licence in (
-        ({}, ""),
-        ({"licence": None}, ""),
-        ({"licence": "CC0"}, "CC0"),
-        ({"license": "MIT"}, "MIT"),
-    ):
-        path.write_text(json.dumps(content))
-        assert read_licence(path) == licence
-    for damaged in ("{", "[]"):
-        path.write_text(damaged)
-        with pytest.raises(ValueError, match=r"cannot read the import report .*import\.json"):
-            read_licence(path)

@@ -17,11 +17,6 @@ def moves(*entries: tuple[str, int | None, int]) -> list[Move]:
     ]
 
 
-def test_no_move_no_champion() -> None:
-    timeline = replay([])
-    assert (timeline.champion, timeline.previous, timeline.void) == (None, None, frozenset())
-
-
 def test_rollbacks_go_back_one_champion_each() -> None:
     entries = [("promote", None, 1), ("promote", 1, 2), ("promote", 2, 5), ("rollback", 5, 2)]
     timeline = replay(moves(*entries))

@@ -1,5 +1,6 @@
 """Nothing is lost, whatever breaks: servers that are down, answers that are lost, killed processes, damaged records."""
 
+import itertools
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
+from calls import Calls
 from mlflow_servers import new_database, stored_runs
 from processes import SERVER, TIME_LIMIT, wait_until
 from trainings import IDENTITY, PARAMS, delivered, history, sent, train
@@ -42,38 +43,30 @@ def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[]
     assert again == first
 
 
-@pytest.mark.parametrize("is_done", [False, True], ids=["request lost", "answer lost"])
+def lose_request(_: Callable[[], Any]) -> Any:
+    raise ConnectionError("the request is lost")
+
+
+def lose_answer(call: Callable[[], Any]) -> Any:
+    call()
+    raise ConnectionError("the answer is lost")
+
+
+@pytest.mark.parametrize("lose", [lose_request, lose_answer])
 def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
-    store: Path, down: Callable[[], None], monkeypatch: pytest.MonkeyPatch, is_done: bool
+    store: Path, down: Callable[[], None], monkeypatch: pytest.MonkeyPatch, lose: Callable[..., Any]
 ) -> None:
     down()
     train(store / "build/brick/phase1", history(), inputs={"prepared": store / "none"})
     down()
     kept = store / "build"
     expected = _without_ids(_deliver_copy(kept, store / "whole", new_database(store / "db"), monkeypatch))
-    number = 0
-    while True:
-        number += 1
+    for number in itertools.count(1):
         folder = shutil.copytree(kept, store / f"copy{number}")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(store / f"db{number}"))
-        num_calls = 0
-
-        def breaking(original: Callable[..., Any]) -> Callable[..., Any]:
-            def call(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
-                nonlocal num_calls
-                num_calls += 1
-                if num_calls == number and not is_done:  # noqa: B023
-                    raise ConnectionError("the request is lost")
-                result = original(self, *args, **kwargs)
-                if num_calls == number:  # noqa: B023
-                    raise ConnectionError("the answer is lost")
-                return result
-
-            return call
-
         with monkeypatch.context() as patch:
-            for name in CALLS:
-                patch.setattr(MlflowClient, name, breaking(getattr(MlflowClient, name)))
+            calls = Calls(patch.setattr, CALLS)
+            calls.at, calls.act = number, lose
             outcome = dict(flush(folder))["train-phase1 brick"]
         if not outcome.startswith(FAILED):
             break  # so many requests there are

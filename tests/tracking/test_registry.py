@@ -7,12 +7,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
+from calls import Calls
 from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
@@ -41,9 +41,8 @@ WRITES = (
 def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with one registered model of four versions, each a LoggedModel without files."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    before = mlflow.get_tracking_uri()
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{path}"
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
         client = connect(is_begun=False)
         experiment = experiment_id(client)
         client.create_registered_model(NAME)
@@ -51,21 +50,16 @@ def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             model = client.create_logged_model(experiment, name=f"m{number}")
             client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
             client.create_model_version(NAME, f"models:/{model.model_id}", tags={"ndpnet.package_hash": str(number)})
-    finally:
-        del os.environ["MLFLOW_TRACKING_URI"]
-        mlflow.set_tracking_uri(before)
     return path
 
 
 @pytest.fixture
-def store(filled_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def store(filled_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, which is the tracking server. -> its folder"""
-    before = mlflow.get_tracking_uri()
     folder = tmp_path / "store"
     folder.mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copyfile(filled_store, folder / 'mlflow.db')}")
-    yield folder
-    mlflow.set_tracking_uri(before)
+    return folder
 
 
 def promote(version: int, source: int | None = None, **kwargs: Any) -> None:
@@ -136,34 +130,6 @@ def test_an_alias_from_before_the_first_move_is_the_champion_to_beat(store: Path
     (move,) = registry.timeline().moves
     assert (move.kind, move.target, registry.timeline().champion) == ("adopt", 3, 3)
     assert "no gate has seen" in move.reason
-
-
-def test_what_is_not_there_is_said_in_one_line(store: Path) -> None:
-    with pytest.raises(ValueError, match="no ndpnet-else in the registry"):
-        Registry("ndpnet-else")
-    with pytest.raises(ValueError, match="no ndpnet-o ring '9' in the registry"):
-        Registry(NAME).version(9)
-    connect().create_registered_model("ndpnet-empty")
-    with pytest.raises(ValueError, match="has no version"):
-        Registry("ndpnet-empty").newest()
-    assert Registry(NAME).newest() == NUM_VERSIONS
-
-
-class Calls:
-    """Counts what the client is asked, and at one call does something else."""
-
-    def __init__(self, patch: Callable[[Any, str, Any], Any], names: Sequence[str]) -> None:
-        self.number, self.at, self.act = 0, 0, lambda call: call()
-        for name in names:
-            patch(MlflowClient, name, self._wrap(getattr(MlflowClient, name)))
-
-    def _wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.number += 1
-            call = lambda: method(*args, **kwargs)  # noqa: E731
-            return self.act(call) if self.number == self.at else call()
-
-        return counted
 
 
 def _fail(_: Callable[[], Any]) -> Any:

@@ -24,7 +24,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import read_package, write_config
 from ndpnet.serving_model import MAP_LEVELS, MAX_PICTURES
-from ndpnet.tracking.flavor import REQUIREMENTS, input_example, pinned_requirements, write_mlflow_model
+from ndpnet.tracking.flavor import input_example, write_mlflow_model
 
 
 def write_model(package_dir: Path, folder: Path) -> mlflow.pyfunc.PyFuncModel:
@@ -229,10 +229,3 @@ def test_the_hash_of_a_package_is_of_everything_in_it(pipeline: Pipeline, tmp_pa
     (folder / "sub").mkdir()
     with pytest.raises(ValueError, match="sub is no plain file"):
         package_hash(folder)
-
-
-def test_requirements_are_pinned_without_local_labels() -> None:
-    pins = pinned_requirements()
-    assert [pin.partition("==")[0] for pin in pins] == list(REQUIREMENTS)
-    assert all(pin.partition("==")[2][0].isdigit() and "+" not in pin for pin in pins)
-    assert not {"kfp", "dvc", "boto3", "mlflow", "lightning-fabric", "matplotlib"} & set(REQUIREMENTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_servers import free_port
+from servers import free_port
 
 from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.tracking import live

@@ -1,6 +1,7 @@
 """Parameters: one file, typed, with errors in one line."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,26 +65,12 @@ PAPER = {
 }
 
 
-def key_paths(values: dict[str, Any], prefix: str = "") -> set[str]:
-    found = set()
-    for key, value in values.items():
-        is_section = isinstance(value, dict) and prefix + key not in all_paths()  # a parameter may be a table
-        found |= key_paths(value, f"{prefix}{key}.") if is_section else {prefix + key}
-    return found
-
-
-def field_paths(section: type[BaseModel], prefix: str = "") -> set[str]:
-    found = set()
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        is_section = isinstance(kind, type) and issubclass(kind, BaseModel)
-        found |= field_paths(kind, f"{prefix}{name}.") if is_section else {prefix + name}
-    return found
-
-
-def all_paths() -> set[str]:
-    platform = field_paths(PromotionConfig, "promotion.") | field_paths(ClusterConfig, "cluster.")
-    return field_paths(Params) - {"promotion", "cluster"} | platform
+def sections(of: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A section of the parameters and those in it."""
+    yield of
+    for field in of.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation)
 
 
 def one_line_error(*overrides: str, **settings: Any) -> str:
@@ -94,12 +81,16 @@ def one_line_error(*overrides: str, **settings: Any) -> str:
     return message
 
 
-def test_the_file_has_every_parameter_and_no_other() -> None:
-    values = yaml.safe_load(PARAMS_PATH.read_text())
-    profiles = values.pop("profiles")
-    assert key_paths(values) == all_paths()
-    for name in profiles:
-        assert load_params(profile=name).profile == name
+def test_every_default_stands_in_the_file_and_nothing_else_does() -> None:
+    found = [*sections(Params), *sections(PromotionConfig), *sections(ClusterConfig)]
+    defaults = [name for each in found for name, field in each.model_fields.items() if not field.is_required()]
+    assert defaults == ["promotion", "cluster"]  # which do not travel with a run
+    assert {each.model_config["extra"] for each in found} == {"forbid"}
+    for name in yaml.safe_load(PARAMS_PATH.read_text())["profiles"]:
+        params = load_params(profile=name)
+        assert params.profile == name
+        assert promotion_of(params)
+        assert cluster_of(params)
 
 
 def test_the_paper_profile_is_the_paper() -> None:
@@ -130,7 +121,6 @@ def test_a_profile_lies_under_the_overrides() -> None:
     [
         ("train.phase1.epoch=3", "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
         ("trian.batch_size=3", "unknown parameter 'trian.batch_size' (did you mean 'train'?)"),
-        ("sed=3", "unknown parameter 'sed' (did you mean 'seed'?)"),
         ("seed.value=3", "unknown parameter 'seed.value' (did you mean 'seed'?)"),
         ("train.phase1.xyz=3", "(known: epochs, min_steps, learning_rate, defect_free_share)"),
         ("train.phase1={epoch: 3}", "unknown parameter 'train.phase1.epoch' (did you mean 'epochs'?)"),
@@ -147,13 +137,10 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
     ("override", "message"),
     [
         ("train.batch_size=eight", "'train.batch_size': Input should be a valid integer"),
-        ("train.batch_size=0", "'train.batch_size': Input should be greater than or equal to 1, not 0"),
         ("train.phase1.epochs=.inf", "finite number"),
         ("model.norm=layer", "Input should be 'batch' or 'group', not 'layer'"),
         ("model.patch_sizes=[2, 3]", "'model.patch_sizes.1': Input should be 1, 2 or 4, not 3"),
         ("model.base_width=6", "multiple of 4, not 6"),
-        ("data.image_size=100", "multiple of 64, not 100"),
-        ("data.scale=1.5", "less than or equal to 1, not 1.5"),
         ("seed=9223372036854775808", "not 9223372036854775808"),
         ("runtime.devices=3", "train.batch_size 8 is no multiple of runtime.devices"),
         ("losses.focal_gamma=0.5", "0.5"),
@@ -244,13 +231,6 @@ def test_bounds_of_a_promotion() -> None:
         promotion_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
     with pytest.raises(ValueError, match="should be 'image_auroc'"):
         promotion_of(load_params(overrides=["promotion.tolerances={auroc: 0.5}"]))
-
-
-def test_how_pods_are_made_does_not_travel_with_a_run() -> None:
-    params = load_params(overrides=["cluster.training_pod.memory_limit=64Gi"])
-    assert "64Gi" not in params.to_json()
-    assert params.to_json() == load_params().to_json()
-    assert parse_params(params.to_json()).cluster is None
 
 
 def test_a_mistyped_parameter_of_the_cluster_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What goes into the container images, and what they are told of themselves; that they work: tests/containers/."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -10,31 +9,22 @@ import subprocess
 import tomllib
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from docker.utils.build import exclude_paths
+from documents import ROOT
+from scripts import load_script
 from setuptools import find_packages
 
-import ndpnet
 from ndpnet.tracking import identity
 from ndpnet.tracking.flavor import REQUIREMENTS
 
-ROOT = Path(ndpnet.__file__).parents[1]
 SCRIPTS = ROOT / "deploy/image"
 CONTEXT_LIMIT = 2_000_000  # bytes
 LOCK = b"torch==2\n"
 GIVEN = {"GIT_COMMIT": "a" * 40, "GIT_DIRTY": "false", "LOCK_HASH": hashlib.sha256(LOCK).hexdigest()}
 # what stands for the engine: it prints its arguments
 ENGINE = '#!/bin/sh\nfor each in "$@"; do echo "$each"; done\n'
-
-
-def script(name: str) -> ModuleType:
-    """A script of deploy/image."""
-    spec = importlib.util.spec_from_file_location(f"image_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def context_files(root: Path) -> set[str]:
@@ -66,7 +56,7 @@ def test_secrets_and_data_beside_the_sources_stay_outside(tmp_path: Path) -> Non
 
 def test_what_an_image_installs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    requirements_of = script("requirements").requirements_of
+    requirements_of = load_script("deploy/image/requirements.py").requirements_of
     names = {re.match(r"[\w-]+", each)[0] for each in requirements_of("train", project)}
     assert {"torch", "lightning-fabric", "mlflow", "dvc", "kfp", "kfp-kubernetes"} <= names
     assert "ndpnet" not in names
@@ -92,7 +82,7 @@ def test_what_is_installed_has_one_name_at_the_top() -> None:
 
 def test_the_build_writes_which_commit_it_is_of() -> None:
     known = {"git_commit": "a" * 40, "git_dirty": "false", "lock_hash": GIVEN["LOCK_HASH"]}
-    assert script("identity").identity_of(GIVEN, LOCK) == known
+    assert load_script("deploy/image/identity.py").identity_of(GIVEN, LOCK) == known
 
 
 @pytest.mark.parametrize(
@@ -107,7 +97,7 @@ def test_the_build_writes_which_commit_it_is_of() -> None:
 )
 def test_a_build_that_does_not_know_its_commit_is_refused(change: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        script("identity").identity_of(GIVEN | change, LOCK)
+        load_script("deploy/image/identity.py").identity_of(GIVEN | change, LOCK)
 
 
 def test_an_image_says_what_it_was_built_of_whatever_git_is_around(

@@ -1,6 +1,5 @@
 """What the team server's files promise: pinned images, health checks, no password that stands in a file."""
 
-import importlib.util
 import re
 import socket
 import stat
@@ -12,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from documents import ROOT
+from scripts import load_script
 
-import ndpnet
-
-DEPLOY = Path(ndpnet.__file__).parents[1] / "deploy"
+DEPLOY = ROOT / "deploy"
 SECRETS = ("POSTGRES_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY")
 
 
@@ -28,10 +27,7 @@ def compose() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def server() -> ModuleType:
     """server.py, which is a script."""
-    spec = importlib.util.spec_from_file_location("ndpnet_server", DEPLOY / "server.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("deploy/server.py")
 
 
 def run_server(*options: object) -> "subprocess.CompletedProcess[str]":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from documents import ROOT
 from http_servers import Answer, Request, serving
 from processor import HAS_BF16
 
@@ -11,8 +12,6 @@ from ndpnet import doctor
 from ndpnet.cli import main
 from ndpnet.commands import git
 from ndpnet.doctor import Finding, check_machine
-
-ROOT = Path(__file__).parents[2]
 
 
 def checks_of(folder: Path) -> dict[str, Finding]:

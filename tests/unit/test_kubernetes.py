@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from documents import ROOT
 from kubernetes import client
 
-import ndpnet
 from ndpnet.cli import main
 from ndpnet.config import load_params
 from ndpnet.config_platform import cluster_of
 from ndpnet.station.config import parse_station
 
-ROOT = Path(ndpnet.__file__).parents[1]
 FOLDER = ROOT / "deploy/kubernetes"
 FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml")
 # by hand: `kubectl create`

@@ -12,21 +12,19 @@ from torchvision.transforms.functional import normalize
 
 from ndpnet.perceptual import load_vgg
 
-RELU_INDICES = (1, 3, 6, 8, 11)
+FIRST_FIVE, RELU_INDICES = [64, 64, "M", 128, 128, "M", 256], (1, 3, 6, 8, 11)
+BLOCK_STARTS = [*FIRST_FIVE, 256, 256, "M", 512, 512, 512, "M", 512], (1, 6, 11, 18, 25)
 
 
-@pytest.fixture(scope="module")
-def features() -> nn.Sequential:
-    """torchvision's vgg16().features up to relu3_1, with random weights."""
+def vgg_features(layers: list[int | str] = FIRST_FIVE) -> nn.Sequential:
+    """torchvision's vgg16().features as far as that, with random weights."""
     torch.manual_seed(0)
-    return make_layers([64, 64, "M", 128, 128, "M", 256]).eval()
+    return make_layers(layers).eval()
 
 
-@pytest.fixture(scope="module")
-def state_path(features: nn.Sequential, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "vgg16.pth"
+def save(features: nn.Sequential, path: Path) -> str:
     torch.save({f"features.{name}": value for name, value in features.state_dict().items()}, path)
-    return path
+    return str(path)
 
 
 def relu_maps(
@@ -44,41 +42,21 @@ def random_image(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_state_dict_gives_torchvision_maps(features: nn.Sequential, state_path: Path) -> None:
-    image = random_image(2, 3, 20, 24)
+@pytest.mark.parametrize(
+    ("which", "layers", "indices"), [("first_five", FIRST_FIVE, RELU_INDICES), ("block_starts", *BLOCK_STARTS)]
+)
+def test_a_state_dict_gives_torchvisions_maps(
+    tmp_path: Path, which: str, layers: list[int | str], indices: tuple[int, ...]
+) -> None:
+    features, image = vgg_features(layers), random_image(1, 3, 32, 32)
     with torch.no_grad():
-        expected = relu_maps(features, normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    maps = load_vgg(str(state_path))(image)
-    assert [tuple(each.shape) for each in maps] == [
-        (2, 64, 20, 24),
-        (2, 64, 20, 24),
-        (2, 128, 10, 12),
-        (2, 128, 10, 12),
-        (2, 256, 5, 6),
-    ]
-    for each, target in zip(maps, expected, strict=True):
-        torch.testing.assert_close(each, target, atol=1e-5, rtol=1e-4)
+        expected = relu_maps(features, normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), indices)
+        maps = load_vgg(save(features, tmp_path / "vgg16.pth"), which)(image)
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_the_first_map_of_every_block(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    deep = make_layers([64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512]).eval()
-    path = tmp_path / "vgg16.pth"
-    torch.save({f"features.{name}": value for name, value in deep.state_dict().items()}, path)
-    image = random_image(1, 3, 32, 32)
-    with torch.no_grad():
-        expected = relu_maps(deep, normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), (1, 6, 11, 18, 25))
-        maps = load_vgg(str(path), "block_starts")(image)
-    assert [tuple(each.shape[1:]) for each in maps] == [
-        *((64, 32, 32), (128, 16, 16), (256, 8, 8)),
-        *((512, 4, 4), (512, 2, 2)),
-    ]
-    for each, target in zip(maps, expected, strict=True):
-        torch.testing.assert_close(each, target, atol=1e-5, rtol=1e-4)
-
-
-def test_the_extractor_is_frozen_but_passes_gradients(state_path: Path) -> None:
-    vgg = load_vgg(str(state_path)).train()
+def test_the_extractor_is_frozen_but_passes_gradients(tmp_path: Path) -> None:
+    vgg = load_vgg(save(vgg_features(), tmp_path / "vgg16.pth")).train()
     assert list(vgg.parameters()) == []
     image = random_image(1, 3, 16, 16).requires_grad_()
     vgg(image)[-1].sum().backward()
@@ -86,8 +64,8 @@ def test_the_extractor_is_frozen_but_passes_gradients(state_path: Path) -> None:
     assert not any(buffer.requires_grad for buffer in vgg.buffers())
 
 
-def test_an_npz_has_its_own_preprocessing(features: nn.Sequential, tmp_path: Path) -> None:
-    path = tmp_path / "vgg.npz"
+def test_an_npz_has_its_own_preprocessing(tmp_path: Path) -> None:
+    features, path = vgg_features(), tmp_path / "vgg.npz"
     swap = np.flip(np.eye(3, dtype=np.float32), axis=0)[..., None, None] * 255  # RGB in [0, 1] -> BGR in 0..255
     mean = np.array([103.9, 116.8, 123.7], dtype=np.float32)
     arrays = {"preprocess_weight": swap, "preprocess_bias": -mean}

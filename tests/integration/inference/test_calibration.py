@@ -291,10 +291,3 @@ def test_rules_hold_before_the_threshold_is_fitted_and_stay_in_the_package(
     assert read_package(tmp_path / "again").rules() == read_package(tmp_path / "new").rules()
     with pytest.raises(ValueError, match="has 90x100 pixels, the model's rules are for 100x90"):
         inspector.inspect(np.zeros((100, 90), dtype=np.uint8))
-
-
-def test_rules_that_were_put_beside_a_model_are_refused(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
-    calibrate(pipeline.model_dir, good_dir, tmp_path / "plain")
-    (tmp_path / "plain/rules.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no part of this model"):
-        read_package(tmp_path / "plain")

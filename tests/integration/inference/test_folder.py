@@ -123,32 +123,6 @@ def test_pictures_unlike_the_calibration_get_a_warning_in_row_log_and_page(
     assert page.count('data-warning="yes"') == 7
 
 
-def test_unreadable_files_are_named_and_the_others_go_on(
-    inspector: Inspector, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (pictures / "a_text.png").write_text("hello")
-    whole = (pictures / "good/wall_p90_0.png").read_bytes()
-    (pictures / "good/half.png").write_bytes(whole[: len(whole) // 2])
-    Image.fromarray(np.zeros((20, 200), dtype=np.uint8)).save(pictures / "z_small.PNG")
-    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 3)
-    failed = [row for row in read_csv(tmp_path / "out") if row["verdict"] == "error"]
-    assert [row["path"] for row in failed] == ["a_text.png", "good/half.png", "z_small.PNG"]
-    assert all(row["path"] in row["error"] and row["score"] == "" for row in failed)
-    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-        row["error"] for row in failed
-    ]
-    assert len(list((tmp_path / "out/overlays").rglob("*.jpg"))) == 12
-
-
-def test_a_second_run_replaces_all_of_the_first(inspector: Inspector, pictures: Path, tmp_path: Path) -> None:
-    inspect_folder(inspector, pictures, tmp_path / "out")
-    shutil.rmtree(pictures / "good")
-    inspect_folder(inspector, pictures, tmp_path / "out")
-    assert len(read_csv(tmp_path / "out")) == len(read_lines(tmp_path / "out")) == 6
-    assert not (tmp_path / "out/overlays/good").exists()
-    assert len(names(tmp_path / "out")) == 10
-
-
 def test_results_among_the_pictures_are_not_inspected(
     inspector: Inspector, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

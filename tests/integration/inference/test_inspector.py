@@ -19,7 +19,7 @@ from ndpnet.data.manifest import Manifest
 from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Prediction
-from ndpnet.inference.package import MANIFEST, read_package, write_config
+from ndpnet.inference.package import MANIFEST, write_config
 from ndpnet.metrics.exact import image_score
 
 
@@ -130,12 +130,6 @@ def test_a_single_pixel_makes_no_defect_where_several_are_asked_for(inspector: I
     mark = several.judge(Prediction(image_score(plane, 4), plane), size=(64, 64))
     assert mark.is_defective
     assert [region.area for region in mark.regions] == [4]
-
-
-def test_the_threshold_is_the_packages_or_the_one_given(pipeline: Pipeline, inspector: Inspector) -> None:
-    assert inspector.threshold == read_package(pipeline.model_dir).threshold["value"]
-    assert Inspector.load(pipeline.model_dir, threshold=0.25).threshold == 0.25
-    assert Inspector.load(pipeline.model_dir, threshold=0.0).threshold == 0.0
 
 
 def test_what_people_pass_and_get_in_a_program(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from samples import Pipeline
 
 from ndpnet.data.prepared import PreparedData
@@ -60,15 +59,6 @@ def test_a_package_of_tiles_says_whether_its_map_is_filtered(
     params["data"] |= {"mode": "tile", "image_size": 128, "tile_overlap": 64, "scale": 0.5}
     params["model"]["anomaly_map"] = anomaly_map
     assert ModelPackage(pipeline.model_dir, {"params": params}).tiling == Tiling(128, 64, 0.5, has_filters)
-
-
-def test_the_network_is_loaded_frozen_in_eval_mode(pipeline: Pipeline) -> None:
-    network = read_package(pipeline.model_dir).load_network(torch.device("cpu"))
-    assert not any(module.training for module in network.modules())
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-    state = load_file(pipeline.model_dir / "weights.safetensors")
-    assert state.keys() == network.state_dict().keys()
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "reference.png", "manifest.json"])

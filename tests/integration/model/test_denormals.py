@@ -9,7 +9,6 @@ from samples import Pipeline
 
 from ndpnet import steps
 from ndpnet.inference import Inspector
-from ndpnet.model.denormals import denormals_flushed
 
 
 def is_flushed() -> bool:
@@ -19,26 +18,6 @@ def is_flushed() -> bool:
 
 @pytest.fixture(autouse=True)
 def not_flushed() -> None:
-    torch.set_flush_denormal(False)
-
-
-def test_the_mode_is_given_back() -> None:
-    with denormals_flushed():
-        assert is_flushed()
-        with denormals_flushed():
-            assert is_flushed()
-        assert is_flushed()
-    assert not is_flushed()
-    with pytest.raises(RuntimeError), denormals_flushed():
-        raise RuntimeError
-    assert not is_flushed()
-
-
-def test_a_callers_own_choice_stays() -> None:
-    torch.set_flush_denormal(True)
-    with denormals_flushed():
-        assert is_flushed()
-    assert is_flushed()
     torch.set_flush_denormal(False)
 
 

@@ -49,13 +49,6 @@ def two() -> tuple[JudgedModel, JudgedModel]:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_model_is_no_worse_than_itself(two: tuple[JudgedModel, JudgedModel], metric: str) -> None:
-    compared = compare(metric, two[0], two[0])
-    assert compared.challenger == compared.champion
-    assert compared.is_same_model
-
-
-@pytest.mark.parametrize("metric", METRICS)
 def test_a_difference_has_the_sign_of_who_is_better(two: tuple[JudgedModel, JudgedModel], metric: str) -> None:
     up, down = (compare(metric, *pair) for pair in (two, two[::-1]))
     assert (up.challenger, up.champion) == (down.champion, down.challenger)

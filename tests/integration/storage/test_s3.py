@@ -14,6 +14,7 @@ from proxy import Proxy
 from repositories import contents
 from servers import S3Server
 
+from ndpnet.storage.bucket import Bucket, StoredObject
 from ndpnet.storage.s3 import LISTED, download, read_object
 
 ODD_NAMES = [
@@ -134,6 +135,14 @@ def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, tmp_path: Path) ->
         with pytest.raises(ValueError, match=r"^cannot write .*No space left on device"):
             download(f"s3://{bucket}/full", disk)
         assert pictures(disk) == {}
+
+
+def test_a_server_that_is_away_is_no_change_of_an_object(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    opened = Bucket(bucket)
+    proxy.go_away()
+    with pytest.raises(ValueError, match=r"^cannot reach http"):
+        list(opened.fetch([(StoredObject("x", 1, '"etag"'), tmp_path / "x")]))
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- mistakes: one line each, soon, and nothing on the disk

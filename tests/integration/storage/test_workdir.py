@@ -54,24 +54,6 @@ def diverge(place: str, scratch_dir: Path, actions: Callable[[Path], None]) -> N
         raise RuntimeError("it diverged")
 
 
-def test_checkpoints_are_stored_while_the_step_runs_and_removed_when_it_ends(
-    s3: S3Server, bucket: str, tmp_path: Path
-) -> None:
-    key = f"runs/brick/{NAME}.tar"
-    with opened(f"s3://{bucket}/runs/", scratch_dir=tmp_path) as work_dir:
-        assert contents(work_dir) == {}
-        for step in (1, 2):
-            write_checkpoint(work_dir / NAME, step=step)
-            wait_until(
-                lambda step=step: keys(s3, bucket, "runs") == [f"{NAME}.tar"] and packed_step(s3, bucket, key) == step
-            )
-        for path in (work_dir / NAME).iterdir():
-            path.unlink()
-        (work_dir / NAME).rmdir()  # as a finished step does
-    assert keys(s3, bucket, "runs") == []
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_new_pod_has_what_the_last_one_stored_and_no_more(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     place = f"s3://{bucket}/pods"
     put(s3, bucket, "pods/brick/phase2-0123456789abcdef.tar", b"of the other phase")
@@ -112,15 +94,6 @@ def test_two_pods_of_one_step_do_no_harm_to_each_other(s3: S3Server, bucket: str
         wait_until(lambda: is_stored(3))
         (slow_dir / NAME).rename(tmp_path / "finished second")
     assert keys(s3, bucket, "two") == []
-
-
-def test_what_a_killed_process_left_is_removed(bucket: str, tmp_path: Path) -> None:
-    (tmp_path / ".ndpnet-work.0123456789ab.partial" / NAME).mkdir(parents=True)
-    with opened(f"s3://{bucket}/left", scratch_dir=tmp_path) as work_dir:
-        assert list(tmp_path.iterdir()) == [work_dir]
-        with opened(f"s3://{bucket}/left", scratch_dir=tmp_path) as other_dir:
-            assert work_dir.exists()
-            assert other_dir != work_dir
 
 
 def test_a_server_that_goes_away_is_one_line_and_comes_back_at_the_end(

@@ -105,12 +105,6 @@ def test_validations_are_spread_and_the_last_step_has_one(pipeline: Pipeline, co
     assert [step for step in range(1, plan.num_steps + 1) if plan.is_validation_due(step)] == steps_due
 
 
-def test_the_rate_of_every_step_is_in_the_history(pipeline: Pipeline) -> None:
-    plan = plan_of(pipeline)
-    rows = [row for row in read_json_lines(pipeline.phase1_dir / "history.jsonl") if "loss" in row]
-    assert [row["lr"] for row in rows] == [plan.learning_rate(step) for step in range(NUM_STEPS)]
-
-
 @pytest.fixture(scope="module", params=[1, 2])
 def uninterrupted(
     pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -152,12 +146,6 @@ def test_the_parameters_to_keep_are_a_moving_average_that_starts_fast(pipeline: 
     kept = dict(trainer.final_network().named_parameters())
     for name, value in expected.items():
         torch.testing.assert_close(kept[name].detach().double(), value, rtol=1e-5, atol=1e-7)
-
-
-def test_without_averaging_the_last_weights_are_kept(pipeline: Pipeline, tmp_path: Path) -> None:
-    trainer = make_trainer(pipeline, tmp_path, "train.ema_decay=0")
-    trainer.run_step()
-    assert trainer.final_network() is trainer.network
 
 
 def input_variances(task: nn.Module, batches: list[Batch]) -> dict[str, torch.Tensor]:

@@ -20,14 +20,6 @@ def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     return np.array(Image.open(stream).convert("RGB"))
 
 
-def test_a_copy_is_told_with_the_first_that_shows_the_same() -> None:
-    index = CopyIndex()
-    firsts = [index.add(name, {name[0]}, is_test=False) for name in ("a1", "b1", "a2", "a3", "c1", "b2")]
-    assert firsts == [None, None, "a1", "a1", None, "b1"]
-    assert index.copies == {"a2": "a1", "a3": "a1", "b2": "b1"}
-    index.refuse_leaks()
-
-
 def test_one_of_several_hashes_is_enough() -> None:
     index = CopyIndex()
     index.add("a", {"file", "pixels"}, is_test=False)

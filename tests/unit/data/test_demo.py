@@ -1,7 +1,6 @@
 """The demo surfaces: disjoint areas, the same bytes everywhere, defects only inside their masks."""
 
 import hashlib
-import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -9,21 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from documents import ROOT
 from PIL import Image
 
 from ndpnet.config import load_params
-from ndpnet.data import demo_defects
-from ndpnet.data.demo import (
-    DEMO_CATEGORIES,
-    DEMO_GROUP_PATTERN,
-    TEST_CELLS,
-    TRAIN_CELLS,
-    WINDOW,
-    make_demo_data,
-)
+from ndpnet.data.demo import DEMO_CATEGORIES, DEMO_GROUP_PATTERN, TEST_CELLS, TRAIN_CELLS, WINDOW, make_demo_data
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.png import encode_png
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_split
 from ndpnet.promotion.gate import MIN_UNITS
@@ -78,23 +69,6 @@ def test_a_defect_changes_its_mask_and_nothing_else(demo_dir: Path, kind: str, h
             assert (change[mask] > 8).sum() >= 60
 
 
-def test_a_defect_that_nothing_shows_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_defects, "MAX_DRAWS", 5)
-    with pytest.raises(ValueError, match="no smear can be seen"):
-        draw_defect(np.full((WINDOW, WINDOW), 100, np.uint8), "smear", hardness=0, draws=Draws(0))
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (5, 9), (300, 301)])
-def test_png_is_read_back_equal(shape: tuple[int, int]) -> None:
-    grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    with Image.open(io.BytesIO(encode_png(grey))) as image:
-        assert image.mode == "L"
-        np.testing.assert_array_equal(np.asarray(image), grey)
-    with Image.open(io.BytesIO(encode_png(grey > 99))) as image:
-        assert image.mode == "1"
-        np.testing.assert_array_equal(np.asarray(image), grey > 99)
-
-
 def test_the_surfaces_are_those_that_data_dvc_pins(demo_dir: Path) -> None:
     paths = sorted(path for path in demo_dir.rglob("*") if path.is_file())
     entries = [
@@ -103,5 +77,5 @@ def test_the_surfaces_are_those_that_data_dvc_pins(demo_dir: Path) -> None:
     ]
     entries.sort(key=lambda entry: entry["relpath"])
     tree_hash = hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()  # as DVC hashes a folder
-    pinned = yaml.safe_load((Path(__file__).parents[3] / "data.dvc").read_text())["outs"][0]
+    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
     assert (pinned["md5"], pinned["nfiles"]) == (f"{tree_hash}.dir", len(paths))

@@ -66,9 +66,6 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         read_image(b"hello", name="x.png")
     with pytest.raises(ValueError, match=r"cannot read .*none\.png: no such file \(check the path\)"):
         read_image(tmp_path / "none.png")
-    float_tiff = encoded(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF")
-    with pytest.raises(ValueError, match="float 32-bit samples have no fixed range"):
-        read_image(float_tiff)
 
 
 def test_more_than_400_megapixels_is_refused_before_decoding() -> None:
@@ -85,19 +82,6 @@ def test_header_tells_the_upright_size(tmp_path: Path, ending: str) -> None:
     Image.new("RGB", (100, 70)).save(tmp_path / f"x.{ending}", exif=exif)
     header = read_header(tmp_path / f"x.{ending}", name="x")
     assert (header.width, header.height) == read_image(tmp_path / f"x.{ending}").shape[1::-1] == (70, 100)
-
-
-def test_number_of_pixels_needs_the_header_only(tmp_path: Path) -> None:
-    path = tmp_path / "x.png"
-    Image.new("L", (64, 65)).save(path)
-    assert read_header(path, name="x").num_pixels == 64 * 65
-    content = path.read_bytes().replace(struct.pack(">II", 64, 65), struct.pack(">II", 20_000, 15_000))
-    crc = zlib.crc32(content[12:29])
-    path.write_bytes(content[:29] + struct.pack(">I", crc) + content[33:])
-    assert read_header(path, name="x").num_pixels == 300_000_000
-    path.write_bytes(b"x")
-    with pytest.raises(ValueError, match="cannot read x: not a picture"):
-        read_header(path, name="x")
 
 
 def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:

@@ -1,7 +1,6 @@
 """Which files are pictures: each is listed, or named with the reason; nothing is left out in silence."""
 
 import json
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -13,12 +12,6 @@ from users import as_nobody, open_folder
 from ndpnet.data.images import format_of, read_image
 from ndpnet.data.listing import READ_SUFFIXES, UNREAD_SUFFIXES, Kind, kind_of, list_pictures
 from ndpnet.folders import LIST
-
-
-@pytest.fixture
-def open_dir() -> Iterator[Path]:
-    with open_folder() as folder:
-        yield folder
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in READ_SUFFIXES if suffix not in (".pbm", ".jpc", ".j2c")])
@@ -37,20 +30,19 @@ def test_what_cameras_and_programs_write_is_read_or_named() -> None:
     assert not set(READ_SUFFIXES) & set(UNREAD_SUFFIXES)
 
 
-def test_folders_that_cannot_be_entered_are_named(open_dir: Path) -> None:
-    for name, mode in {"closed": 0o000, "listed": 0o744}.items():
-        (open_dir / name).mkdir()
-        (open_dir / name / "x.png").write_bytes(b"x")
-        (open_dir / name).chmod(mode)
-    with as_nobody():
-        found = list_pictures(open_dir)
+def test_folders_that_cannot_be_entered_are_named() -> None:
+    with open_folder() as folder:
+        for name, mode in {"closed": 0o000, "listed": 0o744}.items():
+            (folder / name).mkdir()
+            (folder / name / "x.png").write_bytes(b"x")
+            (folder / name).chmod(mode)
+        with as_nobody():
+            found = list_pictures(folder)
     assert not found.pictures
     closed, inner = found.problems.items()
-    assert closed == (
-        open_dir / "closed",
-        f"cannot read folder {open_dir}/closed: Permission denied (check its permissions)",
-    )
-    assert inner[0] == open_dir / "listed/x.png"
+    said = f"cannot read folder {folder}/closed: Permission denied (check its permissions)"
+    assert closed == (folder / "closed", said)
+    assert inner[0] == folder / "listed/x.png"
     assert "Permission denied (check the file and its permissions)" in inner[1]
     with pytest.raises(ValueError, match=r"cannot read folder .*closed: Permission denied .*; and 1 more$"):
         found.checked()

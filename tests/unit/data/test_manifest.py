@@ -11,18 +11,6 @@ GOOD = FileRecord("train/good/0.png", "aa", "g0", "train", "good", 64, 80, None,
 CRACK = FileRecord("test/crack/0.png", "bb", "g1", "test", "crack", 64, 80, "ground_truth/crack/0_mask.png", "cc")
 
 
-def test_saved_manifest_is_read_back_equal_and_byte_stable(tmp_path: Path) -> None:
-    manifest = Manifest("tile", (CRACK, GOOD))
-    manifest.save(tmp_path / "a.json")
-    loaded = Manifest.load(tmp_path / "a.json")
-    loaded.save(tmp_path / "b.json")
-    assert loaded == manifest
-    assert loaded.data_hash == manifest.data_hash
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    assert loaded.records("train") == [GOOD]
-    assert loaded.records("calibration") == []
-
-
 def test_data_hash_follows_content_not_order_or_split() -> None:
     base = Manifest("tile", (CRACK, GOOD)).data_hash
     assert Manifest("tile", (GOOD, CRACK)).data_hash == base

@@ -55,10 +55,6 @@ def test_noise_of_jpeg_is_no_defect(quality: int) -> None:
     assert (read_mask(encoded(noisy)) != disc()).sum() <= 0.03 * disc().sum()
 
 
-def test_most_of_the_picture_is_said() -> None:
-    assert open_mask(grey(~disc() * 255)).note == "marks 92% of the picture (white on black? else invert it)"
-
-
 def test_colours_of_a_palette_are_defects() -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
     image.putpalette([0, 0, 0, 128, 0, 0, 0, 64, 0])

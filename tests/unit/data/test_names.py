@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.data.names import check_category, is_mask_folder, refuse_defective, type_of, without_own
+from ndpnet.data.names import check_category, is_mask_folder, refuse_defective, type_of
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,6 @@ def test_defective_pictures_and_masks_calibrate_nothing(tmp_path: Path, below: s
     found = make(tmp_path / below, *paths)
     with pytest.raises(ValueError, match=r"holds no good pictures, by its name or by the folders beside it"):
         refuse_defective(tmp_path / below, found)
-
-
-def test_results_and_masks_are_no_pictures_to_judge(tmp_path: Path) -> None:
-    pictures = make(tmp_path, "0.png", "monday/1.png")
-    others = make(tmp_path, "monday/out/overlays/0.png.jpg", "old/reference.png", "Ground Truth/crack/1_mask.png")
-    make(tmp_path, "monday/out/predictions.jsonl", "old/weights.safetensors", "prepared.json")
-    kept, left_out = without_own(tmp_path, pictures + others, is_file=Path.is_file)
-    assert kept == pictures
-    results = {tmp_path / "monday/out": "results", tmp_path / "old": "results"}
-    assert left_out == results | {tmp_path / "Ground Truth": "masks"}
 
 
 @pytest.mark.parametrize(

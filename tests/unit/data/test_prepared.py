@@ -10,7 +10,6 @@ from PIL import Image
 from repositories import contents
 from samples import data_config, write_picture
 
-from ndpnet.data import decoding
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_split
 
@@ -87,16 +86,6 @@ def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> 
     assert set(shapes.values()) == {(64, 64, 3)}
 
 
-def test_adding_pictures_moves_none(data_dir: Path, tmp_path: Path) -> None:
-    prepare(data_dir, "tile", tmp_path / "a", SETTINGS)
-    for part in range(20, 30):
-        write_noise(data_dir / f"tile/train/good/p{part}_0.png", 10 * part)
-    prepare(data_dir, "tile", tmp_path / "b", SETTINGS)
-    before, after = ({r.path: r.split for r in PreparedData.load(tmp_path / run).manifest.files} for run in "ab")
-    assert len(after) == len(before) + 10
-    assert {path: after[path] for path in before} == before
-
-
 def test_training_only_has_empty_test_arrays(tmp_path: Path) -> None:
     for number in range(3):
         write_noise(tmp_path / f"data/tile/train/good/p{number}_0.png", number)
@@ -121,18 +110,6 @@ def test_duplicates_and_shared_groups_are_warned_of_once(
         "2 pictures are copies, first train/good/p3_7.png = train/good/p3_1.png: each counts once",
         "1 groups are in train and in test, first p5: test depends on train",
     ]
-
-
-def test_failure_names_the_file_and_leaves_the_old_folder(data_dir: Path, tmp_path: Path) -> None:
-    out_dir = tmp_path / "out"
-    prepare(data_dir, "tile", out_dir, SETTINGS)
-    before = contents(out_dir)
-    bad = data_dir / "tile/train/good/p7_1.png"
-    bad.write_bytes(bad.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"cannot read .*tile/train/good/p7_1\.png: truncated image"):
-        prepare(data_dir, "tile", out_dir, SETTINGS)
-    assert contents(out_dir) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
 def test_masks_of_another_size_or_without_defect_are_refused(data_dir: Path, tmp_path: Path) -> None:
@@ -219,17 +196,6 @@ def test_folders_that_are_none_of_the_layout_are_named(
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     assert "left out of " in caplog.text
     assert "/tile: masks/ (known are train, test and ground_truth)" in caplog.text
-
-
-def test_every_file_is_read_once_though_there_are_copies(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (data_dir / "tile/train/good/p3_7.png").write_bytes((data_dir / "tile/train/good/p3_1.png").read_bytes())
-    reads: list[Path] = []
-    read_bytes = decoding.read_bytes
-    monkeypatch.setattr(decoding, "read_bytes", lambda path: reads.append(path) or read_bytes(path))
-    prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-    assert sorted(reads) == sorted((data_dir / "tile").rglob("*.png"))
 
 
 def test_a_copy_in_another_format_in_test_is_refused(data_dir: Path, tmp_path: Path) -> None:

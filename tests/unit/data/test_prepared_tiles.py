@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from samples import data_config, write_picture
 from scans import CATEGORY, SIDE, SIZES, TILE_DATA, write_scans
+from skimage.data import brick
 
 from ndpnet.data.images import read_image
 from ndpnet.data.prepared import PreparedData, prepare
@@ -18,8 +19,6 @@ SETTINGS = data_config(**TILE_DATA, group_pattern=r"_(p\d+)_", calibration_fract
 
 @pytest.fixture(scope="module")
 def source_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from skimage.data import brick
-
     data_dir = tmp_path_factory.mktemp("scans")
     write_scans(data_dir / CATEGORY, brick())
     return data_dir
@@ -34,8 +33,6 @@ def data_dir(source_dir: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def roi_data_dir(tmp_path: Path) -> Path:
     """Scans of one size with a region of interest."""
-    from skimage.data import brick
-
     write_scans(tmp_path / "data" / CATEGORY, brick(), sizes=SIZES[:1], roi=True)
     return tmp_path / "data"
 

@@ -9,14 +9,6 @@ from ndpnet.data.split import assign_split, group_of
 FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}
 
 
-def test_fractions_over_ten_thousand_groups() -> None:
-    splits = [assign_split(f"part{number}", **FRACTIONS) for number in range(10_000)]
-    # four standard deviations of a binomial: 4 * sqrt(10,000 * 0.2 * 0.8) = 160, 4 * sqrt(900) = 120
-    assert abs(splits.count("calibration") - 2000) <= 160
-    assert abs(splits.count("validation") - 1000) <= 120
-    assert splits.count("train") == 10_000 - splits.count("calibration") - splits.count("validation")
-
-
 def test_split_is_the_first_eight_bytes_of_the_hash() -> None:
     share = int(hashlib.sha256(b"scan7").hexdigest()[:16], 16) / 2**64
     above, below = share + 1e-9, share - 1e-9

@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndpnet.data.tiling import (
-    Tiling,
-    contrast,
-    cut_tile,
-    training_origins,
-)
+from ndpnet.data.tiling import Tiling, cut_tile, training_origins
 
 tilings = st.tuples(st.integers(2, 6), st.integers(1, 5)).filter(lambda each: each[1] < each[0])
 tilings = tilings.map(lambda each: Tiling(64 * each[0], 64 * each[1]))
@@ -42,28 +37,6 @@ def test_weights_sum_to_one_and_fade_at_inner_borders(tiling: Tiling, length: in
     assert np.abs(np.diff(weights, axis=1)).max(initial=0) < 0.05  # smooth: the ramp takes 64 pixels or more
 
 
-def test_offsets_by_hand() -> None:
-    assert Tiling(256, 64).offsets(256) == [0]
-    assert Tiling(256, 64).offsets(100) == [0]
-    assert Tiling(256, 64).offsets(257) == [0, 64]
-    assert Tiling(256, 64).offsets(448) == [0, 192]
-    assert Tiling(256, 64).offsets(1000) == [0, 192, 384, 576, 768]
-    assert Tiling(128, 64).offsets(300) == [0, 64, 128, 192]
-    assert Tiling(256, 192).offsets(400) == [0, 64, 128, 192]
-    first, second = Tiling(128, 64).weights(192)
-    np.testing.assert_array_equal(first[:64], 1)
-    np.testing.assert_array_equal(second[64:], 1)
-    assert first[96] == pytest.approx(np.cos(np.pi / 2 * 32.5 / 64) ** 2, abs=1e-6)
-    np.testing.assert_array_equal(Tiling(128, 64).weights(90), np.ones((1, 128)))
-
-
-def test_tiles_are_cut_where_they_say() -> None:
-    scan = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(cut_tile(scan, 64, 64, 64), scan[64:128, 64:128])
-    inside = cut_tile(scan, 64, 128, 128)[:86, :72]
-    np.testing.assert_array_equal(inside, scan[64:, 128:])
-
-
 @pytest.mark.parametrize(("height", "width"), [(129, 140), (64, 190), (191, 64)])
 def test_beyond_its_end_a_scan_goes_on_as_it_was(height: int, width: int) -> None:
     rows, columns = np.mgrid[:320, :320]
@@ -91,10 +64,3 @@ def test_training_tiles_by_hand() -> None:
     assert training_origins(63, 64, **grid) == []
     assert training_origins(100, 90, side=64, stride=32, margin=10) == [(10, 10), (26, 10), (10, 16), (26, 16)]
     assert training_origins(83, 90, side=64, stride=32, margin=10) == []
-
-
-def test_contrast_is_in_grey_levels() -> None:
-    tile = np.zeros((64, 64, 3), dtype=np.uint8)
-    assert contrast(tile) == 0
-    tile[:32] = 255
-    assert contrast(tile) == pytest.approx(127.5)

@@ -11,14 +11,6 @@ from ndpnet.evaluation import charts
 NAMES = ["loss_phase1.csv", "loss_phase2.csv", "pro.csv", "roc.csv"]
 
 
-def history(num_steps: int) -> list[dict[str, float]]:
-    rows = [
-        {"step": step, "loss": 2.0 / (1 + step), "focal_term": 1.0 / (1 + step), "lr": 1e-4}
-        for step in range(num_steps)
-    ]
-    return [*rows, {"step": 100, "validation/image_auroc": 0.8}, {"step": 199, "validation/image_auroc": 0.9}]
-
-
 def test_threshold_is_an_edge_between_bars() -> None:
     scores = np.random.default_rng(0).random(100)
     edges = charts.score_bins(scores, threshold=0.37)
@@ -34,18 +26,7 @@ def test_threshold_is_an_edge_between_bars() -> None:
     assert charts.score_bins(np.array([0.37]), threshold=0.37) == pytest.approx([-0.63, 0.37, 1.37])
 
 
-def test_losses_and_validation_are_told_apart() -> None:
-    rows = [*history(4), {"step": 5, "loss": float("nan"), "focal_term": 0.0, "lr": 1e-4}]
-    losses, validation = charts.loss_series(rows)
-    assert list(losses) == ["loss", "focal_term"]
-    assert list(validation) == ["validation/image_auroc"]
-    np.testing.assert_allclose(losses["loss"][1], [2.0, 1.0, 2 / 3, 0.5])
-    assert losses["focal_term"][0].tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(charts.smooth(np.full(50, 0.3)), 0.3)
-    assert charts.smooth(np.tile([1.0, 100.0], 200))[150:250] == pytest.approx(np.full(100, 10.0), rel=1e-2)
-
-
-def repair_history(num_steps: int) -> list[dict[str, float]]:
+def history(num_steps: int) -> list[dict[str, float]]:
     rows = [{"step": step, "loss": 2.0 / step, "repair": 1.0 / step, "lr": 1e-4} for step in range(1, num_steps + 1)]
     return [*rows, {"step": 2, "validation/image_auroc": 0.8}]
 
@@ -57,7 +38,7 @@ def read(path: Path) -> list[dict[str, float]]:
 
 def test_tables_hold_the_curves_and_the_smoothed_losses(tmp_path: Path) -> None:
     fpr, tpr = np.array([0.0, 0.1, 1.0]), np.array([0.0, 1 / 3, 1.0])
-    histories = {"phase1": repair_history(5), "phase2": repair_history(2000)}
+    histories = {"phase1": history(5), "phase2": history(2000)}
     charts.write_curves(tmp_path, {"roc": (fpr, tpr), "pro": (0.3 * fpr, tpr)}, histories)
     assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
     assert [(row["fpr"], row["tpr"]) for row in read(tmp_path / "roc.csv")] == list(zip(fpr, tpr, strict=True))

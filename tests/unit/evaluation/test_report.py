@@ -305,9 +305,3 @@ def test_what_is_promised_per_unit_stands_beside_what_is_promised_per_image(html
         tmp_path / "units.html", threshold=threshold_record(unit_rate=0.0417)
     ).replace("\n", " ")
     assert "of units" not in html
-
-
-def test_24_cases_of_pure_noise_stay_below_6_megabytes(html: str) -> None:
-    for height, width in [(300, 1048), (600, 2400)]:
-        uri = noise_picture(3, height, width)["uri"]  # noise: the worst there is for JPEG
-        assert len(html) + 24 * len(uri) < 6_000_000

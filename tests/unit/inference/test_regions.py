@@ -1,8 +1,6 @@
 """Regions of a map: boxes and areas in pixels of the picture, each region whole."""
 
 import numpy as np
-import pytest
-from scipy import ndimage
 
 from ndpnet.inference.regions import find_regions
 
@@ -23,15 +21,3 @@ def test_boxes_and_areas_are_in_pixels_of_the_picture() -> None:
         (0, 1, 2, 2, 1),
     ]
     assert find_regions(np.zeros((8, 8), dtype=bool), scores, size=(16, 16)) == ()
-
-
-@pytest.mark.parametrize("density", [0.02, 0.3, 0.5, 0.9])
-def test_every_pixel_belongs_to_one_region(density: float) -> None:
-    scores = np.random.default_rng(7).random((61, 47), dtype=np.float32)
-    above = scores > 1 - density
-    labels, count = ndimage.label(above, structure=np.ones((3, 3)))
-    regions = find_regions(above, scores, size=(122, 94))
-    assert len(regions) == count
-    assert sum(region.area for region in regions) == 4 * above.sum()
-    expected = sorted((float(scores[labels == label].max()) for label in range(1, count + 1)), reverse=True)
-    assert [region.score for region in regions] == expected

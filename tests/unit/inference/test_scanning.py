@@ -10,7 +10,7 @@ from torch import nn
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.engine import TorchEngine
-from ndpnet.inference.scanning import FILTER_BLOCK, TILES_PER_BATCH, filter_in_place, predict_scan
+from ndpnet.inference.scanning import FILTER_BLOCK, filter_in_place, predict_scan
 from ndpnet.model.segmentation import filter_map
 
 CPU = torch.device("cpu")
@@ -63,41 +63,12 @@ def test_block_by_block_the_filters_give_the_same_bits(height: int, width: int) 
     assert FILTER_BLOCK == 256  # the sizes above lie about its multiples
 
 
-def test_batches_depend_on_the_size_alone() -> None:
-    network = Pointwise()
-    for seed in (0, 1):
-        predict_scan(TorchEngine(network, CPU), noise(200, 700, seed), Tiling(128, 64))
-    half = len(network.batch_sizes) // 2
-    assert network.batch_sizes[:half] == network.batch_sizes[half:]
-    assert network.batch_sizes[:half] == [4, 4, 2, 4, 4, 2, 4, 4, 2]
-    assert TILES_PER_BATCH == 4
-
-
 def scanner(**options: Any) -> Inspector:
     return Inspector(
         TorchEngine(Pointwise(), CPU),
         input_size=(128, 128),
         **{"threshold": None, "tiling": Tiling(128, 64), **options},
     )
-
-
-def test_regions_and_maps_are_in_pixels_of_the_original_scan() -> None:
-    scan = np.full((200, 400, 3), 60, dtype=np.uint8)
-    scan[100:140, 240:320] = 255
-    verdict = scanner(threshold=0.5, tiling=Tiling(128, 64, 0.5)).inspect(scan)
-    assert verdict.anomaly_map.shape == verdict.mask.shape == (200, 400)
-    assert verdict.is_defective
-    (region,) = verdict.regions
-    assert abs(region.left - 240) <= 4
-    assert abs(region.top - 100) <= 4
-    assert abs(region.width - 80) <= 8
-    assert abs(region.height - 40) <= 8
-    assert verdict.mask[120, 280]
-    assert not verdict.mask[120, 200]
-    assert verdict.reconstruction is None
-    whole = scanner(threshold=0.5).inspect(scan)
-    np.testing.assert_array_equal(whole.mask, whole.anomaly_map > 0.5)
-    np.testing.assert_allclose(whole.anomaly_map[120, 280], 1, atol=1e-6)
 
 
 def test_outside_the_region_of_interest_nothing_is_found() -> None:

@@ -3,14 +3,7 @@
 import numpy as np
 import pytest
 
-from ndpnet.metrics.drift import (
-    NUM_RECENT,
-    Bets,
-    ConformalWatch,
-    LineWatch,
-    RateWatch,
-    payouts_of,
-)
+from ndpnet.metrics.drift import NUM_RECENT, Bets, ConformalWatch, LineWatch, RateWatch, payouts_of
 from ndpnet.metrics.properties import PROPERTIES, picture_properties
 
 LIMIT = 2000

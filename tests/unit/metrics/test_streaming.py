@@ -1,4 +1,4 @@
-"""The streamed metrics against the exact ones: within the error they state, which is small, however they are merged."""
+"""The streamed metrics against the exact ones: within the error they state, which is small."""
 
 import numpy as np
 import pytest
@@ -79,20 +79,6 @@ def test_errors_of_maps_as_they_are_stay_below_a_thousandth() -> None:
     assert 0 < result.pro_auc_error < 1e-3
 
 
-def test_workers_merge_into_what_one_would_have_counted() -> None:
-    maps, masks = realistic()
-    whole = streamed(maps, masks)
-    parts = [streamed(maps[chosen], masks[chosen]) for chosen in (slice(13, 20), slice(0, 5), slice(5, 13))]
-    merged = PixelStream()
-    for part in parts:
-        merged.merge(part)
-    assert np.array_equal(merged.good, whole.good)
-    assert np.array_equal(merged.defect, whole.defect)
-    np.testing.assert_allclose(merged.overlap, whole.overlap, rtol=1e-12)
-    assert merged.metrics().pro_auc == pytest.approx(whole.metrics().pro_auc, abs=1e-12)
-    assert parts[0].good.sum() < whole.good.sum()  # the parts are left as they were
-
-
 def test_bad_maps_are_refused_as_by_the_exact_metrics() -> None:
     stream = PixelStream()
     with pytest.raises(ValueError, match="NaN or infinity"):
@@ -152,4 +138,5 @@ def test_a_tally_draws_the_curve_of_the_maps() -> None:
     np.testing.assert_allclose(
         np.interp(np.linspace(0, 0.3, 50), fpr, overlap), np.interp(np.linspace(0, 0.3, 50), *expected), atol=0.01
     )
+    np.testing.assert_array_equal(tally.stream_of(tally.streams).pro_curve()[1], overlap)  # no stream took in another
     assert tally.stream_of(["good"]).pro_curve() is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ndpnet.metrics import exact
-from ndpnet.metrics.summary import ScoredImages, format_table, headline_of, summarise
+from ndpnet.metrics.summary import ScoredImages, format_table, summarise
 from ndpnet.metrics.threshold import fit_threshold
 
 KEYS = ["category", "num_good", "num_defective", "has_masks", "image_auroc", "pixel_auroc", "pro_auc", "f1"]
@@ -115,9 +115,7 @@ def test_no_good_test_images() -> None:
     assert summary["recall"]["value"] == summary["confusion"]["true_positive"] / 14
     assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"], data["masks"])
     assert summary["by_defect_type"]["cut"]["image_auroc"] is None
-    assert summary["notes"] == [
-        "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a.",
-    ]
+    assert summary["notes"] == ["No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."]
     assert "n/a" in format_table(summary)
 
 
@@ -186,13 +184,3 @@ def test_the_table_shows_what_the_summary_holds() -> None:
     assert any(re.match(r"stain +6 ", line) for line in lines)
     assert lines[-1].endswith(summary["threshold"]["statement"])
     assert max(len(line) for line in lines[:-1]) <= 120
-
-
-def test_the_headline_is_the_values_that_there_are() -> None:
-    summary = summary_of(demo_set())
-    assert headline_of(summary) == {name: summary[name]["value"] for name in INTERVALS}
-    assert list(headline_of(summary | {"pro_auc": None, "recall": None})) == [
-        *INTERVALS[:2],
-        *INTERVALS[3:5],
-        *INTERVALS[6:],
-    ]

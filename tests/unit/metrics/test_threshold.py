@@ -69,21 +69,6 @@ def test_thirds_add_up_exactly() -> None:
     assert fit_threshold(scores, groups, target_rate=0.5)["value"] == 1.0
 
 
-@pytest.mark.parametrize(("count", "rate"), [(3, 0.1), (19, 0.05), (60, 0.25)])
-def test_false_alarms_of_singletons_by_simulation(count: int, rate: float) -> None:
-    rng, groups = np.random.default_rng(count), singletons(count)
-    draws = rng.random((1000, count))
-    records = [fit_threshold(scores, groups, target_rate=rate) for scores in draws]
-    # scores are uniform: the chance that a new one exceeds the threshold is 1 - threshold
-    misses = 1 - np.array([record["value"] for record in records])
-    noise = 4 * misses.std() / math.sqrt(len(draws))
-    guaranteed = records[0]["guaranteed_rate"]
-    assert guaranteed == max(rate, 1 / (count + 1))
-    assert misses.mean() <= guaranteed + noise
-    # not wastefully careful either: within 1/(n+1) of the rate
-    assert misses.mean() >= guaranteed - 1 / (count + 1) - noise
-
-
 def draw_unit(rng: np.random.Generator) -> np.ndarray:
     """Dependent images of one unit: a common level, and the worst units have the fewest images."""
     level = rng.standard_normal()

@@ -3,11 +3,10 @@
 import pytest
 import torch
 from networks import kaiming
-from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from ndpnet.model import NDPNet
-from ndpnet.model.folding import PaddedConv2d, fold_batch_norms, pad_without_copies
+from ndpnet.model.folding import fold_batch_norms
 
 
 def make_network(norm: str, *, ffm_norm: bool = False) -> NDPNet:
@@ -39,27 +38,3 @@ def test_group_norms_stay_as_they_depend_on_the_image() -> None:
     network, image = make_network("group"), torch.rand(1, 3, 64, 64)
     expected, _ = network.predict(image)
     assert torch.equal(fold_batch_norms(network).predict(image)[0], expected)
-
-
-@pytest.mark.parametrize("groups", [1, 4])
-@pytest.mark.parametrize("kernel_size", [3, 5, 7])
-@torch.no_grad()
-def test_padding_without_a_copy_is_tensorflows(kernel_size: int, groups: int) -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(Conv2dSame(4, 8, kernel_size, stride=2, groups=groups))
-    image, expected_state = torch.rand(2, 4, 16, 24), network.state_dict()
-    expected = network(image)
-    padded = pad_without_copies(network)
-    assert isinstance(padded[0], PaddedConv2d)
-    torch.testing.assert_close(padded(image), expected)
-    assert padded.state_dict().keys() == expected_state.keys()
-    assert all(torch.equal(padded.state_dict()[name], values) for name, values in expected_state.items())
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"stride": 1}, {"stride": 2, "kernel_size": 1}, {"stride": 2, "kernel_size": 4}, {"stride": 2, "dilation": 2}],
-)
-def test_other_convolutions_pad_as_before(options: dict[str, int]) -> None:
-    convolution = Conv2dSame(4, 8, **({"kernel_size": 3} | options))
-    assert pad_without_copies(nn.Sequential(convolution))[0] is convolution

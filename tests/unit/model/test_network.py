@@ -21,16 +21,6 @@ def network() -> NDPNet:
     return make_network()
 
 
-@pytest.mark.parametrize("size", [(128, 192), (64, 64)])
-@torch.no_grad()
-def test_prediction_has_the_size_of_the_image(network: NDPNet, size: tuple[int, int]) -> None:
-    anomaly_map, reconstruction = network.predict(uniform(2, 3, *size))
-    assert anomaly_map.shape == (2, 1, *size)
-    assert reconstruction.shape == (2, 3, *size)
-    assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 1
-    assert 0 < reconstruction.min() <= reconstruction.max() < 1
-
-
 @pytest.mark.parametrize("anomaly_map", ["pixel_gap", "line_gap"])
 @torch.no_grad()
 def test_a_gap_is_of_the_reconstruction_and_needs_no_second_encoding(anomaly_map: str) -> None:

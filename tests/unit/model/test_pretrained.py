@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ndpnet.model.patch_bank import PatchBank, largest, surprise
+from ndpnet.model.patch_bank import PatchBank, surprise
 from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
 
@@ -40,12 +40,6 @@ def fitted(anomaly_map: str, encoder: str) -> PretrainedNDPNet:
 def make_network(anomaly_map: str = "fused", encoder: str = "tf_efficientnet_lite0") -> PretrainedNDPNet:
     """A copy, to change."""
     return deepcopy(fitted(anomaly_map, encoder))
-
-
-@pytest.mark.parametrize("count", [64, 320])
-def test_largest_is_argmax_and_takes_the_first_of_equals(count: int) -> None:
-    scores = torch.randint(0, 50, (3, 7, count), generator=torch.Generator().manual_seed(count)).float()
-    torch.testing.assert_close(largest(scores), scores.argmax(dim=-1))
 
 
 def bank_of(patches: torch.Tensor, groups: torch.Tensor | None = None) -> PatchBank:

@@ -10,7 +10,7 @@ from PIL import Image
 from samples import synthesis_config
 
 from ndpnet.files import sha256_of
-from ndpnet.synthesis.bank import DefectBank, list_sources, make_bank
+from ndpnet.synthesis.bank import DefectBank, make_bank
 
 FILES = ("masks.npy", "sources.npy", "bank.json")
 
@@ -76,22 +76,6 @@ def test_the_seed_decides_every_byte(tmp_path: Path, photo_dir: Path) -> None:
     assert digests(tmp_path / "first") == digests(tmp_path / "second")
     for array in ("masks.npy", "sources.npy"):
         assert len({sha256_of(tmp_path / name / array) for name in ("first", "other", "large")}) == 3
-
-
-def test_a_larger_bank_begins_with_the_smaller_one(tmp_path: Path, photo_dir: Path) -> None:
-    build(tmp_path / "small", photo_dir, line_share=0.0)
-    build(tmp_path / "large", photo_dir, line_share=0.0, num_masks=90, num_sources=9)
-    small, large = DefectBank.load(tmp_path / "small"), DefectBank.load(tmp_path / "large")
-    assert np.array_equal(small.masks, large.masks[:40])
-    assert np.array_equal(small.sources, large.sources[:7])
-
-
-def test_the_installed_libraries_bring_photographs(tmp_path: Path) -> None:
-    photos = list_sources("")
-    assert len(photos) == 11
-    assert [path.name for path in photos if not path.is_file()] == []
-    build(tmp_path / "bank", "", num_sources=2, num_masks=1)
-    assert DefectBank.load(tmp_path / "bank").sources.std() > 20
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -11,12 +11,7 @@ from samples import synthesis_config
 from scipy import ndimage
 
 from ndpnet.synthesis.bank import DefectBank
-from ndpnet.synthesis.compose import (
-    Batch,
-    DefectComposer,
-    SampleDraw,
-    apply_symmetries,
-)
+from ndpnet.synthesis.compose import Batch, DefectComposer, SampleDraw
 
 PAPER = {
     "beta_min": 0.0,
@@ -131,17 +126,6 @@ def test_only_the_masks_of_cracks_become_cracks() -> None:
     assert torch.equal(after.defective[~is_crack], before.defective[~is_crack])
     assert (after.defective[is_crack] != before.defective[is_crack]).flatten(1).any(dim=1).all()
     assert (after.defective[is_crack] <= after.clean[is_crack]).all()
-
-
-def test_the_eight_symmetries_are_distinct_and_those_of_the_square() -> None:
-    image = torch.arange(2 * 25.0).view(1, 2, 5, 5)
-    turned = apply_symmetries(image.expand(8, -1, -1, -1), list(range(8)))
-    array = image[0].numpy()
-    rotations = [np.rot90(array, k, axes=(1, 2)) for k in range(4)]
-    expected = {each.tobytes() for rotation in rotations for each in (rotation, rotation[:, :, ::-1])}
-    assert len(expected) == 8
-    assert {each.numpy().tobytes() for each in turned} == expected
-    assert torch.equal(turned[0], image[0])
 
 
 def test_draws_are_a_function_of_their_address() -> None:

@@ -7,13 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ndpnet.synthesis.perlin import (
-    NoiseDraw,
-    blob_masks,
-    draw_noise,
-    line_masks,
-    perlin_noise,
-)
+from ndpnet.synthesis.perlin import NoiseDraw, blob_masks, draw_noise, line_masks, perlin_noise
 
 
 def scalar_noise(draw: NoiseDraw, field: int, size: int, row: int, column: int) -> float:

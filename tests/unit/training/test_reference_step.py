@@ -1,11 +1,10 @@
 """A step of either phase against a plain transcription of the method: the same losses, the same gradients."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from scripts import load_script
 from torch import nn
 
 from ndpnet.config import load_params
@@ -15,18 +14,17 @@ from ndpnet.synthesis.compose import Batch
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
 
-SOURCE = Path(__file__).parents[3] / "benchmarks/reference_step.py"
 SIZE = 64
+WEIGHTS = {"reconstruction": 70.0, "perceptual": 3.0, "defect_perception": 0.5}
+WEIGHTS |= {"feature_repair": 2.0, "segmentation": 5.0}
+FOCAL = {"focal_gamma": 1.5, "focal_alpha": 0.4}
 TRAINED = {1: ("encoder", "decoder"), 2: ("attention", "decoder", "segmentation")}
 
 
 @pytest.fixture(scope="module")
 def plain() -> ModuleType:
     """The transcription: a script of benchmarks/, no part of the package."""
-    spec = importlib.util.spec_from_file_location("reference_step", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/reference_step.py")
 
 
 def make_batch() -> Batch:
@@ -39,9 +37,14 @@ def make_batch() -> Batch:
     return Batch(clean, clean * (1 - mask) + filling * mask, mask, torch.arange(3))
 
 
+@pytest.mark.parametrize("has_vgg", [True, False])
 @pytest.mark.parametrize("phase", [1, 2])
-def test_losses_and_gradients_are_those_of_the_plain_transcription(plain: ModuleType, phase: int) -> None:
+def test_losses_and_gradients_are_those_of_the_plain_transcription(
+    plain: ModuleType, phase: int, has_vgg: bool
+) -> None:
     params = load_params(profile="paper", overrides=["model.base_width=4", "model.ffm_channels=8"])
+    changes = {f"{name}_weight": weight for name, weight in WEIGHTS.items()} | FOCAL
+    losses = params.losses.model_copy(update=changes)
     torch.manual_seed(0)
     network, batch = make_network(params.model).double(), make_batch()
     batch = batch._replace(clean=batch.clean.double(), defective=batch.defective.double(), mask=batch.mask.double())
@@ -58,17 +61,19 @@ def test_losses_and_gradients_are_those_of_the_plain_transcription(plain: Module
     mean, std = (torch.tensor(each, dtype=torch.float64) for each in (plain.IMAGENET_MEAN, plain.IMAGENET_STD))
     convolutions = [(each.weight.data, each.bias.data) for each in plain_vgg.convolutions]
     vgg = VGGFeatures(convolutions, (torch.diag(1 / std)[:, :, None, None], -mean / std))
+    vgg, plain_vgg = (vgg, plain_vgg) if has_vgg else (None, None)
     if phase == 1:
         expected = plain.phase1_terms(plain_network, plain_vgg, *batch[:3])
-        terms = Phase1(network, vgg, params.losses).train()(batch)
+        terms = Phase1(network, vgg, losses).train()(batch)
     else:
         plain_network.encoder.eval()
-        focal = {"gamma": params.losses.focal_gamma, "alpha": params.losses.focal_alpha}
+        focal = {"gamma": losses.focal_gamma, "alpha": losses.focal_alpha}
         reference = torch.rand(1, 3, SIZE, SIZE, dtype=torch.float64)
         expected = plain.phase2_terms(plain_network, plain_vgg, *batch[:3], reference=reference, **focal)
         network.set_reference(reference)
-        terms = Phase2(network, vgg, params.losses).train()(batch)
+        terms = Phase2(network, vgg, losses).train()(batch)
     assert terms.keys() == expected.keys()
+    expected["loss"] = sum(WEIGHTS[name] * term for name, term in expected.items() if name != "loss")
     for name, term in expected.items():
         # the library's losses, and its attention, compute in single precision
         torch.testing.assert_close(terms[name].double(), term, rtol=1e-5, atol=1e-7)
@@ -76,6 +81,7 @@ def test_losses_and_gradients_are_those_of_the_plain_transcription(plain: Module
     terms["loss"].backward()
     gradients = {name: each.grad for name, each in network.named_parameters()}
     trained = [name for name in gradients if name.startswith(TRAINED[phase])]
+    assert [name for name, gradient in gradients.items() if gradient is not None] == trained
     for name, parameter in plain_network.named_parameters():
         if name in trained:
             scale = parameter.grad.abs().max()

@@ -59,16 +59,6 @@ def test_new_pictures_are_added_and_pinned(repository: Repository, wall: Path, t
     assert sorted(path.name for path in repository.folder.iterdir() if "adding" in path.name) == []
 
 
-def test_content_that_is_there_or_came_twice_is_skipped(repository: Repository, wall: Path, tmp_path: Path) -> None:
-    batch = write_batch(tmp_path / "batch", ["a.png"])
-    shutil.copy(batch / "a.png", batch / "z.png")
-    shutil.copy(wall / "train/good/p04.png", batch / "other name.png")
-    added = add(repository, batch)
-    assert (added.num_added, added.num_copies) == (1, 2)
-    assert (wall / "train/good/a.png").is_file()
-    assert not (wall / "train/good/z.png").exists()
-
-
 @pytest.mark.parametrize(
     ("known", "place", "message"),
     [

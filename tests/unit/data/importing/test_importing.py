@@ -7,10 +7,10 @@ from pathlib import Path
 import data_sets
 import numpy as np
 import pytest
-from data_sets import import_report, names_in, picture, run_import, save
+from data_sets import import_report, names_in, picture, run_import
 from PIL import Image
 from repositories import contents
-from samples import data_config
+from samples import data_config, write_picture
 
 from ndpnet.data.importing.importer import import_source, is_test_group
 from ndpnet.data.importing.placing import draw_ellipses
@@ -124,19 +124,6 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
     assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
 
 
-def test_a_pictures_split_does_not_move_when_others_come(tmp_path: Path) -> None:
-    for number in range(40):
-        save(tmp_path / f"a/good/{number}.png", picture(number))
-    import_source("folder", tmp_path / "a", tmp_path / "before")
-    for number in range(40, 70):
-        save(tmp_path / f"a/good/{number}.png", picture(number))
-    import_source("folder", tmp_path / "a", tmp_path / "after")
-    before, after = (set(contents(tmp_path / name)) for name in ("before", "after"))
-    assert before <= after
-    assert 3 <= len([path for path in before if path.startswith("test/good/")]) <= 15
-    assert run_import("folder", tmp_path / "a", tmp_path / "none", test_good_share=0)["counts"]["test"] == {}
-
-
 def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
     groups = [str(number) for number in range(2000)]
     kept = [group for group in groups if not is_test_group(group, 0.2)]
@@ -147,12 +134,13 @@ def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
 
 def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_go(tmp_path: Path) -> None:
     for number in range(30):
-        save(tmp_path / f"a/good/{number}.png", picture(number))
-        save(tmp_path / f"a/good/copy {number}.png", picture(number))
+        write_picture(tmp_path / f"a/good/{number}.png", picture(number))
+        write_picture(tmp_path / f"a/good/copy {number}.png", picture(number))
     report = run_import("folder", tmp_path / "a", tmp_path / "out")
     assert len(report["duplicates"]) == 30
     assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 30
-    save(tmp_path / "a/defective/x.png", picture(next(n for n in range(30) if not is_test_group(f"{n}.png", 0.2))))
+    trained = next(number for number in range(30) if not is_test_group(f"{number}.png", 0.2))
+    write_picture(tmp_path / "a/defective/x.png", picture(trained))
     with pytest.raises(ValueError, match="are in train and in test"):
         import_source("folder", tmp_path / "a", tmp_path / "out")
     assert import_report(tmp_path / "out") == report  # the earlier import is still there
@@ -181,7 +169,7 @@ def test_the_bits_of_16_bit_pictures_are_reported(tmp_path: Path) -> None:
     assert report.content["bit_depth"] == 12
     assert "  levels of 12 bits: 4095 is white" in report.lines()
     assert report.content["near_empty"] == []
-    data_sets.save(tmp_path / "x/good/odd.png", data_sets.picture(1))
+    write_picture(tmp_path / "x/good/odd.png", data_sets.picture(1))
     with pytest.raises(ValueError, match=r"good/odd\.png has levels of 8 bits, .* of 12: a set has one depth"):
         import_source("folder", tmp_path / "x", tmp_path / "data/y")
 
@@ -198,8 +186,8 @@ def test_masks_that_need_a_look_are_listed(tmp_path: Path) -> None:
 
 def test_a_region_of_interest_comes_along_or_its_name_is_refused(tmp_path: Path) -> None:
     for number in range(6):
-        save(tmp_path / f"x/good/{number}.png", picture(number))
-    region = save(tmp_path / "x/roi.png", np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8))
+        write_picture(tmp_path / f"x/good/{number}.png", picture(number))
+    region = write_picture(tmp_path / "x/roi.png", np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8))
     run_import("folder", tmp_path / "x", tmp_path / "data/x")
     assert (tmp_path / "data/x/roi.png").read_bytes() == region.read_bytes()
     region.rename(tmp_path / "x/ROI.PNG")
@@ -209,7 +197,7 @@ def test_a_region_of_interest_comes_along_or_its_name_is_refused(tmp_path: Path)
 
 def test_folders_and_pictures_beside_those_of_the_layout_are_listed(tmp_path: Path) -> None:
     for number, name in enumerate(("good/1.png", "good/2.png", "defectiv/7.png", "loose.png", ".thumbs/1.png")):
-        save(tmp_path / "all/tile" / name, picture(number))
+        write_picture(tmp_path / "all/tile" / name, picture(number))
     (tmp_path / "all/tile/readme.txt").write_text("hello")
     report = run_import("folder", tmp_path / "all", tmp_path / "data/x", test_good_share=0)
     assert report["ignored"] == ["tile/defectiv/", "tile/loose.png"]

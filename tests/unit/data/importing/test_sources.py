@@ -5,6 +5,7 @@ from pathlib import Path
 
 import data_sets
 import pytest
+from samples import write_picture
 
 from ndpnet.data.importing.published import NON_COMMERCIAL, licence_of
 from ndpnet.data.importing.sources import find_categories
@@ -45,8 +46,8 @@ def test_dagm_labels_that_contradict_the_masks_are_an_error(tmp_path: Path) -> N
     (label_dir / "0007_label.PNG").unlink()
     with pytest.raises(ValueError, match=r"labels.txt and the masks of .*Class1/Train/0007.PNG disagree"):
         found("dagm", tmp_path)
-    data_sets.save(label_dir / "0099_label.PNG", data_sets.mask())
-    data_sets.save(label_dir / "0007_label.PNG", data_sets.mask())
+    write_picture(label_dir / "0099_label.PNG", data_sets.mask())
+    write_picture(label_dir / "0007_label.PNG", data_sets.mask())
     with pytest.raises(ValueError, match=r"0099_label.PNG has no picture"):
         found("dagm", tmp_path)
 
@@ -107,11 +108,11 @@ def test_kolektor_without_a_label_or_without_a_picture_is_an_error(tmp_path: Pat
 def own(folder: Path) -> Path:
     """good/ with a folder inside, defective/ with and without a type, masks/."""
     for number, name in enumerate(("good/1.png", "good/2.jpg", "good/monday/1.png")):
-        data_sets.save(folder / name, data_sets.picture(number))
+        write_picture(folder / name, data_sets.picture(number))
     for number, name in enumerate(("defective/7.png", "defective/crack/8.png", "defective/crack/9.png")):
-        data_sets.save(folder / name, data_sets.picture(10 + number))
+        write_picture(folder / name, data_sets.picture(10 + number))
     for name in ("masks/7.png", "masks/8_mask.png", "masks/crack/9.png"):
-        data_sets.save(folder / name, data_sets.mask())
+        write_picture(folder / name, data_sets.mask())
     return folder
 
 
@@ -134,8 +135,8 @@ def test_a_mask_belongs_to_its_picture_however_case_and_accents_are_written(tmp_
     own(tmp_path / "own")
     data_sets.mvtec(tmp_path / "mvtec")
     for folder, masks in (("own/defective/crack", "own/masks/crack"), ("mvtec/test/cut", "mvtec/ground_truth/cut")):
-        data_sets.save(tmp_path / folder / "D 1 \u00fc.png", data_sets.picture(99))
-        data_sets.save(tmp_path / masks / mask, data_sets.mask())
+        write_picture(tmp_path / folder / "D 1 \u00fc.png", data_sets.picture(99))
+        write_picture(tmp_path / masks / mask, data_sets.mask())
     for layout, masks in (("folder", "masks/crack"), ("mvtec", "ground_truth/cut")):
         (images,) = found(layout, tmp_path / {"folder": "own"}.get(layout, layout)).values()
         assert f"{masks}/{mask}" in [image.mask_path for image in images]
@@ -144,7 +145,7 @@ def test_a_mask_belongs_to_its_picture_however_case_and_accents_are_written(tmp_
 @pytest.mark.parametrize("below", ["", "scans", "good"])
 def test_scans_may_lie_just_so(tmp_path: Path, below: str) -> None:
     for number in range(3):
-        data_sets.save(tmp_path / below / f"scan {number}.tif", data_sets.picture(number, (70 + number, 90)))
+        write_picture(tmp_path / below / f"scan {number}.tif", data_sets.picture(number, (70 + number, 90)))
     (plan,) = find_categories("ppts", tmp_path, "paper")
     assert by_place(plan.images) == {"/good": [f"scan {number}.tif" for number in range(3)]}
 
@@ -171,10 +172,10 @@ def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
     data_sets.mvtec(tmp_path / "b/Wood")
     with pytest.raises(ValueError, match=r"two categories have the name '[Ww]ood'"):
         found("mvtec", tmp_path)
-    data_sets.save(tmp_path / "a/wood/test/ok/1.png", data_sets.picture(9))
+    write_picture(tmp_path / "a/wood/test/ok/1.png", data_sets.picture(9))
     with pytest.raises(ValueError, match=r"has both good/ and ok/"):
         found("mvtec", tmp_path / "a")
-    data_sets.save(tmp_path / "b/Wood/ground_truth/cut/x.jpg", data_sets.mask())
+    write_picture(tmp_path / "b/Wood/ground_truth/cut/x.jpg", data_sets.mask())
     with pytest.raises(ValueError, match=r"x.jpg has a lossy format"):
         found("mvtec", tmp_path / "b")
 
