@@ -149,6 +149,7 @@ def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
 @example([("a", name, BRIGHT) for name in NAMES])
 @example([("ü 1.png", f"{index}.png", kind) for index, kind in enumerate(KINDS)])
 @example([(folder, "p.png", BRIGHT) for folder in FOLDERS])
+@example([(folder, name, "text") for folder in FOLDERS for name in NAMES])
 @given(st.lists(ENTRY, max_size=14))
 def test_every_file_is_judged_or_named_and_nothing_else_changes(entries: list[tuple[str, str, str]]) -> None:
     with open_folder() as base:
