@@ -124,7 +124,7 @@ def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
     """Inspect as a user whom permissions stop. -> rows by path, and what is named as no picture to judge"""
     _import_all()
     log, logger = BufferingHandler(capacity=1000), logging.getLogger("ndpnet")
-    level = logger.level
+    level, logger.propagate = logger.level, False  # pytest's processes tell each other what is logged, as UTF-8
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
     try:
@@ -135,6 +135,7 @@ def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
     finally:
         logger.removeHandler(log)
         logger.setLevel(level)
+        logger.propagate = True
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     rows = {row["path"]: row for row in map(json.loads, lines)}
     assert len(rows) == len(lines) == result.num_good + result.num_defective + result.num_failed
