@@ -50,9 +50,9 @@ def peak_mebibytes(scan: Path, out: Path, scale: float) -> float:
     return int(finished.stdout.split()[-1]) / 1024
 
 
-@pytest.mark.parametrize(("scale", "most"), [(1.0, 15), (0.5, 28)])
+@pytest.mark.parametrize(("scale", "most"), [(1.0, 15), (0.5, 25)])
 def test_memory_grows_by_a_few_bytes_per_pixel(tmp_path: Path, scale: float, most: float) -> None:
-    """The figures of docs/serving.md. Measured: 11.5 and 24 MiB per megapixel."""
+    """The figures of docs/serving.md. Measured: 11.6 and 21 MiB per megapixel."""
     peaks = []
     for side in SIDES:
         write_scan(tmp_path / f"{side}.bmp", side)

@@ -77,6 +77,9 @@ def test_a_score_is_the_mean_of_the_highest_pixels() -> None:
     assert exact.image_score(plane, 200) == pytest.approx(plane.mean()), "a small map has fewer"
     shuffled = np.random.default_rng(0).random((64, 64), dtype=np.float32)
     assert exact.image_score(shuffled, 200) == exact.image_score(np.sort(shuffled, axis=None), 200), "bit for bit"
+    large = np.random.default_rng(1).random((1100, 2000), dtype=np.float32)
+    assert large.size > 2 * exact.PIXELS_AT_ONCE
+    assert exact.image_score(large, 200) == np.sort(large, axis=None)[-200:].mean(dtype=np.float64)
 
 
 def test_every_region_counts_equally_whatever_its_size() -> None:
