@@ -39,7 +39,7 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
             )
     same_ratio = abs(prepared.aspect_ratio / package.aspect_ratio - 1) <= FILL_TOLERANCE
     if prepared.input_size != package.input_size or not same_ratio:
-        sizes = [f"{side.input_size[1]}x{side.input_size[0]}" for side in (prepared, package)]
+        sizes = [f"{width}x{height}" for height, width in (prepared.input_size, package.input_size)]
         raise ValueError(
             f"{prepared.folder} is prepared at {sizes[0]} px for an aspect ratio of {prepared.aspect_ratio:.3g}, the "
             f"model takes {sizes[1]} and {package.aspect_ratio:.3g} (prepare pictures as the model was trained on)"

@@ -128,7 +128,7 @@ class Journal:
             values = picture.__dict__ | {"station": self.station, "received_at": time.time()}
             return db.execute(sa.insert(pictures), values).inserted_primary_key[0], True
 
-    def id_of(self, line: str, key: str, *, max_waiting: int | None = None) -> int | None:
+    def id_of(self, line: str, key: str, *, max_waiting: int) -> int | None:
         """Of the picture that came from there, if it was taken. FullError: it was not, and too many wait."""
         with _in_words(), self._engine.connect() as db:
             return self._id_or_room(db, line, key, max_waiting)
