@@ -13,7 +13,7 @@ from ndpnet.cli_base import FolderPath
 @click.option("--config", "config_path", type=FolderPath, help="The station's file: docs/station.md.")
 @click.option("--demo", is_flag=True, help="Run on the demo's pictures with the model of `make demo`.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the page, instead of the file's.")
-@click.option("--check", is_flag=True, help="Only check the file.")
+@click.option("--check", is_flag=True, help="Only check the file, its folders and models.")
 @click.option("--add-token", metavar="NAME:ROLE", help="Print a new token; ROLE: camera, reader, operator, engineer.")
 @click.option(
     "--export", "export_dir", type=FolderPath, help="Write a line's reviewed pictures there; --line says which."
@@ -39,6 +39,7 @@ def station(
     try:
         from ndpnet.station.config import load_station
         from ndpnet.station.demo import demo_station, feeding
+        from ndpnet.station.station import check as check_lines
         from ndpnet.station.station import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"a station needs {error.name} (`pip install 'ndpnet[station]'`)") from error
@@ -47,7 +48,9 @@ def station(
     if port is not None:
         config = config.model_copy(update={"server": config.server.model_copy(update={"port": port})})
     if check:
-        return click.echo(f"{len(config.lines)} lines, {len(config.sinks)} sinks: nothing wrong")
+        check_lines(config)
+        names = ", ".join(line.name for line in config.lines)
+        return click.echo(f"lines {names}: nothing wrong")
     if add_token or remove_token:
         return _change_tokens(config, add_token, remove_token)
     if export_dir is not None:

@@ -10,12 +10,12 @@ import uvicorn
 
 from ndpnet.locks import locked
 from ndpnet.station.camera import Camera
-from ndpnet.station.config import StationConfig
+from ndpnet.station.config import LineConfig, StationConfig
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import open_journal
 from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
-from ndpnet.station.models import open_model, wished_hash
+from ndpnet.station.models import OpenModel, open_model, wished_hash
 from ndpnet.station.mqtt import MessageSource
 from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
@@ -80,10 +80,7 @@ class Station:
         if self.config.server.token_file is not None:
             read_tokens(self.journal, self.config.server.token_file)
         for line in self.lines.values():
-            source = line.config.source
-            if source is not None and not source.is_dir():
-                raise ValueError(f"no folder {source} for line {line.name} (make it, or correct its source)")
-            line.next_model = open_model(line.config, self.config.folder / MODELS)
+            line.next_model = _open_line(line.config, self.config)
             line.prepare()
 
     def stop(self) -> None:
@@ -148,6 +145,18 @@ class Station:
             if wished is not None and line.next_model is None and wished != line.model.hash:
                 line.next_model = open_model(line.config, self.config.folder / MODELS)
                 self.judge.wake()
+
+
+def check(config: StationConfig) -> None:
+    """Open every line's model and look for its folder, as a start does. ValueError: one is not there, or not right."""
+    for line in config.lines:
+        _open_line(line, config)
+
+
+def _open_line(line: LineConfig, config: StationConfig) -> OpenModel:
+    if line.source is not None and not line.source.is_dir():
+        raise ValueError(f"no folder {line.source} for line {line.name} (make it, or correct its source)")
+    return open_model(line, config.folder / MODELS)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class FolderWatch:
         self.scan_seconds = 0.0  # of the last look: a folder with very many files is looked at less often
         self._seen: dict[str, tuple[Stamp, float]] = {}  # since when a file has been as it is
         self._done: dict[str, Stamp] = {}  # accepted, and left where they are
+        self._links: set[str] = set()  # that have been spoken of
 
     def look(self) -> int:
         """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
@@ -65,10 +66,18 @@ class FolderWatch:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False) and _is_picture(entry.name):
+                    elif _is_picture(entry.name) and entry.is_symlink():
+                        self._refuse_link(entry.path)
+                    elif _is_picture(entry.name) and entry.is_file(follow_symlinks=False):
                         with suppress(FileNotFoundError):  # moved away meanwhile
                             about = entry.stat(follow_symlinks=False)
                             yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
+
+    def _refuse_link(self, path: str) -> None:
+        """Who may write here must not make the station read what lies elsewhere."""
+        if path not in self._links:
+            self._links.add(path)
+            logger.warning("%s: %s is a symbolic link and not taken (copy or move the picture)", self.line.name, path)
 
     def _is_complete(self, name: str, stamp: Stamp, now: float) -> bool:
         last, since = self._seen.get(name, (None, now))

@@ -1,10 +1,14 @@
 """What a station is told, and what it says of mistakes."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from samples import Pipeline
 
+from ndpnet.cli import main
 from ndpnet.station.config import load_station
 
 LINE = {"name": "wall", "model": "model"}
@@ -66,3 +70,15 @@ def test_a_mistake_is_one_line_that_names_the_thing(tmp_path, values, said):
 def test_no_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="--demo"):
         load_station(tmp_path / "none.yaml")
+
+
+def test_a_check_opens_the_models_and_writes_nothing(pipeline: Pipeline, tmp_path):
+    model = tmp_path / "model"
+    path = write(tmp_path, {"lines": [LINE | {"source": "in"}]})
+    run = partial(CliRunner().invoke, main, ["station", "--config", str(path), "--check"])
+    assert f"no folder {tmp_path / 'in'} for line wall" in run().stderr
+    (tmp_path / "in").mkdir()
+    assert str(model) in run().stderr
+    model.symlink_to(pipeline.model_dir)
+    assert "nothing wrong" in run().stdout
+    assert sorted(tmp_path.iterdir()) == sorted([path, tmp_path / "in", model])

@@ -54,6 +54,14 @@ def test_what_is_no_picture_yet_is_left_alone(tmp_path, name):
     assert bench.watch.look() == 0
 
 
+def test_a_link_to_a_picture_elsewhere_is_not_taken_and_said_once(tmp_path, caplog):
+    bench = Bench(tmp_path)
+    put(tmp_path / "elsewhere.png", picture())
+    (bench.root / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    assert [bench.watch.look(), bench.watch.look()] == [0, 0]
+    assert [record.args[1] for record in caplog.records] == [str(bench.root / "link.png")]
+
+
 def test_a_file_that_grows_is_complete_once_it_has_been_unchanged_for_the_time(tmp_path, monkeypatch):
     bench = Bench(tmp_path, settle_seconds=2.0)
     now = [100.0]
