@@ -1,4 +1,4 @@
-"""Whether a picture is like those a model was calibrated on: size, aspect ratio, brightness, sharpness."""
+"""Whether a picture is like those a model was calibrated on: size, aspect ratio, brightness, colour, sharpness."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from ndpnet.metrics.properties import MAX_SIDE, middle_properties
 SURFACE_QUANTILE = 0.95  # of a good picture's map: where the colours of maps start
 MAX_ZOOM = 2.0  # times larger or smaller than any picture of the calibration
 MIN_BRIGHTNESS_MARGIN = 12.0  # grey levels beyond the range that was seen, or half of it
+MIN_COLOUR_MARGIN = 0.03  # of the light's red or blue share beyond the range that was seen, or half of it
 MAX_SHARPNESS_RATIO = 1.5  # times more or less
 DIGITS = 6
 
@@ -79,6 +80,12 @@ def _unlike_look(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
     if not low - margin <= seen["brightness"] <= high + margin:
         word = "darker" if seen["brightness"] < low else "brighter"
         sentences.append(f"{word}: mean level {seen['brightness']:.0f}, the model knows {low:.0f} to {high:.0f}")
+    for colour in ("red", "blue"):
+        low, high = surface[colour]
+        margin = max(MIN_COLOUR_MARGIN, (high - low) / 2)
+        if not low - margin <= seen[colour] <= high + margin:
+            known = _span(low, high)
+            sentences.append(f"another colour: {colour} is {seen[colour]:.2g} of the light, the model knows {known}")
     low, high = surface["sharpness"]
     if not low / MAX_SHARPNESS_RATIO <= seen["sharpness"] <= high * MAX_SHARPNESS_RATIO:
         word = "blurred" if seen["sharpness"] < low else "sharper or noisier"

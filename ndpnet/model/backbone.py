@@ -21,7 +21,7 @@ SMALLEST_SPREAD = 0.05  # of the mean one: a channel that good pictures leave si
 
 
 class Backbone(nn.Module):
-    """Features of three levels, averaged over 3 x 3 positions, each channel standardised by `fit` on good pictures."""
+    """Features of three levels, each channel standardised by `fit` on good pictures."""
 
     network: Any  # one of timm, whose own attributes it has
     picture_mean: torch.Tensor
@@ -46,12 +46,18 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Three levels, finest first. image: (B, 3, H, W) in [0, 1] -> [(B, C_l, H/stride_l, W/stride_l)]."""
-        levels = self._raw(image)
-        return [
-            (feats - getattr(self, f"mean{level}")[:, None, None]) / getattr(self, f"spread{level}")[:, None, None]
-            for level, feats in enumerate(levels)
-        ]
+        """The finest features as they are, and three levels to compare, finest first. image: (B, 3, H, W) in [0, 1].
+
+        A level is averaged over 3 x 3 positions and has stride 8 or more. -> [(B, C_l, h_l, w_l)], 4 maps.
+        """
+        finest, *others = self._raw(image)
+        levels = [local_mean(feats, 3) for feats in (finest, *others)]
+        levels = [F.avg_pool2d(feats, max(1, 8 // stride)) for feats, stride in zip(levels, self.strides, strict=True)]
+        return [self._standardised(finest, 0), *(self._standardised(*pair) for pair in zip(levels, range(3)))]
+
+    def _standardised(self, feats: torch.Tensor, level: int) -> torch.Tensor:
+        mean, spread = getattr(self, f"mean{level}"), getattr(self, f"spread{level}")
+        return (feats - mean[:, None, None]) / spread[:, None, None]
 
     def directions(self, feats: torch.Tensor) -> torch.Tensor:
         """The coarsest level's features as unit vectors, before they were standardised. (..., C) -> (..., C)."""
@@ -67,7 +73,7 @@ class Backbone(nn.Module):
         sums = [[torch.zeros(channels, dtype=torch.float64) for _ in range(2)] for channels in self.channels]
         counts = [0] * NUM_LEVELS
         for batch in batches:
-            for level, feats in enumerate(at_stride_8(self(batch), self.strides)):
+            for level, feats in enumerate(self(batch)[1:]):
                 values = feats.transpose(0, 1).flatten(1).double().cpu()  # (B, C, h, w) -> (C, B*h*w)
                 sums[level][0] += values.sum(dim=1)
                 sums[level][1] += values.square().sum(dim=1)
@@ -83,19 +89,11 @@ class Backbone(nn.Module):
         if self.patch_side != 16:  # as many patches of the backbone's own side as there are of 16 pixels
             size = [side // 16 * self.patch_side for side in image.shape[-2:]]
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        features = self.network((image - self.picture_mean) / self.picture_std)
-        return [local_mean(feats, 3) for feats in features]
+        return self.network((image - self.picture_mean) / self.picture_std)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode: a frozen encoder has no statistics of a batch."""
         return super().train(False)
-
-
-def at_stride_8(levels: list[torch.Tensor], strides: list[int]) -> list[torch.Tensor]:
-    """The levels that are compared with good patches: a finer one averaged to stride 8, others as they are."""
-    return [
-        F.avg_pool2d(feats, 8 // stride) if stride < 8 else feats for feats, stride in zip(levels, strides, strict=True)
-    ]
 
 
 def load_backbone(backbone: Backbone, source: str) -> None:

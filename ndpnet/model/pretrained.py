@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ndpnet.model.backbone import NUM_LEVELS, Backbone, at_stride_8
+from ndpnet.model.backbone import NUM_LEVELS, Backbone
 from ndpnet.model.colours import OpponentColours
 from ndpnet.model.decoder import upsample
 from ndpnet.model.layers import conv_block, local_mean
@@ -63,7 +63,7 @@ class PretrainedNDPNet(nn.Module):
 
     def levels(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What is compared with the bank, and repaired. features: the encoder's -> 3 maps."""
-        return at_stride_8(list(features), self.encoder.strides)
+        return list(features[1:])
 
     repairable = levels
     # that is checked: a patch of another place is no nearer to what was here, on a surface of chance

@@ -37,6 +37,12 @@ def test_like_pictures_pass(surface: dict) -> None:
         ((128, 128), lambda picture: picture // 2, ["darker: mean level 5"]),
         ((128, 128), lambda picture: np.clip(picture * 1.4, 0, 255).astype(np.uint8), ["brighter: mean level 15"]),
         ((128, 128), lambda picture: ndimage.gaussian_filter(picture, (2, 2, 0)), ["blurred: sharpness"]),
+        (
+            (128, 128),
+            lambda picture: (picture * (1, 1, 0.7)).astype(np.uint8),
+            ["another colour: red is 0.37 of", "another colour: blue is 0.26 of the light, the model knows 0.33"],
+        ),
+        ((128, 128), lambda picture: (picture * (1.04, 1, 0.96)).astype(np.uint8), []),
     ],
 )
 def test_each_way_to_be_unlike_is_said(surface: dict, size: tuple[int, int], change, words: list[str]) -> None:
