@@ -50,10 +50,9 @@ class Backbone(nn.Module):
 
         A level is averaged over 3 x 3 positions and has stride 8 or more. -> [(B, C_l, h_l, w_l)], 4 maps.
         """
-        finest, *others = self._raw(image)
-        levels = [local_mean(feats, 3) for feats in (finest, *others)]
-        levels = [F.avg_pool2d(feats, max(1, 8 // stride)) for feats, stride in zip(levels, self.strides, strict=True)]
-        return [self._standardised(finest, 0), *(self._standardised(*pair) for pair in zip(levels, range(3)))]
+        every = self._raw(image)
+        levels = [_compared(feats, stride) for feats, stride in zip(every, self.strides, strict=True)]
+        return [self._standardised(every[0], 0), *map(self._standardised, levels, range(NUM_LEVELS))]
 
     def _standardised(self, feats: torch.Tensor, level: int) -> torch.Tensor:
         mean, spread = getattr(self, f"mean{level}"), getattr(self, f"spread{level}")
@@ -94,6 +93,12 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode: a frozen encoder has no statistics of a batch."""
         return super().train(False)
+
+
+def _compared(feats: torch.Tensor, stride: int) -> torch.Tensor:
+    """What is compared with good patches. (B, C, h, w) -> the same, averaged over 3 x 3 positions and to stride 8."""
+    mean = local_mean(feats, 3)
+    return F.avg_pool2d(mean, 8 // stride) if stride < 8 else mean
 
 
 def load_backbone(backbone: Backbone, source: str) -> None:

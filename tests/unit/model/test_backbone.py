@@ -33,7 +33,8 @@ def test_three_levels_of_any_backbone(name: str, channels: list[int], strides: l
         features = backbone(uniform(2, 3, 64, 128))
     compared = [strides[0], *(max(8, stride) for stride in strides)]
     assert [tuple(feats.shape) for feats in features] == [
-        (2, width, 64 // stride, 128 // stride) for width, stride in zip([channels[0], *channels], compared, strict=True)
+        (2, width, 64 // stride, 128 // stride)
+        for width, stride in zip([channels[0], *channels], compared, strict=True)
     ]
     assert not any(module.training for module in backbone.modules())
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
