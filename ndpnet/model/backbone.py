@@ -17,6 +17,9 @@ from ndpnet.pretrained_weights import weights_path
 
 STRIDES = (4, 8, 16)  # of the levels that are used, where a backbone has them
 NUM_LEVELS = 3
+LIGHT_STRIDE, LIGHT_CELLS = 8, 9  # light is a mean over 72 pixels, of that again one
+DARKEST = 0.02  # light: darker places are noise
+UNEVEN = 0.08  # spread of the light's logarithm at one place of good pictures: from there on it is made even
 SMALLEST_SPREAD = 0.05  # of the mean one: a channel that good pictures leave silent must not outweigh all others
 
 
@@ -34,6 +37,7 @@ class Backbone(nn.Module):
         """
         super().__init__()
         self.name = name
+        self.has_uneven_light = False  # as `fit` finds
         self.network = Lite0() if is_trained and name == LITE0 else pad_without_copies(_folded(_create(name)))
         self.channels, strides, colours = _shape_of(self.network)
         self.patch_side = min(strides[-1], 16)  # of a ViT, whose patches may divide no multiple of 16
@@ -50,7 +54,7 @@ class Backbone(nn.Module):
 
         A level is averaged over 3 x 3 positions and has stride 8 or more. -> [(B, C_l, h_l, w_l)], 4 maps.
         """
-        every = self._raw(image)
+        every = self._raw(evenly_lit(image) if self.has_uneven_light else image)
         levels = [_compared(feats, stride) for feats, stride in zip(every, self.strides, strict=True)]
         return [self._standardised(every[0], 0), *map(self._standardised, levels, range(NUM_LEVELS))]
 
@@ -65,7 +69,13 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: list[torch.Tensor]) -> None:
-        """Take each channel's mean and standard deviation from good pictures. batches: (B, 3, H, W) in [0, 1] each."""
+        """Take each channel's mean and standard deviation from good pictures. batches: (B, 3, H, W) in [0, 1] each.
+
+        And whether their light differs over a picture, and from one to the other.
+        """
+        light = torch.cat([_light(batch).log() for batch in batches])  # (N, 1, H/8, W/8)
+        own = light - light.mean(dim=(2, 3), keepdim=True)  # however bright the whole picture is
+        self.has_uneven_light = (own - own.mean(dim=0)).square().mean().sqrt().item() > UNEVEN
         for level in range(NUM_LEVELS):
             getattr(self, f"mean{level}").zero_()
             getattr(self, f"spread{level}").fill_(1)
@@ -84,6 +94,14 @@ class Backbone(nn.Module):
             getattr(self, f"mean{level}").copy_(mean)
             getattr(self, f"spread{level}").copy_(spread)
 
+    def get_extra_state(self) -> torch.Tensor:
+        """Part of the weights: `has_uneven_light`, which no exported graph should ask again."""
+        return torch.tensor(self.has_uneven_light)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Of stored weights."""
+        self.has_uneven_light = bool(state)
+
     def _raw(self, image: torch.Tensor) -> list[torch.Tensor]:
         if self.patch_side != 16:  # as many patches of the backbone's own side as there are of 16 pixels
             size = [side // 16 * self.patch_side for side in image.shape[-2:]]
@@ -93,6 +111,19 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode: a frozen encoder has no statistics of a batch."""
         return super().train(False)
+
+
+def evenly_lit(image: torch.Tensor) -> torch.Tensor:
+    """The picture without its changes of light, as bright on average. (B, 3, H, W), multiples of 8 -> the same."""
+    light = _light(image)
+    gain = light.mean(dim=(2, 3), keepdim=True) / light
+    return image * F.interpolate(gain, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _light(image: torch.Tensor) -> torch.Tensor:
+    """What is taken for light: the brightness around each place. (B, 3, H, W) -> (B, 1, H/8, W/8)."""
+    light = F.avg_pool2d(image.mean(dim=1, keepdim=True), LIGHT_STRIDE)
+    return local_mean(local_mean(light, LIGHT_CELLS), LIGHT_CELLS).clamp(min=DARKEST)
 
 
 def _compared(feats: torch.Tensor, stride: int) -> torch.Tensor:

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from networks import uniform
 from safetensors.torch import save_file
 
-from ndpnet.model.backbone import Backbone, load_backbone
+from ndpnet.model.backbone import Backbone, evenly_lit, load_backbone
 from ndpnet.pretrained_weights import weights_path
 
 LITE0 = "tf_efficientnet_lite0"
@@ -138,3 +139,23 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet18", pretrained=False).state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match=rf"other\.pth is not of {LITE0}"):
         load_backbone(backbone, str(tmp_path / "other.pth"))
+
+
+def test_light_that_differs_from_picture_to_picture_is_made_even() -> None:
+    rng = np.random.default_rng(0)
+    even = [torch.from_numpy(rng.uniform(0.2, 0.5, size=(4, 1, 64, 64))).float().repeat(1, 3, 1, 1) for _ in range(3)]
+    slopes = [torch.from_numpy(rng.uniform(-1, 1, size=(4, 1, 1, 1))).float() for _ in even]
+    lit = [batch * (1 + slope * torch.linspace(-0.8, 0.8, 64)) for batch, slope in zip(even, slopes, strict=True)]
+    backbone = Backbone(LITE0)
+    backbone.fit(even)
+    assert not backbone.has_uneven_light
+    gap = (backbone(lit[0])[0] - backbone(even[0])[0]).abs().mean()
+    backbone.fit([batch * torch.linspace(0.2, 1.8, 64) for batch in even])  # in all pictures alike: part of the surface
+    assert not backbone.has_uneven_light
+    backbone.fit(lit)
+    opened = Backbone(LITE0)
+    opened.load_state_dict(backbone.state_dict())
+    assert opened.has_uneven_light
+    torch.testing.assert_close(opened(lit[0]), backbone(lit[0]), rtol=0, atol=0)
+    assert (opened(lit[0])[0] - opened(even[0])[0]).abs().mean() < 0.5 * gap
+    torch.testing.assert_close(evenly_lit(even[0]).mean(), even[0].mean(), rtol=0.01, atol=0)
