@@ -33,12 +33,13 @@ endif
 quick: venv # one trained verdict, in a minute
 	$(BIN)/ndpnet quick
 
+# without a target `exp run` would remove what other categories have made
 demo: venv # train, evaluate and report on the demo surfaces
 	@test -d data || $(BIN)/ndpnet demo-data data
 ifeq ($(CATEGORIES),)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 else
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc exp run --set-param 'ndpnet/params.yaml:categories=[$(CATEGORIES)]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc exp run evaluate --set-param 'ndpnet/params.yaml:categories=[$(CATEGORIES)]'
 endif
 	@for table in build/*/evaluation/table.txt; do echo; cat $$table; echo "report: $$(dirname $$table)/report.html"; done
 

@@ -98,6 +98,10 @@ def test_make_demo_runs_the_chosen_categories_and_prints_their_tables(repository
         said = repository.run(*make, *choice).stdout
         assert said.endswith(f"\n{table}report: build/{CATEGORY}/evaluation/report.html\n")
         assert load_params(folder / "ndpnet/params.yaml").categories == (CATEGORY,)
+    repository.run(*DVC, "repro", "--single-item", "--force", EVALUATE)  # what DVC made it may remove
+    failed = repository.run(*make, "CATEGORIES=missing", is_expected_to_fail=True)
+    assert "data/missing" in failed.stderr
+    assert (folder / "build" / CATEGORY / "evaluation/report.html").exists()  # of another surface
 
 
 def test_experiments_compute_what_they_record_wherever_they_run(repository: Repository, tmp_path: Path) -> None:
