@@ -15,7 +15,14 @@ from ndpnet.data.roi import write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import sealed
-from ndpnet.inference.package import ModelPackage, read_package, read_weights, write_config, write_references
+from ndpnet.inference.package import (
+    FORMAT_VERSION,
+    ModelPackage,
+    read_package,
+    read_weights,
+    write_config,
+    write_references,
+)
 from ndpnet.model import NDPNet
 
 
@@ -127,8 +134,9 @@ def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None
 
 def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
     # a later format may well have other entries
-    (copy_dir / "config.json").write_text('{"format_version": 10}')
-    with pytest.raises(ValueError, match=r"model has package format 10, this ndpnet reads 9 \(retrain, or install"):
+    (copy_dir / "config.json").write_text(f'{{"format_version": {FORMAT_VERSION + 1}}}')
+    told = f"model has package format {FORMAT_VERSION + 1}, this ndpnet reads {FORMAT_VERSION} \\(retrain, or install"
+    with pytest.raises(ValueError, match=told):
         read_package(copy_dir)
 
 
