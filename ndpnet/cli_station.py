@@ -39,8 +39,7 @@ def station(
     try:
         from ndpnet.station.config import load_station
         from ndpnet.station.demo import demo_station, feeding
-        from ndpnet.station.station import check as check_lines
-        from ndpnet.station.station import serve
+        from ndpnet.station.station import check_lines, serve
     except ModuleNotFoundError as error:
         raise ValueError(f"a station needs {error.name} (`pip install 'ndpnet[station]'`)") from error
 

@@ -147,7 +147,7 @@ class Station:
                 self.judge.wake()
 
 
-def check(config: StationConfig) -> None:
+def check_lines(config: StationConfig) -> None:
     """Open every line's model and look for its folder, as a start does. ValueError: one is not there, or not right."""
     for line in config.lines:
         _open_line(line, config)
