@@ -76,14 +76,12 @@ def _unlike_size(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
 def _unlike_look(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
     sentences = []
     low, high = surface["brightness"]
-    margin = max(MIN_BRIGHTNESS_MARGIN, (high - low) / 2)
-    if not low - margin <= seen["brightness"] <= high + margin:
+    if _is_beyond(seen["brightness"], low, high, least_margin=MIN_BRIGHTNESS_MARGIN):
         word = "darker" if seen["brightness"] < low else "brighter"
         sentences.append(f"{word}: mean level {seen['brightness']:.0f}, the model knows {low:.0f} to {high:.0f}")
     for colour in ("red", "blue"):
         low, high = surface[colour]
-        margin = max(MIN_COLOUR_MARGIN, (high - low) / 2)
-        if not low - margin <= seen[colour] <= high + margin:
+        if _is_beyond(seen[colour], low, high, least_margin=MIN_COLOUR_MARGIN):
             known = _span(low, high)
             sentences.append(f"another colour: {colour} is {seen[colour]:.2g} of the light, the model knows {known}")
     low, high = surface["sharpness"]
@@ -91,6 +89,11 @@ def _unlike_look(surface: Ranges, seen: Mapping[str, float]) -> list[str]:
         word = "blurred" if seen["sharpness"] < low else "sharper or noisier"
         sentences.append(f"{word}: sharpness {seen['sharpness']:.2g}, the model knows {_span(low, high)}")
     return sentences
+
+
+def _is_beyond(value: float, low: float, high: float, *, least_margin: float) -> bool:
+    margin = max(least_margin, (high - low) / 2)
+    return not low - margin <= value <= high + margin
 
 
 def _span(low: float, high: float) -> str:
