@@ -27,7 +27,7 @@ from ndpnet.model import NDPNet
 from ndpnet.model.folding import fold_batch_norms
 from ndpnet.synthesis.compose import to_unit
 
-SIDE, OVERLAP = 256, 64  # of a tile, where there is no --model
+SIDE, TILE_SIDE = 256, 512  # trained on and inspected, where there is no --model
 MEBIBYTE = 1 << 20
 UNTILED_SIDE = 1024
 
@@ -117,7 +117,7 @@ def load(arguments: argparse.Namespace) -> Inspector:
     network = network.to(memory_format=torch.channels_last)
     network.set_reference(to_unit(torch.from_numpy(picture(SIDE, SIDE)[None])))
     engine = TorchEngine(fold_batch_norms(network), torch.device("cpu"))
-    return Inspector(engine, input_size=(SIDE, SIDE), threshold=None, tiling=Tiling(SIDE, OVERLAP))
+    return Inspector(engine, input_size=(SIDE, SIDE), threshold=None, tiling=Tiling(TILE_SIDE))
 
 
 def picture(height: int, width: int) -> np.ndarray:

@@ -36,18 +36,15 @@ class DataConfig(Section):
     tile_stride: Positive
     tile_margin: Annotated[int, Field(ge=0)]
     tile_min_contrast: NotNegative
-    tile_overlap: Annotated[int, Field(ge=64, multiple_of=64)]
+    tile_side: Annotated[int, Field(ge=128, multiple_of=64)]
     group_pattern: str
     calibration_fraction: Annotated[float, Field(ge=0, lt=1)]
     validation_fraction: Annotated[float, Field(ge=0, lt=1)]
 
     @model_validator(mode="after")
-    def _tiles_overlap_in_part(self) -> "DataConfig":
-        if self.mode == "tile" and self.tile_overlap >= self.image_size:
-            raise ValueError(
-                f"data.tile_overlap {self.tile_overlap} is not below data.image_size {self.image_size}, the tile's "
-                f"side (use 64, and tiles of 128 or more)"
-            )
+    def _tiles_are_as_large_as_trained_on(self) -> "DataConfig":
+        if self.mode == "tile" and self.tile_side < self.image_size:
+            raise ValueError(f"data.tile_side {self.tile_side} is below data.image_size {self.image_size}")
         return self
 
 

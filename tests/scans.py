@@ -7,7 +7,7 @@ import numpy as np
 from samples import GROUPS, write_picture
 
 CATEGORY = "slab"
-SIDE, OVERLAP = 128, 64
+SIDE, TILE_SIDE = 128, 192  # trained on and inspected
 SIZES = ((180, 300), (129, 201), (300, 140), (330, 190))  # (height, width)
 TILE_DATA: dict[str, Any] = {
     "mode": "tile",
@@ -16,7 +16,7 @@ TILE_DATA: dict[str, Any] = {
     "tile_stride": 64,
     "tile_margin": 0,
     "tile_min_contrast": 0.0,
-    "tile_overlap": OVERLAP,
+    "tile_side": TILE_SIDE,
 }
 
 

@@ -25,7 +25,7 @@ from ndpnet.data.tiling import Tiling
 from ndpnet.files import sha256_of, write_json
 from ndpnet.folders import atomic_folder
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def prepare(
         manifest = Manifest(category, tuple(records))
         if (category_dir / IMPORT_REPORT).is_file():
             shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
-        # all parameters: what no array depends on, as tile_overlap, reaches the model so
+        # all parameters: what no array depends on, as tile_side, reaches the model so
         settings = data.model_dump() | {"is_pinned": is_pinned, "format_version": FORMAT_VERSION}
         _write_facts(partial_dir, manifest, roi, settings | {"input_size": input_size, "aspect_ratio": aspect_ratio})
     return _counts(manifest) | counts | {"has_roi": roi is not None}
@@ -189,7 +189,7 @@ class PreparedData:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the network's input in pixels; of scans those of a tile."""
+        """(height, width) of the network's input in pixels; of scans those of a training tile."""
         height, width = self.settings["input_size"]
         return height, width
 
@@ -203,7 +203,7 @@ class PreparedData:
         """How scans are cut at inspection; None in `resize` mode."""
         if self.settings["mode"] != "tile":
             return None
-        return Tiling(self.settings["image_size"], self.settings["tile_overlap"], self.settings["scale"])
+        return Tiling(self.settings["tile_side"], self.settings["scale"])
 
     @property
     def is_pinned(self) -> bool:

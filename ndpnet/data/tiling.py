@@ -7,34 +7,33 @@ import numpy as np
 from ndpnet.data.fitting import continue_surface
 
 GRID = 64  # offsets are multiples of it: layer 5 and its patches lie alike in every tile
+OVERLAP = GRID  # of neighbouring tiles at inspection
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a scan is inspected: scaled by `scale`, then in tiles of side x side that overlap, all in pixels."""
+    """How a scan is inspected: scaled by `scale`, then in tiles of side x side that overlap by 64 pixels."""
 
     side: int
-    overlap: int
     scale: float = 1.0
     has_filters: bool = True  # mean and median of the anomaly map, once it is blended
 
     def __post_init__(self) -> None:
-        is_grid = self.side % GRID == 0 and self.overlap % GRID == 0
-        if not (is_grid and GRID <= self.overlap < self.side and 0 < self.scale <= 1):
+        if not (self.side % GRID == 0 and self.side > OVERLAP and 0 < self.scale <= 1):
             raise ValueError(
-                f"no tiling with side {self.side}, overlap {self.overlap} and scale {self.scale} "
-                f"(multiples of {GRID}, the overlap below the side, the scale in (0, 1])"
+                f"no tiling with side {self.side} and scale {self.scale} "
+                f"(the side a multiple of {GRID} above {OVERLAP}, the scale in (0, 1])"
             )
 
     def offsets(self, length: int) -> list[int]:
         """First pixels of the tiles along an axis of `length` pixels, multiples of 64; the last tile may overhang."""
         last = -(-max(0, length - self.side) // GRID) * GRID
-        return [*range(0, last, self.side - self.overlap), last]
+        return [*range(0, last, self.side - OVERLAP), last]
 
     def weights(self, length: int) -> np.ndarray:
         """Weight of each tile's pixels along an axis, smooth, summing to 1 at every pixel. -> float32 (tiles, side)."""
         offsets = self.offsets(length)
-        rise = np.sin(np.pi / 2 * np.minimum((np.arange(self.side) + 0.5) / self.overlap, 1.0)) ** 2
+        rise = np.sin(np.pi / 2 * np.minimum((np.arange(self.side) + 0.5) / OVERLAP, 1.0)) ** 2
         window = rise * rise[::-1]
         total = np.zeros(offsets[-1] + self.side)
         for offset in offsets:

@@ -26,7 +26,7 @@ from ndpnet.model import NDPNet, Network, PretrainedNDPNet
 from ndpnet.model.network import has_filters
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 10
+FORMAT_VERSION = 11
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OPTIONAL_FILES = {ROI: "--roi", RULES: "--rules"}  # and what makes them
@@ -35,7 +35,7 @@ NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels") 
 ENTRIES = (
     *("category", "input_size", "aspect_ratio", "files", "references", "threshold", "surface"),
     *(f"lineage.{name}_hash" for name in ("training_data", "params", "code", "bank", "phase1")),
-    *(f"params.data.{name}" for name in ("image_size", "mode", "tile_overlap", "scale", "group_pattern")),
+    *(f"params.data.{name}" for name in ("image_size", "mode", "tile_side", "scale", "group_pattern")),
     *(f"params.model.{name}" for name in ModelConfig.model_fields),
     *("lineage.versions", "params.losses.perceptual_weights", "params.train.num_threads"),
     *("params.profile", "params.seed", "params.evaluation.target_false_alarm_rate"),
@@ -71,9 +71,14 @@ class ModelPackage:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the network's input in pixels; of scans those of a tile."""
+        """(height, width) of the network's input in pixels; of scans those of a training tile."""
         height, width = self.config["input_size"]
         return height, width
+
+    @property
+    def graph_size(self) -> tuple[int, int]:
+        """(height, width) of what the network is given at inspection; of scans those of a tile."""
+        return self.input_size if self.tiling is None else (self.tiling.side, self.tiling.side)
 
     @property
     def aspect_ratio(self) -> float:
@@ -91,7 +96,7 @@ class ModelPackage:
         data, anomaly_map = self.config["params"]["data"], self.config["params"]["model"]["anomaly_map"]
         if data["mode"] != "tile":
             return None
-        return Tiling(data["image_size"], data["tile_overlap"], data["scale"], has_filters(anomaly_map))
+        return Tiling(data["tile_side"], data["scale"], has_filters(anomaly_map))
 
     @property
     def lacks_perceptual_loss(self) -> bool:

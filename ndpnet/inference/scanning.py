@@ -1,6 +1,7 @@
 """The anomaly map of a scan of any size: overlapping tiles, blended before the filters, in bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
@@ -9,8 +10,6 @@ from ndpnet.data.tiling import Tiling, cut_tile
 from ndpnet.inference.engines.engine import Engine
 from ndpnet.model.segmentation import FILTER_REACH, filter_map
 
-# constant, whatever the machine: the bits of a convolution may depend on the batch
-TILES_PER_BATCH = 4
 FILTER_BLOCK = 256  # side of the blocks that are filtered at once, in pixels
 
 
@@ -31,15 +30,14 @@ def rebuild_scan(engine: Engine, scan: np.ndarray, tiling: Tiling) -> np.ndarray
 
 
 def _blend(run: Callable[[np.ndarray], np.ndarray], scan: np.ndarray, tiling: Tiling, total: np.ndarray) -> None:
-    """Add what `run` makes of the tiles, weighted. run: uint8 (B, S, S, 3) -> (B, ..., S, S); total: (..., H, W)."""
-    height, width = scan.shape[:2]
-    row_weights, column_weights = tiling.weights(height), tiling.weights(width)
-    for tiles in _batches(height, width, tiling):
-        cut = [cut_tile(scan, top, left, tiling.side) for _, top, _, left in tiles]
-        for (row, top, column, left), planes in zip(tiles, run(np.stack(cut)), strict=True):
-            weight = row_weights[row][:, None] * column_weights[column]  # (S, S)
-            inside = total[..., top : top + tiling.side, left : left + tiling.side]
-            inside += (weight * planes)[..., : inside.shape[-2], : inside.shape[-1]]
+    """Add what `run` makes of the tiles, weighted. run: uint8 (1, S, S, 3) -> (1, ..., S, S); total: (..., H, W)."""
+    axes = scan.shape[:2]
+    rows, columns = (list(zip(tiling.offsets(side), tiling.weights(side), strict=True)) for side in axes)
+    for (top, row_weight), (left, column_weight) in product(rows, columns):
+        # one by one: the bits of a convolution may depend on the batch
+        planes = run(cut_tile(scan, top, left, tiling.side)[None])[0]
+        inside = total[..., top : top + tiling.side, left : left + tiling.side]
+        inside += (row_weight[:, None] * column_weight * planes)[..., : inside.shape[-2], : inside.shape[-1]]
 
 
 def filter_in_place(anomaly_map: np.ndarray) -> None:
@@ -58,12 +56,3 @@ def filter_in_place(anomaly_map: np.ndarray) -> None:
             block = torch.from_numpy(strip[:, start : right + FILTER_REACH].copy())
             filtered = filter_map(block[None, None])[0, 0].numpy()
             anomaly_map[top:bottom, left:right] = filtered[top - first : bottom - first, left - start : right - start]
-
-
-def _batches(height: int, width: int, tiling: Tiling) -> Iterator[list[tuple[int, int, int, int]]]:
-    """(row, top, column, left) of the tiles, row by row: which ones share a batch depends on the size alone."""
-    tops, lefts = tiling.offsets(height), tiling.offsets(width)
-    for row, top in enumerate(tops):
-        for start in range(0, len(lefts), TILES_PER_BATCH):
-            batch = enumerate(lefts[start : start + TILES_PER_BATCH], start=start)
-            yield [(row, top, column, left) for column, left in batch]

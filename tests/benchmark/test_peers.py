@@ -69,7 +69,7 @@ def prepared_scans(folder: Path) -> Path:
     for number, path in enumerate(("train/good/a", "train/good/b", "test/good/c")):
         write_picture(folder / f"scans/scan/{path}.png", np.full((192, 192, 3), number, np.uint8))
     fractions = {"calibration_fraction": 0.0, "validation_fraction": 0.0, "group_pattern": ""}
-    data = {"mode": "tile", "image_size": 128, "tile_overlap": 64, **fractions}
+    data = {"mode": "tile", "image_size": 128, "tile_side": 128, **fractions}
     params = load_params(write_params(folder / "params.yaml", data=data))
     steps.prepare(folder / "scans", "scan", folder / "prepared", params, allow_unpinned=True)
     return folder / "prepared"

@@ -26,7 +26,7 @@ class Brightness:
     def predict_raw(self, images):
         return images.mean(axis=3, dtype=np.float32) / 255
 
-tiling = Tiling(256, 64, float(sys.argv[3]), has_filters=False)
+tiling = Tiling(512, float(sys.argv[3]), has_filters=False)
 inspector = Inspector(Brightness(), input_size=(256, 256), threshold=0.5, tiling=tiling)
 inspect_folder(inspector, Path(sys.argv[1]), Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -159,9 +159,9 @@ def test_checks_over_several_parameters() -> None:
     assert message == "synthesis.line_share 0.5 and crack_share 0.6 are more than all masks"
     message = one_line_error("synthesis.patch_size=256", "data.image_size=128")
     assert message == "synthesis.patch_size 256 is above data.image_size 128"
-    message = one_line_error("data.mode=tile", "data.tile_overlap=256")
-    assert message.startswith("data.tile_overlap 256 is not below data.image_size 256, the tile's side (use 64")
-    assert load_params(overrides=["data.tile_overlap=256"]).data.mode == "resize"  # where it means nothing
+    message = one_line_error("data.mode=tile", "data.tile_side=192")
+    assert message == "data.tile_side 192 is below data.image_size 256"
+    assert load_params(overrides=["data.tile_side=192"]).data.mode == "resize"  # where it means nothing
 
 
 def test_an_unknown_profile_is_met_with_the_nearest() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ndpnet.data.fitting import continue_surface
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import write_json
@@ -32,6 +33,7 @@ from ndpnet.inference.engines.parity import (
     choose_images,
     compare,
     excesses,
+    spread_rows,
 )
 from ndpnet.inference.engines.quantise import quantise
 from ndpnet.inference.engines.runtimes import (
@@ -48,6 +50,8 @@ from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
 from ndpnet.metrics.properties import picture_properties
 from ndpnet.synthesis.bank import BANK_FILES, DefectBank
+
+NUM_QUANTISING = 128  # training images that int8 takes the ranges of activations from
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +99,7 @@ def _open_inputs(model: Path, prepared_dir: Path, bank_dir: Path) -> ExportInput
         raise ValueError(f"{prepared_dir} is not what {model} was trained on (pass that prepared folder)")
     if folder_hash(bank_dir, BANK_FILES) != lineage["bank_hash"]:
         raise ValueError(f"{bank_dir} is not the bank that {model} was trained with (pass that one)")
-    images = choose_images(prepared, bank, package.config["params"])
+    images = choose_images(prepared, bank, package)
     inspector = Inspector.load(model)
     return ExportInputs(package, prepared, images, inspector, ask(inspector, images))
 
@@ -122,7 +126,7 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
     logger.info("tracing the network: half a minute")
     network = package.load_network(torch.device("cpu"))
     has_filters, path = package.tiling is None, scratch / ONNX_GRAPH
-    size, score_pixels = package.input_size, package.score_pixels
+    size, score_pixels = package.graph_size, package.score_pixels
     write_onnx(network, path, input_size=size, has_filters=has_filters, score_pixels=score_pixels)
     return path
 
@@ -141,7 +145,9 @@ def _quantised(model: Any, inputs: ExportInputs) -> Any:
         return max(abs(of_torch[name] - quantised[name]) for name in of_torch), costs
 
     training = inputs.prepared.images("train")
-    return quantise(model, training, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
+    rows, size = spread_rows(len(training), NUM_QUANTISING), inputs.package.graph_size
+    shown = [continue_surface(training[row], size) for row in rows]
+    return quantise(model, shown, images.validation, judge, max_loss=MAX_AUROC_DIFFERENCE)
 
 
 def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, float_type: str) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import torch
 from tqdm import tqdm
 
 from ndpnet.config import SynthesisConfig
+from ndpnet.data.fitting import continue_surface
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics.exact import Planes, image_auroc, pixel_auroc
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
@@ -35,19 +37,23 @@ class ParityImages:
     is_held_out: bool  # whether the validation images come from the validation split, or else from training
 
 
-def choose_images(prepared: PreparedData, bank: DefectBank, params: dict[str, Any]) -> ParityImages:
+def choose_images(prepared: PreparedData, bank: DefectBank, package: ModelPackage) -> ParityImages:
     """Training images spread over the split, and good images of the validation split with artificial defects.
 
-    params: those in the package.
+    All of the size that the graph takes.
     """
-    training = prepared.images("train")
-    rows = np.unique(np.linspace(0, len(training) - 1, NUM_TRAINING).round().astype(int))
-    names = prepared.row_names("train")
-    held_out = prepared.images("validation")
-    validation, masks = with_defects(held_out if len(held_out) else training, bank, params)
-    return ParityImages(
-        np.stack([training[row] for row in rows]), [names[row] for row in rows], validation, masks, len(held_out) > 0
-    )
+    training, held_out, names = prepared.images("train"), prepared.images("validation"), prepared.row_names("train")
+    rows = spread_rows(len(training), NUM_TRAINING)
+    surfaces = (held_out if len(held_out) else training)[:NUM_VALIDATION]
+    filled = [continue_surface(image, package.graph_size) for image in surfaces]
+    validation, masks = with_defects(filled, bank, package.config["params"])
+    shown = np.stack([continue_surface(training[row], package.graph_size) for row in rows])
+    return ParityImages(shown, [names[row] for row in rows], validation, masks, len(held_out) > 0)
+
+
+def spread_rows(count: int, at_most: int) -> np.ndarray:
+    """Rows of so many that are spread over all of them."""
+    return np.unique(np.linspace(0, count - 1, at_most).round().astype(int))
 
 
 def with_defects(images: Planes, bank: DefectBank, params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,28 +9,28 @@ import torch
 
 from ndpnet.inference.engines.engine import MAP, RunGraph
 from ndpnet.inference.engines.runtimes import INPUT, float_type_here, load_module, openvino_settings
-from ndpnet.metrics.exact import Planes
 
 logger = logging.getLogger(__name__)
 
 # of a graph on rows of the validation images: what it loses as a whole, and what each image costs
 Judge = Callable[[RunGraph, Sequence[int]], tuple[float, Sequence[float]]]
-NUM_CALIBRATION = 128  # training images that the ranges of activations are taken from
 # the softmax weights of many reference patches are nearly uniform: eight bits cannot tell them apart
 KEPT_OPERATIONS = ("MatMul", "Softmax")
 
 
-def quantise(model: Any, training: Planes, validation: np.ndarray, judge: Judge, *, max_loss: float) -> Any:
+def quantise(
+    model: Any, training: Sequence[np.ndarray], validation: np.ndarray, judge: Judge, *, max_loss: float
+) -> Any:
     """Quantise an `openvino.Model`, and take back layers that cost too much.
 
-    training: uint8 (N, H, W, 3); validation: uint8 (M, H, W, 3), on which the graph may lose `max_loss` by `judge`.
+    training: N of uint8 (H, W, 3), which the ranges of activations are taken from; validation: uint8 (M, H, W, 3), on
+    which the graph may lose `max_loss` by `judge`.
     """
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # misses CUDA when nncf is imported
     nncf = load_module("nncf")
     nncf.set_log_level(logging.ERROR)
-    rows = np.unique(np.linspace(0, len(training) - 1, NUM_CALIBRATION).round().astype(int))
-    calibration = nncf.Dataset([np.asarray(training[row])[None] for row in rows], lambda image: {INPUT: image})
-    options = {"subset_size": len(rows), "ignored_scope": kept_in_floating_point(model)}
+    calibration = nncf.Dataset([image[None] for image in training], lambda image: {INPUT: image})
+    options = {"subset_size": len(training), "ignored_scope": kept_in_floating_point(model)}
     quantised = nncf.quantize(model, calibration, **options)
     loss, _ = judge(_as_run(quantised), range(len(validation)))
     if loss <= max_loss:

@@ -20,7 +20,7 @@ ENTRIES = ("engine", "files", "float_type", "made_from", "precision", "threshold
 
 def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> Engine:
     """Load the graph in an engine's folder, with as many threads as torch has."""
-    size, num_threads = package.input_size, torch.get_num_threads()
+    size, num_threads = package.graph_size, torch.get_num_threads()
     run = open_graph(engine, folder, float_type=float_type, input_size=size, num_threads=num_threads)
     return GraphEngine(run, has_filters=package.tiling is None)
 

@@ -63,9 +63,9 @@ def test_a_package_of_tiles_says_whether_its_map_is_filtered(
     pipeline: Pipeline, anomaly_map: str, has_filters: bool
 ) -> None:
     params = pipeline.params.model_dump(mode="json")
-    params["data"] |= {"mode": "tile", "image_size": 128, "tile_overlap": 64, "scale": 0.5}
+    params["data"] |= {"mode": "tile", "image_size": 128, "tile_side": 256, "scale": 0.5}
     params["model"]["anomaly_map"] = anomaly_map
-    assert ModelPackage(pipeline.model_dir, {"params": params}).tiling == Tiling(128, 64, 0.5, has_filters)
+    assert ModelPackage(pipeline.model_dir, {"params": params}).tiling == Tiling(256, 0.5, has_filters)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "reference.png", "manifest.json"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import data_config, write_picture
-from scans import CATEGORY, SIDE, SIZES, TILE_DATA, write_scans
+from scans import CATEGORY, SIDE, SIZES, TILE_DATA, TILE_SIDE, write_scans
 from skimage.data import brick
 
 from ndpnet.data.images import read_image
@@ -63,7 +63,7 @@ def test_tiles_and_scans_are_the_pixels_that_the_manifest_names(source_dir: Path
         else:
             drawn = read_image(source_dir / CATEGORY / record.mask_path)[..., 0] > 0
             np.testing.assert_array_equal(mask, drawn.astype(np.uint8))
-    assert data.tiling.side == SIDE
+    assert data.tiling.side == TILE_SIDE
     assert data.input_size == (SIDE, SIDE)
     assert counts["num_rejected_tiles"] == 0
 

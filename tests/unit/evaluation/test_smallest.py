@@ -58,7 +58,7 @@ class Brightness:
     predict_raw = predict
 
 
-@pytest.mark.parametrize(("tiling", "size"), [(None, (128, 128)), (Tiling(128, 64), (200, 400))])
+@pytest.mark.parametrize(("tiling", "size"), [(None, (128, 128)), (Tiling(128), (200, 400))])
 @pytest.mark.parametrize("is_zone", [True, False])
 def test_defects_are_painted_where_they_count_and_judged_as_all_pictures_are(
     tiling: Tiling | None, size: tuple[int, int], is_zone: bool

@@ -13,7 +13,7 @@ from ndpnet.inference.folder import inspect_folder
 
 SIDE, DEFECT = 64, 24  # of what `resize` makes of a picture, and of the bright square, in pixels
 SIZES = {"portrait": (290, 140), "landscape": (130, 260)}  # (height, width)
-MODES = {"resize": None, "tile": Tiling(128, 64), "tile of a scaled scan": Tiling(128, 64, 0.5)}
+MODES = {"resize": None, "tile": Tiling(128), "tile of a scaled scan": Tiling(128, 0.5)}
 SIDEWAYS = 6  # EXIF: to be turned by 90 degrees to the right
 
 
