@@ -61,17 +61,16 @@ class PretrainedNDPNet(nn.Module):
     def set_reference(self, reference: torch.Tensor) -> None:
         """Nothing: the bank is in the weights. reference: (R, 3, H, W), a good picture to show."""
 
-    def levels(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def repairable(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What is compared with the bank, and repaired. features: the encoder's -> 3 maps."""
         return list(features[1:])
 
-    repairable = levels
     # that is checked: a patch of another place is no nearer to what was here, on a surface of chance
     has_repair = False
 
     def rebuild(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Phase 1's reconstruction: the decoder on untouched features. -> (B, 3, H, W)."""
-        return self.decoder(self.levels(features))
+        return self.decoder(self.repairable(features))
 
     def forward(self, image: torch.Tensor, features: Sequence[torch.Tensor] | None = None) -> NetworkOutput:
         """All of one pass. image: (B, 3, H, W), sides multiples of 64; `features`: its encoding, if known."""
@@ -80,12 +79,12 @@ class PretrainedNDPNet(nn.Module):
         return NetworkOutput(repaired, self.decoder(repaired), [self.logit(features, repaired)])
 
     def repair(self, features: Sequence[torch.Tensor], groups: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """What the bank has in the place of each level (Eq. 3-5). `groups` (B,): as of `PatchBank`. -> as `levels`.
+        """What the bank has in the place of each level (Eq. 3-5). `groups` (B,): as of `PatchBank`. -> as `repairable`.
 
         Of the coarsest the patch with the largest cosine (Eq. 4), of the others the nearest one.
         """
         seen = [None, None, self.encoder.directions]
-        every = zip(self.banks, self.levels(features), seen, strict=True)
+        every = zip(self.banks, self.repairable(features), seen, strict=True)
         return [bank(feats, groups, seen=how) for bank, feats, how in every]
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,7 +105,7 @@ class PretrainedNDPNet(nn.Module):
     def _mark(self, image: torch.Tensor, *, is_repaired: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Anomaly map, and the levels that the decoder rebuilds the surface from."""
         features = self.encoder(image)
-        repaired = self.repair(features) if is_repaired else self.levels(features)
+        repaired = self.repair(features) if is_repaired else self.repairable(features)
         colour = self.colour(image) if is_repaired else None
         ratio = self.excess(features, repaired, colour) / self.good_maximum - 1
         # to (0, 1) with 0.5 at the highest value of held-out good pictures; unlike a sigmoid it never saturates
@@ -130,20 +129,20 @@ class PretrainedNDPNet(nn.Module):
         return local_mean(total, SMOOTHING)
 
     def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Of the joint segmentation. features: the encoder's, repaired: as `levels` -> (B, 1, H/4, W/4)."""
-        levels = self.levels(features)
+        """Of the joint segmentation. features: the encoder's, repaired: as `repairable` -> (B, 1, H/4, W/4)."""
+        levels = self.repairable(features)
         return self.segmentation(features[0], levels, repaired, self._map_size(levels))
 
     def distance(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Sum over levels of the relative distance to the bank, each in its spread. -> (B, 1, H/4, W/4)."""
-        levels = self.levels(features)
+        levels = self.repairable(features)
         maps = [enlarge(surprise(*pair), self._map_size(levels)) for pair in zip(levels, repaired, strict=True)]
         scaled = [distance / spread for distance, spread in zip(maps, self.level_spreads, strict=True)]
         return sum(scaled[1:], scaled[0])
 
     def angle(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Distance of the coarsest level to the bank as unit vectors: of their cosine alone. -> (B, 1, H/4, W/4)."""
-        levels = self.levels(features)
+        levels = self.repairable(features)
         pair = (maps[-1].movedim(1, -1) for maps in (levels, repaired))
         feats, clean = (self.encoder.directions(last) for last in pair)  # (B, h, w, C)
         return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
@@ -182,7 +181,9 @@ class PretrainedNDPNet(nn.Module):
             colours.append(self.colour(shown, groups))
         self.level_spreads.fill_(1)
         for level in range(NUM_LEVELS):
-            maps = [surprise(self.levels(features)[level], repaired[level]).flatten() for features, repaired in encoded]
+            maps = [
+                surprise(self.repairable(features)[level], repaired[level]).flatten() for features, repaired in encoded
+            ]
             self.level_spreads[level] = torch.cat(maps).std().clamp(min=SMALLEST_SPREAD)
         scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
         for scale, compute in scales:

@@ -78,7 +78,7 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
     batches = list(_batches(images, rows))
     network.encoder.fit(batches)
     network.colours.fit(batches)
-    levels = [[*network.levels(network.encoder(batch)), network.colours(batch)] for batch in batches]
+    levels = [[*network.repairable(network.encoder(batch)), network.colours(batch)] for batch in batches]
     rng = np.random.default_rng([seed, STREAM])
     seen = [None, None, network.encoder.directions, None]
     every = zip([*network.banks, network.colour_bank], zip(*levels, strict=True), seen, strict=True)

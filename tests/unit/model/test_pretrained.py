@@ -96,7 +96,7 @@ def test_the_coarsest_level_is_compared_by_its_cosine_before_it_was_standardised
     last = ((features[3] * spread[..., None] + mean[..., None]) * 3 - mean[..., None]) / spread[..., None]
     brighter = [*features[:3], last]
     torch.testing.assert_close(network.angle(brighter, repaired)[0, 0, ::4, ::4], angle, rtol=1e-3, atol=1e-4)
-    assert network.angle(network.levels(features), network.levels(features)).max() == 0
+    assert network.angle(network.repairable(features), network.repairable(features)).max() == 0
 
 
 @pytest.mark.parametrize("anomaly_map", ["segmentation", "distance", "fused"])
@@ -188,7 +188,7 @@ def test_what_is_good_but_rare_is_in_the_bank() -> None:
     network = PretrainedNDPNet(encoder="tf_efficientnet_lite0", bank_size=64, head_channels=8)
     fit_bank(network, pictures, list("abcdefghijkl"), seed=0)
     with torch.no_grad():
-        levels = network.levels(network.encoder(to_batch(pictures[5:6])))
+        levels = network.repairable(network.encoder(to_batch(pictures[5:6])))
         repaired = network.repair(network.encoder(to_batch(pictures[5:6])))
     for level, (feats, clean) in enumerate(zip(levels[:2], repaired[:2], strict=True)):  # the third has 16 positions
         side = feats.shape[-1] // 4  # well inside the corner
