@@ -50,13 +50,13 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """The finest features as they are, and three levels to compare, finest first. image: (B, 3, H, W) in [0, 1].
+        """Three levels as they are, then the same to compare; both finest first. image: (B, 3, H, W) in [0, 1].
 
-        A level is averaged over 3 x 3 positions and has stride 8 or more. -> [(B, C_l, h_l, w_l)], 4 maps.
+        What is compared is averaged over 3 x 3 positions and has stride 8 or more. -> [(B, C_l, h_l, w_l)], 6 maps.
         """
         every = self._raw(evenly_lit(image) if self.has_uneven_light else image)
         levels = [_compared(feats, stride) for feats, stride in zip(every, self.strides, strict=True)]
-        return [self._standardised(every[0], 0), *map(self._standardised, levels, range(NUM_LEVELS))]
+        return [self._standardised(feats, index % NUM_LEVELS) for index, feats in enumerate([*every, *levels])]
 
     def _standardised(self, feats: torch.Tensor, level: int) -> torch.Tensor:
         mean, spread = getattr(self, f"mean{level}"), getattr(self, f"spread{level}")
@@ -82,7 +82,7 @@ class Backbone(nn.Module):
         sums = [[torch.zeros(channels, dtype=torch.float64) for _ in range(2)] for channels in self.channels]
         counts = [0] * NUM_LEVELS
         for batch in batches:
-            for level, feats in enumerate(self(batch)[1:]):
+            for level, feats in enumerate(self(batch)[NUM_LEVELS:]):
                 values = feats.transpose(0, 1).flatten(1).double().cpu()  # (B, C, h, w) -> (C, B*h*w)
                 sums[level][0] += values.sum(dim=1)
                 sums[level][1] += values.square().sum(dim=1)

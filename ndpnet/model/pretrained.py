@@ -63,7 +63,7 @@ class PretrainedNDPNet(nn.Module):
 
     def repairable(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What is compared with the bank, and repaired. features: the encoder's -> 3 maps."""
-        return list(features[1:])
+        return list(features[NUM_LEVELS:])
 
     # that is checked: a patch of another place is no nearer to what was here, on a surface of chance
     has_repair = False
@@ -131,7 +131,7 @@ class PretrainedNDPNet(nn.Module):
     def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of the joint segmentation. features: the encoder's, repaired: as `repairable` -> (B, 1, H/4, W/4)."""
         levels = self.repairable(features)
-        return self.segmentation(features[0], levels, repaired, self._map_size(levels))
+        return self.segmentation(features[:NUM_LEVELS], levels, repaired, self._map_size(levels))
 
     def distance(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Sum over levels of the relative distance to the bank, each in its spread. -> (B, 1, H/4, W/4)."""
@@ -193,28 +193,35 @@ class PretrainedNDPNet(nn.Module):
 
 
 class JointSegmentation(nn.Module):
-    """MSDSM in one: every level's features, the repaired ones and their differences, joined at stride 4, to a logit."""
+    """MSDSM in one: each level as it is, as it is compared, as repaired, and their difference, joined to a logit."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
-        self.fine = nn.Conv2d(channels[0], width, 1)
+        self.seen = nn.ModuleList(nn.Conv2d(count, width, 1, bias=False) for count in channels)
         self.compared = nn.ModuleList(nn.Conv2d(3 * count + 1, width, 1, bias=False) for count in channels)
         self.norm = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.block = conv_block(width, width, "batch")
         self.to_logit = nn.Conv2d(width, 1, 1)
 
     def forward(
-        self, fine: torch.Tensor, levels: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], size: Sequence[int]
+        self,
+        seen: Sequence[torch.Tensor],
+        levels: Sequence[torch.Tensor],
+        repaired: Sequence[torch.Tensor],
+        size: Sequence[int],
     ) -> torch.Tensor:
-        """fine: the finest features; levels, repaired: 3 maps each -> logit (B, 1, *size)."""
+        """seen: 3 levels as they are; levels, repaired: the same as they are compared -> logit (B, 1, *size)."""
         joined: torch.Tensor | None = None  # from coarse to fine, each level enlarged to the next one
-        for convolution, feats, clean in list(zip(self.compared, levels, repaired, strict=True))[::-1]:
+        every = zip(self.seen, self.compared, seen, levels, repaired, strict=True)
+        for of_seen, of_compared, own, feats, clean in list(every)[::-1]:
             squared = (feats - clean).square()  # of any size inside a defect: its logarithm is what is learned from
-            seen = torch.cat([feats, clean, squared.log1p(), squared.sum(dim=1, keepdim=True).log1p()], dim=1)
-            compared = convolution(seen)
-            joined = compared if joined is None else compared + enlarge(joined, compared.shape[-2:])
+            pair = [feats, clean, squared.log1p(), squared.sum(dim=1, keepdim=True).log1p()]
+            compared = of_compared(torch.cat(pair, dim=1))
+            if joined is not None:
+                compared = compared + enlarge(joined, compared.shape[-2:])
+            joined = of_seen(own) + enlarge(compared, own.shape[-2:])
         assert joined is not None
-        return self.to_logit(self.block(self.norm(enlarge(self.fine(fine), size) + enlarge(joined, size))))
+        return self.to_logit(self.block(self.norm(enlarge(joined, size))))
 
 
 class SurfaceDecoder(nn.Module):

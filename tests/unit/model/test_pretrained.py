@@ -87,16 +87,16 @@ def test_the_coarsest_level_is_compared_by_its_cosine_before_it_was_standardised
         repaired = network.repair(features)
     spread, mean = network.encoder.spread2[:, None], network.encoder.mean2[:, None]
     raw, keys = (
-        features[3][0].flatten(1) * spread + mean,
+        features[-1][0].flatten(1) * spread + mean,
         network.banks[2].patches.T * spread + mean,
     )  # (C, h*w), (C, R)
     cosines = F.cosine_similarity(raw[:, :, None], keys[:, None], dim=0)
     torch.testing.assert_close(repaired[2][0].flatten(1), network.banks[2].patches.T[:, cosines.argmax(dim=1)])
     angle = network.angle(features, repaired)[0, 0, ::4, ::4]
-    last = ((features[3] * spread[..., None] + mean[..., None]) * 3 - mean[..., None]) / spread[..., None]
-    brighter = [*features[:3], last]
+    last = ((features[-1] * spread[..., None] + mean[..., None]) * 3 - mean[..., None]) / spread[..., None]
+    brighter = [*features[:-1], last]
     torch.testing.assert_close(network.angle(brighter, repaired)[0, 0, ::4, ::4], angle, rtol=1e-3, atol=1e-4)
-    assert network.angle(network.repairable(features), network.repairable(features)).max() == 0
+    assert network.angle(features, network.repairable(features)).max() == 0
 
 
 @pytest.mark.parametrize("anomaly_map", ["segmentation", "distance", "fused"])
