@@ -66,8 +66,9 @@ class FolderWatch:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    elif _is_picture(entry.name) and entry.is_symlink():
-                        self._refuse_link(entry.path)
+                    elif entry.is_symlink():
+                        if _is_picture(entry.name) or entry.is_dir():
+                            self._refuse_link(entry.path)
                     elif _is_picture(entry.name) and entry.is_file(follow_symlinks=False):
                         with suppress(FileNotFoundError):  # moved away meanwhile
                             about = entry.stat(follow_symlinks=False)
@@ -77,7 +78,7 @@ class FolderWatch:
         """Who may write here must not make the station read what lies elsewhere."""
         if path not in self._links:
             self._links.add(path)
-            logger.warning("%s: %s is a symbolic link and not taken (copy or move the picture)", self.line.name, path)
+            logger.warning("%s: %s is a symbolic link, not followed (copy pictures here)", self.line.name, path)
 
     def _is_complete(self, name: str, stamp: Stamp, now: float) -> bool:
         last, since = self._seen.get(name, (None, now))
