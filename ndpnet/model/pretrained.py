@@ -9,12 +9,11 @@ from torch import nn
 from ndpnet.model.backbone import NUM_LEVELS, Backbone
 from ndpnet.model.colours import OpponentColours
 from ndpnet.model.decoder import upsample
-from ndpnet.model.layers import conv_block, local_mean
+from ndpnet.model.layers import conv_block
 from ndpnet.model.network import NetworkOutput
 from ndpnet.model.patch_bank import PatchBank, surprise
 
 MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are enlarged
-SMOOTHING = 5  # pixels of the map that are averaged, along each side
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
 NUM_COLOURS = 1024  # in the bank
 LARGEST_COLOUR = 5.0  # spreads: another light may be any number of them away, and alarms by itself nobody
@@ -96,7 +95,7 @@ class PretrainedNDPNet(nn.Module):
         """The map of `predict` without the decoder's time. (B, 3, H, W) -> (B, 1, H, W)."""
         return self._mark(image, is_repaired=True)[0]
 
-    predict_raw, mark_raw = predict, mark  # it has been smoothed before it was enlarged
+    predict_raw, mark_raw = predict, mark  # enlarged from stride 4, it needs no filter
 
     def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
         """The map with the input's own features in the place of the repaired ones. (B, 3, H, W) -> (B, 1, H, W)."""
@@ -114,7 +113,7 @@ class PretrainedNDPNet(nn.Module):
     def excess(
         self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor | None
     ) -> torch.Tensor:
-        """The map in spreads of good pictures, enlarged and smoothed; `colour`: as of `colour`. -> (B, 1, H, W)."""
+        """The map in spreads of good pictures, enlarged; `colour`: as of `colour`. -> (B, 1, H, W)."""
         terms = []
         if self.anomaly_map != "distance":
             # however sure the segmentation is of good surface, the distances are heard
@@ -125,8 +124,7 @@ class PretrainedNDPNet(nn.Module):
             if colour is not None:
                 terms.append(DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR))
         total = sum(terms[1:], terms[0])
-        total = enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
-        return local_mean(total, SMOOTHING)
+        return enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
 
     def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of the joint segmentation. features: the encoder's, repaired: as `repairable` -> (B, 1, H/4, W/4)."""
