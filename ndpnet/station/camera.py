@@ -44,7 +44,7 @@ class Camera:
         name = f"{self.line}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}.png"
         try:
             picture = encode_png(pixels[..., 0] if shape[2] == 1 else pixels)
-            self.intake.take(self.line, name, f"camera|{uuid.uuid4().hex}", picture, ".png")
+            self.intake.take(self.line, name, f"camera|{uuid.uuid4().hex}", picture)
         except FullError as error:
             raise ValueError(f"a frame of {self.config.id} was lost: too many pictures wait") from error
 

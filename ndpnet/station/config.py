@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from ndpnet.config import NotNegative, Positive, Section
 from ndpnet.storage.urls import parse_url
@@ -17,14 +17,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 REGISTERED = "models:/"
 POSTGRESQL = re.compile(r"postgresql(\+psycopg)?://\S+$")
 
-WORDS = {  # for what pydantic says in Python's
-    "model_type": "a table of settings is expected",
-    "tuple_type": "a list is expected",
-    "string_type": "a text is expected, in quotes",
-    "too_short": "the list is empty",
-    "union_tag_not_found": "its kind is missing (jsonl, csv, webhook, mqtt or opcua)",
-}
 
+def _from_base(path: Path, info: ValidationInfo) -> Path:
+    return info.context / path if info.context else path
+
+
+Located = Annotated[Path, AfterValidator(_from_base)]  # seen from the folder of the file that names it
 Above0 = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
 
@@ -34,9 +32,9 @@ class ServerConfig(Section):
 
     host: str
     port: Annotated[int, Field(ge=0, lt=65536)]
-    certificate: Path | None
-    key: Path | None
-    token_file: Path | None
+    certificate: Located | None
+    key: Located | None
+    token_file: Located | None
     host_names: tuple[str, ...]
     max_megabytes: Above0
     max_megapixels: Above0
@@ -95,14 +93,14 @@ class Broker(Section):
     topic: str
     port: Positive = 1883
     username: str | None = None
-    password_file: Path | None = None
-    authority: Path | None = None  # the certificate authority's file: then by TLS
+    password_file: Located | None = None
+    authority: Located | None = None  # the certificate authority's file: then by TLS
 
 
 class MessageConfig(Broker):
     """Pictures by MQTT."""
 
-    folder: Path | None = None  # messages name a file below it; None: they are the pictures
+    folder: Located | None = None  # messages name a file below it; None: they are the pictures
 
 
 class LineConfig(Section):
@@ -110,14 +108,21 @@ class LineConfig(Section):
 
     name: Name
     model: str
-    source: Path | None
+    source: Located | None
     settle_seconds: NotNegative
-    done_dir: Path | None
+    done_dir: Located | None
     engine: str
     precision: str | None
-    calibration: Path | None
     mqtt: MessageConfig | None
     camera: CameraConfig | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_is_a_place(cls, values: Any, info: ValidationInfo) -> Any:
+        model = values.get("model") if isinstance(values, dict) else None
+        if not info.context or not isinstance(model, str) or model.startswith(REGISTERED):
+            return values
+        return values | {"model": str(info.context / model)}
 
     @property
     def registered(self) -> tuple[str, str] | None:
@@ -139,7 +144,7 @@ class FileSink(Section):
 
     name: Name
     kind: Literal["jsonl", "csv"]
-    path: Path
+    path: Located
 
 
 class WebhookSink(Section):
@@ -148,7 +153,7 @@ class WebhookSink(Section):
     name: Name
     kind: Literal["webhook"]
     url: Annotated[str, Field(pattern="^https?://")]
-    secret_file: Path | None = None
+    secret_file: Located | None = None
 
 
 class MqttSink(Broker):
@@ -172,7 +177,7 @@ Sink = Annotated[FileSink | WebhookSink | MqttSink | OpcuaSink, Field(discrimina
 class StationConfig(Section):
     """All that a station is told."""
 
-    folder: Path
+    folder: Located
     name: Name | None
     journal: str | None
     server: ServerConfig
@@ -182,7 +187,7 @@ class StationConfig(Section):
     drift: DriftConfig
     model_seconds: Above0
     retrain: Literal["none", "dvc", "kfp"]
-    checkout: Path | None
+    checkout: Located | None
     lines: Annotated[tuple[LineConfig, ...], Field(min_length=1)]
     sinks: tuple[Sink, ...]
 
@@ -230,7 +235,7 @@ def parse_station(values: dict[str, Any], *, base: Path, name: str = "the statio
     resolved = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
     for section in ("line", "camera"):
         if not isinstance(values.get(section) or {}, dict):
-            raise ValueError(f"{name}: setting {section!r}: {WORDS['model_type']}, not {values[section]!r}")
+            raise ValueError(f"{name}: setting {section!r} is no table of settings, but {values[section]!r}")
     of_line = resolved.pop("line") | (values.get("line") or {})
     of_camera = resolved.pop("camera") | (values.get("camera") or {})
     for key, value in values.items():
@@ -240,13 +245,12 @@ def parse_station(values: dict[str, Any], *, base: Path, name: str = "the statio
     lines = resolved["lines"] if isinstance(resolved["lines"], list) else []
     resolved["lines"] = [_line(line, of_line, of_camera) for line in lines]
     try:
-        config = _absolute(StationConfig.model_validate(resolved), base)
+        config = StationConfig.model_validate(resolved, context=base.absolute())
+        _check_places(config)
     except ValidationError as error:
         # lines that are wrong are none, says pydantic: their own mistakes come first
         first = [each for each in error.errors() if each["type"] != "too_short"] or error.errors()
-        raise ValueError(f"{name}: {'; '.join(_explain(each, resolved) for each in first)}") from error
-    try:
-        _check_places(config)
+        raise ValueError(f"{name}: {'; '.join(map(_explain, first))}") from error
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     return config
@@ -278,44 +282,15 @@ def _line(line: Any, of_line: dict[str, Any], of_camera: dict[str, Any]) -> Any:
     return line | {"camera": of_camera | camera} if isinstance(camera, dict) else line
 
 
-def _absolute(config: StationConfig, base: Path) -> StationConfig:
-    """All paths seen from the folder of the file that names them."""
-
-    def located(value: Any) -> Any:
-        if isinstance(value, Path):
-            return base.absolute() / value
-        if isinstance(value, LineConfig):
-            is_folder = value.registered is None
-            model = str(base.absolute() / value.model) if is_folder else value.model
-            value = value.model_copy(update={"model": model})
-        if isinstance(value, Section):
-            return value.model_copy(update={name: located(getattr(value, name)) for name in type(value).model_fields})
-        return tuple(located(each) for each in value) if isinstance(value, tuple) else value
-
-    return located(config)
-
-
-def _explain(error: Any, values: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in error["loc"])
+def _explain(error: Any) -> str:
+    name, last = ".".join(str(part) for part in error["loc"]), str(error["loc"][-1]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
-        section: Any = values
-        for part in error["loc"][:-1]:
-            section = section[part] if not isinstance(section, dict) or part in section else section
-        known = [each for each in _known_names(section) if each != error["loc"][-1]]
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
+        sections = (kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Section))
+        known = {field for kind in sections for field in kind.model_fields} - {last}
+        near = difflib.get_close_matches(last, sorted(known), n=1, cutoff=0.5)
         return f"unknown setting {name!r}" + (f" (did you mean {near[0]!r}?)" if near else f" (see {DEFAULTS_PATH})")
-    if error["type"] == "missing":
-        return f"setting {name!r} is missing"
-    message = WORDS.get(error["type"], error["msg"].removeprefix("Value error, "))
+    message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" or not name:
         return message
     shown = "" if isinstance(error["input"], dict | list | tuple) else f", not {error['input']!r}"
     return f"setting {name!r}: {message}{shown}"
-
-
-def _known_names(section: Any) -> list[str]:
-    """Names that the section of a wrong name may have."""
-    defaults = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
-    kinds = (LineConfig, FileSink, WebhookSink, MqttSink, OpcuaSink, MessageConfig)
-    of_kinds = [name for kind in kinds for name in kind.model_fields]
-    return [*of_kinds, *section, *defaults, *defaults["server"]]

@@ -26,7 +26,7 @@ def demo_station(data_dir: Path, build_dir: Path) -> StationConfig:
     incoming = folder / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
     line = {"name": LINE, "model": str(model), "source": str(incoming), "settle_seconds": 0}
-    line |= {"done_dir": str(folder / "done"), "calibration": str(data_dir / CATEGORY)}
+    line |= {"done_dir": str(folder / "done")}
     return parse_station(
         {"folder": str(folder), "lines": [line], "drift": {"highest_defect_rate": 0.25}}, base=Path.cwd()
     )

@@ -30,10 +30,10 @@ class Intake:
         """Id of a picture that was taken before. FullError: it was not, and there is no room."""
         return self.journal.id_of(line, key, max_waiting=self.limits.max_waiting)
 
-    def take(self, line: str, name: str, key: str, content: bytes, suffix: str) -> int:
+    def take(self, line: str, name: str, key: str, content: bytes) -> int:
         """Enter a picture once. -> its id. FullError: no room; OSError: no disk."""
         known = self.known(line, key)
-        return self.add(line, name, key, content, suffix)[0] if known is None else known
+        return self.add(line, name, key, content, suffix_of(content))[0] if known is None else known
 
     def add(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
         """As `take` after `known`. -> its id, and whether nobody has entered it meanwhile."""

@@ -2,16 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ndpnet.data.listing import list_pictures
-from ndpnet.data.split import group_of
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.inspector import Inspector
-from ndpnet.metrics.properties import picture_properties
 from ndpnet.station.config import LineConfig
 
 logger = logging.getLogger(__name__)
@@ -59,7 +55,7 @@ def open_model(line: LineConfig, cache_dir: Path) -> OpenModel:
     if inspector.threshold is None:
         raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
     inspector.package.use_its_threads()
-    calibration = _calibration(inspector, line.calibration)
+    calibration = Calibration(**inspector.threshold_record.get("calibration", {}))  # an older package has none
     return OpenModel(inspector, package_hash(folder), _facts(inspector, line, version), calibration)
 
 
@@ -112,30 +108,3 @@ def _facts(inspector: Inspector, line: LineConfig, version: int | None) -> dict[
         "code_hash": lineage["code_hash"],
         "params_hash": lineage["params_hash"],
     }
-
-
-def _calibration(inspector: Inspector, folder: Path | None) -> Calibration:
-    """As the model carries it, else measured on the pictures of a folder, else empty."""
-    carried = inspector.threshold_record.get("calibration")
-    if carried is not None:
-        return Calibration(**carried)
-    if folder is None:
-        return Calibration()
-    records = [each for each in inspector.package.manifest().files if each.split == "calibration"]
-    names = {each.path: each.group for each in records}
-    pictures = {path: path.relative_to(folder).as_posix() for path in list_pictures(folder).pictures}
-    known = [(path, names[name]) for path, name in pictures.items() if name in names]
-    pattern = inspector.package.config["params"]["data"]["group_pattern"]
-    return _measure(inspector, known or [(path, group_of(name, pattern)) for path, name in pictures.items()])
-
-
-def _measure(inspector: Inspector, pictures: Sequence[tuple[Path, str]]) -> Calibration:
-    logger.info("measuring %d calibration pictures", len(pictures))
-    measured = Calibration()
-    for path, group in pictures:
-        fitted = inspector.fit(inspector.open(path), name=str(path))
-        measured.scores.append(inspector.predict(fitted, name=str(path)).score)
-        measured.groups.append(group)
-        for name, value in picture_properties(fitted).items():
-            measured.properties.setdefault(name, []).append(value)
-    return measured

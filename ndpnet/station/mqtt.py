@@ -3,12 +3,14 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ndpnet.station.config import Broker, LineConfig
-from ndpnet.station.intake import Intake, suffix_of
 from ndpnet.station.journal import FullError
 from ndpnet.station.security import read_secret
+
+if TYPE_CHECKING:
+    from ndpnet.station.intake import Intake
 
 LOOP_SECONDS = 1.0
 
@@ -30,7 +32,7 @@ def make_client(broker: Broker, **options: Any) -> Any:
 class MessageSource:
     """The pictures of one line; the broker keeps a message until its picture is in the journal."""
 
-    def __init__(self, line: LineConfig, intake: Intake) -> None:
+    def __init__(self, line: LineConfig, intake: "Intake") -> None:
         assert line.mqtt is not None
         self.line, self.broker, self.intake = line.name, line.mqtt, intake
         self._client: Any = None
@@ -74,7 +76,7 @@ class MessageSource:
 
     def _take(self, client: Any, data: Any, message: Any) -> None:
         name, key, content = self._picture(message)
-        self.intake.take(self.line, name, key, content, suffix_of(content))
+        self.intake.take(self.line, name, key, content)
         client.ack(message.mid, message.qos)
 
     def _picture(self, message: Any) -> tuple[str, str, bytes]:

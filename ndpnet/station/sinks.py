@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 import sqlalchemy as sa
@@ -34,14 +34,19 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-class Receiver(Protocol):
+class Receiver:
     """Something that takes one verdict after the other."""
 
     def last_seq(self) -> int:
-        """The last verdict that it has for sure; 0 if it cannot say."""
+        """The last verdict that it has for sure; 0: it cannot say."""
+        return 0
 
     def deliver(self, row: Row) -> None:
         """Take a verdict. OSError or ValueError: it could not, and gets it again."""
+        raise NotImplementedError
+
+    def beat(self) -> None:
+        """Show that the station works."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -73,8 +78,7 @@ class Feeder:
         for row in self._journal.rows(later):
             self._receiver.deliver(row | {"judged_at": datetime.fromtimestamp(row["judged_at"], UTC).isoformat()})
             self._advance(row["seq"])
-        if isinstance(self._receiver, OpcuaReceiver):
-            self._receiver.beat()
+        self._receiver.beat()
 
     def close(self) -> None:
         """Let go of the receiver."""
@@ -88,17 +92,23 @@ class Feeder:
             db.execute(sa.update(sinks).where(sinks.c.name == self._key, sinks.c.seq < seq).values(seq=seq))
 
 
-class FileReceiver:
+class FileReceiver(Receiver):
     """A file of JSON lines or CSV rows, each of them once."""
 
     def __init__(self, config: FileSink) -> None:
         self._path, self._is_csv = config.path, config.kind == "csv"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._cut_half_line()
 
     def last_seq(self) -> int:
-        """That of the last line."""
-        last = self._tail().rpartition("\n")[2]
+        """That of the last whole line: a full disk or a kill may have ended one early, which is cut off."""
+        if not self._path.exists():
+            return 0
+        with self._path.open("r+b") as stream:
+            start = max(0, stream.seek(0, os.SEEK_END) - TAIL_BYTES)
+            stream.seek(start)
+            whole = stream.read().rpartition(b"\n")[0]
+            stream.truncate(start + len(whole) + bool(whole))
+        last = whole.rpartition(b"\n")[2].decode(errors="replace")
         if not last or last == ",".join(COLUMNS):
             return 0
         return int(last.partition(",")[0]) if self._is_csv else json.loads(last)["seq"]
@@ -109,9 +119,6 @@ class FileReceiver:
             stream.write(self._line(row, is_first=stream.tell() == 0))
             stream.flush()
             os.fsync(stream.fileno())
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def _line(self, row: Row, *, is_first: bool) -> str:
         if not self._is_csv:
@@ -124,34 +131,14 @@ class FileReceiver:
         writer.writerow(as_cells(row | {name: _one_line(row[name]) for name in ("name", "error")}))
         return text.getvalue()
 
-    def _tail(self) -> str:
-        """The last whole lines."""
-        if not self._path.exists():
-            return ""
-        with self._path.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return stream.read().decode(errors="replace").rstrip("\n")
 
-    def _cut_half_line(self) -> None:
-        """A full disk or a kill may have ended the last line early."""
-        if self._path.exists():
-            with self._path.open("r+b") as stream:
-                start = max(0, stream.seek(0, os.SEEK_END) - TAIL_BYTES)
-                stream.seek(start)
-                stream.truncate(start + stream.read().rfind(b"\n") + 1)
-
-
-class WebhookReceiver:
+class WebhookReceiver(Receiver):
     """A POST per verdict. Signed: HMAC-SHA256 over the time, a dot and the body, by a secret that both know."""
 
     def __init__(self, config: WebhookSink) -> None:
         self._url = config.url
         self._secret = None if config.secret_file is None else read_secret(config.secret_file)
         self._session = requests.Session()
-
-    def last_seq(self) -> int:
-        """It cannot be asked."""
-        return 0
 
     def deliver(self, row: Row) -> None:
         """Post a verdict. OSError, ValueError: nobody answered with 2xx."""
@@ -170,15 +157,11 @@ class WebhookReceiver:
         self._session.close()
 
 
-class MqttReceiver:
+class MqttReceiver(Receiver):
     """A message per verdict under TOPIC/LINE, of quality 1: the broker confirms each."""
 
     def __init__(self, config: MqttSink) -> None:
         self._config, self._client = config, None
-
-    def last_seq(self) -> int:
-        """It cannot be asked."""
-        return 0
 
     def deliver(self, row: Row) -> None:
         """Publish a verdict. OSError: the broker did not confirm it."""
@@ -206,7 +189,7 @@ class MqttReceiver:
         return client
 
 
-class OpcuaReceiver:
+class OpcuaReceiver(Receiver):
     """An OPC UA server with the last verdict of every line, to be read, and a watchdog bit."""
 
     def __init__(self, config: OpcuaSink, is_alive: Callable[[], bool]) -> None:
@@ -220,10 +203,6 @@ class OpcuaReceiver:
         self._root = self._server.nodes.objects.add_object(self._space, "Station")
         self._watchdog = self._root.add_variable(self._space, "Watchdog", False)
         self._server.start()
-
-    def last_seq(self) -> int:
-        """Variables have no memory."""
-        return 0
 
     def deliver(self, row: Row) -> None:
         """Set a line's variables; Sequence last: when it has changed, the others are this verdict's."""

@@ -15,6 +15,7 @@ from ndpnet.files import replace_file
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.queries import num_bytes_stored
+from ndpnet.station.sinks import Receiver
 from ndpnet.station.tables import pictures
 from ndpnet.storage.urls import parse_url
 
@@ -26,7 +27,7 @@ GIGABYTE = 1e9
 AT_ONCE = 500  # pictures that are removed in one go
 
 
-class Store:
+class Store(Receiver):
     """Files of the station, written whole or not at all. A sink, too: those of judged pictures go to the bucket."""
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
@@ -72,10 +73,6 @@ class Store:
                     self._bucket.delete(self._prefix + name)
                 (self.folder / name).unlink(missing_ok=True)
 
-    def last_seq(self) -> int:
-        """It cannot be asked."""
-        return 0
-
     def deliver(self, row: dict[str, Any]) -> None:
         """Bring the files of a judged picture to the bucket. ValueError: it does not answer; they stay here."""
         for name in filter(None, (row["file"], row["map"])):
@@ -84,9 +81,6 @@ class Store:
                 with path.open("rb") as stream:
                     self._bucket.put(self._prefix + name, stream)
                 path.unlink()
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def remove_unknown(self, journal: Journal) -> int:
         """Remove what a killed station wrote and did not enter in its journal. -> how many"""

@@ -137,9 +137,8 @@ class Inspection:
         if not KEY.fullmatch(key):
             raise HTTPException(400, "Idempotency-Key: up to 200 visible ASCII characters")
         name, content = await self._picture(request)
-        suffix = suffix_of(content)
-        take = self._station.intake.take
-        picture_id = await run_in_threadpool(take, line, name or f"http{suffix}", f"http|{key}", content, suffix)
+        entry = line, name or f"http{suffix_of(content)}", f"http|{key}", content
+        picture_id = await run_in_threadpool(self._station.intake.take, *entry)
         verdict = await run_in_threadpool(self._station.judge.verdict_of, picture_id)
         try:
             await asyncio.wait_for(asyncio.wrap_future(verdict), self._limits.answer_seconds)

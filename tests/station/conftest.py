@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from mlflow_servers import PostgresServer
-from samples import CATEGORY, Pipeline
+from samples import Pipeline
 from stations import config_of, served
 
 
@@ -31,7 +31,6 @@ def journal_url(postgres: PostgresServer) -> str:
 def station(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
     """A station and the address of its page; its model is the session's small one."""
     folder = tmp_path_factory.mktemp("station")
-    line = {"calibration": str(pipeline.data_dir / CATEGORY)}
     server = {"port": 0, "max_megabytes": 1, "max_megapixels": 1}
-    with served(config_of(folder, pipeline.model_dir, wall=line, server=server)) as running:
+    with served(config_of(folder, pipeline.model_dir, server=server)) as running:
         yield running

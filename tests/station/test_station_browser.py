@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from samples import CATEGORY
 from sqlalchemy import text
 from stations import config_of, picture, post, served, wait_until
 
@@ -160,7 +159,7 @@ def test_another_threshold_by_the_slider_and_a_reason(station, page):
 
 
 def test_a_lost_station_is_said_and_its_return_is_seen(pipeline, browser, tmp_path):
-    config = config_of(tmp_path, pipeline.model_dir, wall={"calibration": str(pipeline.data_dir / CATEGORY)})
+    config = config_of(tmp_path, pipeline.model_dir)
     opened = browser.new_context().new_page()
     opened.set_default_timeout(60_000)
     with served(config) as (_, url):
