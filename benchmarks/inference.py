@@ -122,7 +122,7 @@ def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Pa
         float_type = float_type_here(engine, precision)
         size = (arguments.size, arguments.size)
         run = open_graph(engine, of_engine, float_type=float_type, input_size=size, num_threads=1)
-        runs[name] = GraphEngine(run, has_filters=True).predict
+        runs[name] = GraphEngine(run).predict
     return runs
 
 

@@ -44,16 +44,29 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
     if not records:
         logger.warning("no calibration image: the model gets no threshold (raise data.calibration_fraction)")
         return None
-    inspector = Inspector.load(folder)
-    images, surface = prepared.images("calibration"), SurfaceStatistics()
-    scores, properties = list[float](), list[dict[str, float]]()
-    for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True):
-        prediction = inspector.predict(image, name=record.path)
-        scores.append(prediction.score)
-        properties.append(picture_properties(image))
-        surface.add(image, (record.width, record.height), prediction.anomaly_map)
-    threshold = threshold_record(scores, records, by_name(properties), params.evaluation.target_false_alarm_rate)
-    return _set_calibration(folder, threshold, surface)
+    measured = _Measured([Inspector.load(folder)])
+    for image, record in zip(tqdm(prepared.images("calibration"), "calibrate", disable=None), records, strict=True):
+        measured.add(image, (record.width, record.height), name=record.path)
+    (scores,), target_rate = measured.scores, params.evaluation.target_false_alarm_rate
+    threshold = threshold_record(scores, records, by_name(measured.properties), target_rate)
+    return _set_calibration(folder, threshold, measured.surface)
+
+
+class _Measured:
+    """What good pictures look like, one added after the other: to each inspector by its scores, and by themselves."""
+
+    def __init__(self, inspectors: Sequence[Inspector]) -> None:
+        self._inspectors = inspectors
+        self.scores = [list[float]() for _ in inspectors]
+        self.properties, self.surface = list[dict[str, float]](), SurfaceStatistics()
+
+    def add(self, fitted: np.ndarray, size: tuple[int, int], *, name: str) -> None:
+        """Count a picture. fitted: as `Inspector.fit` has it; size: its own (width, height)."""
+        predictions = [inspector.predict(fitted, name=name) for inspector in self._inspectors]
+        for scores, prediction in zip(self.scores, predictions, strict=True):
+            scores.append(prediction.score)
+        self.properties.append(picture_properties(fitted))
+        self.surface.add(fitted, size, predictions[0].anomaly_map)
 
 
 def calibrate(
@@ -92,32 +105,26 @@ def calibrate(
         if rules_path is not None:
             _write_rules(folder, rules_path, good_images)
         write_config(folder, json.loads((folder / CONFIG).read_text()))
-        inspectors = _every_engine(read_package(folder))
-        records, scores, properties, surface = _score_all(package, inspectors, good_images, group_pattern, roi)
+        records, measured = _measure(package, _every_engine(read_package(folder)), good_images, group_pattern, roi)
         _replace_calibration(folder, package, records, is_pinned=is_pinned)
-        for name in engine_names(package):
-            fitted = threshold_record(scores[name], records, properties, target_rate, review_rate)
+        properties = by_name(measured.properties)
+        of_torch, *of_engines = (
+            threshold_record(scores, records, properties, target_rate, review_rate) for scores in measured.scores
+        )
+        for name, fitted in zip(engine_names(package), of_engines, strict=True):
             replace_threshold(folder / ENGINES_DIR / name, fitted)
-        of_torch = next(iter(scores.values()))
-        threshold = threshold_record(of_torch, records, properties, target_rate, review_rate)
-        return _set_calibration(folder, threshold, surface)
+        return _set_calibration(folder, of_torch, measured.surface)
 
 
-def _score_all(
-    package: ModelPackage,
-    inspectors: dict[str, Inspector],
-    good_images: Path,
-    group_pattern: str,
-    roi: np.ndarray | None,
-) -> tuple[list[FileRecord], dict[str, list[float]], Properties, SurfaceStatistics]:
-    """Records of the good images, their scores by the name of the inspector, and what they look like."""
+def _measure(
+    package: ModelPackage, inspectors: list[Inspector], good_images: Path, group_pattern: str, roi: np.ndarray | None
+) -> tuple[list[FileRecord], _Measured]:
+    """Records of the good images, and what the inspectors say of them."""
     root, listing = list_images(good_images)
     paths = listing.checked()
     refuse_defective(root, paths)
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
-    goods, properties = _Goods(package, root), list[dict[str, float]]()
-    inspector, scores = next(iter(inspectors.values())), {name: list[float]() for name in inspectors}
-    surface = SurfaceStatistics()
+    goods, measured, inspector = _Goods(package, root), _Measured(inspectors), inspectors[0]
     for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
         pixels = goods.read(path, group, inspector.bit_depth)
         if pixels is None:
@@ -126,13 +133,9 @@ def _score_all(
             mode = "resize" if inspector.tiling is None else "tile"
             check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
         fitted = inspector.fit(pixels, name=str(path))
-        properties.append(picture_properties(fitted))
-        predictions = {name: engine.predict(fitted, name=str(path)) for name, engine in inspectors.items()}
-        for name, prediction in predictions.items():
-            scores[name].append(prediction.score)
-        surface.add(fitted, (pixels.shape[1], pixels.shape[0]), next(iter(predictions.values())).anomaly_map)
+        measured.add(fitted, (pixels.shape[1], pixels.shape[0]), name=str(path))
     goods.warn()
-    return goods.records, scores, by_name(properties), surface
+    return goods.records, measured
 
 
 class _Goods:
@@ -176,13 +179,10 @@ def _write_rules(folder: Path, rules_path: Path, good_images: Path) -> None:
     write_json(folder / RULES, rules.model_dump(mode="json"))
 
 
-def _every_engine(package: ModelPackage) -> dict[str, Inspector]:
-    """Inspectors with torch and with each engine that the package carries, by name, torch first."""
-    opened = [Inspector.load(package.folder)]
-    for name in engine_names(package):
-        engine, precision = name.split("-")
-        opened.append(Inspector.load(package.folder, engine=engine, precision=precision))
-    return {inspector.engine_name: inspector for inspector in opened}
+def _every_engine(package: ModelPackage) -> list[Inspector]:
+    """Inspectors with torch and with each engine that the package carries."""
+    kinds = [("torch", "fp32"), *(name.split("-") for name in engine_names(package))]
+    return [Inspector.load(package.folder, engine=engine, precision=precision) for engine, precision in kinds]
 
 
 def _replace_calibration(folder: Path, package: ModelPackage, records: list[FileRecord], *, is_pinned: bool) -> None:

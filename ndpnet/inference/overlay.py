@@ -65,7 +65,6 @@ def overlay(
 
     contour: another level for them. (H, W, 3), (H, W) -> uint8 (H, W, 3)
     """
-    _check_shapes(image, anomaly_map=anomaly_map, truth=truth, roi=roi)
     image = dim_ignored(image, roi)
     level = heat_level(anomaly_map, threshold=threshold, vmin=vmin, vmax=vmax)
     if roi is not None:
@@ -113,10 +112,11 @@ def shrink(
     if factor == 1:
         return image, anomaly_map, plane
     small = np.asarray(Image.fromarray(image).reduce(factor))
-    return small, _block_maxima(anomaly_map, factor), None if plane is None else _block_maxima(plane, factor)
+    return small, block_maxima(anomaly_map, factor), None if plane is None else block_maxima(plane, factor)
 
 
-def _block_maxima(plane: np.ndarray, factor: int) -> np.ndarray:
+def block_maxima(plane: np.ndarray, factor: int) -> np.ndarray:
+    """Maxima of blocks of factor x factor pixels. (H, W) -> (H / factor, W / factor), rounded up."""
     height, width = plane.shape
     by_rows = np.maximum.reduceat(plane, np.arange(0, height, factor), axis=0)
     return np.maximum.reduceat(by_rows, np.arange(0, width, factor), axis=1)
@@ -126,7 +126,6 @@ def draw_contours(
     image: np.ndarray, anomaly_map: np.ndarray, *, threshold: float | None, truth: np.ndarray | None = None
 ) -> np.ndarray:
     """Contours just outside map > threshold and truth on a copy of the image. uint8 (H, W, 3) -> uint8 (H, W, 3)."""
-    _check_shapes(image, anomaly_map=anomaly_map, truth=truth)
     drawn = image.copy()
     thickness = max(1, round(min(image.shape[:2]) / 160))
     if truth is not None:
@@ -169,7 +168,6 @@ def panel(
 
     is_detected: whether its score is above the threshold; only then has it contours.
     """
-    _check_shapes(image, anomaly_map=anomaly_map, truth=truth, roi=roi, reconstruction=reconstruction[..., 0])
     limits = {"threshold": threshold, "vmin": vmin, "vmax": vmax}
     heat, contour = _heat_colours(heat_level(anomaly_map, **limits)), threshold if is_detected else None
     tiles = {
@@ -237,14 +235,6 @@ def _write(path: Path, content: bytes) -> None:
     except OSError:
         partial.unlink()
         raise
-
-
-def _check_shapes(image: np.ndarray, **planes: np.ndarray | None) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"image is {image.dtype} {image.shape} (pass uint8 (H, W, 3))")
-    for name, plane in planes.items():
-        if plane is not None and plane.shape != image.shape[:2]:
-            raise ValueError(f"{name} is {plane.shape}, the image {image.shape[:2]} (resize one to the other)")
 
 
 def _heat_colours(level: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ndpnet.data.images import read_header
-from ndpnet.inference.overlay import encode_png, heat_level
+from ndpnet.inference.overlay import block_maxima, encode_png, heat_level
 from ndpnet.inference.verdict import Verdict
 from ndpnet.metrics.drift import SCORE, LineWatch
 from ndpnet.metrics.properties import PROPERTIES, picture_properties
@@ -217,7 +217,4 @@ def draw_map(verdict: Verdict, threshold: float) -> bytes:
     """Heat map as a grey PNG: 0 nothing, 128 and more where the regions are. Maxima of blocks of a large one."""
     level = heat_level(verdict.network_map, threshold=threshold) * 255
     grey = np.where(verdict.network_mask, np.clip(np.ceil(level), 128, 255), np.clip(np.floor(level), 0, 127))
-    factor = -(-max(grey.shape) // MAX_MAP_SIDE)
-    for axis in (0, 1) if factor > 1 else ():
-        grey = np.maximum.reduceat(grey, np.arange(0, grey.shape[axis], factor), axis=axis)
-    return encode_png(grey.astype(np.uint8))
+    return encode_png(block_maxima(grey.astype(np.uint8), -(-max(grey.shape) // MAX_MAP_SIDE)))

@@ -1,6 +1,5 @@
 """The page for people: Live, History, Review, What if, Health. Plain HTML, one script, nothing from elsewhere."""
 
-import io
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ndpnet.data.images import read_image
+from ndpnet.inference.overlay import encode_jpeg
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
 from ndpnet.station.bodies import read_json, reason_of, text_of, who_of
@@ -111,9 +111,7 @@ class Pages:
         row = self._row(request)
         pixels = Image.fromarray(read_image(self._stored(row["file"]), name=row["name"]))
         pixels.thumbnail((side, side))
-        buffer = io.BytesIO()
-        pixels.save(buffer, format="JPEG", quality=JPEG_QUALITY)
-        return Response(buffer.getvalue(), media_type="image/jpeg", headers=FOR_EVER)
+        return Response(encode_jpeg(pixels, quality=JPEG_QUALITY), media_type="image/jpeg", headers=FOR_EVER)
 
     def heat_map(self, request: Request) -> Response:
         """The heat map: grey, from 128 where the regions are."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
 
-Answer = Callable[[Request], Response]
+
+Answer = Callable[..., Response]
 
 
 def page_routes(station: "Station") -> list[Route | Mount]:
@@ -50,26 +51,21 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
     }
     return [
-        *(Route(path, needs(READ, _threaded(answer, run))) for path, answer in reads.items()),
+        *(Route(path, needs(READ, _handler(answer, run))) for path, answer in reads.items()),
         *(
-            Route(path, needs(right, _posted(answer, run)), methods=["POST"])
+            Route(path, needs(right, _handler(answer, run, has_body=True)), methods=["POST"])
             for path, (right, answer) in writes.items()
         ),
-        Route("/login", _threaded(pages.login, run)),
+        Route("/login", _handler(pages.login, run)),
         Route("/login", pages.enter, methods=["POST"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
 
 
-def _threaded(answer: Answer, run: Callable[..., Awaitable[Response]]) -> Any:
+def _handler(
+    answer: Callable[..., Response], run: Callable[..., Awaitable[Response]], *, has_body: bool = False
+) -> Any:
     async def handler(request: Request) -> Response:
-        return await run(answer, request)
-
-    return handler
-
-
-def _posted(answer: Callable[..., Response], run: Callable[..., Awaitable[Response]]) -> Any:
-    async def handler(request: Request) -> Response:
-        return await run(answer, request, await read_json(request, MAX_MASK_BYTES))
+        return await run(answer, request, *([await read_json(request, MAX_MASK_BYTES)] if has_body else []))
 
     return handler

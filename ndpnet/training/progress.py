@@ -29,15 +29,8 @@ class Progress:
         elif now - self.last_line >= self.log_seconds or step == self.num_steps:
             self.last_line = now
             seconds_left = (self.num_steps - step) / max(rate, 1e-9)
-            logger.info(
-                "%s: step %d/%d, loss %.4f, %.1f images/s, %s left",
-                self.title,
-                step,
-                self.num_steps,
-                loss,
-                rate * self.batch_size,
-                _clock(seconds_left),
-            )
+            about = self.title, step, self.num_steps, loss, rate * self.batch_size, tqdm.format_interval(seconds_left)
+            logger.info("%s: step %d/%d, loss %.4f, %.1f images/s, %s left", *about)
 
     def close(self) -> dict[str, float]:
         """End the display. -> seconds and images/s of this process's part of the phase."""
@@ -46,9 +39,3 @@ class Progress:
         seconds = time.monotonic() - self.started
         done = self.num_steps - self.first_step
         return {"seconds": seconds, "images_per_second": done * self.batch_size / max(seconds, 1e-9)}
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -51,20 +51,16 @@ class TorchEngine:
 
 
 class GraphEngine:
-    """An exported graph, which filters its maps or not as the package's data mode needs it."""
+    """An exported graph; its map is filtered or not, as the package's data mode asks for the one or the other."""
 
-    def __init__(self, run: RunGraph, *, has_filters: bool) -> None:
-        self.run, self.has_filters = run, has_filters
+    def __init__(self, run: RunGraph) -> None:
+        self.run = run
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        assert self.has_filters, "exported for tiles"
         return self._output(MAP, images)
 
-    def predict_raw(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        assert not self.has_filters, "exported for whole pictures"
-        return self._output(MAP, images)
+    predict_raw = predict
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""

@@ -136,8 +136,7 @@ def _quantised(model: Any, inputs: ExportInputs) -> Any:
     of_torch = aurocs(expected, images.masks)
 
     def judge(run: RunGraph, rows: Sequence[int]) -> tuple[float, list[float]]:
-        engine = GraphEngine(run, has_filters=inputs.package.tiling is None)
-        answers = answers_of(Inspector.of(inputs.package, engine), images.validation[list(rows)])
+        answers = answers_of(Inspector.of(inputs.package, GraphEngine(run)), images.validation[list(rows)])
         costs = np.abs(answers.scores - expected.scores[list(rows)]).tolist()
         if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
             return float(np.mean(costs)), costs

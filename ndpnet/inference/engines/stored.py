@@ -15,14 +15,12 @@ from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
 
 ENGINE, PARITY = "engine.json", "parity.json"
 FORMAT_VERSION = 2
-ENTRIES = ("engine", "files", "float_type", "made_from", "precision", "threshold", "versions")
 
 
 def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> Engine:
     """Load the graph in an engine's folder, with as many threads as torch has."""
     size, num_threads = package.graph_size, torch.get_num_threads()
-    run = open_graph(engine, folder, float_type=float_type, input_size=size, num_threads=num_threads)
-    return GraphEngine(run, has_filters=package.tiling is None)
+    return GraphEngine(open_graph(engine, folder, float_type=float_type, input_size=size, num_threads=num_threads))
 
 
 def made_from(package: ModelPackage) -> str:
@@ -87,9 +85,6 @@ def read_engine(package: ModelPackage, engine: str, precision: str | None = None
         raise ValueError(f"{path} is damaged: {error!r} (export the model again)") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{folder} has format {version}, this ndpnet reads {FORMAT_VERSION} (export the model again)")
-    missing = [name for name in ENTRIES if name not in record]
-    if missing or sorted(record["files"]) != sorted((*GRAPH_FILES[engine], PARITY)):
-        raise ValueError(f"{path} is damaged: it lacks {missing[0] if missing else 'files'} (export the model again)")
     check_seal(path, record)
     if record["made_from"] != made_from(package):
         raise ValueError(f"{folder} was exported from another model (export this one)")
