@@ -1,5 +1,6 @@
 """Random tensors by their seed, and weights with which an untrained network has something to say."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,3 +21,13 @@ def kaiming(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
     return network
+
+
+class Brightness:
+    """An engine whose map is the picture's brightness."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, 3) -> float32 (B, H, W)."""
+        return images.mean(axis=3, dtype=np.float32) / 255
+
+    predict_raw = predict

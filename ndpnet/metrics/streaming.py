@@ -63,9 +63,10 @@ class PixelStream:
 
     def metrics(self, max_fpr: float = MAX_FPR) -> StreamedMetrics | None:
         """Both metrics with the most that each may be wrong by; None if a class is missing."""
-        if not self.good.any() or not self.defect.any():
+        curves = self._curves()
+        if curves is None:
             return None
-        fpr, tpr, overlap = self._curves()
+        fpr, tpr, overlap = curves
         return StreamedMetrics(
             float(partial_area(fpr, tpr)),
             _largest_error(fpr, tpr, 1.0),
@@ -75,13 +76,13 @@ class PixelStream:
 
     def pro_curve(self, max_fpr: float = MAX_FPR) -> Curve | None:
         """Per-region overlap to plot, to max_fpr. -> (fpr, overlap); None if a class is missing."""
+        curves = self._curves()
+        return None if curves is None else thin_curve(*cut_curve(curves[0], curves[2], max_fpr))
+
+    def _curves(self) -> tuple[np.ndarray, ...] | None:
+        """Shares of good and defect pixels and of regions reached, bin by bin from the highest; None: a class is missing."""
         if not self.good.any() or not self.defect.any():
             return None
-        fpr, _, overlap = self._curves()
-        return thin_curve(*cut_curve(fpr, overlap, max_fpr))
-
-    def _curves(self) -> tuple[np.ndarray, ...]:
-        """Shares of good pixels, of defect pixels and of regions that are reached, bin by bin from the highest."""
         filled = np.flatnonzero((self.good > 0) | (self.defect > 0))[::-1]
         return tuple(_reached(bins[filled]) for bins in (self.good, self.defect, self.overlap))
 

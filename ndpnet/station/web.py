@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import math
 import re
 import uuid
@@ -15,7 +14,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ndpnet.station.intake import suffix_of
@@ -67,30 +66,29 @@ class Shield:
                 message["headers"] += [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
             await send(message)
 
-        answer = await self._refuse(request)
-        return await (answer or self._app)(scope, receive, send_with_headers)
+        try:
+            await self._check(request)
+        except (HTTPException, JournalError) as error:
+            answer = await _one_line(request, error)
+            return await answer(scope, receive, send_with_headers)
+        return await self._app(scope, receive, send_with_headers)
 
-    async def _refuse(self, request: Request) -> Response | None:
+    async def _check(self, request: Request) -> None:
+        """HTTPException: it is refused."""
         reason = self._guard.refusal(request.method, request.headers)
         if reason is not None:
-            return JSONResponse({"error": reason}, 403)
+            raise HTTPException(403, reason)
         early = self._guard.pace.seconds_early(request.client.host if request.client else "")
         if early:
-            headers = {"Retry-After": str(math.ceil(early))}
-            return JSONResponse({"error": "too many requests (server.requests_per_second)"}, 429, headers)
-        return None if request.url.path in OPEN_PATHS else await self._refuse_unknown(request)
-
-    async def _refuse_unknown(self, request: Request) -> Response | None:
-        try:
-            request.state.person = await run_in_threadpool(self._guard.person, request)
-        except JournalError as error:
-            return JSONResponse({"error": str(error)}, 503, {"Retry-After": "10"})
-        if request.state.person is not None:
-            return None
-        if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse("/login", 303)
-        headers = {"WWW-Authenticate": "Bearer"}
-        return JSONResponse({"error": "a token is needed (`ndpnet station --add-token`)"}, 401, headers)
+            wait = {"Retry-After": str(math.ceil(early))}
+            raise HTTPException(429, "too many requests (server.requests_per_second)", wait)
+        if request.url.path in OPEN_PATHS:
+            return
+        request.state.person = await run_in_threadpool(self._guard.person, request)
+        if request.state.person is None:
+            is_page = "text/html" in request.headers.get("accept", "")
+            status, headers = (303, {"Location": "/login"}) if is_page else (401, {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(status, "a token is needed (`ndpnet station --add-token`)", headers)
 
 
 def needs(action: str, handler: Handler) -> Handler:
@@ -98,8 +96,7 @@ def needs(action: str, handler: Handler) -> Handler:
 
     async def checked(request: Request) -> Response:
         if not request.state.person.may(action):
-            role = request.state.person.role
-            return JSONResponse({"error": f"the role {role} may not do this ({action})"}, 403)
+            raise HTTPException(403, f"the role {request.state.person.role} may not do this ({action})")
         return await handler(request)
 
     return checked
@@ -114,20 +111,20 @@ class Inspection:
 
     async def inspect(self, request: Request) -> Response:
         """Judge the picture in a request: its bytes, or the first file of a form."""
-        if self._num_requests >= self._limits.max_waiting:
-            return self._too_many()
         self._num_requests += 1
         try:
+            if self._num_requests > self._limits.max_waiting:
+                raise FullError
             return await self._inspect(request)
-        except FullError:
-            return self._too_many()
+        except FullError as error:
+            seconds = max(1, math.ceil(self._limits.max_waiting * self._station.judge.mean_seconds / 2))
+            raise HTTPException(429, "too many pictures wait", {"Retry-After": str(seconds)}) from error
         except ClientDisconnect:
             return Response(status_code=400)
         except (OSError, JournalError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self._station.problems["disk"] = f"cannot take a picture: {reason}"
-            headers = {"Retry-After": "60"}
-            return JSONResponse({"error": f"the picture was not taken: {reason}"}, NO_ROOM, headers)
+            raise HTTPException(NO_ROOM, f"the picture was not taken: {reason}", {"Retry-After": "60"}) from error
         finally:
             self._num_requests -= 1
 
@@ -168,10 +165,6 @@ class Inspection:
         if not content:
             raise HTTPException(400, "no picture (send its bytes, or a form with one file)")
         return name, content
-
-    def _too_many(self) -> Response:
-        seconds = max(1, math.ceil(self._limits.max_waiting * self._station.judge.mean_seconds / 2))
-        return JSONResponse({"error": "too many pictures wait"}, 429, {"Retry-After": str(seconds)})
 
     async def healthz(self, request: Request) -> Response:
         """200 while all threads are alive."""
@@ -230,7 +223,8 @@ def _plain_name(name: str) -> str:
 
 
 async def _one_line(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 503 if isinstance(error, JournalError) else 400)
-    text = error.detail if isinstance(error, HTTPException) else " ".join(str(error).split())
-    headers = getattr(error, "headers", None)
-    return Response(json.dumps({"error": text}), status, headers, media_type="application/json")
+    if isinstance(error, JournalError):
+        error = HTTPException(503, str(error), {"Retry-After": "10"})
+    elif not isinstance(error, HTTPException):
+        error = HTTPException(400, " ".join(str(error).split()))
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)

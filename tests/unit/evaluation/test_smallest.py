@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from networks import Brightness
 
 from ndpnet.data.tiling import Tiling
 from ndpnet.evaluation.smallest import SIZES, paint, smallest_found
@@ -47,15 +48,6 @@ def test_counts_and_sentence_by_hand() -> None:
     assert [spots[contrast][1] for contrast in (0.2, 0.4, 0.8)] == [0, 2, 2]
     assert "a spot of 8 px at 40 % contrast or of 32 px at 5 % contrast" in found["sentence"]
     assert found == smallest_found(judged([0.0, 0.5, 9.0]), Contrast())
-
-
-class Brightness:
-    """An engine whose map is the picture's brightness."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        return images.mean(axis=3, dtype=np.float32) / 255
-
-    predict_raw = predict
 
 
 @pytest.mark.parametrize(("tiling", "size"), [(None, (128, 128)), (Tiling(128), (200, 400))])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import Brightness
 from PIL import Image, ImageOps
 
 from ndpnet.data.tiling import Tiling
@@ -15,15 +16,6 @@ SIDE, DEFECT = 64, 24  # of what `resize` makes of a picture, and of the bright 
 SIZES = {"portrait": (290, 140), "landscape": (130, 260)}  # (height, width)
 MODES = {"resize": None, "tile": Tiling(128), "tile of a scaled scan": Tiling(128, 0.5)}
 SIDEWAYS = 6  # EXIF: to be turned by 90 degrees to the right
-
-
-class Brightness:
-    """An engine whose map is the picture's brightness."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        return images.mean(axis=3, dtype=np.float32) / 255
-
-    predict_raw = predict
 
 
 def write(path: Path, pixels: np.ndarray, orientation: int | None) -> None:
