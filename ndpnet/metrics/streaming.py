@@ -80,7 +80,7 @@ class PixelStream:
         return None if curves is None else thin_curve(*cut_curve(curves[0], curves[2], max_fpr))
 
     def _curves(self) -> tuple[np.ndarray, ...] | None:
-        """Shares of good and defect pixels and of regions reached, bin by bin from the highest; None: a class is missing."""
+        """Shares of good pixels, defect pixels and regions, from the highest bin down; None: a class is missing."""
         if not self.good.any() or not self.defect.any():
             return None
         filled = np.flatnonzero((self.good > 0) | (self.defect > 0))[::-1]
