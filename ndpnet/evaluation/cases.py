@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -81,8 +81,7 @@ def write_calibration_cases(
         shown = {"title": entry["path"], "score": entry["score"], "verdict": "calibration", "uri": None}
         if entry["path"] in places:
             image = np.asarray(images[places[entry["path"]]])
-            prediction = inspector.predict(image, name=entry["path"])
-            seen = _Seen(image, prediction.anomaly_map, None)
+            seen = {"image": image, "anomaly_map": inspector.predict(image, name=entry["path"]).anomaly_map}
             path = folder / f"calibration_{rank}_{_stem(entry['path'])}.png"
             shown |= _write_panel(path, seen, inspector, judged, shown)
         panels.append(shown | {"value_without": entry["value_without"]})
@@ -95,19 +94,11 @@ def window_around(spot: tuple[int, int], size: tuple[int, int], side: int = WIND
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
 
 
-class _Seen(NamedTuple):
-    """An image and what the model says of it."""
-
-    image: np.ndarray  # uint8 (H, W, 3)
-    anomaly_map: np.ndarray  # float32 (H, W)
-    truth: np.ndarray | None  # uint8 (H, W)
-
-
-def _seen(judged: Judged, index: int, inspector: Inspector) -> _Seen:
-    """A test image. A map that was not kept is computed again."""
+def _seen(judged: Judged, index: int, inspector: Inspector) -> dict[str, np.ndarray | None]:
+    """A test image and what the model says of it, as `panel` takes them. A map that was not kept is computed again."""
     image, truth = np.asarray(judged.images[index]), None if judged.masks is None else judged.masks[index]
     anomaly_map = inspector.predict(image).anomaly_map if judged.maps is None else judged.maps[index]
-    return _Seen(image, anomaly_map, truth)
+    return {"image": image, "anomaly_map": anomaly_map, "truth": truth}
 
 
 def _about(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
@@ -129,7 +120,7 @@ def _stem(name: str) -> str:
 
 
 def _write_panel(
-    path: Path, seen: _Seen, inspector: Inspector, judged: Judged, shown: Mapping[str, Any]
+    path: Path, seen: Mapping[str, Any], inspector: Inspector, judged: Judged, shown: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}. -> as embedded."""
     view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
@@ -144,16 +135,17 @@ def _write_panel(
     return embed_image(png)
 
 
-def _view(seen: _Seen, roi: np.ndarray | None, inspector: Inspector, *, is_missed: bool) -> tuple[dict[str, Any], str]:
+def _view(
+    seen: Mapping[str, Any], roi: np.ndarray | None, inspector: Inspector, *, is_missed: bool
+) -> tuple[dict[str, Any], str]:
     """What to draw, and where it lies in a scan."""
-    planes = seen._asdict() | {"roi": roi}
-    if inspector.tiling is None:
-        return planes | {"reconstruction": inspector.rebuild(seen.image)}, ""
-    spot = _worst_spot(seen.anomaly_map, seen.truth if is_missed else None)
-    window = window_around(spot, seen.anomaly_map.shape)
-    view = {name: None if plane is None else np.ascontiguousarray(plane[window]) for name, plane in planes.items()}
-    rebuilt = inspector.rebuild(np.ascontiguousarray(seen.image[window]))
-    return view | {"reconstruction": rebuilt}, f", around ({spot[1]}, {spot[0]})"
+    view, place = {**seen, "roi": roi}, ""
+    if inspector.tiling is not None:
+        spot = _worst_spot(seen["anomaly_map"], seen["truth"] if is_missed else None)
+        window = window_around(spot, seen["anomaly_map"].shape)
+        view = {name: None if plane is None else np.ascontiguousarray(plane[window]) for name, plane in view.items()}
+        place = f", around ({spot[1]}, {spot[0]})"
+    return view | {"reconstruction": inspector.rebuild(view["image"])}, place
 
 
 def _worst_spot(anomaly_map: np.ndarray, truth: np.ndarray | None) -> tuple[int, int]:

@@ -192,14 +192,9 @@ class _Work:
     problems: dict[Path, str]
     overlays_dir: Path | None
 
-    def __post_init__(self) -> None:
-        self._sized: tuple[Path | None, int] = (None, 0)
-
     def size_of(self, path: Path) -> int:
-        """Pixels of a picture, by its header, which is read once; 0 of one that cannot be read."""
-        if path != self._sized[0]:
-            self._sized = (path, 0 if path in self.problems else pixels_in(path))
-        return self._sized[1]
+        """Pixels of a picture, by its header; 0 of one that cannot be read."""
+        return 0 if path in self.problems else pixels_in(path)
 
     def read(self, path: Path) -> tuple[Pixels, np.ndarray]:
         """The picture, and what the network takes."""
@@ -248,7 +243,8 @@ def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
     Pictures wait, read or to be drawn, as far as the memory for HELD_PIXELS goes; a larger one is alone.
     """
     ahead = 1 if work.inspector.tiling is not None else MAX_AHEAD  # scans are large
-    todo, held = deque(paths), 0
+    todo, held = ((path, work.size_of(path)) for path in paths), 0
+    following = next(todo, None)
     reads: deque[tuple[Path, int, Future[tuple[Pixels, np.ndarray]]]] = deque()
     rows: deque[tuple[int, Future[dict[str, Any]]]] = deque()
     with (
@@ -256,11 +252,11 @@ def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
         ThreadPoolExecutor(NUM_WRITERS) as writers,
         tqdm(desc="inspect", unit="image", total=len(paths), disable=None) as bar,
     ):
-        while todo or reads or rows:
-            while todo and len(reads) <= ahead and (held == 0 or held + work.size_of(todo[0]) <= HELD_PIXELS):
-                path = todo.popleft()
-                reads.append((path, work.size_of(path), readers.submit(work.read, path)))
-                held += reads[-1][1]
+        while following or reads or rows:
+            while following and len(reads) <= ahead and (held == 0 or held + following[1] <= HELD_PIXELS):
+                reads.append((*following, readers.submit(work.read, following[0])))
+                held += following[1]
+                following = next(todo, None)
             if reads:
                 path, size, read = reads.popleft()
                 rows.append((size, work.judge(path, read, writers)))

@@ -22,7 +22,7 @@ from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.retrain import RETRAIN
 from ndpnet.station.security import COOKIE
 from ndpnet.station.tables import LABELS
-from ndpnet.station.values import evidence, finite, number, painted, percent, typed, when
+from ndpnet.station.values import evidence, finite, number, painted, percent, when
 from ndpnet.station.web import public
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Pages:
     def history(self, request: Request) -> Response:
         """Judged pictures, by filters."""
         asked = {name: value for name, value in request.query_params.items() if value and name in queries.FILTERS}
-        found = queries.search(self._journal, typed(asked))
+        found = queries.search(self._journal, asked)
         is_more = len(found) > queries.PAGE_SIZE
         older = urlencode(asked | {"below_seq": found[queries.PAGE_SIZE - 1]["seq"]}) if is_more else ""
         values = {name: asked.get(name, "") for name in queries.FILTERS}

@@ -11,6 +11,7 @@ from ndpnet.metrics.threshold import fit_review
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.models import Calibration
 from ndpnet.station.tables import events, models, pictures, reviews
+from ndpnet.station.values import finite, moment
 
 SHIFT_SECONDS, NUM_BINS, BIN_SECONDS = 8 * 3600, 60, 60
 PAGE_SIZE = 24
@@ -18,25 +19,28 @@ VERDICTS = ("good", "review", "defective", "error")
 REVIEW_RATES = (0.01, 0.02, 0.05, 0.1)
 MAX_SCORES = 20_000  # of the last pictures, for What if
 IS_JUDGED = pictures.c.seq.is_not(None)
-FILTERS = {
-    "line": (eq, pictures.c.line),
-    "verdict": (eq, pictures.c.verdict),
-    "label": (eq, pictures.c.label),
-    "min_score": (ge, pictures.c.score),
-    "max_score": (le, pictures.c.score),
-    "after": (ge, pictures.c.judged_at),
-    "before": (lt, pictures.c.judged_at),
-    "min_area": (ge, pictures.c.largest_area),
-    "below_seq": (lt, pictures.c.seq),
+FILTERS = {  # how a picture is compared with what a person typed
+    "line": (eq, pictures.c.line, str),
+    "verdict": (eq, pictures.c.verdict, str),
+    "label": (eq, pictures.c.label, str),
+    "min_score": (ge, pictures.c.score, finite),
+    "max_score": (le, pictures.c.score, finite),
+    "after": (ge, pictures.c.judged_at, moment),
+    "before": (lt, pictures.c.judged_at, moment),
+    "min_area": (ge, pictures.c.largest_area, finite),
+    "below_seq": (lt, pictures.c.seq, finite),
 }
 
 
 def search(journal: Journal, filters: dict[str, Any]) -> list[dict[str, Any]]:
-    """Judged pictures that pass all filters, last first; one page, and one more if there is a next one."""
+    """Judged pictures that pass all filters, last first; one page, and one more if there is a next one.
+
+    ValueError: a filter is no number or time.
+    """
     judged = sa.select(pictures).where(IS_JUDGED)
     for name, value in filters.items():
-        compare, column = FILTERS[name]
-        judged = judged.where(compare(column, value))
+        compare, column, parse = FILTERS[name]
+        judged = judged.where(compare(column, parse(value)))
     return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(PAGE_SIZE + 1))
 
 
@@ -70,9 +74,9 @@ def num_bytes_stored(journal: Journal) -> int:
     return int(journal.value(sa.select(total).where(pictures.c.file.is_not(None), journal.is_mine)))
 
 
-def counts(journal: Journal, *, seconds: float = SHIFT_SECONDS) -> dict[str, int]:
+def counts(journal: Journal) -> dict[str, int]:
     """How many pictures had which verdict lately."""
-    lately = sa.select(pictures.c.seq).where(pictures.c.judged_at >= time.time() - seconds)
+    lately = sa.select(pictures.c.seq).where(pictures.c.judged_at >= time.time() - SHIFT_SECONDS)
     last, first = journal.last_seq(), journal.value(lately.order_by(pictures.c.judged_at).limit(1))
     if first is None:
         return dict.fromkeys(VERDICTS, 0)

@@ -13,21 +13,9 @@ from ndpnet.data.images import read_header
 from ndpnet.data.masks import check_mask, read_mask
 from ndpnet.inference.overlay import encode_png
 
-NUMBERS = ("min_score", "max_score", "min_area", "below_seq")
-TIMES = ("after", "before")
 
-
-def typed(asked: dict[str, str]) -> dict[str, Any]:
-    """Filters as the journal takes them. ValueError: one is no number or time."""
-    values: dict[str, Any] = dict(asked)
-    values |= {name: finite(asked[name]) for name in NUMBERS if name in asked}
-    for name in TIMES:
-        if name in asked:
-            values[name] = _seconds(asked[name])
-    return values
-
-
-def _seconds(text: str) -> float:
+def moment(text: str) -> float:
+    """Local time as seconds since 1970. ValueError: it is no time."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError) as error:

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from ndpnet.evaluation.cases import (
-    _Seen,
     _worst_spot,
     _write_panel,
     embed_image,
@@ -94,7 +93,7 @@ def test_every_case_has_a_file_however_long_and_alike_the_names(tmp_path: Path) 
 
 def test_a_panel_has_no_letters_of_a_name_that_its_font_may_lack(tmp_path: Path) -> None:
     image = np.full((64, 64, 3), 100, dtype=np.uint8)
-    seen = _Seen(image, np.zeros((64, 64), dtype=np.float32), None)
+    seen = {"image": image, "anomaly_map": np.zeros((64, 64), dtype=np.float32)}
     inspector = SimpleNamespace(map_level=0.1, threshold=0.5, tiling=None, rebuild=np.copy)
     judged = SimpleNamespace(scores=np.array([0.3]), roi=None)
     about = {"verdict": "passed", "score": 0.3}
