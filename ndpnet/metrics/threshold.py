@@ -82,12 +82,16 @@ def promised_rates(scores: np.ndarray, groups: Sequence[str]) -> list[list[float
 
     Between two of them the lower one's rate holds, below the first one none: 1. At most MAX_PROMISES, evenly spread.
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    values = np.unique(np.asarray(scores, dtype=np.float64))
+    thresholds = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_PROMISES)).round().astype(int))]
+    return [[float(value), promised_rate(scores, groups, value)] for value in thresholds]
+
+
+def promised_rate(scores: Sequence[float] | np.ndarray, groups: Sequence[str], threshold: float) -> float:
+    """At most this share of new good images of new units is above a threshold. scores, groups: (N,)."""
     sizes = Counter(groups)
     shares = np.array([1 / sizes[group] for group in groups])
-    values = np.unique(scores)
-    thresholds = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_PROMISES)).round().astype(int))]
-    return [[float(value), float((1 + shares[scores > value].sum()) / (len(sizes) + 1))] for value in thresholds]
+    return float((1 + shares[np.asarray(scores) > threshold].sum()) / (len(sizes) + 1))
 
 
 def _conformal_quantile(scores: np.ndarray, groups: Sequence[str], budget: Fraction) -> float:

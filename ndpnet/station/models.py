@@ -1,13 +1,13 @@
 """The models of a station: opened from a folder or the registry, with what is known of them and their calibration."""
 
 import logging
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.inspector import Inspector
+from ndpnet.metrics.threshold import promised_rate
 from ndpnet.station.config import LineConfig
 
 logger = logging.getLogger(__name__)
@@ -23,12 +23,7 @@ class Calibration:
 
     def promised_rate(self, threshold: float) -> float | None:
         """At most this share of new good pictures is above it, as for the model's own threshold; None: not known."""
-        if not self.scores:
-            return None
-        sizes = Counter(self.groups)
-        pairs = zip(self.groups, self.scores, strict=True)
-        above = sum(1.0 / sizes[group] for group, score in pairs if score > threshold)
-        return (above + 1.0) / (len(sizes) + 1)
+        return promised_rate(self.scores, self.groups, threshold) if self.scores else None
 
     def one_per_group(self) -> "Calibration":
         """The first picture of each independent unit: what a test that counts pictures may take."""

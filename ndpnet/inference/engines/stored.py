@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ndpnet.files import hash_of, sha256_of, write_json
-from ndpnet.inference.engines import ENGINES, ENGINES_DIR, PRECISIONS, engine_name
+from ndpnet.inference.engines import ENGINES, ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import Engine, GraphEngine
 from ndpnet.inference.engines.runtimes import GRAPH_FILES, open_graph
 from ndpnet.inference.identity import check_seal, sealed
@@ -96,16 +96,11 @@ def read_engine(package: ModelPackage, engine: str, precision: str | None = None
 
 def _choose(package: ModelPackage, engine: str, precision: str | None) -> str:
     """Folder of the engine that is asked for; without a precision the finest that the package has."""
-    names = engine_names(package)
-    if precision is not None:
-        asked = engine_name(engine, precision)
-        name = asked if asked in names else None
-    else:
-        engine_name(engine, "fp32")  # refuses an unknown engine
-        asked = engine
-        finest_first = sorted(ENGINES[engine], key=PRECISIONS.index)
-        name = next((f"{engine}-{candidate}" for candidate in finest_first if f"{engine}-{candidate}" in names), None)
+    engine_name(engine, precision or "fp32")  # refuses what is none
+    names, precisions = engine_names(package), ENGINES[engine] if precision is None else (precision,)
+    name = next((name for each in precisions if (name := f"{engine}-{each}") in names), None)
     if name is None:
         has = f"it has {', '.join(names)}" if names else "it has none"
+        asked = engine if precision is None else f"{engine}-{precision}"
         raise ValueError(f"no engine {asked} in {package.folder} ({has}; make it with `ndpnet export`)")
     return name
