@@ -56,29 +56,17 @@ class SynthesisConfig(Section):
     source_augmentation: Literal["none", "draem"]
     num_masks: Positive
     patch_size: Annotated[int, Field(ge=64, multiple_of=64)]
-    blob_max_log2_grid: Annotated[int, Field(ge=0, le=5)]
     line_share: Fraction
     crack_share: Fraction
-    line_width_min: Annotated[float, Field(gt=0)]
-    line_width_max: Annotated[float, Field(gt=0)]
-    line_max_log2_grid: Annotated[int, Field(ge=0, le=5)]
-    crack_depth_min: Fraction
-    crack_depth_max: Fraction
     plain_share: Fraction
     plain_contrast: Fraction
     surface_share: Fraction
-    beta_min: Fraction
     beta_max: Fraction
     edge_softness: Fraction
-    surface_symmetries: bool
     surface_jitter: Fraction
 
     @model_validator(mode="after")
-    def _ranges_are_ranges(self) -> "SynthesisConfig":
-        for name in ("line_width", "crack_depth", "beta"):
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            if low > high:
-                raise ValueError(f"synthesis.{name}_min {low} is above synthesis.{name}_max {high}")
+    def _shares_are_of_all_masks(self) -> "SynthesisConfig":
         if self.line_share + self.crack_share > 1:
             raise ValueError(
                 f"synthesis.line_share {self.line_share} and crack_share {self.crack_share} are more than all masks"

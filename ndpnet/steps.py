@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources", "source_augmentation"}
-BANK_PARAMETERS |= {"blob_max_log2_grid", "line_share", "crack_share"}
-BANK_PARAMETERS |= {"line_width_min", "line_width_max", "line_max_log2_grid"}
+BANK_PARAMETERS |= {"line_share", "crack_share"}
 REGISTERED = "registered.json"
 SOURCE_HASH = "source_hash"  # tag of a version: the pictures of its category, as their source names them
 

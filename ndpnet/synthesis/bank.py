@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +73,10 @@ def make_bank(out_dir: Path, synthesis: SynthesisConfig, *, seed: int) -> dict[s
     """
     photos, num_masks = list_sources(synthesis.sources), synthesis.num_masks
     num_lines, num_cracks = (round(num_masks * share) for share in (synthesis.line_share, synthesis.crack_share))
-    low, high = synthesis.line_width_min, synthesis.line_width_max
-    make_blobs = partial(blob_masks, max_log2_grid=synthesis.blob_max_log2_grid)
-    make_lines = partial(line_masks, min_width=low, max_width=high, max_log2_grid=synthesis.line_max_log2_grid)
     kinds = [
-        (make_blobs, num_masks - num_lines - num_cracks, 0, "spots"),
-        (make_lines, num_lines, 1, "lines"),
-        (partial(crack_masks, min_width=low, max_width=high), num_cracks, 3, "cracks"),
+        (blob_masks, num_masks - num_lines - num_cracks, 0, "spots"),
+        (line_masks, num_lines, 1, "lines"),
+        (crack_masks, num_cracks, 3, "cracks"),
     ]
     with atomic_folder(out_dir, marker=COUNTS) as folder:
         masks = [

@@ -12,6 +12,7 @@ from ndpnet.config import SynthesisConfig
 from ndpnet.synthesis.bank import DefectBank
 
 FILLING = ("source_gain", "source_bias", "is_grey", "plain_contrast", "is_dark", "is_plain", "beta", "softness")
+CRACK_DEPTHS = (0.15, 0.7)  # share of the surface's light that a crack takes, at its darkest
 FAINTEST = 0.3  # part of a crack, of its depth
 SAMPLES_AT_ONCE = 64  # on a GPU, where launching takes longer than computing: the batches of several steps
 
@@ -32,7 +33,6 @@ class SampleDraw:
     image: int
     top: float
     left: float
-    surface_symmetry: int
     surface_gain: float
     mask: int
     mask_symmetry: int
@@ -113,7 +113,6 @@ class DefectComposer:
             image=self._image_index(step * batch_size + sample),
             top=rng.random(),
             left=rng.random(),
-            surface_symmetry=int(rng.integers(8)) if config.surface_symmetries else 0,
             surface_gain=1 + config.surface_jitter * rng.uniform(-1, 1),
             mask=int(rng.integers(len(self.masks))),
             mask_symmetry=int(rng.integers(8)),
@@ -125,10 +124,10 @@ class DefectComposer:
             is_plain=rng.random() < config.plain_share,
             is_dark=rng.random() < 0.5,
             is_grey=self.is_grey_surface or rng.random() < 0.1,
-            beta=rng.uniform(config.beta_min, config.beta_max),
+            beta=rng.uniform(0, config.beta_max),
             softness=rng.uniform(0, config.edge_softness),
             is_defect_free=rng.random() < self.defect_free_share,
-            crack_depth=rng.uniform(config.crack_depth_min, config.crack_depth_max),
+            crack_depth=rng.uniform(*CRACK_DEPTHS),
             crack_angle=rng.uniform(0, 2 * math.pi),
             is_surface=rng.random() < config.surface_share,
             other_image=int(rng.integers(len(self.images))),
@@ -216,11 +215,7 @@ class DefectComposer:
         for draw in draws:
             top, left = int(draw.top * free_rows), int(draw.left * free_columns)
             crops.append(self.images[draw.image, top : top + P, left : left + P])
-        images = torch.stack(crops)
-        if self.synthesis.surface_symmetries:
-            images = apply_symmetries(images.permute(0, 3, 1, 2), [draw.surface_symmetry for draw in draws])
-            images = images.permute(0, 2, 3, 1)
-        images = to_unit(images)
+        images = to_unit(torch.stack(crops))
         if self.synthesis.surface_jitter:
             gains = torch.tensor([draw.surface_gain for draw in draws], dtype=torch.float32, device=self.device)
             images.mul_(gains.view(-1, 1, 1, 1)).clamp_(max=1)

@@ -5,13 +5,15 @@ import math
 import numpy as np
 import torch
 
+from ndpnet.synthesis.perlin import LINE_WIDTHS
+
 SLOPE_MEMORY = 0.9  # from one pixel to the next: a crack bends within about 10 pixels
 MAX_SLOPE = 0.35  # largest standard deviation of the slope against the mean direction
 TIP_WIDTH = 0.4  # of the width at the mouth
 
 
 def crack_masks(
-    rng: np.random.Generator, batch_size: int, size: int, *, min_width: float = 1.0, max_width: float = 4.0
+    rng: np.random.Generator, batch_size: int, size: int, *, widths: tuple[float, float] = LINE_WIDTHS
 ) -> torch.Tensor:
     """One crack each, in any direction; widths at the mouth, in pixels. -> bool (B, size, size), some of them empty.
 
@@ -20,7 +22,7 @@ def crack_masks(
     u, v = _crack_coordinates(rng, batch_size, size)
     length = _column(rng.uniform(0.3, 1.3, batch_size) * size)
     along = u / length + _column(rng.uniform(0.2, 0.8, batch_size))  # 0 at the mouth, 1 at the tip
-    width = _column(rng.uniform(min_width, max_width, batch_size)) * (1 - (1 - TIP_WIDTH) * along)
+    width = _column(rng.uniform(*widths, batch_size)) * (1 - (1 - TIP_WIDTH) * along)
     path = _paths(rng, batch_size, size)  # (B, L)
     index = (u + path.shape[1] / 2).long().flatten(1)  # (B, size*size)
     middle = path.gather(1, index).view_as(v)

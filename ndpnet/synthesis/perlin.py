@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 MAX_LOG2_GRID = 5
+LINE_LOG2_GRID = 3  # a coarser grid gives fewer, longer lines
+LINE_WIDTHS = (1.0, 4.0)  # pixels, of the mouths of cracks, too
 NOISE_THRESHOLD = 0.5
 FIELDS_AT_ONCE = 2  # their arrays stay in a core's cache
 # cells that a rotated unit square can touch at the finest grid, and the lattice points around them
@@ -81,28 +83,18 @@ def _fade(t: torch.Tensor) -> torch.Tensor:
     return (t * 6).sub_(15).mul_(t).add_(10).mul_(t).mul_(t).mul_(t)
 
 
-def blob_masks(
-    rng: np.random.Generator, batch_size: int, size: int, *, max_log2_grid: int = MAX_LOG2_GRID
-) -> torch.Tensor:
+def blob_masks(rng: np.random.Generator, batch_size: int, size: int) -> torch.Tensor:
     """The paper's masks: Perlin noise above 0.5, as in DRAEM. -> bool (B, size, size), some of them empty."""
-    return perlin_noise(draw_noise(rng, batch_size, max_log2_grid), size) > NOISE_THRESHOLD
+    return perlin_noise(draw_noise(rng, batch_size), size) > NOISE_THRESHOLD
 
 
-def line_masks(
-    rng: np.random.Generator,
-    batch_size: int,
-    size: int,
-    *,
-    min_width: float = 1.0,
-    max_width: float = 4.0,
-    max_log2_grid: int = 3,
-) -> torch.Tensor:
-    """Thin curved lines: zero lines of one noise, cut by another. Widths in pixels. -> bool (B, size, size).
+def line_masks(rng: np.random.Generator, batch_size: int, size: int) -> torch.Tensor:
+    """Thin curved lines: zero lines of one noise, cut by another. -> bool (B, size, size).
 
-    A coarser grid gives fewer, longer lines. Not in the paper, whose blobs hold nothing like a crack or a scratch.
+    Not in the paper, whose blobs hold nothing like a crack or a scratch.
     """
-    noise = perlin_noise(draw_noise(rng, batch_size, max_log2_grid), size)
-    width = torch.from_numpy(rng.uniform(min_width, max_width, (batch_size, 1, 1)).astype(np.float32))
+    noise = perlin_noise(draw_noise(rng, batch_size, LINE_LOG2_GRID), size)
+    width = torch.from_numpy(rng.uniform(*LINE_WIDTHS, (batch_size, 1, 1)).astype(np.float32))
     window = perlin_noise(draw_noise(rng, batch_size, max_log2_grid=2), size)
     cut = torch.from_numpy(rng.uniform(0.0, 0.4, (batch_size, 1, 1)).astype(np.float32))
     parts = zip(*(drawn.split(FIELDS_AT_ONCE) for drawn in (noise, width, window, cut)), strict=True)

@@ -19,14 +19,11 @@ PAPER = {
         "num_sources": 2048,
         "source_augmentation": "draem",
         "patch_size": 256,
-        "blob_max_log2_grid": 5,
         "line_share": 0.0,
         "crack_share": 0.0,
         "plain_share": 0.0,
-        "beta_min": 0.0,
         "beta_max": 0.0,
         "edge_softness": 0.0,
-        "surface_symmetries": False,
         "surface_jitter": 0.0,
     },
     "model": {
@@ -151,10 +148,6 @@ def test_wrong_values_are_named_with_the_fix(override: str, message: str) -> Non
 
 
 def test_checks_over_several_parameters() -> None:
-    message = one_line_error("synthesis.beta_min=0.9", "synthesis.beta_max=0.8")
-    assert message == "synthesis.beta_min 0.9 is above synthesis.beta_max 0.8"
-    message = one_line_error("synthesis.crack_depth_min=0.8")
-    assert message == "synthesis.crack_depth_min 0.8 is above synthesis.crack_depth_max 0.7"
     message = one_line_error("synthesis.line_share=0.5", "synthesis.crack_share=0.6")
     assert message == "synthesis.line_share 0.5 and crack_share 0.6 are more than all masks"
     message = one_line_error("synthesis.patch_size=256", "data.image_size=128")

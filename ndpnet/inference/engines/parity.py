@@ -70,7 +70,7 @@ def with_defects(images: Planes, bank: DefectBank, params: dict[str, Any]) -> tu
     corners = rng.integers(0, [height - patch + 1, width - patch + 1], (NUM_VALIDATION, 2))
     windows = [(slice(top, top + patch), slice(left, left + patch)) for top, left in corners]
     crops = np.stack([picture[window] for picture, window in zip(pictures, windows, strict=True)])
-    still = {"surface_jitter": 0.0, "surface_symmetries": False, "sources": ""}  # the bank has pixels of these
+    still = {"surface_jitter": 0.0, "sources": ""}  # the bank has pixels of these
     synthesis = SynthesisConfig.model_validate(params["synthesis"] | still)
     composer = DefectComposer(crops, bank, synthesis, seed=seed, phase=PHASE_ID, device=torch.device("cpu"))
     masks = np.zeros(pictures.shape[:3], dtype=bool)

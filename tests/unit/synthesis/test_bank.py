@@ -30,8 +30,7 @@ def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(out_dir: Path, sources: Path | str, **changes: Any) -> dict[str, int]:
     settings = {"patch_size": 64, "num_masks": 40, "line_share": 0.25, "num_sources": 7, "sources": str(sources)}
-    settings |= {"line_width_min": 1.0, "line_width_max": 4.0, "line_max_log2_grid": 3}
-    settings |= {"crack_share": 0.0, "blob_max_log2_grid": 5, "source_augmentation": "none", "seed": 3} | changes
+    settings |= {"crack_share": 0.0, "source_augmentation": "none", "seed": 3} | changes
     return make_bank(out_dir, seed=settings.pop("seed"), synthesis=synthesis_config(**settings))
 
 

@@ -14,15 +14,11 @@ from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import Batch, DefectComposer, SampleDraw
 
 PAPER = {
-    "beta_min": 0.0,
     "beta_max": 0.0,
-    "crack_depth_min": 0.2,
-    "crack_depth_max": 0.6,
     "plain_share": 0.0,
     "plain_contrast": 0.0,
     "surface_share": 0.0,
     "edge_softness": 0.0,
-    "surface_symmetries": False,
     "surface_jitter": 0.0,
 }
 SIZE = 64
@@ -70,7 +66,7 @@ def turned(array: np.ndarray, symmetry: int) -> np.ndarray:
 def composed_by_hand(composer: DefectComposer, draw: SampleDraw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clean and defective image (P, P, 3) and mask (P, P) of a draw, every pixel computed, in float64."""
     bank = make_bank()
-    clean = np.clip(draw.surface_gain * turned(composer.images[draw.image].numpy() / 255, draw.surface_symmetry), 0, 1)
+    clean = np.clip(draw.surface_gain * composer.images[draw.image].numpy() / 255, 0, 1)
     mask = turned(np.unpackbits(bank.masks[draw.mask], axis=-1) * (1.0 - draw.is_defect_free), draw.mask_symmetry)
     filling = np.clip(
         draw.source_gain * turned(bank.sources[draw.source] / 255, draw.source_symmetry) + draw.source_bias, 0, 1
@@ -88,7 +84,7 @@ def composed_by_hand(composer: DefectComposer, draw: SampleDraw) -> tuple[np.nda
 
 def test_a_batch_is_what_every_pixel_gives_by_hand() -> None:
     recipe = {"defect_free_share": 0.3, "beta_max": 0.8, "plain_share": 0.5, "edge_softness": 1.0}
-    composer = make_composer(**recipe, surface_symmetries=True, surface_jitter=0.1)
+    composer = make_composer(**recipe, surface_jitter=0.1)
     draws = [composer.draw(2, 32, sample) for sample in range(32)]
     batch = composer.compose(draws)
     for index, draw in enumerate(draws):
@@ -118,8 +114,8 @@ def test_only_the_masks_of_cracks_become_cracks() -> None:
     without, with_cracks = make_composer(**settings), make_composer(num_cracks=2, **settings)
     draws = [without.draw(0, 64, sample) for sample in range(64)]
     assert draws == [with_cracks.draw(0, 64, sample) for sample in range(64)]
-    assert 0.2 <= min(draw.crack_depth for draw in draws) < 0.25
-    assert 0.55 < max(draw.crack_depth for draw in draws) <= 0.6
+    assert 0.15 <= min(draw.crack_depth for draw in draws) < 0.2
+    assert 0.65 < max(draw.crack_depth for draw in draws) <= 0.7
     before, after = without.compose(draws), with_cracks.compose(draws)
     is_crack = torch.tensor([draw.mask >= 4 and not draw.is_defect_free for draw in draws])
     assert 8 < is_crack.sum() < 40
@@ -203,17 +199,16 @@ def test_grey_surfaces_get_grey_defects() -> None:
 
 
 def test_shares_and_ranges_of_the_recipe() -> None:
-    shares = {"plain_share": 0.5, "beta_min": 0.2, "beta_max": 0.8, "edge_softness": 0.7}
-    composer = make_composer(**shares, surface_symmetries=True, surface_jitter=0.1)
+    shares = {"plain_share": 0.5, "beta_max": 0.8, "edge_softness": 0.7}
+    composer = make_composer(**shares, surface_jitter=0.1)
     draws = [composer.draw(step, 1, 0) for step in range(600)]
     betas = [draw.beta for draw in draws]
-    assert 0.2 <= min(betas) < 0.25
+    assert 0 <= min(betas) < 0.05
     assert 0.75 < max(betas) <= 0.8
     assert max(draw.softness for draw in draws) <= 0.7
     assert np.mean([draw.is_plain for draw in draws]) == pytest.approx(0.5, abs=0.08)
     assert {draw.mask for draw in draws} == set(range(6))
     assert {draw.source for draw in draws} == set(range(5))
-    assert {draw.surface_symmetry for draw in draws} == set(range(8))
     assert all(0.9 <= draw.surface_gain <= 1.1 for draw in draws)
     assert {draw.mask_symmetry for draw in draws} == {draw.source_symmetry for draw in draws} == set(range(8))
 

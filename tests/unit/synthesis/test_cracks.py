@@ -13,7 +13,7 @@ EIGHT = np.ones((3, 3))
 @pytest.fixture(scope="module")
 def masks() -> np.ndarray:
     """bool (M, 128, 128), those with a visible crack."""
-    made = crack_masks(np.random.default_rng(0), 256, 128, min_width=3.0, max_width=5.0).numpy()
+    made = crack_masks(np.random.default_rng(0), 256, 128, widths=(3.0, 5.0)).numpy()
     return made[made.sum(axis=(1, 2)) >= 8]
 
 
@@ -40,7 +40,7 @@ def test_cracks_run_in_every_direction_and_are_jagged(masks: np.ndarray) -> None
 
 def test_a_crack_becomes_thinner_towards_its_tip() -> None:
     # so long that most of it crosses the patch: the ends of one mask differ in width
-    masks = crack_masks(np.random.default_rng(1), 64, 128, min_width=10.0, max_width=10.0).numpy()
+    masks = crack_masks(np.random.default_rng(1), 64, 128, widths=(10.0, 10.0)).numpy()
     ratios = []
     for mask in masks:
         points = np.argwhere(mask) - 63.5
