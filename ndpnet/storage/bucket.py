@@ -14,19 +14,24 @@ from typing import Any, BinaryIO
 
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import ClientError
-from s3transfer.exceptions import S3DownloadFailedError
+from botocore.exceptions import BotoCoreError, ClientError
+from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
 from s3transfer.futures import TransferFuture
 from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
 from ndpnet.redaction import redact
-from ndpnet.storage.errors import S3_ERRORS, code_and_status, explain
 
 NUM_CONNECTIONS = 8
 MAX_PENDING = 64  # downloads that are ordered and have not arrived
 MAX_OBJECT_BYTES = 64 << 20  # that `read` takes into memory
 REPLACED, REMOVED = "was replaced since it was listed", "was removed since it was listed"
+S3_ERRORS = (BotoCoreError, ClientError, RetriesExceededError, S3ValidationError)
+AGAIN = "run the same command again: it continues"
+FIX = (
+    "check bucket and prefix, --endpoint-url or AWS_ENDPOINT_URL, and the rights of AWS_ACCESS_KEY_ID and "
+    f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; then {AGAIN}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,11 @@ class Bucket:
         logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it has credentials from
         config = Config(connect_timeout=10, max_pool_connections=NUM_CONNECTIONS + 2)
         try:
-            self._client = Session().client("s3", endpoint_url=endpoint_url or None, config=config)
-        except S3_ERRORS as error:
-            raise explain(error, url=self.url_of(""), endpoint=self.endpoint) from error
-        except ValueError:
+            with self._in_words(""):
+                self._client = Session().client("s3", endpoint_url=endpoint_url or None, config=config)
+        except ValueError as error:
+            if isinstance(error.__cause__, S3_ERRORS):
+                raise
             fix = "give --endpoint-url or AWS_ENDPOINT_URL as https://HOST:PORT"
             raise ValueError(f"the S3 endpoint is no address ({fix})") from None  # it may hold a password
         self.endpoint = redact(self._client.meta.endpoint_url)
@@ -86,10 +92,9 @@ class Bucket:
             with self._in_words(key):
                 head = self._client.head_object(Bucket=self.name, Key=key)
         except ValueError as error:
-            if not isinstance(error.__cause__, ClientError):
-                raise
-            next(self.list(key), None)  # a HEAD has no body that says why
-            if code_and_status(error.__cause__)[1] == 404:
+            if isinstance(error.__cause__, ClientError):
+                next(self.list(key), None)  # a HEAD has no body that says why
+            if _is_missing(error):
                 return None
             raise
         return StoredObject(key, head["ContentLength"], head.get("ETag", ""))
@@ -150,7 +155,7 @@ class Bucket:
         except S3DownloadFailedError:  # If-Match
             return path, REPLACED
         except ValueError as error:
-            if isinstance(error.__cause__, ClientError) and code_and_status(error.__cause__)[1] == 404:
+            if _is_missing(error):
                 return path, REMOVED
             raise
         return path, ""
@@ -159,8 +164,14 @@ class Bucket:
     def _in_words(self, key: str) -> Iterator[None]:
         try:
             yield
-        except S3_ERRORS as error:
-            raise explain(error, url=self.url_of(key), endpoint=self.endpoint) from error
+        except S3_ERRORS as error:  # after boto3's own retries
+            raise ValueError(f"cannot reach {self.url_of(key)} at {self.endpoint}: {redact(error)} ({FIX})") from error
+
+
+def _is_missing(error: ValueError) -> bool:
+    """Whether S3 has answered that there is no such object."""
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and cause.response["ResponseMetadata"]["HTTPStatusCode"] == 404
 
 
 class _Transfers(TransferManager):

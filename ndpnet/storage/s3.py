@@ -8,8 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ndpnet.files import unwritable, write_json
-from ndpnet.storage.bucket import MAX_OBJECT_BYTES, Bucket, StoredObject
-from ndpnet.storage.errors import AGAIN
+from ndpnet.storage.bucket import AGAIN, MAX_OBJECT_BYTES, Bucket, StoredObject
 from ndpnet.storage.urls import parse_url, relative_path
 
 LISTED = ".listed.json"  # in a folder: the ETag of each of its files, by path

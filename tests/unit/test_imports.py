@@ -22,8 +22,8 @@ PLATFORM |= {"station"}
 ONLY_IMPORTERS = {
     "mlflow": ("tracking/", "serving_model.py"),
     "boto3": ("storage/bucket.py",),
-    "botocore": ("storage/bucket.py", "storage/errors.py"),
-    "s3transfer": ("storage/bucket.py", "storage/errors.py"),
+    "botocore": ("storage/bucket.py",),
+    "s3transfer": ("storage/bucket.py",),
     "dvc": ("storage/pins.py",),
     # by way of load_module, which keeps them from reporting usage
     "openvino": (),

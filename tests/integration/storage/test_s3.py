@@ -87,10 +87,8 @@ def test_read_object(s3: S3Server, bucket: str) -> None:
     with pytest.raises(ValueError, match="has 8 bytes, more than the 7"):
         read_object(f"s3://{bucket}/read/manifest ü.json", max_bytes=7)
     for key in ("read/nothing", "read"):
-        with pytest.raises(ValueError, match=f"there is no object s3://{bucket}/{key}$"):
+        with pytest.raises(ValueError, match=rf"^cannot reach s3://{bucket}/{key} .*NoSuchKey"):
             read_object(f"s3://{bucket}/{key}")
-    with pytest.raises(ValueError, match="there is no bucket not-there"):
-        read_object("s3://not-there/x")
 
 
 # ---- connections that break, objects that change
@@ -140,7 +138,7 @@ def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, tmp_path: Path) ->
 def test_a_server_that_is_away_is_no_change_of_an_object(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     opened = Bucket(bucket)
     proxy.go_away()
-    with pytest.raises(ValueError, match=r"^cannot reach http"):
+    with pytest.raises(ValueError, match=r"^cannot reach s3://"):
         list(opened.fetch([(StoredObject("x", 1, '"etag"'), tmp_path / "x")]))
     assert list(tmp_path.iterdir()) == []
 
@@ -167,18 +165,17 @@ def test_wrong_keys(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     for url in (f"s3://{bucket}/secret", f"s3://{bucket}/secret/x"):
         text = one_line_of(url, tmp_path / "out")
-        assert text.startswith(f"{s3.endpoint_url} refuses the secret key (check AWS_ACCESS_KEY_ID")
-        with pytest.raises(ValueError, match="refuses the secret key"):
-            read_object(url)
+        assert text.startswith(f"cannot reach s3://{bucket}/secret")
+        assert "SignatureDoesNotMatch" in text
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NOBODY")
-    assert "does not know the access key" in one_line_of(f"s3://{bucket}/secret", tmp_path / "out")
+    assert "InvalidAccessKeyId" in one_line_of(f"s3://{bucket}/secret", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     for secret in ("not-the-secret", s3.secret_key, "NOBODY", s3.access_key):
         assert secret not in caplog.text
 
 
 def test_wrong_names(s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    assert "there is no bucket not-there at http://127" in one_line_of("s3://not-there/x", tmp_path / "out")
+    assert "not-there/x at http://127.0.0.1" in one_line_of("s3://not-there/x", tmp_path / "out")
     assert f"no object under s3://{bucket}/no such/ " in one_line_of(f"s3://{bucket}/no such", tmp_path / "out")
     put(s3, bucket, "clash/a", b"file")
     put(s3, bucket, "clash/a/b", b"below it")
@@ -193,8 +190,8 @@ def test_wrong_names(s3: S3Server, bucket: str, tmp_path: Path) -> None:
 def test_wrong_endpoints(bucket: str, tmp_path: Path, s3: S3Server) -> None:
     url, out = f"s3://{bucket}/x", tmp_path / "out"
     nobody = "http://user:secret@127.0.0.1:9"
-    assert one_line_of(url, out, endpoint_url=nobody) == (
-        "cannot reach http://127.0.0.1:9 (check --endpoint-url or AWS_ENDPOINT_URL, and the network)"
-    )
+    text = one_line_of(url, out, endpoint_url=nobody)
+    assert f"cannot reach {url} at http://127.0.0.1:9: Could not connect to the endpoint" in text
+    assert "secret" not in text
     assert "endpoint is no address" in one_line_of(url, out, endpoint_url="127.0.0.1:9")
-    assert "no secure connection" in one_line_of(url, out, endpoint_url=s3.endpoint_url.replace("http", "https"))
+    assert "SSL" in one_line_of(url, out, endpoint_url=s3.endpoint_url.replace("http", "https"))
