@@ -135,7 +135,7 @@ def read_header(source: Path | bytes, *, name: str) -> Header:
 
 def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
     """Decode a picture whose samples have a fixed range; ValueError names the file."""
-    name = _name_of(source, name)
+    name = name or ("the picture" if isinstance(source, bytes) else str(source))
     image, raw_mode, declared = _load_upright(source, name)
     _check_samples(image, name)
     if not _is_wide(image, raw_mode):
@@ -217,12 +217,6 @@ def _spread(histogram: np.ndarray) -> float:
     shares = histogram / histogram.sum(axis=1, keepdims=True)
     means = shares @ levels
     return float(np.sqrt((shares * (levels - means[:, None]) ** 2).sum(axis=1)).max())
-
-
-def _name_of(source: Path | bytes, name: str | None) -> str:
-    if name is not None:
-        return name
-    return "the picture" if isinstance(source, bytes) else str(source)
 
 
 @contextmanager

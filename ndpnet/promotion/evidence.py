@@ -87,10 +87,8 @@ def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) 
     Paired: groups of test images are left out for both at once, so what is hard for both cancels out.
     """
     value = _value(challenger.summary, metric)
-    if champion is None or value is None:
-        return Compared(value)
-    before = _value(champion.summary, metric)
-    if before is None:
+    before = None if champion is None else _value(champion.summary, metric)
+    if champion is None or value is None or before is None:
         return Compared(value)
     if _is_same_model(metric, challenger.test, champion.test):
         return Compared(value, before, is_same_model=True)
@@ -174,7 +172,7 @@ def _rows(
 def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
     if metric == "image_auroc":
         return weighted.auroc_statistic(test.scores, test.labels)
-    if metric in ("pixel_auroc", "pro_auc"):
+    if metric in PIXEL_METRICS:
         assert test.table is not None
         of_pixels = weighted.pixel_auroc_statistic if metric == "pixel_auroc" else weighted.pro_statistic
         return of_pixels(test.table)

@@ -73,10 +73,6 @@ class Check:
     is_blocking: bool
     sentence: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """For promotion.json."""
-        return dict(vars(self))
-
 
 def decide(version: Challenger, evidence: Evidence, bounds: PromotionConfig) -> tuple[Check, ...]:
     """Every check, in the order of the table. The version passes when none is blocking: `has_passed`.

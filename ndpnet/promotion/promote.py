@@ -132,7 +132,7 @@ def _judge(
         "has_passed": is_passed,
         "reason": request.force_reason,
         "not_judged": problem,
-        "checks": [check.to_dict() for check in checks],
+        "checks": [asdict(check) for check in checks],
         "blocking": [check.name for check in checks if check.is_blocking],
         "bounds": request.bounds.model_dump(mode="json"),
         "evidence": None if problem else asdict(evidence),

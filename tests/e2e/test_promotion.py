@@ -155,15 +155,6 @@ def test_without_evidence_only_force_moves_the_champion(registry: Registry, prep
         rollback(NAME, "x", ADA)
 
 
-def test_a_half_done_move_is_finished_by_the_next_call(registry: Registry, prepared_dir: Path) -> None:
-    ask(1, prepared_dir)
-    ask(2, prepared_dir)
-    connect().set_registered_model_alias(NAME, "champion", "1")  # as a process that ended before the alias leaves it
-    assert "NOTE: the alias champion is on version 1" in format_history(NAME, registry.timeline(), registry.aliases())
-    assert ask(2, prepared_dir)["decision"] == "already champion"
-    assert registry.aliases() == {"champion": 2}
-
-
 def test_the_command_line(registry: Registry, prepared_dir: Path, tmp_path: Path, pipeline: Pipeline) -> None:
     params_path = write_params(
         tmp_path / "params.yaml", promotion={"false_alarm_budget": 1.0, "max_latency_ratio": 20.0}

@@ -19,6 +19,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from processes import SERVER, TIME_LIMIT
 
+from ndpnet.promotion.table import format_history
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.moves import Author
 from ndpnet.tracking.registry import CHAMPION, Registry
@@ -115,7 +116,10 @@ def test_an_alias_set_by_hand_is_put_back(store: Path) -> None:
     promote(2, 1)
     client = connect()
     client.set_registered_model_alias(NAME, CHAMPION, "3")
-    assert Registry(NAME).settle().champion == 2
+    registry = Registry(NAME)
+    said = format_history(NAME, registry.timeline(), registry.aliases())
+    assert "NOTE: the alias champion is on version 3" in said
+    assert registry.settle().champion == 2
     assert champion_of(client) == 2
     client.delete_registered_model_alias(NAME, CHAMPION)
     Registry(NAME).settle()
