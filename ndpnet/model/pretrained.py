@@ -64,9 +64,6 @@ class PretrainedNDPNet(nn.Module):
         """What is compared with the bank, and repaired. features: the encoder's -> 3 maps."""
         return list(features[NUM_LEVELS:])
 
-    # that is checked: a patch of another place is no nearer to what was here, on a surface of chance
-    has_repair = False
-
     def rebuild(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Phase 1's reconstruction: the decoder on untouched features. -> (B, 3, H, W)."""
         return self.decoder(self.repairable(features))
@@ -88,30 +85,25 @@ class PretrainedNDPNet(nn.Module):
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Anomaly map in (0, 1), and reconstruction. (B, 3, H, W), multiples of 64 -> (B, 1, H, W), (B, 3, H, W)."""
-        anomaly_map, repaired = self._mark(image, is_repaired=True)
+        anomaly_map, repaired = self._mark(image)
         return anomaly_map, self.decoder(repaired)
 
     def mark(self, image: torch.Tensor) -> torch.Tensor:
         """The map of `predict` without the decoder's time. (B, 3, H, W) -> (B, 1, H, W)."""
-        return self._mark(image, is_repaired=True)[0]
+        return self._mark(image)[0]
 
     predict_raw, mark_raw = predict, mark  # enlarged from stride 4, it needs no filter
 
-    def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
-        """The map with the input's own features in the place of the repaired ones. (B, 3, H, W) -> (B, 1, H, W)."""
-        return self._mark(image, is_repaired=False)[0]
-
-    def _mark(self, image: torch.Tensor, *, is_repaired: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _mark(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Anomaly map, and the levels that the decoder rebuilds the surface from."""
         features = self.encoder(image)
-        repaired = self.repair(features) if is_repaired else self.repairable(features)
-        colour = self.colour(image) if is_repaired else None
-        ratio = self.excess(features, repaired, colour) / self.good_maximum - 1
+        repaired = self.repair(features)
+        ratio = self.excess(features, repaired, self.colour(image)) / self.good_maximum - 1
         # to (0, 1) with 0.5 at the highest value of held-out good pictures; unlike a sigmoid it never saturates
         return 0.5 + 0.5 * ratio / (1 + ratio.abs()), repaired
 
     def excess(
-        self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor | None
+        self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor
     ) -> torch.Tensor:
         """The map in spreads of good pictures, enlarged; `colour`: as of `colour`. -> (B, 1, H, W)."""
         terms = []
@@ -121,8 +113,7 @@ class PretrainedNDPNet(nn.Module):
         if self.anomaly_map != "segmentation":
             terms.append(DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale))
             terms.append(DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale))
-            if colour is not None:
-                terms.append(DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR))
+            terms.append(DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR))
         total = sum(terms[1:], terms[0])
         return enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
 

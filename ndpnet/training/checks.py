@@ -8,12 +8,11 @@ import torch
 
 from ndpnet.losses import resize_mask
 from ndpnet.metrics import exact as metrics
-from ndpnet.model import Network
+from ndpnet.model import NDPNet, Network
 from ndpnet.synthesis.compose import Batch
 
 # of the error without a part: what leaves more does nothing
 IDLE_SHARES = {"reconstruction": 0.95, "repair": 0.95, "map": 0.99}
-MIN_MAP_ERROR = 0.02  # without a part: a smaller one leaves nothing to improve, and tells nothing of real defects
 IDLE = {
     "reconstruction": "The reconstruction is no better than the mean picture: squared errors {with:.4g} and "
     "{without:.4g} (train longer: train.phase1.min_steps, train.phase2.min_steps).",
@@ -26,39 +25,44 @@ IDLE = {
 
 @torch.no_grad()
 def check_parts(network: Network, batches: Sequence[Batch], mean_picture: torch.Tensor) -> dict[str, Any]:
-    """Errors with and without each part; `idle`: a sentence for each that does nothing. mean_picture: (3, P, P)."""
+    """Errors with and without each part; `idle`: a sentence for each that does nothing. mean_picture: (3, P, P).
+
+    Behind a frozen encoder of the reconstruction alone: artificial defects do not tell what comparing with good patches
+    is worth on real ones.
+    """
     network.eval()
-    errors = [_errors(network, batch, mean_picture) for batch in batches]
-    gaps = {name: np.mean([error[name] for error in errors], axis=0).tolist() for name in ("reconstruction", "repair")}
-    masks = np.concatenate([(batch.mask[:, 0] > 0).cpu().numpy() for batch in batches])
-    maps = [np.concatenate([error["maps"][index] for error in errors]) for index in (0, 1)]
-    gaps["map"] = [1 - (metrics.pixel_auroc(scores, masks) or 0.0) for scores in maps]
-    if not network.has_repair:  # left out on purpose
-        del gaps["repair"]
+    pictures = [(network(batch.defective).reconstruction, batch.clean) for batch in batches]
+    gaps = {"reconstruction": [_mean_square(pictures), _mean_square([(mean_picture, clean) for _, clean in pictures])]}
+    if isinstance(network, NDPNet):
+        masks = np.concatenate([(batch.mask[:, 0] > 0).cpu().numpy() for batch in batches])
+        maps = zip(*(_maps(network, batch) for batch in batches), strict=True)
+        gaps["map"] = [1 - (metrics.pixel_auroc(np.concatenate(scores), masks) or 0.0) for scores in maps]
+        if network.has_repair:  # else left out on purpose
+            gaps["repair"] = np.mean([_repair_gaps(network, batch) for batch in batches], axis=0).tolist()
     values = {name: {"with": both[0], "without": both[1]} for name, both in gaps.items()}
-    idle = [IDLE[name].format(**facts) for name, facts in values.items() if _is_idle(name, **facts)]
+    is_idle = {name: errors["with"] > IDLE_SHARES[name] * errors["without"] for name, errors in values.items()}
+    idle = [IDLE[name].format(**errors) for name, errors in values.items() if is_idle[name]]
     return {"values": values, "idle": idle}
 
 
-def _is_idle(name: str, **error: float) -> bool:
-    has_room = name != "map" or error["without"] > MIN_MAP_ERROR
-    return has_room and error["with"] > IDLE_SHARES[name] * error["without"]
+def _mean_square(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    return float(np.mean([(picture - clean).square().mean().item() for picture, clean in pairs]))
 
 
-def _errors(network: Network, batch: Batch, mean_picture: torch.Tensor) -> dict[str, Any]:
+def _maps(network: NDPNet, batch: Batch) -> list[np.ndarray]:
+    """With and without the repair. -> two of (B, H, W)."""
+    maps = [network.mark(batch.defective), network.predict_unrepaired(batch.defective)]
+    return [plane[:, 0].float().cpu().numpy() for plane in maps]
+
+
+def _repair_gaps(network: NDPNet, batch: Batch) -> list[float]:
+    """How far from clean what is repaired and what came in are inside defects, summed over levels."""
     clean, defective = network.encoder(batch.clean), network.encoder(batch.defective)
     output = network(batch.defective, features=defective)
-    maps = [network.mark(batch.defective), network.predict_unrepaired(batch.defective)]
-    return {
-        "reconstruction": [
-            (picture - batch.clean).square().mean().item() for picture in (output.reconstruction, mean_picture)
-        ],
-        "repair": [
-            sum(_gap_inside(*pair, batch.mask) for pair in zip(features, network.repairable(clean), strict=True))
-            for features in (output.repaired, network.repairable(defective))
-        ],
-        "maps": [plane[:, 0].float().cpu().numpy() for plane in maps],
-    }
+    return [
+        sum(_gap_inside(*pair, batch.mask) for pair in zip(features, network.repairable(clean), strict=True))
+        for features in (output.repaired, network.repairable(defective))
+    ]
 
 
 def _gap_inside(feats: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor) -> float:
