@@ -84,7 +84,7 @@ def test_what_a_killed_station_has_delivered_and_not_noted_is_delivered_again(pi
     assert sorted(keys(server, bucket)) == sorted([first["file"], first["map"]])
     assert store.read(first["file"]) == picture(0)
     assert len(files(plain.folder)) == 2
-    with pytest.raises(ValueError, match="no object"):
+    with pytest.raises(ValueError, match="NoSuchKey"):
         store.read("pictures/wall/none.png")
 
 

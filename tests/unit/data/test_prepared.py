@@ -10,7 +10,7 @@ from PIL import Image
 from repositories import contents
 from samples import data_config, write_picture
 
-from ndpnet.data.prepared import PreparedData, prepare
+from ndpnet.data.prepared import FORMAT_VERSION, PreparedData, prepare
 from ndpnet.data.split import assign_split
 
 FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}
@@ -144,7 +144,7 @@ def test_load_refuses_what_prepare_did_not_write(data_dir: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=r"test\.npy has \d+ rows, its manifest 3"):
         PreparedData.load(out_dir).images("test")
     (out_dir / "prepared.json").write_text(json.dumps({"format_version": 0}))
-    with pytest.raises(ValueError, match=r"has format 0, not 4 \(run `ndpnet prepare` again\)"):
+    with pytest.raises(ValueError, match=rf"has format 0, not {FORMAT_VERSION} \(run `ndpnet prepare` again\)"):
         PreparedData.load(out_dir)
 
 
