@@ -9,6 +9,11 @@ from typing import overload
 import numpy as np
 
 
+def spread_rows(count: int, at_most: int) -> np.ndarray:
+    """Up to `at_most` of `count` rows, spread over all of them. -> int (N,)."""
+    return np.unique(np.linspace(0, count - 1, at_most).round().astype(int))
+
+
 class ArrayAppender:
     """Writes an array row by row, where the number of rows is known at the end only. A context manager."""
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ndpnet.config import LossConfig
+from ndpnet.data.arrays import spread_rows
 from ndpnet.losses import reconstruction_loss, segmentation_loss
 from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.perceptual import VGGFeatures
@@ -73,7 +74,7 @@ class PretrainedPhase2(PhaseTask):
 @torch.no_grad()
 def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str], *, seed: int) -> None:
     """Take from good pictures: statistics of channels and colours, and the bank. uint8 (N, H, W, 3); groups: names."""
-    rows = np.unique(np.linspace(0, len(images) - 1, MAX_FITTED).round().astype(int))
+    rows = spread_rows(len(images), MAX_FITTED)
     numbers = group_numbers(groups)[rows]
     batches = list(_batches(images, rows))
     network.encoder.fit(batches)
@@ -117,7 +118,7 @@ def _choose(
 
 def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndarray, groups: Sequence[str]) -> None:
     """Put the maps on one scale by good pictures that were held out, or where there are none by those trained on."""
-    rows = np.unique(np.linspace(0, len(trained) - 1, MAX_FITTED).round().astype(int))
+    rows = spread_rows(len(trained), MAX_FITTED)
     of_rows = group_numbers(groups)[rows].split(PICTURES_AT_ONCE)
     seen = list(zip(_batches(trained, rows), of_rows, strict=True))
     network.fit_colour_scale(seen)

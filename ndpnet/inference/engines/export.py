@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ndpnet.data.arrays import spread_rows
 from ndpnet.data.fitting import continue_surface
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
@@ -33,7 +34,6 @@ from ndpnet.inference.engines.parity import (
     choose_images,
     compare,
     excesses,
-    spread_rows,
 )
 from ndpnet.inference.engines.quantise import quantise
 from ndpnet.inference.engines.runtimes import (

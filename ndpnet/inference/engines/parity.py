@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from ndpnet.config import SynthesisConfig
+from ndpnet.data.arrays import spread_rows
 from ndpnet.data.fitting import continue_surface
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
@@ -49,11 +50,6 @@ def choose_images(prepared: PreparedData, bank: DefectBank, package: ModelPackag
     validation, masks = with_defects(filled, bank, package.config["params"])
     shown = np.stack([continue_surface(training[row], package.graph_size) for row in rows])
     return ParityImages(shown, [names[row] for row in rows], validation, masks, len(held_out) > 0)
-
-
-def spread_rows(count: int, at_most: int) -> np.ndarray:
-    """Rows of so many that are spread over all of them."""
-    return np.unique(np.linspace(0, count - 1, at_most).round().astype(int))
 
 
 def with_defects(images: Planes, bank: DefectBank, params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
