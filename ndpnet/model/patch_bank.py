@@ -1,13 +1,15 @@
 """Reference attention over many good pictures: RBFRM (Eq. 3-5) with K = 1, at the sharp end of its softmax."""
 
 from collections.abc import Callable
+from math import gcd
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 NO_GROUP = -1
 Seen = Callable[[torch.Tensor], torch.Tensor]
-BLOCK = 64  # patches whose largest product is looked for at once
+BLOCK = 128  # patches, at most, whose largest product is looked for at once
 POSITIONS_AT_ONCE = 128
 FAR = 1e9  # finite: infinity times one plus something else is no number
 
@@ -60,13 +62,22 @@ def _nearest(queries: torch.Tensor, keys: torch.Tensor, penalty: torch.Tensor) -
 
 
 def largest(scores: torch.Tensor) -> torch.Tensor:
-    """As `argmax` over the last dimension, a multiple of 64, in a fifth of its time on a CPU. (..., R) -> (...)."""
-    blocks = scores.unflatten(-1, (-1, BLOCK))  # (..., R/64, 64)
-    block = blocks.amax(dim=-1).argmax(dim=-1)  # (...)
-    # gather, not take_along_dim: that one ties an exported graph to the size of the batch
-    chosen = blocks.gather(-2, block[..., None, None].expand(*block.shape, 1, BLOCK))[..., 0, :]
-    within = chosen.argmax(dim=-1)
-    return BLOCK * block + within
+    """As `argmax` over the last dimension, a multiple of 64, in a quarter of its time on a CPU. (..., R) -> (...)."""
+    side = gcd(scores.shape[-1], BLOCK)
+    blocks = scores.unflatten(-1, (-1, side))  # (..., R/side, side)
+    block = _argmax(blocks.amax(dim=-1))  # (...)
+    first = blocks.shape[-2] * torch.arange(block.numel(), device=block.device).reshape(block.shape)
+    within = _argmax(F.embedding(first + block, blocks.flatten(0, -2)))
+    return side * block + within
+
+
+def _argmax(values: torch.Tensor) -> torch.Tensor:
+    """Over the last dimension. An exported graph compares: the argmax of OpenVINO takes ten times as long."""
+    if not torch.compiler.is_exporting():
+        return values.argmax(dim=-1)
+    count = values.shape[-1]
+    is_largest = values >= values.amax(dim=-1, keepdim=True)
+    return torch.where(is_largest, torch.arange(count, device=values.device), count - 1).amin(dim=-1)
 
 
 def surprise(feats: torch.Tensor, repaired: torch.Tensor) -> torch.Tensor:

@@ -114,8 +114,7 @@ class PretrainedNDPNet(nn.Module):
             terms.append(DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale))
             terms.append(DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale))
             terms.append(DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR))
-        total = sum(terms[1:], terms[0])
-        return enlarge(total, [MAP_STRIDE * side for side in total.shape[-2:]])
+        return _full_size(sum(terms[1:], terms[0]))
 
     def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of the joint segmentation. features: the encoder's, repaired: as `repairable` -> (B, 1, H/4, W/4)."""
@@ -240,6 +239,15 @@ def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _scaled(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return (values - scale[0]) / scale[1]
+
+
+def _full_size(plane: torch.Tensor) -> torch.Tensor:
+    """As `enlarge`, of one channel, whose products are all planes: OpenVINO pads others to 16. -> (B, 1, H, W)."""
+    down, across = (
+        F.interpolate(torch.eye(side, device=plane.device)[None], scale_factor=float(MAP_STRIDE), mode="linear")[0]
+        for side in plane.shape[-2:]
+    )  # (h, H), (w, W)
+    return down.T @ plane @ across
 
 
 def enlarge(feats: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

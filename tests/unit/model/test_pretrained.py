@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ndpnet.model.patch_bank import PatchBank, surprise
-from ndpnet.model.pretrained import PretrainedNDPNet
+from ndpnet.model.patch_bank import PatchBank, largest, surprise
+from ndpnet.model.pretrained import PretrainedNDPNet, _full_size
 from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
 
 SIZE = 64
@@ -48,6 +48,25 @@ def bank_of(patches: torch.Tensor, groups: torch.Tensor | None = None) -> PatchB
     if groups is not None:
         bank.groups.copy_(groups)
     return bank
+
+
+@pytest.mark.parametrize("count", [64, 192, 1024])
+def test_the_largest_product_is_found_in_a_graph_too(count: int) -> None:
+    scores = torch.randn(2, 30, count, generator=torch.Generator().manual_seed(0))
+    scores[0, 0, [count // 2, count - 1]] = 9.0  # of equals the first
+    graph = torch.export.export(Largest(), (scores,)).module()
+    for find in (largest, graph):
+        assert find(scores).tolist() == scores.argmax(dim=-1).tolist()
+
+
+class Largest(torch.nn.Module):
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        return largest(scores)
+
+
+def test_the_map_is_enlarged_bilinearly() -> None:
+    plane = torch.randn(2, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(_full_size(plane), F.interpolate(plane, scale_factor=4, mode="bilinear"))
 
 
 def test_every_position_becomes_its_nearest_patch() -> None:
