@@ -3,6 +3,7 @@
 import io
 import math
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+
+from ndpnet.data.fitting import resize
 
 if TYPE_CHECKING:
     from ndpnet.inference.verdict import Verdict
@@ -63,19 +66,22 @@ def overlay(
 ) -> np.ndarray:
     """Image under a heat map, with contours of map > threshold and truth, dimmed outside `roi`.
 
-    contour: another level for them. (H, W, 3), (H, W) -> uint8 (H, W, 3)
+    The map may have another size than the image; contour: another level for them. (H, W, 3), (h, w) -> uint8 (H, W, 3)
     """
-    image = dim_ignored(image, roi)
+    image, size = dim_ignored(image, roi), image.shape[:2]
     level = heat_level(anomaly_map, threshold=threshold, vmin=vmin, vmax=vmax)
-    if roi is not None:
-        level = np.where(roi, level, 0.0)  # nothing is said of what is ignored, whatever the scale
-    heat = Image.fromarray(np.minimum(level * 256, 255).astype(np.uint8))  # as matplotlib counts its 256 colours
+    shades = resize(np.minimum(level * 256, 255).astype(np.uint8), size)  # as matplotlib counts its 256 colours
+    # nothing is said of what is ignored, whatever the scale
+    heat = Image.fromarray(shades if roi is None else np.where(roi, shades, np.uint8(0)))
     opacity = heat.point([round(MAX_OPACITY * step) for step in range(256)])  # the surface stays visible
     heat.putpalette(_heat_colours(np.linspace(0.0, 1.0, 256)).tobytes())
     blended = Image.composite(heat.convert("RGB"), Image.fromarray(image), opacity)
-    return draw_contours(
-        np.asarray(blended), anomaly_map, threshold=threshold if contour is None else contour, truth=truth
-    )
+    contour = threshold if contour is None else contour
+    if contour is None or anomaly_map.max() <= contour:
+        return draw_contours(np.asarray(blended), anomaly_map, threshold=None, truth=truth)
+    enlarged = resize(anomaly_map, size)
+    anomaly_map = enlarged if roi is None else np.where(roi, enlarged, 0)
+    return draw_contours(np.asarray(blended), anomaly_map, threshold=contour, truth=truth)
 
 
 def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | None = None) -> np.ndarray:
@@ -83,10 +89,11 @@ def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | No
 
     map_level: where the colours start.
     """
-    image, anomaly_map, roi = shrink(image, verdict.anomaly_map, verdict.roi, max_side=MAX_OVERLAY_SIDE)
-    zoom = max(1, min(MIN_OVERLAY_WIDTH // image.shape[1], MAX_OVERLAY_SIDE // image.shape[0]))
-    image, anomaly_map = (plane.repeat(zoom, axis=0).repeat(zoom, axis=1) for plane in (image, anomaly_map))
-    roi = None if roi is None else roi.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    image, anomaly_map, roi = shrink(image, verdict.network_map, verdict.roi, max_side=MAX_OVERLAY_SIDE)
+    zoom = min(MIN_OVERLAY_WIDTH // image.shape[1], MAX_OVERLAY_SIDE // image.shape[0])
+    if zoom > 1:
+        image = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        roi = None if roi is None else roi.repeat(zoom, axis=0).repeat(zoom, axis=1)
     # as the regions: a picture whose score is good has none, whatever single pixels reach
     contour = {"good": math.inf, "review": verdict.review_threshold}.get(verdict.word)
     drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=map_level, roi=roi, contour=contour)
@@ -104,20 +111,25 @@ def dim_ignored(image: np.ndarray, roi: np.ndarray | None) -> np.ndarray:
 def shrink(
     image: np.ndarray, anomaly_map: np.ndarray, plane: np.ndarray | None, *, max_side: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """A scan at a size to look at, everything reduced by one whole factor: means of the image, maxima of the map.
+    """A scan at a size to look at, each reduced by a whole factor: means of the image, maxima of the map.
 
-    (H, W, 3), (H, W), bool (H, W) -> the same at sides of at most `max_side`
+    (H, W, 3), (h, w), bool (H, W) -> the same at sides of at most `max_side`
     """
-    factor = -(-max(image.shape[:2]) // max_side)
+    factor = _reduction(image, max_side)
+    small = image if factor == 1 else np.asarray(Image.fromarray(image).reduce(factor))
+    small_map = block_maxima(anomaly_map, max_side)
+    return small, small_map, None if plane is None else block_maxima(plane, max_side)
+
+
+def _reduction(plane: np.ndarray, max_side: int) -> int:
+    return -(-max(plane.shape[:2]) // max_side)
+
+
+def block_maxima(plane: np.ndarray, max_side: int) -> np.ndarray:
+    """Maxima of square blocks, as large as `max_side` asks. (H, W) -> (H / factor, W / factor), rounded up."""
+    factor, (height, width) = _reduction(plane, max_side), plane.shape
     if factor == 1:
-        return image, anomaly_map, plane
-    small = np.asarray(Image.fromarray(image).reduce(factor))
-    return small, block_maxima(anomaly_map, factor), None if plane is None else block_maxima(plane, factor)
-
-
-def block_maxima(plane: np.ndarray, factor: int) -> np.ndarray:
-    """Maxima of blocks of factor x factor pixels. (H, W) -> (H / factor, W / factor), rounded up."""
-    height, width = plane.shape
+        return plane
     by_rows = np.maximum.reduceat(plane, np.arange(0, height, factor), axis=0)
     return np.maximum.reduceat(by_rows, np.arange(0, width, factor), axis=1)
 
@@ -186,15 +198,20 @@ def panel(
 def captioned(image: np.ndarray, lines: list[str]) -> np.ndarray:
     """A picture with lines of text above it. uint8 (H, W, 3) -> uint8 (H', W, 3)."""
     width = image.shape[1]
-    fonts = {size: ImageFont.load_default(size=size) for size in range(min(MAX_TEXT, max(18, width // 28)), 9, -1)}
-    fitting = (size for size, font in fonts.items() if max(map(font.getlength, lines)) <= width - 8)
-    size = next(fitting, min(fonts))
+    sizes = range(min(MAX_TEXT, max(18, width // 28)), 9, -1)
+    fitting = (size for size in sizes if max(map(_font(size).getlength, lines)) <= width - 8)
+    size = next(fitting, sizes[-1])
     row = round(1.5 * size)
     strip = Image.new("RGB", (width, row * len(lines) + 4), PAPER)
     draw = ImageDraw.Draw(strip)
     for number, line in enumerate(lines):
-        draw.text((4, 2 + number * row), line, fill=INK if number == 0 else WARNING, font=fonts[size])
+        draw.text((4, 2 + number * row), line, fill=INK if number == 0 else WARNING, font=_font(size))
     return np.concatenate([np.asarray(strip), image])
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
 
 
 def encode_png(array: np.ndarray) -> bytes:
@@ -257,7 +274,7 @@ def _compose(
     num_rows = -(-len(tiles) // num_columns)
     canvas = Image.new("RGB", ((width + GAP) * num_columns - GAP, top + num_rows * pitch), PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.font = ImageFont.load_default(size=text_size)
+    draw.font = _font(text_size)
     if caption:
         draw.text((0, 0), caption, fill=INK)
     lefts = [(index % num_columns) * (width + GAP) for index in range(len(tiles))]

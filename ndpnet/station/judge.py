@@ -217,4 +217,4 @@ def draw_map(verdict: Verdict, threshold: float) -> bytes:
     """Heat map as a grey PNG: 0 nothing, 128 and more where the regions are. Maxima of blocks of a large one."""
     level = heat_level(verdict.network_map, threshold=threshold) * 255
     grey = np.where(verdict.network_mask, np.clip(np.ceil(level), 128, 255), np.clip(np.floor(level), 0, 127))
-    return encode_png(block_maxima(grey.astype(np.uint8), -(-max(grey.shape) // MAX_MAP_SIDE)))
+    return encode_png(block_maxima(grey.astype(np.uint8), MAX_MAP_SIDE))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ndpnet.data.fitting import resize
 from ndpnet.inference import overlay as pictures
 from ndpnet.inference.verdict import Verdict
 from ndpnet.station.judge import draw_map
@@ -89,6 +90,19 @@ def test_the_ignored_area_is_dimmed_and_the_rest_as_it_was() -> None:
     assert pictures.dim_ignored(GREY, None) is GREY
     panel = pictures.panel(GREY, GREY, anomaly_map, threshold=0.5, vmax=1.0, roi=roi)
     assert (panel == 35).all(axis=2).sum() == 16 * 64 * 32  # in one of the four pictures, at four times the size
+
+
+def test_a_map_of_another_size_is_drawn_as_if_enlarged() -> None:
+    small = np.random.default_rng(0).random((16, 16), dtype=np.float32)
+    roi = np.arange(64)[None] >= np.full((64, 1), 32)
+    for region in (None, roi):
+        drawn = pictures.overlay(GREY, small, threshold=0.5, roi=region)
+        full = np.where(roi | (region is None), resize(small, (64, 64)), 0)
+        enlarged = pictures.overlay(GREY, full, threshold=0.5, roi=region)
+        assert np.abs(drawn.astype(int) - enlarged).max() <= 5  # the colours of levels that are rounded before
+        contours = [(picture == pictures.DETECTED_COLOUR).all(axis=2) for picture in (drawn, enlarged)]
+        np.testing.assert_array_equal(*contours)
+        assert contours[0].any()
 
 
 def test_a_picture_for_review_has_contours_of_what_a_person_looks_at() -> None:
