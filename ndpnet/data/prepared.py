@@ -20,7 +20,7 @@ from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
-from ndpnet.data.split import assign_split, group_of
+from ndpnet.data.split import assign_splits, group_of
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import sha256_of, write_json
 from ndpnet.folders import atomic_folder
@@ -91,10 +91,9 @@ def _plan(category_dir: Path, group_pattern: str, fractions: dict[str, float]) -
     """Choose the split of every picture, by its path. ValueError: none is left to train on."""
     images = scan_mvtec(category_dir)
     groups = [group_of(image.path, group_pattern) for image in images]
-    splits = [
-        "test" if image.split == "test" else assign_split(group, **fractions)
-        for image, group in zip(images, groups, strict=True)
-    ]
+    pairs = list(zip(images, groups, strict=True))
+    of_groups = assign_splits((group for image, group in pairs if image.split != "test"), **fractions)
+    splits = ["test" if image.split == "test" else of_groups[group] for image, group in pairs]
     _check_trained(splits)
     headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)]
     return list(map(Job, images, groups, splits, headers))

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 
@@ -21,13 +22,26 @@ def group_of(path: str, pattern: str) -> str:
     return group
 
 
-def assign_split(group: str, *, calibration_fraction: float, validation_fraction: float) -> str:
-    """Return "calibration", "validation" or "train" by the hash of the group: adding pictures moves none."""
+def assign_splits(groups: Iterable[str], *, calibration_fraction: float, validation_fraction: float) -> dict[str, str]:
+    """Put each group to "calibration", "validation" or "train" by the hash of its name: adding groups moves none.
+
+    Except that three groups and more leave no share that is asked for without one: the nearest to it stands in.
+    """
     if not (calibration_fraction >= 0 and validation_fraction >= 0 and calibration_fraction + validation_fraction < 1):
         fractions = f"calibration_fraction {calibration_fraction} and validation_fraction {validation_fraction}"
         raise ValueError(f"{fractions} leave no share to train on (both at least 0, their sum below 1)")
+    positions = {group: _position(group) for group in groups}
+    splits, ordered, below = dict[str, str](), sorted(positions, key=positions.__getitem__), 0.0
+    for split, fraction in {"calibration": calibration_fraction, "validation": validation_fraction}.items():
+        below += fraction
+        may_stand_in = fraction > 0 and len(positions) > 2 and len(ordered) > 1
+        chosen = [group for group in ordered if positions[group] < below] or ordered[: int(may_stand_in)]
+        splits |= dict.fromkeys(chosen, split)
+        ordered = ordered[len(chosen) :]
+    return splits | dict.fromkeys(ordered, "train")
+
+
+def _position(group: str) -> float:
+    """The hash of a name. -> [0, 1)"""
     digest = hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()
-    share = int.from_bytes(digest[:8], "big") / 2**64
-    if share < calibration_fraction:
-        return "calibration"
-    return "validation" if share < calibration_fraction + validation_fraction else "train"
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -112,7 +112,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
 def is_test_group(group: str, share: float) -> bool:
     """Whether a good group is tested on: by the hash of its name, so that added pictures move none.
 
-    Another hash than that of `assign_split`, or the tested groups would be those that calibrate.
+    Another hash than that of `assign_splits`, or the tested groups would be those that calibrate.
     """
     digest = hashlib.sha256(b"test good\0" + group.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share

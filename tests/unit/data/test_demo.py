@@ -16,7 +16,7 @@ from ndpnet.data.demo import DEMO_CATEGORIES, DEMO_GROUP_PATTERN, TEST_CELLS, TR
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData, prepare
-from ndpnet.data.split import assign_split
+from ndpnet.data.split import assign_splits
 from ndpnet.promotion.gate import MIN_UNITS
 
 
@@ -37,7 +37,7 @@ def test_every_split_has_its_cells(demo_dir: Path, tmp_path: Path) -> None:
         name: getattr(params.data, name) for name in ("calibration_fraction", "validation_fraction", "group_pattern")
     }
     assert fractions.pop("group_pattern") == DEMO_GROUP_PATTERN
-    splits = {cell: assign_split(cell, **fractions) for cell in TRAIN_CELLS}
+    splits = assign_splits(TRAIN_CELLS, **fractions)
     assert Counter(splits.values()) == {"train": 15, "calibration": 10, "validation": 3}
     # the profile asks for no lower a rate than ten units can guarantee
     assert params.evaluation.target_false_alarm_rate >= 1 / 11

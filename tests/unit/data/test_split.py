@@ -1,10 +1,11 @@
 """Groups and the split by their hash."""
 
 import hashlib
+from collections import Counter
 
 import pytest
 
-from ndpnet.data.split import assign_split, group_of
+from ndpnet.data.split import assign_splits, group_of
 
 FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}
 
@@ -12,15 +13,38 @@ FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}
 def test_split_is_the_first_eight_bytes_of_the_hash() -> None:
     share = int(hashlib.sha256(b"scan7").hexdigest()[:16], 16) / 2**64
     above, below = share + 1e-9, share - 1e-9
-    assert assign_split("scan7", calibration_fraction=above, validation_fraction=0) == "calibration"
-    assert assign_split("scan7", calibration_fraction=below, validation_fraction=0) == "train"
-    assert assign_split("scan7", calibration_fraction=below, validation_fraction=2e-9) == "validation"
+    expected = {(above, 0.0): "calibration", (below, 0.0): "train", (below, 2e-9): "validation"}
+    for (calibration, validation), split in expected.items():
+        splits = assign_splits(["scan7"], calibration_fraction=calibration, validation_fraction=validation)
+        assert splits == {"scan7": split}
+
+
+def test_adding_groups_moves_none() -> None:
+    names = [f"roll{number}" for number in range(200)]
+    every = assign_splits(names, **FRACTIONS)
+    counts = Counter(every.values())
+    assert (counts["calibration"], counts["validation"]) == (pytest.approx(40, abs=12), pytest.approx(20, abs=9))
+    assert assign_splits(names[:60], **FRACTIONS).items() <= every.items()
+
+
+def test_few_groups_leave_no_share_empty_that_is_asked_for() -> None:
+    for start in range(50):
+        for count in range(1, 7):
+            names = [f"roll{number}" for number in range(start, start + count)]
+            counts = Counter(assign_splits(names, calibration_fraction=0.1, validation_fraction=0.05).values())
+            if count > 2:
+                assert counts["calibration"] >= 1
+                assert counts["train"] >= 1
+            alone = assign_splits(names, calibration_fraction=0.1, validation_fraction=0)
+            assert "validation" not in alone.values()
+    nearest = min("abc", key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert assign_splits("abc", calibration_fraction=1e-9, validation_fraction=0)[nearest] == "calibration"
 
 
 @pytest.mark.parametrize(("calibration", "validation"), [(-0.1, 0.1), (0.5, 0.5), (0.2, -0.1), (float("nan"), 0.1)])
 def test_bad_fractions_are_refused(calibration: float, validation: float) -> None:
     with pytest.raises(ValueError, match="leave no share to train on"):
-        assign_split("a", calibration_fraction=calibration, validation_fraction=validation)
+        assign_splits(["a"], calibration_fraction=calibration, validation_fraction=validation)
 
 
 def test_group_is_the_capture_group_or_the_match_or_the_path() -> None:

@@ -17,7 +17,7 @@ from ndpnet.data.importing.placing import draw_ellipses
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.masks import read_mask
 from ndpnet.data.prepared import prepare
-from ndpnet.data.split import assign_split
+from ndpnet.data.split import assign_splits
 from ndpnet.folders import LIST
 
 PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)
@@ -128,8 +128,8 @@ def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
     groups = [str(number) for number in range(2000)]
     kept = [group for group in groups if not is_test_group(group, 0.2)]
     assert len(kept) == pytest.approx(1600, rel=0.05)
-    splits = [assign_split(group, calibration_fraction=0.2, validation_fraction=0) for group in kept]
-    assert splits.count("calibration") / len(kept) == pytest.approx(0.2, rel=0.1)
+    splits = assign_splits(kept, calibration_fraction=0.2, validation_fraction=0)
+    assert [*splits.values()].count("calibration") / len(kept) == pytest.approx(0.2, rel=0.1)
 
 
 def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_go(tmp_path: Path) -> None:
