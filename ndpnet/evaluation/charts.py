@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from scipy import ndimage
 
+from ndpnet.data.arrays import spread_rows
 from ndpnet.files import write_text
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 def thin(curve: Curve) -> Curve:
     """At most MAX_POINTS points, evenly spread by their number, both ends kept. x, y: (P,)."""
     x, y = np.asarray(curve[0], dtype=np.float64), np.asarray(curve[1], dtype=np.float64)
-    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_POINTS)).round().astype(int))
+    rows = spread_rows(len(x), MAX_POINTS)
     return x[rows], y[rows]
 
 

@@ -15,7 +15,7 @@ from ndpnet.data.images import read_header
 from ndpnet.inference.overlay import block_maxima, encode_png, heat_level
 from ndpnet.inference.verdict import Verdict
 from ndpnet.metrics.drift import SCORE, LineWatch
-from ndpnet.metrics.properties import PROPERTIES, picture_properties
+from ndpnet.metrics.properties import picture_properties
 from ndpnet.station import queries
 from ndpnet.station.config import LineConfig, StationConfig
 from ndpnet.station.journal import Journal, Judgement
@@ -88,14 +88,13 @@ class Line:
 
     def _start_watch(self, seq: int) -> None:
         independent = self.model.calibration.one_per_group()
-        properties = {name: independent.properties.get(name, []) for name in PROPERTIES}
         drift = self.station.drift
         self._has_rung = False
         self.watch = LineWatch(
             independent.scores,
-            properties,
+            independent.properties,
             threshold=self.threshold,
-            highest_rate=(self.model.calibration.promised_rate(self.threshold) or 0.0) + drift.highest_defect_rate,
+            highest_rate=self.model.calibration.promised_rate(self.threshold) + drift.highest_defect_rate,
             pictures_per_false_alarm=drift.pictures_per_false_alarm,
         )
         for row in queries.scores_after(self.journal, self.name, seq):

@@ -1,7 +1,7 @@
 """The models of a station: opened from a folder or the registry, with what is known of them and their calibration."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Good pictures that the model was not trained on; lists run over pictures, and may be empty."""
+    """Good pictures that the model was not trained on; lists run over pictures."""
 
-    scores: list[float] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    properties: dict[str, list[float]] = field(default_factory=dict)
+    scores: list[float]
+    groups: list[str]
+    properties: dict[str, list[float]]
 
-    def promised_rate(self, threshold: float) -> float | None:
-        """At most this share of new good pictures is above it, as for the model's own threshold; None: not known."""
-        return promised_rate(self.scores, self.groups, threshold) if self.scores else None
+    def promised_rate(self, threshold: float) -> float:
+        """At most this share of new good pictures is above it, as for the model's own threshold."""
+        return promised_rate(self.scores, self.groups, threshold)
 
     def one_per_group(self) -> "Calibration":
         """The first picture of each independent unit: what a test that counts pictures may take."""
@@ -50,7 +50,7 @@ def open_model(line: LineConfig, cache_dir: Path) -> OpenModel:
     if inspector.threshold is None:
         raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
     inspector.package.use_its_threads()
-    calibration = Calibration(**inspector.threshold_record.get("calibration", {}))  # an older package has none
+    calibration = Calibration(**inspector.threshold_record["calibration"])
     return OpenModel(inspector, package_hash(folder), _facts(inspector, line, version), calibration)
 
 

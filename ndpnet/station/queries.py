@@ -144,8 +144,6 @@ def what_if(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
 
 def review_loads(rows: list[dict[str, Any]], calibration: Calibration, record: dict[str, Any]) -> list[dict[str, Any]]:
     """What three verdicts would send to people, of `scores`' rows; record: of the model's own threshold."""
-    if not calibration.scores:
-        return []
     known, target = (np.array(calibration.scores), calibration.groups), record["target_rate"]
     rates = [rate for rate in REVIEW_RATES if rate + target < 1]
     bounds = [fit_review(*known, target_rate=target, review_rate=rate) for rate in rates]

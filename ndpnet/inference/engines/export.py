@@ -19,7 +19,7 @@ from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
-from ndpnet.inference.calibration import by_name, threshold_record
+from ndpnet.inference.calibration import threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import GraphEngine, RunGraph
 from ndpnet.inference.engines.graph import write_onnx
@@ -48,7 +48,6 @@ from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
-from ndpnet.metrics.properties import picture_properties
 from ndpnet.synthesis.bank import BANK_FILES, DefectBank
 
 NUM_QUANTISING = 128  # training images that int8 takes the ranges of activations from
@@ -191,6 +190,5 @@ def _fit_threshold(inspector: Inspector, inputs: ExportInputs) -> dict[str, Any]
         for image, source in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
     ]
     review_rate = record["review"]["review_rate"] if "review" in record else None
-    of_torch = record.get("calibration")  # absent in older packages
-    properties = of_torch["properties"] if of_torch else by_name([picture_properties(image) for image in images])
+    properties = record["calibration"]["properties"]
     return threshold_record(scores, records, properties, record["target_rate"], review_rate)
