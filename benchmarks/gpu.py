@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import alone, options, peak_mib, spread
+from measuring import alone, options, spread
 from reference_step import PlainVGG
 from synthesis import make_composer
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,6 +29,7 @@ from training_step import METHOD, library_vgg, make_trainer, width_overrides
 from ndpnet.config import load_params
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.package import make_network
+from ndpnet.inference.speed import peak_mib
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 

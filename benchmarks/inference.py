@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,9 @@ from ndpnet.inference.engines.runtimes import (
     open_graph,
 )
 from ndpnet.inference.package import make_network as make_network_of
-from ndpnet.model import NDPNet
+from ndpnet.model import Network
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
-from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
 PEER_TIMES = ("processor_seconds_per_image", "seconds_per_image")
@@ -63,12 +63,13 @@ def main() -> None:
     """Build every engine, time them in turn, print the table."""
     arguments = options(__doc__, profile="line", size=256, rounds=7, only=EXPORTED, peers=())
     torch.set_num_threads(1)
-    images = pictures(arguments.size)
-    engines: dict[str, Run] = {"eager": eager(arguments, images[0], is_folded=False)}
-    engines["torch-fp32"] = eager(arguments, images[0], is_folded=True)
+    images, cpu = pictures(arguments.size), torch.device("cpu")
+    network = make_network(arguments, images[0])
+    engines: dict[str, Run] = {"eager": TorchEngine(network, cpu).predict}
+    engines["torch-fp32"] = TorchEngine(fold_batch_norms(deepcopy(network)), cpu).predict
     with tempfile.TemporaryDirectory() as scratch:
-        engines |= exported(arguments, images, Path(scratch))
-    report(arguments, engines, images[0])
+        engines |= exported(arguments, deepcopy(network), images, Path(scratch))
+    report(arguments, network, engines, images[0])
 
 
 def pictures(side: int) -> list[np.ndarray]:
@@ -78,7 +79,7 @@ def pictures(side: int) -> list[np.ndarray]:
     return [texture[top : top + side, left : left + side].copy() for top, left in corners]
 
 
-def make_network(arguments: argparse.Namespace, reference: np.ndarray) -> NDPNet | PretrainedNDPNet:
+def make_network(arguments: argparse.Namespace, reference: np.ndarray) -> Network:
     """The untrained network of a profile."""
     torch.manual_seed(0)
     network = make_network_of(params_of(arguments).model).eval().requires_grad_(False)
@@ -93,18 +94,12 @@ def params_of(arguments: argparse.Namespace) -> Params:
     return load_params(profile=arguments.profile, overrides=arguments.overrides)
 
 
-def eager(arguments: argparse.Namespace, reference: np.ndarray, *, is_folded: bool) -> Run:
-    """The network in PyTorch."""
-    network = make_network(arguments, reference)
-    return TorchEngine(fold_batch_norms(network) if is_folded else network, torch.device("cpu")).predict
-
-
-def exported(arguments: argparse.Namespace, images: list[np.ndarray], folder: Path) -> dict[str, Run]:
+def exported(arguments: argparse.Namespace, network: Network, images: list[np.ndarray], folder: Path) -> dict[str, Run]:
     """The other engines that are asked for, loaded."""
     openvino = load_module("openvino")
     path = folder / ONNX_GRAPH
     write_onnx(
-        make_network(arguments, images[0]),
+        network,
         path,
         input_size=(arguments.size, arguments.size),
         has_filters=True,
@@ -134,9 +129,9 @@ def quantised(model: object, images: list[np.ndarray]) -> object:
     return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=kept_in_floating_point(model))
 
 
-def report(arguments: argparse.Namespace, engines: dict[str, Run], image: np.ndarray) -> None:
+def report(arguments: argparse.Namespace, network: Network, engines: dict[str, Run], image: np.ndarray) -> None:
     """Time and print."""
-    giga_macs = count_giga_macs(arguments, image)
+    giga_macs = count_giga_macs(network, image)
     wall, processor = {name: [] for name in engines}, {name: [] for name in engines}
     peaks = {"fp32": 0.0, "bf16": 0.0, "int8": 0.0}
     peers: dict[str, list[dict[str, Any]]] = {name: [] for name in arguments.peers}
@@ -183,9 +178,8 @@ def predict(run: Run, images: np.ndarray) -> None:
     run(images)
 
 
-def count_giga_macs(arguments: argparse.Namespace, image: np.ndarray) -> float:
+def count_giga_macs(network: Network, image: np.ndarray) -> float:
     """Multiply-accumulates of one image, in billions."""
-    network = make_network(arguments, image)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network.mark(to_unit(torch.from_numpy(image[None])))
     return counter.get_total_flops() / 2e9

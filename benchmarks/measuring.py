@@ -58,12 +58,6 @@ def run(command: Sequence[str], folder: Path | None = None) -> Cost:
     return Cost(usage.ru_utime + usage.ru_stime, time.perf_counter() - started, usage.ru_maxrss / 1024)
 
 
-def peak_mib() -> float:
-    """Largest resident set of this process so far; not the kernel's ru_maxrss, which a child inherits."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-
-
 def spread(values: Sequence[float]) -> str:
     """Minimum, median, maximum."""
     return f"{min(values):.2f} / {statistics.median(values):.2f} / {max(values):.2f}"

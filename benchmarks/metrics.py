@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from measuring import alone, options, peak_mib, spread
+from measuring import alone, options, spread
 
+from ndpnet.inference.speed import peak_mib
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelStream, PixelTally
 from ndpnet.metrics.summary import ScoredImages, summarise

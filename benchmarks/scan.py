@@ -1,6 +1,6 @@
 """What a large scan costs: memory above the loaded model and ms per megapixel, and what tiling changes in the map.
 
-    python benchmarks/scan.py [--model DIR] [--size 2000x2600 ...] [--width 16]
+    python benchmarks/scan.py [--model DIR [--engine openvino --precision bf16]] [--size 2000x2600 ...] [--width 16]
 
 Every size runs in a process of its own on one thread. Without --model the network is an untrained one of base width
 --width: as fast, and as large, as a trained one. The picture is scikit-image's gravel, tiled by reflection. Memory is
@@ -10,12 +10,10 @@ with the map of one pass over the whole picture of 1024x1024 pixels; it says som
 """
 
 import argparse
-import os
-import resource
 import time
-from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from measuring import alone, options
 from skimage.data import gravel
@@ -23,6 +21,7 @@ from skimage.data import gravel
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.engine import TorchEngine
+from ndpnet.inference.speed import peak_mib
 from ndpnet.model import NDPNet
 from ndpnet.model.folding import fold_batch_norms
 from ndpnet.synthesis.compose import to_unit
@@ -34,7 +33,7 @@ UNTILED_SIDE = 1024
 
 def main() -> None:
     """Print a line for each size, and one of the comparison."""
-    arguments = options(__doc__, model=None, size=["2000x2600", "8000x8000"], width=16)
+    arguments = options(__doc__, model=None, engine="torch", precision=None, size=["2000x2600", "8000x8000"], width=16)
     for size in arguments.size:
         row = alone(measure, arguments, size)
         print(
@@ -44,6 +43,8 @@ def main() -> None:
             f"all else {row['peak_mib'] - row['needed_mib']:.0f} MiB",
             flush=True,
         )
+    if arguments.engine != "torch":
+        return  # other engines know tiles alone
     row = alone(compare, arguments)
     print(
         f"tiles against one pass over {UNTILED_SIDE}x{UNTILED_SIDE}: mean difference {row['mean']:.2g}, largest "
@@ -59,7 +60,7 @@ def measure(arguments: argparse.Namespace, size: str) -> dict[str, float]:
     height, width = (int(side) for side in size.split("x"))
     side = min(inspector.input_size)
     inspector.inspect(picture(side, 4 * side))  # libraries allocate their buffers on first use
-    before = resident_mib()
+    before = psutil.Process().memory_info().rss / MEBIBYTE
     scan = picture(height, width)
     started, started_processor = time.perf_counter(), time.process_time()
     verdict = inspector.inspect(scan)
@@ -69,7 +70,7 @@ def measure(arguments: argparse.Namespace, size: str) -> dict[str, float]:
         "seconds": seconds,
         "processor_seconds": processor_seconds,  # other work on the machine does not count
         "ms_per_megapixel": 1e9 * processor_seconds / (height * width),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before,
+        "peak_mib": peak_mib() - before,
         "needed_mib": needed,
     }
 
@@ -111,7 +112,7 @@ def reflected(count: int, length: int) -> np.ndarray:
 def load(arguments: argparse.Namespace) -> Inspector:
     """The inspector of --model, or of an untrained package of the wanted size."""
     if arguments.model:
-        return Inspector.load(arguments.model)
+        return Inspector.load(arguments.model, engine=arguments.engine, precision=arguments.precision)
     torch.manual_seed(0)
     network = NDPNet(base_width=arguments.width, ffm_channels=16).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
@@ -128,12 +129,6 @@ def picture(height: int, width: int) -> np.ndarray:
     for row, source in enumerate(reflected(height, photograph.shape[0])):  # no second copy of the picture
         scan[row] = photograph[source, columns, None]
     return scan
-
-
-def resident_mib() -> float:
-    """Resident memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MEBIBYTE
 
 
 if __name__ == "__main__":

@@ -75,9 +75,9 @@ def with_params(command: Command) -> Command:
     def wrapped(
         params_path: Path | None, profile: str | None, overrides: tuple[str, ...], dry_run: bool, **kwargs: Any
     ) -> Any:
-        from ndpnet.config import PARAMS_PATH, load_params
+        from ndpnet.config import load_params
 
-        params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
+        params = load_params(params_path, profile=profile, overrides=overrides)
         if dry_run:
             import yaml
 

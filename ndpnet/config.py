@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -96,16 +96,12 @@ class ModelConfig(Section):
     line_length: Annotated[int, Field(ge=3, le=63)]
 
     @model_validator(mode="after")
-    def _encoder_has_the_map(self) -> "ModelConfig":
+    def _values_fit(self) -> "ModelConfig":
         maps = OWN_MAPS if self.encoder == "own" else PRETRAINED_MAPS
         if self.anomaly_map not in maps:
             raise ValueError(
                 f"model.anomaly_map {self.anomaly_map} is not one of model.encoder {self.encoder}: {', '.join(maps)}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _lines_have_a_middle(self) -> "ModelConfig":
         if self.line_length % 2 == 0:
             raise ValueError(f"model.line_length {self.line_length} has no middle pixel (use an odd number)")
         return self
@@ -192,15 +188,11 @@ class Params(Section):
     cluster: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _batch_is_shared_evenly(self) -> "Params":
+    def _sections_fit(self) -> "Params":
         if self.train.batch_size % self.runtime.devices:
             raise ValueError(
                 f"train.batch_size {self.train.batch_size} is no multiple of runtime.devices {self.runtime.devices}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _patches_fit_images(self) -> "Params":
         if self.synthesis.patch_size > self.data.image_size:
             raise ValueError(
                 f"synthesis.patch_size {self.synthesis.patch_size} is above data.image_size {self.data.image_size}"
@@ -219,12 +211,12 @@ class Params(Section):
         return json.dumps(self.model_dump(mode="json", exclude={"cluster", "promotion"}), sort_keys=True)
 
 
-def load_params(path: Path = PARAMS_PATH, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Params:
+def load_params(path: Path | None = None, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Params:
     """Read a params file and lay `key.path=value` overrides over it; of values in braces take the profile's.
 
     ValueError in one line.
     """
-    path = Path(path)
+    path = Path(path or PARAMS_PATH)
     if not path.is_file():
         raise ValueError(f"no parameter file {path} (leave --params out for the built-in one)")
     try:
@@ -297,8 +289,7 @@ def _explain(error: Any, kind: type[Section], prefix: str) -> str:
     if error["type"] == "extra_forbidden":
         section: Any = kind
         for part in error["loc"][:-1]:
-            annotation = section.model_fields[part].annotation
-            section = next((inner for inner in get_args(annotation) if hasattr(inner, "model_fields")), annotation)
+            section = section.model_fields[part].annotation
         return f"unknown parameter {name!r}{_did_you_mean(str(error['loc'][-1]), section.model_fields)}"
     if error["type"] == "missing":
         return f"parameter {name!r} is missing"

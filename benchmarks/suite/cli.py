@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,18 +23,7 @@ from ndpnet.cli_base import FolderPath, Resumable, parameter_options
 @parameter_options
 @click.option("--dry-run", is_flag=True, help="List the rows and stop.")
 def benchmark(
-    suite: str,
-    data_dir: Path,
-    out: Path | None,
-    categories: tuple[str, ...],
-    seeds: str,
-    ablations: tuple[str, ...],
-    peers: tuple[str, ...],
-    devices: str,
-    params_path: Path | None,
-    profile: str | None,
-    overrides: tuple[str, ...],
-    dry_run: bool,
+    suite: str, out: Path | None, seeds: str, peers: tuple[str, ...], devices: str, dry_run: bool, **asked: Any
 ) -> None:
     """Train and evaluate on every category of SUITE and write one report with tables like the paper's.
 
@@ -43,20 +33,14 @@ def benchmark(
     """
     from ndpnet.benchmark import run
     from ndpnet.benchmark.peers import parse_peer
-    from ndpnet.config import PARAMS_PATH
 
     request = run.SuiteRequest(
         suite=suite,
-        data_dir=data_dir,
         out=(out or Path("build/benchmark") / suite).resolve(),
-        categories=categories,
         seeds=run.parse_seeds(seeds),
-        ablations=ablations,
         peers=tuple(parse_peer(text) for text in peers),
         devices=run.parse_devices(devices),
-        params_path=params_path or PARAMS_PATH,
-        profile=profile,
-        overrides=overrides,
+        **asked,
     )
     rows = run.rows_of(request)
     if dry_run:

@@ -22,7 +22,7 @@ from ndpnet.synthesis.bank import list_sources
 
 # a change of these makes their outputs anew
 PREPARING_CODE = ("data",)
-SCORING_CODE = ("metrics/exact.py", "evaluation/evaluate.py", "inference", "model")
+SCORING_CODE = ("metrics/exact.py", "evaluation/judging.py", "inference", "model")
 SCORING_CODE += ("benchmark/results.py", "benchmark/scoring.py", "benchmark/suites.py")
 PEERS_CODE = ("benchmark/peer_worker.py",)
 DONE = ".done.json"  # beside a folder: it is finished, and these are its metrics

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class SuiteRequest:
     ablations: tuple[str, ...]
     peers: tuple[Peer, ...]
     devices: tuple[str, ...]
-    params_path: Path
+    params_path: Path | None
     profile: str | None
     overrides: tuple[str, ...]
 
@@ -82,8 +82,9 @@ def rows_of(request: SuiteRequest) -> list[Row]:
     if len({peer.text for peer in request.peers}) < len(request.peers):
         raise ValueError("two --peer are the same (leave one out)")
     suite, rows = SUITES[request.suite], []
-    variants = choose_variants(request.ablations)
     common = (*suite.overrides, *request.overrides, "runtime.devices=1")
+    plain = load_params(request.params_path, profile=request.profile, overrides=common)
+    variants = choose_variants(request.ablations, plain.model.encoder)
     for category in suite.find_categories(request.data_dir, request.categories):
         for seed in request.seeds:
             for variant in variants:
@@ -112,7 +113,7 @@ def run(request: SuiteRequest, rows: Sequence[Row]) -> tuple[list[str], str]:
         tables = "\n".join(table.to_markdown() for table in make_tables(SUITES[request.suite], measured))
         setup = [f"- {name}: {value}" for name, value in _setup(rows[0].params, request.devices).items()]
         failures = [f"- FAILED: {reason}" for reason in reasons]
-        write_json(request.out / "results.json", [measure.to_json() for measure in measured])
+        write_json(request.out / "results.json", [asdict(each) for each in measured])
         write_text(
             request.out / "report.md",
             "\n".join([f"# Benchmark: {request.suite}", "", *setup, "", *failures, tables]),

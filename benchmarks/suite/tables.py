@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,6 @@ class Measured:
     train_seconds: float | None
     timing: Mapping[str, float] | None
 
-    def to_json(self) -> dict[str, Any]:
-        """As results.json has it."""
-        return asdict(self)
-
 
 @cache
 def paper() -> dict[str, Any]:
@@ -66,13 +62,13 @@ def make_tables(suite: Suite, measured: Sequence[Measured]) -> list[Table]:
     return [*tables, _cost_table(measured)]
 
 
-def mean_and_spread(values: Iterable[float], *, factor: float = 100) -> str:
-    """Mean and, of several seeds, their standard deviation."""
+def mean_and_spread(values: Iterable[float]) -> str:
+    """Mean and, of several seeds, their standard deviation, in %."""
     values = list(values)
     if not values:
         return NA
-    mean = f"{factor * statistics.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {factor * statistics.stdev(values):.2f}"
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.2f}"
 
 
 def mean_and_interval(changes: Sequence[float]) -> str:

@@ -58,26 +58,34 @@ OF_FROZEN_ENCODER = ("segmentation", "distance")
 
 def check_fits(variant: Variant, encoder: str) -> None:
     """Refuse an ablation of something that a network with this encoder does not have. ValueError in one line."""
+    problem = _problem(variant, encoder)
+    if problem:
+        raise ValueError(f"the ablation {variant.name!r} is of {problem}")
+
+
+def _problem(variant: Variant, encoder: str) -> str:
     is_of_own = variant.scoring in OF_OWN_ENCODER
     is_of_own |= any(override.startswith(OF_OWN_PARAMETERS) for override in variant.overrides)
     if is_of_own and encoder != "own":
-        raise ValueError(
-            f"the ablation {variant.name!r} is of the paper's encoder, the model has {encoder} (add "
-            "-P model.encoder=own -P model.anomaly_map=msdsm, or --profile paper)"
+        return (
+            f"the paper's encoder, the model has {encoder} (add -P model.encoder=own -P model.anomaly_map=msdsm, or "
+            "--profile paper)"
         )
     if variant.scoring in OF_FROZEN_ENCODER and encoder == "own":
-        raise ValueError(f"the ablation {variant.name!r} is of a frozen encoder (leave out model.encoder=own)")
+        return "a frozen encoder (leave out model.encoder=own)"
+    return ""
 
 
-def choose_variants(names: tuple[str, ...]) -> list[Variant]:
-    """NDP-Net itself, then what is asked for: names, the groups paper, own and all, or PARAMETER=VALUE.
+def choose_variants(names: tuple[str, ...], encoder: str) -> list[Variant]:
+    """NDP-Net itself, then what is asked for: names, PARAMETER=VALUE, or of the groups paper, own and all what fits.
 
-    ValueError: a strange name.
+    ValueError: a strange name, or a group of which nothing fits to a model with this encoder.
     """
     chosen = {FULL.name: FULL}
     for name in names:
-        for variant in _variants_of(name):
-            chosen[variant.name] = variant
+        variants = _variants_of(name)
+        fitting = [variant for variant in variants if not _problem(variant, encoder)]
+        chosen |= {variant.name: variant for variant in fitting or variants[:1]}  # the caller says why none fits
     return list(chosen.values())
 
 

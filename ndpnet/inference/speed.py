@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -80,8 +79,13 @@ def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> Eng
         started = time.perf_counter()
         bare.predict(image)
         taken.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return EngineTiming(name, tuple(taken), load_seconds, peak)
+    return EngineTiming(name, tuple(taken), load_seconds, peak_mib())
+
+
+def peak_mib() -> float:
+    """Largest resident set of this process so far; not the kernel's ru_maxrss, which a child inherits."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def format_table(timings: Sequence[EngineTiming], *, num_threads: int) -> str:

@@ -15,8 +15,8 @@ from samples import CATEGORY, Pipeline
 
 from ndpnet.benchmark.run import SuiteRequest, rows_of
 from ndpnet.benchmark.suites import SUITES
-from ndpnet.benchmark.variants import FULL, choose_variants
-from ndpnet.config import load_params
+from ndpnet.benchmark.variants import ABLATIONS, FULL, choose_variants
+from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.locks import locked
 
 VARIANTS = ("without RBAM", "pixel gap for MSDSM")
@@ -85,17 +85,35 @@ def test_a_category_that_fails_leaves_the_others(pipeline: Pipeline, tmp_path: P
 
 
 def test_every_ablation_is_a_choice_of_parameters_that_exist() -> None:
-    for variant in choose_variants(("all",)):
+    for variant in ABLATIONS.values():
         values = load_params(profile="line", overrides=variant.overrides).model_dump(mode="json")
         for override in variant.overrides:
             name, _, text = override.partition("=")
             section, *path = name.split(".")
             assert functools.reduce(dict.__getitem__, path, values[section]) == yaml.safe_load(text), override
-    assert [variant.name for variant in choose_variants(())] == [FULL.name]
-    assert choose_variants(("K = 2",))[1].overrides == ("model.patch_sizes=[2]",)
-    assert choose_variants(("train.batch_size=4",))[1].overrides == ("train.batch_size=4",)
+    assert [variant.name for variant in choose_variants((), "own")] == [FULL.name]
+    assert choose_variants(("K = 2",), "own")[1].overrides == ("model.patch_sizes=[2]",)
+    assert choose_variants(("train.batch_size=4",), "own")[1].overrides == ("train.batch_size=4",)
     with pytest.raises(ValueError, match="no ablation 'RBAM'"):
-        choose_variants(("RBAM",))
+        choose_variants(("RBAM",), "own")
+
+
+def test_of_a_group_what_fits_the_model_is_chosen(request_of: Callable[..., SuiteRequest], tmp_path: Path) -> None:
+    (tmp_path / "data" / CATEGORY / "train/good").mkdir(parents=True)
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "data" / CATEGORY / "train/good/x_p00_0.png")
+
+    def chosen(profile: str, group: str) -> set[str]:
+        where = {"data_dir": tmp_path / "data", "params_path": PARAMS_PATH}
+        rows = rows_of(request_of(**where, ablations=(group,), profile=profile))
+        return {row.method for row in rows} - {FULL.name}
+
+    of_line, of_paper = chosen("line", "all"), chosen("paper", "all")
+    assert of_line | of_paper == set(ABLATIONS)
+    assert {"segmentation alone", "distance alone"} <= of_line - of_paper
+    assert {"without RBAM", "MSFR for MSDSM"} <= of_paper - of_line
+    assert chosen("paper", "own") == of_paper - chosen("paper", "paper")
+    with pytest.raises(ValueError, match="'without L_def_per' is of the paper's encoder"):
+        chosen("line", "paper")
 
 
 def test_suites_name_their_categories(tmp_path: Path) -> None:
