@@ -13,8 +13,8 @@ MAX_POINTS = 200  # of a ROC curve in the artifact's metadata
 def show_evaluation(
     evaluation_dir: str, judged: dict, metrics: Metrics, roc: ClassificationMetrics, report: HTML, summary: str
 ) -> None:
-    """Metrics, ROC curve and report of an evaluation as KFP's artifacts; what the final report needs in `summary`."""
-    from ndpnet.evaluation.overview import summary_text
+    """Metrics, ROC curve and report of an evaluation as KFP's artifacts; the category's row in the file `summary`."""
+    from ndpnet.evaluation.overview import row_of
 
     for name, value in judged.items():
         if isinstance(value, dict) and isinstance(value.get("value"), float):
@@ -26,7 +26,7 @@ def show_evaluation(
         matrix.append([counts["false_negative"], counts["true_positive"]])
         roc.log_confusion_matrix(["good", "defective"], matrix)
     shutil.copyfile(Path(evaluation_dir) / "report.html", report.path)
-    Path(summary).write_text(summary_text(judged), encoding="utf-8")
+    Path(summary).write_text(json.dumps(row_of(judged["category"], judged), sort_keys=True), encoding="utf-8")
 
 
 def _show_roc(predictions: Path, roc: ClassificationMetrics) -> None:
@@ -44,11 +44,11 @@ def _show_roc(predictions: Path, roc: ClassificationMetrics) -> None:
     roc.log_roc_curve(points[0], points[1], [min(threshold, 1.0) for threshold in points[2]])
 
 
-def row_of(category: str, summary: str) -> str:
-    """A category's row, as a parameter."""
-    from ndpnet.evaluation import overview
+def row_or_failure(category: str, row: str) -> str:
+    """A category's row as `evaluate` wrote it; without one that it failed."""
+    from ndpnet.evaluation.overview import row_of
 
-    return json.dumps(overview.row_of(category, json.loads(summary) if summary else None), sort_keys=True)
+    return row or json.dumps(row_of(category, None), sort_keys=True)
 
 
 def write_report(page: HTML, means: Metrics, categories: list[str], rows: list[str]) -> int:
@@ -64,6 +64,6 @@ def write_report(page: HTML, means: Metrics, categories: list[str], rows: list[s
 
 def show_counts(summary: dict, metrics: Metrics) -> int:
     """Counts of a batch inspection as KFP's metrics. -> how many pictures failed"""
-    for name in ("num_pictures", "num_good", "num_defective", "num_failed"):
+    for name in ("num_pictures", "num_good", "num_defective", "num_review", "num_failed"):
         metrics.log_metric(name, summary[name])
     return summary["num_failed"]

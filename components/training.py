@@ -92,7 +92,7 @@ def evaluate(
     summary: OutputPath(str),
     params: str,
 ) -> bool:
-    """Judge the test images; summary: the metrics as JSON. -> whether they pass the floors: worth registering"""
+    """Judge the test images; summary: its row of the overview. -> whether they pass the floors: worth registering"""
     from ndpnet import tracked_steps
     from ndpnet.components.outputs import show_evaluation
     from ndpnet.config_platform import promotion_of
@@ -106,9 +106,9 @@ def evaluate(
 @component
 def category_row(category: str = "", summary: str = "") -> str:
     """A row of the report from what `evaluate` gave, or one that says that it did not come so far."""
-    from ndpnet.components.outputs import row_of
+    from ndpnet.components.outputs import row_or_failure
 
-    return row_of(category, summary)
+    return row_or_failure(category, summary)
 
 
 @component

@@ -82,8 +82,8 @@ def run_command(data: Path, categories: tuple[str, ...], out: Path, params: Any,
 def inspect_command(log_dir: Path, params: Any, **asked: Any) -> None:
     """Inspect the pictures below S3_PREFIX by a registered model, on this machine.
 
-    Exit code 0: all good, 3: some defective, 1: an error or an unreadable picture. Killed, the same command does the
-    shards that are missing.
+    Exit code 0: all good, 3: some defective, 4: none defective and some for a person to look at, 1: an error or an
+    unreadable picture. Killed, the same command does the shards that are missing.
     """
     from ndpnet.batch.plan import InspectionRequest
     from ndpnet.pipelines.local import inspect_locally
@@ -92,19 +92,20 @@ def inspect_command(log_dir: Path, params: Any, **asked: Any) -> None:
 
 
 def _echo_inspection(summary: dict[str, Any], out: str) -> None:
-    from ndpnet.cli import EXIT_DEFECTIVE, EXIT_ERROR
+    from ndpnet.cli import EXIT_DEFECTIVE, EXIT_ERROR, EXIT_GOOD, EXIT_REVIEW
 
-    model = summary["model"]
+    model, num_review = summary["model"], summary["num_review"]
+    for_review = f"{num_review} for review, " if num_review else ""
     click.echo(
-        f"\n{summary['num_good']} good, {summary['num_defective']} defective, {summary['num_failed']} unreadable "
-        f"({model['name']} version {model['version']}, threshold {model['threshold']:.4f}); results in {out}"
+        f"\n{summary['num_good']} good, {summary['num_defective']} defective, {for_review}"
+        f"{summary['num_failed']} unreadable ({model['name']} version {model['version']}, threshold "
+        f"{model['threshold']:.4f}); results in {out}"
     )
     for failure in summary["failed"][:MAX_NAMED]:
         click.echo(failure["error"], err=True)
     if summary["num_failed"]:
         sys.exit(EXIT_ERROR)
-    if summary["num_defective"]:
-        sys.exit(EXIT_DEFECTIVE)
+    sys.exit(EXIT_DEFECTIVE if summary["num_defective"] else EXIT_REVIEW if num_review else EXIT_GOOD)
 
 
 def _echo_run(run: "LocalRun") -> None:

@@ -66,8 +66,7 @@ def connect(host: str | None = None, namespace: str | None = None) -> Cluster:
     KFP_TOKEN or KFP_COOKIE, else kfp's own ways. namespace: of a server for many users.
     """
     host = (host or os.environ.get(HOST, "")).strip()
-    parts = urlsplit(host)
-    if host and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password):
+    if host and not _is_address(host):
         raise ValueError(f"the host is no address without a password (write https://HOST, and set {TOKEN} or {COOKIE})")
     client = _make_client(host)
     cluster = Cluster(client, host or client.runs.run_service_get_run.__self__.api_client.configuration.host)
@@ -80,6 +79,15 @@ def connect(host: str | None = None, namespace: str | None = None) -> Cluster:
         if cluster.namespace is None:
             raise ValueError(f"{cluster.host} serves many users: say whose (pass --namespace, or set {NAMESPACE})")
     return cluster
+
+
+def _is_address(host: str) -> bool:
+    """Whether it is one without a password."""
+    try:
+        parts = urlsplit(host)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.username or parts.password)
 
 
 def _make_client(host: str) -> "kfp.Client":

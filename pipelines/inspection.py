@@ -40,12 +40,13 @@ def inspection_pipeline(settings: "Params") -> Any:
 def _shards_pipeline(settings: "Params") -> Any:
     """All shards, in parallel. A graph of its own: the local engine hands a loop no output of a task before it."""
     pods = Pods(settings)
+    device = "cuda" if pods.cluster.inspect_on_gpu else "cpu"
 
     @dsl.pipeline(name="inspect-shards")
     def inspect_shards(shards: List[str], plan_id: str, out: str, endpoint_url: str) -> None:  # noqa: UP006
         where = {"out": out, "plan_id": plan_id, "endpoint_url": endpoint_url}
         with dsl.ParallelFor(shards, name="shard", parallelism=pods.cluster.parallel_shards) as shard:
-            inspected = pods.inspection(inspect_shard(shard=shard, device=pods.inspection_device, **where))
+            inspected = pods.inspection(inspect_shard(shard=shard, device=device, **where))
         seconds = dsl.Collected(inspected.output)
         uncached(pods.small(summarise_inspection(shard_seconds=seconds, **where)))
 

@@ -13,7 +13,6 @@ S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"
 MLFLOW_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 WEBHOOK_VARIABLE = "NDPNET_WEBHOOK_URL"
 RUN_ID_VARIABLE, RUN_ID_LABEL = "NDPNET_KFP_RUN_ID", "metadata.labels['pipeline/runid']"  # the API server's label
-MAX_BACKOFF_SECONDS = 3600
 
 
 class Pods:
@@ -37,11 +36,6 @@ class Pods:
         if self.cluster.work_pvc:
             kubernetes.mount_pvc(task, self.cluster.work_pvc, self.cluster.work_dir)
         return task
-
-    @property
-    def inspection_device(self) -> str:
-        """Where a shard of a batch inspection computes."""
-        return "cuda" if self.cluster.inspect_on_gpu else "cpu"
 
     def inspection(self, task: PipelineTask) -> PipelineTask:
         """A shard of a batch inspection: one GPU, or none."""
@@ -80,17 +74,9 @@ class Pods:
         kubernetes.set_image_pull_policy(task, "IfNotPresent")
         kubernetes.set_security_context(task, run_as_user=cluster.run_as_user, run_as_non_root=True)
         kubernetes.set_timeout(task, pod.timeout_seconds)
-        self._retried(task)
+        if cluster.num_retries:
+            task.set_retry(cluster.num_retries, backoff_duration=f"{cluster.backoff_seconds}s")
         return task
-
-    def _retried(self, task: PipelineTask) -> None:
-        if self.cluster.num_retries:
-            task.set_retry(
-                self.cluster.num_retries,
-                backoff_duration=f"{self.cluster.backoff_seconds}s",
-                backoff_factor=2.0,
-                backoff_max_duration=f"{MAX_BACKOFF_SECONDS}s",
-            )
 
 
 def uncached(task: PipelineTask) -> PipelineTask:

@@ -136,10 +136,9 @@ def engine_job(
 def run_engine(job: dict[str, Any]) -> bool:
     """Run the engine in a process of its own; what it says goes to standard error. -> whether every task succeeded"""
     job["run_dir"].mkdir(parents=True, exist_ok=True)
-    told = {name: str(value) if isinstance(value, Path) else value for name, value in job.items()}
     finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "ndpnet.pipelines.local_engine"],
-        input=json.dumps(told),
+        input=json.dumps(job, default=str),
         text=True,
         env={**os.environ, **job["environment"]},
         stdout=sys.stderr.fileno(),

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from ndpnet.batch.results import PLAN, Results
-from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, say_left_out, say_others
+from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, is_litter, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.files import hash_of
 from ndpnet.storage.bucket import Bucket, StoredObject
@@ -47,11 +47,6 @@ class InspectionRequest:
             raise ValueError(f"{self.num_shards} shards cannot be (ask for 1 to {MAX_SHARDS})")
         if name == out_name and f"{key.rstrip('/')}/".startswith(f"{out_key}/" if out_key else ""):
             raise ValueError(f"the pictures of {self.prefix} would lie among the results (choose another --out)")
-
-    def is_result(self, bucket: str, key: str) -> bool:
-        """Whether an object lies under `out`."""
-        out_name, out_key = parse_url(self.out)
-        return bucket == out_name and key.startswith(f"{out_key}/")
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,9 @@ def _pictures(
 ) -> list[StoredObject]:
     """The pictures to judge; what else is listed is named in the log, as of a folder. ValueError: there is none."""
     paths = {stored.key: PurePosixPath(stored.key[len(root) :]) for stored in objects}
-    pictures = [key for key in paths if _is_picture(key[len(root) :]) and not request.is_result(bucket.name, key)]
+    out_name, out_key = parse_url(request.out)
+    results = f"{out_key}/" if bucket.name == out_name else None
+    pictures = [key for key in paths if _is_picture(key[len(root) :]) and not (results and key.startswith(results))]
     known, names = set(paths.values()), set(pictures)
     judged, left_out = without_own(PurePosixPath(), [paths[key] for key in pictures], is_file=known.__contains__)
     say_left_out({bucket.url_of(f"{root}{folder}"): content for folder, content in left_out.items()})
@@ -172,7 +169,7 @@ def _pictures(
 
 
 def _is_picture(path: str) -> bool:
-    return has_picture_name(path) and not any(part[:1] == "." for part in path.split("/"))
+    return has_picture_name(path) and not any(map(is_litter, path.split("/")))
 
 
 def _resolve(request: InspectionRequest) -> PlannedModel:

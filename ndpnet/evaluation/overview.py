@@ -1,6 +1,5 @@
 """All categories of a pipeline's run side by side: one row each, the failed ones too."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ def row_of(category: str, summary: Mapping[str, Any] | None) -> dict[str, Any]:
     """One category's row from what `evaluate` returned; without it a row that says so."""
     if not summary:
         return {"category": category, "has_failed": True, "values": {}, "note": "failed before it was evaluated"}
-    values = {name: _interval(summary.get(name)) for name in COLUMNS}
+    values = {name: summary.get(name) for name in COLUMNS}
     counts = f"{summary['num_good']} good, {summary['num_defective']} defective test images"
     threshold = summary.get("threshold")
     note = f"{counts}. {threshold['statement'] if threshold else 'No threshold.'}"
@@ -51,18 +50,6 @@ def format_overview(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = "".join(f"{_percent(row['values'].get(name)):>15}" for name in COLUMNS)
         lines.append(f"{row['category']:<{width}}" + (f"  {row['note']}" if row["has_failed"] else cells))
     return "\n".join(lines)
-
-
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """What a row needs of the metrics, as one line of JSON: small enough to travel as a parameter."""
-    facts = {name: summary.get(name) for name in ("category", "num_good", "num_defective", *COLUMNS)}
-    threshold = summary.get("threshold")
-    facts["threshold"] = None if threshold is None else {"statement": threshold["statement"]}
-    return json.dumps(facts, sort_keys=True)
-
-
-def _interval(metric: Mapping[str, float] | None) -> dict[str, float] | None:
-    return {name: metric[name] for name in ("value", "low", "high") if name in metric} if metric else None
 
 
 def _percent(value: Mapping[str, float] | None) -> str:

@@ -97,7 +97,13 @@ def test_what_is_not_judged_is_named_in_the_log(
 ) -> None:
     caplog.set_level("INFO")
     run(place, "in/verdicts")
-    for name in ("a/ground_truth/x.png", "earlier/overlays/x.png.jpg", "earlier/predictions.jsonl", "folder.png/"):
+    for name in (
+        "a/ground_truth/x.png",
+        "earlier/overlays/x.png.jpg",
+        "earlier/predictions.jsonl",
+        "folder.png/",
+        "__MACOSX/x.png",
+    ):
         place.put(name, pictures[0] if name.endswith("g") else b"")
     caplog.clear()
     plan = make_plan(request(place))

@@ -16,6 +16,7 @@ from kfp_server import Fault, KfpServer
 from ndpnet.cli import main
 from ndpnet.commands import git
 from ndpnet.config import load_params
+from ndpnet.pipelines.cli import _echo_inspection
 from ndpnet.pipelines.request import Package
 
 Run = Callable[..., Result]
@@ -211,3 +212,23 @@ def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpSe
     assert [second[name] for name in ("prefix", "manifest", "endpoint_url")] == list(place.values())
     unreachable = ("--prefix", "s3://pictures/x", "--manifest", "v1.json")
     assert "pods cannot read manifest v1.json" in error_of(run(*without_url, *unreachable))
+
+
+@pytest.mark.parametrize(
+    ("counts", "exit_code", "said"),
+    [
+        ((9, 0, 0, 0), 0, "9 good, 0 defective, 0 unreadable (ndpnet-x version 2, threshold 0.5000)"),
+        ((8, 0, 1, 0), 4, "8 good, 0 defective, 1 for review, 0 unreadable"),
+        ((7, 1, 1, 0), 3, "7 good, 1 defective, 1 for review, 0 unreadable"),
+        ((6, 1, 1, 1), 1, "6 good, 1 defective, 1 for review, 1 unreadable"),
+    ],
+)
+def test_a_batch_ends_as_inspect_does(
+    counts: tuple[int, ...], exit_code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = dict(zip(("num_good", "num_defective", "num_review", "num_failed"), counts, strict=True))
+    summary |= {"model": {"name": "ndpnet-x", "version": 2, "threshold": 0.5}}
+    with pytest.raises(SystemExit) as ended:
+        _echo_inspection(summary | {"failed": [{"error": "cannot read a.png"}] * counts[-1]}, "s3://b/out")
+    assert ended.value.code == exit_code
+    assert said in capsys.readouterr().out
