@@ -1,6 +1,7 @@
 """Verbs from a run to the champion: register, download, promote and what follows from them."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:
     report_path = data / read_package(model).config["category"] / "import.json"
     record = tracked_steps.register(model, evaluation, out, import_report=report_path)
     click.echo(f"{record['name']} version {record['version']}, package {record['package_hash'][:12]}")
-    click.echo(f"next: ndpnet promote {record['name']} --version {record['version']}")
+    click.echo(f"next: ndpnet promote {shlex.quote(record['name'])} --version {record['version']}")
 
 
 @click.command("download")
@@ -76,14 +77,14 @@ def promote(
 ) -> None:
     """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
     from ndpnet import steps
-    from ndpnet.config import PARAMS_PATH, load_params
+    from ndpnet.config import load_params
 
     if force != bool(reason.strip()):
         raise ValueError("--force and --reason TEXT belong together (say why the gate is not to decide)")
     as_json, version, out = asked.pop("as_json"), asked.pop("version"), asked.pop("out")
     if asked["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
         asked["prepared"] = usual
-    params = load_params(params_path or PARAMS_PATH, profile=profile, overrides=overrides)
+    params = load_params(params_path, profile=profile, overrides=overrides)
     report = steps.promote(name, out, params, version=version, force_reason=reason.strip(), **asked)
     if as_json:
         click.echo(json.dumps(report, sort_keys=True, indent=2))

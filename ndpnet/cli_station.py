@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -79,11 +80,11 @@ def _export(config: Any, line: str | None, out: Path) -> None:
         click.echo(
             f"{batch.num_unseen} pictures of the sample wait for review: before that the threshold may be too high"
         )
-    click.echo(f"next: ndpnet calibrate MODEL {out / CALIBRATION} --group-pattern '{GROUP_PATTERN}' --out NEW")
-    click.echo(f"      ndpnet data add {out / 'good'} --category {name}")
+    good, painted, masks, calibration = (quote(str(out / part)) for part in ("good", PAINTED, MASKS, CALIBRATION))
+    click.echo(f"next: ndpnet calibrate MODEL {calibration} --group-pattern '{GROUP_PATTERN}' --out NEW")
+    click.echo(f"      ndpnet data add {good} --category {quote(name)}")
     if batch.num_pictures[PAINTED]:
-        masks = f"--as test/defect --masks {out / MASKS}"
-        click.echo(f"      ndpnet data add {out / PAINTED} --category {name} {masks}")
+        click.echo(f"      ndpnet data add {painted} --category {quote(name)} --as test/defect --masks {masks}")
 
 
 def _change_tokens(config: Any, added: str | None, removed: str | None) -> None:

@@ -86,7 +86,7 @@ def read_licence(import_report: Path) -> str:
         return ""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return str(content.get("licence") or content.get("license") or "")
+        return str(content.get("licence") or "")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"cannot read the import report {path}: {error} (run `ndpnet import` again)") from error
 

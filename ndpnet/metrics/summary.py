@@ -10,7 +10,7 @@ from ndpnet.metrics import exact, intervals, weighted
 from ndpnet.metrics.streaming import PixelTally
 
 GOOD = "good"
-MIN_UNITS = 5  # fewer independent units than this can hardly show the spread between units
+MIN_UNITS = 5  # independent units of a class: fewer can hardly show the spread between units
 HEADLINE = {
     "image_auroc": "image ROCAUC",
     "pixel_auroc": "pixel ROCAUC",
@@ -55,6 +55,12 @@ class ScoredImages:
     def labels(self) -> np.ndarray:
         """(N,) bool, True = defective."""
         return self.types != GOOD
+
+    @property
+    def num_units(self) -> int:
+        """Independent units of the smaller class, of those that the test set has."""
+        classes = (self.labels, ~self.labels)
+        return min(np.unique(self.groups[of_class]).size for of_class in classes if of_class.any())
 
     @cached_property
     def planes(self) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
@@ -265,16 +271,17 @@ def _error_notes(test: ScoredImages) -> list[tuple[bool, str]]:
 
 
 def _interval_notes(test: ScoredImages) -> list[tuple[bool, str]]:
-    labels = test.labels
     has_pixels = test.has_masks and (test.maps is not None or test.tally is not None)
     num_unmasked = int((~test.has_truth).sum()) if has_pixels else 0
-    num_units = min(np.unique(test.groups[of_class]).size for of_class in (labels, ~labels) if of_class.any())
     return [
         (
             num_unmasked > 0,
             f"{num_unmasked} defective images have an empty mask: left out of the pixel metrics and recall by overlap.",
         ),
-        (num_units < MIN_UNITS, f"A class has {num_units} < {MIN_UNITS} independent units: intervals say little."),
+        (
+            test.num_units < MIN_UNITS,
+            f"A class has {test.num_units} < {MIN_UNITS} independent units: intervals say little.",
+        ),
     ]
 
 

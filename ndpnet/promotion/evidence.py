@@ -64,7 +64,7 @@ def gather(
     return Evidence(
         test_set=test_set,
         num_seen=0,
-        num_units=_num_units(first.test),
+        num_units=first.test.num_units,
         metrics={name: compare(name, first, second) for name in metrics},
         false_alarms=first.summary["false_alarm_rate"],
         worst_type=find_worst_type(first.summary, second.summary, metrics) if second else None,
@@ -186,12 +186,6 @@ def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
 
 def _value(summary: dict[str, Any], metric: str) -> float | None:
     return None if summary[metric] is None else summary[metric]["value"]
-
-
-def _num_units(test: summary.ScoredImages) -> int:
-    """Groups of the smaller class, of those that the test set has."""
-    classes = [test.labels, ~test.labels]
-    return min(np.unique(test.groups[of_class]).size for of_class in classes if of_class.any())
 
 
 def _check_sides(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) -> None:

@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 from ndpnet.config_platform import PromotionConfig
 from ndpnet.metrics.intervals import TAIL, Spread, margin, refused_share, smallest_difference
-from ndpnet.metrics.summary import HEADLINE, Interval
+from ndpnet.metrics.summary import HEADLINE, MIN_UNITS, Interval
 
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 
-MIN_UNITS = 5  # independent units of each class: fewer can hardly show the spread between units
 NO_CHAMPION = "there is no champion yet"
 REFUSED_SHARE = 0.1  # of test sets on which tolerances `auto` refuse a challenger as good as the champion
 

@@ -3,20 +3,19 @@
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ndpnet.config_platform import PromotionConfig
 from ndpnet.files import write_json
 from ndpnet.inference.engines.stored import largest_difference
-from ndpnet.inference.package import ModelPackage, read_package
+from ndpnet.inference.package import read_package
 from ndpnet.model_card import shorten
 from ndpnet.promotion import gate
 from ndpnet.promotion.evidence import Side, gather
 from ndpnet.promotion.table import format_checks
-from ndpnet.tracking.models import download_package
+from ndpnet.tracking.models import MAX_DESCRIPTION, download_package
 from ndpnet.tracking.moves import Author, Kind
 from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Registry
 
@@ -26,7 +25,7 @@ FORMAT_VERSION = 1
 PROMOTED, FORCED, REFUSED, UNCHANGED = "promoted", "forced", "refused", "already champion"
 GATE_TAG = "ndpnet.gate"
 SECTION = "\n\n## Promotion\n\n"  # of the description, after the card
-MAX_DESCRIPTION = 5000  # characters
+MAX_TABLE = 4000  # characters of it in the description; of the card stays what fits
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,17 @@ def _judge(
                 raise
             problem = str(error)
             logger.warning("not judged: %s", problem)
-        known = _what_is_known(registry.version(version).tags, package)
-    challenger = replace(known, has_champion=champion is not None, is_withdrawn=is_withdrawn)
+        tags, threshold = registry.version(version).tags, package.threshold
+        # by its config.json, which the registered hash covers, and of git by the tags, which anybody may change
+        challenger = gate.Challenger(
+            has_champion=champion is not None,
+            is_withdrawn=is_withdrawn,
+            is_training_pinned=package.config["lineage"]["is_data_pinned"],
+            is_git_clean={"true": False, "false": True}.get(tags.get("ndpnet.git_dirty", "")),
+            git_changes=tags.get("ndpnet.git_changes", ""),
+            threshold=None if threshold is None else threshold["value"],
+            export_difference=largest_difference(package),
+        )
     checks = gate.decide(challenger, evidence, request.bounds)
     is_passed = gate.has_passed(checks)
     return {
@@ -150,24 +158,13 @@ def _measure(request: PromotionRequest, package_dir: Path, champion: int | None)
     return gather(Side(package_dir, request.prepared_dir), champion_side, metrics=metrics, device=request.device)
 
 
-def _what_is_known(tags: Mapping[str, str], package: ModelPackage) -> gate.Challenger:
-    """By its config.json, which the registered hash covers, and of git by the tags, which anybody may change."""
-    threshold = package.threshold
-    return gate.Challenger(
-        has_champion=False,
-        is_training_pinned=package.config["lineage"].get("is_data_pinned") is True,
-        is_git_clean={"true": False, "false": True}.get(tags.get("ndpnet.git_dirty", "")),
-        git_changes=tags.get("ndpnet.git_changes", ""),
-        threshold=None if threshold is None else threshold["value"],
-        export_difference=largest_difference(package),
-    )
-
-
 def _keep(registry: Registry, version: int, report: dict[str, Any]) -> str:
     """Upload promotion.json; the version gets the decision as a tag, the table below its card. -> id of the run"""
     table = format_checks(report)
     files = {EVIDENCE: json.dumps(report, sort_keys=True, indent=2) + "\n", "promotion.txt": table + "\n"}
     tags = {GATE_TAG: report["decision"] if report["decision"] != PROMOTED else "passed"}
     card = (registry.version(version).description or "").partition(SECTION)[0]
-    section = f"{SECTION}```\n{table}\n```\n"[: MAX_DESCRIPTION // 2]
+    if len(table) > MAX_TABLE:
+        table = table[:MAX_TABLE].rpartition("\n")[0] + f"\n... (all of it is in {EVIDENCE} of the run)"
+    section = f"{SECTION}```\n{table}\n```\n"
     return registry.keep_evidence(version, files, tags, shorten(card, MAX_DESCRIPTION - len(section)) + section)

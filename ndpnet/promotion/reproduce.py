@@ -64,6 +64,8 @@ def reproduce(
     tolerance: of metrics, 0 for bit for bit; None lets the device decide. Killed, the same call goes on where it was.
     ValueError: the version cannot be rebuilt here, and why.
     """
+    import torch
+
     registered = Registry(name).version(version)
     tags = registered.tags
     category, commit = _what_to_build(f"{name} version {registered.version}", tags)
@@ -75,7 +77,8 @@ def reproduce(
         tree.add_category(category)
         tree.bring_data()
         tree.run_pipeline(f"evaluate@{category}")
-        tolerance = _default_tolerance() if tolerance is None else tolerance
+        if tolerance is None:
+            tolerance = GPU_TOLERANCE if torch.cuda.is_available() else 0.0
         rows = compare(tree.folder / "build" / category, tags, expected, tolerance)
     return {
         "name": name,
@@ -173,12 +176,6 @@ def _check_params(tree: Worktree, tags: Mapping[str, str]) -> None:
             f"the version was made with other parameters than params.yaml of commit {tree.commit} has "
             f"(hash {registered}, not {own}: it was made with -P, --profile or --params, which no commit holds)"
         )
-
-
-def _default_tolerance() -> float:
-    import torch
-
-    return GPU_TOLERANCE if torch.cuda.is_available() else 0.0
 
 
 def _cell(value: Any) -> str:

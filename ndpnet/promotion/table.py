@@ -1,5 +1,6 @@
 """Promotion and history as plain text for a terminal."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ def format_history(name: str, timeline: Timeline, aliases: Mapping[str, int]) ->
     if aliases.get("champion") != timeline.champion:
         lines.append(
             f"NOTE: the alias champion is on version {aliases.get('champion', 'none')}: a move was cut short, or the "
-            f"alias was set by hand (`ndpnet promote {name} --version {timeline.champion}` puts it right)"
+            f"alias was set by hand (`ndpnet promote {shlex.quote(name)} --version {timeline.champion}` puts it right)"
         )
     return "\n".join(lines)
 

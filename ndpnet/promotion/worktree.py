@@ -22,7 +22,8 @@ from ndpnet.storage.pins import is_lock
 
 logger = logging.getLogger(__name__)
 
-PARAMS = "ndpnet/params.yaml"
+PARAMS, DATA = "ndpnet/params.yaml", "data.dvc"
+DVC = (sys.executable, "-m", "dvc")
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 # that a run changes nothing outside of its worktree: no tracking, nothing of another git or DVC run
 UNSET = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE)|DVC_(STAGE|ROOT|EXP.*|CHECKPOINT)|PYTHON(HOME|STARTUP)")
@@ -58,15 +59,15 @@ class Worktree:
         if category not in values["categories"]:
             write_text(path, yaml.safe_dump(values | {"categories": [category]}, sort_keys=False, allow_unicode=True))
 
-    def bring_data(self, name: str = "data.dvc") -> None:
+    def bring_data(self) -> None:
         """Check out what the commit pins, from the caller's DVC cache, else from the remote. ValueError: neither."""
-        if not (self.folder / name).is_file():
-            raise ValueError(f"commit {self.commit} has no {name} (its data was not pinned there)")
-        cache = self._output([*_dvc(), "cache", "dir"], cwd=self.repository).strip()
-        self._output([*_dvc(), "config", "--local", "cache.dir", str(self.repository / cache)])
-        if self._run([*_dvc(), "checkout", "--quiet", name]) and self._run([*_dvc(), "pull", "--quiet", name]):
+        if not (self.folder / DATA).is_file():
+            raise ValueError(f"commit {self.commit} has no {DATA} (its data was not pinned there)")
+        cache = self._output([*DVC, "cache", "dir"], cwd=self.repository).strip()
+        self._output([*DVC, "config", "--local", "cache.dir", str(self.repository / cache)])
+        if self._run([*DVC, "checkout", "--quiet", DATA]) and self._run([*DVC, "pull", "--quiet", DATA]):
             raise ValueError(
-                f"cannot get the data that {name} of commit {self.commit} pins (see above; run `dvc fetch`)"
+                f"cannot get the data that {DATA} of commit {self.commit} pins (see above; run `dvc fetch`)"
             )
 
     def run_pipeline(self, target: str) -> None:
@@ -77,7 +78,7 @@ class Worktree:
             (self.folder / "dvc.lock").unlink(missing_ok=True)
             write_text(marker, "")
         _drop_cut_lock(self.folder / "dvc.lock")
-        if self._run([*_dvc(), "repro", "--no-run-cache", target]):
+        if self._run([*DVC, "repro", "--no-run-cache", target]):
             raise ValueError(f"the pipeline of commit {self.commit} failed in {self.folder} (see above)")
 
     def _output(self, command: list[str], cwd: Path | None = None) -> str:
@@ -102,7 +103,10 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
 
     One that a killed or failed run has left is taken up again: finished stages are not run twice.
     """
-    root = find_repository(repository)
+    try:
+        root = Path(git(repository, "rev-parse", "--show-toplevel"))
+    except ValueError as error:
+        raise ValueError(f"{repository} is in no git repository (run this where the sources are): {error}") from error
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     busy = f"another process works in {folder} (wait for it, or choose another --work-dir)"
@@ -112,14 +116,6 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
         if not is_kept:
             git(root, "worktree", "remove", "--force", str(folder))
             folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
-
-
-def find_repository(folder: Path) -> Path:
-    """The top of the git repository that a folder is in. ValueError: in none."""
-    try:
-        return Path(git(folder, "rev-parse", "--show-toplevel"))
-    except ValueError as error:
-        raise ValueError(f"{folder} is in no git repository (run this where the sources are): {error}") from error
 
 
 def find_differences(lock_path: Path, installed: Mapping[str, str] | None = None) -> list[str]:
@@ -163,10 +159,6 @@ def _drop_cut_lock(path: Path) -> None:
 def _end_with_parent() -> None:
     # a killed process would leave DVC behind, and the next call would meet it at work
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _dvc() -> list[str]:
-    return [sys.executable, "-m", "dvc"]
 
 
 def _plain(name: str) -> str:

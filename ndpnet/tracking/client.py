@@ -1,4 +1,4 @@
-"""Where the tracking server is: the environment is read here alone. MLflow is imported by the first connection."""
+"""Where the tracking server is, by the environment. MLflow is imported by the first connection."""
 
 import logging
 import os
@@ -27,11 +27,6 @@ def is_off() -> bool:
 def tracking_uri() -> str:
     """The tracking server, as the environment has it: by default a database in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or DEFAULT_URI
-
-
-def is_remote() -> bool:
-    """Whether there is a server that can be slow or down."""
-    return not tracking_uri().startswith("sqlite:")
 
 
 def has_server() -> bool:

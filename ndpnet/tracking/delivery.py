@@ -19,7 +19,7 @@ from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
 from ndpnet.tracking.flat import MAX_TAG, metric_key, shorten
 from ndpnet.tracking.record import FILES, PICTURES, Record, records_below, records_of
-from ndpnet.tracking.runs import ENDS, find_step, pipeline_run, step_run, update_parent
+from ndpnet.tracking.runs import find_step, pipeline_run, step_run, update_parent
 
 VALIDATION = "validation"  # also the folder of its pictures
 ERROR = "ndpnet.error"
@@ -60,7 +60,7 @@ class Delivery:
         self._send_tags({**record.tags, ERROR: record.error})
         if ERROR in self.run.data.tags and not record.error:
             self.client.delete_tag(self.run_id, ERROR)  # of an earlier attempt
-        self.client.set_terminated(self.run_id, ENDS[record.status], record.ended_at)
+        self.client.set_terminated(self.run_id, record.status.upper(), record.ended_at)
         if record.step == "evaluate":  # the main numbers on the pipeline's run, one set per category
             main = {f"{record.category}/{name}": value for name, value in record.results.items() if "." not in name}
             self._send_metrics(self.parent.info.run_id, self._at_start(main))

@@ -83,7 +83,6 @@ def new_record(
 def add_results(record: Record, out: Path, result: Mapping[str, Any]) -> None:
     """Note what a step returned: numbers, text, and the data that it made."""
     record.results = flat_metrics({name: value for name, value in result.items() if name not in NO_RESULTS})
-    record.results["step_seconds"] = time.time() - record.started_at / 1000
     timing = out / "timing.json"
     if timing.is_file():
         record.results |= flat_metrics(json.loads(timing.read_text(encoding="utf-8")))
@@ -146,13 +145,10 @@ def _data_of_prepared(
     }
 
 
-def _data_of_version(result: Mapping[str, Any], source: Mapping[str, str]) -> dict[str, Any] | None:
-    digest = str(result.get("data_hash") or result.get("pinned_hash") or result.get("version") or "")
-    if not digest:
-        return None
+def _data_of_version(result: Mapping[str, Any], source: Mapping[str, str]) -> dict[str, Any]:
     return {
         "name": "data",
-        "digest": digest,
+        "digest": result.get("data_hash") or result["version"],
         "source_type": "git" if source.get("url") else "s3",
         "source": dict(source),
         "profile": {key: value for key, value in result.items() if isinstance(value, int | float | str | dict)},

@@ -57,10 +57,18 @@ def _processor() -> str:
 
 def author() -> Author:
     """Who calls, now."""
-    who = os.environ.get("NDPNET_USER") or f"{getpass.getuser()}@{platform.node()}"
+    who = os.environ.get("NDPNET_USER") or f"{user_name()}@{platform.node()}"
     run_id = os.environ.get(KFP_RUN_VARIABLE)
     when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return Author(f"{who} (pipeline run {run_id})" if run_id else who, when)
+
+
+def user_name() -> str:
+    """Who runs this process; its number where the system has no name for it, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def lock_hash(folder: Path) -> str:

@@ -86,6 +86,7 @@ class LiveRun:
 
     def __init__(self, record: Record, out: Path, work_dir: Path | None) -> None:
         self.record, self.out, self.work_dir = record, out, work_dir
+        self._started = time.monotonic()
         self._delivery: Delivery | None = None
         self._lock = threading.Lock()  # of the record's file
         self._has_ended, self._is_given_up = threading.Event(), threading.Event()
@@ -103,7 +104,7 @@ class LiveRun:
             self.record.release()
             return
         self._has_ended.set()
-        self._thread.join(FLUSH_SECONDS if settings.is_remote() else LOCAL_FLUSH_SECONDS)
+        self._thread.join(LOCAL_FLUSH_SECONDS if settings.local_database() else FLUSH_SECONDS)
         self._is_given_up.set()
         self.record.release()
         if not self.record.is_delivered:
@@ -117,7 +118,8 @@ class LiveRun:
         record = self.record
         if error is None:
             keep_files(record, self.out, *KEPT.get(record.step, (None, ())))
-            add_results(record, self.out, result)
+            seconds = time.monotonic() - self._started  # of this attempt, not since a killed one began
+            add_results(record, self.out, {**result, "step_seconds": seconds})
             record.end("finished")
         elif isinstance(error, KeyboardInterrupt):
             record.end("killed", "interrupted")

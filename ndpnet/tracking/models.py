@@ -45,10 +45,7 @@ from ndpnet.tracking.versions import (
 logger = logging.getLogger(__name__)
 
 # what a caller may say of the run that made a model; the rest is read from the package
-RUN_IDENTITY = (
-    *("git_commit", "git_dirty", "git_changes", "lock_hash", "image_digest", "kfp_run_id", "plan"),
-    "source_hash",
-)
+RUN_IDENTITY = ("git_commit", "git_dirty", "git_changes", "lock_hash", "image_digest", "kfp_run_id", "source_hash")
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
 GIT_CHANGES = "ndpnet.git_changes"
@@ -136,7 +133,7 @@ def champion_summary(category: str) -> dict[str, Any] | None:
 
 def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mapping[str, str]) -> dict[str, str]:
     """The tags of a version. ValueError: an identity that is not in RUN_IDENTITY, so that no secret slips in."""
-    known = {key.removeprefix("ndpnet."): value for key, value in identity.items()}
+    known = dict(identity)
     unknown = sorted(known.keys() - set(RUN_IDENTITY))
     if unknown:
         raise ValueError(f"no identity {unknown[0]!r} (one of {', '.join(RUN_IDENTITY)})")
@@ -148,8 +145,8 @@ def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mappin
         logger.warning("%s was trained by other code than this: its commit is unknown", package.folder)
     tags |= {key: str(value)[:MAX_TAG] for key, value in known.items() if value}
     tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
-    tags["processor"] = lineage.get("processor", "unknown")
-    tags["is_data_pinned"] = "true" if lineage.get("is_data_pinned") is True else "false"
+    tags["processor"] = lineage["processor"]
+    tags["is_data_pinned"] = "true" if lineage["is_data_pinned"] else "false"
     tags["is_recalibrated"] = "true" if package.is_recalibrated else "false"
     tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evaluation.hash}
     tags["category"] = package.config["category"]

@@ -1,8 +1,6 @@
 """How a pipeline's run ended: on its run in MLflow, and by a webhook, if one is set up."""
 
-import json
 import os
-import urllib.request
 
 from ndpnet.redaction import redact
 from ndpnet.tracking.client import connect, experiment_id, is_off
@@ -51,14 +49,11 @@ def _note(content: dict[str, str]) -> None:
 
 
 def _call(content: dict[str, str]) -> None:
-    url = os.environ.get(WEBHOOK_VARIABLE, "")
-    if not url:
+    if not (url := os.environ.get(WEBHOOK_VARIABLE, "")):
         return
-    request = urllib.request.Request(
-        url, data=json.dumps(content).encode(), headers={"Content-Type": "application/json"}, method="POST"
-    )
+    import requests
+
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
-            return
-    except OSError as error:  # the address itself is a secret
+        requests.post(url, json=content, timeout=TIMEOUT_SECONDS).raise_for_status()
+    except OSError as error:  # every error of requests is one; the address itself is a secret
         raise ValueError(f"no answer ({type(error).__name__})") from None

@@ -78,9 +78,7 @@ class Record:
 
     def is_alive(self) -> bool:
         """Whether the process that started it is still at work; a killed one lets go of its lock."""
-        if self.status != "running" or self.lock is not None:
-            return self.status == "running"
-        return bool(is_held(self.folder))
+        return self.status == "running" and (self.lock is not None or bool(is_held(self.folder)))
 
     def end(self, status: Status, error: str = "") -> None:
         """Note how it ended, now."""

@@ -1,6 +1,5 @@
 """Finding the run of a pipeline and the run of a step by their tags; making them when missing, once."""
 
-import getpass
 from collections.abc import Mapping
 
 from mlflow import MlflowClient
@@ -8,6 +7,7 @@ from mlflow.entities import Run, ViewType
 
 from ndpnet.tracking.client import NOTE
 from ndpnet.tracking.flat import MAX_TAG, shorten
+from ndpnet.tracking.identity import user_name
 from ndpnet.tracking.record import Record, is_plan
 
 PLAN, STEP, CATEGORY, KEY = "ndpnet.plan", "ndpnet.step", "ndpnet.category", "ndpnet.key"
@@ -26,7 +26,6 @@ DESCRIPTIONS = {
     "register": "A model package with its evaluation, brought into the registry.",
     "promote": "A version judged against the champion: promotion.txt has every check.",
 }
-ENDS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
 def pipeline_run(client: MlflowClient, experiment: str, record: Record) -> Run:
@@ -85,7 +84,7 @@ def _find_or_make(
         return runs[0]
     note = DESCRIPTIONS.get(own[STEP], "")
     everything = {key: shorten(value, MAX_TAG) for key, value in {**tags, **own, NOTE: note}.items() if value}
-    everything |= {"mlflow.user": _user()}
+    everything |= {"mlflow.user": user_name()}
     run_name = shorten(name, MAX_NAME)
     made = client.create_run(experiment, start_time=record.started_at, tags=everything, run_name=run_name)
     # looked for again: another process, or a request that was sent twice, may have made it too
@@ -93,10 +92,3 @@ def _find_or_make(
     for run in others:
         client.delete_run(run.info.run_id)
     return first
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"

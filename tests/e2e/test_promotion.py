@@ -116,9 +116,20 @@ def assert_is_kept(registry: Registry, version: int, report: dict[str, Any]) -> 
     assert found.description.count("## Promotion") == 1
     for check in report["checks"]:
         assert label_of(check["name"]) in found.description
+    assert found.description.endswith(f"{format_checks(report).splitlines()[-1]}\n```\n")
     moves = [move for move in registry.timeline().moves if move.run_id == report["run_id"]]
     assert [move.evidence_hash for move in moves] == [hash_of(stored)] * (report["decision"] != "refused")
     assert client.get_run(report["run_id"]).data.tags["ndpnet.version"] == str(version)
+
+
+def test_a_table_that_is_too_long_is_cut_at_a_line(
+    registry: Registry, prepared_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ndpnet.promotion.promote.MAX_TABLE", 300)
+    table = format_checks(ask(1, prepared_dir)).splitlines()
+    *kept, more, fence = registry.version(1).description.partition("## Promotion\n\n```\n")[2].splitlines()
+    assert (kept, fence) == (table[: len(kept)], "```")
+    assert more == "... (all of it is in promotion.json of the run)"
 
 
 def test_an_equal_version_passes_every_check(registry: Registry, prepared_dir: Path) -> None:

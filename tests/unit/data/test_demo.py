@@ -17,7 +17,7 @@ from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData, prepare
 from ndpnet.data.split import assign_splits
-from ndpnet.promotion.gate import MIN_UNITS
+from ndpnet.metrics.summary import MIN_UNITS
 
 
 @pytest.fixture(scope="module")
