@@ -208,7 +208,3 @@ def _without_verdict(result: "FolderResult") -> str:
         failed += f" ({result.num_failed - missing} unreadable, {missing} missing)"
     skipped = f", {result.num_skipped} skipped (no pictures)" if result.num_skipped else ""
     return failed + skipped + (f", {result.num_unlike} with a warning" if result.num_unlike else "")
-
-
-if __name__ == "__main__":
-    main(prog_name="ndpnet")

@@ -10,7 +10,6 @@ from ndpnet.files import some_names
 
 LEAST_DISK, GOOD_DISK = 1e9, 10e9  # bytes; a demo takes 0.2e9, five surfaces of 256 px with checkpoints 6e9
 TRACKING_SECONDS = 5.0
-MAX_NAMED = 3
 
 
 class Finding(NamedTuple):
@@ -38,8 +37,7 @@ def _check_libraries(folder: Path) -> tuple[str, str]:
     differences = find_differences(folder / LOCK)
     if not differences:
         return "ok", f"all as in {LOCK}"
-    named = ", ".join(differences[:MAX_NAMED]) + (", ..." if len(differences) > MAX_NAMED else "")
-    return "FAILED", f"{len(differences)} differ: {named} (pip install -r {LOCK})"
+    return "FAILED", f"{len(differences)} differ: {some_names(differences)} (pip install -r {LOCK})"
 
 
 def _check_git(folder: Path) -> tuple[str, str]:
@@ -81,9 +79,9 @@ def _check_tracking(folder: Path) -> tuple[str, str]:
     import requests
 
     from ndpnet.redaction import redact
-    from ndpnet.tracking.client import is_off, is_remote, tracking_login, tracking_uri
+    from ndpnet.tracking.client import is_off, local_database, tracking_login, tracking_uri
 
-    if is_off() or not is_remote():
+    if is_off() or local_database():
         return "ok", "switched off (NDPNET_TRACKING)" if is_off() else f"{tracking_uri()}, in this folder"
     url = f"{tracking_uri().rstrip('/')}/health"
     try:

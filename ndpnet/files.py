@@ -17,11 +17,8 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # https://owasp.org/www-commun
 
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file's bytes, as 64 hex digits."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_of(obj: Any) -> str:

@@ -28,7 +28,10 @@ def redact(text: object, url: str = "") -> str:
 
 
 def _secrets_of(url: str) -> set[str]:
-    parts = urlsplit(url if "://" in url else "")
+    try:
+        parts = urlsplit(url if "://" in url else "")
+    except ValueError:  # it is no address
+        return set()
     user = parts.username if len(parts.username or "") >= MIN_USER else ""
     return {spelling for secret in (user, parts.password) if secret for spelling in (secret, unquote(secret))}
 

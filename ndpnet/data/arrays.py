@@ -17,7 +17,7 @@ def spread_rows(count: int, at_most: int) -> np.ndarray:
 class ArrayAppender:
     """Writes an array row by row, where the number of rows is known at the end only. A context manager."""
 
-    def __init__(self, path: Path, row_shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, path: Path, row_shape: tuple[int, ...]) -> None:
         self.row_shape, self.num_values = row_shape, 0
         self.stream = path.open("wb")
         self._write_header()
@@ -27,11 +27,6 @@ class ArrayAppender:
         """Add one row or several. uint8, of any shape that holds whole rows."""
         self.stream.write(np.ascontiguousarray(values).data)
         self.num_values += values.size
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows were added."""
-        return self.num_values // math.prod(self.row_shape)
 
     def __enter__(self) -> "ArrayAppender":
         return self
@@ -44,7 +39,7 @@ class ArrayAppender:
                 assert self.stream.tell() == self.data_start, "the header's room was fixed before the rows"
 
     def _write_header(self) -> None:
-        shape = (self.num_rows, *self.row_shape)
+        shape = (self.num_values // math.prod(self.row_shape), *self.row_shape)
         # numpy leaves room in the header for the first axis to grow
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self.stream, header)

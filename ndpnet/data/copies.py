@@ -90,10 +90,7 @@ def nearly_equal(thumbnails: Sequence[np.ndarray], groups: Sequence[str]) -> lis
         nearest = distances.argmin(axis=1)
         for row, other in zip(rows, nearest, strict=True):
             # once more from the thumbnails: the squares above are large, their difference is not exact
-            if np.isfinite(distances[row - start, other]) and _distance(stacked[row], stacked[other]) <= NEARLY_EQUAL:
+            distance = np.sqrt(np.mean((stacked[row] - stacked[other]) ** 2))
+            if np.isfinite(distances[row - start, other]) and distance <= NEARLY_EQUAL:
                 pairs.append((int(row), int(other)))
     return pairs
-
-
-def _distance(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((first - second) ** 2)))

@@ -155,7 +155,7 @@ def choose_tiles(scan: np.ndarray, rule: DataConfig, roi: Roi, *, name: str) -> 
     return tuple(corners), len(origins) - len(corners)
 
 
-def read_picture(folder: Path, source: SourceImage, group: str, split: str, bit_depth: int | None) -> Picture:
+def read_picture(folder: Path, source: SourceImage, group: str, split: str, bit_depth: int) -> Picture:
     """Hash and decode one picture, and its mask; bit_depth: of its set. ValueError names the file."""
     content = read_bytes(folder / source.path)
     opened = open_image(content, name=str(folder / source.path))

@@ -16,7 +16,7 @@ GOOD = "good"
 class FileRecord:
     """One picture; `path` and `mask_path` are posix paths relative to the category's folder, sizes in pixels.
 
-    pixels_sha256: of what is seen, whatever the file; bit_depth: of its set; None in older manifests.
+    pixels_sha256: of what is seen, whatever the file; bit_depth: of its set.
     `tiles`: (left, top) of its training tiles, in pixels of the scaled scan; none where whole pictures are trained on.
     """
 
@@ -29,14 +29,14 @@ class FileRecord:
     height: int
     mask_path: str | None
     mask_sha256: str | None
+    pixels_sha256: str
+    bit_depth: int
     tiles: tuple[tuple[int, int], ...] = ()
-    pixels_sha256: str | None = None
-    bit_depth: int | None = None
 
     @property
     def known_by(self) -> set[str]:
         """The hashes by which the same picture is found again: of its file, and of its pixels."""
-        return {digest for digest in (self.sha256, self.pixels_sha256) if digest is not None}
+        return {self.sha256, self.pixels_sha256}
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Manifest:
         return [record for record in self.files if record.split == split]
 
     @property
-    def bit_depth(self) -> int | None:
-        """Bits that the levels of its pictures use; None: an older manifest."""
-        return max((record.bit_depth for record in self.files if record.bit_depth), default=None)
+    def bit_depth(self) -> int:
+        """Bits that the levels of its pictures use."""
+        return max(record.bit_depth for record in self.files)
 
     @property
     def data_hash(self) -> str:

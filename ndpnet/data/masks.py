@@ -22,11 +22,6 @@ class Mask:
     note: str | None
 
 
-def read_mask(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
-    """Decode a defect mask as `open_mask` does. -> bool (H, W)."""
-    return open_mask(source, name=name).marked
-
-
 def open_mask(source: Path | bytes, *, name: str | None = None) -> Mask:
     """Decode a defect mask: its one level beside 0, its labels or a palette's colours, else what is half white or more.
 

@@ -61,11 +61,6 @@ def type_of(folder: str) -> str:
     return folder
 
 
-def is_mask_folder(name: str) -> bool:
-    """Whether a folder of this name holds masks, which are no pictures to judge."""
-    return plain(name) in MASK_NAMES
-
-
 def without_own(
     root: AnyPath, paths: Iterable[AnyPath], *, is_file: Callable[[AnyPath], bool]
 ) -> tuple[list[AnyPath], dict[AnyPath, str]]:
@@ -80,7 +75,7 @@ def without_own(
         for folder in reversed([parent for parent in path.parents if parent != root and parent.is_relative_to(root)]):
             if folder not in known:
                 is_result = any(is_file(folder / name) for name in RESULTS)
-                known[folder] = "results" if is_result else "masks" if is_mask_folder(folder.name) else ""
+                known[folder] = "results" if is_result else "masks" if plain(folder.name) in MASK_NAMES else ""
             if known[folder]:
                 left_out[folder] = known[folder]
                 break

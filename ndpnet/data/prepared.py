@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -263,8 +264,7 @@ class PreparedData:
         return [covered_size(size, self.input_size, self.aspect_ratio) for size in sizes]
 
     def _open_views(self, file_name: str, shapes: Sequence[tuple[int, ...]]) -> np.ndarray | Views:
-        views = Views(np.empty(0, np.uint8), shapes)
-        flat = self._open(file_name, (views.starts[-1],))
+        flat = self._open(file_name, (sum(map(math.prod, shapes)),))
         return flat.reshape(len(shapes), *shapes[0]) if len(set(shapes)) == 1 else Views(flat, shapes)
 
     def _open(self, file_name: str, shape: tuple[int, ...]) -> np.memmap:

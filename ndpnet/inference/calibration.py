@@ -12,14 +12,13 @@ from tqdm import tqdm
 from ndpnet.config import Params
 from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.decoding import read_picture
-from ndpnet.data.images import open_image
+from ndpnet.data.images import read_header
 from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
 from ndpnet.data.split import group_of
-from ndpnet.data.threads import read_bytes
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.engines import ENGINES_DIR
@@ -126,7 +125,7 @@ def _measure(
     groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
     goods, measured, inspector = _Goods(package, root), _Measured(inspectors), inspectors[0]
     for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
-        pixels = goods.read(path, group, inspector.bit_depth)
+        pixels = goods.read(path, group)
         if pixels is None:
             continue
         if roi is not None:
@@ -143,17 +142,19 @@ class _Goods:
 
     def __init__(self, package: ModelPackage, root: Path) -> None:
         self._root, self._index = root, CopyIndex()
-        for record in package.manifest().files:
+        manifest = package.manifest()
+        self._bit_depth = manifest.bit_depth
+        for record in manifest.files:
             if record.split == "train":
                 self._index.add(record.path, record.known_by, is_test=False)
         self._index.copies.clear()  # of an earlier version's training: not among these images
         self._thumbnails: list[np.ndarray] = []
         self.records: list[FileRecord] = []
 
-    def read(self, path: Path, group: str, bit_depth: int | None) -> np.ndarray | None:
+    def read(self, path: Path, group: str) -> np.ndarray | None:
         """Decode an image and record it. -> uint8 (H, W, 3), None of a copy; ValueError: it was trained on."""
         name = path.relative_to(self._root).as_posix()
-        picture = read_picture(self._root, SourceImage(name, name, GOOD), group, "calibration", bit_depth)
+        picture = read_picture(self._root, SourceImage(name, name, GOOD), group, "calibration", self._bit_depth)
         is_copy = self._index.add(name, picture.record.known_by, is_test=True) is not None
         if self._index.leaks:
             raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
@@ -174,8 +175,8 @@ class _Goods:
 def _write_rules(folder: Path, rules_path: Path, good_images: Path) -> None:
     """Write a person's rules, for pictures of the first one's size; another size is refused later."""
     first = list_images(good_images)[1].checked()[0]
-    opened = open_image(read_bytes(first), name=str(first)).facts()
-    rules = load_rules(rules_path, opened.width, opened.height)
+    header = read_header(first, name=str(first))
+    rules = load_rules(rules_path, header.width, header.height)
     write_json(folder / RULES, rules.model_dump(mode="json"))
 
 

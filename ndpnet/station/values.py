@@ -10,7 +10,7 @@ import numpy as np
 
 from ndpnet.data.fitting import scale_mask
 from ndpnet.data.images import read_header
-from ndpnet.data.masks import check_mask, read_mask
+from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.inference.overlay import encode_png
 
 
@@ -44,8 +44,7 @@ def painted(encoded: str, size: tuple[int, int], max_pixels: int) -> bytes:
         raise ValueError(f"{name} is no picture in base64") from error
     if read_header(content, name=name).num_pixels > max_pixels:
         raise ValueError(f"{name} has too many pixels")
-    marked = read_mask(content, name=name)
-    marked = scale_mask(marked, size)
+    marked = scale_mask(open_mask(content, name=name).marked, size)
     check_mask(marked, name, is_good=False, size=size)
     return encode_png(marked.astype(np.uint8) * 255)
 

@@ -206,7 +206,7 @@ def _one_line(doing: str, url: str = "") -> Iterator[None]:
         raise ValueError(redact(str(error), url)) from None
     except Exception as error:  # DVC, scmrepo, fsspec and botocore raise dozens of types
         logger.debug("%s failed with %s", doing, type(error).__name__)
-        raise ValueError(f"cannot {doing}: {redact(_reason(error), url)}") from None
+        raise ValueError(f"cannot {doing}: {redact(_reason(error), url)[:MAX_REASON]}") from None
 
 
 def _reason(error: BaseException) -> str:
@@ -215,5 +215,4 @@ def _reason(error: BaseException) -> str:
     while deeper := cause.__cause__ or cause.__context__:
         cause = deeper
     words = [" ".join(str(failure).split()) or type(failure).__name__ for failure in (error, cause)]
-    text = words[0] if words[1] in words[0] else f"{words[0]}: {words[1]}"
-    return redact(text)[:MAX_REASON]
+    return words[0] if words[1] in words[0] else f"{words[0]}: {words[1]}"

@@ -98,6 +98,7 @@ def test_what_is_there_is_verified_and_kept(history: History, tmp_path: Path, ca
         ({"path": "pictures"}, r"has no pictures\.dvc \(check the path and the revision\)"),
         ({"path": "../data"}, r"path '\.\./data' lies outside the repository"),
         ({"url": "https://bot:secret@host"}, r"the git URL https://host names no repository"),
+        ({"url": "https://[bot:secret@host/x"}, r"the git URL https://host/x names no repository \(correct it\)"),
         ({"url": "/no/such/repository"}, r"cannot fetch data at HEAD of /no/such/repository: "),
         ({"url": None}, r"either a git repository or an S3 prefix"),
         ({"prefix": "s3://bucket/x"}, r"either a git repository or an S3 prefix"),
@@ -112,6 +113,13 @@ def test_what_cannot_be_fetched(history: History, tmp_path: Path, arguments: dic
     with pytest.raises(ValueError, match=message):
         steps.version_data(tmp_path / "out", DataSource(**({"url": history.url} | arguments)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_list_is_damaged_says_what_to_do(history: History, tmp_path: Path) -> None:
+    steps.version_data(tmp_path / "out", DataSource(url=history.url))
+    (tmp_path / "out/version.json").write_text("{")
+    with pytest.raises(ValueError, match=r"out/version\.json is damaged \(remove .*out: it is fetched anew\)$"):
+        steps.version_data(tmp_path / "out", DataSource(url=history.url))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key
 from ndpnet.data.roi import ROI, find_roi
-from ndpnet.data.split import group_of
+from ndpnet.data.split import group_of, position_of
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
 
@@ -114,8 +113,7 @@ def is_test_group(group: str, share: float) -> bool:
 
     Another hash than that of `assign_splits`, or the tested groups would be those that calibrate.
     """
-    digest = hashlib.sha256(b"test good\0" + group.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < share
+    return position_of(f"test good\0{group}") < share
 
 
 def _check_names(placed: list[Placed]) -> None:

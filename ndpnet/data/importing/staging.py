@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 from ndpnet.data.importing.archives import MAX_BYTES, archive_stem, is_archive, unpack
 from ndpnet.files import hash_of, naming_full_disk
 from ndpnet.folders import staging_folder
-
-S3_SCHEME = "s3://"
+from ndpnet.storage.urls import is_on_s3
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def opened_source(
     is missing or refused.
     """
     path = Path(source)
-    if source.startswith(S3_SCHEME):
+    if is_on_s3(source):
         with _staging(out, [source, endpoint_url], outlives_failure=True) as folder:
             try:
                 yield _download(source, folder, endpoint_url, max_bytes)
@@ -61,7 +60,7 @@ def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) 
         with naming_full_disk(folder, folder):
             unpack(files[0], unpacked, max_bytes=max_bytes)
         return OpenedSource(unpacked, archive_stem(files[0].name), is_ours=True)
-    return OpenedSource(downloaded, PurePosixPath(url.removeprefix(S3_SCHEME)).name, is_ours=True)
+    return OpenedSource(downloaded, PurePosixPath(url).name, is_ours=True)
 
 
 def _staging(out: Path, key: object, *, outlives_failure: bool = False) -> AbstractContextManager[Path]:

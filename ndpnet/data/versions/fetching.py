@@ -58,6 +58,7 @@ def open_revision(source: DataSource) -> AbstractContextManager[PinnedRevision]:
 
 def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[str, Any]:
     with open_revision(source) as pinned:
+        _check_version(source, pinned.hash)
         where = redact(source.url or "", source.url or "")
         logger.info("%s of %s is commit %s", source.revision or "HEAD", where, pinned.commit)
         there, paths = _intact_version(out_dir), choose(pinned.files, category)
@@ -78,7 +79,9 @@ def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str,
     from ndpnet.storage.s3 import download
 
     assert source.prefix is not None
-    version = read_manifest(source).only(category)
+    version = read_manifest(source)
+    _check_version(source, version.data_hash)
+    version = version.only(category)
     if _intact_version(out_dir) == version:
         logger.info(KEPT, out_dir)
         return version.identity()
@@ -118,10 +121,7 @@ def _intact_version(out_dir: Path) -> Version | None:
     """The version that a folder holds, if every file is as its version.json says."""
     if not (out_dir / VERSION).is_file():
         return None
-    try:
-        version = Version.load(out_dir / VERSION)
-    except ValueError:
-        return None
+    version = Version.load(out_dir / VERSION)
     if damage := compare(version.hashes, hashes_of(out_dir)):
         logger.warning("%s is no longer what its %s says, it is fetched again: %s", out_dir, VERSION, damage)
         return None
@@ -136,7 +136,10 @@ def _known_files(out_dir: Path) -> dict[str, int]:
     """Names and sizes of the files that an earlier version brought; of damaged ones, too: they are brought anew."""
     if not (out_dir / VERSION).is_file():
         return {}
-    known = {VERSION, *(file.path for file in Version.load(out_dir / VERSION).files)}
+    try:
+        known = {VERSION, *(file.path for file in Version.load(out_dir / VERSION).files)}
+    except ValueError as error:
+        raise ValueError(f"{out_dir / VERSION} is damaged (remove {out_dir}: it is fetched anew)") from error
     return {name: size for name, size in sizes_below(out_dir).items() if name in known}
 
 
@@ -198,11 +201,7 @@ def local_copy(source: DataSource, category: str) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="ndpnet-data-") as scratch:
         data_dir = Path(scratch) / "data"
-        if source.prefix is not None:  # a manifest may have been written anew
-            _check_version(source, read_manifest(source).data_hash)
-        identity = fetch_version(data_dir, source, category=category)
-        if source.url is not None:
-            _check_version(source, identity["pinned_hash"])
+        fetch_version(data_dir, source, category=category)
         yield data_dir
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from ndpnet.data.manifest import FileRecord, Manifest
 
-GOOD = FileRecord("train/good/0.png", "aa", "g0", "train", "good", 64, 80, None, None)
-CRACK = FileRecord("test/crack/0.png", "bb", "g1", "test", "crack", 64, 80, "ground_truth/crack/0_mask.png", "cc")
+GOOD = FileRecord("train/good/0.png", "aa", "g0", "train", "good", 64, 80, None, None, "a1", 8)
+CRACK = FileRecord(
+    "test/crack/0.png", "bb", "g1", "test", "crack", 64, 80, "ground_truth/crack/0_mask.png", "cc", "b1", 8
+)
 
 
 def test_data_hash_follows_content_not_order_or_split() -> None:

@@ -7,7 +7,7 @@ import pytest
 from pictures import encoded, png_16
 from PIL import Image, ImageFilter
 
-from ndpnet.data.masks import open_mask, read_mask
+from ndpnet.data.masks import open_mask
 
 
 def disc(radius: float = 10) -> np.ndarray:
@@ -27,15 +27,17 @@ def test_two_levels_are_a_defect_and_none_whatever_they_are(level: int) -> None:
 
 
 def test_labels_are_all_defects() -> None:
-    assert read_mask(grey([[0, 1, 2, 31]])).tolist() == [[False, True, True, True]]
-    assert read_mask(png_16(np.array([[0, 1, 2]]))).tolist() == [[False, True, True]]
-    assert read_mask(encoded(Image.new("1", (2, 1), 1))).tolist() == [[True, True]]
-    assert not read_mask(grey([[0, 0]])).any()
+    assert open_mask(grey([[0, 1, 2, 31]])).marked.tolist() == [[False, True, True, True]]
+    assert open_mask(png_16(np.array([[0, 1, 2]]))).marked.tolist() == [[False, True, True]]
+    assert open_mask(encoded(Image.new("1", (2, 1), 1))).marked.tolist() == [[True, True]]
+    assert not open_mask(grey([[0, 0]])).marked.any()
 
 
 def test_16_bits_are_halved_in_the_range_that_is_used() -> None:
-    assert read_mask(png_16(np.array([[0, 1, 65535]]))).tolist() == [[False, False, True]]
-    assert read_mask(png_16(np.array([[0, 100, 2047, 2048, 4095]]))).tolist() == [[False, False, False, True, True]]
+    assert open_mask(png_16(np.array([[0, 1, 65535]]))).marked.tolist() == [[False, False, True]]
+    assert open_mask(png_16(np.array([[0, 100, 2047, 2048, 4095]]))).marked.tolist() == [
+        [False, False, False, True, True]
+    ]
 
 
 def test_a_blurred_edge_is_cut_at_half_of_its_height() -> None:
@@ -52,13 +54,13 @@ def test_noise_of_jpeg_is_no_defect(quality: int) -> None:
     image = Image.fromarray((disc() * 255).astype(np.uint8))
     noisy = Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality)))
     assert np.count_nonzero(np.asarray(noisy)) > 1.3 * disc().sum()
-    assert (read_mask(encoded(noisy)) != disc()).sum() <= 0.03 * disc().sum()
+    assert (open_mask(encoded(noisy)).marked != disc()).sum() <= 0.03 * disc().sum()
 
 
 def test_colours_of_a_palette_are_defects() -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
     image.putpalette([0, 0, 0, 128, 0, 0, 0, 64, 0])
-    assert read_mask(encoded(image)).tolist() == [[False, True, True]]
+    assert open_mask(encoded(image)).marked.tolist() == [[False, True, True]]
 
 
 def test_what_can_be_read_in_two_ways_is_refused() -> None:
@@ -76,4 +78,4 @@ def test_what_can_be_read_in_two_ways_is_refused() -> None:
         (grey([[200, 250]]), "mask m.png marks every pixel"),
     ):
         with pytest.raises(ValueError, match=rf"^{message}.* \(draw it white on black\)$"):
-            read_mask(content, name="m.png")
+            open_mask(content, name="m.png")

@@ -14,6 +14,7 @@ from ndpnet.data.importing.sources.plan import (
     SourceImage,
     category_name,
     check_masks,
+    join,
     search_folders,
 )
 from ndpnet.data.manifest import GOOD
@@ -72,7 +73,7 @@ def _read_halves(reader: Reader, path: str, name: str) -> CategoryPlan:
 
 def _read_flags(reader: Reader, label: str) -> dict[str, bool]:
     """Read Labels.txt: a line "1", then index, flag, picture, 0, mask (or 0). -> is defective, by stem."""
-    file = next((named for name in ("Labels.txt", LABELS) if (named := reader.optional_file(label, name))), None)
+    file = _labels_of(reader, label)
     rows = _rows(reader, file) if file else []
     return {PurePosixPath(row[2]).stem: row[1] == "1" for row in rows if len(row) >= 3}
 
@@ -100,7 +101,7 @@ def _read_ellipses(reader: Reader, folder: str) -> dict[int, tuple[Ellipse, ...]
     Pixels count from 1 at the upper left and the angle counter-clockwise, as in MATLAB. Its unit is told by the
     values: 150 angles of which none exceeds 2 pi are radians.
     """
-    file = reader.optional_file(folder, LABELS)
+    file = _labels_of(reader, folder)
     if file is None:
         raise ValueError(f"no {reader.root / folder / LABELS} (unpack the whole archive of the class)")
     rows = [(_number(row[0]), _numbers(reader, file, row[1:6])) for row in _rows(reader, file)]
@@ -110,6 +111,11 @@ def _read_ellipses(reader: Reader, folder: str) -> dict[int, tuple[Ellipse, ...]
         ellipse = (major, minor, math.radians(angle) if is_degrees else angle, x - 1, y - 1)
         ellipses[index] = (*ellipses.get(index, ()), ellipse)
     return ellipses
+
+
+def _labels_of(reader: Reader, folder: str) -> str | None:
+    names = (join(folder, name) for name in ("Labels.txt", LABELS))
+    return next((name for name in names if (reader.root / name).is_file()), None)
 
 
 def _numbers(reader: Reader, file: str, fields: list[str]) -> tuple[float, ...]:

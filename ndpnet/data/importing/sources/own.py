@@ -93,7 +93,7 @@ def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
         types_below = () if is_deep else tuple(name.casefold() for name in reader.folders(folder))
         for picture in reader.pictures(folder, is_deep=is_deep, skip=types_below):
             file_name = _flat(picture, folder)
-            mask = _claim(masks, kind, PurePosixPath(file_name).stem)
+            mask = _claim(masks, kind, picture.removeprefix(f"{folder}/"), file_name)
             images.append(SourceImage(picture, file_name, kind, "", mask))
     check_masks(reader, images, masks)
     return CategoryPlan(name, reader.root / path, images, reader.ignored)
@@ -115,5 +115,8 @@ def _types(reader: Reader, defective: str | None) -> dict[str, str]:
     return {DEFECTIVE: defective} | types
 
 
-def _claim(masks: dict[str, str], defect_type: str, stem: str) -> str | None:
-    return masks.pop(name_key(f"{defect_type}/{stem}"), None) or masks.pop(name_key(stem), None)
+def _claim(masks: dict[str, str], defect_type: str, *names: str) -> str | None:
+    """Take a picture's mask out of all: of a name, its path below its folder, say, in a folder of its type first."""
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    keys = [name_key(stem) for prefix in (f"{defect_type}/", "") for stem in (prefix + stem for stem in stems)]
+    return next((masks.pop(key) for key in keys if key in masks), None)

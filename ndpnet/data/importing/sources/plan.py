@@ -105,11 +105,6 @@ class Reader:
             masks[stem] = mask
         return masks
 
-    def optional_file(self, path: str, name: str) -> str | None:
-        """Return the path of a file if it is there."""
-        inner = join(path, name)
-        return inner if (self.root / inner).is_file() else None
-
     def _kind(self, path: str) -> Kind:
         try:
             return kind_of(self.root / path)

@@ -15,7 +15,7 @@ from samples import data_config, write_picture
 from ndpnet.data.importing.importer import import_source, is_test_group
 from ndpnet.data.importing.placing import draw_ellipses
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
-from ndpnet.data.masks import read_mask
+from ndpnet.data.masks import open_mask
 from ndpnet.data.prepared import prepare
 from ndpnet.data.split import assign_splits
 from ndpnet.folders import LIST
@@ -93,7 +93,7 @@ def test_dagm_pair_draws_the_masks(tmp_path: Path) -> None:
     report = run_import("dagm", tmp_path / "x", tmp_path / "Class1")
     assert report["counts"]["test"]["defect"] == 3
     assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 20
-    drawn = read_mask(tmp_path / "Class1/ground_truth/defect/1_mask.png")
+    drawn = open_mask(tmp_path / "Class1/ground_truth/defect/1_mask.png").marked
     assert (drawn == draw_ellipses(((20, 5, np.pi / 4, 32, 30),), 64, 64)).mean() > 0.999
 
 

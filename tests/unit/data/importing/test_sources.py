@@ -65,6 +65,8 @@ def test_dagm_pair_reads_ellipses_in_radians_and_degrees(tmp_path: Path) -> None
     labels.write_text("1 20 5 45 33 31\n1 3 3 0 9 9\n2 20 5 10 33 31\n3 20 5 5 33 31\n")
     ellipses = next(image.ellipses for image in found("dagm", tmp_path)["Class1"] if image.ellipses)
     assert [ellipse[2] for ellipse in ellipses] == pytest.approx([math.pi / 4, 0])
+    labels.rename(labels.with_name("Labels.txt"))  # as in the other shape
+    assert next(image.ellipses for image in found("dagm", tmp_path)["Class1"] if image.ellipses) == ellipses
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,16 @@ def test_own_pictures(tmp_path: Path) -> None:
         "8.png": "masks/8_mask.png",
         "9.png": "masks/crack/9.png",
     }
+
+
+@pytest.mark.parametrize("mask", ["crack/monday/7.png", "crack/monday_7_mask.png", "monday/7_mask.png", "monday_7.png"])
+def test_masks_may_lie_in_the_folders_of_their_pictures(tmp_path: Path, mask: str) -> None:
+    own(tmp_path)
+    write_picture(tmp_path / "defective/crack/monday/7.png", data_sets.picture(99))
+    write_picture(tmp_path / "masks" / mask, data_sets.mask())
+    (images,) = found("folder", tmp_path).values()
+    masks = {image.name: image.mask_path for image in images}
+    assert (masks["monday_7.png"], masks["7.png"]) == (f"masks/{mask}", "masks/7.png")
 
 
 @pytest.mark.parametrize("mask", ["D 1 \u00fc_MASK.PNG", "d 1 u\u0308.png"])
