@@ -39,7 +39,7 @@ def station(
         raise click.UsageError("give --config FILE, or --demo")
     try:
         from ndpnet.station.config import load_station
-        from ndpnet.station.demo import demo_station, feeding
+        from ndpnet.station.demo import demo_station, feed
         from ndpnet.station.station import check_lines, serve
     except ModuleNotFoundError as error:
         raise ValueError(f"a station needs {error.name} (`pip install 'ndpnet[station]'`)") from error
@@ -60,7 +60,7 @@ def station(
     def ready(running: Any, url: str) -> None:
         click.echo(f"the page: {url}")
         if demo:
-            feeding(running, Path("data"))
+            feed(running, Path("data"))
 
     return serve(config, ready)
 

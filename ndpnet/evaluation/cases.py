@@ -77,7 +77,7 @@ def write_calibration_cases(
     records, images = prepared.records("calibration"), prepared.images("calibration")
     is_known = content_hash(records) == record.get("data_hash")
     places = {file.path: index for index, file in enumerate(records)} if is_known else {}
-    for rank, entry in enumerate(record.get("highest", [])):  # a package of before has none
+    for rank, entry in enumerate(record.get("highest", [])):  # without a threshold there are none
         shown = {"title": entry["path"], "score": entry["score"], "verdict": "calibration", "uri": None}
         if entry["path"] in places:
             image = np.asarray(images[places[entry["path"]]])
@@ -159,16 +159,13 @@ def _worst_spot(anomaly_map: np.ndarray, truth: np.ndarray | None) -> tuple[int,
 def small_pictures(judged: Judged, inspector: Inspector) -> list[dict[str, Any]]:
     """What the gallery shows of each image; of more than MAX_PICTURES the most doubtful ones."""
     chosen = order_cases(judged.scores, judged.labels, inspector.threshold, MAX_PICTURES)
-    return [_entry(judged, index, inspector) for index in chosen]
+    return [_small_picture(judged, index, inspector) for index in chosen]
 
 
-def _entry(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
+def _small_picture(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
+    """-> as `_about`, type, truth, uri, width, height. A map that was not kept is not drawn."""
+    threshold = inspector.threshold
     about = {"type": judged.records[index].defect_type, "truth": "defective" if judged.labels[index] else "good"}
-    return _about(judged, index, inspector) | about | _small_picture(judged, index, inspector.threshold)
-
-
-def _small_picture(judged: Judged, index: int, threshold: float | None) -> dict[str, Any]:
-    """-> uri, width, height. A map that was not kept is not drawn."""
     image = np.asarray(judged.images[index])
     truth = None if judged.masks is None else np.asarray(judged.masks[index]) > 0
     anomaly_map = np.full(image.shape[:2], -1.0) if judged.maps is None else judged.maps[index]
@@ -176,7 +173,8 @@ def _small_picture(judged: Judged, index: int, threshold: float | None) -> dict[
     level = threshold if threshold is not None and judged.scores[index] > threshold else None
     drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=level, truth=truth))
     drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
+    uri = _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
+    return _about(judged, index, inspector) | about | uri
 
 
 def embed_image(png: bytes) -> dict[str, Any]:

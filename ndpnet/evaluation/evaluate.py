@@ -64,7 +64,7 @@ def evaluate_package(
         timing = {"seconds_per_image": judged.seconds_per_image, "machine": run_identity.get("machine", "")}
         write_json(folder / "timing.json", timing)
         write_text(folder / "table.txt", format_table(summary) + "\n")
-        _write_predictions(folder / "predictions.csv", judged, inspector.threshold)
+        _write_predictions(folder / "predictions.csv", judged, inspector)
         beside = compare_with_champion(summary, champion)
         num_cases = params.evaluation.num_cases
         _write_pages(folder, prepared, judged, inspector, summary, identity, beside, num_cases=num_cases)
@@ -131,7 +131,7 @@ def _curves(judged: Judged) -> dict[str, Any]:
     return {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
 
 
-def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> None:
+def _write_predictions(path: Path, judged: Judged, inspector: Inspector) -> None:
     """verdict: as `ndpnet inspect` has it, empty without a threshold; outcome: with what is known of the image.
 
     overlap: whether what exceeds the threshold meets the defect; empty without one, its mask or a threshold.
@@ -139,10 +139,12 @@ def _write_predictions(path: Path, judged: Judged, threshold: float | None) -> N
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "defect_type", "group", "score", "threshold", "verdict", "outcome", "overlap"])
+    threshold, review = inspector.threshold, inspector.review_threshold
     shown = "" if threshold is None else repr(threshold)
     peaks = np.full(len(judged.records), np.nan) if judged.peaks is None else judged.peaks
     for record, score, label, peak in zip(judged.records, judged.scores, judged.labels, peaks, strict=True):
-        verdict = "" if threshold is None else "defective" if score > threshold else "good"
+        is_unsure = review is not None and score > review
+        verdict = "" if threshold is None else "defective" if score > threshold else "review" if is_unsure else "good"
         outcome = verdict_of(float(score), bool(label), threshold)
         overlap = "" if threshold is None or np.isnan(peak) else str(bool(peak > threshold)).lower()
         about = as_cells({"path": record.path, "defect_type": record.defect_type, "group": record.group})

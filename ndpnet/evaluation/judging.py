@@ -15,6 +15,7 @@ from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelTally
 from ndpnet.metrics.summary import ScoredImages
 
+VERDICTS = ("missed", "false alarm", "found", "passed", "defective", "good")  # the first to look at first
 MAX_EXACT_PIXELS = 1 << 27  # of all test images, 2,048 of 256 px: exact pixel metrics take 14 s and 2 GiB of memory
 
 
@@ -122,9 +123,7 @@ def order_cases(scores: np.ndarray, labels: np.ndarray, threshold: float | None,
     scores: (N,), labels: bool (N,). Some of each kind, as far as `limit` allows; without a threshold, defective
     images from the lowest score up, then good ones from the highest down.
     """
-    kinds: dict[str, list[int]] = {
-        kind: [] for kind in ("missed", "false alarm", "found", "passed", "defective", "good")
-    }
+    kinds: dict[str, list[int]] = {kind: [] for kind in VERDICTS}
     # the most wrong of each kind first: defective images by rising score, good ones by falling score
     for index in sorted(range(len(scores)), key=lambda row: (scores[row] if labels[row] else -scores[row], row)):
         kinds[verdict_of(scores[index], labels[index], threshold)].append(index)

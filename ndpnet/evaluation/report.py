@@ -78,13 +78,10 @@ def write_report(out_path: Path, content: ReportContent) -> None:
 
 def percent(interval: Interval, *, with_interval: bool = True) -> str:
     """Format a rate: "89.1 % (79.3–94.2)", or "n/a" where it is not known."""
-    if interval is None or not math.isfinite(interval["value"]):
+    if interval is None:
         return "n/a"
     value = f"{100 * interval['value']:.1f} %"
-    low, high = interval.get("low", math.nan), interval.get("high", math.nan)
-    if not with_interval or not (math.isfinite(low) and math.isfinite(high)):
-        return value
-    return f"{value} ({100 * low:.1f}–{100 * high:.1f})"
+    return f"{value} ({100 * interval['low']:.1f}–{100 * interval['high']:.1f})" if with_interval else value
 
 
 def lead_sentence(summary: Summary) -> str:

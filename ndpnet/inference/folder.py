@@ -104,13 +104,15 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
             with _open_text(folder / LINES, "a") as lines, _open_text(folder / TABLE, "w") as table:
                 writer = start_table(table)
                 writer.writerows(map(table_row, rows))
+                num_unlike = sum(bool(row.get("warnings")) for row in rows)
                 for row in _inspect_all(work, paths[len(rows) :]):
                     rows.append(row)
                     lines.write(json.dumps(row, sort_keys=True) + "\n")
                     lines.flush()  # a row that was written is not computed again
                     writer.writerow(table_row(row))
                     table.flush()
-                    _warn(row, rows)
+                    num_unlike += bool(row.get("warnings"))
+                    _warn(row, num_unlike)
             write_page(folder, rows, inspector, title=root.resolve().name)
     except OSError as error:
         raise ValueError(f"cannot write to {out_dir}: {error.strerror or error} (choose another --out)") from error
@@ -140,10 +142,9 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def _warn(row: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def _warn(row: dict[str, Any], num_unlike: int) -> None:
     """Say that a picture is unlike those of the calibration; of many the first ones."""
-    num_unlike = sum(bool(earlier.get("warnings")) for earlier in rows) if row.get("warnings") else 0
-    if 0 < num_unlike <= MAX_WARNINGS:
+    if row.get("warnings") and num_unlike <= MAX_WARNINGS:
         more = " (further ones are in the table alone)" if num_unlike == MAX_WARNINGS else ""
         logger.warning("%s is unlike the calibration pictures: %s%s", row["path"], "; ".join(row["warnings"]), more)
 

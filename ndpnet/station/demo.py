@@ -1,8 +1,10 @@
 """A station on the demo's pictures: its folder is fed with one every other second."""
 
+import itertools
 import random
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,24 +34,20 @@ def demo_station(data_dir: Path, build_dir: Path) -> StationConfig:
     )
 
 
-def feeding(station: "Station", data_dir: Path) -> threading.Thread:
+def feed(station: "Station", data_dir: Path) -> None:
     """Put one test picture after the other into the station's folder, in a thread that ends with the process."""
     test_dir = data_dir / CATEGORY / "test"
     good = sorted((test_dir / "good").glob("*"))
     defective = sorted(path for path in test_dir.glob("*/*") if path.parent.name != "good")
     incoming = station.lines[LINE].config.source
 
-    def feed() -> None:
+    def go_on() -> None:
         draw = random.Random()
-        number = 0
-        while not pause.wait(SECONDS):
+        for number in itertools.count(1):
+            time.sleep(SECONDS)
             path = draw.choice(defective if draw.random() < DEFECTIVE_SHARE and defective else good)
             partial = incoming / f".{path.name}.partial"
             shutil.copyfile(path, partial)
-            number += 1
             partial.replace(incoming / f"{path.stem}_{number}{path.suffix}")
 
-    pause = threading.Event()
-    thread = threading.Thread(target=feed, name="feeding", daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=go_on, name="feeding", daemon=True).start()

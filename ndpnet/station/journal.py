@@ -205,13 +205,12 @@ class Journal:
         painted = sa.select(reviews.c.mask).where(reviews.c.id.in_(last_of(picture_id)), reviews.c.mask.is_not(None))
         return self.value(painted.order_by(reviews.c.id.desc()).limit(1))
 
-    def note(self, kind: str, facts: dict[str, Any], *, line: str | None = None, who: str = "station") -> int:
-        """Write an event that is no verdict: a model, a threshold, an alarm. -> its id"""
+    def note(self, kind: str, facts: dict[str, Any], *, line: str | None = None, who: str = "station") -> None:
+        """Write an event that is no verdict: a model, a threshold, an alarm."""
         with self.write() as db:
             event = sa.insert(events).values(line=line, kind=kind, who=who, facts=facts, at=time.time())
-            event_id = db.execute(event.values(seq=db.scalar(LAST_SEQ))).inserted_primary_key[0]
+            db.execute(event.values(seq=db.scalar(LAST_SEQ)))
         self.num_notes += 1
-        return event_id
 
     def last_event(self, line: str, *kinds: str) -> dict[str, Any] | None:
         """The last event of these kinds on a line."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -116,8 +116,7 @@ class Line:
                 raise  # says nothing of the picture: it is judged once there is room
             text = " ".join(str(error).split()) or type(error).__name__
             judged = Judgement("error", error=text)
-        about = {"model": self.model.hash, "seconds": time.perf_counter() - start}
-        return Judgement(**{**judged.__dict__, **about})
+        return replace(judged, model=self.model.hash, seconds=time.perf_counter() - start)
 
     def _judge(self, row: dict[str, Any]) -> Judgement:
         inspector, name, limits = self.model.inspector, row["name"], self.station.server

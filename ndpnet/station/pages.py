@@ -21,7 +21,6 @@ from ndpnet.station.bodies import read_json, reason_of, text_of, who_of
 from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
 from ndpnet.station.retrain import RETRAIN
 from ndpnet.station.security import COOKIE
-from ndpnet.station.tables import LABELS
 from ndpnet.station.values import evidence, finite, number, painted, percent, when
 from ndpnet.station.web import public
 
@@ -50,7 +49,7 @@ class Pages:
 
     def _page(self, request: Request, name: str, **values: Any) -> Response:
         person = getattr(request.state, "person", None)
-        about = {"person": person, "page": name, "lines": list(self._station.lines), "labels": LABELS}
+        about = {"person": person, "page": name, "lines": list(self._station.lines)}
         about["alarms"] = [line.name for line in self._station.lines.values() if line.alarm] if person else []
         about["num_to_review"] = queries.num_to_review(self._journal, self._station.config.review) if person else 0
         text = self._templates.get_template(f"{name}.html.j2").render(**about, **values)
@@ -94,7 +93,7 @@ class Pages:
         """One picture with everything that is known of it."""
         row = self._row(request)
         facts = queries.facts_of(self._journal, row["line"], row["model"])
-        near = queries.neighbours(self._journal, row["seq"] or 0)
+        near = queries.neighbours(self._journal, row["seq"] or self._journal.last_seq() + 1)
         opinions = self._journal.opinions(row["id"])
         return self._page(request, "picture", picture=row, model=facts, opinions=opinions, near=near)
 
@@ -211,7 +210,7 @@ class Pages:
             limit=limit,
             per_day=per_day,
             per_year=false_alarms_per_year(limit, per_day),
-            threads={name: name not in self._station.dead_threads() for name in self._station.thread_names()},
+            threads={name: thread.is_alive() for name, thread in self._station.threads.items()},
             problems=dict(self._station.problems),
             sinks={name: sink.lag() for name, sink in self._station.sinks.items()},
             num_waiting=self._journal.num_waiting(),

@@ -112,8 +112,9 @@ def next_to_review(journal: Journal, verdicts: tuple[str, ...], who: str) -> dic
 
 
 def scores(journal: Journal, line: str, model: str) -> list[dict[str, Any]]:
-    """Scores of a line's last pictures by one model, with what people said of them."""
-    judged = sa.select(pictures.c.score, pictures.c.label).where(IS_JUDGED)
+    """Scores of a line's last pictures by one model, with what people agree on; None: nobody looked, or they do not."""
+    agreed = sa.case((pictures.c.label.in_(("good", "defective")), pictures.c.label)).label("label")
+    judged = sa.select(pictures.c.score, agreed).where(IS_JUDGED)
     judged = judged.where(pictures.c.line == line, pictures.c.model == model, pictures.c.score.is_not(None))
     return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(MAX_SCORES))
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
 
 
-Answer = Callable[..., Response]
-
-
 def page_routes(station: "Station") -> list[Route | Mount]:
     """Everything that a browser asks for."""
     pages = Pages(station)

@@ -24,7 +24,7 @@ from ndpnet.station.tables import pictures, sinks
 AT_ONCE = 100  # verdicts that are read from the journal in one go
 SECONDS = 10.0  # how long a receiver may take
 WATCHDOG_SECONDS = 0.5
-TAIL_BYTES = 1 << 20  # of a file, more than a line has
+TAIL_BYTES = 1 << 20  # of a file, more than most lines have
 CODES = {"good": 0, "review": 1, "defective": 2, "error": 3}
 COLUMNS = (
     *("seq", "id", "line", "name", "verdict", "score", "threshold", "threshold_source", "width", "height"),
@@ -104,9 +104,12 @@ class FileReceiver(Receiver):
         if not self._path.exists():
             return 0
         with self._path.open("r+b") as stream:
-            start = max(0, stream.seek(0, os.SEEK_END) - TAIL_BYTES)
-            stream.seek(start)
-            whole = stream.read().rpartition(b"\n")[0]
+            num_bytes, start, whole = TAIL_BYTES, stream.seek(0, os.SEEK_END), b""
+            while b"\n" not in whole and start > 0:  # until the last whole line is all there
+                start = max(0, stream.seek(0, os.SEEK_END) - num_bytes)
+                stream.seek(start)
+                whole = stream.read().rpartition(b"\n")[0]
+                num_bytes *= 2
             stream.truncate(start + len(whole) + bool(whole))
         last = whole.rpartition(b"\n")[2].decode(errors="replace")
         if not last or last == ",".join(COLUMNS):

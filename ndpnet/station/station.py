@@ -54,7 +54,7 @@ class Station:
             self.sinks[BUCKET] = Feeder(BUCKET, self.store, self.journal, FILES)
         self.retraining = None if config.retrain == "none" else Retraining(self)
         self._stop = threading.Event()
-        self._threads: dict[str, threading.Thread] = {}
+        self.threads: dict[str, threading.Thread] = {}
 
     def start(self) -> None:
         """Open the models and start all threads. ValueError: a model cannot be opened, a folder is not there."""
@@ -89,18 +89,14 @@ class Station:
         self.judge.wake()
         for part in (*self.sources.values(), *filter(None, [self.retraining])):
             part.close()
-        for thread in self._threads.values():
+        for thread in self.threads.values():
             thread.join(30.0)
         for sink in self.sinks.values():
             sink.close()
 
     def dead_threads(self) -> list[str]:
         """Names of threads that should be alive."""
-        return [name for name, thread in self._threads.items() if not thread.is_alive()]
-
-    def thread_names(self) -> list[str]:
-        """All threads."""
-        return list(self._threads)
+        return [name for name, thread in self.threads.items() if not thread.is_alive()]
 
     def _run(self, name: str, step: Callable[[], Any], pause: float = 0.0) -> None:
         """Call a step for ever; what goes wrong in it is said once, and tried again."""
@@ -119,8 +115,8 @@ class Station:
                     self._note_problem(name, error)
                     self._stop.wait(max(pause, RETRY_SECONDS))
 
-        self._threads[name] = threading.Thread(target=loop, name=name, daemon=True)
-        self._threads[name].start()
+        self.threads[name] = threading.Thread(target=loop, name=name, daemon=True)
+        self.threads[name].start()
 
     def _look(self, watch: FolderWatch) -> None:
         watch.look()

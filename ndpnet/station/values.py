@@ -6,8 +6,6 @@ import time
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from ndpnet.data.fitting import scale_mask
 from ndpnet.data.images import read_header
 from ndpnet.data.masks import check_mask, open_mask
@@ -46,7 +44,7 @@ def painted(encoded: str, size: tuple[int, int], max_pixels: int) -> bytes:
         raise ValueError(f"{name} has too many pixels")
     marked = scale_mask(open_mask(content, name=name).marked, size)
     check_mask(marked, name, is_good=False, size=size)
-    return encode_png(marked.astype(np.uint8) * 255)
+    return encode_png(marked)
 
 
 def when(seconds: float | None) -> str:

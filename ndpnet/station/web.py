@@ -44,7 +44,6 @@ def make_app(station: "Station") -> Starlette:
         *page_routes(station),
     ]
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError), _one_line))
-    app.state.station = station
     app.add_middleware(Shield, guard=Guard(station.config.server, station.journal))
     return app
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import MAX_CRASHES, Journal, Judgement, Picture
-from ndpnet.station.queries import counts, next_to_review, num_to_review, search
+from ndpnet.station.queries import counts, next_to_review, num_to_review, scores, search, what_if
 from ndpnet.station.store import Store, retain
 
 KINDS = ("review", "defective")
@@ -95,6 +95,17 @@ def test_people_who_disagree_make_a_picture_disputed_until_one_changes_their_min
         ("Bob", "defective"),
         ("Ann", "defective"),
     ]
+
+
+def test_what_nobody_agrees_on_counts_as_unknown(journal):
+    for key, labels in {"a": ["good"], "b": ["defective"], "c": ["good", "defective"], "d": []}.items():
+        picture_id, _ = accept(journal, key)
+        journal.finish(picture_id, Judgement("good", score=0.1, threshold=0.5, model="m"))
+        for number, label in enumerate(labels):
+            journal.review(picture_id, label, f"person {number}")
+    rows = scores(journal, "wall", "m")
+    assert [row["label"] for row in rows] == [None, None, "defective", "good"]
+    assert what_if(rows, 0.05)["unreviewed"] == (2, 2)
 
 
 def test_who_cannot_tell_leaves_the_picture_to_others(journal):

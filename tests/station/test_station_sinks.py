@@ -14,6 +14,7 @@ from servers import free_port
 from sqlalchemy import text
 from stations import wait_until
 
+from ndpnet.station import sinks
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, WebhookSink
 from ndpnet.station.journal import Journal, Judgement, Picture
 from ndpnet.station.sinks import open_sinks
@@ -37,7 +38,9 @@ def sink_of(config, journal, is_alive=lambda: True):
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_a_file_has_every_verdict_once_whatever_was_cut(journal, tmp_path, kind):
+@pytest.mark.parametrize("tail", [1 << 20, 10])
+def test_a_file_has_every_verdict_once_whatever_was_cut(journal, tmp_path, monkeypatch, kind, tail):
+    monkeypatch.setattr(sinks, "TAIL_BYTES", tail)  # a line may be longer: of a scan with many regions
     config = FileSink(name="files", kind=kind, path=tmp_path / "out" / f"verdicts.{kind}")
     sink_of(config, journal)
     judge(journal, 2)

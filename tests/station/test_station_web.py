@@ -14,7 +14,7 @@ from stations import SECONDS, config_of, picture, post, put, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
 from ndpnet.station import queries
-from ndpnet.station.journal import Judgement
+from ndpnet.station.journal import Judgement, Picture
 from ndpnet.station.security import ROLES, new_token
 
 
@@ -137,6 +137,16 @@ def test_names_of_pictures_are_text_on_the_page(station):
     shown = get(f"{url}/history").text
     assert "<img src=x" not in shown
     assert "&lt;img src=x" in shown
+
+
+def test_from_a_picture_that_waits_the_way_back_leads_to_the_last_verdict(station):
+    running, url = station
+    first, second = (post(url, picture(number)).json()["id"] for number in (21, 22))
+    waiting, _ = running.journal.accept(Picture(next(iter(running.lines)), "w.png", "waits", "none", "0" * 64, 1))
+    page = get(f"{url}/pictures/{waiting}").text
+    assert f'rel="prev" href="/pictures/{second}"' in page
+    assert 'rel="next"' not in page
+    assert f'rel="next" href="/pictures/{second}"' in get(f"{url}/pictures/{first}").text
 
 
 def test_a_person_reviews_by_name_and_disagreement_is_shown(station):

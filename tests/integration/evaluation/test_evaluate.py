@@ -1,12 +1,15 @@
 """The evaluate step on more test images than it keeps maps of."""
 
+import csv
 import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from samples import Pipeline, write_picture
+from PIL import Image
+from samples import CATEGORY, Pipeline, write_picture
 from skimage.data import brick
 
 from ndpnet.data.prepared import PreparedData
@@ -71,3 +74,18 @@ def test_the_champion_stands_beside_the_figures_if_it_was_judged_on_the_same_ima
     elsewhere = report({"version": 3, "summary": other | {"test_images_hash": "0" * 64}})
     assert "The champion, version 3, was judged on other test images." in elsewhere
     assert "43.2 %" not in elsewhere
+
+
+def test_a_picture_that_a_person_should_look_at_is_called_so(pipeline: Pipeline, tmp_path: Path) -> None:
+    for path in (pipeline.data_dir / CATEGORY / "train/good").iterdir():
+        write_picture(tmp_path / "good" / f"n{path.name}", np.asarray(Image.open(path))[::-1].copy())
+    calibrate(pipeline.model_dir, tmp_path / "good", tmp_path / "model", review_rate=0.5, target_rate=0.3)
+    evaluate.evaluate_package(pipeline.prepared_dir, tmp_path / "model", tmp_path / "out", pipeline.params, {})
+    inspector = Inspector.load(tmp_path / "model")
+    with (tmp_path / "out/predictions.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    words = {(True, True): "defective", (False, True): "review", (False, False): "good"}
+    for row in rows:
+        score = float(row["score"])
+        assert row["verdict"] == words[score > inspector.threshold, score > inspector.review_threshold]
+    assert "review" in {row["verdict"] for row in rows}
