@@ -126,3 +126,10 @@ def _scale_rows(mask: np.ndarray, num_rows: int) -> np.ndarray:
         return mask[(2 * np.arange(num_rows) + 1) * H // (2 * num_rows)]
     # a resize would lose regions between its samples: defective, and nothing to show
     return np.logical_or.reduceat(mask, np.arange(num_rows) * H // num_rows, axis=0)
+
+
+def box_around(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of what is true, and a margin as far as there is one. bool (H, W), some of it true."""
+    spans = (np.flatnonzero(mask.any(axis=axis))[[0, -1]].tolist() for axis in (1, 0))
+    rows, columns = (slice(max(0, first - margin), last + 1 + margin) for first, last in spans)
+    return rows, columns

@@ -17,7 +17,7 @@ from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
-from ndpnet.data.roi import ROI, check_roi_fits, read_roi, write_roi
+from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart
@@ -104,7 +104,7 @@ def calibrate(
         if rules_path is not None:
             _write_rules(folder, rules_path, good_images)
         write_config(folder, json.loads((folder / CONFIG).read_text()))
-        records, measured = _measure(package, _every_engine(read_package(folder)), good_images, group_pattern, roi)
+        records, measured = _measure(package, _every_engine(read_package(folder)), good_images, group_pattern)
         _replace_calibration(folder, package, records, is_pinned=is_pinned)
         properties = by_name(measured.properties)
         of_torch, *of_engines = (
@@ -116,7 +116,7 @@ def calibrate(
 
 
 def _measure(
-    package: ModelPackage, inspectors: list[Inspector], good_images: Path, group_pattern: str, roi: np.ndarray | None
+    package: ModelPackage, inspectors: list[Inspector], good_images: Path, group_pattern: str
 ) -> tuple[list[FileRecord], _Measured]:
     """Records of the good images, and what the inspectors say of them."""
     root, listing = list_images(good_images)
@@ -128,9 +128,6 @@ def _measure(
         pixels = goods.read(path, group)
         if pixels is None:
             continue
-        if roi is not None:
-            mode = "resize" if inspector.tiling is None else "tile"
-            check_roi_fits(roi, pixels.shape[1], pixels.shape[0], mode=mode, name=str(path))
         fitted = inspector.fit(pixels, name=str(path))
         measured.add(fitted, (pixels.shape[1], pixels.shape[0]), name=str(path))
     goods.warn()

@@ -225,7 +225,7 @@ class Inspector:
             anomaly_map[~self.fitted_roi] = 0
         if self._zone_weights is not None:
             anomaly_map *= self._zone_weights
-        if not np.isfinite(anomaly_map).all():
+        if not np.isfinite([anomaly_map.min(), anomaly_map.max()]).all():
             raise ValueError(f"the model's answer to {name} is not a number everywhere: no verdict (is it damaged?)")
         has_smallest = self._smallest > 1
         score = area_score(anomaly_map, self._smallest) if has_smallest else image_score(anomaly_map, self.score_pixels)

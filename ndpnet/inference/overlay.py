@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ndpnet.data.fitting import resize
+from ndpnet.data.fitting import box_around, resize
 
 if TYPE_CHECKING:
     from ndpnet.inference.verdict import Verdict
@@ -58,18 +58,16 @@ def overlay(
     anomaly_map: np.ndarray,
     *,
     threshold: float | None,
-    truth: np.ndarray | None = None,
     vmin: float | None = None,
-    vmax: float | None = None,
     roi: np.ndarray | None = None,
     contour: float | None = None,
 ) -> np.ndarray:
-    """Image under a heat map, with contours of map > threshold and truth, dimmed outside `roi`.
+    """Image under a heat map, with contours of map > threshold, dimmed outside `roi`.
 
     The map may have another size than the image; contour: another level for them. (H, W, 3), (h, w) -> uint8 (H, W, 3)
     """
     image, size = dim_ignored(image, roi), image.shape[:2]
-    level = heat_level(anomaly_map, threshold=threshold, vmin=vmin, vmax=vmax)
+    level = heat_level(anomaly_map, threshold=threshold, vmin=vmin)
     shades = resize(np.minimum(level * 256, 255).astype(np.uint8), size)  # as matplotlib counts its 256 colours
     # nothing is said of what is ignored, whatever the scale
     heat = Image.fromarray(shades if roi is None else np.where(roi, shades, np.uint8(0)))
@@ -78,10 +76,10 @@ def overlay(
     blended = Image.composite(heat.convert("RGB"), Image.fromarray(image), opacity)
     contour = threshold if contour is None else contour
     if contour is None or anomaly_map.max() <= contour:
-        return draw_contours(np.asarray(blended), anomaly_map, threshold=None, truth=truth)
+        return np.asarray(blended)
     enlarged = resize(anomaly_map, size)
     anomaly_map = enlarged if roi is None else np.where(roi, enlarged, 0)
-    return draw_contours(np.asarray(blended), anomaly_map, threshold=contour, truth=truth)
+    return draw_contours(np.asarray(blended), anomaly_map, threshold=contour)
 
 
 def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | None = None) -> np.ndarray:
@@ -151,10 +149,9 @@ def draw_contours(
 def outline(mask: np.ndarray, *, thickness: int) -> np.ndarray:
     """Ring around the regions, closed along the image's border. bool (H, W), pixels -> bool (H, W)."""
     ring = np.zeros(mask.shape, dtype=bool)
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
+    if not mask.any():
         return ring
-    near = tuple(slice(max(0, span[0] - thickness), span[-1] + 1 + thickness) for span in (rows, columns))
+    near = box_around(mask, thickness)
     grown = ndimage.maximum_filter(mask[near], size=2 * thickness + 1, mode="constant")
     frame = np.ones(mask.shape, dtype=bool)
     frame[thickness:-thickness, thickness:-thickness] = False
@@ -217,8 +214,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def encode_png(array: np.ndarray) -> bytes:
     """PNG file of a picture or mask. uint8 (H, W, 3) | uint8 (H, W) | bool (H, W) -> bytes."""
     pixels = array.astype(np.uint8) * 255 if array.dtype == bool else array
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"cannot write {pixels.dtype} pixels as PNG (scale them to uint8 first)")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
@@ -231,22 +226,12 @@ def encode_jpeg(picture: Image.Image, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_png(path: Path, array: np.ndarray) -> None:
-    """Write a picture or mask as PNG, all or nothing. uint8 (H, W, 3) | uint8 (H, W) | bool (H, W)."""
-    _write(path, encode_png(array))
-
-
 def write_jpeg(path: Path, array: np.ndarray) -> None:
     """Write a picture to look at as JPEG, all or nothing. uint8 (H, W, 3)."""
-    # colours at full resolution: contours stay sharp
-    _write(path, encode_jpeg(Image.fromarray(array), quality=JPEG_QUALITY, subsampling=0))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
+    # colours at full resolution: contours stay sharp
+    partial.write_bytes(encode_jpeg(Image.fromarray(array), quality=JPEG_QUALITY, subsampling=0))
     try:
         os.replace(partial, path)
     except OSError:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ndpnet.data.fitting import box_around
+
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
@@ -26,14 +28,17 @@ def find_regions(above: np.ndarray, anomaly_map: np.ndarray, *, size: tuple[int,
     if not above.any():
         return ()
     (height, width), (H, W) = size, above.shape
-    labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
+    near = box_around(above)  # labels take four times the memory of the mask
+    labels, _ = ndimage.label(above[near], structure=EIGHT_NEIGHBOURS)
+    first_row, first_column = (side.start for side in near)
     regions = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == label
-        left, top = columns.start * width // W, rows.start * height // H
-        right, bottom = -(-columns.stop * width // W), -(-rows.stop * height // H)  # rounded up
+        left, top = (columns.start + first_column) * width // W, (rows.start + first_row) * height // H
+        right = -(-(columns.stop + first_column) * width // W)  # rounded up
+        bottom = -(-(rows.stop + first_row) * height // H)
         area = max(1, round(int(inside.sum()) * height * width / (H * W)))
-        score = float(anomaly_map[rows, columns][inside].max())
+        score = float(anomaly_map[near][rows, columns][inside].max())
         regions.append(Region(left, top, right - left, bottom - top, area, score))
     return tuple(sorted(regions, key=lambda region: -region.score))
 

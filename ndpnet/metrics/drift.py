@@ -27,7 +27,7 @@ class Bets:
 
     def __init__(self, num_bets: int) -> None:
         self._weights = np.full(num_bets, 1.0 / num_bets)
-        self.statistic = 0.0
+        self.statistic = 0.0  # what is compared with the number of pictures per false alarm
 
     def settle(self, payouts: np.ndarray) -> None:
         """Take the payouts of one picture. payouts: (num_bets,), each of mean 1 at most while nothing has changed."""
@@ -37,17 +37,12 @@ class Bets:
         self._weights = (1.0 - JUMP) * gains / total + JUMP / gains.size
 
 
-class ConformalWatch:
+class ConformalWatch(Bets):
     """Bets that the p-values of a number are not uniform; every picture joins those that the next is compared with."""
 
     def __init__(self, calibration: Sequence[float]) -> None:
+        super().__init__(len(payouts_of(0.5)))
         self._bag = sorted(calibration)
-        self._bets = Bets(len(payouts_of(0.5)))
-
-    @property
-    def statistic(self) -> float:
-        """What is compared with the number of pictures per false alarm."""
-        return self._bets.statistic
 
     def add(self, value: float, tie_breaker: float) -> float:
         """Take a picture's number. tie_breaker: uniform in (0, 1), independent of it. -> its p-value"""
@@ -55,28 +50,23 @@ class ConformalWatch:
         num_equal, num_above = at_most - bisect_left(self._bag, value), len(self._bag) - at_most
         p = (num_above + tie_breaker * (num_equal + 1)) / (len(self._bag) + 1)
         insort(self._bag, value)
-        self._bets.settle(payouts_of(p))
+        self.settle(payouts_of(p))
         return p
 
 
-class RateWatch:
+class RateWatch(Bets):
     """Bets that pictures are not good more often than with the rate `highest`."""
 
     def __init__(self, highest: float) -> None:
+        super().__init__(len(RATE_STEPS))
         self._highest = min(max(highest, 1e-6), 0.9)
         # at most 1 - (1 - highest) / 2: a rate of 1 would lose all at the first good picture
         self._rates = np.minimum(self._highest * np.array(RATE_STEPS), (1.0 + self._highest) / 2)
-        self._bets = Bets(len(RATE_STEPS))
-
-    @property
-    def statistic(self) -> float:
-        """What is compared with the number of pictures per false alarm."""
-        return self._bets.statistic
 
     def add(self, is_good: bool) -> None:
         """Take a verdict."""
         against = self._rates / self._highest
-        self._bets.settle((1.0 - self._rates) / (1.0 - self._highest) if is_good else against)
+        self.settle((1.0 - self._rates) / (1.0 - self._highest) if is_good else against)
 
 
 @dataclass(frozen=True)

@@ -117,25 +117,18 @@ def pixel_metrics(
     return float(auroc), float(partial_area(*_pro_vertices(ranking), max_fpr))
 
 
-def roc_curve_points(scores: np.ndarray, labels: np.ndarray, max_points: int = MAX_POINTS) -> Curve | None:
+def roc_curve_points(scores: np.ndarray, labels: np.ndarray) -> Curve | None:
     """ROC curve to plot, over images or pixels. scores, labels: (N,) -> (fpr, tpr); None if a class is missing."""
     curve = _image_roc(scores, labels)
-    return None if curve is None else thin_curve(*curve, max_points)
+    return None if curve is None else thin_curve(*curve)
 
 
-def pro_curve(
-    maps: Planes,
-    masks: Planes,
-    max_fpr: float = MAX_FPR,
-    max_points: int = MAX_POINTS,
-    *,
-    roi: np.ndarray | None = None,
-) -> Curve | None:
+def pro_curve(maps: Planes, masks: Planes, max_fpr: float = MAX_FPR, *, roi: np.ndarray | None = None) -> Curve | None:
     """Per-region overlap to plot, to max_fpr. maps, masks: (N, H, W) -> (fpr, overlap); None if a class is missing."""
     ranking = rank_pixels(maps, masks, roi)
     if ranking is None:
         return None
-    return thin_curve(*cut_curve(*_pro_vertices(ranking), max_fpr), max_points)
+    return thin_curve(*cut_curve(*_pro_vertices(ranking), max_fpr))
 
 
 def cut_curve(x: np.ndarray, y: np.ndarray, max_x: float) -> Curve:
@@ -144,12 +137,12 @@ def cut_curve(x: np.ndarray, y: np.ndarray, max_x: float) -> Curve:
     return np.append(x[is_inside], max_x), np.append(y[is_inside], np.interp(max_x, x, y))
 
 
-def thin_curve(x: np.ndarray, y: np.ndarray, max_points: int = MAX_POINTS) -> Curve:
-    """At most max_points vertices, evenly spread along the curve, both endpoints kept. x, y: (P,) non-decreasing."""
-    if x.size <= max_points:
+def thin_curve(x: np.ndarray, y: np.ndarray) -> Curve:
+    """At most MAX_POINTS vertices, evenly spread along the curve, both endpoints kept. x, y: (P,) non-decreasing."""
+    if x.size <= MAX_POINTS:
         return x, y
     length = (x - x[0]) / max(x[-1] - x[0], 1e-12) + (y - y[0]) / max(y[-1] - y[0], 1e-12)
-    picks = np.searchsorted(length, np.linspace(0.0, length[-1], max_points - 1))
+    picks = np.searchsorted(length, np.linspace(0.0, length[-1], MAX_POINTS - 1))
     keep = np.unique(np.append(np.clip(picks, 0, x.size - 1), [0, x.size - 1]))
     return x[keep], y[keep]
 
@@ -175,11 +168,6 @@ def confusion(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Confu
         "true_negative": int((~calls & ~labels).sum()),
         "false_negative": int((~calls & labels).sum()),
     }
-
-
-def precision(counts: Confusion) -> float | None:
-    """Share of the images called defective that are; None when none was called so."""
-    return _ratio(counts["true_positive"], counts["true_positive"] + counts["false_positive"])
 
 
 def recall(counts: Confusion) -> float | None:

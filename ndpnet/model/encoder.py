@@ -25,13 +25,20 @@ class Encoder(nn.Module):
         )
         self.downsample = nn.MaxPool2d(2)
 
+    is_frozen = False
+
     def freeze(self) -> None:
-        """No gradient and no new BatchNorm statistics from here on; the caller keeps it in eval mode."""
+        """No gradient and no new BatchNorm statistics from here on, whatever `.train()` says."""
+        self.is_frozen = True
         self.requires_grad_(False)
         self.eval()
         for layer in self.layers:
             assert isinstance(layer, ConvBlock)
             layer.is_frozen = True
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Frozen it stays in eval mode."""
+        return super().train(mode and not self.is_frozen)
 
     def forward(self, image: torch.Tensor, num_layers: int = NUM_LAYERS) -> list[torch.Tensor]:
         """The first `num_layers` feature maps. image: (B, 3, H, W) -> [(B, C_l, H/2^(l-1), W/2^(l-1))]."""

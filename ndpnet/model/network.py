@@ -61,21 +61,8 @@ class NDPNet(nn.Module):
             for channels in layer_channels(base_width)[FIRST_REPAIRED:]
         )
         self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm, compared_as=segmentation_input)
-        self.is_encoder_frozen = False
         self.anomaly_map = anomaly_map
         self.register_buffer("lines", line_kernels(line_length), persistent=False)
-
-    def freeze_encoder(self) -> None:
-        """No gradient and no new BatchNorm statistics in the encoder from here on, whatever `.train()` says."""
-        self.is_encoder_frozen = True
-        self.encoder.freeze()
-
-    def train(self, mode: bool = True) -> "NDPNet":
-        """As `nn.Module.train`, but a frozen encoder stays in eval mode."""
-        super().train(mode)
-        if self.is_encoder_frozen:
-            self.encoder.eval()
-        return self
 
     @torch.no_grad()
     def set_reference(self, reference: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ndpnet.files import naming_full_disk
+from ndpnet.files import naming_full_disk, write_text
 from ndpnet.locks import locked
 
 LOCK_SECONDS = 10.0  # a step that DVC left behind needs a moment to end
@@ -56,9 +56,7 @@ class Checkpoint:
             return
         lines = self.history_path.read_text().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
-        unfinished = self.history_path.with_suffix(".tmp")
-        unfinished.write_text("".join(whole))
-        os.replace(unfinished, self.history_path)
+        write_text(self.history_path, "".join(whole))
 
 
 @contextmanager

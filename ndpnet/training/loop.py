@@ -90,7 +90,7 @@ class Trainer:
         self._resume()
 
     def run(self, validate: Validate | None) -> dict[str, float]:
-        """Take all remaining steps. -> the last losses, seconds and images/s. RuntimeError on a non-finite loss."""
+        """Take all remaining steps. -> seconds and images/s. RuntimeError on a non-finite loss."""
         runtime = self.plan.params.runtime
         progress = Progress(
             self.plan.title,

@@ -13,7 +13,6 @@ from ndpnet.training.task import PhaseTask
 class Phase1(PhaseTask):
     """Maps a batch to its loss terms; trains encoder and decoder, leaves the rest alone."""
 
-    number = 1
     network: NDPNet
 
     def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:

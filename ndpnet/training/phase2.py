@@ -14,13 +14,12 @@ from ndpnet.training.task import PhaseTask
 class Phase2(PhaseTask):
     """Maps a batch to its loss terms; trains attention, decoder and segmentation. The reference must be set."""
 
-    number = 2
     network: NDPNet
 
     def __init__(self, network: NDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
         super().__init__(network, vgg, losses)
         network.requires_grad_(True)  # phase 1 froze parts of a network it had
-        network.freeze_encoder()
+        network.encoder.freeze()
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Loss terms and their weighted sum `loss` (Eq. 17), scalars."""

@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 class PretrainedPhase1(PhaseTask):
     """Trains the decoder to rebuild good pictures (Eq. 12-14 without L_def_per: the encoder is not trained)."""
 
-    number = 1
     network: PretrainedNDPNet
 
     def __init__(self, network: PretrainedNDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
@@ -45,7 +44,6 @@ class PretrainedPhase1(PhaseTask):
 class PretrainedPhase2(PhaseTask):
     """Trains the joint segmentation (Eq. 10): the bank repairs without being trained, the decoder is phase 1's."""
 
-    number = 2
     network: PretrainedNDPNet
 
     def __init__(self, network: PretrainedNDPNet, _vgg: VGGFeatures | None, losses: LossConfig) -> None:

@@ -12,8 +12,6 @@ from ndpnet.perceptual import VGGFeatures
 class PhaseTask(nn.Module):
     """Maps a batch to loss terms and their weighted sum `loss`; a subclass trains parts of the network."""
 
-    number: int  # of the phase
-
     def __init__(self, network: Network, vgg: VGGFeatures | None, losses: LossConfig) -> None:
         super().__init__()
         self.network, self.vgg, self.losses = network, vgg, losses

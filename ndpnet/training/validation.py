@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ndpnet.config import Params
+from ndpnet.files import replace_file
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
 from ndpnet.metrics import exact as metrics
 from ndpnet.model import Network
@@ -47,7 +48,7 @@ class SyntheticValidation:
     @torch.no_grad()
     def write_picture(self, network: Network, path: Path) -> None:
         """Draw the first artificial defects with their maps, one below the other. A full disk is no reason to stop."""
-        from ndpnet.inference.overlay import panel, write_png
+        from ndpnet.inference.overlay import encode_png, panel
 
         network.eval()
         batch = self.batches[0]
@@ -63,8 +64,7 @@ class SyntheticValidation:
                 )
             )
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_png(path, np.concatenate(rows))
+            replace_file(path, encode_png(np.concatenate(rows)))
         except OSError as error:
             logger.warning("no picture of the validation: %s", error)
 

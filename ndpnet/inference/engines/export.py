@@ -157,7 +157,8 @@ def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, flo
     threshold = _fit_threshold(inspector, inputs)
     thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])
     parity = compare(inputs.answers, ask(inspector, inputs.images), inputs.images, thresholds=thresholds)
-    parity |= {"engine": engine, "precision": precision, "float_type": float_type}
+    kind = {"engine": engine, "precision": precision, "float_type": float_type}
+    parity |= kind
     parity["bounds"] = bounds_of(precision, has_bank=package.config["params"]["model"]["encoder"] != "own")
     beyond = excesses(parity, parity["bounds"])
     if beyond:
@@ -169,8 +170,7 @@ def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, flo
     write_json(folder / PARITY, parity)
     names = ("torch", "onnx", RUNTIME_MODULES[engine], *(("nncf",) if precision == "int8" else ()))
     versions = {name: version(name) for name in names}
-    kind = {"engine": engine, "precision": precision, "float_type": float_type}
-    write_engine(folder, package, **kind, versions=versions, threshold=threshold)
+    write_engine(folder, package, kind | {"versions": versions, "threshold": threshold})
     return parity
 
 

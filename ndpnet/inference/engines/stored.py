@@ -35,21 +35,11 @@ def engine_names(package: ModelPackage) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
 
 
-def write_engine(
-    folder: Path,
-    package: ModelPackage,
-    *,
-    engine: str,
-    precision: str,
-    float_type: str,
-    versions: dict[str, str],
-    threshold: dict[str, Any] | None,
-) -> None:
+def write_engine(folder: Path, package: ModelPackage, record: dict[str, Any]) -> None:
     """Finish an engine's folder, which has graph and parity already, with its record."""
-    files = {name: sha256_of(folder / name) for name in (*GRAPH_FILES[engine], PARITY)}
-    record: dict[str, Any] = {"engine": engine, "precision": precision, "float_type": float_type}
-    record |= {"made_from": made_from(package), "versions": versions, "threshold": threshold, "files": files}
-    write_json(folder / ENGINE, sealed(record | {"format_version": FORMAT_VERSION}))
+    files = {name: sha256_of(folder / name) for name in (*GRAPH_FILES[record["engine"]], PARITY)}
+    whole = record | {"made_from": made_from(package), "files": files, "format_version": FORMAT_VERSION}
+    write_json(folder / ENGINE, sealed(whole))
 
 
 def largest_difference(package: ModelPackage) -> float | None:

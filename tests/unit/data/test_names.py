@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.data.names import check_category, is_mask_folder, refuse_defective, type_of
+from ndpnet.data.names import check_category, refuse_defective, type_of, without_own
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,11 @@ def test_what_sounds_good_is_asked_about(name: str) -> None:
 
 
 def test_folders_of_masks() -> None:
-    assert all(is_mask_folder(name) for name in ("ground_truth", "Masks", "GT", "ground-truth"))
-    assert not any(is_mask_folder(name) for name in ("good", "masked", "labels", "2026-11-28"))
+    masks, others = ("ground_truth", "Masks", "GT", "ground-truth"), ("good", "masked", "labels", "2026-11-28")
+    paths = [Path("a", name, "1.png") for name in (*masks, *others)]
+    judged, left_out = without_own(Path("a"), paths, is_file=lambda path: False)
+    assert [path.parent.name for path in judged] == list(others)
+    assert left_out == {Path("a", name): "masks" for name in masks}
 
 
 @pytest.mark.parametrize("name", ["brick", "Class1", "01", "Fläche 1", unicodedata.normalize("NFD", "Fläche 1"),

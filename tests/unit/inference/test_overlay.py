@@ -59,7 +59,7 @@ def test_value_equal_to_the_threshold_is_not_detected() -> None:
 
 def test_both_contours_stay_visible_where_they_coincide() -> None:
     anomaly_map = square_map(level=0.9)
-    drawn = pictures.overlay(GREY, anomaly_map, threshold=0.5, truth=anomaly_map > 0.5)
+    drawn = pictures.draw_contours(GREY, anomaly_map, threshold=0.5, truth=anomaly_map > 0.5)
     assert tuple(drawn[19, 45]) == pictures.DETECTED_COLOUR
     assert tuple(drawn[18, 45]) == pictures.TRUTH_COLOUR
     assert tuple(drawn[17, 45]) == (100, 100, 100)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
-from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from ndpnet.metrics import exact
 
@@ -128,7 +128,7 @@ def test_thinning_keeps_the_endpoints_and_the_shape() -> None:
     assert (np.diff(fpr) >= 0).all()
     assert (np.diff(tpr) >= 0).all()
     assert np.trapezoid(tpr, fpr) == pytest.approx(exact.image_auroc(scores, labels), abs=1e-3)
-    short = exact.thin_curve(np.arange(5.0), np.arange(5.0), 10)
+    short = exact.thin_curve(np.arange(5.0), np.arange(5.0))
     assert short[0].tolist() == [0, 1, 2, 3, 4]
 
 
@@ -138,7 +138,6 @@ def test_confusion_and_its_rates_equal_scikit_learn() -> None:
     counts = exact.confusion(scores, labels, 0.6)
     calls = scores > 0.6
     assert sum(counts.values()) == 200
-    assert exact.precision(counts) == pytest.approx(precision_score(labels, calls), abs=1e-12)
     assert exact.recall(counts) == pytest.approx(recall_score(labels, calls), abs=1e-12)
     assert exact.f1(counts) == pytest.approx(f1_score(labels, calls), abs=1e-12)
     assert exact.false_alarm_rate(counts) == pytest.approx(calls[~labels].mean(), abs=1e-12)

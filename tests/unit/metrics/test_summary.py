@@ -63,8 +63,10 @@ def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
     assert summary["pro_auc"]["value"] == exact.pro_auc(data["maps"], data["masks"])
     counts = exact.confusion(data["scores"], labels, data["threshold_record"]["value"])
     assert summary["confusion"] == counts
-    for name in ("f1", "precision", "recall", "false_alarm_rate"):
+    for name in ("f1", "recall", "false_alarm_rate"):
         assert summary[name]["value"] == pytest.approx(getattr(exact, name)(counts), abs=1e-12)
+    num_called = counts["true_positive"] + counts["false_positive"]
+    assert summary["precision"]["value"] == pytest.approx(counts["true_positive"] / num_called, abs=1e-12)
     for name in INTERVALS:
         interval = summary[name]
         assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1

@@ -62,7 +62,7 @@ def test_the_reference_leaves_modes_and_statistics_alone() -> None:
 
 def test_a_frozen_encoder_stays_frozen_through_train() -> None:
     network = make_network()
-    network.freeze_encoder()
+    network.encoder.freeze()
     for _ in range(2):
         network.train()
         assert not any(module.training for module in network.encoder.modules())
