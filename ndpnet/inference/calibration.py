@@ -105,14 +105,18 @@ def calibrate(
             _write_rules(folder, rules_path, good_images)
         write_config(folder, json.loads((folder / CONFIG).read_text()))
         records, measured = _measure(package, _every_engine(read_package(folder)), good_images, group_pattern)
-        _replace_calibration(folder, package, records, is_pinned=is_pinned)
+        manifest = package.manifest()  # the new pictures take the place of the old ones: they are no test images
+        others = [record for record in manifest.files if record.split != "calibration"]
+        Manifest(manifest.category, (*others, *records)).save(folder / MANIFEST)
         properties = by_name(measured.properties)
         of_torch, *of_engines = (
             threshold_record(scores, records, properties, target_rate, review_rate) for scores in measured.scores
         )
         for name, fitted in zip(engine_names(package), of_engines, strict=True):
             replace_threshold(folder / ENGINES_DIR / name, fitted)
-        return _set_calibration(folder, of_torch, measured.surface)
+        lineage = package.config["lineage"]
+        pinned = {"is_data_pinned": is_pinned and lineage["is_data_pinned"]}
+        return _set_calibration(folder, of_torch, measured.surface, lineage=lineage | pinned)
 
 
 def _measure(
@@ -183,25 +187,17 @@ def _every_engine(package: ModelPackage) -> list[Inspector]:
     return [Inspector.load(package.folder, engine=engine, precision=precision) for engine, precision in kinds]
 
 
-def _replace_calibration(folder: Path, package: ModelPackage, records: list[FileRecord], *, is_pinned: bool) -> None:
-    """Record the new calibration pictures in place of the old ones: they are no test images."""
-    manifest = package.manifest()
-    others = [record for record in manifest.files if record.split != "calibration"]
-    Manifest(manifest.category, (*others, *records)).save(folder / MANIFEST)
-    config = json.loads((folder / CONFIG).read_text())
-    is_pinned = is_pinned and config["lineage"]["is_data_pinned"]
-    write_config(folder, config | {"lineage": config["lineage"] | {"is_data_pinned": is_pinned}})
-
-
 def _new_roi(path: Path | None) -> np.ndarray | None:
     if path is not None and not Path(path).is_file():
         raise ValueError(f"no file {path} (check the path of the region of interest)")
     return None if path is None else read_roi(path)
 
 
-def _set_calibration(folder: Path, threshold: dict[str, Any], surface: SurfaceStatistics) -> dict[str, Any]:
+def _set_calibration(
+    folder: Path, threshold: dict[str, Any], surface: SurfaceStatistics, **changes: Any
+) -> dict[str, Any]:
     config = json.loads((folder / CONFIG).read_text())
-    write_config(folder, config | {"surface": surface.record(), "threshold": threshold})
+    write_config(folder, config | {"surface": surface.record(), "threshold": threshold} | changes)
     return threshold
 
 
