@@ -109,7 +109,7 @@ def test_what_is_not_judged_is_named_in_the_log(
     plan = make_plan(request(place))
     assert [plan.path_of(picture) for picture in plan.pictures] == list(NAMES)
     others = next(message for message in caplog.messages if message.startswith("no pictures, left out: "))
-    assert f"{place.prefix}/.thumbs/x.png, {place.prefix}/a/.hidden.png, {place.prefix}/a/notes.txt" in others
+    assert f"{place.prefix}/.thumbs/x.png, {place.prefix}/__MACOSX/x.png, {place.prefix}/a/.hidden.png" in others
     for folder, content in {"a/ground_truth": "masks", "earlier": "results", "verdicts": "results"}.items():
         assert f"left out {place.prefix}/{folder}: it holds {content}, no pictures to judge" in caplog.messages
     place.put("masks only/mask/x.png", pictures[0])

@@ -9,6 +9,8 @@ from PIL import Image
 from sqlalchemy import text
 from stations import config_of, picture, post, served, wait_until
 
+from ndpnet.station.queries import last_events
+
 CHROMIUM = "/usr/bin/chromium"
 pytestmark = [
     pytest.mark.browser,
@@ -155,7 +157,9 @@ def test_another_threshold_by_the_slider_and_a_reason(station, page):
     page.fill("#use [name=reason]", "seen")
     page.get_by_role("button", name="Back to the model's own").click()
     page.get_by_text("the model's own: seen").first.wait_for()
-    assert running.journal.last_event("wall", "threshold")["facts"]["value"] is None
+    events = last_events(running.journal, 9, line="wall", kind="threshold")
+    assert [each["facts"]["reason"] for each in events] == ["seen", "to see what happens"]
+    assert events[0]["facts"]["value"] is None
 
 
 def test_a_lost_station_is_said_and_its_return_is_seen(pipeline, browser, tmp_path):
