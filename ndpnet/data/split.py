@@ -13,11 +13,11 @@ def group_of(path: str, pattern: str) -> str:
     try:
         match = re.search(pattern, PurePosixPath(path).stem)
     except re.error as error:
-        raise ValueError(f"group pattern {pattern!r} is no regular expression: {error} (correct it)") from error
+        raise ValueError(f"group pattern '{pattern}' is no regular expression: {error} (correct it)") from error
     group = match and (match.group(1) if match.re.groups else match.group())
     if not group:
         raise ValueError(
-            f"group pattern {pattern!r} finds no group in {path} (another pattern, '' for none, or rename the file)"
+            f"group pattern '{pattern}' finds no group in {path} (another pattern, '' for none, or rename the file)"
         )
     return group
 

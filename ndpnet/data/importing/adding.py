@@ -161,7 +161,8 @@ def _choose_names(new: list[Placed], data_dir: Path, place: str) -> dict[str, st
     targets = {}
     for picture in new:
         source = PurePosixPath(picture.image.path)
-        stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
+        own = "_".join(source.with_suffix("").parts)  # as an import names what lies in folders
+        stem = own if name_key(own) not in taken else f"{own}_{picture.sha256[:8]}"
         if name_key(stem) in taken:
             raise ValueError(f"no free name for {source} under {place} (rename it)")
         taken.add(name_key(stem))

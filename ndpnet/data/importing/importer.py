@@ -1,6 +1,6 @@
 """Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,11 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
     pattern, has_roi = options["group_pattern"] or plan.group_pattern, find_roi(plan.folder) is not None
+    undecided = [image for image in plan.images if (image.defect_type == GOOD or image.is_label) and not image.split]
+    tested = groups_to_test((group_of(image.name, pattern) for image in undecided), options["test_good_share"])
 
     def is_test_good(image: SourceImage) -> bool:
-        return is_test_group(group_of(image.name, pattern), options["test_good_share"])
+        return group_of(image.name, pattern) in tested
 
     with atomic_folder(out, marker=REPORT) as folder:
         placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
@@ -108,12 +110,16 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
     return report
 
 
-def is_test_group(group: str, share: float) -> bool:
-    """Whether a good group is tested on: by the hash of its name, so that added pictures move none.
+def groups_to_test(groups: Iterable[str], share: float) -> set[str]:
+    """Good groups that are tested on, by the hash of their names: of three and more at least one, the nearest to it.
 
     Another hash than that of `assign_splits`, or the tested groups would be those that calibrate.
     """
-    return position_of(f"test good\0{group}") < share
+    positions = {group: position_of(f"test good\0{group}") for group in groups}
+    tested = {group for group, position in positions.items() if position < share}
+    if not tested and share > 0 and len(positions) > 2:
+        return {min(positions, key=positions.__getitem__)}
+    return tested
 
 
 def _check_names(placed: list[Placed]) -> None:

@@ -51,8 +51,9 @@ def test_new_pictures_are_added_and_pinned(repository: Repository, wall: Path, t
     (batch / ".hidden.png").write_bytes(b"x")
     before, pin = contents(wall), (repository.folder / "data.dvc").read_text()
     added = add(repository, batch)
-    assert (added.num_added, added.num_copies, added.renamed) == (3, 0, {})
-    new = {"train/good/b.png": "b.png", "train/good/a.PNG": "a.PNG", "train/good/ä.jpg": "day 2/ä.jpg"}
+    assert (added.num_added, added.num_copies) == (3, 0)
+    assert added.renamed == {"day 2/ä.jpg": "wall/train/good/day 2_ä.jpg"}  # as in an import
+    new = {"train/good/b.png": "b.png", "train/good/a.PNG": "a.PNG", "train/good/day 2_ä.jpg": "day 2/ä.jpg"}
     assert contents(wall) == before | {path: (batch / source).read_bytes() for path, source in new.items()}
     assert (repository.folder / "data.dvc").read_text() != pin
     check_pinned(repository.data_dir, "wall")
@@ -93,14 +94,17 @@ def test_unreadable_pictures_are_named_and_nothing_is_added(repository: Reposito
 
 
 def test_taken_names_get_the_contents_hash(repository: Repository, wall: Path, tmp_path: Path) -> None:
-    batch = write_batch(tmp_path / "batch", ["p00.png", "P01.PNG", "p02.jpg", "x/new.png", "y/new.png", "z/new.bmp"])
+    batch = write_batch(tmp_path / "batch", ["p00.png", "P01.PNG", "p02.jpg", "x/new.png", "y/new.png", "x_new.bmp"])
     before = contents(wall)
     added = add(repository, batch)
     assert added.num_added == 6
     names = {source: Path(target).name for source, target in added.renamed.items()}
-    assert names.keys() == {"p00.png", "P01.PNG", "p02.jpg", "y/new.png", "z/new.bmp"}
+    taken = {"p00.png": "p00", "P01.PNG": "P01", "p02.jpg": "p02", "x_new.bmp": "x_new"}  # after x/new.png
+    assert names.keys() == {*taken, "x/new.png", "y/new.png"}
+    assert (names["x/new.png"], names["y/new.png"]) == ("x_new.png", "y_new.png")
     for source, name in names.items():
-        assert re.fullmatch(rf"{Path(source).stem}_[0-9a-f]{{8}}{Path(source).suffix}", name)
+        if source in taken:
+            assert re.fullmatch(rf"{taken[source]}_[0-9a-f]{{8}}{Path(source).suffix}", name)
         assert (wall / "train/good" / name).read_bytes() == (batch / source).read_bytes()
     assert {path: content for path, content in contents(wall).items() if path in before} == before
     stems = [path.stem.casefold() for path in (wall / "train/good").iterdir()]
@@ -116,7 +120,7 @@ def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_pat
     renamed = Path(added.renamed["h0.png"])
     found = {image.path: image.mask_path for image in scan_mvtec(wall) if image.defect_type == "hole"}
     assert found[f"test/hole/{renamed.name}"] == f"ground_truth/hole/{renamed.stem}_mask.png"
-    assert found["test/hole/q.png"] == "ground_truth/hole/q_mask.bmp"
+    assert found["test/hole/d_q.png"] == "ground_truth/hole/d_q_mask.bmp"
     check_pinned(repository.data_dir, "wall")
 
 

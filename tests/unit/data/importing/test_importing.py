@@ -12,7 +12,7 @@ from PIL import Image
 from repositories import contents
 from samples import data_config, write_picture
 
-from ndpnet.data.importing.importer import import_source, is_test_group
+from ndpnet.data.importing.importer import groups_to_test, import_source
 from ndpnet.data.importing.placing import draw_ellipses
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.masks import open_mask
@@ -116,7 +116,7 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
         split: {path.name[:5] for path in (tmp_path / f"data/kos/{split}/good").iterdir()}
         for split in ("train", "test")
     }
-    assert items["test"] == {f"kos{n:02d}" for n in range(1, 21) if is_test_group(f"kos{n:02d}", 0.3)}
+    assert items["test"] == groups_to_test((f"kos{n:02d}" for n in range(1, 21)), 0.3)
     assert len(items["test"]) >= 3
     assert not items["train"] & items["test"]
     pattern = PREPARE.model_copy(update={"group_pattern": r"^(kos\d+)"})
@@ -126,10 +126,19 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
 
 def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
     groups = [str(number) for number in range(2000)]
-    kept = [group for group in groups if not is_test_group(group, 0.2)]
+    tested = groups_to_test(groups, 0.2)
+    kept = [group for group in groups if group not in tested]
     assert len(kept) == pytest.approx(1600, rel=0.05)
     splits = assign_splits(kept, calibration_fraction=0.2, validation_fraction=0)
     assert [*splits.values()].count("calibration") / len(kept) == pytest.approx(0.2, rel=0.1)
+
+
+def test_of_few_groups_one_is_tested_on() -> None:
+    for start in range(40):
+        for count in (1, 2, 3, 5):
+            tested = groups_to_test((f"part{number}" for number in range(start, start + count)), 0.05)
+            assert count < 3 or 1 <= len(tested) < count
+    assert groups_to_test("abc", 0) == set()
 
 
 def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_go(tmp_path: Path) -> None:
@@ -139,7 +148,7 @@ def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_
     report = run_import("folder", tmp_path / "a", tmp_path / "out")
     assert len(report["duplicates"]) == 30
     assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 30
-    trained = next(number for number in range(30) if not is_test_group(f"{number}.png", 0.2))
+    trained = next(number for number in range(30) if not groups_to_test([f"{number}.png"], 0.2))
     write_picture(tmp_path / "a/defective/x.png", picture(trained))
     with pytest.raises(ValueError, match="are in train and in test"):
         import_source("folder", tmp_path / "a", tmp_path / "out")
