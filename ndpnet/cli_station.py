@@ -67,6 +67,7 @@ def station(
 
 def _export(config: Any, line: str | None, out: Path) -> None:
     from ndpnet.station.journal import open_journal
+    from ndpnet.station.judge import MODEL
     from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
     from ndpnet.station.store import Store
 
@@ -74,17 +75,21 @@ def _export(config: Any, line: str | None, out: Path) -> None:
     name = names[0] if line is None and len(names) == 1 else line
     if name not in names:
         raise ValueError(f"no line {name!r} (--line: one of {', '.join(names)})")
-    batch = export_batch(open_journal(config), Store(config.folder, config.store.url), name, out)
+    journal = open_journal(config)
+    batch = export_batch(journal, Store(config.folder, config.store.url), name, out)
     click.echo(f"{', '.join(f'{number} {place}' for place, number in batch.num_pictures.items())}: {out}")
     if batch.num_unseen:
         click.echo(
             f"{batch.num_unseen} pictures of the sample wait for review: before that the threshold may be too high"
         )
     good, painted, masks, calibration = (quote(str(out / part)) for part in ("good", PAINTED, MASKS, CALIBRATION))
-    click.echo(f"next: ndpnet calibrate MODEL {calibration} --group-pattern '{GROUP_PATTERN}' --out NEW")
-    click.echo(f"      ndpnet data add {good} --category {quote(name)}")
+    known = journal.last_event(name, MODEL)  # a line that has never judged has no picture to export
+    category = quote(known["facts"]["category"] if known else name)
+    click.echo(f"next: dvc add {quote(str(out))}")
+    click.echo(f"      ndpnet calibrate MODEL {calibration} --group-pattern '{GROUP_PATTERN}' --out NEW")
+    click.echo(f"      ndpnet data add {good} --category {category}")
     if batch.num_pictures[PAINTED]:
-        click.echo(f"      ndpnet data add {painted} --category {quote(name)} --as test/defect --masks {masks}")
+        click.echo(f"      ndpnet data add {painted} --category {category} --as test/defect --masks {masks}")
 
 
 def _change_tokens(config: Any, added: str | None, removed: str | None) -> None:

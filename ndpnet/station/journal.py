@@ -15,6 +15,7 @@ from ndpnet.station.tables import (
     BEGIN_WRITE,
     DEFECTIVE,
     DISPUTED,
+    ERROR,
     GOOD_WORD,
     LABELS,
     events,
@@ -269,7 +270,7 @@ def is_waiting(verdicts: tuple[str, ...]) -> sa.ColumnElement[bool]:
     unseen = sa.select(one.id).where(one.label.is_(None), one.verdict.is_not(None))
     by_verdict = unseen.where(one.verdict != GOOD_WORD, one.verdict.in_(verdicts))
     disputed = sa.select(one.id).where(one.label == DISPUTED)
-    return pictures.c.id.in_(by_verdict.union(unseen.where(one.is_sampled), disputed))
+    return pictures.c.id.in_(by_verdict.union(unseen.where(one.is_sampled, one.verdict != ERROR), disputed))
 
 
 def _digest(secret: str) -> str:

@@ -11,7 +11,7 @@ from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder
 from ndpnet.station.journal import Journal
 from ndpnet.station.store import Store
-from ndpnet.station.tables import DEFECTIVE, GOOD, pictures
+from ndpnet.station.tables import DEFECTIVE, ERROR, GOOD, pictures
 
 BATCH = "batch.json"
 GROUP_PATTERN = r"_(\d{8}-\d{2})_"  # of the names below: what was taken in the same hour belongs together
@@ -33,7 +33,7 @@ def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Export
     Those that are not of the sample were looked at because of their score, mostly false alarms: a threshold fitted on
     them would be too high. ValueError: there are none, or OUT cannot be written.
     """
-    of_line = pictures.c.line == line
+    of_line = sa.and_(pictures.c.line == line, pictures.c.verdict != ERROR)  # what cannot be read teaches nothing
     is_there = of_line, pictures.c.file.is_not(None), pictures.c.label.in_((GOOD, DEFECTIVE)), journal.is_readable
     columns = [pictures.c[name] for name in COLUMNS]
     rows = journal.rows(sa.select(*columns).where(*is_there).order_by(pictures.c.id))

@@ -64,6 +64,7 @@ pictures = sa.Table(
     sa.CheckConstraint("verdict IS NULL OR verdict = 'error' OR (score IS NOT NULL AND score < 1e300)"),
 )
 _partial("waiting_for_verdict", pictures.c.id, where=pictures.c.seq.is_(None))
+ERROR = "error"  # the verdict of what could not be judged
 GOOD_WORD = sa.literal_column("'good'")  # a parameter would hide from SQLite that the index has the condition
 _partial("not_good", pictures.c.verdict, pictures.c.label, where=pictures.c.verdict != GOOD_WORD)
 # written as queries write it: SQLite takes no other words for the same

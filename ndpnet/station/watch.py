@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ndpnet.data.images import format_of
 from ndpnet.data.listing import has_picture_name
 from ndpnet.files import replace_file
 from ndpnet.station.config import LineConfig
@@ -29,7 +30,7 @@ class FolderWatch:
         self.scan_seconds = 0.0  # of the last look: a folder with very many files is looked at less often
         self._seen: dict[str, tuple[Stamp, float]] = {}  # since when a file has been as it is
         self._done: dict[str, Stamp] = {}  # accepted, and left where they are
-        self._links: set[str] = set()  # that have been spoken of
+        self._told: set[str] = set()  # what is not taken, and has been named
 
     def look(self) -> int:
         """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
@@ -69,6 +70,8 @@ class FolderWatch:
                     elif entry.is_symlink():
                         if _is_picture(entry.name) or entry.is_dir():
                             self._refuse_link(entry.path)
+                    elif "." not in entry.name:
+                        self._refuse_nameless(entry.path)
                     elif _is_picture(entry.name) and entry.is_file(follow_symlinks=False):
                         with suppress(FileNotFoundError):  # moved away meanwhile
                             about = entry.stat(follow_symlinks=False)
@@ -76,9 +79,14 @@ class FolderWatch:
 
     def _refuse_link(self, path: str) -> None:
         """Who may write here must not make the station read what lies elsewhere."""
-        if path not in self._links:
-            self._links.add(path)
+        if path not in self._told:
+            self._told.add(path)
             logger.warning("%s: %s is a symbolic link, not followed (copy pictures here)", self.line.name, path)
+
+    def _refuse_nameless(self, path: str) -> None:
+        if path not in self._told and format_of(Path(path)) is not None:
+            self._told.add(path)
+            logger.warning("%s: %s is a picture without an ending, not taken (name it as .png)", self.line.name, path)
 
     def _is_complete(self, name: str, stamp: Stamp, now: float) -> bool:
         last, since = self._seen.get(name, (None, now))

@@ -14,7 +14,7 @@ from ndpnet.cli import main
 from ndpnet.station import judge
 from ndpnet.station.journal import Journal, Judgement, Picture
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
-from ndpnet.station.queries import last_events
+from ndpnet.station.queries import last_events, num_to_review
 from ndpnet.station.store import Store
 
 
@@ -82,6 +82,19 @@ def test_only_pictures_drawn_at_random_are_for_calibration(journal, tmp_path):
     assert all(re.search(GROUP_PATTERN, name) for name in names)
 
 
+def test_what_could_not_be_judged_is_not_asked_about_and_teaches_nothing(journal, tmp_path):
+    name, sha256 = Store(tmp_path / "station").add(b"cut", "wall", ".png")
+    for is_sampled in (True, False):
+        broken = Picture("wall", "cut.png", f"cut {is_sampled}", name, sha256, 1, is_sampled=is_sampled)
+        picture_id, _ = journal.accept(broken)
+        journal.finish(picture_id, Judgement("error", error="cannot read cut.png"))
+    assert num_to_review(journal, ("review",)) == 3  # the sample of others
+    journal.review(picture_id, "good", "Ann")
+    journal.review(1, "good", "Ann")
+    batch = export_batch(journal, Store(tmp_path / "station"), "wall", tmp_path / "batch")
+    assert (batch.num_pictures, batch.num_unseen) == ({"good": 1, "defective": 0, "painted": 0, "calibration": 1}, 2)
+
+
 def test_the_command_exports_and_says_what_comes_next(journal, tmp_path):
     (tmp_path / "station.yaml").write_text("lines: [{name: wall, model: model}]\n")
     command = ["station", "--config", str(tmp_path / "station.yaml"), "--export", str(tmp_path / "batch")]
@@ -89,9 +102,12 @@ def test_the_command_exports_and_says_what_comes_next(journal, tmp_path):
     assert refused.exit_code == 1
     assert "nobody has called" in refused.output
     journal.review(1, "good", "Ann")
+    journal.note("model", {"category": "Fläche 1"}, line="wall")
     told = CliRunner().invoke(main, command)
     assert told.exit_code == 0, told.output
     assert "1 good, 0 defective, 0 painted, 1 calibration" in told.output
+    assert f"next: dvc add {tmp_path}/batch\n" in told.output
+    assert f"ndpnet data add {tmp_path}/batch/good --category 'Fläche 1'\n" in told.output
     assert "2 pictures of the sample wait" in told.output
 
 

@@ -54,6 +54,15 @@ def test_what_is_no_picture_yet_is_left_alone(tmp_path, name):
     assert bench.watch.look() == 0
 
 
+def test_a_picture_without_an_ending_is_named_once(tmp_path, caplog):
+    bench = Bench(tmp_path)
+    (bench.root / "noend").write_bytes(picture())
+    (bench.root / "readme").write_text("notes")
+    assert [bench.watch.look(), bench.watch.look()] == [0, 0]
+    (record,) = caplog.records
+    assert record.getMessage().endswith("noend is a picture without an ending, not taken (name it as .png)")
+
+
 def test_a_link_to_pictures_elsewhere_is_not_followed_and_said_once(tmp_path, caplog):
     bench = Bench(tmp_path)
     (tmp_path / "elsewhere").mkdir()
