@@ -304,7 +304,8 @@ class Inspector:
         anomaly_map, level = prediction.anomaly_map, self.threshold
         if self._smallest == 1 or level is None:
             return anomaly_map
-        level = level if self.review_threshold is None else self.review_threshold
+        if self.review_threshold is not None and prediction.score <= level:
+            level = self.review_threshold  # as regions are shown from
         above = anomaly_map > level
         is_speck = above & ~without_small(above, self._smallest)
         return np.where(is_speck, np.nextafter(np.float32(level), np.float32(0)), anomaly_map)

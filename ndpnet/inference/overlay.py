@@ -193,13 +193,15 @@ def panel(
 
 
 def captioned(image: np.ndarray, lines: list[str]) -> np.ndarray:
-    """A picture with lines of text above it. uint8 (H, W, 3) -> uint8 (H', W, 3)."""
+    """A picture with lines of text above it. uint8 (H, W, 3) -> uint8 (H', W', 3)."""
     width = image.shape[1]
     sizes = range(min(MAX_TEXT, max(18, width // 28)), 9, -1)
     fitting = (size for size in sizes if max(map(_font(size).getlength, lines)) <= width - 8)
     size = next(fitting, sizes[-1])
     row = round(1.5 * size)
-    strip = Image.new("RGB", (width, row * len(lines) + 4), PAPER)
+    needed = math.ceil(max(map(_font(size).getlength, lines))) + 8  # of a narrow picture the text is wider
+    image = np.pad(image, ((0, 0), (0, max(0, needed - width)), (0, 0)), constant_values=PAPER[0])
+    strip = Image.new("RGB", (image.shape[1], row * len(lines) + 4), PAPER)
     draw = ImageDraw.Draw(strip)
     for number, line in enumerate(lines):
         draw.text((4, 2 + number * row), line, fill=INK if number == 0 else WARNING, font=_font(size))

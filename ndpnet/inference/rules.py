@@ -29,6 +29,8 @@ class Zone(Section):
     def _box_as_polygon(cls, values: Any) -> Any:
         if not isinstance(values, dict) or "box" not in values:
             return values
+        if not (isinstance(values["box"], list | tuple) and len(values["box"]) == 4):
+            raise ValueError("a box is [left, top, width, height], in pixels")
         left, top, width, height = values["box"]
         right, bottom = left + width, top + height
         corners = ((left, top), (right, top), (right, bottom), (left, bottom))
@@ -91,7 +93,10 @@ def load_rules(path: Path, width: int, height: int) -> Rules:
         rules = Rules.model_validate({"width": width, "height": height} | values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        named, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{path}: {named}: {reason} (docs/station.md has an example)") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"no file {path} (check the path of the rules)") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError) as error:
         raise ValueError(f"cannot read the rules {path}: {' '.join(str(error).split())}") from error
     for zone in rules.zones:

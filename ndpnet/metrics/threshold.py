@@ -52,6 +52,8 @@ def fit_review(scores: np.ndarray, groups: Sequence[str], *, target_rate: float,
     fitted = fit_threshold(scores, groups, target_rate=total)
     share = _percent(fitted["guaranteed_rate"])
     statement = f"At most {share} of new good images are sent to review or called defective."
+    if fitted["value"] >= fit_threshold(scores, groups, target_rate=target_rate)["value"]:
+        statement += f" But {fitted['num_units']} calibration units are too few for a second threshold below the first."
     return {
         "value": fitted["value"],
         "review_rate": float(review_rate),

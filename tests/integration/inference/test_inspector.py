@@ -20,6 +20,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Prediction
 from ndpnet.inference.package import MANIFEST, write_config
+from ndpnet.inference.rules import Rules
 from ndpnet.metrics.exact import image_score
 
 
@@ -130,6 +131,19 @@ def test_a_single_pixel_makes_no_defect_where_several_are_asked_for(inspector: I
     mark = several.judge(Prediction(image_score(plane, 4), plane), size=(64, 64))
     assert mark.is_defective
     assert [region.area for region in mark.regions] == [4]
+
+
+def test_specks_are_shown_in_no_map_whatever_threshold_marks(inspector: Inspector) -> None:
+    rules = Rules(width=64, height=64, smallest_defect=4)
+    unsure = Inspector(inspector.engine, input_size=(64, 64), threshold=0.6, rules=rules)
+    unsure.threshold_record = {"review": {"value": 0.3}}
+    plane = np.zeros((64, 64), np.float32)
+    plane[8:12, 8:12], plane[30, 30], plane[40:43, 40:43], plane[41, 41] = 0.9, 0.8, 0.4, 0.7
+    for level in (0.9, 0.4):  # defective; for review
+        verdict = unsure.judge(Prediction(level, plane), size=(64, 64))
+        shown_from = 0.6 if verdict.is_defective else 0.3
+        np.testing.assert_array_equal(verdict.network_map > shown_from, verdict.network_mask)
+        assert len(verdict.regions) == (1 if verdict.is_defective else 2)
 
 
 def test_what_people_pass_and_get_in_a_program(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -132,6 +132,19 @@ def test_a_picture_whose_score_is_good_has_no_contour_whatever_single_pixels_rea
         np.testing.assert_array_equal(heat >= 128, marked)
 
 
+def test_the_text_above_a_narrow_picture_is_whole() -> None:
+    image = np.full((400, 50, 3), 90, dtype=np.uint8)
+    lines = ["defective: score 0.7784, threshold 0.6517", "50x400 pixels, the model knows 128x128"]
+    wide = pictures.captioned(np.full((400, 600, 3), 90, dtype=np.uint8), lines)
+    narrow = pictures.captioned(image, lines)
+    assert (narrow[-400:, :50] == 90).all()
+    assert (narrow[-400:, 50:] == 255).all()
+    strip = (narrow[:-400] < 128).any(axis=2)
+    assert strip.any()
+    assert not strip[:, -4:].any()  # nothing is cut off
+    assert wide.shape[1] == 600
+
+
 def test_a_shrunk_scan_keeps_its_hot_pixels() -> None:
     image = np.full((300, 201, 3), 90, dtype=np.uint8)
     anomaly_map, roi = np.zeros((300, 201), dtype=np.float32), np.zeros((300, 201), dtype=bool)

@@ -79,11 +79,17 @@ def test_a_smallest_defect_that_no_picture_can_hold_is_refused(
         ({"smallest": 3}, "smallest: Extra inputs"),
         ({"zones": [{"name": "a", "polygon": [[0, 0], [5, 5]], "factor": 1}]}, "zones.0.polygon"),
         ({"zones": [{"name": "a", "box": [0, 0, 200, 5], "factor": 1}]}, "zone a lies outside pictures of 100x90"),
-        ({"zones": [{"name": "a", "box": [0, 0, 5], "factor": 1}]}, "zones.0: Value error"),
+        (
+            {"zones": [{"name": "a", "box": [0, 0, 5], "factor": 1}]},
+            r"zones\.0: a box is \[left, top, width, height\], in pixels",
+        ),
+        ({"zones": [{"name": "a", "box": 5, "factor": 1}]}, "a box is"),
         ({"smallest_defect": -1}, "smallest_defect"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_thing(tmp_path: Path, values: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=r"^no file .*none\.yaml \(check the path of the rules\)$"):
+        load_rules(tmp_path / "none.yaml", WIDTH, HEIGHT)
     with pytest.raises(ValueError, match=said) as caught:
         load_rules(rules_file(tmp_path, **values), WIDTH, HEIGHT)
     assert "\n" not in str(caught.value)

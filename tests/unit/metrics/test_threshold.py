@@ -180,6 +180,13 @@ def test_a_second_bound_sends_at_most_the_promised_share_to_review() -> None:
     assert np.mean(shares) > 0.12  # and no less than it must
 
 
+@pytest.mark.parametrize(("num_units", "is_enough"), [(10, False), (19, True)])
+def test_too_few_units_for_a_second_bound_is_said(num_units: int, is_enough: bool) -> None:
+    groups = [str(number) for number in range(num_units)]
+    review = fit_review(np.arange(float(num_units)), groups, target_rate=0.05, review_rate=0.05)
+    assert ("too few for a second threshold" in review["statement"]) != is_enough
+
+
 @pytest.mark.parametrize("review_rate", [0.0, -0.1, 0.99, float("nan")])
 def test_a_review_rate_leaves_something_to_call_good(review_rate: float) -> None:
     with pytest.raises(ValueError, match="review_rate"):
