@@ -70,12 +70,13 @@ class FolderWatch:
                     elif entry.is_symlink():
                         if _is_picture(entry.name) or entry.is_dir():
                             self._refuse_link(entry.path)
-                    elif "." not in entry.name:
-                        self._refuse_nameless(entry.path)
-                    elif _is_picture(entry.name) and entry.is_file(follow_symlinks=False):
+                    elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
                         with suppress(FileNotFoundError):  # moved away meanwhile
                             about = entry.stat(follow_symlinks=False)
-                            yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
+                            if _is_picture(entry.name):
+                                yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
+                            elif about.st_size:
+                                self._refuse_nameless(entry.path)
 
     def _refuse_link(self, path: str) -> None:
         """Who may write here must not make the station read what lies elsewhere."""
@@ -84,8 +85,10 @@ class FolderWatch:
             logger.warning("%s: %s is a symbolic link, not followed (copy pictures here)", self.line.name, path)
 
     def _refuse_nameless(self, path: str) -> None:
-        if path not in self._told and format_of(Path(path)) is not None:
-            self._told.add(path)
+        if path in self._told:
+            return
+        self._told.add(path)
+        if format_of(Path(path)) is not None:
             logger.warning("%s: %s is a picture without an ending, not taken (name it as .png)", self.line.name, path)
 
     def _is_complete(self, name: str, stamp: Stamp, now: float) -> bool:

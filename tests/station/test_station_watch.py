@@ -58,6 +58,7 @@ def test_a_picture_without_an_ending_is_named_once(tmp_path, caplog):
     bench = Bench(tmp_path)
     (bench.root / "noend").write_bytes(picture())
     (bench.root / "readme").write_text("notes")
+    os.mkfifo(bench.root / "pipe")  # to open it would wait for ever
     assert [bench.watch.look(), bench.watch.look()] == [0, 0]
     (record,) = caplog.records
     assert record.getMessage().endswith("noend is a picture without an ending, not taken (name it as .png)")
