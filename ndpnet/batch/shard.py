@@ -100,9 +100,11 @@ def _inspect_block(work: Shard, block: list[StoredObject], folder: Path) -> Iter
         inspect_folder(work.inspector, pictures_dir, results_dir, with_overlays=work.plan.has_overlays)
         lines = (results_dir / LINES).read_text(encoding="utf-8").splitlines()
         rows = {row["path"]: row for row in map(json.loads, lines)}
-    drawn = {path: results_dir / "overlays" / f"{path.name}{OVERLAY_SUFFIX}" for path in local}
-    names = {path: overlay_name(work.plan.path_of(picture)) for path, picture in local.items()}
-    work.results.put({names[path]: file for path, file in drawn.items() if file.is_file()})
+    drawn = {
+        overlay_name(work.plan.path_of(picture)): results_dir / "overlays" / f"{path.name}{OVERLAY_SUFFIX}"
+        for path, picture in local.items()
+    }
+    work.results.put({name: file for name, file in drawn.items() if file.is_file()})
     for path, picture in local.items():
         url = work.source.url_of(picture.key)
         row = rows.get(path.name) or {"verdict": "error", "error": f"{url} {changed[path]}"}

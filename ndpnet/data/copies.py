@@ -90,7 +90,7 @@ def nearly_equal(thumbnails: Sequence[np.ndarray], groups: Sequence[str]) -> lis
         nearest = distances.argmin(axis=1)
         for row, other in zip(rows, nearest, strict=True):
             # once more from the thumbnails: the squares above are large, their difference is not exact
-            distance = np.sqrt(np.mean((stacked[row] - stacked[other]) ** 2))
-            if np.isfinite(distances[row - start, other]) and distance <= NEARLY_EQUAL:
+            is_near = np.isfinite(distances[row - start, other])
+            if is_near and np.sqrt(np.mean((stacked[row] - stacked[other]) ** 2)) <= NEARLY_EQUAL:
                 pairs.append((int(row), int(other)))
     return pairs

@@ -30,7 +30,7 @@ def assign_splits(groups: Iterable[str], *, calibration_fraction: float, validat
     if not (calibration_fraction >= 0 and validation_fraction >= 0 and calibration_fraction + validation_fraction < 1):
         fractions = f"calibration_fraction {calibration_fraction} and validation_fraction {validation_fraction}"
         raise ValueError(f"{fractions} leave no share to train on (both at least 0, their sum below 1)")
-    positions = {group: position_of(group) for group in groups}
+    positions = {group: _position(group) for group in groups}
     splits, ordered, below = dict[str, str](), sorted(positions, key=positions.__getitem__), 0.0
     for split, fraction in {"calibration": calibration_fraction, "validation": validation_fraction}.items():
         below += fraction
@@ -41,7 +41,7 @@ def assign_splits(groups: Iterable[str], *, calibration_fraction: float, validat
     return splits | dict.fromkeys(ordered, "train")
 
 
-def position_of(group: str) -> float:
+def _position(group: str) -> float:
     """The hash of a name. -> [0, 1)"""
     digest = hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from ndpnet import files
 from ndpnet.evaluation import charts
+from ndpnet.evaluation.judging import VERDICTS
 from ndpnet.inference import pages
 from ndpnet.metrics.summary import HEADLINE
 
@@ -28,7 +29,6 @@ MEANINGS = {
 }
 METRICS = {name: (HEADLINE[name], meaning) for name, meaning in MEANINGS.items()}
 OF_TYPE = ("recall", "recall_overlap", "image_auroc", "pixel_auroc", "pro_auc")
-VERDICTS = ("missed", "false alarm", "found", "passed", "defective", "good")
 TEMPLATE = "report.html.j2"
 
 Summary = Mapping[str, Any]

@@ -17,6 +17,8 @@ def layer_channels(base_width: int) -> tuple[int, ...]:
 class Encoder(nn.Module):
     """Feature pyramid Phi_1..Phi_5 of an image in [0, 1]; layer l has stride 2^(l-1)."""
 
+    is_frozen = False
+
     def __init__(self, *, base_width: int, norm: str = "batch") -> None:
         super().__init__()
         channels = (3, *layer_channels(base_width))
@@ -24,8 +26,6 @@ class Encoder(nn.Module):
             conv_block(channels[index], channels[index + 1], norm) for index in range(NUM_LAYERS)
         )
         self.downsample = nn.MaxPool2d(2)
-
-    is_frozen = False
 
     def freeze(self) -> None:
         """No gradient and no new BatchNorm statistics from here on, whatever `.train()` says."""

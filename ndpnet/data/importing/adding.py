@@ -9,7 +9,7 @@ from ndpnet.data.copies import CopyIndex
 from ndpnet.data.images import ImageFacts, open_image
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import printable
-from ndpnet.data.importing.sources.own import find_batch
+from ndpnet.data.importing.sources.own import find_batch, flat_name
 from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.listing import has_picture_name
@@ -160,11 +160,10 @@ def _choose_names(new: list[Placed], data_dir: Path, place: str) -> dict[str, st
     taken = {name_key(path.stem) for path in folder.iterdir()} if folder.is_dir() else set()
     targets = {}
     for picture in new:
-        source = PurePosixPath(picture.image.path)
-        own = "_".join(source.with_suffix("").parts)  # as an import names what lies in folders
-        stem = own if name_key(own) not in taken else f"{own}_{picture.sha256[:8]}"
+        source = PurePosixPath(flat_name(picture.image.path))
+        stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
         if name_key(stem) in taken:
-            raise ValueError(f"no free name for {source} under {place} (rename it)")
+            raise ValueError(f"no free name for {picture.image.path} under {place} (rename it)")
         taken.add(name_key(stem))
         targets[picture.image.path] = f"{place}/{stem}{source.suffix}"
     return targets

@@ -15,7 +15,7 @@ from ndpnet.data.levels import depth_of_set
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key
 from ndpnet.data.roi import ROI, find_roi
-from ndpnet.data.split import group_of, position_of
+from ndpnet.data.split import assign_splits, group_of
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
 
@@ -113,13 +113,11 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
 def groups_to_test(groups: Iterable[str], share: float) -> set[str]:
     """Good groups that are tested on, by the hash of their names: of three and more at least one, the nearest to it.
 
-    Another hash than that of `assign_splits`, or the tested groups would be those that calibrate.
+    By other names than those that `prepare` splits, or the tested groups would be those that calibrate.
     """
-    positions = {group: position_of(f"test good\0{group}") for group in groups}
-    tested = {group for group, position in positions.items() if position < share}
-    if not tested and share > 0 and len(positions) > 2:
-        return {min(positions, key=positions.__getitem__)}
-    return tested
+    names = {f"test good\0{group}": group for group in groups}
+    splits = assign_splits(names, calibration_fraction=share, validation_fraction=0)
+    return {names[name] for name, split in splits.items() if split == "calibration"}
 
 
 def _check_names(placed: list[Placed]) -> None:

@@ -92,16 +92,17 @@ def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
         is_deep = folder != defective
         types_below = () if is_deep else tuple(name.casefold() for name in reader.folders(folder))
         for picture in reader.pictures(folder, is_deep=is_deep, skip=types_below):
-            file_name = _flat(picture, folder)
-            mask = _claim(masks, kind, picture.removeprefix(f"{folder}/"), file_name)
+            inner = picture.removeprefix(f"{folder}/")
+            file_name = flat_name(inner)
+            mask = _claim(masks, kind, inner, file_name)
             images.append(SourceImage(picture, file_name, kind, "", mask))
     check_masks(reader, images, masks)
     return CategoryPlan(name, reader.root / path, images, reader.ignored)
 
 
-def _flat(path: str, folder: str) -> str:
-    """Return the file's name, with the folders between as a prefix: good/monday/1.png is monday_1.png."""
-    return path.removeprefix(f"{folder}/").replace("/", "_")
+def flat_name(path: str) -> str:
+    """A file's name with the folders it lies in as a prefix: monday/1.png is monday_1.png."""
+    return path.replace("/", "_")
 
 
 def _types(reader: Reader, defective: str | None) -> dict[str, str]:
