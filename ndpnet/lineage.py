@@ -11,8 +11,15 @@ from ndpnet.pretrained_weights import weights_path
 
 PACKAGE_DIR = Path(__file__).parent
 ADAPTERS = ("components", "pipelines", "benchmark")  # links; they call the library, no result is made of them
-# a change here changes what a training step computes
-TRAINING_CODE = ("config.py", "losses.py", "perceptual.py", "model", "synthesis", "training", "inference/package.py")
+# a change here may change a model package: its pictures, what a training step computes, the scores that set its threshold
+TRAINING_CODE = (
+    *("config.py", "lineage.py", "losses.py", "perceptual.py", "model", "synthesis", "training"),
+    *(f"data/{name}.py" for name in ("arrays", "decoding", "fitting", "images", "levels", "manifest", "masks")),
+    *(f"data/{name}.py" for name in ("prepared", "roi", "split", "tiling")),
+    *(f"inference/{name}.py" for name in ("calibration", "inspector", "likeness", "package", "rules", "scanning")),
+    "inference/engines/engine.py",
+    *(f"metrics/{name}.py" for name in ("exact", "properties", "threshold")),
+)
 # encoder and decoder are trained without what these decide
 OF_PHASE2 = {
     "model": (
@@ -27,7 +34,7 @@ OF_PHASE2 = {
 
 
 def code_hash(names: Sequence[str] = TRAINING_CODE) -> str:
-    """Hash of the named sources, files or folders of this package: those that decide what training computes."""
+    """Hash of the named sources, files or folders of this package: those that decide what a model package is."""
     paths: list[Path] = []
     for name in names:
         path = PACKAGE_DIR / name

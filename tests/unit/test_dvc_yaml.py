@@ -11,6 +11,13 @@ from ndpnet.config import TrainConfig
 from ndpnet.lineage import TRAINING_CODE
 
 STEPS = "ndpnet/steps.py"  # hands over to the code below: as a dependency of all, any change of it would retrain
+DECIDES_NO_MODEL = {  # it finds, refuses, writes or draws
+    *(f"ndpnet/{name}.py" for name in ("files", "folders", "locks", "redaction", "pretrained_weights", "storage/pins")),
+    *(f"ndpnet/data/{name}.py" for name in ("copies", "listing", "names", "threads", "versions/version")),
+    *(f"ndpnet/data/importing/sources/{name}.py" for name in ("mvtec", "plan")),
+    *(f"ndpnet/inference/{name}.py" for name in ("identity", "overlay", "regions", "verdict")),
+    *(f"ndpnet/inference/engines/{name}.py" for name in ("__init__", "runtimes", "stored")),
+}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -33,6 +40,12 @@ def test_a_stage_depends_on_the_code_that_its_step_uses_and_on_no_other(stage: s
     listed = code_of(stage)
     assert sorted(used - listed) == [], "add these to the deps of the stage"
     assert sorted(listed - used) == [], "take these out of the deps of the stage"
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train_phase1", "train_phase2"])
+def test_a_change_of_what_decides_a_model_changes_its_code_hash(stage: str) -> None:
+    covered = {file for name in TRAINING_CODE for file in files_below(PACKAGE_DIR / name)}
+    assert sorted(code_of(stage) - covered - DECIDES_NO_MODEL) == [], "add these to TRAINING_CODE, or below"
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"synthesize"}))
