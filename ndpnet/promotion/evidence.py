@@ -90,7 +90,7 @@ def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) 
     before = None if champion is None else _value(champion.summary, metric)
     if champion is None or value is None or before is None:
         return Compared(value)
-    if _is_same_model(metric, challenger.test, champion.test):
+    if value == before and _is_same_model(metric, challenger.test, champion.test):
         return Compared(value, before, is_same_model=True)
     rows, classes = _rows(metric, challenger.test, champion.test)
     first, second = _statistic(metric, challenger.test), _statistic(metric, champion.test)
@@ -148,7 +148,10 @@ def _judge(prepared: Sequence[PreparedData], inspectors: Sequence[Inspector]) ->
 
 
 def _is_same_model(metric: str, first: summary.ScoredImages, second: summary.ScoredImages) -> bool:
-    """Whether a metric sees one model in two: other networks differ in the last bits, a ranking has no threshold."""
+    """Whether a metric that is the same sees one model: other networks differ in the last bits of every score.
+
+    A ranking has no threshold.
+    """
     is_threshold_shared = metric in RANKING_METRICS or first.threshold == second.threshold
     return is_threshold_shared and np.array_equal(first.scores, second.scores)
 

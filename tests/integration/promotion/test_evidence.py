@@ -79,6 +79,16 @@ def test_a_test_set_without_good_images_or_masks_gives_none(two: tuple[JudgedMod
     assert compare("recall", bad, bad).is_same_model
 
 
+def test_the_same_scores_are_no_same_map(two: tuple[JudgedModel, JudgedModel]) -> None:
+    test = two[0].test
+    maps = test.maps.copy()
+    maps[test.labels, 4:8, 4:7] = 0  # the highest pixels are what they were
+    other = replace(test, maps=maps)
+    other = JudgedModel(other, summary.summarise(other, category="x"))
+    assert compare("image_auroc", other, two[0]).is_same_model
+    assert not compare("pro_auc", other, two[0]).is_same_model
+
+
 def test_the_type_that_lost_most_is_found(two: tuple[JudgedModel, JudgedModel]) -> None:
     worst = find_worst_type(two[1].summary, two[0].summary, METRICS)
     drops = {
