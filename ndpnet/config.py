@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -231,9 +231,9 @@ def load_params(path: Path | None = None, *, profile: str | None = None, overrid
     values["profile"] = profile or values.get("profile")
     if values["profile"] not in profiles:
         raise ValueError(f"unknown profile {values['profile']!r}{_did_you_mean(str(values['profile']), profiles)}")
+    values = _of_profile(values, values["profile"], profiles)
     for override in overrides:
         _set(values, override)
-    values = _of_profile(values, values["profile"], profiles)
     if not values.get("promotion"):
         raise ValueError(f"parameter 'promotion' is missing in {path} (copy it from {PARAMS_PATH})")
     return parse_params(values)
@@ -278,8 +278,11 @@ def _set(values: dict[str, Any], override: str) -> None:
         section = section[parent]
     if last not in section:
         raise ValueError(f"unknown parameter {key!r}{_did_you_mean(last, section)}")
+    if isinstance(section[last], str) and not text.startswith(("'", '"')):
+        section[last] = text  # a pattern may hold what YAML takes for a comment
+        return
     try:
-        section[last] = yaml.safe_load(text) if text else ""  # a bare name= clears a text
+        section[last] = yaml.safe_load(text) if text else ""
     except yaml.YAMLError as error:
         raise ValueError(f"parameter {key!r}: {text!r} is not valid YAML (close quotes and brackets)") from error
 
@@ -289,7 +292,7 @@ def _explain(error: Any, kind: type[Section], prefix: str) -> str:
     if error["type"] == "extra_forbidden":
         section: Any = kind
         for part in error["loc"][:-1]:
-            section = section.model_fields[part].annotation
+            section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
         return f"unknown parameter {name!r}{_did_you_mean(str(error['loc'][-1]), section.model_fields)}"
     if error["type"] == "missing":
         return f"parameter {name!r} is missing"

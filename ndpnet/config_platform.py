@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ndpnet.config import AnySection, Fraction, NotNegative, Params, Positive, Section, parse, parse_params
+from ndpnet.config import AnySection, Fraction, Params, Positive, Section, parse, parse_params
 
 Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision"]
 
@@ -12,13 +12,13 @@ Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "preci
 class PromotionConfig(Section):
     """What a version must show before it becomes champion."""
 
-    tolerances: Annotated[dict[Metric, NotNegative | Literal["auto"]], Field(min_length=1)]
+    tolerances: Annotated[dict[Metric, Fraction | Literal["auto"]], Field(min_length=1)]
     floors: dict[Metric, Fraction]
     false_alarm_budget: Fraction
     false_alarm_bound: Literal["lower", "point", "upper"]
-    max_type_drop: NotNegative
+    max_type_drop: Fraction
     max_latency_ratio: Annotated[float, Field(gt=0)]
-    max_export_difference: NotNegative
+    max_export_difference: Fraction
 
     @model_validator(mode="after")
     def _floors_are_of_chosen_metrics(self) -> "PromotionConfig":
@@ -38,6 +38,16 @@ class PodConfig(Section):
     timeout_seconds: Positive
 
 
+class Toleration(Section):
+    """Of a taint of nodes: the fields that are given, as Kubernetes has them."""
+
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+
+
 class ClusterConfig(Section):
     """How Kubernetes runs the pipeline: no part of a model's identity."""
 
@@ -46,7 +56,7 @@ class ClusterConfig(Section):
     work_pvc: str
     gpu_resource: str
     node_selector: dict[str, str]
-    tolerations: tuple[dict[str, str], ...]
+    tolerations: tuple[Toleration, ...]
     training_pod: PodConfig
     other_pod: PodConfig
     inspection_pod: PodConfig

@@ -55,7 +55,7 @@ class Pods:
         for key, value in self.cluster.node_selector.items():
             kubernetes.add_node_selector(task, key, value)
         for toleration in self.cluster.tolerations:
-            kubernetes.add_toleration(task, **toleration)
+            kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
 
     def _common(self, task: PipelineTask, pod: "PodConfig") -> PipelineTask:
         cluster = self.cluster

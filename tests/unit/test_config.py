@@ -111,6 +111,7 @@ def test_a_profile_lies_under_the_overrides() -> None:
     assert load_params(overrides=["synthesis.sources=a=b"]).synthesis.sources == "a=b"
     assert load_params(overrides=['data.group_pattern=""']).data.group_pattern == ""
     assert load_params(overrides=["data.group_pattern="]).data.group_pattern == ""
+    assert load_params(overrides=[r"data.group_pattern=lot #(\d+)_"]).data.group_pattern == r"lot #(\d+)_", "no comment"
 
 
 @pytest.mark.parametrize(
@@ -224,9 +225,13 @@ def test_bounds_of_a_promotion() -> None:
         promotion_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
     with pytest.raises(ValueError, match="should be 'image_auroc'"):
         promotion_of(load_params(overrides=["promotion.tolerances={auroc: 0.5}"]))
+    with pytest.raises(ValueError, match=r"tolerances.image_auroc.*less than or equal to 1"):  # points are no shares
+        promotion_of(load_params(overrides=["promotion.tolerances.image_auroc=2"]))
 
 
 def test_a_mistyped_parameter_of_the_cluster_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cluster.tolerations.0.tolerationSeconds.*toleration_seconds"):
+        cluster_of(load_params(overrides=["cluster.tolerations=[{key: a, tolerationSeconds: 300}]"]))
     with pytest.raises(ValueError, match=r"unknown parameter 'cluster.imag' \(did you mean 'image'\?\)"):
         load_params(overrides=["cluster.imag=x"])
     values = yaml.safe_load(PARAMS_PATH.read_text())
