@@ -2,10 +2,7 @@
 
 import logging
 import os
-import signal
 import sys
-import threading
-import time
 from importlib.metadata import EntryPoint, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +18,7 @@ from ndpnet.cli_registry import download, history, promote, register, reproduce,
 from ndpnet.cli_station import station
 from ndpnet.cli_steps import evaluate, prepare, synthesize, train_phase1, train_phase2
 from ndpnet.cli_upkeep import doctor, gc, tracking_group
+from ndpnet.commands import end_with_parent
 
 if TYPE_CHECKING:
     from ndpnet.inference.folder import FolderResult
@@ -98,7 +96,7 @@ def main(debug: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.captureWarnings(True)
     if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()  # a killed DVC's next run would meet it at work
 
 
 DATA_VERBS = (import_command, data_group, version_data_command)
@@ -106,14 +104,6 @@ REGISTRY_VERBS = (register, download, promote, rollback, history, reproduce)
 STEPS = (prepare, synthesize, train_phase1, train_phase2, evaluate)
 for command in (*DATA_VERBS, *STEPS, *REGISTRY_VERBS, tracking_group, export, speed, doctor, gc, station):
     main.add_command(command)
-
-
-def _end_with_parent() -> None:
-    """End when a killed DVC leaves this process behind: its next run would meet it at work."""
-    parent = os.getppid()
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @main.command("demo-data")

@@ -1,6 +1,10 @@
-"""Other programs that are asked a short question, git above all."""
+"""Other programs: asked a short question, git above all; or this one's parent, with which it ends."""
 
+import os
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,3 +40,15 @@ def output(command: Sequence[str], folder: Path | str, environment: Mapping[str,
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise ValueError(f"`{' '.join(command[:3])}` failed in {folder}: {said[-1] if said else error}") from error
+
+
+def end_with_parent() -> None:
+    """End, with the whole group that this process may lead, when its parent is killed: nobody would wait for it."""
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    is_leader = os.getpgid(0) == os.getpid()
+    os.kill(0 if is_leader else os.getpid(), signal.SIGKILL)

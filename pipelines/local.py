@@ -12,6 +12,7 @@ What the engine does otherwise than a cluster, and what is done about it:
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -136,15 +137,21 @@ def engine_job(
 def run_engine(job: dict[str, Any]) -> bool:
     """Run the engine in a process of its own; what it says goes to standard error. -> whether every task succeeded"""
     job["run_dir"].mkdir(parents=True, exist_ok=True)
-    finished = subprocess.run(
+    engine = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "ndpnet.pipelines.local_engine"],
-        input=json.dumps(job, default=str),
+        stdin=subprocess.PIPE,
         text=True,
         env={**os.environ, **job["environment"]},
         stdout=sys.stderr.fileno(),
-        check=False,
+        start_new_session=True,  # the group of its tasks, that ends with it
     )
-    return finished.returncode == 0
+    try:
+        engine.communicate(json.dumps(job, default=str))
+    except KeyboardInterrupt:
+        os.killpg(engine.pid, signal.SIGINT)
+        engine.wait()
+        raise
+    return engine.returncode == 0
 
 
 def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:

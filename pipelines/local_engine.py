@@ -7,6 +7,7 @@ from typing import Any
 
 from kfp import local
 
+from ndpnet.commands import end_with_parent
 from ndpnet.pipelines import training
 from ndpnet.pipelines.compile import PIPELINES
 
@@ -24,6 +25,7 @@ def main() -> None:
     """Run the job."""
     from ndpnet.config import parse_params
 
+    end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # else a reused task is not named
     job = json.load(sys.stdin)
     local.init(

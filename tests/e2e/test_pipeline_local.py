@@ -23,7 +23,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
-    kill_in_training(repository, *RUN, "--category", CATEGORY)
+    kill_in_training(repository, *RUN, "--category", CATEGORY, is_alone=True)  # its tasks end with it
     finished = repository.run(*RUN, "--category", CATEGORY, time_limit=LONG)
     said = finished.stdout
     assert "Task synthesize cache hit" in finished.stderr  # it was finished before the kill
