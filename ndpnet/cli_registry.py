@@ -85,7 +85,7 @@ def promote(
     if asked["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
         asked["prepared"] = usual
     params = load_params(params_path, profile=profile, overrides=overrides)
-    report = steps.promote(name, out, params, version=version, force_reason=reason.strip(), **asked)
+    report = steps.promote(name, out, params, version=version, force_reason=" ".join(reason.split()), **asked)
     if as_json:
         click.echo(json.dumps(report, sort_keys=True, indent=2))
     else:
@@ -105,7 +105,7 @@ def rollback(name: str, reason: str) -> None:
     from ndpnet.promotion.promote import rollback as go_back
     from ndpnet.tracking.identity import author
 
-    old, new = go_back(name, reason.strip(), author())
+    old, new = go_back(name, " ".join(reason.split()), author())
     click.echo(f"{name}: champion is version {new} again, no longer {old}")
 
 

@@ -58,15 +58,20 @@ def promote(request: PromotionRequest, author: Author, out: Path | None = None) 
         registry.nominate(version)
         is_withdrawn = version in timeline.withdrawn
         report = head | _judge(registry, version, champion, request, is_withdrawn=is_withdrawn)
+        _write(report, out)  # where it cannot be written nothing is moved
         run_id = _keep(registry, version, report)
         if report["decision"] != REFUSED:
             kind: Kind = "force" if report["decision"] == FORCED else "promote"
             reason = request.force_reason
             registry.move(kind, version, source=champion, author=author, reason=reason, run_id=run_id, evidence=report)
         report |= {"run_id": run_id}
+    _write(report, out)
+    return report
+
+
+def _write(report: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         write_json(Path(out) / EVIDENCE, report)
-    return report
 
 
 def rollback(name: str, reason: str, author: Author) -> tuple[int, int]:

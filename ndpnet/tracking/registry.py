@@ -141,7 +141,7 @@ class Registry:
         self.client.log_text(run_id, text, name)
         with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
             path = Path(self.client.download_artifacts(run_id, name, scratch))
-            if path.read_text(encoding="utf-8") != text:
+            if path.read_bytes() != text.encode():
                 raise ValueError(f"the tracking server has not kept {name} as it was sent (nothing was moved)")
 
     def _model(self) -> RegisteredModel:

@@ -74,6 +74,10 @@ def ask(
 
 
 def test_promoted_refused_forced_and_rolled_back(registry: Registry, prepared_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot write .*promotion\.json"):
+        ask(1, prepared_dir, out=tmp_path / "file")
+    assert "champion" not in registry.aliases(), "nothing is moved where the report cannot be written"
     first = ask(1, prepared_dir, out=tmp_path / "out")
     assert (first["decision"], first["champion"], first["blocking"]) == ("promoted", None, [])
     assert registry.aliases() == {"champion": 1}
@@ -88,7 +92,7 @@ def test_promoted_refused_forced_and_rolled_back(registry: Registry, prepared_di
     assert "REFUSED: recall against champion." in format_checks(refused)
     assert_is_kept(registry, 3, refused)
 
-    forced = ask(None, prepared_dir, BEN, force_reason="the customer wants it")  # the challenger
+    forced = ask(None, prepared_dir, BEN, force_reason="the customer\r\nwants it")  # the challenger
     assert (forced["decision"], forced["challenger"]["version"], forced["has_passed"]) == ("forced", 3, False)
     assert registry.aliases() == {"champion": 3}
     assert registry.version(3).tags["ndpnet.gate"] == "forced"
