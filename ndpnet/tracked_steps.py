@@ -15,6 +15,8 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.versions.fetching import Resolved, local_copy
 from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import check_pinned
+from ndpnet.inference.engines.stored import read_engine
+from ndpnet.inference.package import read_package
 from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.client import has_server, is_off
 from ndpnet.tracking.identity import report_identity, run_identity
@@ -90,7 +92,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge the test images, with another engine than torch if the model has it; the report shows the champion, too."""
     champion = champion_of(PreparedData.load(prepared).manifest.category)
-    with _tracked("evaluate", out, params, inputs={"prepared": prepared, "model": model}) as run:
+    inputs = {"prepared": prepared, "model": model}
+    if engine != "torch":
+        inputs["engine"], _ = read_engine(read_package(Path(model)), engine, precision)
+    with _tracked("evaluate", out, params, inputs=inputs) as run:
         arguments = (prepared, model, out, params, report_identity())
         return run.result(steps.evaluate(*arguments, engine=engine, precision=precision, champion=champion))
 
@@ -114,8 +119,6 @@ def register(
     """Register a package with its evidence; resolved: the version of the data that it was made from."""
     identity = run_identity()
     if resolved is not None:
-        from ndpnet.inference.package import read_package
-
         category = read_package(Path(model)).config["category"]
         identity |= {steps.SOURCE_HASH: Resolved.load(resolved).category_hash(category)}
     return steps.register(Path(model), Path(evaluation), Path(out), identity=identity, import_report=import_report)

@@ -61,7 +61,8 @@ class Delivery:
         if ERROR in self.run.data.tags and not record.error:
             self.client.delete_tag(self.run_id, ERROR)  # of an earlier attempt
         self.client.set_terminated(self.run_id, record.status.upper(), record.ended_at)
-        if record.step == "evaluate":  # the main numbers on the pipeline's run, one set per category
+        # the main numbers on the pipeline's run, one set per category: the model's own, not another engine's
+        if record.step == "evaluate" and "engine" not in record.inputs:
             main = {f"{record.category}/{name}": value for name, value in record.results.items() if "." not in name}
             self._send_metrics(self.parent.info.run_id, self._at_start(main))
         update_parent(self.client, self.experiment, self.parent)

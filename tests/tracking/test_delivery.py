@@ -9,7 +9,7 @@ from mlflow_servers import stored_runs
 from samples import CATEGORY, Pipeline
 from trainings import IDENTITY, PARAMS, delivered, history, sent, train, write_rows
 
-from ndpnet import steps
+from ndpnet import steps, tracked_steps
 from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.redaction import redact
 from ndpnet.tracking.client import connect, experiment_id
@@ -61,6 +61,14 @@ def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> No
     assert {"ndpnet.params_hash", "ndpnet.code_hash"} <= child["tags"].keys()
     assert "ndpnet.image_digest" not in child["tags"]
     assert connect().get_experiment_by_name("ndpnet").tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_another_engine_is_another_run(exported_dir: Path, pipeline: Pipeline, store: Path) -> None:
+    for engine in ("onnx", "torch"):
+        arguments = (pipeline.prepared_dir, exported_dir, store / "build" / engine, pipeline.params)
+        tracked_steps.evaluate(*arguments, engine=engine)
+    found = connect().search_runs([experiment_id(connect())], "tags.`ndpnet.step` = 'evaluate'")
+    assert len(found) == 2
 
 
 def test_every_row_of_a_history_arrives_once(store: Path) -> None:
