@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ndpnet.files import some_names
+from ndpnet.redaction import redact
 
 LEAST_DISK, GOOD_DISK = 1e9, 10e9  # bytes; a demo takes 0.2e9, five surfaces of 256 px with checkpoints 6e9
 TRACKING_SECONDS = 5.0
@@ -27,7 +28,7 @@ def check_machine(folder: Path = Path()) -> Iterator[Finding]:
         try:
             yield Finding(name, *check(folder))
         except (ImportError, ValueError, OSError, RuntimeError) as error:
-            yield Finding(name, "unknown", " ".join(str(error).split()) or type(error).__name__)
+            yield Finding(name, "unknown", redact(error) or type(error).__name__)
 
 
 def _check_libraries(folder: Path) -> tuple[str, str]:
@@ -78,16 +79,19 @@ def _check_engines(folder: Path) -> tuple[str, str]:
 def _check_tracking(folder: Path) -> tuple[str, str]:
     import requests
 
-    from ndpnet.redaction import redact
     from ndpnet.tracking.client import is_off, local_database, tracking_login, tracking_uri
 
-    if is_off() or local_database():
-        return "ok", "switched off (NDPNET_TRACKING)" if is_off() else f"{tracking_uri()}, in this folder"
+    if is_off():
+        return "ok", "switched off (NDPNET_TRACKING)"
+    if database := local_database():
+        return "ok", f"{database}" + ("" if database.exists() else " (the first run makes it)")
     url = f"{tracking_uri().rstrip('/')}/health"
     try:
-        requests.get(url, auth=tracking_login(), timeout=TRACKING_SECONDS).raise_for_status()  # ValueError: no address
+        requests.get(url, auth=tracking_login(), timeout=TRACKING_SECONDS).raise_for_status()
     except (requests.ConnectionError, requests.Timeout, requests.HTTPError) as error:
         reason = "no answer" if error.response is None else f"HTTP {error.response.status_code}"
         fix = "set MLFLOW_TRACKING_URI; `ndpnet tracking flush` delivers later"
         return "FAILED", f"{redact(url)}: {reason} ({fix})"
+    except ValueError:  # not shown: it may hold a password
+        return "unknown", "MLFLOW_TRACKING_URI is no address of a server (http://HOST:PORT)"
     return "ok", f"{redact(url)} answers"

@@ -67,7 +67,8 @@ class Worktree:
         self._output([*DVC, "config", "--local", "cache.dir", str(self.repository / cache)])
         if self._run([*DVC, "checkout", "--quiet", DATA]) and self._run([*DVC, "pull", "--quiet", DATA]):
             raise ValueError(
-                f"cannot get the data that {DATA} of commit {self.commit} pins (see above; run `dvc fetch`)"
+                f"cannot get the data that {DATA} of commit {self.commit} pins: neither this clone's cache nor its "
+                "DVC remote has it (`dvc push --all-commits` where it is)"
             )
 
     def run_pipeline(self, target: str) -> None:

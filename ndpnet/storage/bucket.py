@@ -57,6 +57,8 @@ class Bucket:
         except ValueError as error:
             if isinstance(error.__cause__, S3_ERRORS):
                 raise
+            if "endpoint" not in str(error):
+                raise ValueError(f"S3: a setting (AWS_..., ~/.aws/config) is wrong: {redact(error)}") from error
             fix = "give --endpoint-url or AWS_ENDPOINT_URL as https://HOST:PORT"
             raise ValueError(f"the S3 endpoint is no address ({fix})") from None  # it may hold a password
         self.endpoint = redact(self._client.meta.endpoint_url)

@@ -18,4 +18,4 @@ DEFAULTS = {
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
 for name, value in DEFAULTS.items():
-    os.environ.setdefault(name, value)
+    os.environ[name] = os.environ.get(name) or value  # empty: as if it were not set

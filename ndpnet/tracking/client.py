@@ -56,7 +56,8 @@ def connect(*, is_begun: bool = True) -> "MlflowClient":
         logging.getLogger(name).setLevel(logging.WARNING)  # migrations of a new database, one line each
     uri = tracking_uri()
     if uri.startswith(("file:", ".", "/")) or ("://" not in uri and uri != "databricks"):
-        raise ValueError(f"MLFLOW_TRACKING_URI {uri!r} is a folder (use sqlite:///mlflow.db or http://HOST:PORT)")
+        # not shown: it may hold a password
+        raise ValueError("MLFLOW_TRACKING_URI is a folder or no address (use sqlite:///mlflow.db or http://HOST:PORT)")
     if mlflow.get_tracking_uri() != uri:
         mlflow.set_tracking_uri(uri)  # `models:/` addresses are looked up there
     return mlflow.MlflowClient(uri)

@@ -42,6 +42,15 @@ def test_what_cannot_be_found_out_does_not_pass(tmp_path: Path, monkeypatch: pyt
     assert {checks[name].verdict for name in ("libraries", "tracking")} == {"unknown"}
 
 
+@pytest.mark.parametrize("address", ["postgresql://bob:hunter2hunter2@db/x", "bob:hunter2hunter2@host:5000"])
+def test_no_password_of_an_address_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.delenv("NDPNET_TRACKING")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    finding = checks_of(tmp_path)["tracking"]
+    assert finding.verdict == "unknown"
+    assert "hunter2" not in finding.text
+
+
 def test_files_that_are_not_committed_are_named(tmp_path: Path) -> None:
     assert checks_of(tmp_path)["git"] == Finding("git", "ok", "no git tree here: models name no commit")
     git(tmp_path, "init", "--quiet")

@@ -194,4 +194,7 @@ def test_wrong_endpoints(bucket: str, tmp_path: Path, s3: S3Server) -> None:
     assert f"cannot reach {url} at http://127.0.0.1:9: Could not connect to the endpoint" in text
     assert "secret" not in text
     assert "endpoint is no address" in one_line_of(url, out, endpoint_url="127.0.0.1:9")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_MAX_ATTEMPTS", "many")
+        assert "a setting (AWS_..., ~/.aws/config) is wrong: " in one_line_of(url, out, endpoint_url=s3.endpoint_url)
     assert "SSL" in one_line_of(url, out, endpoint_url=s3.endpoint_url.replace("http", "https"))
