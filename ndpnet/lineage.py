@@ -11,7 +11,7 @@ from ndpnet.pretrained_weights import weights_path
 
 PACKAGE_DIR = Path(__file__).parent
 ADAPTERS = ("components", "pipelines", "benchmark")  # links; they call the library, no result is made of them
-# a change here may change a model package: its pictures, what a training step computes, the scores that set its threshold
+# a change here may change a model: its pictures, what a training step computes, the scores that set its threshold
 TRAINING_CODE = (
     *("config.py", "lineage.py", "losses.py", "perceptual.py", "model", "synthesis", "training"),
     *(f"data/{name}.py" for name in ("arrays", "decoding", "fitting", "images", "levels", "manifest", "masks")),

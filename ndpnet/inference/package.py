@@ -177,11 +177,11 @@ def read_package(folder: Path) -> ModelPackage:
         raise ValueError(f"{path} is damaged: {error!r} (copy the package again)") from error
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{folder} has package format {version}, this ndpnet reads {FORMAT_VERSION} "
+            f"{folder} has package format {version!r}, this ndpnet reads {FORMAT_VERSION} "
             f"(retrain, or install the ndpnet that wrote it)"
         )
-    _check_entries(path, config)
     check_seal(path, config)
+    _check_entries(path, config)
     for name, expected in config["files"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} is missing (copy the package again)")

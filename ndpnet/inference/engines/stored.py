@@ -30,9 +30,15 @@ def made_from(package: ModelPackage) -> str:
 
 
 def engine_names(package: ModelPackage) -> tuple[str, ...]:
-    """Engines that a package carries besides torch, sorted."""
+    """Engines that a package carries besides torch, sorted. ValueError: a folder that is none."""
     folder = package.folder / ENGINES_DIR
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
+    paths = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in paths if path.is_dir() and not path.name.startswith("."))
+    known = {f"{engine}-{precision}" for engine, precisions in ENGINES.items() for precision in precisions}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{folder / name} is no engine of this ndpnet (remove it)")
+    return tuple(names)
 
 
 def write_engine(folder: Path, package: ModelPackage, record: dict[str, Any]) -> None:

@@ -127,7 +127,9 @@ def test_parameters_of_another_network_are_one_short_line(copy_dir: Path, name: 
 
 
 def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None:
+    path = copy_dir / "config.json"
     edit_config(copy_dir, lambda config: config["files"].pop("weights.safetensors"))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()))))
     with pytest.raises(ValueError, match=r"config\.json is damaged: its files are not weights\.safetensors, "):
         read_package(copy_dir)
 
@@ -176,8 +178,9 @@ def test_a_region_of_interest_is_checked_like_any_file(copy_dir: Path) -> None:
         read_package(copy_dir)
 
 
-def test_a_threshold_that_was_changed_by_hand_is_refused(copy_dir: Path) -> None:
-    edit_config(copy_dir, lambda config: config["threshold"].update(value=0.9))
+@pytest.mark.parametrize("change", [{"threshold": 0.9}, {"files": 5}, {"files": [[1]]}, {"references": float("nan")}])
+def test_a_config_that_was_changed_by_hand_is_refused(copy_dir: Path, change: dict) -> None:
+    edit_config(copy_dir, lambda config: config.update(change))
     message = r"config\.json was changed after it was written \(copy the package again; `ndpnet calibrate` sets a thres"
     with pytest.raises(ValueError, match=message):
         read_package(copy_dir)

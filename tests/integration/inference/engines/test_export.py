@@ -99,6 +99,9 @@ def test_bf16_is_not_exported_where_openvino_would_compute_in_fp32(
     with pytest.raises(ValueError, match=r"^this processor has no bf16 \(export on the kind that"):
         export(exported_dir, tmp_path / "out", engine="openvino", precision="bf16", **inputs)
     assert not (tmp_path / "out").exists()
+    (shutil.copytree(exported_dir, tmp_path / "other") / "engines/onnx-fp32-old").mkdir()
+    with pytest.raises(ValueError, match=r"engines/onnx-fp32-old is no engine of this ndpnet \(remove it\)$"):
+        export(tmp_path / "other", tmp_path / "out", engine="openvino", precision="bf16", **inputs)
 
 
 def test_the_model_itself_is_untouched_and_the_engines_count(trained_dir: Path, exported_dir: Path) -> None:
