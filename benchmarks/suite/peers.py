@@ -106,6 +106,8 @@ def _check(prepared: PreparedData, peer: Peer) -> None:
         raise ValueError(
             f"peers take pictures of one size, {prepared.folder} has scans (prepare with data.mode=resize)"
         )
+    if prepared.roi() is not None:
+        raise ValueError(f"peers know no region of interest, {prepared.folder} has one (prepare without roi.png)")
     if not prepared.records("test"):
         raise ValueError(f"no test picture in {prepared.folder} (add some under test/)")
     if peer.model == "efficient_ad" and not prepared.records("validation"):

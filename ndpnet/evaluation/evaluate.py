@@ -53,7 +53,7 @@ def evaluate_package(
         judged = judge(prepared, inspector)
         logger.info("computing figures with their intervals")
         summary = summarise(judged, category=prepared.manifest.category)
-        summary["notes"] += _notes(prepared, package, judged.num_left_out)
+        summary["notes"] += _notes(prepared, package, judged)
         summary["model_hash"] = package.model_hash
         tested = prepared.records("test")
         summary["test_images_hash"] = hash_of(sorted([image.sha256, image.mask_sha256 or ""] for image in tested))
@@ -134,7 +134,8 @@ def _curves(judged: Judged) -> dict[str, Any]:
 def _write_predictions(path: Path, judged: Judged, inspector: Inspector) -> None:
     """verdict: as `ndpnet inspect` has it, empty without a threshold; outcome: with what is known of the image.
 
-    overlap: whether what exceeds the threshold meets the defect; empty without one, its mask or a threshold.
+    overlap: whether it is flagged, and what exceeds the threshold meets the defect; empty without one, its mask or a
+    threshold.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -146,7 +147,8 @@ def _write_predictions(path: Path, judged: Judged, inspector: Inspector) -> None
         is_unsure = review is not None and score > review
         verdict = "" if threshold is None else "defective" if score > threshold else "review" if is_unsure else "good"
         outcome = verdict_of(float(score), bool(label), threshold)
-        overlap = "" if threshold is None or np.isnan(peak) else str(bool(peak > threshold)).lower()
+        is_in_place = threshold is not None and score > threshold and peak > threshold
+        overlap = "" if threshold is None or np.isnan(peak) else str(bool(is_in_place)).lower()
         about = as_cells({"path": record.path, "defect_type": record.defect_type, "group": record.group})
         writer.writerow([*about.values(), repr(float(score)), shown, verdict, outcome, overlap])
     write_text(path, text.getvalue())
@@ -157,7 +159,7 @@ def _histories(package: ModelPackage) -> dict[str, list[dict[str, float]]]:
     return {phase: read_json_lines(path) if path.is_file() else [] for phase, path in paths.items()}
 
 
-def _notes(prepared: PreparedData, package: ModelPackage, num_left_out: int) -> list[str]:
+def _notes(prepared: PreparedData, package: ModelPackage, judged: Judged) -> list[str]:
     """What the reader must know of the test set beyond its numbers."""
     seen = {r.group for r in prepared.manifest.files if r.split != "test"}
     num_shared = len({r.group for r in prepared.records("test")} & seen)
@@ -167,9 +169,9 @@ def _notes(prepared: PreparedData, package: ModelPackage, num_left_out: int) -> 
     candidates = [
         (num_shared, f"{num_shared} groups of the test set also have training or calibration images: it is not "
         "independent."),
-        (num_left_out, f"{num_left_out} defective images have their whole defect outside the region of interest: "
-        "left out."),
-        (of_model is not None, "Pixels outside the region of interest do not count."),
+        (judged.num_left_out, f"{judged.num_left_out} defective images have their whole defect where nothing is "
+        "inspected: left out."),
+        (judged.roi is not None, "Pixels outside the region of interest, or in zones without a factor, do not count."),
         (is_other_roi, "The model's region of interest is not that of the data: the model's counts."),
     ]  # fmt: skip
     return [sentence for applies, sentence in candidates if applies]

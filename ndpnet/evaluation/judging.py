@@ -25,7 +25,7 @@ class Judged(ScoredImages):
 
     records: list[FileRecord]
     images: exact.Planes  # uint8 (N, H, W, 3), or N times (H, W, 3)
-    num_left_out: int  # further test images, whose whole defect lies outside the region of interest
+    num_left_out: int  # further test images, whose whole defect lies where nothing is inspected
     seconds_per_image: float
 
 
@@ -47,6 +47,9 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
         )
     if not prepared.records("test"):
         raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
+    rules = package.rules()
+    for record in prepared.records("test") if rules is not None else ():
+        rules.check_size(record.width, record.height, name=record.path)
     trained = {digest: record.path for record in package.manifest().files for digest in record.known_by}
     for record in prepared.records("test"):
         for digest in record.known_by & trained.keys():
@@ -60,14 +63,14 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
     images: exact.Planes = prepared.images("test")
     masks: exact.Planes | None = prepared.masks()
     records = prepared.records("test")
-    is_counted = _is_counted(records, masks, inspector.fitted_roi)
+    is_counted = _is_counted(records, masks, inspector.inspected)
     if not is_counted.all():
         rows = np.flatnonzero(is_counted).tolist()  # one by one: an array of all would be a copy
         images = [images[row] for row in rows]
         masks = None if masks is None else [masks[row] for row in rows]
         records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
     keeps_maps = sum(image.shape[0] * image.shape[1] for image in images) <= max_exact_pixels
-    tally = None if keeps_maps or masks is None else PixelTally(inspector.fitted_roi)
+    tally = None if keeps_maps or masks is None else PixelTally(inspector.inspected)
     predictions: list[Prediction] = []
     scores = np.empty(len(records))
     started = time.monotonic()
@@ -87,7 +90,7 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
         threshold_record=inspector.threshold_record,
         maps=[seen.anomaly_map for seen in predictions] if keeps_maps else None,
         masks=masks,
-        roi=inspector.fitted_roi,
+        roi=inspector.inspected,
         tally=tally,
         records=records,
         images=images,
@@ -104,7 +107,7 @@ def _is_counted(records: list[FileRecord], masks: exact.Planes | None, roi: np.n
     for index, (record, mask) in enumerate(zip(records, masks, strict=True)):
         is_counted[index] = record.defect_type == GOOD or bool((np.asarray(mask, dtype=bool) & roi).any())
     if not is_counted.any():
-        raise ValueError("every defect of the test images lies outside the region of interest (look at the region)")
+        raise ValueError("every defect of the test images lies where nothing is inspected (look at region and zones)")
     return is_counted
 
 

@@ -14,6 +14,7 @@ from ndpnet.evaluation import charts
 from ndpnet.evaluation.judging import VERDICTS
 from ndpnet.inference import pages
 from ndpnet.metrics.summary import HEADLINE
+from ndpnet.metrics.threshold import percent_of
 
 CONFIDENCE = 0.95
 LEVEL_WORDS = {"ok": "Yes", "care": "With care", "bad": "No"}
@@ -72,7 +73,7 @@ def write_report(out_path: Path, content: ReportContent) -> None:
         "page": _page_data(scores, labels, threshold),
     }
     values = vars(content) | derived | {"metrics": METRICS, "of_type": OF_TYPE}
-    html = pages.render("evaluation", TEMPLATE, {"percent": percent, "rate": _rate}, **values)
+    html = pages.render("evaluation", TEMPLATE, {"percent": percent, "rate": percent_of}, **values)
     files.write_text(out_path, html)
 
 
@@ -222,7 +223,7 @@ def _false_alarm_answer(summary: Summary, threshold: Mapping[str, Any] | None) -
         ]
     if threshold is not None and promised is not None:
         answer["mark"] = promised
-        answer["details"].append(f"Promised: at most {_rate(promised)} on average (red mark).")
+        answer["details"].append(f"Promised: at most {percent_of(promised)} on average (red mark).")
         answer["level"] = "bad" if _is_promise_broken(summary, threshold) else answer["level"]
     return answer
 
@@ -243,7 +244,7 @@ def _round_scale(rates: Sequence[float | None]) -> float:
 
 
 def _none_seen(words: str, total: int, highest_rate: float) -> str:
-    return f"{words} among {total}; the true rate may still be up to {_rate(highest_rate)}."
+    return f"{words} among {total}; the true rate may still be up to {percent_of(highest_rate)}."
 
 
 def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> list[tuple[bool, str]]:
@@ -253,19 +254,15 @@ def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> lis
         doubts.append((True, "Nothing was calibrated: the threshold promises no false-alarm rate."))
     elif threshold["num_units"] < threshold["units_needed"]:
         units = f"Only {threshold['num_units']} independent good units set the threshold"
-        promise = f"they promise {_rate(threshold['guaranteed_rate'])}; {threshold['units_needed']} are needed"
-        doubts.append((False, f"{units}: {promise} to promise {_rate(target)}."))
+        promise = f"they promise {percent_of(threshold['guaranteed_rate'])}; {threshold['units_needed']} are needed"
+        doubts.append((False, f"{units}: {promise} to promise {percent_of(target)}."))
     if _is_promise_broken(summary, threshold):
         finding = "More false alarms than promised, beyond chance: the test images differ from the calibration images"
         doubts.append((True, f"{finding} (light, camera, material?). Find out why first."))
     needed = math.ceil(math.log((1.0 - CONFIDENCE) / 2) / math.log1p(-target))  # as the interval beside it
     if 0 < good < needed:
-        doubts.append((False, f"Good test images: {good}. To confirm {_rate(target)} takes at least {needed}."))
+        doubts.append((False, f"Good test images: {good}. To confirm {percent_of(target)} takes at least {needed}."))
     return doubts
-
-
-def _rate(value: float) -> str:
-    return f"{100 * value:.1f} %"
 
 
 def _types_worst_first(by_type: Mapping[str, Summary]) -> list[tuple[str, Summary]]:

@@ -24,10 +24,13 @@ def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | Non
     None without a threshold, or a good test image that passes. -> sentence, sizes, num_images, kinds (name, rows).
     """
     threshold = inspector.threshold
-    images = [] if threshold is None else _passed(judged, inspector)
-    if threshold is None or not images:
+    if threshold is None:
         return None
-    places = [_place(image, inspector) for image in images]
+    places = [_place(image, inspector) for image in _passed(judged, inspector)]
+    # of a scan the part may be flagged as it is, though the whole is not: what is painted there would be found anyway
+    places = [place for place in places if place[0].predict(place[1]).score <= threshold]
+    if not places:
+        return None
     sizes = [size for size in SIZES if size <= min(inspector.input_size) // 2]
     cells = [(kind, size, contrast) for kind in KINDS for contrast in CONTRASTS for size in sizes]
     counts = {
@@ -38,9 +41,9 @@ def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | Non
         {"name": name, "rows": [(contrast, [counts[kind, size, contrast] for size in sizes]) for contrast in CONTRASTS]}
         for kind, name in KINDS.items()
     ]
-    smallest = "; ".join(_words(kind, counts, len(images)) for kind in KINDS)
-    sentence = f"Smallest that is flagged on all {len(images)} images: {smallest}."
-    return {"sentence": sentence, "sizes": sizes, "num_images": len(images), "kinds": kinds}
+    smallest = "; ".join(_words(kind, counts, len(places)) for kind in KINDS)
+    sentence = f"Smallest that is flagged on all {len(places)} images: {smallest}."
+    return {"sentence": sentence, "sizes": sizes, "num_images": len(places), "kinds": kinds}
 
 
 def paint(image: np.ndarray, kind: str, size: int, contrast: float, *, spot: tuple[float, float]) -> np.ndarray:

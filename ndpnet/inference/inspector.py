@@ -78,9 +78,12 @@ class Inspector:
         if rules is not None:
             shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
-            if self._smallest > np.count_nonzero(np.ones(shape) if self.weights is None else self.weights):
+            inspected = np.ones(shape, dtype=bool) if self.weights is None else self.weights > 0
+            if not without_small(inspected, self._smallest).any():
                 # no picture could hold it: every score would be the map's lowest level
-                raise ValueError("the rules' smallest_defect is larger than all that is inspected (check mm_per_pixel)")
+                raise ValueError(
+                    "the rules' smallest_defect is larger than any part that is inspected (check mm_per_pixel)"
+                )
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
         self.engine_name = "torch-fp32"
@@ -147,6 +150,11 @@ class Inspector:
         if self.fitted_roi is None or self._zone_weights is None:
             return self.fitted_roi if self._zone_weights is None else self._zone_weights
         return self._zone_weights * self.fitted_roi
+
+    @property
+    def inspected(self) -> np.ndarray | None:
+        """Where a defect can be, at network resolution; None: everywhere. -> bool (H, W)."""
+        return None if self.weights is None or self.weights.all() else self.weights > 0
 
     def part(self, window: tuple[slice, slice]) -> "Inspector":
         """The same for one part of its pictures. window: rows and columns at network resolution."""

@@ -96,8 +96,10 @@ class LineWatch:
         highest_rate: float,
         pictures_per_false_alarm: float,
     ) -> None:
-        # the threshold is one of these scores: those below it are as any good picture below it, itself is not
-        good = [index for index, score in enumerate(scores) if score < threshold]
+        # the threshold is one of these scores: the others that it lets pass are as any good picture, itself is not
+        good = [index for index, score in enumerate(scores) if score <= threshold]
+        own = next((index for index in good if scores[index] == threshold), None)
+        good = [index for index in good if index != own]
         self._threshold, self._limit = threshold, pictures_per_false_alarm
         self._calibration = {SCORE: [scores[index] for index in good]}
         self._calibration |= {

@@ -50,7 +50,7 @@ def fit_review(scores: np.ndarray, groups: Sequence[str], *, target_rate: float,
     if not (review_rate > 0 and total < 1):
         raise ValueError(f"review_rate is {review_rate}: choose one above 0 and, with {target_rate}, below 1")
     fitted = fit_threshold(scores, groups, target_rate=total)
-    share = _percent(fitted["guaranteed_rate"])
+    share = percent_of(fitted["guaranteed_rate"])
     statement = f"At most {share} of new good images are sent to review or called defective."
     if fitted["value"] >= fit_threshold(scores, groups, target_rate=target_rate)["value"]:
         statement += f" But {fitted['num_units']} calibration units are too few for a second threshold below the first."
@@ -121,10 +121,10 @@ def _check(scores: np.ndarray, groups: Sequence[str], target_rate: float) -> np.
 
 
 def _statement(record: dict[str, Any]) -> str:
-    num_units, target = record["num_units"], _percent(record["target_rate"])
+    num_units, target = record["num_units"], percent_of(record["target_rate"])
     units = f"{num_units} independent calibration unit{'s' if num_units > 1 else ''}"
     if num_units < record["units_needed"]:
-        best, needed = _percent(record["guaranteed_rate"]), record["units_needed"]
+        best, needed = percent_of(record["guaranteed_rate"]), record["units_needed"]
         return (
             f"At most {best} false alarms on new good images, not the {target} asked for: {units}; {needed} would do."
         )
@@ -139,8 +139,9 @@ def _of_units(record: dict[str, Any]) -> str:
     if record["num_images"] == record["num_units"]:
         return ""
     per_unit = record["num_images"] / record["num_units"]
-    return f" ({_percent(record['unit_rate'])} of units with {per_unit:.3g} images)"
+    return f" ({percent_of(record['unit_rate'])} of units with {per_unit:.3g} images)"
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f} %" if rate >= 0.01 else f"{100 * rate:.2g} %"
+def percent_of(rate: float) -> str:
+    """A rate for people; a small one is never shown as none."""
+    return f"{100 * rate:.1f} %" if rate >= 0.01 or rate == 0 else f"{100 * rate:.2g} %"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from ndpnet.config_platform import PromotionConfig
 from ndpnet.metrics.intervals import TAIL, Spread, margin, refused_share, smallest_difference
 from ndpnet.metrics.summary import HEADLINE, MIN_UNITS, Interval
+from ndpnet.metrics.threshold import percent_of
 
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 
@@ -176,7 +177,7 @@ def _false_alarms(rate: Interval | None, bounds: PromotionConfig) -> Check:
         return _check(name, None, budget, None, "no good test image, or no threshold: false alarms are unknown")
     kinds = {"lower": ("low", "lower bound"), "point": ("value", "as measured"), "upper": ("high", "upper bound")}
     name_of_end, kind = kinds[bounds.false_alarm_bound]
-    value, low, high = (_percent(rate[end]) for end in ("value", "low", "high"))
+    value, low, high = (percent_of(rate[end]) for end in ("value", "low", "high"))
     number, sentence = rate[name_of_end], f"{value}, 95 % interval {low} to {high}; {kind} counts"
     return _check(name, number, budget, number <= budget, sentence)
 
@@ -200,7 +201,7 @@ def _metrics(measured: Mapping[str, Compared], bounds: PromotionConfig, *, has_c
 def _floor(metric: str, value: float | None, floor: float) -> Check:
     if value is None:
         return _check(metric, None, floor, None, "this test set cannot tell", is_required=False)
-    return _check(metric, value, floor, value >= floor, f"{_percent(value)}, at least {_percent(floor)} is asked")
+    return _check(metric, value, floor, value >= floor, f"{percent_of(value)}, at least {percent_of(floor)} is asked")
 
 
 def _not_worse(metric: str, compared: Compared | None, tolerance: float | Literal["auto"], refused: float) -> Check:
@@ -227,10 +228,11 @@ def _difference_in_words(compared: Compared, low: float, tolerance: float) -> st
     assert compared.spread is not None
     points = 100 * (compared.challenger - compared.champion)
     refused = refused_share(compared.spread, tolerance)
+    challenger, champion = percent_of(compared.challenger), percent_of(compared.champion)
     return (
-        f"{_percent(compared.challenger)} against {_percent(compared.champion)} ({points:+.1f} points); lower bound of "
-        f"the paired difference {100 * low:+.1f} points, {100 * -tolerance:+.1f} allowed: this refuses a challenger "
-        f"just as good on {100 * refused:.0f} % of such test sets"
+        f"{challenger} against {champion} ({points:+.1f} points); lower bound of the paired difference "
+        f"{100 * low:+.1f} points, {100 * -tolerance:+.1f} allowed: this refuses a challenger just as good on "
+        f"{100 * refused:.0f} % of such test sets"
     )
 
 
@@ -265,7 +267,3 @@ def _export(difference: float | None, max_difference: float) -> Check:
         return _not_applicable(name, max_difference, "no exported engine is registered")
     sentence = f"exported engines differ from torch by up to {difference:.2g}, fp32 in score, others in ROCAUC"
     return _check(name, difference, max_difference, difference <= max_difference, sentence)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"

@@ -20,6 +20,7 @@ from ndpnet import steps
 from ndpnet.benchmark.peers import LITE0, MODELS, WORKER, is_available, parse_peer, run_peer
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
+from ndpnet.data.roi import ROI, write_roi
 from ndpnet.metrics import exact
 from ndpnet.synthesis.bank import list_sources
 
@@ -135,13 +136,21 @@ def test_a_killed_worker_leaves_nothing_half(prepare: Prepare, tmp_path: Path, m
 
 @pytest.mark.parametrize(
     ("model", "data", "mend"),
-    [("padim", "scans", "data.mode=resize"), ("efficient_ad", "unvalidated", "data.validation_fraction")],
+    [
+        ("padim", "scans", "data.mode=resize"),
+        ("padim", "region", r"prepare without roi\.png"),
+        ("efficient_ad", "unvalidated", "data.validation_fraction"),
+    ],
 )
 def test_what_a_peer_cannot_take_is_refused_before_anything_runs(
     model: str, data: str, mend: str, prepare: Prepare, tmp_path: Path
 ) -> None:
     python = script(tmp_path / "python", "exit 9")
     folder = prepared_scans(tmp_path / "scans") if data == "scans" else prepare(few=True, validation_fraction=0.0)
+    if data == "region":
+        shutil.copytree(folder, tmp_path / "region")
+        folder = tmp_path / "region"
+        write_roi(folder / ROI, np.ones((8, 8), dtype=bool))
     with pytest.raises(ValueError, match=mend):
         run_peer(folder, tmp_path / "out", least(model), python=python)
 

@@ -135,7 +135,7 @@ def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
 
 
 def test_a_defect_outside_the_region_is_left_out(roi_run: Run) -> None:
-    note = "1 defective images have their whole defect outside the region of interest: left out."
+    note = "1 defective images have their whole defect where nothing is inspected: left out."
     assert note in roi_run.summary["notes"]
     assert (roi_run.summary["num_good"], roi_run.summary["num_defective"]) == (3, 3)
 

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,13 @@ from PIL import Image
 from samples import CATEGORY, Pipeline, write_picture
 from skimage.data import brick
 
+from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation import evaluate
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.package import write_config
+from ndpnet.inference.rules import RULES, Rules, Zone
 
 
 def test_without_kept_maps_it_says_the_same_to_within_the_stated_error(
@@ -74,6 +79,36 @@ def test_the_champion_stands_beside_the_figures_if_it_was_judged_on_the_same_ima
     elsewhere = report({"version": 3, "summary": other | {"test_images_hash": "0" * 64}})
     assert "The champion, version 3, was judged on other test images." in elsewhere
     assert "43.2 %" not in elsewhere
+
+
+class Grey:
+    """A map that is the same everywhere."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        return np.full(images.shape[:3], 0.2, dtype=np.float32)
+
+
+def test_a_defect_in_a_zone_where_nothing_counts_is_left_out() -> None:
+    masks = np.zeros((3, 64, 64), dtype=bool)
+    masks[1, :8, :8] = masks[2, :8, 56:] = True
+    types = (GOOD, "hole", "hole")
+    records = [SimpleNamespace(path=str(row), group=str(row), defect_type=name) for row, name in enumerate(types)]
+    images = np.zeros((3, 64, 64, 3), dtype=np.uint8)
+    prepared = SimpleNamespace(images=lambda _: images, masks=lambda: masks, records=lambda _: records)
+    left = Zone(name="label", box=[0, 0, 32, 64], factor=None)
+    inspector = Inspector(Grey(), input_size=(64, 64), rules=Rules(width=64, height=64, zones=(left,)))
+    judged = evaluate.judge(prepared, inspector)
+    assert (judged.num_left_out, [record.path for record in judged.records]) == (1, ["0", "2"])
+    assert judged.roi.sum() == 32 * 64
+
+
+def test_pictures_that_the_rules_are_not_meant_for_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    model_dir = shutil.copytree(pipeline.model_dir, tmp_path / "model")
+    (model_dir / RULES).write_text(Rules(width=80, height=80, smallest_defect=9).model_dump_json())
+    write_config(model_dir, json.loads((model_dir / "config.json").read_text()))
+    with pytest.raises(ValueError, match=r"pixels, the model's rules are for 80x80 \(calibrate anew, with rules"):
+        evaluate.evaluate_package(pipeline.prepared_dir, model_dir, tmp_path / "out", pipeline.params, {})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_picture_that_a_person_should_look_at_is_called_so(pipeline: Pipeline, tmp_path: Path) -> None:

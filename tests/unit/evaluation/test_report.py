@@ -269,6 +269,8 @@ def test_trust_follows_from_promise_and_counts() -> None:
     answer, details = trust(full_summary(), threshold_record(num_units=30, guaranteed_rate=1 / 31), [])
     assert answer == "With care"
     assert "Only 30 independent good units set the threshold: they promise 3.2 %; 99 are needed" in details
+    few = threshold_record(num_units=3000, units_needed=9999, guaranteed_rate=1 / 3001)
+    assert "they promise 0.033 %" in trust(full_summary(), few, [])[1], "a small rate is not none"
     answer, details = trust(full_summary(num_good=367), threshold_record(), [])
     assert answer == "With care"
     assert "at least 368" in details  # of as many without a false alarm the interval ends at 1 %

@@ -71,6 +71,9 @@ def test_defects_are_painted_where_they_count_and_judged_as_all_pictures_are(
 
 def test_nothing_is_painted_where_nothing_could_be_said() -> None:
     assert smallest_found(judged([9.0]), Contrast()) is None
+    part_is_flagged = judged([0.0])  # of a scan that passes
+    part_is_flagged.images = [GREY + 9]
+    assert smallest_found(part_is_flagged, Contrast()) is None
     unjudged = Contrast()
     unjudged.threshold = None
     assert smallest_found(judged([0.0]), unjudged) is None

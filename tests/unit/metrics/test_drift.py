@@ -78,6 +78,11 @@ def test_false_alarms_stay_within_the_bound_while_nothing_changes():
     assert rung <= 8
 
 
+def test_scores_that_tie_with_the_threshold_are_compared_but_for_the_threshold_itself():
+    line = LineWatch([0, 1, 2, 2, 2, 3], {}, threshold=2, highest_rate=0.05, pictures_per_false_alarm=1000)
+    assert line._calibration == {"score": [0, 1, 2, 2]}
+
+
 def test_defective_pictures_within_the_stated_rate_are_no_drift():
     rng = np.random.default_rng(5)
     assert feed(watch(rng), rng, 600, defective=0.04) is None
