@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
@@ -123,13 +122,14 @@ def arguments_of(
 def _place_of(source: dict[str, str | None]) -> str:
     """Where the data are, as JSON. ValueError: a place that pods cannot reach, or that names a password."""
     from ndpnet.data.versions.source import DataSource
+    from ndpnet.redaction import redact
 
     place = DataSource(**source | {"url": source["url"] or (None if source["prefix"] else _origin())})
     place.check()
-    if place.url is not None and "://" in place.url:
-        if urlsplit(place.url).password or urlsplit(place.url).username not in (None, "git"):
-            raise ValueError("the git URL holds a login, which would be stored with the run (use git's credentials)")
-    elif place.url is not None and ":" not in place.url:
+    for what, address in (("git URL", place.url), ("S3 endpoint", place.endpoint_url)):
+        if address and "://" in address and redact(address) != address.replace("://git@", "://"):
+            raise ValueError(f"the {what} holds a login or a token, which would be stored with the run (leave it out)")
+    if place.url is not None and ":" not in place.url:
         raise ValueError(f"pods cannot reach {place.url} (pass --url https://... or --prefix s3://...)")
     if place.manifest is not None and not place.manifest.startswith("s3://"):
         raise ValueError(f"pods cannot read manifest {place.manifest} (upload it, and pass s3://...)")

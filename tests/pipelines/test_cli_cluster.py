@@ -125,6 +125,8 @@ def error_of(result: Result) -> str:
         (("-a", "workdir"), "is no NAME=VALUE"),
         (("-a", "source={}"), "-a 'source={}' is no NAME=VALUE, or has an option of its own"),
         (("--url", "https://me:secret@git.plant/x"), "the git URL holds a login"),
+        (("--url", "https://git.plant/x?access_token=secret"), "the git URL holds a login or a token"),
+        (("--endpoint-url", "http://key:secret@minio:9000"), "the S3 endpoint holds a login"),
         (("--url", "/srv/surfaces"), "pods cannot reach /srv/surfaces"),
         (("--path", "../data"), "lies outside the repository"),
         (("--prefix", "s3://b/x"), "either a git repository or an S3 prefix"),
