@@ -49,7 +49,7 @@ class Station:
             if line.mqtt is not None:
                 self.sources[f"mqtt {line.name}"] = MessageSource(line, self.intake)
         self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
-        self.sinks = open_sinks(config.sinks, self.journal, lambda: not self.dead_threads())
+        self.sinks = open_sinks(config.sinks, self.journal, list(self.lines), lambda: not self.dead_threads())
         if config.store.url is not None:
             self.sinks[BUCKET] = Feeder(BUCKET, self.store, self.journal, FILES)
         self.retraining = None if config.retrain == "none" else Retraining(self)
