@@ -13,10 +13,11 @@ from ndpnet.station.camera import Camera
 from ndpnet.station.config import LineConfig, StationConfig
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import open_journal
-from ndpnet.station.judge import Judge, Line
+from ndpnet.station.judge import MODEL, Judge, Line
 from ndpnet.station.measures import Measures
 from ndpnet.station.models import OpenModel, open_model, wished_hash
 from ndpnet.station.mqtt import MessageSource
+from ndpnet.station.queries import facts_of
 from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import Feeder, open_sinks
@@ -80,7 +81,9 @@ class Station:
         if self.config.server.token_file is not None:
             read_tokens(self.journal, self.config.server.token_file)
         for line in self.lines.values():
-            line.next_model = _open_line(line.config, self.config)
+            event = self.journal.last_event(line.name, MODEL)
+            last = event and event["facts"] | facts_of(self.journal, line.name, event["facts"]["hash"])
+            line.next_model = _open_line(line.config, self.config, last)
             line.prepare()
 
     def stop(self) -> None:
@@ -136,11 +139,17 @@ class Station:
             logger.info("removed %d old pictures", removed)
 
     def _look_for_champions(self) -> None:
+        problems = []
         for line in self.lines.values():
-            wished = wished_hash(line.config)
-            if wished is not None and line.next_model is None and wished != line.model.hash:
-                line.next_model = open_model(line.config, self.config.folder / MODELS)
-                self.judge.wake()
+            try:
+                wished = wished_hash(line.config)
+                if wished is not None and line.next_model is None and wished != line.model.hash:
+                    line.next_model = open_model(line.config, self.config.folder / MODELS)
+                    self.judge.wake()
+            except (ValueError, OSError) as error:  # of this line alone
+                problems.append(f"{line.name}: {error}")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
 def check_lines(config: StationConfig) -> None:
@@ -149,10 +158,10 @@ def check_lines(config: StationConfig) -> None:
         _open_line(line, config)
 
 
-def _open_line(line: LineConfig, config: StationConfig) -> OpenModel:
+def _open_line(line: LineConfig, config: StationConfig, last: dict[str, Any] | None = None) -> OpenModel:
     if line.source is not None and not line.source.is_dir():
         raise ValueError(f"no folder {line.source} for line {line.name} (make it, or correct its source)")
-    return open_model(line, config.folder / MODELS)
+    return open_model(line, config.folder / MODELS, last)
 
 
 @contextmanager
