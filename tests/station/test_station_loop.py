@@ -1,5 +1,6 @@
 """From reviews to folders, from the registry to the line, and what the command says."""
 
+import json
 import re
 import shutil
 from contextlib import nullcontext
@@ -11,10 +12,11 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow_servers import new_database
 from samples import Pipeline
-from stations import config_of, post, served, wait_until, wall
+from stations import config_of, picture, post, served, wait_until, wall
 
 from ndpnet.cli import main
 from ndpnet.inference.identity import package_hash
+from ndpnet.inference.package import write_config
 from ndpnet.station import judge
 from ndpnet.station.journal import Journal, Judgement, Picture, open_journal
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
@@ -51,6 +53,36 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
     with served(config_of(tmp_path, pipeline.model_dir, lines=lines)) as (station, url):
         assert post(url, wall(rng), params=WALL).json()["model"] == first["model"]
         assert [line.model.facts["version"] for line in station.lines.values()] == [2, 1]
+
+
+def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review(pipeline: Pipeline, tmp_path):
+    packages = [registered.with_threshold(pipeline.model_dir, tmp_path / name, 2.0) for name in ("first", "second")]
+    content = json.loads((packages[1] / "config.json").read_text())
+    content["threshold"] |= {"review": {"value": -1.0, "statement": "at most half"}}  # below all scores
+    write_config(packages[1], content)
+
+    def by_hand(station, value):
+        facts = {"value": value, "model": station.lines["wall"].model.hash}
+        station.journal.note("threshold", facts, line="wall", who="Ann")
+
+    def judged(url):
+        told = post(url, picture()).json()
+        return told["verdict"], told["threshold"], told["threshold_source"]
+
+    with served(config_of(tmp_path, packages[0])) as (station, url):
+        by_hand(station, 3.0)
+        assert judged(url) == ("good", 3.0, "manual")
+    with served(config_of(tmp_path, packages[1])) as (station, url):
+        assert judged(url) == ("review", 2.0, "calibrated")
+        for value, verdict, source in (
+            (4.0, "review", "manual"),
+            (-2.0, "defective", "manual"),
+            (4.0, "review", "manual"),
+        ):
+            by_hand(station, value)
+            assert judged(url) == (verdict, value, source)
+    with served(config_of(tmp_path, packages[0])) as (station, url):  # back
+        assert judged(url) == ("good", 3.0, "manual")
 
 
 def _if(told, threshold):
