@@ -106,8 +106,7 @@ class FolderWatch:
             return False
         # a larger one is not read: that it is too large is its verdict
         content = path.read_bytes() if stamp[0] <= self.intake.max_bytes else b""
-        about = path.stat()
-        if (about.st_size, about.st_mtime_ns) != stamp:
+        if _stamp(path) != stamp:
             raise OSError(errno.EAGAIN, "it is being written")
         return self.intake.add(self.line.name, shown, key, content, path.suffix.lower())[1]
 
@@ -116,11 +115,18 @@ class FolderWatch:
         if self.line.done_dir is None:
             self._done[name] = stamp
             return
-        target = self.line.done_dir / name
+        source, target = self.root / name, self.line.done_dir / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target = target.with_name(f"{target.stem}-{stamp[1]}{target.suffix}")
-        _move(self.root / name, target)
+        with suppress(FileNotFoundError):  # another station that watches this folder has moved it
+            if _stamp(source) == stamp:  # else it is the next picture of this name, and taken at the next look
+                _move(source, target)
+
+
+def _stamp(path: Path) -> Stamp:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 def _is_picture(name: str) -> bool:
@@ -131,8 +137,6 @@ def _move(source: Path, target: Path) -> None:
     """Rename; between file systems copy, then remove."""
     try:
         source.replace(target)
-    except FileNotFoundError:
-        pass  # another station that watches this folder has moved it
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

@@ -124,6 +124,23 @@ def test_killed_between_journal_and_move_it_is_moved_and_not_taken_twice(tmp_pat
     assert not (bench.root / "part.png").exists()
 
 
+def test_a_picture_that_takes_a_name_before_the_last_one_is_moved_is_taken_next(tmp_path, monkeypatch):
+    bench, add = Bench(tmp_path, done_dir="done"), Intake.add
+    put(bench.root / "latest.png", picture(1))
+
+    def replaced_once(*entry):
+        monkeypatch.undo()
+        result = add(bench.intake, *entry)
+        put(bench.root / "latest.png", picture(2))
+        return result
+
+    monkeypatch.setattr(bench.intake, "add", replaced_once)
+    assert [bench.watch.look() for _ in range(3)] == [1, 1, 0]
+    files = bench.journal.rows(text("SELECT file FROM pictures ORDER BY id"))
+    assert [bench.intake.store.read(row["file"]) for row in files] == [picture(1), picture(2)]
+    assert [path.read_bytes() for path in (tmp_path / "done").iterdir()] == [picture(2)]  # the first one is replaced
+
+
 def test_while_too_many_wait_files_stay_where_they_are(tmp_path):
     bench = Bench(tmp_path, done_dir="done")
     for seed in range(5):
