@@ -105,6 +105,11 @@ def test_bytes_and_pixels_have_limits(station):
     answer = post(station[1], picture(size=1100, level=20, kind="JPEG"))
     assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
     assert "megapixels" in answer.json()["error"]
+    shown = get(f"{station[1]}/pictures/{answer.json()['id']}/image?side=240")
+    assert (shown.status_code, shown.json()["error"]) == (
+        410,
+        "more than 1 megapixels are not shown (server.max_megapixels)",
+    )
     assert post(station[1], b"").status_code == 400
     assert requests.post(f"{station[1]}/login", data=bytes(200_000), timeout=SECONDS).status_code == 413
 
