@@ -26,6 +26,7 @@ from ndpnet.station.watch import FolderWatch
 from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
+SINK, REGISTRY, RETRAIN = "sink ", "registry", "retrain"  # threads without which pictures are taken and judged
 MODELS, BUCKET = "models", "S3 store"
 LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
@@ -50,7 +51,7 @@ class Station:
             if line.mqtt is not None:
                 self.sources[f"mqtt {line.name}"] = MessageSource(line, self.intake)
         self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
-        self.sinks = open_sinks(config.sinks, self.journal, list(self.lines), lambda: not self.dead_threads())
+        self.sinks = open_sinks(config.sinks, self.journal, list(self.lines), self.is_working)
         if config.store.url is not None:
             self.sinks[BUCKET] = Feeder(BUCKET, self.store, self.journal, FILES)
         self.retraining = None if config.retrain == "none" else Retraining(self)
@@ -71,11 +72,11 @@ class Station:
             self._run(name, source.step, SOURCE_SECONDS)
         self._run("retention", self._retain, RETAIN_SECONDS)
         if any(line.registered for line in self.config.lines):
-            self._run("registry", self._look_for_champions, self.config.model_seconds)
+            self._run(REGISTRY, self._look_for_champions, self.config.model_seconds)
         if self.retraining is not None:
-            self._run("retrain", self.retraining.step, RETRY_SECONDS)
+            self._run(RETRAIN, self.retraining.step, RETRY_SECONDS)
         for name, sink in self.sinks.items():
-            self._run(f"sink {name}", sink.step, LOOK_SECONDS)
+            self._run(f"{SINK}{name}", sink.step, LOOK_SECONDS)
 
     def _open_lines(self) -> None:
         if self.config.server.token_file is not None:
@@ -100,6 +101,14 @@ class Station:
     def dead_threads(self) -> list[str]:
         """Names of threads that should be alive."""
         return [name for name, thread in self.threads.items() if not thread.is_alive()]
+
+    def hindrances(self) -> list[str]:
+        """What keeps pictures from being taken or judged now."""
+        return [text for name, text in dict(self.problems).items() if not name.startswith((SINK, REGISTRY, RETRAIN))]
+
+    def is_working(self) -> bool:
+        """Whether all threads live and nothing keeps pictures from being taken or judged."""
+        return not self.dead_threads() and not self.hindrances()
 
     def _run(self, name: str, step: Callable[[], Any], pause: float = 0.0) -> None:
         """Call a step for ever; what goes wrong in it is said once, and tried again."""

@@ -114,14 +114,16 @@ class Inspection:
         try:
             if self._num_requests > self._limits.max_waiting:
                 raise FullError
-            return await self._inspect(request)
+            answer = await self._inspect(request)
+            self._station.problems.pop("disk", None)
+            return answer
         except FullError as error:
             seconds = max(1, math.ceil(self._limits.max_waiting * self._station.judge.mean_seconds / 2))
             raise HTTPException(429, "too many pictures wait", {"Retry-After": str(seconds)}) from error
         except ClientDisconnect:
             return Response(status_code=400)
-        except (OSError, JournalError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
             self._station.problems["disk"] = f"cannot take a picture: {reason}"
             raise HTTPException(NO_ROOM, f"the picture was not taken: {reason}", {"Retry-After": "60"}) from error
         finally:
@@ -172,8 +174,7 @@ class Inspection:
 
     async def readyz(self, request: Request) -> Response:
         """200 while pictures can be taken and judged."""
-        problems = self._station.problems
-        reasons = [problems[name] for name in ("judge", "disk") if name in problems]
+        reasons = self._station.hindrances()
         return PlainTextResponse("\n".join(reasons or ["ok"]) + "\n", 503 if reasons else 200)
 
     async def metrics(self, request: Request) -> Response:
