@@ -30,7 +30,7 @@ class FolderWatch:
         self.scan_seconds = 0.0  # of the last look: a folder with very many files is looked at less often
         self._seen: dict[str, tuple[Stamp, float]] = {}  # since when a file has been as it is
         self._done: dict[str, Stamp] = {}  # accepted, and left where they are
-        self._told: set[str] = set()  # what is not taken, and has been named
+        self._told: set[str] = set()  # what is not taken or moved, and has been named
 
     def look(self) -> int:
         """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
@@ -45,44 +45,53 @@ class FolderWatch:
             if self._done.get(name) == stamp or not self._is_complete(name, stamp, now):
                 continue
             try:
-                is_new = self._take(name, stamp)
+                num_accepted += self._take(name, stamp)
+                self._put_away(name, stamp)
             except FullError:
                 break  # they wait in the folder
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                logger.warning("%s: cannot take %s: %s", self.line.name, name, error.strerror)  # gone, or locked
-                continue
-            num_accepted += is_new
-            self._put_away(name, stamp)
+                self._tell(name, f"cannot be taken, or moved to done_dir: {error.strerror}")  # gone, or locked
         return num_accepted
 
     def _files(self) -> Iterator[tuple[str, Stamp]]:
         """Pictures below the root with their stamps; hidden and unfinished ones are none yet."""
         folders = [os.fspath(self.root)]
         while folders:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif entry.is_symlink():
-                        if _is_picture(entry.name) or entry.is_dir():
-                            self._refuse_link(entry.path)
-                    elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
-                        with suppress(FileNotFoundError):  # moved away meanwhile
-                            about = entry.stat(follow_symlinks=False)
-                            if _is_picture(entry.name):
-                                yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
-                            elif about.st_size:
-                                self._refuse_nameless(entry.path)
+            folder = folders.pop()
+            try:
+                yield from self._files_of(folder, folders)
+            except OSError as error:
+                if folder == os.fspath(self.root):
+                    raise
+                self._tell(folder, f"cannot be read: {error.strerror}")
 
-    def _refuse_link(self, path: str) -> None:
-        """Who may write here must not make the station read what lies elsewhere."""
+    def _files_of(self, folder: str, folders: list[str]) -> Iterator[tuple[str, Stamp]]:
+        """Those of one folder; its sub-folders join `folders`."""
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_symlink():
+                    # who may write here must not make the station read what lies elsewhere
+                    if _is_picture(entry.name) or entry.is_dir():
+                        self._tell(entry.path, "is a symbolic link, not followed (copy pictures here)")
+                elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # moved away meanwhile
+                        about = entry.stat(follow_symlinks=False)
+                        if _is_picture(entry.name):
+                            yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
+                        elif about.st_size:
+                            self._refuse_nameless(entry.path)
+
+    def _tell(self, path: str, what: str) -> None:
+        """Name once what is not taken, or not moved: the others are all the same."""
         if path not in self._told:
             self._told.add(path)
-            logger.warning("%s: %s is a symbolic link, not followed (copy pictures here)", self.line.name, path)
+            logger.warning("%s: %s %s", self.line.name, path, what)
 
     def _refuse_nameless(self, path: str) -> None:
         if path in self._told:

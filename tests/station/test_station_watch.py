@@ -1,5 +1,6 @@
 """Watched folders: which files are complete, and that each enters the journal once."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -62,6 +63,26 @@ def test_a_picture_without_an_ending_is_named_once(tmp_path, caplog):
     assert [bench.watch.look(), bench.watch.look()] == [0, 0]
     (record,) = caplog.records
     assert record.getMessage().endswith("noend is a picture without an ending, not taken (name it as .png)")
+
+
+def test_what_cannot_be_read_or_moved_is_named_once_and_stops_no_other(tmp_path, caplog, monkeypatch):
+    bench, scan = Bench(tmp_path, done_dir="done"), os.scandir
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/a").write_text("a file where a folder is needed")
+    for name in ("a/first.png", "second.png", "lost+found/third.png"):
+        put(bench.root / name, picture())
+
+    def refusing(folder):  # root may read everything
+        if str(folder).endswith("lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr("ndpnet.station.watch.os.scandir", refusing)
+    assert [bench.watch.look(), bench.watch.look()] == [2, 0]
+    monkeypatch.undo()
+    assert (tmp_path / "done/second.png").exists()
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert [line.split(" cannot be ")[0] for line in said] == [f"wall: {bench.root}/lost+found", "wall: a/first.png"]
 
 
 def test_a_link_to_pictures_elsewhere_is_not_followed_and_said_once(tmp_path, caplog):
