@@ -161,6 +161,13 @@ class Journal:
             reason = f"the station ended {MAX_CRASHES} times at this picture's turn"
             self.finish(first["id"], Judgement("error", error=reason))
 
+    def refuse_other_lines(self, lines: list[str]) -> None:
+        """At the start: what waits for a line that the station does not have any more gets an error."""
+        waiting = sa.select(pictures.c.id, pictures.c.line).where(pictures.c.seq.is_(None), self.is_mine)
+        for row in self.rows(waiting.where(pictures.c.line.not_in(lines))):
+            reason = f"the line {row['line']} is no longer in the station's file"
+            self.finish(row["id"], Judgement("error", error=reason))
+
     def finish(self, picture_id: int, judgement: Judgement) -> int | None:
         """Write a verdict. -> its place in the order of verdicts; None: it has one, which stays."""
         largest_area = max((region["area"] for region in judgement.regions), default=None)

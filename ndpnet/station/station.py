@@ -62,6 +62,7 @@ class Station:
         """Open the models and start all threads. ValueError: a model cannot be opened, a folder is not there."""
         self._open_lines()
         self.store.remove_unknown(self.journal)
+        self.journal.refuse_other_lines(list(self.lines))
         self.journal.count_crash(list(self.lines))
         self._run("judge", self.judge.step)
         for line in self.config.lines:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
 NO_ROOM = 507  # Insufficient Storage
+BODY_SECONDS = 30.0  # how long the body of a request may take
 OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -184,16 +185,20 @@ class Inspection:
 
 
 async def read_body(request: Request, max_bytes: float) -> bytes:
-    """The body of a request. HTTPException 413: it has more bytes, announced or not."""
+    """The body of a request. HTTPException 413: it has more bytes, announced or not; 408: it does not come."""
     too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB")
     if int(request.headers.get("content-length") or 0) > max_bytes:
         raise too_large
     parts, num_bytes = [], 0
-    async for part in request.stream():
-        num_bytes += len(part)
-        if num_bytes > max_bytes:
-            raise too_large
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                num_bytes += len(part)
+                if num_bytes > max_bytes:
+                    raise too_large
+                parts.append(part)
+    except TimeoutError as error:
+        raise HTTPException(408, f"the body did not come within {BODY_SECONDS:g} seconds") from error
     return b"".join(parts)
 
 

@@ -71,6 +71,16 @@ def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):
     assert journal.next_pictures(["wall"])[0]["name"] == "next.png"
 
 
+def test_what_waits_for_a_line_that_is_gone_gets_an_error_and_takes_no_place(journal):
+    ours, _ = accept(journal, "ours")
+    other, _ = journal.accept(Picture("roof", "other.png", "other", "f", "0" * 64, 1))
+    journal.refuse_other_lines(["wall"])
+    assert journal.num_waiting() == 1
+    assert journal.picture(ours)["verdict"] is None
+    told = journal.picture(other)
+    assert (told["verdict"], told["error"]) == ("error", "the line roof is no longer in the station's file")
+
+
 def test_the_order_of_verdicts_has_no_gap_and_does_not_follow_the_clock(journal, monkeypatch):
     for number in range(4):
         monkeypatch.setattr(time, "time", lambda number=number: 1e9 - number)  # a clock that is set back

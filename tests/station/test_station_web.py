@@ -2,6 +2,7 @@
 
 import base64
 import io
+import socket
 import threading
 import time
 
@@ -112,6 +113,14 @@ def test_bytes_and_pixels_have_limits(station):
     )
     assert post(station[1], b"").status_code == 400
     assert requests.post(f"{station[1]}/login", data=bytes(200_000), timeout=SECONDS).status_code == 413
+
+
+def test_an_upload_that_stalls_is_ended(station, monkeypatch):
+    monkeypatch.setattr("ndpnet.station.web.BODY_SECONDS", 0.3)
+    host, port = station[1].removeprefix("http://").split(":")
+    with socket.create_connection((host.rstrip("/"), int(port)), timeout=SECONDS) as stalled:
+        stalled.sendall(b"POST /inspect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc")
+        assert stalled.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_line_that_is_not_there_is_named(station):
