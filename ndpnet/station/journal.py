@@ -183,6 +183,16 @@ class Journal:
         """All of a picture's row."""
         return self.first(sa.select(pictures).where(pictures.c.id == picture_id))
 
+    def check_same(self, store: Path, lines: list[str]) -> None:
+        """ValueError: the store has pictures, and this journal is a new one."""
+        mine = sa.select(pictures.c.id).where(self.is_mine).limit(1)
+        # killed at its first picture, a station has noted its models
+        known = sa.select(events.c.id).where(events.c.line.in_(lines)).limit(1)
+        is_new = self.value(mine) is None and self.value(known) is None
+        if is_new and any(path.is_file() for path in store.rglob("*")):
+            where = f"{store} has pictures, and the journal {self._engine.url} is new"
+            raise ValueError(f"{where} (bring their own journal back, or move them away)")
+
     def last_seq(self) -> int:
         """Place of the last verdict in their order; 0 before the first."""
         return self.value(LAST_SEQ)

@@ -21,7 +21,7 @@ from ndpnet.station.queries import facts_of
 from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import Feeder, open_sinks
-from ndpnet.station.store import FILES, Store, retain
+from ndpnet.station.store import FILES, PICTURES, Store, retain
 from ndpnet.station.watch import FolderWatch
 from ndpnet.station.web import make_app
 
@@ -59,7 +59,8 @@ class Station:
         self.threads: dict[str, threading.Thread] = {}
 
     def start(self) -> None:
-        """Open the models and start all threads. ValueError: a model cannot be opened, a folder is not there."""
+        """Open the models and start all threads. ValueError: a model, folder or journal is not there."""
+        self.journal.check_same(self.config.folder / PICTURES, list(self.lines))  # else they would all be removed
         self._open_lines()
         self.store.remove_unknown(self.journal)
         self.journal.refuse_other_lines(list(self.lines))

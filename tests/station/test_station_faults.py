@@ -154,6 +154,17 @@ def test_a_journal_that_stays_locked_is_answered_with_503(pipeline, tmp_path, mo
         wait_until(station.is_working)
 
 
+def test_with_a_new_journal_it_does_not_start_and_removes_no_picture(pipeline, tmp_path):
+    with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
+        post(url, picture(0))
+    shutil.copytree(station.store.folder / "pictures", tmp_path / "other/pictures")
+    config = config_of(tmp_path, pipeline.model_dir, folder="other")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"pictures has pictures, and .*journal\.sqlite is new"), served(config):
+            pass
+    assert len([path for path in (tmp_path / "other/pictures").rglob("*") if path.is_file()]) == 1
+
+
 def test_a_folder_that_is_gone_is_said_and_watched_again_when_it_is_back(pipeline, tmp_path):
     config = config_of(tmp_path, pipeline.model_dir)
     source = config.lines[0].source
