@@ -38,7 +38,7 @@ ID_OF = sa.select(pictures.c.id).where(pictures.c.line == sa.bindparam("line"), 
 FINISH = (
     sa.update(pictures)
     .where(pictures.c.id == sa.bindparam("picture"), pictures.c.seq.is_(None))
-    .values(seq=1 + LAST_SEQ.scalar_subquery())
+    .values(seq=1 + LAST_SEQ.scalar_subquery(), num_bytes=pictures.c.num_bytes + sa.bindparam("map_bytes"))
     .returning(pictures.c.seq)
 )
 
@@ -79,6 +79,7 @@ class Judgement:
     error: str | None = None
     model: str | None = None
     map: str | None = None
+    map_bytes: int = 0
     seconds: float = 0.0
 
 

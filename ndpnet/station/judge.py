@@ -127,6 +127,7 @@ class Line:
         verdict = inspector.judge(prediction, size=size)
         word = verdict.word
         is_drawn = self.station.store.maps == "all" or (self.station.store.maps == "not_good" and word != "good")
+        heat_map = draw_map(verdict, self.threshold) if is_drawn else b""
         return Judgement(
             word,
             score=verdict.score,
@@ -136,7 +137,8 @@ class Line:
             height=size[0],
             regions=[asdict(region) for region in verdict.regions],
             properties=picture_properties(fitted),
-            map=self.store.add_map(draw_map(verdict, self.threshold), row["file"]) if is_drawn else None,
+            map=self.store.add_map(heat_map, row["file"]) if is_drawn else None,
+            map_bytes=len(heat_map),
         )
 
     def observe(self, row: dict[str, Any], judgement: Judgement) -> None:
