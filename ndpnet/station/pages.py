@@ -204,7 +204,7 @@ class Pages:
 
     def health(self, request: Request) -> Response:
         """Has a line changed, and does everything work."""
-        per_day = queries.daily_pictures(self._journal)
+        per_day = {name: queries.daily_pictures(self._journal, name) for name in self._station.lines}
         limit = self._station.config.drift.pictures_per_false_alarm
         return self._page(
             request,
@@ -212,7 +212,7 @@ class Pages:
             station_lines=list(self._station.lines.values()),
             limit=limit,
             per_day=per_day,
-            per_year=false_alarms_per_year(limit, per_day),
+            per_year={name: false_alarms_per_year(limit, number) for name, number in per_day.items()},
             threads={name: thread.is_alive() for name, thread in self._station.threads.items()},
             problems=dict(self._station.problems),
             sinks={name: sink.lag() for name, sink in self._station.sinks.items()},

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import MAX_CRASHES, Journal, Judgement, Picture
-from ndpnet.station.queries import counts, next_to_review, num_to_review, scores, search, what_if
+from ndpnet.station.queries import counts, daily_pictures, next_to_review, num_to_review, scores, search, what_if
 from ndpnet.station.store import Store, retain
 
 KINDS = ("review", "defective")
@@ -167,6 +167,11 @@ def test_the_shift_is_counted_by_verdict(journal):
         db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq IN (1, 3)"))  # a clock set back
     accept(journal, "waits")
     assert counts(journal) == {"good": 2, "review": 0, "defective": 1, "error": 0}
+
+
+def test_the_pace_of_a_line_is_its_own(journal):
+    judged(journal, "a")
+    assert (daily_pictures(journal, "wall"), daily_pictures(journal, "roof")) == (144.0, 0.0)
 
 
 def fill(journal, store, num, verdict="good"):

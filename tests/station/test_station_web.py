@@ -86,6 +86,8 @@ def test_what_is_asked_wrongly_is_said_in_one_line(station, path, said):
     ("change", "said"),
     [
         ({"value": True}, "True is no number"),
+        ({"value": 1.7e308}, "1.7e+308 is no number to compare with"),
+        ({"reason": "half \ud800"}, "reason 'half \\ud800' is no text"),
         ({"who": ["Ann"]}, "who ['Ann'] is no text"),
         ({"reason": 3}, "reason 3 is no text"),
         ({"reason": " "}, "a reason is missing (it is in the history for those who come after you)"),
