@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 NO_ROOM = 507  # Insufficient Storage
 BODY_SECONDS = 30.0  # how long the body of a request may take
-OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
+HEALTH_PATHS = ("/healthz", "/readyz")  # of a cluster, which asks by address
+OPEN_PATHS = (*HEALTH_PATHS, "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -68,21 +69,21 @@ class Shield:
 
         try:
             await self._check(request)
-        except (HTTPException, JournalError) as error:
+        except (HTTPException, ValueError) as error:
             answer = await _one_line(request, error)
             return await answer(scope, receive, send_with_headers)
         return await self._app(scope, receive, send_with_headers)
 
     async def _check(self, request: Request) -> None:
-        """HTTPException: it is refused."""
-        reason = self._guard.refusal(request.method, request.headers)
-        if reason is not None:
+        """HTTPException: it is refused; ValueError: its host or origin is no address."""
+        path, reason = request.scope["path"], self._guard.refusal(request.method, request.headers)
+        if reason is not None and path not in HEALTH_PATHS:
             raise HTTPException(403, reason)
         early = self._guard.pace.seconds_early(request.client.host if request.client else "")
         if early:
             wait = {"Retry-After": str(math.ceil(early))}
             raise HTTPException(429, "too many requests (server.requests_per_second)", wait)
-        if request.url.path in OPEN_PATHS:
+        if path in OPEN_PATHS:
             return
         request.state.person = await run_in_threadpool(self._guard.person, request)
         if request.state.person is None:
@@ -162,7 +163,7 @@ class Inspection:
         content = await read_body(request, self._limits.max_megabytes * 1e6)
         kind = request.headers.get("content-type", "")
         name = ""
-        if kind.startswith("multipart/form-data"):
+        if kind.lower().startswith("multipart/form-data"):
             name, content = await _first_file(request.headers, content, int(self._limits.max_megabytes * 1e6))
         if not content:
             raise HTTPException(400, "no picture (send its bytes, or a form with one file)")
