@@ -301,8 +301,10 @@ def _digest(secret: str) -> str:
 def _in_words() -> Iterator[None]:
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
-        raise JournalError(f"the journal cannot be used: {reason}") from error
     except (OverflowError, sa.exc.DataError) as error:
         raise ValueError("a number is larger than any in the journal") from error
+    except sa.exc.IntegrityError:
+        raise  # a bug
+    except (sa.exc.DatabaseError, sa.exc.TimeoutError) as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        raise JournalError(f"the journal cannot be used: {reason}") from error

@@ -125,7 +125,12 @@ class FileReceiver(Receiver):
         last = whole.rpartition(b"\n")[2].decode(errors="replace")
         if not last or last == ",".join(COLUMNS):
             return 0
-        return int(last.partition(",")[0]) if self._is_csv else json.loads(last)["seq"]
+        try:
+            return int(last.partition(",")[0] if self._is_csv else json.loads(last)["seq"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self._path} does not end with a verdict of this station (move that file away)"
+            ) from error
 
     def deliver(self, row: Row) -> None:
         """Append a line that is whole, and on disk."""

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
-from ndpnet.station.journal import MAX_CRASHES, Journal, Judgement, Picture
+from ndpnet.station.journal import MAX_CRASHES, Journal, JournalError, Judgement, Picture
 from ndpnet.station.queries import counts, daily_pictures, next_to_review, num_to_review, scores, search, what_if
 from ndpnet.station.store import Store, retain
 
@@ -219,6 +219,12 @@ def test_a_picture_that_is_not_stored_any_more_waits_for_nobody(journal, tmp_pat
         retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), ("review",)) == 2
     )
     assert (num_to_review(journal, KINDS), next_to_review(journal, KINDS, "Ann")) == (0, None)
+
+
+def test_a_damaged_journal_is_said_in_one_line(tmp_path):
+    (tmp_path / "journal.sqlite").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    with pytest.raises(JournalError, match=r"the journal cannot be used: file is not a database"):
+        Journal(tmp_path / "journal.sqlite")
 
 
 def test_files_that_a_killed_station_did_not_enter_are_removed(journal, tmp_path):

@@ -73,6 +73,18 @@ def test_a_file_of_another_station_is_not_continued(journal, tmp_path):
         sink_of(FileSink(name="old", kind="jsonl", path=tmp_path / "old.jsonl"), journal)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("v.csv", "seq;id;line\r\n1;2;wall\r\n"), ("v.jsonl", "hello\n"), ("w.jsonl", "[7]\n")]
+)
+def test_a_file_that_another_program_has_changed_is_named(journal, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    config = FileSink(name="files", kind=name.partition(".")[2], path=tmp_path / name)
+    with pytest.raises(
+        ValueError, match=rf"/{name} does not end with a verdict of this station \(move that file away\)"
+    ):
+        sink_of(config, journal)
+
+
 def test_a_new_sink_is_told_what_happens_from_then_on(journal, tmp_path):
     judge(journal, 3)
     sink = sink_of(FileSink(name="late", kind="jsonl", path=tmp_path / "late.jsonl"), journal)
