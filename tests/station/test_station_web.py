@@ -49,7 +49,9 @@ def test_a_form_with_a_file_is_taken_and_its_name_is_no_path(station):
 
 def test_the_map_is_sent_if_it_is_asked_for(station):
     answer = post(station[1], picture(3), params={"map": "1"}).json()
-    heat = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["map"]))))
+    content = base64.b64decode(answer["map"])
+    assert station[0].journal.picture(answer["id"])["num_bytes"] == len(picture(3)) + len(content)  # both are stored
+    heat = np.asarray(Image.open(io.BytesIO(content)))
     assert (heat.max() >= 128) == (answer["verdict"] == "defective")
 
 
