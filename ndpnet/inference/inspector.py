@@ -85,7 +85,7 @@ class Inspector:
                     "the rules' smallest_defect is larger than any part that is inspected (check mm_per_pixel)"
                 )
         self.package: ModelPackage | None = None
-        self.threshold_record: dict[str, Any] | None = None  # the engine's own; None of a threshold given by hand
+        self.threshold_record: dict[str, Any] | None = None  # the engine's own; None if `load` was given one by hand
         self.engine_name = "torch-fp32"
         self.bit_depth: int | None = None  # of the pictures the package was made of; None: not known
 
@@ -176,14 +176,16 @@ class Inspector:
 
     @property
     def review_threshold(self) -> float | None:
-        """From where on a person should look at what is not defective; None: two verdicts, as by hand."""
+        """From where on a person should look at what is not defective; None: two verdicts."""
         review = (self.threshold_record or {}).get("review")
-        return None if review is None else review["value"]
+        # a threshold that was set by hand since may lie below it
+        return review["value"] if review is not None and review["value"] < self.threshold else None
 
     @property
     def threshold_source(self) -> str:
         """CALIBRATED, or MANUAL: given by hand, and no false-alarm rate is guaranteed."""
-        return MANUAL if self.threshold_record is None else CALIBRATED
+        record = self.threshold_record
+        return MANUAL if record is None or record["value"] != self.threshold else CALIBRATED
 
     def open(self, source: Path | bytes, *, name: str | None = None) -> Pixels:
         """What `fit` takes: a picture, or the pixels of a scan. ValueError: it cannot be read."""

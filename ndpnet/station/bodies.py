@@ -1,6 +1,7 @@
 """What a browser sends: JSON, who sends it and why."""
 
 import json
+import re
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -26,7 +27,8 @@ async def read_json(request: Request, max_bytes: float = MAX_JSON_BYTES) -> dict
 def text_of(body: dict[str, Any], name: str) -> str:
     """What was written, empty if nothing was. ValueError: it is no text."""
     text = body.get(name) or ""
-    if not isinstance(text, str):
+    # half a character can be stored, but never shown
+    if not isinstance(text, str) or re.search("[\ud800-\udfff]", text):
         raise ValueError(f"{name} {text!r} is no text")
     return text.strip()
 

@@ -38,7 +38,7 @@ ID_OF = sa.select(pictures.c.id).where(pictures.c.line == sa.bindparam("line"), 
 FINISH = (
     sa.update(pictures)
     .where(pictures.c.id == sa.bindparam("picture"), pictures.c.seq.is_(None))
-    .values(seq=1 + LAST_SEQ.scalar_subquery())
+    .values(seq=1 + LAST_SEQ.scalar_subquery(), num_bytes=pictures.c.num_bytes + sa.bindparam("map_bytes"))
     .returning(pictures.c.seq)
 )
 
@@ -79,6 +79,7 @@ class Judgement:
     error: str | None = None
     model: str | None = None
     map: str | None = None
+    map_bytes: int = 0
     seconds: float = 0.0
 
 
@@ -161,6 +162,13 @@ class Journal:
             reason = f"the station ended {MAX_CRASHES} times at this picture's turn"
             self.finish(first["id"], Judgement("error", error=reason))
 
+    def refuse_other_lines(self, lines: list[str]) -> None:
+        """At the start: what waits for a line that the station does not have any more gets an error."""
+        waiting = sa.select(pictures.c.id, pictures.c.line).where(pictures.c.seq.is_(None), self.is_mine)
+        for row in self.rows(waiting.where(pictures.c.line.not_in(lines))):
+            reason = f"the line {row['line']} is no longer in the station's file"
+            self.finish(row["id"], Judgement("error", error=reason))
+
     def finish(self, picture_id: int, judgement: Judgement) -> int | None:
         """Write a verdict. -> its place in the order of verdicts; None: it has one, which stays."""
         largest_area = max((region["area"] for region in judgement.regions), default=None)
@@ -175,6 +183,16 @@ class Journal:
     def picture(self, picture_id: int) -> dict[str, Any] | None:
         """All of a picture's row."""
         return self.first(sa.select(pictures).where(pictures.c.id == picture_id))
+
+    def check_same(self, store: Path, lines: list[str]) -> None:
+        """ValueError: the store has pictures, and this journal is a new one."""
+        mine = sa.select(pictures.c.id).where(self.is_mine).limit(1)
+        # killed at its first picture, a station has noted its models
+        known = sa.select(events.c.id).where(events.c.line.in_(lines)).limit(1)
+        is_new = self.value(mine) is None and self.value(known) is None
+        if is_new and any(path.is_file() for path in store.rglob("*")):
+            where = f"{store} has pictures, and the journal {self._engine.url} is new"
+            raise ValueError(f"{where} (bring their own journal back, or move them away)")
 
     def last_seq(self) -> int:
         """Place of the last verdict in their order; 0 before the first."""
@@ -213,9 +231,10 @@ class Journal:
             db.execute(event.values(seq=db.scalar(LAST_SEQ)))
         self.num_notes += 1
 
-    def last_event(self, line: str, *kinds: str) -> dict[str, Any] | None:
-        """The last event of these kinds on a line."""
-        of_line = sa.select(events).where(events.c.line == line, events.c.kind.in_(kinds))
+    def last_event(self, line: str, *kinds: str, **facts: str) -> dict[str, Any] | None:
+        """The last event of these kinds on a line that has these facts."""
+        has_facts = [events.c.facts[name].as_string() == value for name, value in facts.items()]
+        of_line = sa.select(events).where(events.c.line == line, events.c.kind.in_(kinds), *has_facts)
         return self.first(of_line.order_by(events.c.id.desc()).limit(1))
 
     def know_model(self, line: str, model: str, facts: dict[str, Any]) -> None:
@@ -282,8 +301,10 @@ def _digest(secret: str) -> str:
 def _in_words() -> Iterator[None]:
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
-        raise JournalError(f"the journal cannot be used: {reason}") from error
     except (OverflowError, sa.exc.DataError) as error:
         raise ValueError("a number is larger than any in the journal") from error
+    except sa.exc.IntegrityError:
+        raise  # a bug
+    except (sa.exc.DatabaseError, sa.exc.TimeoutError) as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        raise JournalError(f"the journal cannot be used: {reason}") from error

@@ -38,7 +38,6 @@ class Line:
         self.name = config.name
         self.model: OpenModel | None = None
         self.next_model: OpenModel | None = None  # set by another thread; taken between two pictures
-        self._own: tuple[float, dict[str, Any]] = (0.0, {})
         self._last_event, self._has_rung = -1, False
         self._looked = (-1, 0.0)  # notes of this process by then, and when
         self.watch: LineWatch | None = None
@@ -51,7 +50,7 @@ class Line:
     @property
     def own_record(self) -> dict[str, Any]:
         """What the model says of its own threshold, whichever is in force."""
-        return self._own[1]
+        return self.model.inspector.threshold_record
 
     def prepare(self) -> None:
         """Take the next model if there is one, the threshold in force, and start the watch anew after either."""
@@ -75,16 +74,13 @@ class Line:
             self.journal.note(MODEL, {"hash": opened.hash, "before": before, **opened.facts}, line=self.name)
         self.journal.know_model(self.name, opened.hash, opened.facts)
         self.model, self._last_event, self._looked = opened, -1, (-1, 0.0)
-        self._own = (opened.inspector.threshold, opened.inspector.threshold_record)
         logger.info("%s: judging with %s (%s)", self.name, opened.facts["model"], opened.hash[:12])
 
     def _set_threshold(self) -> None:
-        """The one that a person has set for this model, else the model's own."""
-        inspector = self.model.inspector
-        inspector.threshold, inspector.threshold_record = self._own
-        event = self.journal.last_event(self.name, THRESHOLD)
-        if event is not None and event["facts"]["model"] == self.model.hash and event["facts"]["value"] is not None:
-            inspector.threshold, inspector.threshold_record = event["facts"]["value"], None
+        """The one that a person has set last for this model, else the model's own; the bound for review stays."""
+        event = self.journal.last_event(self.name, THRESHOLD, model=self.model.hash)
+        value = None if event is None else event["facts"]["value"]
+        self.model.inspector.threshold = self.own_record["value"] if value is None else value
 
     def _start_watch(self, seq: int) -> None:
         independent = self.model.calibration.one_per_group()
@@ -131,6 +127,7 @@ class Line:
         verdict = inspector.judge(prediction, size=size)
         word = verdict.word
         is_drawn = self.station.store.maps == "all" or (self.station.store.maps == "not_good" and word != "good")
+        heat_map = draw_map(verdict, self.threshold) if is_drawn else b""
         return Judgement(
             word,
             score=verdict.score,
@@ -140,7 +137,8 @@ class Line:
             height=size[0],
             regions=[asdict(region) for region in verdict.regions],
             properties=picture_properties(fitted),
-            map=self.store.add_map(draw_map(verdict, self.threshold), row["file"]) if is_drawn else None,
+            map=self.store.add_map(heat_map, row["file"]) if is_drawn else None,
+            map_bytes=len(heat_map),
         )
 
     def observe(self, row: dict[str, Any], judgement: Judgement) -> None:

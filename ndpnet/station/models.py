@@ -43,9 +43,12 @@ class OpenModel:
     calibration: Calibration
 
 
-def open_model(line: LineConfig, cache_dir: Path) -> OpenModel:
-    """Open the model of a line, from the registry by way of `cache_dir`. ValueError in one line."""
-    folder, version = _folder_of(line, cache_dir)
+def open_model(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None = None) -> OpenModel:
+    """Open the model of a line, from the registry by way of `cache_dir`. ValueError in one line.
+
+    last: facts of the model that the line has used last, to go on with while the registry is away.
+    """
+    folder, version = _folder_of(line, cache_dir, last)
     inspector = Inspector.load(folder, engine=line.engine, precision=line.precision)
     if inspector.threshold is None:
         raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
@@ -63,24 +66,25 @@ def wished_hash(line: LineConfig) -> str | None:
     return resolve_version(*line.registered)[1]
 
 
-def _folder_of(line: LineConfig, cache_dir: Path) -> tuple[Path, int | None]:
+def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -> tuple[Path, int | None]:
     if line.registered is None:
         return Path(line.model), None
     from ndpnet.tracking.models import download_package
-    from ndpnet.tracking.versions import resolve_version
+    from ndpnet.tracking.versions import RegistryError, resolve_version
+
+    def cached(version: int, digest: str) -> Path:
+        return cache_dir / f"{name}-{version}-{digest[:12]}"
 
     name, ref = line.registered
     try:
         version, digest = resolve_version(name, ref)
-    except ValueError as error:
-        last = sorted(cache_dir.glob(f"{name}-*-*"), key=lambda path: path.stat().st_mtime)
-        if not last:
+    except RegistryError as error:
+        # the same name and alias or number as then
+        if last is None or last["model"] != line.model or not cached(last["version"], last["hash"]).is_dir():
             raise
-        logger.warning("%s; going on with %s, which was in use", error, last[-1].name)
-        return last[-1], int(last[-1].name.split("-")[-2])
-    folder = download_package(name, version, cache_dir / f"{name}-{version}-{digest[:12]}")
-    folder.touch()  # the last one in use is the one to start with when the registry is away
-    return folder, version
+        logger.warning("%s; %s goes on with version %s, which was in use", error, line.name, last["version"])
+        return cached(last["version"], last["hash"]), last["version"]
+    return download_package(name, version, cached(version, digest)), version
 
 
 def _facts(inspector: Inspector, line: LineConfig, version: int | None) -> dict[str, Any]:

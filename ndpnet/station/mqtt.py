@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ndpnet.station.intake import Intake
 
 LOOP_SECONDS = 1.0
+MAX_SHOWN = 300  # characters of a name
 
 
 def make_client(broker: Broker, **options: Any) -> Any:
@@ -88,8 +90,9 @@ class MessageSource:
         name, root = os.fsdecode(content), self.broker.folder.resolve()
         shown = content.decode(errors="backslashreplace")
         path = Path(os.path.realpath(root / name)) if "\0" not in name else root
-        if not path.is_relative_to(root) or not path.is_file():
-            return shown, f"mqtt|{shown}", b""
-        about = path.stat()
-        key = f"mqtt|{shown}|{about.st_size}|{about.st_mtime_ns}"
-        return shown, key, path.read_bytes() if about.st_size <= limit else b""
+        with suppress(OSError):  # too long for a name, gone, not readable: the broker would send it for ever
+            if path.is_relative_to(root) and path.is_file():
+                about = path.stat()
+                key = f"mqtt|{shown}|{about.st_size}|{about.st_mtime_ns}"
+                return shown[:MAX_SHOWN], key, path.read_bytes() if about.st_size <= limit else b""
+        return shown[:MAX_SHOWN], f"mqtt|{hashlib.sha256(content).hexdigest()}", b""

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ndpnet.data.images import read_image
+from ndpnet.data.images import read_header, read_image
 from ndpnet.inference.overlay import encode_jpeg
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
@@ -107,8 +107,11 @@ class Pages:
         side = min(round(finite(request.query_params.get("side") or MAX_SIDE)), MAX_SIDE)
         if side < 1:
             raise ValueError(f"a picture of {side} pixels cannot be shown (ask for a side of 1 to {MAX_SIDE})")
-        row = self._row(request)
-        pixels = Image.fromarray(read_image(self._stored(row["file"]), name=row["name"]))
+        row, limit = self._row(request), self._station.config.server.max_megapixels
+        content = self._stored(row["file"])
+        if read_header(content, name=row["name"]).num_pixels > limit * 1e6:  # a small file may have very many
+            raise HTTPException(410, f"more than {limit:g} megapixels are not shown (server.max_megapixels)")
+        pixels = Image.fromarray(read_image(content, name=row["name"]))
         pixels.thumbnail((side, side))
         return Response(encode_jpeg(pixels, quality=JPEG_QUALITY), media_type="image/jpeg", headers=FOR_EVER)
 
@@ -201,7 +204,7 @@ class Pages:
 
     def health(self, request: Request) -> Response:
         """Has a line changed, and does everything work."""
-        per_day = queries.daily_pictures(self._journal)
+        per_day = {name: queries.daily_pictures(self._journal, name) for name in self._station.lines}
         limit = self._station.config.drift.pictures_per_false_alarm
         return self._page(
             request,
@@ -209,7 +212,7 @@ class Pages:
             station_lines=list(self._station.lines.values()),
             limit=limit,
             per_day=per_day,
-            per_year=false_alarms_per_year(limit, per_day),
+            per_year={name: false_alarms_per_year(limit, number) for name, number in per_day.items()},
             threads={name: thread.is_alive() for name, thread in self._station.threads.items()},
             problems=dict(self._station.problems),
             sinks={name: sink.lag() for name, sink in self._station.sinks.items()},

@@ -71,7 +71,7 @@ class Guard:
         """Why a request is refused whoever sends it; None if it is not."""
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
-        known = LOOPBACK if self._server.is_loopback else self._server.host_names
+        known = LOOPBACK if self._server.is_loopback else [each.lower() for each in self._server.host_names]
         if known and name not in known:  # else a page could call this machine by a name of its own
             return f"no station is called {name!r} (server.host_names)"
         if method in SAFE_METHODS:

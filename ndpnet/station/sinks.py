@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import io
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,16 @@ SECONDS = 10.0  # how long a receiver may take
 WATCHDOG_SECONDS = 0.5
 TAIL_BYTES = 1 << 20  # of a file, more than most lines have
 CODES = {"good": 0, "review": 1, "defective": 2, "error": 3}
+OPCUA_START = {  # of a line's variables, before its first verdict
+    "Verdict": "",
+    "VerdictCode": -1,
+    "IsGood": False,
+    "Score": -1.0,
+    "NumRegions": 0,
+    "Picture": "",
+    "PictureId": 0,
+    "Sequence": 0,  # last: when it has changed, the others are this verdict's
+}
 COLUMNS = (
     *("seq", "id", "line", "name", "verdict", "score", "threshold", "threshold_source", "width", "height"),
     *("regions", "model", "judged_at", "error"),
@@ -114,7 +125,12 @@ class FileReceiver(Receiver):
         last = whole.rpartition(b"\n")[2].decode(errors="replace")
         if not last or last == ",".join(COLUMNS):
             return 0
-        return int(last.partition(",")[0]) if self._is_csv else json.loads(last)["seq"]
+        try:
+            return int(last.partition(",")[0] if self._is_csv else json.loads(last)["seq"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self._path} does not end with a verdict of this station (move that file away)"
+            ) from error
 
     def deliver(self, row: Row) -> None:
         """Append a line that is whole, and on disk."""
@@ -195,20 +211,32 @@ class MqttReceiver(Receiver):
 class OpcuaReceiver(Receiver):
     """An OPC UA server with the last verdict of every line, to be read, and a watchdog bit."""
 
-    def __init__(self, config: OpcuaSink, is_alive: Callable[[], bool]) -> None:
+    def __init__(self, config: OpcuaSink, lines: Sequence[str], is_alive: Callable[[], bool]) -> None:
+        from asyncua import ua
         from asyncua.sync import Server
 
-        self._is_alive, self._lines, self._last_beat = is_alive, {}, 0.0
+        logging.getLogger("asyncua").setLevel(logging.WARNING)  # a line for every node of the standard
+        self._is_alive, self._last_beat = is_alive, 0.0
         self._server = Server()
         self._server.set_endpoint(config.endpoint)
         self._server.set_server_name("ndpnet station")
-        self._space = self._server.register_namespace("urn:ndpnet:station")
-        self._root = self._server.nodes.objects.add_object(self._space, "Station")
-        self._watchdog = self._root.add_variable(self._space, "Watchdog", False)
+        space = self._server.register_namespace("urn:ndpnet:station")
+
+        def names(node: str, shown: str) -> tuple[Any, Any]:
+            return ua.NodeId(node, space), ua.QualifiedName(shown, space)
+
+        root = self._server.nodes.objects.add_object(*names("Station", "Station"))
+        self._watchdog = root.add_variable(*names("Watchdog", "Watchdog"), False)
+        self._lines: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            place = root.add_object(*names(f"Station/{line}", line))
+            self._lines[line] = {
+                name: place.add_variable(*names(f"{line}.{name}", name), value) for name, value in OPCUA_START.items()
+            }
         self._server.start()
 
     def deliver(self, row: Row) -> None:
-        """Set a line's variables; Sequence last: when it has changed, the others are this verdict's."""
+        """Set a line's variables, those of a line that is still in the station's file."""
         values = {
             "Verdict": row["verdict"],
             "VerdictCode": CODES[row["verdict"]],
@@ -219,10 +247,7 @@ class OpcuaReceiver(Receiver):
             "PictureId": row["id"],
             "Sequence": row["seq"],
         }
-        if row["line"] not in self._lines:
-            place = self._root.add_object(self._space, row["line"])
-            self._lines[row["line"]] = {name: place.add_variable(self._space, name, values[name]) for name in values}
-        for name, variable in self._lines[row["line"]].items():
+        for name, variable in self._lines.get(row["line"], {}).items():
             variable.write_value(values[name])
 
     def beat(self) -> None:
@@ -236,12 +261,14 @@ class OpcuaReceiver(Receiver):
         self._server.stop()
 
 
-def open_sinks(configs: Sequence[Sink], journal: Journal, is_alive: Callable[[], bool]) -> dict[str, Feeder]:
+def open_sinks(
+    configs: Sequence[Sink], journal: Journal, lines: Sequence[str], is_alive: Callable[[], bool]
+) -> dict[str, Feeder]:
     """A feeder per sink, by name. ValueError: a secret cannot be read, or a library is missing."""
     makers: dict[str, Callable[[Any], Receiver]] = {
         "webhook": WebhookReceiver,
         "mqtt": MqttReceiver,
-        "opcua": lambda config: OpcuaReceiver(config, is_alive),
+        "opcua": lambda config: OpcuaReceiver(config, lines, is_alive),
     }
     return {
         config.name: Feeder(config.name, makers.get(config.kind, FileReceiver)(config), journal) for config in configs

@@ -13,18 +13,20 @@ from ndpnet.station.camera import Camera
 from ndpnet.station.config import LineConfig, StationConfig
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import open_journal
-from ndpnet.station.judge import Judge, Line
+from ndpnet.station.judge import MODEL, Judge, Line
 from ndpnet.station.measures import Measures
 from ndpnet.station.models import OpenModel, open_model, wished_hash
 from ndpnet.station.mqtt import MessageSource
+from ndpnet.station.queries import facts_of
 from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import Feeder, open_sinks
-from ndpnet.station.store import FILES, Store, retain
+from ndpnet.station.store import FILES, PICTURES, Store, retain
 from ndpnet.station.watch import FolderWatch
 from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
+SINK, REGISTRY, RETRAIN = "sink ", "registry", "retrain"  # threads without which pictures are taken and judged
 MODELS, BUCKET = "models", "S3 store"
 LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
@@ -49,7 +51,7 @@ class Station:
             if line.mqtt is not None:
                 self.sources[f"mqtt {line.name}"] = MessageSource(line, self.intake)
         self.problems: dict[str, str] = {}  # by thread: what keeps it from its work now
-        self.sinks = open_sinks(config.sinks, self.journal, lambda: not self.dead_threads())
+        self.sinks = open_sinks(config.sinks, self.journal, list(self.lines), self.is_working)
         if config.store.url is not None:
             self.sinks[BUCKET] = Feeder(BUCKET, self.store, self.journal, FILES)
         self.retraining = None if config.retrain == "none" else Retraining(self)
@@ -57,9 +59,11 @@ class Station:
         self.threads: dict[str, threading.Thread] = {}
 
     def start(self) -> None:
-        """Open the models and start all threads. ValueError: a model cannot be opened, a folder is not there."""
+        """Open the models and start all threads. ValueError: a model, folder or journal is not there."""
+        self.journal.check_same(self.config.folder / PICTURES, list(self.lines))  # else they would all be removed
         self._open_lines()
         self.store.remove_unknown(self.journal)
+        self.journal.refuse_other_lines(list(self.lines))
         self.journal.count_crash(list(self.lines))
         self._run("judge", self.judge.step)
         for line in self.config.lines:
@@ -70,17 +74,19 @@ class Station:
             self._run(name, source.step, SOURCE_SECONDS)
         self._run("retention", self._retain, RETAIN_SECONDS)
         if any(line.registered for line in self.config.lines):
-            self._run("registry", self._look_for_champions, self.config.model_seconds)
+            self._run(REGISTRY, self._look_for_champions, self.config.model_seconds)
         if self.retraining is not None:
-            self._run("retrain", self.retraining.step, RETRY_SECONDS)
+            self._run(RETRAIN, self.retraining.step, RETRY_SECONDS)
         for name, sink in self.sinks.items():
-            self._run(f"sink {name}", sink.step, LOOK_SECONDS)
+            self._run(f"{SINK}{name}", sink.step, LOOK_SECONDS)
 
     def _open_lines(self) -> None:
         if self.config.server.token_file is not None:
             read_tokens(self.journal, self.config.server.token_file)
         for line in self.lines.values():
-            line.next_model = _open_line(line.config, self.config)
+            event = self.journal.last_event(line.name, MODEL)
+            last = event and event["facts"] | facts_of(self.journal, line.name, event["facts"]["hash"])
+            line.next_model = _open_line(line.config, self.config, last)
             line.prepare()
 
     def stop(self) -> None:
@@ -97,6 +103,14 @@ class Station:
     def dead_threads(self) -> list[str]:
         """Names of threads that should be alive."""
         return [name for name, thread in self.threads.items() if not thread.is_alive()]
+
+    def hindrances(self) -> list[str]:
+        """What keeps pictures from being taken or judged now."""
+        return [text for name, text in dict(self.problems).items() if not name.startswith((SINK, REGISTRY, RETRAIN))]
+
+    def is_working(self) -> bool:
+        """Whether all threads live and nothing keeps pictures from being taken or judged."""
+        return not self.dead_threads() and not self.hindrances()
 
     def _run(self, name: str, step: Callable[[], Any], pause: float = 0.0) -> None:
         """Call a step for ever; what goes wrong in it is said once, and tried again."""
@@ -136,11 +150,17 @@ class Station:
             logger.info("removed %d old pictures", removed)
 
     def _look_for_champions(self) -> None:
+        problems = []
         for line in self.lines.values():
-            wished = wished_hash(line.config)
-            if wished is not None and line.next_model is None and wished != line.model.hash:
-                line.next_model = open_model(line.config, self.config.folder / MODELS)
-                self.judge.wake()
+            try:
+                wished = wished_hash(line.config)
+                if wished is not None and line.next_model is None and wished != line.model.hash:
+                    line.next_model = open_model(line.config, self.config.folder / MODELS)
+                    self.judge.wake()
+            except (ValueError, OSError) as error:  # of this line alone
+                problems.append(f"{line.name}: {error}")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
 def check_lines(config: StationConfig) -> None:
@@ -149,10 +169,10 @@ def check_lines(config: StationConfig) -> None:
         _open_line(line, config)
 
 
-def _open_line(line: LineConfig, config: StationConfig) -> OpenModel:
+def _open_line(line: LineConfig, config: StationConfig, last: dict[str, Any] | None = None) -> OpenModel:
     if line.source is not None and not line.source.is_dir():
         raise ValueError(f"no folder {line.source} for line {line.name} (make it, or correct its source)")
-    return open_model(line, config.folder / MODELS)
+    return open_model(line, config.folder / MODELS, last)
 
 
 @contextmanager

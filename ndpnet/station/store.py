@@ -105,7 +105,7 @@ def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[st
     while True:
         excess = num_bytes_stored(journal) - config.keep_gigabytes * GIGABYTE
         is_done = journal.is_mine, pictures.c.file.is_not(None), pictures.c.seq.is_not(None), ~is_waiting(review)
-        removable = journal.rows(sa.select(pictures).where(*is_done).order_by(pictures.c.id).limit(AT_ONCE))
+        removable = journal.rows(sa.select(pictures).where(*is_done).order_by(pictures.c.judged_at).limit(AT_ONCE))
         too_many = []
         for row in removable:
             if row["judged_at"] >= time.time() - config.keep_days * DAY and excess <= 0:

@@ -36,7 +36,7 @@ pictures = sa.Table(
     sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("file", sa.Text),  # in the store; NULL once it was removed
     sa.Column("map", sa.Text),
-    sa.Column("num_bytes", sa.BigInteger, nullable=False),
+    sa.Column("num_bytes", sa.BigInteger, nullable=False),  # of the picture, and of its map once it has one
     sa.Column("received_at", sa.Double, nullable=False),
     # drawn at random, whatever its score: a person looks at it
     sa.Column("is_sampled", sa.Boolean, nullable=False, server_default=sa.text("false")),
@@ -71,6 +71,7 @@ _partial("not_good", pictures.c.verdict, pictures.c.label, where=pictures.c.verd
 _partial("sample", pictures.c.is_sampled, pictures.c.label, where=pictures.c.is_sampled == sa.true())
 _partial("by_label", pictures.c.label, pictures.c.seq, where=pictures.c.label.is_not(None))
 _partial("stored", pictures.c.id, pictures.c.num_bytes, where=pictures.c.file.is_not(None))
+_partial("stored_by_time", pictures.c.judged_at, where=pictures.c.file.is_not(None))
 sa.Index("by_verdict", pictures.c.verdict, pictures.c.seq)
 sa.Index("by_line", pictures.c.line, pictures.c.seq)
 sa.Index("by_time", pictures.c.judged_at, pictures.c.verdict, pictures.c.line)
@@ -102,10 +103,11 @@ def last_of(picture: int) -> sa.Select[tuple[int]]:
 
 
 def note_label(db: sa.Connection, picture: int) -> None:
-    """Note on a picture what all people together say of it: DISPUTED, if they disagree."""
+    """Note on a picture what most people say of it: DISPUTED, if as many say the other."""
     said = sa.select(reviews.c.label).where(reviews.c.id.in_(last_of(picture)), reviews.c.label != CANNOT_TELL)
-    labels = set(db.scalars(said))
-    label = DISPUTED if len(labels) > 1 else next(iter(labels), None)
+    labels = list(db.scalars(said))
+    excess = labels.count(GOOD) - labels.count(DEFECTIVE)
+    label = GOOD if excess > 0 else DEFECTIVE if excess < 0 else DISPUTED if labels else None
     db.execute(sa.update(pictures).where(pictures.c.id == picture).values(label=label))
 
 

@@ -11,6 +11,8 @@ from ndpnet.data.images import read_header
 from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.inference.overlay import encode_png
 
+MAX_NUMBER = 1e38  # scores are float32
+
 
 def moment(text: str) -> float:
     """Local time as seconds since 1970. ValueError: it is no time."""
@@ -28,7 +30,7 @@ def finite(value: Any) -> float:
         result = float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{value!r} is no number") from error
-    if not math.isfinite(result):
+    if not abs(result) < MAX_NUMBER:
         raise ValueError(f"{value!r} is no number to compare with")
     return result
 

@@ -30,7 +30,7 @@ class FolderWatch:
         self.scan_seconds = 0.0  # of the last look: a folder with very many files is looked at less often
         self._seen: dict[str, tuple[Stamp, float]] = {}  # since when a file has been as it is
         self._done: dict[str, Stamp] = {}  # accepted, and left where they are
-        self._told: set[str] = set()  # what is not taken, and has been named
+        self._told: set[str] = set()  # what is not taken or moved, and has been named
 
     def look(self) -> int:
         """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
@@ -45,44 +45,53 @@ class FolderWatch:
             if self._done.get(name) == stamp or not self._is_complete(name, stamp, now):
                 continue
             try:
-                is_new = self._take(name, stamp)
+                num_accepted += self._take(name, stamp)
+                self._put_away(name, stamp)
             except FullError:
                 break  # they wait in the folder
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                logger.warning("%s: cannot take %s: %s", self.line.name, name, error.strerror)  # gone, or locked
-                continue
-            num_accepted += is_new
-            self._put_away(name, stamp)
+                self._tell(name, f"cannot be taken, or moved to done_dir: {error.strerror}")  # gone, or locked
         return num_accepted
 
     def _files(self) -> Iterator[tuple[str, Stamp]]:
         """Pictures below the root with their stamps; hidden and unfinished ones are none yet."""
         folders = [os.fspath(self.root)]
         while folders:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif entry.is_symlink():
-                        if _is_picture(entry.name) or entry.is_dir():
-                            self._refuse_link(entry.path)
-                    elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
-                        with suppress(FileNotFoundError):  # moved away meanwhile
-                            about = entry.stat(follow_symlinks=False)
-                            if _is_picture(entry.name):
-                                yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
-                            elif about.st_size:
-                                self._refuse_nameless(entry.path)
+            folder = folders.pop()
+            try:
+                yield from self._files_of(folder, folders)
+            except OSError as error:
+                if folder == os.fspath(self.root):
+                    raise
+                self._tell(folder, f"cannot be read: {error.strerror}")
 
-    def _refuse_link(self, path: str) -> None:
-        """Who may write here must not make the station read what lies elsewhere."""
+    def _files_of(self, folder: str, folders: list[str]) -> Iterator[tuple[str, Stamp]]:
+        """Those of one folder; its sub-folders join `folders`."""
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_symlink():
+                    # who may write here must not make the station read what lies elsewhere
+                    if _is_picture(entry.name) or entry.is_dir():
+                        self._tell(entry.path, "is a symbolic link, not followed (copy pictures here)")
+                elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # moved away meanwhile
+                        about = entry.stat(follow_symlinks=False)
+                        if _is_picture(entry.name):
+                            yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
+                        elif about.st_size:
+                            self._refuse_nameless(entry.path)
+
+    def _tell(self, path: str, what: str) -> None:
+        """Name once what is not taken, or not moved: the others are all the same."""
         if path not in self._told:
             self._told.add(path)
-            logger.warning("%s: %s is a symbolic link, not followed (copy pictures here)", self.line.name, path)
+            logger.warning("%s: %s %s", self.line.name, path, what)
 
     def _refuse_nameless(self, path: str) -> None:
         if path in self._told:
@@ -106,8 +115,7 @@ class FolderWatch:
             return False
         # a larger one is not read: that it is too large is its verdict
         content = path.read_bytes() if stamp[0] <= self.intake.max_bytes else b""
-        about = path.stat()
-        if (about.st_size, about.st_mtime_ns) != stamp:
+        if _stamp(path) != stamp:
             raise OSError(errno.EAGAIN, "it is being written")
         return self.intake.add(self.line.name, shown, key, content, path.suffix.lower())[1]
 
@@ -116,11 +124,18 @@ class FolderWatch:
         if self.line.done_dir is None:
             self._done[name] = stamp
             return
-        target = self.line.done_dir / name
+        source, target = self.root / name, self.line.done_dir / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             target = target.with_name(f"{target.stem}-{stamp[1]}{target.suffix}")
-        _move(self.root / name, target)
+        with suppress(FileNotFoundError):  # another station that watches this folder has moved it
+            if _stamp(source) == stamp:  # else it is the next picture of this name, and taken at the next look
+                _move(source, target)
+
+
+def _stamp(path: Path) -> Stamp:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 def _is_picture(name: str) -> bool:
@@ -131,8 +146,6 @@ def _move(source: Path, target: Path) -> None:
     """Rename; between file systems copy, then remove."""
     try:
         source.replace(target)
-    except FileNotFoundError:
-        pass  # another station that watches this folder has moved it
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise

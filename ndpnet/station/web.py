@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
 NO_ROOM = 507  # Insufficient Storage
-OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
+BODY_SECONDS = 30.0  # how long the body of a request may take
+HEALTH_PATHS = ("/healthz", "/readyz")  # of a cluster, which asks by address
+OPEN_PATHS = (*HEALTH_PATHS, "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -67,21 +69,21 @@ class Shield:
 
         try:
             await self._check(request)
-        except (HTTPException, JournalError) as error:
+        except (HTTPException, ValueError) as error:
             answer = await _one_line(request, error)
             return await answer(scope, receive, send_with_headers)
         return await self._app(scope, receive, send_with_headers)
 
     async def _check(self, request: Request) -> None:
-        """HTTPException: it is refused."""
-        reason = self._guard.refusal(request.method, request.headers)
-        if reason is not None:
+        """HTTPException: it is refused; ValueError: its host or origin is no address."""
+        path, reason = request.scope["path"], self._guard.refusal(request.method, request.headers)
+        if reason is not None and path not in HEALTH_PATHS:
             raise HTTPException(403, reason)
         early = self._guard.pace.seconds_early(request.client.host if request.client else "")
         if early:
             wait = {"Retry-After": str(math.ceil(early))}
             raise HTTPException(429, "too many requests (server.requests_per_second)", wait)
-        if request.url.path in OPEN_PATHS:
+        if path in OPEN_PATHS:
             return
         request.state.person = await run_in_threadpool(self._guard.person, request)
         if request.state.person is None:
@@ -114,14 +116,16 @@ class Inspection:
         try:
             if self._num_requests > self._limits.max_waiting:
                 raise FullError
-            return await self._inspect(request)
+            answer = await self._inspect(request)
+            self._station.problems.pop("disk", None)
+            return answer
         except FullError as error:
             seconds = max(1, math.ceil(self._limits.max_waiting * self._station.judge.mean_seconds / 2))
             raise HTTPException(429, "too many pictures wait", {"Retry-After": str(seconds)}) from error
         except ClientDisconnect:
             return Response(status_code=400)
-        except (OSError, JournalError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
             self._station.problems["disk"] = f"cannot take a picture: {reason}"
             raise HTTPException(NO_ROOM, f"the picture was not taken: {reason}", {"Retry-After": "60"}) from error
         finally:
@@ -159,7 +163,7 @@ class Inspection:
         content = await read_body(request, self._limits.max_megabytes * 1e6)
         kind = request.headers.get("content-type", "")
         name = ""
-        if kind.startswith("multipart/form-data"):
+        if kind.lower().startswith("multipart/form-data"):
             name, content = await _first_file(request.headers, content, int(self._limits.max_megabytes * 1e6))
         if not content:
             raise HTTPException(400, "no picture (send its bytes, or a form with one file)")
@@ -172,8 +176,7 @@ class Inspection:
 
     async def readyz(self, request: Request) -> Response:
         """200 while pictures can be taken and judged."""
-        problems = self._station.problems
-        reasons = [problems[name] for name in ("judge", "disk") if name in problems]
+        reasons = self._station.hindrances()
         return PlainTextResponse("\n".join(reasons or ["ok"]) + "\n", 503 if reasons else 200)
 
     async def metrics(self, request: Request) -> Response:
@@ -183,16 +186,20 @@ class Inspection:
 
 
 async def read_body(request: Request, max_bytes: float) -> bytes:
-    """The body of a request. HTTPException 413: it has more bytes, announced or not."""
+    """The body of a request. HTTPException 413: it has more bytes, announced or not; 408: it does not come."""
     too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB")
     if int(request.headers.get("content-length") or 0) > max_bytes:
         raise too_large
     parts, num_bytes = [], 0
-    async for part in request.stream():
-        num_bytes += len(part)
-        if num_bytes > max_bytes:
-            raise too_large
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                num_bytes += len(part)
+                if num_bytes > max_bytes:
+                    raise too_large
+                parts.append(part)
+    except TimeoutError as error:
+        raise HTTPException(408, f"the body did not come within {BODY_SECONDS:g} seconds") from error
     return b"".join(parts)
 
 

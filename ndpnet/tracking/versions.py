@@ -21,6 +21,10 @@ MAX_NAME = 200  # characters; the registry's column has 256
 MAX_MESSAGE = 500
 
 
+class RegistryError(ValueError):
+    """The registry is away, refuses, or is switched off: what it has is not known."""
+
+
 def registered_name(category: str) -> str:
     """Name in the registry: `ndpnet-<category>`, with a hash where URIs or the registry would not take the category."""
     plain = re.sub(r"[^\w .-]", "-", category).strip()[:MAX_NAME]
@@ -49,7 +53,7 @@ def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion
 
 
 def resolve_version(name: str, ref: str | int) -> tuple[int, str]:
-    """Number and package hash of the version that a number or alias means now. ValueError: none, the registry fails."""
+    """Number and package hash of the version that a number or alias means now. ValueError: none, or not known."""
     with in_one_line():
         version = get_version(connect(), name, ref)
         return int(version.version), package_hash_of(version)
@@ -107,11 +111,11 @@ def model_id_of(version: ModelVersion) -> str:
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Turn the registry's errors into a ValueError of one line, without credentials. ValueError: it is switched off."""
+    """Turn the registry's errors into a RegistryError of one line, without credentials."""
     if is_off():
-        raise ValueError("tracking is switched off, and the model registry with it (unset NDPNET_TRACKING)")
+        raise RegistryError("tracking is switched off, and the model registry with it (unset NDPNET_TRACKING)")
     try:
         yield
     except (MlflowException, RequestException, ParseError) as error:
         text = redact(str(error))[:MAX_MESSAGE]
-        raise ValueError(f"the model registry failed: {text} (check MLFLOW_TRACKING_URI, try again)") from error
+        raise RegistryError(f"the model registry failed: {text} (check MLFLOW_TRACKING_URI, try again)") from error

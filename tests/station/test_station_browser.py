@@ -152,7 +152,7 @@ def test_another_threshold_by_the_slider_and_a_reason(station, page):
     page.fill("#who", "Eve")
     page.locator("#threshold").focus()
     page.keyboard.press("Home")
-    wait_for(page, "document.querySelector('[data-promised]').textContent.startsWith('1.0e+2')")
+    wait_for(page, "document.querySelector('[data-promised]').textContent === '100.0 %'")
     page.fill("#use [name=reason]", "to see what happens")
     page.locator("#use button").first.click()
     page.get_by_text("to see what happens").nth(num_before // 2).wait_for()

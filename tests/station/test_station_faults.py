@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from processes import start_cli
 from sqlalchemy import text
-from stations import config_of, picture, post, put, served, wait_until
+from stations import SECONDS, config_of, picture, post, put, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
 
@@ -98,12 +99,19 @@ def test_a_full_disk_loses_nothing_and_when_there_is_room_again_it_goes_on(pipel
         assert int(sent.headers["Retry-After"]) > 0
         put(config.lines[0].source / "part.png", picture(2))
         wait_until(lambda: "folder wall" in station.problems)
+        station.problems.pop("disk", None)  # nobody need post a picture
+        assert requests.get(f"{url}/readyz", timeout=SECONDS).status_code == 503
+        assert not station.is_working()
         assert station.dead_threads() == []
         assert station.journal.value(text("SELECT count(*) FROM pictures")) == 1
         ballast.unlink()
         wait_until(lambda: station.journal.value(text("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq = 2")))
+        station.problems["disk"] = "full"
         assert post(url, picture(1)).status_code == 200
-        wait_until(lambda: "folder wall" not in station.problems)
+        assert "disk" not in station.problems
+        station.problems["sink files"] = "away"
+        wait_until(station.is_working)
+        assert requests.get(f"{url}/readyz", timeout=SECONDS).text == "ok\n"
 
 
 def test_no_room_for_a_verdict_makes_no_error_of_a_good_picture(pipeline, tmp_path, monkeypatch):
@@ -132,6 +140,29 @@ def test_a_journal_that_another_program_locks_delays_and_loses_nothing(pipeline,
         other.execute("ROLLBACK")
         wait_until(lambda: station.journal.value(text("SELECT 1 FROM pictures WHERE seq = 1")))
         assert post(url, picture(4)).status_code == 200
+
+
+def test_a_journal_that_stays_locked_is_answered_with_503(pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr("ndpnet.station.tables.LOCK_SECONDS", 0.5)
+    with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
+        other = sqlite3.connect(station.journal.place, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        answer = post(url, picture(4))
+        assert (answer.status_code, "locked" in answer.json()["error"]) == (503, True)
+        other.execute("ROLLBACK")
+        assert post(url, picture(4)).status_code == 200
+        wait_until(station.is_working)
+
+
+def test_with_a_new_journal_it_does_not_start_and_removes_no_picture(pipeline, tmp_path):
+    with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
+        post(url, picture(0))
+    shutil.copytree(station.store.folder / "pictures", tmp_path / "other/pictures")
+    config = config_of(tmp_path, pipeline.model_dir, folder="other")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"pictures has pictures, and .*journal\.sqlite is new"), served(config):
+            pass
+    assert len([path for path in (tmp_path / "other/pictures").rglob("*") if path.is_file()]) == 1
 
 
 def test_a_folder_that_is_gone_is_said_and_watched_again_when_it_is_back(pipeline, tmp_path):

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from ndpnet.station.config import StoreConfig
-from ndpnet.station.journal import MAX_CRASHES, Journal, Judgement, Picture
-from ndpnet.station.queries import counts, next_to_review, num_to_review, scores, search, what_if
+from ndpnet.station.journal import MAX_CRASHES, Journal, JournalError, Judgement, Picture
+from ndpnet.station.queries import counts, daily_pictures, next_to_review, num_to_review, scores, search, what_if
 from ndpnet.station.store import Store, retain
 
 KINDS = ("review", "defective")
@@ -71,6 +71,16 @@ def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):
     assert journal.next_pictures(["wall"])[0]["name"] == "next.png"
 
 
+def test_what_waits_for_a_line_that_is_gone_gets_an_error_and_takes_no_place(journal):
+    ours, _ = accept(journal, "ours")
+    other, _ = journal.accept(Picture("roof", "other.png", "other", "f", "0" * 64, 1))
+    journal.refuse_other_lines(["wall"])
+    assert journal.num_waiting() == 1
+    assert journal.picture(ours)["verdict"] is None
+    told = journal.picture(other)
+    assert (told["verdict"], told["error"]) == ("error", "the line roof is no longer in the station's file")
+
+
 def test_the_order_of_verdicts_has_no_gap_and_does_not_follow_the_clock(journal, monkeypatch):
     for number in range(4):
         monkeypatch.setattr(time, "time", lambda number=number: 1e9 - number)  # a clock that is set back
@@ -78,7 +88,7 @@ def test_the_order_of_verdicts_has_no_gap_and_does_not_follow_the_clock(journal,
     assert [row["seq"] for row in journal.rows(text("SELECT seq FROM pictures ORDER BY id"))] == [1, 2, 3, 4]
 
 
-def test_people_who_disagree_make_a_picture_disputed_until_one_changes_their_mind(journal):
+def test_people_who_disagree_make_a_picture_disputed_until_most_say_the_same(journal):
     picture_id = judged(journal, "a", "defective", 0.9)
     assert num_to_review(journal, KINDS) == 1
     journal.review(picture_id, "good", "Ann")
@@ -95,6 +105,9 @@ def test_people_who_disagree_make_a_picture_disputed_until_one_changes_their_min
         ("Bob", "defective"),
         ("Ann", "defective"),
     ]
+    for who, label in (("Cid", "defective"), ("Dan", "disputed"), ("Eve", "good")):
+        journal.review(picture_id, "good", who)
+        assert journal.picture(picture_id)["label"] == label
 
 
 def test_what_nobody_agrees_on_counts_as_unknown(journal):
@@ -151,9 +164,14 @@ def test_the_shift_is_counted_by_verdict(journal):
     for key, verdict in enumerate(("defective", "good", "good", "defective", "good")):
         judged(journal, str(key), verdict)
     with journal.write() as db:
-        db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq <= 2"))
+        db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq IN (1, 3)"))  # a clock set back
     accept(journal, "waits")
     assert counts(journal) == {"good": 2, "review": 0, "defective": 1, "error": 0}
+
+
+def test_the_pace_of_a_line_is_its_own(journal):
+    judged(journal, "a")
+    assert (daily_pictures(journal, "wall"), daily_pictures(journal, "roof")) == (144.0, 0.0)
 
 
 def fill(journal, store, num, verdict="good"):
@@ -161,7 +179,7 @@ def fill(journal, store, num, verdict="good"):
         name, sha256 = store.add(bytes(1000), "wall", ".png")
         key = f"{verdict} {number}"
         picture_id, _ = journal.accept(Picture("wall", f"{key}.png", key, name, sha256, 1000))
-        journal.finish(picture_id, Judgement(verdict, score=0.1))
+        journal.finish(picture_id, Judgement(verdict, score=0.1, map_bytes=500))
 
 
 def stored(store):
@@ -172,7 +190,7 @@ def test_retention_by_bytes_takes_the_oldest_and_never_what_waits_for_review(jou
     store = Store(tmp_path)
     fill(journal, store, 3, "defective")
     fill(journal, store, 10)
-    config = StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=5000 / 1e9)
+    config = StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=7500 / 1e9)  # of five and their maps
     assert retain(journal, store, config, KINDS) == 8
     rows = journal.rows(text("SELECT verdict, file FROM pictures ORDER BY id"))
     assert [row["verdict"] for row in rows if row["file"]] == ["defective"] * 3 + ["good"] * 2
@@ -188,9 +206,25 @@ def test_retention_by_days_looks_at_the_age(journal, tmp_path):
     store = Store(tmp_path)
     fill(journal, store, 4)
     with journal.write() as db:
-        db.execute(text("UPDATE pictures SET judged_at = judged_at - 3 * 86400 WHERE id <= 2"))
+        db.execute(text("UPDATE pictures SET judged_at = judged_at - 3 * 86400 WHERE id IN (2, 3)"))
+        db.execute(text("UPDATE pictures SET judged_at = judged_at + 400 * 86400 WHERE id = 1"))  # a clock set wrong
     assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=2, keep_gigabytes=1), KINDS) == 2
     assert len(stored(store)) == 2
+
+
+def test_a_picture_that_is_not_stored_any_more_waits_for_nobody(journal, tmp_path):
+    store = Store(tmp_path)
+    fill(journal, store, 2, "defective")
+    assert (
+        retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), ("review",)) == 2
+    )
+    assert (num_to_review(journal, KINDS), next_to_review(journal, KINDS, "Ann")) == (0, None)
+
+
+def test_a_damaged_journal_is_said_in_one_line(tmp_path):
+    (tmp_path / "journal.sqlite").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    with pytest.raises(JournalError, match=r"the journal cannot be used: file is not a database"):
+        Journal(tmp_path / "journal.sqlite")
 
 
 def test_files_that_a_killed_station_did_not_enter_are_removed(journal, tmp_path):

@@ -1,21 +1,30 @@
 """From reviews to folders, from the registry to the line, and what the command says."""
 
+import json
 import re
+import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import registered
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow_servers import new_database
 from samples import Pipeline
-from stations import config_of, post, served, wait_until, wall
+from stations import config_of, picture, post, served, wait_until, wall
 
 from ndpnet.cli import main
+from ndpnet.inference.identity import package_hash
+from ndpnet.inference.package import write_config
 from ndpnet.station import judge
-from ndpnet.station.journal import Journal, Judgement, Picture
+from ndpnet.station.journal import Journal, Judgement, Picture, open_journal
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
 from ndpnet.station.queries import last_events, num_to_review
+from ndpnet.station.station import running
 from ndpnet.station.store import Store
+
+ALIASES, WALL = {"gate": "gate", "wall": "champion"}, {"line": "wall"}
 
 
 @pytest.mark.slow
@@ -24,26 +33,87 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
     client, rng = MlflowClient(uri), np.random.default_rng(1)
-    line = {"model": f"models:/{registered.NAME}@champion"}
-    with served(config_of(tmp_path, pipeline.model_dir, wall=line, model_seconds=0.2)) as (station, url):
-        first = post(url, wall(rng)).json()
+    client.set_registered_model_alias(registered.NAME, "gate", "2")
+    lines = [{"name": name, "model": f"models:/{registered.NAME}@{alias}"} for name, alias in ALIASES.items()]
+    with served(config_of(tmp_path, pipeline.model_dir, lines=lines, model_seconds=0.2)) as (station, url):
+        first = post(url, wall(rng), params=WALL).json()
         assert (first["verdict"], first["threshold"]) == ("good", 2.0)
+        client.delete_registered_model_alias(registered.NAME, "gate")  # the line behind it is followed all the same
+        wait_until(lambda: "gate: no ndpnet-wall 'gate'" in station.problems.get("registry", ""))
         for version, threshold in (("2", 0.0), ("1", 2.0)):
             client.set_registered_model_alias(registered.NAME, "champion", version)
-            told = wait_until(lambda threshold=threshold: _if(post(url, wall(rng)).json(), threshold))
+            told = wait_until(lambda threshold=threshold: _if(post(url, wall(rng), params=WALL).json(), threshold))
             assert told["verdict"] == ("defective" if threshold == 0.0 else "good")
-        events = last_events(station.journal, 9, kind="model")[::-1]
+        events = last_events(station.journal, 9, kind="model", line="wall")[::-1]
         assert [event["facts"]["version"] for event in events] == [1, 2, 1]
         assert events[1]["facts"]["before"] == events[0]["facts"]["hash"] == first["model"]
     # the registry is away: the station starts with the champion that it had
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with served(config_of(tmp_path, pipeline.model_dir, wall=line)) as (station, url):
-        assert post(url, wall(rng)).json()["model"] == first["model"]
+    with served(config_of(tmp_path, pipeline.model_dir, lines=lines)) as (station, url):
+        assert post(url, wall(rng), params=WALL).json()["model"] == first["model"]
+        assert [line.model.facts["version"] for line in station.lines.values()] == [2, 1]
+
+
+def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review(pipeline: Pipeline, tmp_path):
+    packages = [registered.with_threshold(pipeline.model_dir, tmp_path / name, 2.0) for name in ("first", "second")]
+    content = json.loads((packages[1] / "config.json").read_text())
+    content["threshold"] |= {"review": {"value": -1.0, "statement": "at most half"}}  # below all scores
+    write_config(packages[1], content)
+
+    def by_hand(station, value):
+        facts = {"value": value, "model": station.lines["wall"].model.hash}
+        station.journal.note("threshold", facts, line="wall", who="Ann")
+
+    def judged(url):
+        told = post(url, picture()).json()
+        return told["verdict"], told["threshold"], told["threshold_source"]
+
+    with served(config_of(tmp_path, packages[0])) as (station, url):
+        by_hand(station, 3.0)
+        assert judged(url) == ("good", 3.0, "manual")
+    with served(config_of(tmp_path, packages[1])) as (station, url):
+        assert judged(url) == ("review", 2.0, "calibrated")
+        for value, verdict, source in (
+            (4.0, "review", "manual"),
+            (-2.0, "defective", "manual"),
+            (4.0, "review", "manual"),
+        ):
+            by_hand(station, value)
+            assert judged(url) == (verdict, value, source)
+    with served(config_of(tmp_path, packages[0])) as (station, url):  # back
+        assert judged(url) == ("good", 3.0, "manual")
 
 
 def _if(told, threshold):
     return told if told["threshold"] == threshold else None
+
+
+@pytest.mark.parametrize(
+    ("used", "asked", "is_away", "starts"),
+    [
+        ("models:/ndpnet-press@champion", "models:/ndpnet-press@champion", True, True),
+        (None, "models:/ndpnet-press@champion", True, False),
+        ("models:/ndpnet-press@champion", "models:/ndpnet-press@other", True, False),
+        ("models:/ndpnet-press/2", "models:/ndpnet-press/3", True, False),
+        ("models:/ndpnet-press-left@champion", "models:/ndpnet-press@champion", True, False),
+        ("models:/ndpnet-press@champion", "models:/ndpnet-press@champion", False, False),  # it answers: no such alias
+    ],
+)
+def test_while_the_registry_is_away_a_line_starts_with_what_it_has_used_itself(
+    pipeline: Pipeline, tmp_path, monkeypatch, used, asked, is_away, starts
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9" if is_away else new_database(tmp_path))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.delenv("NDPNET_TRACKING", raising=False)
+    config, digest = config_of(tmp_path, pipeline.model_dir, wall={"model": asked}), package_hash(pipeline.model_dir)
+    if used is not None:
+        open_journal(config).note("model", {"model": used, "version": 2, "hash": digest}, line="wall")
+    for name in ("ndpnet-press", "ndpnet-press-left"):
+        shutil.copytree(pipeline.model_dir, config.folder / f"models/{name}-2-{digest[:12]}")
+    shutil.copytree(pipeline.model_dir, config.folder / f"models/ndpnet-press-9-{'0' * 12}")  # newer, of another line
+    with nullcontext() if starts else pytest.raises(ValueError, match="registry"), running(config) as station:
+        assert station.lines["wall"].model.facts["version"] == 2
 
 
 def test_an_alarm_that_nobody_answers_lets_the_watch_start_anew_and_stays(pipeline: Pipeline, tmp_path, monkeypatch):

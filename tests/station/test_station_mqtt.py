@@ -103,8 +103,15 @@ def test_messages_name_files_of_one_folder_and_no_other(tmp_path, broker):
     put(tmp_path / "secret.png", picture(4))
     (tmp_path / "shared/link.png").symlink_to(tmp_path / "secret.png")
     subscribe(source)
-    outside = [b"../secret.png", str(tmp_path / "secret.png").encode(), b"link.png", b"none.png", b"\xff\0"]
-    names = [b"day/part.png", *outside]
+    outside = [
+        b"../secret.png",
+        str(tmp_path / "secret.png").encode(),
+        b"link.png",
+        b"none.png",
+        b"\xff\0",
+        b"n" * 5000,
+    ]
+    names = [*outside, b"day/part.png"]  # what cannot be a file does not stop the next
     publish(source, *names)
 
     def num_taken():
@@ -115,4 +122,5 @@ def test_messages_name_files_of_one_folder_and_no_other(tmp_path, broker):
     contents = {row["name"]: store.read(row["file"]) for row in journal.rows(text("SELECT name, file FROM pictures"))}
     assert contents.pop("day/part.png") == picture(3)
     assert set(contents.values()) == {b""}
+    assert max(map(len, contents)) == 300
     source.close()

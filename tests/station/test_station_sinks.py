@@ -25,16 +25,16 @@ def journal(tmp_path):
     return Journal(tmp_path / "journal.sqlite")
 
 
-def judge(journal, num, *, verdict="good", name="part"):
+def judge(journal, num, *, verdict="good", name="part", line="wall"):
     first = journal.value(text("SELECT count(*) FROM pictures"))
     for number in range(first, first + num):
-        picture_id, _ = journal.accept(Picture("wall", f"{name}{number}.png", str(number), "f", "0" * 64, 1))
+        picture_id, _ = journal.accept(Picture(line, f"{name}{number}.png", str(number), "f", "0" * 64, 1))
         regions = [{"area": 4}] if verdict == "defective" else []
         journal.finish(picture_id, Judgement(verdict, score=0.25, threshold=0.5, regions=regions))
 
 
 def sink_of(config, journal, is_alive=lambda: True):
-    return open_sinks([config], journal, is_alive)[config.name]
+    return open_sinks([config], journal, ["wall", "roof"], is_alive)[config.name]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -71,6 +71,18 @@ def test_a_file_of_another_station_is_not_continued(journal, tmp_path):
     judge(journal, 3)
     with pytest.raises(ValueError, match="move that file away"):
         sink_of(FileSink(name="old", kind="jsonl", path=tmp_path / "old.jsonl"), journal)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("v.csv", "seq;id;line\r\n1;2;wall\r\n"), ("v.jsonl", "hello\n"), ("w.jsonl", "[7]\n")]
+)
+def test_a_file_that_another_program_has_changed_is_named(journal, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    config = FileSink(name="files", kind=name.partition(".")[2], path=tmp_path / name)
+    with pytest.raises(
+        ValueError, match=rf"/{name} does not end with a verdict of this station \(move that file away\)"
+    ):
+        sink_of(config, journal)
 
 
 def test_a_new_sink_is_told_what_happens_from_then_on(journal, tmp_path):
@@ -154,6 +166,30 @@ def test_mqtt_messages_come_in_order_and_none_is_lost_while_the_broker_is_away(j
     finally:
         client.loop_stop()
         broker.stop()
+
+
+def test_a_plc_finds_a_line_under_the_same_ids_whichever_is_judged_first(journal, caplog):
+    from asyncua.sync import Client
+
+    caplog.set_level("INFO")
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/"
+    for last in ("wall", "roof"):  # a restart, and the other line first
+        sink = sink_of(OpcuaSink(name="plc", kind="opcua", endpoint=endpoint), journal)
+        try:
+            with Client(endpoint) as client:
+                space = client.get_namespace_index("urn:ndpnet:station")
+                nodes = {name: client.get_node(f"ns={space};s={name}.Sequence") for name in ("wall", "roof")}
+                assert [node.read_value() for node in nodes.values()] == [0, 0]
+                assert client.get_node(f"ns={space};s=wall.IsGood").read_value() is False
+                assert client.get_node(f"ns={space};s=Watchdog").read_browse_name().Name == "Watchdog"
+                judge(journal, 1, line="gone")
+                judge(journal, 1, line=last)
+                sink.step()
+                assert {name for name, node in nodes.items() if node.read_value()} == {last}
+                assert nodes[last].read_value() == journal.last_seq()
+        finally:
+            sink.close()
+    assert not [record for record in caplog.records if record.name.startswith("asyncua") and record.levelname == "INFO"]
 
 
 def test_a_plc_reads_the_last_verdict_and_a_watchdog_that_stops_with_the_station(journal):

@@ -1,5 +1,6 @@
 """Watched folders: which files are complete, and that each enters the journal once."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -64,6 +65,26 @@ def test_a_picture_without_an_ending_is_named_once(tmp_path, caplog):
     assert record.getMessage().endswith("noend is a picture without an ending, not taken (name it as .png)")
 
 
+def test_what_cannot_be_read_or_moved_is_named_once_and_stops_no_other(tmp_path, caplog, monkeypatch):
+    bench, scan = Bench(tmp_path, done_dir="done"), os.scandir
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/a").write_text("a file where a folder is needed")
+    for name in ("a/first.png", "second.png", "lost+found/third.png"):
+        put(bench.root / name, picture())
+
+    def refusing(folder):  # root may read everything
+        if str(folder).endswith("lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr("ndpnet.station.watch.os.scandir", refusing)
+    assert [bench.watch.look(), bench.watch.look()] == [2, 0]
+    monkeypatch.undo()
+    assert (tmp_path / "done/second.png").exists()
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert [line.split(" cannot be ")[0] for line in said] == [f"wall: {bench.root}/lost+found", "wall: a/first.png"]
+
+
 def test_a_link_to_pictures_elsewhere_is_not_followed_and_said_once(tmp_path, caplog):
     bench = Bench(tmp_path)
     (tmp_path / "elsewhere").mkdir()
@@ -122,6 +143,23 @@ def test_killed_between_journal_and_move_it_is_moved_and_not_taken_twice(tmp_pat
     assert bench.watch.look() == 0
     assert bench.names() == ["part.png"]
     assert not (bench.root / "part.png").exists()
+
+
+def test_a_picture_that_takes_a_name_before_the_last_one_is_moved_is_taken_next(tmp_path, monkeypatch):
+    bench, add = Bench(tmp_path, done_dir="done"), Intake.add
+    put(bench.root / "latest.png", picture(1))
+
+    def replaced_once(*entry):
+        monkeypatch.undo()
+        result = add(bench.intake, *entry)
+        put(bench.root / "latest.png", picture(2))
+        return result
+
+    monkeypatch.setattr(bench.intake, "add", replaced_once)
+    assert [bench.watch.look() for _ in range(3)] == [1, 1, 0]
+    files = bench.journal.rows(text("SELECT file FROM pictures ORDER BY id"))
+    assert [bench.intake.store.read(row["file"]) for row in files] == [picture(1), picture(2)]
+    assert [path.read_bytes() for path in (tmp_path / "done").iterdir()] == [picture(2)]  # the first one is replaced
 
 
 def test_while_too_many_wait_files_stay_where_they_are(tmp_path):
