@@ -69,7 +69,7 @@ class Line:
     def _change_model(self) -> None:
         opened, self.next_model = self.next_model, None
         last = self.journal.last_event(self.name, MODEL)
-        if last is None or last["facts"]["hash"] != opened.hash:
+        if last is None or (last["facts"]["hash"], last["facts"]["engine"]) != (opened.hash, opened.facts["engine"]):
             before = None if last is None else last["facts"]["hash"]
             self.journal.note(MODEL, {"hash": opened.hash, "before": before, **opened.facts}, line=self.name)
         self.journal.know_model(self.name, opened.hash, opened.facts)
@@ -77,8 +77,8 @@ class Line:
         logger.info("%s: judging with %s (%s)", self.name, opened.facts["model"], opened.hash[:12])
 
     def _set_threshold(self) -> None:
-        """The one that a person has set last for this model, else the model's own; the bound for review stays."""
-        event = self.journal.last_event(self.name, THRESHOLD, model=self.model.hash)
+        """The one that a person has set last for this model and engine, else its own; the bound for review stays."""
+        event = self.journal.last_event(self.name, THRESHOLD, model=self.model.hash, engine=self.model.facts["engine"])
         value = None if event is None else event["facts"]["value"]
         self.model.inspector.threshold = self.own_record["value"] if value is None else value
 

@@ -195,7 +195,8 @@ class Pages:
         line, who = self._line(request.path_params["line"]), who_of(request, body)
         reason = reason_of(body)
         value = None if body.get("value") is None else finite(body["value"])
-        facts = {"value": value, "before": line.threshold, "reason": reason, "model": line.model.hash}
+        facts = {"value": value, "before": line.threshold, "reason": reason}
+        facts |= {"model": line.model.hash, "engine": line.model.facts["engine"]}
         self._journal.note(THRESHOLD, facts, line=line.name, who=who)
         self._station.judge.wake()
         return JSONResponse(facts)
