@@ -85,16 +85,17 @@ def without_own(
 
 
 def refuse_defective(root: Path, paths: Iterable[Path]) -> None:
-    """Refuse pictures to calibrate on whose folders say that they are defective, or masks. paths: below root."""
+    """Refuse pictures to be good whose folders say that they are defective, or masks. paths: below root."""
     root = root.resolve()
+    outer = () if root.name.startswith(".") else (root.parent,)  # hidden: an archive, unpacked beside the data
     for folder in sorted({path.parent.resolve() for path in paths}):
         below = [place for place in (folder, *folder.parents) if place.is_relative_to(root)]
-        named = [place for place in (*below, root.parent) if plain(place.name) in DEFECTIVE_NAMES | MASK_NAMES]
+        named = [place for place in (*below, *outer) if plain(place.name) in DEFECTIVE_NAMES | MASK_NAMES]
         beside_good = [place for place in below if _is_type_of_defect(place, is_root=place == root)]
         if named or beside_good:
             raise ValueError(
                 f"{(named + beside_good)[0]} holds no good pictures, by its name or by the folders beside it "
-                f"(calibrate on good ones alone, as in test/{GOOD})"
+                f"(give good ones alone, as those in test/{GOOD})"
             )
 
 

@@ -74,7 +74,7 @@ def make(root: Path, *paths: str) -> list[Path]:
         ("bad/monday", ["0.png"]),
     ],
 )
-def test_defective_pictures_and_masks_calibrate_nothing(tmp_path: Path, below: str, paths: list[str]) -> None:
+def test_defective_pictures_and_masks_are_no_good_ones(tmp_path: Path, below: str, paths: list[str]) -> None:
     (tmp_path / "brick/train").mkdir(parents=True)
     found = make(tmp_path / below, *paths)
     with pytest.raises(ValueError, match=r"holds no good pictures, by its name or by the folders beside it"):
@@ -90,6 +90,7 @@ def test_defective_pictures_and_masks_calibrate_nothing(tmp_path: Path, below: s
         ("pictures", ["monday/good/0.png", "tuesday/ok/0.png"]),
         ("test", ["0.png", "monday/1.png"]),
         ("test/monday", ["0.png"]),
+        ("scratch/.data.fetching", ["0.png"]),
     ],
 )
 def test_good_pictures_calibrate(tmp_path: Path, below: str, paths: list[str]) -> None:

@@ -83,6 +83,21 @@ def test_a_picture_of_another_place_is_an_error(
     refuse(repository, batch, message, place=place, masks=masks)
 
 
+@pytest.mark.parametrize(
+    ("folder", "place", "message"),
+    [
+        ("defective", "train/good", r"batch/defective holds no good pictures, by its name .*\(give good ones alone"),
+        ("masks", "test/good", r"batch/masks holds no good pictures"),
+        ("day/masks", "test/hole", r"batch/day/masks holds masks, no pictures to add \(leave it out, or pass masks"),
+    ],
+)
+def test_folders_that_are_no_such_pictures_by_their_name_are_refused(
+    repository: Repository, tmp_path: Path, folder: str, place: str, message: str
+) -> None:
+    batch = write_batch(tmp_path / "batch", ["good/a.png", f"{folder}/a.png"])
+    refuse(repository, batch, message, place=place)
+
+
 def test_unreadable_pictures_are_named_and_nothing_is_added(repository: Repository, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["a.png", "b.png", "c.png"])
     (batch / "b.png").write_bytes((batch / "b.png").read_bytes()[:200])
