@@ -46,10 +46,11 @@ def name_key(name: str) -> str:
 def type_of(folder: str) -> str:
     """Return the type of defect that a folder below test/ holds: its name, or GOOD for a known name of good ones.
 
-    ValueError asks about a name that may mean either.
+    ValueError asks about a name that may mean either, and refuses one of masks.
     """
     if plain(folder) in GOOD_NAMES:
         return GOOD
+    refuse_masks(PurePath(folder))
     words = re.findall(r"[^\W\d_]+", folder.casefold())
     is_negated = any(word in NEGATIONS for word in words)
     sounds_good = not is_negated and any(word in GOOD_WORDS for word in words)
@@ -59,6 +60,12 @@ def type_of(folder: str) -> str:
             f"folder {folder!r} holds good pictures, or a type of defect? (rename it to {GOOD}, or to the defect)"
         )
     return folder
+
+
+def refuse_masks(folder: PurePath) -> None:
+    """Refuse a folder among pictures that has a name of masks."""
+    if plain(folder.name) in MASK_NAMES:
+        raise ValueError(f"folder {str(folder)!r} holds masks by its name (move it out of the pictures)")
 
 
 def without_own(

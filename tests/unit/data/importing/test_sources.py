@@ -154,6 +154,22 @@ def test_a_mask_belongs_to_its_picture_however_case_and_accents_are_written(tmp_
         assert f"{masks}/{mask}" in [image.mask_path for image in images]
 
 
+@pytest.mark.parametrize(
+    ("layout", "folder"),
+    [
+        ("folder", "good/masks"),
+        ("folder", "defective/gt"),
+        ("folder", "defective/crack/masks"),
+        ("mvtec", "test/ground_truth"),
+    ],
+)
+def test_masks_among_the_pictures_are_refused(tmp_path: Path, layout: str, folder: str) -> None:
+    (own if layout == "folder" else data_sets.mvtec)(tmp_path)
+    write_picture(tmp_path / folder / "8.png", data_sets.mask())
+    with pytest.raises(ValueError, match=rf"^folder '.*{Path(folder).name}' holds masks by its name \(move it out"):
+        found(layout, tmp_path)
+
+
 @pytest.mark.parametrize("below", ["", "scans", "good"])
 def test_scans_may_lie_just_so(tmp_path: Path, below: str) -> None:
     for number in range(3):
