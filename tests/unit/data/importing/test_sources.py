@@ -1,6 +1,7 @@
 """The layouts: which pictures are found where, and what is refused."""
 
 import math
+import shutil
 from pathlib import Path
 
 import data_sets
@@ -49,6 +50,12 @@ def test_dagm_labels_that_contradict_the_masks_are_an_error(tmp_path: Path) -> N
     write_picture(label_dir / "0099_label.PNG", data_sets.mask())
     write_picture(label_dir / "0007_label.PNG", data_sets.mask())
     with pytest.raises(ValueError, match=r"0099_label.PNG has no picture"):
+        found("dagm", tmp_path)
+
+
+def test_dagm_without_labels_of_a_half_is_an_error(tmp_path: Path) -> None:
+    shutil.rmtree(data_sets.dagm_halves(tmp_path / "Class1") / "Train/Label")
+    with pytest.raises(ValueError, match=r"^no Label/ in .*Class1/Train says what is good \(unpack the whole"):
         found("dagm", tmp_path)
 
 
