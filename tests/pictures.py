@@ -16,10 +16,16 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def tiff(samples: bytes, width: int, height: int, *, bits: int, **tags: int) -> bytes:
-    """Write a grey TIFF of one strip. tags: photometric (1: black is 0), sample_format (1: unsigned)."""
-    entries = {256: width, 257: height, 258: bits, 259: 1, 262: tags.get("photometric", 1), 277: 1, 278: height}
-    entries |= {273: 8 + 2 + 12 * 10 + 4, 279: len(samples), 339: tags.get("sample_format", 1)}
-    assert len(entries) == 10
+    """Write a TIFF of one strip, by default grey.
+
+    tags: photometric (1: black is 0), num_samples of a pixel, planar (2: one after the other), extra_samples
+    (1: premultiplied alpha), sample_format (1: unsigned).
+    """
+    entries = {256: width, 257: height, 258: bits, 259: 1, 262: tags.get("photometric", 1), 278: height}
+    entries |= {277: tags.get("num_samples", 1), 284: tags.get("planar", 1)}
+    entries |= {279: len(samples), 339: tags.get("sample_format", 1)}
+    entries |= {338: tags["extra_samples"]} if "extra_samples" in tags else {}
+    entries[273] = 8 + 2 + 12 * (len(entries) + 1) + 4
     directory = struct.pack("<H", len(entries))
     for tag, value in sorted(entries.items()):
         directory += struct.pack("<HHII", tag, 4, 1, value)

@@ -26,6 +26,7 @@ LOW_BYTES = {
 EXIF_ORIENTATION, TURNED = 274, (5, 6, 7, 8)  # by a quarter
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+OTHER_TIFF = "a TIFF of a kind that is not read (save it as PNG)"
 TO_INTEGERS = "(save it with unsigned 8 or 16 bits)"
 SAMPLE_FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
@@ -139,6 +140,8 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
     image, raw_mode, declared = _load_upright(source, name)
     _check_samples(image, name)
     if not _is_wide(image, raw_mode):
+        if 16 in _tiff_tag(image, TIFF_BITS):  # PIL took bytes for samples, or only the high ones
+            raise ValueError(f"cannot read {name}: {OTHER_TIFF}")
         return OpenedImage(name, image, Levels(8, 255, 0.0), None)
     if raw_mode in LOW_BYTES:
         wide = _with_low_bytes(np.asarray(image), np.asarray(_load_upright(source, name, LOW_BYTES)[0]), raw_mode)
@@ -317,7 +320,7 @@ def _unknown_kind(source: Path | bytes) -> str:
     if kind in SAMPLE_FORMATS:
         return _no_range(SAMPLE_FORMATS[kind], bits)
     if bits in (8, 16):
-        return "a TIFF of a kind that is not read (save it as PNG)"
+        return OTHER_TIFF
     return f"packed {bits}-bit samples are not read {TO_INTEGERS}"
 
 
