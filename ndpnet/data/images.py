@@ -96,8 +96,11 @@ class OpenedImage:
         shown = np.asarray(seen) if self.wide is None else self.wide
         if shown.ndim == 3 and all((row == row[:, :1]).all() for row in shown):  # row by row: stops early
             shown = shown[:, :, 0]  # (H, W, 3) -> (H, W): grey saved as colour is the same picture
+        shown = 65535 - shown if self.is_inverted else shown
+        if shown.dtype == np.uint16 and not any((row % 257).any() for row in shown):  # 8 bits, scaled up
+            shown = (shown // 257).astype(np.uint8)
         digest = hashlib.sha256(f"{shown.dtype} {shown.shape} ".encode())
-        digest.update(np.ascontiguousarray(65535 - shown if self.is_inverted else shown).data)
+        digest.update(np.ascontiguousarray(shown).data)
         spread = (
             _spread(np.reshape(seen.histogram(), (-1, 256)))
             if self.wide is None

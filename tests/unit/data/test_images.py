@@ -86,11 +86,13 @@ def test_header_tells_the_upright_size(tmp_path: Path, ending: str) -> None:
 
 def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 70), dtype=np.uint8)
+    wide = noise.astype(np.uint16) * 257
     grey = Image.fromarray(noise)
     hashes = {
         open_image(encoded(image, kind)).facts().pixels_sha256
         for image, kind in ((grey, "PNG"), (grey, "BMP"), (grey, "TIFF"), (grey.convert("RGB"), "PNG"))
     }
+    hashes |= {open_image(png_16(each)).facts().pixels_sha256 for each in (wide, np.dstack([wide] * 3))}
     assert len(hashes) == 1
     others = [
         grey.transpose(Image.Transpose.ROTATE_90),
@@ -98,7 +100,7 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
         Image.fromarray(noise.reshape(70, 64)),
     ]
     others.append(Image.fromarray(np.stack([noise, noise, noise ^ 1], axis=2)))
-    others += [Image.fromarray(noise.astype(np.uint16)), Image.fromarray(noise.astype(np.uint16) * 257)]
+    others += [Image.fromarray(noise.astype(np.uint16)), Image.fromarray(noise.astype(np.uint16) * 256)]
     for image in others:
         hashes.add(open_image(encoded(image, "PNG")).facts().pixels_sha256)
     assert len(hashes) == 1 + len(others)
