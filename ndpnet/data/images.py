@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from ndpnet.data.fitting import fit_image
 from ndpnet.data.levels import DEPTHS, Levels, table_of
+from ndpnet.data.png import encode_png, read_chunks
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "DIB")
 UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damaged files of others could look like them
@@ -23,6 +24,7 @@ MAX_PIXELS = 400_000_000
 LOW_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")
 } | {"LA;16B": "RGBA"}  # grey with alpha, as four single bytes
+NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG that may say how it is turned
 EXIF_ORIENTATION, TURNED = 274, (5, 6, 7, 8)  # by a quarter
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -130,11 +132,20 @@ def format_of(path: Path) -> str | None:
 def read_header(source: Path | bytes, *, name: str) -> Header:
     """Return what a picture's header tells, without decoding it; ValueError names the file."""
     with _opened(source, name) as image:
-        # PIL turns the size of a TIFF itself, and decodes a PNG that has no EXIF to look for it
-        is_told = image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info)
-        is_turned = not is_told and image.getexif().get(EXIF_ORIENTATION) in TURNED
-        width, height = (image.height, image.width) if is_turned else (image.width, image.height)
+        width, height = (image.height, image.width) if _is_turned(image, source) else (image.width, image.height)
         return Header(width, height, _is_wide(image, _raw_mode(image)))
+
+
+def _is_turned(image: ImageFile.ImageFile, source: Path | bytes) -> bool:
+    """Whether decoding turns a picture by a quarter."""
+    if image.format == "TIFF":  # PIL turns its size itself
+        return False
+    exif = image.getexif
+    if image.format == "PNG":
+        # PIL would decode it for what lies behind the pixels: one pixel that says the same of itself is read at once
+        notes = read_chunks(source, NOTES)
+        exif = Image.open(io.BytesIO(encode_png(np.zeros((1, 1), dtype=bool), notes))).getexif
+    return exif().get(EXIF_ORIENTATION) in TURNED
 
 
 def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
@@ -174,15 +185,8 @@ def _with_low_bytes(high: np.ndarray, low: np.ndarray, raw_mode: str) -> np.ndar
 
 
 def _significant_bits(source: Path | bytes) -> int | None:
-    """Return what a PNG's sBIT chunk says, which lies before the pixels."""
-    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
-        stream.seek(8)
-        while len(header := stream.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
-            size = int.from_bytes(header[:4], "big")
-            if header[4:] == b"sBIT":
-                return max(stream.read(size)[:3], default=None)
-            stream.seek(size + 4, io.SEEK_CUR)
-    return None
+    """Return what a PNG's sBIT chunk says."""
+    return next((max(bits[:3], default=None) for _, bits in read_chunks(source, (b"sBIT",))), None)
 
 
 def _check_samples(image: Image.Image, name: str) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ndpnet.data.fitting import fit_image
 from ndpnet.data.images import open_image, read_header, read_image
+from ndpnet.data.png import encode_png
 
 
 def test_16_bit_grey_is_scaled_by_257() -> None:
@@ -82,6 +83,30 @@ def test_header_tells_the_upright_size(tmp_path: Path, ending: str) -> None:
     Image.new("RGB", (100, 70)).save(tmp_path / f"x.{ending}", exif=exif)
     header = read_header(tmp_path / f"x.{ending}", name="x")
     assert (header.width, header.height) == read_image(tmp_path / f"x.{ending}").shape[1::-1] == (70, 100)
+
+
+def turned_png(note: str, *, is_behind: bool) -> bytes:
+    """A PNG that is turned by EXIF in a chunk of its own, as a raw profile or as XMP, before the pixels or behind."""
+    exif = Image.Exif()
+    exif[274] = 6
+    profile = f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n".encode()
+    chunk = {
+        "eXIf": (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")),
+        "raw profile": (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile)),
+        "XMP": (b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'),
+    }[note]
+    pixels = np.zeros((70, 100), dtype=np.uint8)
+    content = encode_png(pixels, [(b"tEXt", b"Software\0x"), chunk])
+    note_bytes = content[content.index(chunk[0]) - 4 : content.index(b"IDAT") - 4]
+    return content if not is_behind else content.replace(note_bytes, b"")[:-12] + note_bytes + content[-12:]
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+@pytest.mark.parametrize("note", ["eXIf", "raw profile", "XMP"])
+def test_the_header_of_a_png_tells_what_decoding_it_does(note: str, is_behind: bool) -> None:
+    content = turned_png(note, is_behind=is_behind)
+    header = read_header(content, name="x")
+    assert (header.width, header.height) == read_image(content).shape[1::-1] == (70, 100)
 
 
 def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
