@@ -40,13 +40,17 @@ def packed_12_bits(levels: np.ndarray) -> bytes:
 
 
 def png_16(levels: np.ndarray, *, significant_bits: int | None = None) -> bytes:
-    """Write a 16-bit PNG. levels: uint16 (H, W) grey, (H, W, 2) grey with alpha, (H, W, 3) or (H, W, 4) colour."""
+    """Write a 16-bit PNG. levels: uint16 (H, W) grey, (H, W, 2) grey with alpha, (H, W, 3) or (H, W, 4) colour.
+
+    significant_bits: of the colours; alpha has all.
+    """
     height, width, num_channels = (*levels.shape, 1)[:3]
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[num_channels]
     rows = levels.astype(">u2").reshape(height, -1)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
     if significant_bits is not None:
-        chunks.append((b"sBIT", bytes([significant_bits] * num_channels)))
+        num_colours = 1 if num_channels < 3 else 3
+        chunks.append((b"sBIT", bytes([significant_bits] * num_colours + [16] * (num_channels - num_colours))))
     chunks += [(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), (b"IEND", b"")]
     content = b"\x89PNG\r\n\x1a\n"
     for kind, body in chunks:

@@ -185,8 +185,9 @@ def _with_low_bytes(high: np.ndarray, low: np.ndarray, raw_mode: str) -> np.ndar
 
 
 def _significant_bits(source: Path | bytes) -> int | None:
-    """Return what a PNG's sBIT chunk says."""
-    return next((max(bits[:3], default=None) for _, bits in read_chunks(source, (b"sBIT",))), None)
+    """Return what a PNG's sBIT chunk says of its colours: of one or three, with or without alpha behind."""
+    bits = next((content for _, content in read_chunks(source, (b"sBIT",))), b"")
+    return max(bits[: 1 if len(bits) < 3 else 3], default=None)
 
 
 def _check_samples(image: Image.Image, name: str) -> None:

@@ -78,6 +78,12 @@ def test_a_12_bit_tiff_and_the_significant_bits_of_a_png_are_obeyed() -> None:
     assert not read_header(tiff(bytes(4), 4, 1, bits=8), name="x").is_wide
 
 
+@pytest.mark.parametrize("num_channels", [1, 2, 3, 4])
+def test_alpha_has_no_part_in_the_significant_bits(num_channels: int) -> None:
+    samples = np.full((2, 2, num_channels), 1000)
+    assert open_image(png_16(samples, significant_bits=10)).levels.declared == 10
+
+
 def test_a_picture_of_another_depth_than_its_set_is_refused() -> None:
     bright, dark = png_16(np.array([[0, 40_000]])), png_16(np.array([[0, 900]]))
     with pytest.raises(ValueError, match=r"^cannot read b\.png: levels up to 40000 in a 16-bit file, .* have 12 bits"):
