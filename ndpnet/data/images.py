@@ -13,12 +13,12 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageErr
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from ndpnet.data.fitting import fit_image
-from ndpnet.data.levels import DEPTHS, Levels, table_of
+from ndpnet.data.levels import DEPTHS, Levels, count_levels, table_of
 from ndpnet.data.png import encode_png, read_chunks
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "DIB")
 UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damaged files of others could look like them
-MOVING = ("PNG", "WEBP", "GIF", "AVIF")  # formats of films as well as of pictures
+SEVERAL = {"PNG": "frames", "WEBP": "frames", "GIF": "frames", "AVIF": "frames", "TIFF": "pages"}
 MAX_PIXELS = 400_000_000
 # PIL keeps the high bytes of 16-bit colour; these raw modes make it read the low ones instead
 LOW_BYTES = {
@@ -64,7 +64,7 @@ class Header:
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A decoded picture, upright by EXIF (the first page of several)."""
+    """A decoded picture, upright by EXIF."""
 
     name: str
     image: Image.Image
@@ -112,7 +112,7 @@ class OpenedImage:
 
 
 def read_image(source: Path | bytes, *, name: str | None = None, bit_depth: int | None = None) -> np.ndarray:
-    """Decode a picture of any mode, upright by EXIF (the first page of several). -> uint8 (H, W, 3).
+    """Decode a picture of any mode, upright by EXIF. -> uint8 (H, W, 3).
 
     ValueError names the file. Alpha is dropped. Of more than 8 bits a sample the lower `bit_depth` are used, as in its
     set (`depth_of_set`); None: as many as the file says, else 16.
@@ -212,16 +212,6 @@ def _as_tuple(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def count_levels(samples: np.ndarray) -> np.ndarray:
-    """Count each level. uint8 or uint16 (H, W) or (H, W, C) -> (C, 256) or (C, 65536)."""
-    planes = samples.reshape(*samples.shape[:2], -1)
-    counts = np.zeros((planes.shape[2], np.iinfo(samples.dtype).max + 1))
-    for top in range(0, len(planes), 256):  # some rows at a time: bincount takes eight bytes a pixel
-        for channel in range(planes.shape[2]):
-            counts[channel] += np.bincount(planes[top : top + 256, :, channel].ravel(), minlength=counts.shape[1])
-    return counts
-
-
 def _spread(histogram: np.ndarray) -> float:
     """Standard deviation of the channel that varies most, in levels: no float copy of the picture."""
     levels = np.arange(histogram.shape[1])
@@ -255,9 +245,8 @@ def _load_upright(
     with _opened(source, name) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        num_frames = getattr(image, "n_frames", 1) if image.format in MOVING else 1
-        if num_frames > 1:
-            raise _MovingError(f"it has {num_frames} frames")
+        if (num_pictures := _num_pictures(image)) > 1:
+            raise _SeveralError(f"it has {num_pictures} {SEVERAL[str(image.format)]}")
         raw_mode = _raw_mode(image)
         if raw_mode in raw_modes:
             image.tile = [_with_raw_mode(tile, raw_modes[raw_mode]) for tile in image.tile]
@@ -265,6 +254,18 @@ def _load_upright(
         image.load()
         ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
         return image, raw_mode, declared
+
+
+def _num_pictures(image: ImageFile.ImageFile) -> int:
+    """How many frames or pages a file has; a TIFF's thumbnails and reduced copies, of other sizes, are none."""
+    number = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
+    if number == 1 or image.format != "TIFF":
+        return number
+    size = image.size
+    image.seek(1)
+    is_equal = image.size == size
+    image.seek(0)
+    return number if is_equal else 1
 
 
 def _unscaled_pgm(image: ImageFile.ImageFile) -> int | None:
@@ -288,8 +289,8 @@ def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
     return tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
 
 
-class _MovingError(Exception):
-    """A film, of which one frame would be judged."""
+class _SeveralError(Exception):
+    """A film or a stack, of which one picture would be judged."""
 
 
 def _formats(name: str) -> list[str]:
@@ -297,7 +298,7 @@ def _formats(name: str) -> list[str]:
 
 
 def _reason(error: Exception, source: Path | bytes) -> str:
-    if isinstance(error, _MovingError):
+    if isinstance(error, _SeveralError):
         return f"{error} (save each as a picture)"
     if isinstance(error, FileNotFoundError):
         return "no such file (check the path)"

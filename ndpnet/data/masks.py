@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ndpnet.data.images import OpenedImage, count_levels, open_image
+from ndpnet.data.images import OpenedImage, open_image
+from ndpnet.data.levels import count_levels
 
 HALF = 128
 MAX_LABEL = 31  # grey levels up to here are the numbers of the defects' types, or noise

@@ -69,6 +69,18 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "none.png")
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+def test_a_tiff_of_several_pages_is_refused_and_one_with_a_thumbnail_read(compression: str | None) -> None:
+    pages = [Image.new("L", (100, 70), level) for level in (10, 20, 30)]
+    stack = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression)
+    with pytest.raises(ValueError, match=r"^cannot read x\.tif: it has 3 pages \(save each as a picture\)$"):
+        read_image(stack, name="x.tif")
+    small = [page.resize((50, 35)) for page in pages[1:]]
+    pyramid = encoded(pages[0], "TIFF", save_all=True, append_images=small, compression=compression)
+    assert read_image(pyramid).shape == (70, 100, 3)
+    assert (read_image(pyramid) == 10).all()
+
+
 def test_more_than_400_megapixels_is_refused_before_decoding() -> None:
     header = struct.pack(">IIBBBBB", 20_000, 20_001, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
