@@ -126,6 +126,29 @@ def test_taken_names_get_the_contents_hash(repository: Repository, wall: Path, t
     assert len(stems) == len(set(stems))
 
 
+@pytest.mark.parametrize(
+    ("names", "num_bytes"),
+    [
+        (["a.png", f"{'a' * 120}/{'b' * 130}.png"], 260),
+        (["a.png", f"{'p' * 247}.png"], 256),
+        ([f"{'P' * 246}.png", f"{'p' * 246}.png"], 264),  # the second gets digits of its hash
+    ],
+)
+def test_a_name_that_becomes_too_long_is_refused_before_anything_moves(
+    repository: Repository, tmp_path: Path, names: list[str], num_bytes: int
+) -> None:
+    batch = write_batch(tmp_path / "batch", names)
+    message = rf"^the name \w+\.png has {num_bytes} bytes with its folders and _mask, .* \(shorten it\)$"
+    refuse(repository, batch, message)
+
+
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
+def test_a_full_disk_is_named_and_changes_nothing(original: Repository, small_disk: Path, tmp_path: Path) -> None:
+    repository = original.copy(small_disk / "repository")
+    batch = write_batch(tmp_path / "batch", [f"{number:03}.png" for number in range(400)])
+    refuse(repository, batch, r"^cannot write .*repository/data: No space left on device \(free some")
+
+
 def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["h0.png", "d/q.png"])
     masks = batch / "masks"
