@@ -12,7 +12,7 @@ from typing import Any
 
 CHUNK_BYTES = 1 << 20
 NUM_NAMES = 3  # of files, in an error
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # https://owasp.org/www-community/attacks/CSV_Injection
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t")  # https://owasp.org/www-community/attacks/CSV_Injection
 
 
 def sha256_of(path: Path) -> str:
@@ -78,10 +78,12 @@ def some_names(names: Sequence[str]) -> str:
 
 def as_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row for a CSV file: text that a spreadsheet would compute gets a ' before it, as =HYPERLINK(...) does."""
-    return {
-        name: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_SIGNS) else value
-        for name, value in row.items()
-    }
+    return {name: _as_cell(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _as_cell(text: str) -> str:
+    text = text.replace("\r", "\\r")  # csv writes it without quotes, and readers take it for the end of a row
+    return f"'{text}" if text.startswith(FORMULA_SIGNS) else text
 
 
 @contextmanager

@@ -16,10 +16,16 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def tiff(samples: bytes, width: int, height: int, *, bits: int, **tags: int) -> bytes:
-    """Write a grey TIFF of one strip. tags: photometric (1: black is 0), sample_format (1: unsigned)."""
-    entries = {256: width, 257: height, 258: bits, 259: 1, 262: tags.get("photometric", 1), 277: 1, 278: height}
-    entries |= {273: 8 + 2 + 12 * 10 + 4, 279: len(samples), 339: tags.get("sample_format", 1)}
-    assert len(entries) == 10
+    """Write a TIFF of one strip, by default grey.
+
+    tags: photometric (1: black is 0), num_samples of a pixel, planar (2: one after the other), extra_samples
+    (1: premultiplied alpha), sample_format (1: unsigned).
+    """
+    entries = {256: width, 257: height, 258: bits, 259: 1, 262: tags.get("photometric", 1), 278: height}
+    entries |= {277: tags.get("num_samples", 1), 284: tags.get("planar", 1)}
+    entries |= {279: len(samples), 339: tags.get("sample_format", 1)}
+    entries |= {338: tags["extra_samples"]} if "extra_samples" in tags else {}
+    entries[273] = 8 + 2 + 12 * (len(entries) + 1) + 4
     directory = struct.pack("<H", len(entries))
     for tag, value in sorted(entries.items()):
         directory += struct.pack("<HHII", tag, 4, 1, value)
@@ -34,13 +40,17 @@ def packed_12_bits(levels: np.ndarray) -> bytes:
 
 
 def png_16(levels: np.ndarray, *, significant_bits: int | None = None) -> bytes:
-    """Write a 16-bit PNG. levels: uint16 (H, W) grey, (H, W, 2) grey with alpha, (H, W, 3) or (H, W, 4) colour."""
+    """Write a 16-bit PNG. levels: uint16 (H, W) grey, (H, W, 2) grey with alpha, (H, W, 3) or (H, W, 4) colour.
+
+    significant_bits: of the colours; alpha has all.
+    """
     height, width, num_channels = (*levels.shape, 1)[:3]
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[num_channels]
     rows = levels.astype(">u2").reshape(height, -1)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
     if significant_bits is not None:
-        chunks.append((b"sBIT", bytes([significant_bits] * num_channels)))
+        num_colours = 1 if num_channels < 3 else 3
+        chunks.append((b"sBIT", bytes([significant_bits] * num_colours + [16] * (num_channels - num_colours))))
     chunks += [(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), (b"IEND", b"")]
     content = b"\x89PNG\r\n\x1a\n"
     for kind, body in chunks:

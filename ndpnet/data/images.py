@@ -13,19 +13,22 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageErr
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from ndpnet.data.fitting import fit_image
-from ndpnet.data.levels import DEPTHS, Levels, table_of
+from ndpnet.data.levels import DEPTHS, Levels, count_levels, table_of
+from ndpnet.data.png import encode_png, read_chunks
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "DIB")
 UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damaged files of others could look like them
-MOVING = ("PNG", "WEBP", "GIF", "AVIF")  # formats of films as well as of pictures
+SEVERAL = {"PNG": "frames", "WEBP": "frames", "GIF": "frames", "AVIF": "frames", "TIFF": "pages"}
 MAX_PIXELS = 400_000_000
 # PIL keeps the high bytes of 16-bit colour; these raw modes make it read the low ones instead
 LOW_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")
 } | {"LA;16B": "RGBA"}  # grey with alpha, as four single bytes
+NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG that may say how it is turned
 EXIF_ORIENTATION, TURNED = 274, (5, 6, 7, 8)  # by a quarter
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+OTHER_TIFF = "a TIFF of a kind that is not read (save it as PNG)"
 TO_INTEGERS = "(save it with unsigned 8 or 16 bits)"
 SAMPLE_FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
@@ -61,7 +64,7 @@ class Header:
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A decoded picture, upright by EXIF (the first page of several)."""
+    """A decoded picture, upright by EXIF."""
 
     name: str
     image: Image.Image
@@ -95,8 +98,11 @@ class OpenedImage:
         shown = np.asarray(seen) if self.wide is None else self.wide
         if shown.ndim == 3 and all((row == row[:, :1]).all() for row in shown):  # row by row: stops early
             shown = shown[:, :, 0]  # (H, W, 3) -> (H, W): grey saved as colour is the same picture
+        shown = 65535 - shown if self.is_inverted else shown
+        if shown.dtype == np.uint16 and not any((row % 257).any() for row in shown):  # 8 bits, scaled up
+            shown = (shown // 257).astype(np.uint8)
         digest = hashlib.sha256(f"{shown.dtype} {shown.shape} ".encode())
-        digest.update(np.ascontiguousarray(65535 - shown if self.is_inverted else shown).data)
+        digest.update(np.ascontiguousarray(shown).data)
         spread = (
             _spread(np.reshape(seen.histogram(), (-1, 256)))
             if self.wide is None
@@ -106,7 +112,7 @@ class OpenedImage:
 
 
 def read_image(source: Path | bytes, *, name: str | None = None, bit_depth: int | None = None) -> np.ndarray:
-    """Decode a picture of any mode, upright by EXIF (the first page of several). -> uint8 (H, W, 3).
+    """Decode a picture of any mode, upright by EXIF. -> uint8 (H, W, 3).
 
     ValueError names the file. Alpha is dropped. Of more than 8 bits a sample the lower `bit_depth` are used, as in its
     set (`depth_of_set`); None: as many as the file says, else 16.
@@ -126,11 +132,20 @@ def format_of(path: Path) -> str | None:
 def read_header(source: Path | bytes, *, name: str) -> Header:
     """Return what a picture's header tells, without decoding it; ValueError names the file."""
     with _opened(source, name) as image:
-        # PIL turns the size of a TIFF itself, and decodes a PNG that has no EXIF to look for it
-        is_told = image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info)
-        is_turned = not is_told and image.getexif().get(EXIF_ORIENTATION) in TURNED
-        width, height = (image.height, image.width) if is_turned else (image.width, image.height)
+        width, height = (image.height, image.width) if _is_turned(image, source) else (image.width, image.height)
         return Header(width, height, _is_wide(image, _raw_mode(image)))
+
+
+def _is_turned(image: ImageFile.ImageFile, source: Path | bytes) -> bool:
+    """Whether decoding turns a picture by a quarter."""
+    if image.format == "TIFF":  # PIL turns its size itself
+        return False
+    exif = image.getexif
+    if image.format == "PNG":
+        # PIL would decode it for what lies behind the pixels: one pixel that says the same of itself is read at once
+        notes = read_chunks(source, NOTES)
+        exif = Image.open(io.BytesIO(encode_png(np.zeros((1, 1), dtype=bool), notes))).getexif
+    return exif().get(EXIF_ORIENTATION) in TURNED
 
 
 def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
@@ -139,6 +154,8 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> OpenedImage:
     image, raw_mode, declared = _load_upright(source, name)
     _check_samples(image, name)
     if not _is_wide(image, raw_mode):
+        if 16 in _tiff_tag(image, TIFF_BITS):  # PIL took bytes for samples, or only the high ones
+            raise ValueError(f"cannot read {name}: {OTHER_TIFF}")
         return OpenedImage(name, image, Levels(8, 255, 0.0), None)
     if raw_mode in LOW_BYTES:
         wide = _with_low_bytes(np.asarray(image), np.asarray(_load_upright(source, name, LOW_BYTES)[0]), raw_mode)
@@ -168,15 +185,9 @@ def _with_low_bytes(high: np.ndarray, low: np.ndarray, raw_mode: str) -> np.ndar
 
 
 def _significant_bits(source: Path | bytes) -> int | None:
-    """Return what a PNG's sBIT chunk says, which lies before the pixels."""
-    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
-        stream.seek(8)
-        while len(header := stream.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
-            size = int.from_bytes(header[:4], "big")
-            if header[4:] == b"sBIT":
-                return max(stream.read(size)[:3], default=None)
-            stream.seek(size + 4, io.SEEK_CUR)
-    return None
+    """Return what a PNG's sBIT chunk says of its colours: of one or three, with or without alpha behind."""
+    bits = next((content for _, content in read_chunks(source, (b"sBIT",))), b"")
+    return max(bits[: 1 if len(bits) < 3 else 3], default=None)
 
 
 def _check_samples(image: Image.Image, name: str) -> None:
@@ -199,16 +210,6 @@ def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
 
 def _as_tuple(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
-
-
-def count_levels(samples: np.ndarray) -> np.ndarray:
-    """Count each level. uint8 or uint16 (H, W) or (H, W, C) -> (C, 256) or (C, 65536)."""
-    planes = samples.reshape(*samples.shape[:2], -1)
-    counts = np.zeros((planes.shape[2], np.iinfo(samples.dtype).max + 1))
-    for top in range(0, len(planes), 256):  # some rows at a time: bincount takes eight bytes a pixel
-        for channel in range(planes.shape[2]):
-            counts[channel] += np.bincount(planes[top : top + 256, :, channel].ravel(), minlength=counts.shape[1])
-    return counts
 
 
 def _spread(histogram: np.ndarray) -> float:
@@ -244,9 +245,8 @@ def _load_upright(
     with _opened(source, name) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        num_frames = getattr(image, "n_frames", 1) if image.format in MOVING else 1
-        if num_frames > 1:
-            raise _MovingError(f"it has {num_frames} frames")
+        if (num_pictures := _num_pictures(image)) > 1:
+            raise _SeveralError(f"it has {num_pictures} {SEVERAL[str(image.format)]}")
         raw_mode = _raw_mode(image)
         if raw_mode in raw_modes:
             image.tile = [_with_raw_mode(tile, raw_modes[raw_mode]) for tile in image.tile]
@@ -254,6 +254,18 @@ def _load_upright(
         image.load()
         ImageOps.exif_transpose(image, in_place=True)  # no copy of what is upright
         return image, raw_mode, declared
+
+
+def _num_pictures(image: ImageFile.ImageFile) -> int:
+    """How many frames or pages a file has; a TIFF's thumbnails and reduced copies, of other sizes, are none."""
+    number = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
+    if number == 1 or image.format != "TIFF":
+        return number
+    size = image.size
+    image.seek(1)
+    is_equal = image.size == size
+    image.seek(0)
+    return number if is_equal else 1
 
 
 def _unscaled_pgm(image: ImageFile.ImageFile) -> int | None:
@@ -277,8 +289,8 @@ def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
     return tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
 
 
-class _MovingError(Exception):
-    """A film, of which one frame would be judged."""
+class _SeveralError(Exception):
+    """A film or a stack, of which one picture would be judged."""
 
 
 def _formats(name: str) -> list[str]:
@@ -286,7 +298,7 @@ def _formats(name: str) -> list[str]:
 
 
 def _reason(error: Exception, source: Path | bytes) -> str:
-    if isinstance(error, _MovingError):
+    if isinstance(error, _SeveralError):
         return f"{error} (save each as a picture)"
     if isinstance(error, FileNotFoundError):
         return "no such file (check the path)"
@@ -317,7 +329,7 @@ def _unknown_kind(source: Path | bytes) -> str:
     if kind in SAMPLE_FORMATS:
         return _no_range(SAMPLE_FORMATS[kind], bits)
     if bits in (8, 16):
-        return "a TIFF of a kind that is not read (save it as PNG)"
+        return OTHER_TIFF
     return f"packed {bits}-bit samples are not read {TO_INTEGERS}"
 
 

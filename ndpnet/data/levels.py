@@ -34,6 +34,16 @@ class Levels:
         return self.said is not None and self.said != depth and (depth < 16 or self.stored == 12)
 
 
+def count_levels(samples: np.ndarray) -> np.ndarray:
+    """Count each level. uint8 or uint16 (H, W) or (H, W, C) -> (C, 256) or (C, 65536)."""
+    planes = samples.reshape(*samples.shape[:2], -1)
+    counts = np.zeros((planes.shape[2], np.iinfo(samples.dtype).max + 1))
+    for top in range(0, len(planes), 256):  # some rows at a time: bincount takes eight bytes a pixel
+        for channel in range(planes.shape[2]):
+            counts[channel] += np.bincount(planes[top : top + 256, :, channel].ravel(), minlength=counts.shape[1])
+    return counts
+
+
 def depth_of_set(pictures: Iterable[tuple[str, Levels]]) -> int:
     """Bits that all pictures of a set use, given as (name, levels): as their files say, else as the brightest shows.
 

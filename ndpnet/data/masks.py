@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ndpnet.data.images import OpenedImage, count_levels, open_image
+from ndpnet.data.images import OpenedImage, open_image
+from ndpnet.data.levels import count_levels
 
 HALF = 128
 MAX_LABEL = 31  # grey levels up to here are the numbers of the defects' types, or noise
@@ -32,7 +33,8 @@ def open_mask(source: Path | bytes, *, name: str | None = None) -> Mask:
     samples = opened.rgb() if opened.wide is None else opened.wide
     levels = samples if samples.ndim == 2 else samples.max(axis=2)
     present = np.flatnonzero(count_levels(levels).any(axis=0))
-    if present[0] == 0 and (present.size <= 2 or present[-1] <= MAX_LABEL or is_coloured) and not opened.is_inverted:
+    are_numbers = present.size <= 2 or is_coloured or _are_labels(levels, present)
+    if present[0] == 0 and are_numbers and not opened.is_inverted:
         marked, num_greys = levels > 0, 0
     else:
         values = levels if opened.wide is None else opened.rgb(opened.levels.own_depth).max(axis=2)
@@ -62,6 +64,22 @@ def _has_colours(opened: OpenedImage) -> bool:
             f"mask {opened.name} has a palette that starts with a bright colour: background or defect? {REPAIR}"
         )
     return bool((palette[used] != palette[used][:, :1]).any())
+
+
+def _are_labels(levels: np.ndarray, present: np.ndarray) -> bool:
+    """Whether levels number types of defects, with one brighter one as a border. levels: (H, W), present: sorted."""
+    if present[-1] <= MAX_LABEL:
+        return True
+    if present.size > MANY_LEVELS or present[-2] > MAX_LABEL:
+        return False
+    # noise of JPEG has as low levels: beside white, filling no 3 x 3 pixels with one of them, or in place of all black
+    height, width = levels.shape
+    inner = levels[1:-1, 1:-1]
+    is_label = (inner > 0) & (inner <= MAX_LABEL)
+    is_area = is_label.copy()
+    for top, left in np.ndindex(3, 3):
+        is_area &= levels[top : height - 2 + top, left : width - 2 + left] == inner
+    return bool(is_area.any() and 2 * is_label.sum() < is_label.size)
 
 
 def _from_half(levels: np.ndarray, name: str) -> np.ndarray:

@@ -46,10 +46,11 @@ def name_key(name: str) -> str:
 def type_of(folder: str) -> str:
     """Return the type of defect that a folder below test/ holds: its name, or GOOD for a known name of good ones.
 
-    ValueError asks about a name that may mean either.
+    ValueError asks about a name that may mean either, and refuses one of masks.
     """
     if plain(folder) in GOOD_NAMES:
         return GOOD
+    refuse_masks(PurePath(folder))
     words = re.findall(r"[^\W\d_]+", folder.casefold())
     is_negated = any(word in NEGATIONS for word in words)
     sounds_good = not is_negated and any(word in GOOD_WORDS for word in words)
@@ -59,6 +60,12 @@ def type_of(folder: str) -> str:
             f"folder {folder!r} holds good pictures, or a type of defect? (rename it to {GOOD}, or to the defect)"
         )
     return folder
+
+
+def refuse_masks(folder: PurePath) -> None:
+    """Refuse a folder among pictures that has a name of masks."""
+    if plain(folder.name) in MASK_NAMES:
+        raise ValueError(f"folder {str(folder)!r} holds masks by its name (move it out of the pictures)")
 
 
 def without_own(
@@ -85,16 +92,17 @@ def without_own(
 
 
 def refuse_defective(root: Path, paths: Iterable[Path]) -> None:
-    """Refuse pictures to calibrate on whose folders say that they are defective, or masks. paths: below root."""
+    """Refuse pictures to be good whose folders say that they are defective, or masks. paths: below root."""
     root = root.resolve()
+    outer = () if root.name.startswith(".") else (root.parent,)  # hidden: an archive, unpacked beside the data
     for folder in sorted({path.parent.resolve() for path in paths}):
         below = [place for place in (folder, *folder.parents) if place.is_relative_to(root)]
-        named = [place for place in (*below, root.parent) if plain(place.name) in DEFECTIVE_NAMES | MASK_NAMES]
+        named = [place for place in (*below, *outer) if plain(place.name) in DEFECTIVE_NAMES | MASK_NAMES]
         beside_good = [place for place in below if _is_type_of_defect(place, is_root=place == root)]
         if named or beside_good:
             raise ValueError(
                 f"{(named + beside_good)[0]} holds no good pictures, by its name or by the folders beside it "
-                f"(calibrate on good ones alone, as in test/{GOOD})"
+                f"(give good ones alone, as those in test/{GOOD})"
             )
 
 

@@ -123,7 +123,10 @@ def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> N
     groups = {split: {record.group for record in records if record.split == split} for split in SPLITS}
     shared = groups["test"] & (groups["train"] | groups["validation"] | groups["calibration"])
     if shared:
-        logger.warning("%d groups are in train and in test, first %s: test depends on train", len(shared), min(shared))
+        logger.warning(
+            "%d groups are in train and in test, first %s: test depends on train (import again with --group-pattern)",
+            *(len(shared), min(shared)),
+        )
     for split in ("validation", "calibration"):
         if fractions[f"{split}_fraction"] > 0 and not groups[split]:
             logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)

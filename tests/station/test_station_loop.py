@@ -109,7 +109,8 @@ def test_while_the_registry_is_away_a_line_starts_with_what_it_has_used_itself(
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
     config, digest = config_of(tmp_path, pipeline.model_dir, wall={"model": asked}), package_hash(pipeline.model_dir)
     if used is not None:
-        open_journal(config).note("model", {"model": used, "version": 2, "hash": digest}, line="wall")
+        facts = {"model": used, "version": 2, "hash": digest, "engine": "torch-fp32"}
+        open_journal(config).note("model", facts, line="wall")
     for name in ("ndpnet-press", "ndpnet-press-left"):
         shutil.copytree(pipeline.model_dir, config.folder / f"models/{name}-2-{digest[:12]}")
     shutil.copytree(pipeline.model_dir, config.folder / f"models/ndpnet-press-9-{'0' * 12}")  # newer, of another line

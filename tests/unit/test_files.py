@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpnet.files import write_json, write_text
+from ndpnet.files import as_cells, write_json, write_text
 from ndpnet.folders import LIST, atomic_folder, check_apart, check_output, scratch_folder, sizes_below
 
 
@@ -20,6 +20,14 @@ def test_json_is_sorted_indented_and_refuses_nan(tmp_path: Path) -> None:
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": "ü", "b": 1}
     assert [child.name for child in path.parent.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [("=1+1", "'=1+1"), ("-1", "'-1"), ("a=b", "a=b"), ("a\rb.png", "a\\rb.png"), ("\r=1", "\\r=1")],
+)
+def test_cells_compute_nothing_and_end_no_row(text: str, cell: str) -> None:
+    assert as_cells({"path": text, "score": -1.5}) == {"path": cell, "score": -1.5}
 
 
 def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.images import ImageFacts, open_image
-from ndpnet.data.importing.placing import Placed, Placer
+from ndpnet.data.importing.placing import Placed, Placer, check_length, mask_name
 from ndpnet.data.importing.report import printable
 from ndpnet.data.importing.sources.own import find_batch, flat_name
 from ndpnet.data.importing.staging import opened_source
@@ -17,7 +17,7 @@ from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import name_key, type_of
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.data.versions.version import compare, count_pictures
-from ndpnet.files import sha256_of
+from ndpnet.files import naming_full_disk, sha256_of
 from ndpnet.folders import staging_folder
 from ndpnet.storage.pins import Files, PinnedFolder
 
@@ -55,7 +55,11 @@ def add_batch(
     with PinnedFolder.open(data_dir) as folder:
         if folder is None:
             raise ValueError(f"{data_dir}/ is in no DVC repository that could pin it (run `git init && dvc init`)")
-        with staging_folder(staging_dir), opened_source(source, data_dir, endpoint_url=endpoint_url) as opened:
+        with (
+            staging_folder(staging_dir),
+            naming_full_disk(staging_dir, data_dir),
+            opened_source(source, data_dir, endpoint_url=endpoint_url) as opened,
+        ):
             batch = _read_batch(opened.root, staging_dir, place, masks, source)
             before = _pinned_files(folder, f"{category}/", batch)
             _check_masks(before, batch, category, place)
@@ -164,6 +168,7 @@ def _choose_names(new: list[Placed], data_dir: Path, place: str) -> dict[str, st
         stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
         if name_key(stem) in taken:
             raise ValueError(f"no free name for {picture.image.path} under {place} (rename it)")
+        check_length(f"{stem}{source.suffix}", picture.mask_path)
         taken.add(name_key(stem))
         targets[picture.image.path] = f"{place}/{stem}{source.suffix}"
     return targets
@@ -173,9 +178,8 @@ def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> No
     # the mask first: a picture that lies here is taken for added, by the next try after a kill
     paths: dict[str, PurePosixPath] = {}
     if picture.mask_path:
-        category, stem = PurePosixPath(target).parents[2], PurePosixPath(target).stem
-        name = f"{stem}_mask{PurePosixPath(picture.mask_path).suffix}"
-        paths[picture.mask_path] = category / "ground_truth" / picture.defect_type / name
+        folder = PurePosixPath(target).parents[2] / "ground_truth" / picture.defect_type
+        paths[picture.mask_path] = folder / mask_name(target, picture.mask_path)
     paths[picture.path] = PurePosixPath(target)
     for staged, path in paths.items():
         with (staging_dir / staged).open("rb") as stream:

@@ -88,7 +88,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         imported = _limit(
             [picture for picture in placed if picture.image.path not in copies[0]], options["train_limit"]
         )
-        for path in {picture.path for picture in placed} - {picture.path for picture in imported}:
+        for path in _files(placed) - _files(imported):
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
             why = _why_none(rejected, len(plan.images))
@@ -139,8 +139,8 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     ordered = sorted(placed, key=lambda picture: (picture.split != "train", picture.path))
     ours, index = CopyIndex(), CopyIndex()
     for picture in ordered:  # where the publisher has no split, a copy is one wherever its name would put it
-        if not picture.image.split and picture.defect_type == GOOD:
-            ours.add(picture.image.path, [picture.facts.pixels_sha256], is_test=False)
+        if not picture.image.split:  # good and defective ones apart: between them it is a contradiction
+            ours.add(picture.image.path, [(picture.facts.pixels_sha256, picture.defect_type == GOOD)], is_test=False)
     is_test = {picture.image.path: picture.split == "test" for picture in ordered}
     for picture in ordered:
         if (name := picture.image.path) not in ours.copies:
@@ -149,6 +149,11 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     index.refuse_leaks()
     tested = {name: first for name, first in index.copies.items() if is_test[name]}
     return {**ours.copies, **{name: first for name, first in index.copies.items() if name not in tested}}, tested
+
+
+def _files(pictures: list[Placed]) -> set[str]:
+    """The paths of pictures and their masks."""
+    return {path for picture in pictures for path in (picture.path, picture.mask_path) if path}
 
 
 def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:

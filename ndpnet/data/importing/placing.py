@@ -17,6 +17,8 @@ from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.data.png import encode_png
 from ndpnet.data.threads import map_in_threads, pixels_in, read_bytes
 
+MAX_NAME_BYTES = 255
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -94,6 +96,7 @@ class Placer:
     def _describe(self, image: SourceImage, content: bytes) -> ImageFacts:
         """Decode a picture. ValueError: it is not to be used."""
         check_name(image.path + image.name + image.defect_type)
+        check_length(image.name, image.mask_path)
         facts = open_image(content, name=image.path).facts()
         if min(facts.width, facts.height) < MIN_SIDE:
             raise ValueError(f"{facts.width}x{facts.height} pixels, a side below {MIN_SIDE}")
@@ -109,8 +112,7 @@ class Placer:
         check_mask(mask, name, is_good=defect_type == GOOD, size=(facts.height, facts.width))
         if defect_type == GOOD:
             return None, None
-        suffix = PurePosixPath(image.mask_path).suffix if image.mask_path else ".png"
-        path = f"ground_truth/{defect_type}/{PurePosixPath(image.name).stem}_mask{suffix}"
+        path = f"ground_truth/{defect_type}/{mask_name(image.name, image.mask_path)}"
         source = self._root / image.mask_path if image.mask_path else None
         return path, self._write(path, content or encode_png(mask), source)
 
@@ -135,6 +137,19 @@ def check_name(name: str) -> None:
         raise ValueError("its name is not UTF-8 (rename it)") from None
     if any(ord(letter) < 32 for letter in name):
         raise ValueError("its name has control characters (rename it)")
+
+
+def check_length(name: str, mask_path: str | None) -> None:
+    """Refuse a picture's name that is too long for a file, or leaves no room for that of its mask."""
+    num_bytes = max(len(each.encode()) for each in (name, mask_name(name, mask_path)))
+    if num_bytes > MAX_NAME_BYTES:
+        reason = f"{num_bytes} bytes with its folders and _mask, at most {MAX_NAME_BYTES} are possible"
+        raise ValueError(f"the name {name} has {reason} (shorten it)")
+
+
+def mask_name(picture: str, mask_path: str | None) -> str:
+    """The name of a picture's mask in a category, with the ending of its own file."""
+    return f"{PurePosixPath(picture).stem}_mask{PurePosixPath(mask_path or 'drawn.png').suffix}"
 
 
 def draw_ellipses(ellipses: tuple[Ellipse, ...], height: int, width: int) -> np.ndarray:

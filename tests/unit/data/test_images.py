@@ -11,6 +11,7 @@ from PIL import Image
 
 from ndpnet.data.fitting import fit_image
 from ndpnet.data.images import open_image, read_header, read_image
+from ndpnet.data.png import encode_png
 
 
 def test_16_bit_grey_is_scaled_by_257() -> None:
@@ -68,6 +69,18 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "none.png")
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+def test_a_tiff_of_several_pages_is_refused_and_one_with_a_thumbnail_read(compression: str | None) -> None:
+    pages = [Image.new("L", (100, 70), level) for level in (10, 20, 30)]
+    stack = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression=compression)
+    with pytest.raises(ValueError, match=r"^cannot read x\.tif: it has 3 pages \(save each as a picture\)$"):
+        read_image(stack, name="x.tif")
+    small = [page.resize((50, 35)) for page in pages[1:]]
+    pyramid = encoded(pages[0], "TIFF", save_all=True, append_images=small, compression=compression)
+    assert read_image(pyramid).shape == (70, 100, 3)
+    assert (read_image(pyramid) == 10).all()
+
+
 def test_more_than_400_megapixels_is_refused_before_decoding() -> None:
     header = struct.pack(">IIBBBBB", 20_000, 20_001, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
@@ -84,13 +97,39 @@ def test_header_tells_the_upright_size(tmp_path: Path, ending: str) -> None:
     assert (header.width, header.height) == read_image(tmp_path / f"x.{ending}").shape[1::-1] == (70, 100)
 
 
+def turned_png(note: str, *, is_behind: bool) -> bytes:
+    """A PNG that is turned by EXIF in a chunk of its own, as a raw profile or as XMP, before the pixels or behind."""
+    exif = Image.Exif()
+    exif[274] = 6
+    profile = f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n".encode()
+    chunk = {
+        "eXIf": (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")),
+        "raw profile": (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile)),
+        "XMP": (b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'),
+    }[note]
+    pixels = np.zeros((70, 100), dtype=np.uint8)
+    content = encode_png(pixels, [(b"tEXt", b"Software\0x"), chunk])
+    note_bytes = content[content.index(chunk[0]) - 4 : content.index(b"IDAT") - 4]
+    return content if not is_behind else content.replace(note_bytes, b"")[:-12] + note_bytes + content[-12:]
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+@pytest.mark.parametrize("note", ["eXIf", "raw profile", "XMP"])
+def test_the_header_of_a_png_tells_what_decoding_it_does(note: str, is_behind: bool) -> None:
+    content = turned_png(note, is_behind=is_behind)
+    header = read_header(content, name="x")
+    assert (header.width, header.height) == read_image(content).shape[1::-1] == (70, 100)
+
+
 def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 70), dtype=np.uint8)
+    wide = noise.astype(np.uint16) * 257
     grey = Image.fromarray(noise)
     hashes = {
         open_image(encoded(image, kind)).facts().pixels_sha256
         for image, kind in ((grey, "PNG"), (grey, "BMP"), (grey, "TIFF"), (grey.convert("RGB"), "PNG"))
     }
+    hashes |= {open_image(png_16(each)).facts().pixels_sha256 for each in (wide, np.dstack([wide] * 3))}
     assert len(hashes) == 1
     others = [
         grey.transpose(Image.Transpose.ROTATE_90),
@@ -98,7 +137,7 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file() -> None:
         Image.fromarray(noise.reshape(70, 64)),
     ]
     others.append(Image.fromarray(np.stack([noise, noise, noise ^ 1], axis=2)))
-    others += [Image.fromarray(noise.astype(np.uint16)), Image.fromarray(noise.astype(np.uint16) * 257)]
+    others += [Image.fromarray(noise.astype(np.uint16)), Image.fromarray(noise.astype(np.uint16) * 256)]
     for image in others:
         hashes.add(open_image(encoded(image, "PNG")).facts().pixels_sha256)
     assert len(hashes) == 1 + len(others)

@@ -78,6 +78,12 @@ def test_a_12_bit_tiff_and_the_significant_bits_of_a_png_are_obeyed() -> None:
     assert not read_header(tiff(bytes(4), 4, 1, bits=8), name="x").is_wide
 
 
+@pytest.mark.parametrize("num_channels", [1, 2, 3, 4])
+def test_alpha_has_no_part_in_the_significant_bits(num_channels: int) -> None:
+    samples = np.full((2, 2, num_channels), 1000)
+    assert open_image(png_16(samples, significant_bits=10)).levels.declared == 10
+
+
 def test_a_picture_of_another_depth_than_its_set_is_refused() -> None:
     bright, dark = png_16(np.array([[0, 40_000]])), png_16(np.array([[0, 900]]))
     with pytest.raises(ValueError, match=r"^cannot read b\.png: levels up to 40000 in a 16-bit file, .* have 12 bits"):
@@ -106,6 +112,7 @@ def tiff_of(dtype: str, sample_format: int) -> bytes:
     return tiff(samples.tobytes(), 4, 1, bits=8 * samples.itemsize, sample_format=sample_format)
 
 
+OTHER_TIFF = "a TIFF of a kind that is not read (save it as PNG)"
 FIX, NO_RANGE = "(save it with unsigned 8 or 16 bits)", "have no fixed range (save it with unsigned 8 or 16 bits)"
 
 
@@ -118,7 +125,9 @@ FIX, NO_RANGE = "(save it with unsigned 8 or 16 bits)", "have no fixed range (sa
         (tiff_of("<f4", 3), f"float 32-bit samples {NO_RANGE}"),
         (tiff(bytes(40), 4, 4, bits=10), f"packed 10-bit samples are not read {FIX}"),
         (tiff(bytes(40), 4, 4, bits=10)[:20], "a damaged TIFF (replace or remove it)"),
-        (tiff(bytes(40), 4, 4, bits=8, photometric=99), "a TIFF of a kind that is not read (save it as PNG)"),
+        (tiff(bytes(40), 4, 4, bits=8, photometric=99), OTHER_TIFF),
+        (tiff(bytes(96), 4, 4, bits=16, photometric=2, num_samples=3, planar=2), OTHER_TIFF),
+        (tiff(bytes(128), 4, 4, bits=16, photometric=2, num_samples=4, extra_samples=1), OTHER_TIFF),
     ],
 )
 def test_samples_that_are_not_read_are_named(content: bytes, reason: str) -> None:

@@ -33,6 +33,12 @@ def test_labels_are_all_defects() -> None:
     assert not open_mask(grey([[0, 0]])).marked.any()
 
 
+@pytest.mark.parametrize("border", [100, 255])
+def test_labels_with_a_brighter_border_are_all_defects(border: int) -> None:
+    labels = disc(4).astype(int) + disc(6) + (disc(8) & ~disc(6)) * border  # 2 in 1 in the border
+    np.testing.assert_array_equal(open_mask(grey(labels)).marked, disc(8))
+
+
 def test_16_bits_are_halved_in_the_range_that_is_used() -> None:
     assert open_mask(png_16(np.array([[0, 1, 65535]]))).marked.tolist() == [[False, False, True]]
     assert open_mask(png_16(np.array([[0, 100, 2047, 2048, 4095]]))).marked.tolist() == [
@@ -55,6 +61,17 @@ def test_noise_of_jpeg_is_no_defect(quality: int) -> None:
     noisy = Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality)))
     assert np.count_nonzero(np.asarray(noisy)) > 1.3 * disc().sum()
     assert (open_mask(encoded(noisy)).marked != disc()).sum() <= 0.03 * disc().sum()
+
+
+@pytest.mark.parametrize(("rows", "quality"), [(slice(16, 17), 70), (slice(20, 26), 95)])
+def test_noise_of_few_levels_is_no_label(rows: slice, quality: int) -> None:
+    """Beside one white level: black that became 1, and rows of 1 above and below."""
+    bar = np.zeros((64, 64), dtype=np.uint8)
+    bar[rows, 16:48] = 255
+    noisy = np.asarray(Image.open(io.BytesIO(encoded(Image.fromarray(bar), "JPEG", quality=quality))))
+    low, white = np.split(np.unique(noisy), [-1])
+    assert (white, low.max() > 0, low.max() < 32) == (255, True, True)
+    np.testing.assert_array_equal(open_mask(grey(noisy)).marked, bar > 0)
 
 
 def test_colours_of_a_palette_are_defects() -> None:

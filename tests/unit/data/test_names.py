@@ -30,6 +30,12 @@ def test_what_sounds_good_is_asked_about(name: str) -> None:
         type_of(name)
 
 
+@pytest.mark.parametrize("name", ["masks", "Ground_Truth", "GT"])
+def test_names_of_masks_are_no_types_of_defects(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^folder {name!r} holds masks by its name \(move it out of the pictures\)$"):
+        type_of(name)
+
+
 def test_folders_of_masks() -> None:
     masks, others = ("ground_truth", "Masks", "GT", "ground-truth"), ("good", "masked", "labels", "2026-11-28")
     paths = [Path("a", name, "1.png") for name in (*masks, *others)]
@@ -74,7 +80,7 @@ def make(root: Path, *paths: str) -> list[Path]:
         ("bad/monday", ["0.png"]),
     ],
 )
-def test_defective_pictures_and_masks_calibrate_nothing(tmp_path: Path, below: str, paths: list[str]) -> None:
+def test_defective_pictures_and_masks_are_no_good_ones(tmp_path: Path, below: str, paths: list[str]) -> None:
     (tmp_path / "brick/train").mkdir(parents=True)
     found = make(tmp_path / below, *paths)
     with pytest.raises(ValueError, match=r"holds no good pictures, by its name or by the folders beside it"):
@@ -90,6 +96,7 @@ def test_defective_pictures_and_masks_calibrate_nothing(tmp_path: Path, below: s
         ("pictures", ["monday/good/0.png", "tuesday/ok/0.png"]),
         ("test", ["0.png", "monday/1.png"]),
         ("test/monday", ["0.png"]),
+        ("scratch/.data.fetching", ["0.png"]),
     ],
 )
 def test_good_pictures_calibrate(tmp_path: Path, below: str, paths: list[str]) -> None:

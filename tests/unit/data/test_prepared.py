@@ -108,7 +108,7 @@ def test_duplicates_and_shared_groups_are_warned_of_once(
         prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     assert [record.getMessage() for record in caplog.records] == [
         "2 pictures are copies, first train/good/p3_7.png = train/good/p3_1.png: each counts once",
-        "1 groups are in train and in test, first p5: test depends on train",
+        "1 groups are in train and in test, first p5: test depends on train (import again with --group-pattern)",
     ]
 
 

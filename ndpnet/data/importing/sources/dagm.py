@@ -58,8 +58,10 @@ def _read_halves(reader: Reader, path: str, name: str) -> CategoryPlan:
         if half is None:
             continue
         label = reader.child(half, "label")
-        masks = reader.masks(label, ending="_label", skip=(LABELS,)) if label else {}
-        is_defective = _read_flags(reader, label) if label else {}
+        if label is None:
+            raise ValueError(f"no Label/ in {reader.root / half} says what is good (unpack the whole archive)")
+        masks = reader.masks(label, ending="_label", skip=(LABELS,))
+        is_defective = _read_flags(reader, label)
         for picture in reader.pictures(half, skip=("label",)):
             file = PurePosixPath(picture)
             mask = masks.pop(name_key(file.stem), None)

@@ -13,7 +13,7 @@ from ndpnet.data.importing.sources.plan import (
 )
 from ndpnet.data.listing import READ_SUFFIXES, list_pictures
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import GOOD_NAMES, name_key, type_of
+from ndpnet.data.names import GOOD_NAMES, name_key, refuse_defective, type_of, without_own
 from ndpnet.data.roi import ROI
 
 GOOD_FOLDERS = (*GOOD_NAMES, "scans")
@@ -48,13 +48,13 @@ def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[
     """
     root = root.resolve()
     masks_dir = _masks_dir(root, masks)
-    listing = list_pictures(root)
-    paths = [path for path in listing.checked() if masks_dir is None or masks_dir not in path.parents]
+    split, _, defect_type = place.partition("/")
+    paths = [path for path in list_pictures(root).checked() if masks_dir is None or masks_dir not in path.parents]
     if not paths:
         raise ValueError(f"no pictures in {source} (known endings: {', '.join(READ_SUFFIXES)})")
+    _check_folders(root, paths, is_good=defect_type == GOOD)
     in_folder = Reader(masks_dir).masks("", is_deep=True) if masks_dir else {}
     by_stem = {stem: f"{masks_dir}/{mask}" for stem, mask in in_folder.items()}
-    split, _, defect_type = place.partition("/")
     images = []
     for number, path in enumerate(paths):
         name = path.relative_to(root)
@@ -65,6 +65,14 @@ def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[
     if by_stem:
         raise ValueError(f"mask {min(by_stem.values())} has no picture (remove the mask or add the picture)")
     return images
+
+
+def _check_folders(root: Path, paths: list[Path], *, is_good: bool) -> None:
+    if is_good:
+        refuse_defective(root, paths)
+    _, left_out = without_own(root, paths, is_file=Path.is_file)
+    for folder, content in left_out.items():
+        raise ValueError(f"{folder} holds {content}, no pictures to add (leave it out, or pass masks as --masks)")
 
 
 def _masks_dir(root: Path, masks: Path | None) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ndpnet.data.listing import Kind, has_picture_name, is_litter, kind_of
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import name_key, plain
+from ndpnet.data.names import name_key, plain, refuse_masks
 from ndpnet.data.roi import ROI
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class Reader:
             if kind is Kind.LINK:
                 raise ValueError(f"{self.root / inner} is a link to a folder, not followed (put that folder there)")
             if kind is Kind.FOLDER:
+                refuse_masks(self.root / inner)
                 yield from self.pictures(inner, is_deep=True)
             elif kind is Kind.PICTURE:
                 yield inner

@@ -83,6 +83,21 @@ def test_a_picture_of_another_place_is_an_error(
     refuse(repository, batch, message, place=place, masks=masks)
 
 
+@pytest.mark.parametrize(
+    ("folder", "place", "message"),
+    [
+        ("defective", "train/good", r"batch/defective holds no good pictures, by its name .*\(give good ones alone"),
+        ("masks", "test/good", r"batch/masks holds no good pictures"),
+        ("day/masks", "test/hole", r"batch/day/masks holds masks, no pictures to add \(leave it out, or pass masks"),
+    ],
+)
+def test_folders_that_are_no_such_pictures_by_their_name_are_refused(
+    repository: Repository, tmp_path: Path, folder: str, place: str, message: str
+) -> None:
+    batch = write_batch(tmp_path / "batch", ["good/a.png", f"{folder}/a.png"])
+    refuse(repository, batch, message, place=place)
+
+
 def test_unreadable_pictures_are_named_and_nothing_is_added(repository: Repository, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["a.png", "b.png", "c.png"])
     (batch / "b.png").write_bytes((batch / "b.png").read_bytes()[:200])
@@ -109,6 +124,29 @@ def test_taken_names_get_the_contents_hash(repository: Repository, wall: Path, t
     assert {path: content for path, content in contents(wall).items() if path in before} == before
     stems = [path.stem.casefold() for path in (wall / "train/good").iterdir()]
     assert len(stems) == len(set(stems))
+
+
+@pytest.mark.parametrize(
+    ("names", "num_bytes"),
+    [
+        (["a.png", f"{'a' * 120}/{'b' * 130}.png"], 260),
+        (["a.png", f"{'p' * 247}.png"], 256),
+        ([f"{'P' * 246}.png", f"{'p' * 246}.png"], 264),  # the second gets digits of its hash
+    ],
+)
+def test_a_name_that_becomes_too_long_is_refused_before_anything_moves(
+    repository: Repository, tmp_path: Path, names: list[str], num_bytes: int
+) -> None:
+    batch = write_batch(tmp_path / "batch", names)
+    message = rf"^the name \w+\.png has {num_bytes} bytes with its folders and _mask, .* \(shorten it\)$"
+    refuse(repository, batch, message)
+
+
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
+def test_a_full_disk_is_named_and_changes_nothing(original: Repository, small_disk: Path, tmp_path: Path) -> None:
+    repository = original.copy(small_disk / "repository")
+    batch = write_batch(tmp_path / "batch", [f"{number:03}.png" for number in range(400)])
+    refuse(repository, batch, r"^cannot write .*repository/data: No space left on device \(free some")
 
 
 def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_path: Path) -> None:

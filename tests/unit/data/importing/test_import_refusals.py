@@ -99,6 +99,21 @@ def test_odd_names(tmp_path: Path) -> None:
     assert report["ignored"] == ["good/link.png", "good/pipe.png"]
 
 
+def test_a_name_that_its_folders_or_its_mask_make_too_long_is_listed(tmp_path: Path) -> None:
+    nested, masked, longest = f"{'a' * 120}/{'b' * 140}.png", f"{'x' * 250}.png", f"{'y' * 246}.png"
+    for number, name in enumerate(("good/1.png", f"good/{nested}", f"defective/{masked}", f"defective/{longest}")):
+        write_picture(tmp_path / "source" / name, picture(number))
+    for name in (masked, longest):
+        write_picture(tmp_path / f"source/masks/{name}", mask())
+    report = run_import("folder", tmp_path / "source", tmp_path / "out", test_good_share=0)
+    assert report["counts"] == {"train": {"good": 1}, "test": {"defective": 1}}
+    assert [(entry["file"], entry["reason"].split(" has ")[1]) for entry in report["rejected"]] == [
+        (f"defective/{masked}", "259 bytes with its folders and _mask, at most 255 are possible (shorten it)"),
+        (f"good/{nested}", "270 bytes with its folders and _mask, at most 255 are possible (shorten it)"),
+    ]
+    scan_mvtec(tmp_path / "out")
+
+
 def test_nothing_to_import(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no folder or archive .*nowhere \(check the path\)"):
         import_source("mvtec", tmp_path / "nowhere", tmp_path / "out")

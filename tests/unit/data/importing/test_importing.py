@@ -155,6 +155,18 @@ def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_
     assert import_report(tmp_path / "out") == report  # the earlier import is still there
 
 
+def test_a_copy_among_defective_pictures_is_left_out_with_its_mask(tmp_path: Path) -> None:
+    for number, name in enumerate(("good/1", "good/2", "defective/hole/0", "defective/cut/1")):
+        write_picture(tmp_path / f"a/{name}.png", picture(number))
+    shutil.copy(tmp_path / "a/defective/hole/0.png", tmp_path / "a/defective/hole/copy.png")
+    for name in ("hole/0", "hole/copy", "cut/1"):
+        write_picture(tmp_path / f"a/masks/{name}.png", data_sets.mask())
+    report = run_import("folder", tmp_path / "a", tmp_path / "out", test_good_share=0)
+    assert report["duplicates"] == [{"file": "defective/hole/copy.png", "same_as": "defective/hole/0.png"}]
+    assert report["counts"]["test"] == {"cut": 1, "hole": 1}
+    assert len(scan_mvtec(tmp_path / "out")) == 4  # no mask without its picture
+
+
 def test_the_same_test_picture_twice_is_listed_and_stays(tmp_path: Path) -> None:
     source = data_sets.mvtec(tmp_path / "wall")
     shutil.copy(source / "test/cut/000.png", source / "test/hole/000.png")

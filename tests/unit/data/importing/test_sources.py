@@ -1,6 +1,7 @@
 """The layouts: which pictures are found where, and what is refused."""
 
 import math
+import shutil
 from pathlib import Path
 
 import data_sets
@@ -49,6 +50,12 @@ def test_dagm_labels_that_contradict_the_masks_are_an_error(tmp_path: Path) -> N
     write_picture(label_dir / "0099_label.PNG", data_sets.mask())
     write_picture(label_dir / "0007_label.PNG", data_sets.mask())
     with pytest.raises(ValueError, match=r"0099_label.PNG has no picture"):
+        found("dagm", tmp_path)
+
+
+def test_dagm_without_labels_of_a_half_is_an_error(tmp_path: Path) -> None:
+    shutil.rmtree(data_sets.dagm_halves(tmp_path / "Class1") / "Train/Label")
+    with pytest.raises(ValueError, match=r"^no Label/ in .*Class1/Train says what is good \(unpack the whole"):
         found("dagm", tmp_path)
 
 
@@ -152,6 +159,22 @@ def test_a_mask_belongs_to_its_picture_however_case_and_accents_are_written(tmp_
     for layout, masks in (("folder", "masks/crack"), ("mvtec", "ground_truth/cut")):
         (images,) = found(layout, tmp_path / {"folder": "own"}.get(layout, layout)).values()
         assert f"{masks}/{mask}" in [image.mask_path for image in images]
+
+
+@pytest.mark.parametrize(
+    ("layout", "folder"),
+    [
+        ("folder", "good/masks"),
+        ("folder", "defective/gt"),
+        ("folder", "defective/crack/masks"),
+        ("mvtec", "test/ground_truth"),
+    ],
+)
+def test_masks_among_the_pictures_are_refused(tmp_path: Path, layout: str, folder: str) -> None:
+    (own if layout == "folder" else data_sets.mvtec)(tmp_path)
+    write_picture(tmp_path / folder / "8.png", data_sets.mask())
+    with pytest.raises(ValueError, match=rf"^folder '.*{Path(folder).name}' holds masks by its name \(move it out"):
+        found(layout, tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "scans", "good"])
