@@ -47,9 +47,9 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
         )
     if not prepared.records("test"):
         raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
-    rules = package.rules()
-    for record in prepared.records("test") if rules is not None else ():
-        rules.check_size(record.width, record.height, name=record.path)
+    if (rules := package.rules()) is not None:
+        for record in prepared.records("test"):
+            rules.check_size(record.width, record.height, name=record.path)
     trained = {digest: record.path for record in package.manifest().files for digest in record.known_by}
     for record in prepared.records("test"):
         for digest in record.known_by & trained.keys():
