@@ -232,8 +232,10 @@ class Journal:
         self.num_notes += 1
 
     def last_event(self, line: str, *kinds: str, **facts: str) -> dict[str, Any] | None:
-        """The last event of these kinds on a line that has these facts."""
-        has_facts = [events.c.facts[name].as_string() == value for name, value in facts.items()]
+        """The last event of these kinds on a line that has these facts, or does not tell them."""
+        has_facts = [
+            sa.func.coalesce(events.c.facts[name].as_string(), value) == value for name, value in facts.items()
+        ]
         of_line = sa.select(events).where(events.c.line == line, events.c.kind.in_(kinds), *has_facts)
         return self.first(of_line.order_by(events.c.id.desc()).limit(1))
 

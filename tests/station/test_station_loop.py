@@ -61,8 +61,8 @@ def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review
     content["threshold"] |= {"review": {"value": -1.0, "statement": "at most half"}}  # below all scores
     write_config(packages[1], content)
 
-    def by_hand(station, value, engine="torch-fp32"):
-        facts = {"value": value, "model": station.lines["wall"].model.hash, "engine": engine}
+    def by_hand(station, value, **facts):
+        facts |= {"value": value, "model": station.lines["wall"].model.hash}
         station.journal.note("threshold", facts, line="wall", who="Ann")
 
     def judged(url):
@@ -71,7 +71,7 @@ def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review
 
     with served(config_of(tmp_path, packages[0])) as (station, url):
         by_hand(station, 3.0)
-        by_hand(station, 9.0, "openvino-int8")
+        by_hand(station, 9.0, engine="openvino-int8")
         assert judged(url) == ("good", 3.0, "manual")
     with served(config_of(tmp_path, packages[1])) as (station, url):
         assert judged(url) == ("review", 2.0, "calibrated")
