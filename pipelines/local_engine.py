@@ -7,7 +7,6 @@ from typing import Any
 
 from kfp import local
 
-from ndpnet.commands import end_with_parent
 from ndpnet.pipelines import training
 from ndpnet.pipelines.compile import PIPELINES
 
@@ -23,6 +22,7 @@ def _runner(container: dict[str, Any] | None) -> local.SubprocessRunner | local.
 
 def main() -> None:
     """Run the job."""
+    from ndpnet.commands import end_with_parent
     from ndpnet.config import parse_params
 
     end_with_parent()

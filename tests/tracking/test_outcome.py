@@ -85,6 +85,6 @@ def test_the_webhook_is_told_though_mlflow_is_away(
     tmp_path: Path, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path))  # a folder, which MLflow refuses
-    with pytest.raises(ValueError, match=r"told to MLflow: MLFLOW_TRACKING_URI .* is a folder"):
+    with pytest.raises(ValueError, match=r"told to MLflow: MLFLOW_TRACKING_URI is a folder"):
         tell(*FAILED)
     assert [each["run"] for each in webhook.told] == [FAILED[1]]
