@@ -69,7 +69,7 @@ class KilledLine:
 def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipeline, tmp_path):
     line, draw = KilledLine(tmp_path, pipeline.model_dir, num_pictures=6 * NUM_KILLS), random.Random(18)
     for _ in range(NUM_KILLS):
-        goal = line.num_judged() + draw.randrange(0, 5)
+        goal = min(line.num_judged() + draw.randrange(0, 5), len(line.contents))  # a fast machine may be done
         line.run(lambda goal=goal: line.num_judged() >= goal, pause=draw.random() * 0.1)
     in_order = list(range(1, len(line.contents) + 1))
     line.run(lambda: len(line.delivered()) >= len(in_order))
