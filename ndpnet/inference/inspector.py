@@ -79,11 +79,8 @@ class Inspector:
             shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
             inspected = np.ones(shape, dtype=bool) if self.weights is None else self.weights > 0
-            if not without_small(inspected, self._smallest).any():
-                # no picture could hold it: every score would be the map's lowest level
-                raise ValueError(
-                    "the rules' smallest_defect is larger than any part that is inspected (check mm_per_pixel)"
-                )
+            if not without_small(inspected, self._smallest).any():  # every score would be the map's lowest level
+                raise ValueError("the rules' smallest_defect exceeds any part that is inspected (check mm_per_pixel)")
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None if `load` was given one by hand
         self.engine_name = "torch-fp32"
@@ -176,9 +173,8 @@ class Inspector:
 
     @property
     def review_threshold(self) -> float | None:
-        """From where on a person should look at what is not defective; None: two verdicts."""
+        """From where on a person should look at what is not defective; None: two verdicts, or a lower threshold."""
         review = (self.threshold_record or {}).get("review")
-        # a threshold that was set by hand since may lie below it
         return review["value"] if review is not None and review["value"] < self.threshold else None
 
     @property

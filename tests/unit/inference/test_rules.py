@@ -80,7 +80,7 @@ def test_a_smallest_defect_that_no_picture_can_hold_is_refused(
         return Inspector(None, input_size=(80, 80), threshold=0.5, rules=rules, roi=roi)
 
     opened(smallest - 1)
-    with pytest.raises(ValueError, match=r"^the rules' smallest_defect is larger than any part that is inspected"):
+    with pytest.raises(ValueError, match=r"^the rules' smallest_defect exceeds any part that is inspected"):
         opened(smallest)
 
 
