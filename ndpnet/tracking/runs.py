@@ -66,15 +66,23 @@ def find_runs(client: MlflowClient, experiment: str, own: Mapping[str, str]) -> 
 
 def update_parent(client: MlflowClient, experiment: str, parent: Run) -> None:
     """A pipeline is running while a step of it is; else it ended as the latest runs of its steps did."""
+    written = None
+    # looked at again: a step that has ended meanwhile may have written before
+    while (seen := _end_of_steps(client, experiment, parent)) != written:
+        written = seen
+        if seen[0] == "RUNNING":
+            client.update_run(parent.info.run_id, status=seen[0])
+        else:
+            client.set_terminated(parent.info.run_id, *seen)
+
+
+def _end_of_steps(client: MlflowClient, experiment: str, parent: Run) -> tuple[str, int]:
+    """Status and time of the latest runs of a pipeline's steps together."""
     children = find_runs(client, experiment, {PARENT: parent.info.run_id})
     latest = {(run.data.tags.get(STEP), run.data.tags.get(CATEGORY)): run for run in children}
     ends = [run.info.status for run in latest.values()]
     status = next((end for end in ("RUNNING", "FAILED", "KILLED") if end in ends), "FINISHED")
-    if status == "RUNNING":
-        client.update_run(parent.info.run_id, status=status)
-    else:
-        end_time = max(run.info.end_time or run.info.start_time for run in latest.values())
-        client.set_terminated(parent.info.run_id, status, end_time)
+    return status, max(run.info.end_time or run.info.start_time for run in latest.values())
 
 
 def _find_or_make(
