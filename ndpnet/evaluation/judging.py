@@ -62,15 +62,15 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
     """What the model says of every test image. With more pixels than `max_exact_pixels` no maps are kept."""
     images: exact.Planes = prepared.images("test")
     masks: exact.Planes | None = prepared.masks()
-    records = prepared.records("test")
-    is_counted = _is_counted(records, masks, inspector.inspected)
+    records, roi = prepared.records("test"), inspector.inspected
+    is_counted = _is_counted(records, masks, roi)
     if not is_counted.all():
         rows = np.flatnonzero(is_counted).tolist()  # one by one: an array of all would be a copy
         images = [images[row] for row in rows]
         masks = None if masks is None else [masks[row] for row in rows]
         records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
     keeps_maps = sum(image.shape[0] * image.shape[1] for image in images) <= max_exact_pixels
-    tally = None if keeps_maps or masks is None else PixelTally(inspector.inspected)
+    tally = None if keeps_maps or masks is None else PixelTally(roi)
     predictions: list[Prediction] = []
     scores = np.empty(len(records))
     started = time.monotonic()
@@ -90,7 +90,7 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
         threshold_record=inspector.threshold_record,
         maps=[seen.anomaly_map for seen in predictions] if keeps_maps else None,
         masks=masks,
-        roi=inspector.inspected,
+        roi=roi,
         tally=tally,
         records=records,
         images=images,

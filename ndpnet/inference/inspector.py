@@ -78,7 +78,7 @@ class Inspector:
         if rules is not None:
             shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
             self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
-            inspected = np.ones(shape, dtype=bool) if self.weights is None else self.weights > 0
+            inspected = np.ones(shape, dtype=bool) if self.inspected is None else self.inspected
             if not without_small(inspected, self._smallest).any():  # every score would be the map's lowest level
                 raise ValueError("the rules' smallest_defect exceeds any part that is inspected (check mm_per_pixel)")
         self.package: ModelPackage | None = None
