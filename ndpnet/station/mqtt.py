@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +43,16 @@ class MessageSource:
         """Take what has come. OSError: the broker is away, or there is no room; it sends again what was not taken."""
         if self.intake.journal.num_waiting() >= self.intake.limits.max_waiting:
             return
-        try:
-            client = self._client = self._client or self._connect()
-            status = client.loop(LOOP_SECONDS)
-        except FullError as error:
-            self.close()
-            raise OSError("too many pictures wait (the broker sends again)") from error
-        except Exception:
-            self.close()
-            raise
-        if status:
-            self.close()
-            raise OSError(f"the broker {self.broker.host}:{self.broker.port} is away")
+        with ExitStack() as on_failure:
+            on_failure.callback(self.close)
+            try:
+                client = self._client = self._client or self._connect()
+                status = client.loop(LOOP_SECONDS)
+            except FullError as error:
+                raise OSError("too many pictures wait (the broker sends again)") from error
+            if status:
+                raise OSError(f"the broker {self.broker.host}:{self.broker.port} is away")
+            on_failure.pop_all()
 
     def close(self) -> None:
         """Leave the broker."""
