@@ -32,7 +32,7 @@ def add(repository: Repository, source: Path, **options: object) -> Added:
     return add_batch(str(source), "wall", repository.data_dir, **options)
 
 
-def refuse(repository: Repository, source: Path, message: str, **options: object) -> None:
+def assert_refused(repository: Repository, source: Path, message: str, **options: object) -> None:
     """Adding fails with the message, and neither the data nor the pin nor anything beside it changes."""
     before = contents(repository.folder)
     with pytest.raises(ValueError, match=message):
@@ -80,7 +80,7 @@ def test_a_picture_of_another_place_is_an_error(
         masks = tmp_path / "masks"
         for name in ("a", "x"):
             write_picture(masks / f"{name}_mask.png", hole())
-    refuse(repository, batch, message, place=place, masks=masks)
+    assert_refused(repository, batch, message, place=place, masks=masks)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_folders_that_are_no_such_pictures_by_their_name_are_refused(
     repository: Repository, tmp_path: Path, folder: str, place: str, message: str
 ) -> None:
     batch = write_batch(tmp_path / "batch", ["good/a.png", f"{folder}/a.png"])
-    refuse(repository, batch, message, place=place)
+    assert_refused(repository, batch, message, place=place)
 
 
 def test_unreadable_pictures_are_named_and_nothing_is_added(repository: Repository, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_unreadable_pictures_are_named_and_nothing_is_added(repository: Reposito
     write_picture(batch / "small.png", np.zeros((63, 70), dtype=np.uint8))
     (batch / "empty.png").write_bytes(b"")
     named = r"(?=.*b\.png: truncated)(?=.*broken\.png: not a picture)(?=.*small\.png: 70x63 pixels)(?=.*empty\.png)"
-    refuse(repository, batch, rf"nothing was added: {named}(?!.*a\.png)")
+    assert_refused(repository, batch, rf"nothing was added: {named}(?!.*a\.png)")
 
 
 def test_taken_names_get_the_contents_hash(repository: Repository, wall: Path, tmp_path: Path) -> None:
@@ -139,14 +139,14 @@ def test_a_name_that_becomes_too_long_is_refused_before_anything_moves(
 ) -> None:
     batch = write_batch(tmp_path / "batch", names)
     message = rf"^the name \w+\.png has {num_bytes} bytes with its folders and _mask, .* \(shorten it\)$"
-    refuse(repository, batch, message)
+    assert_refused(repository, batch, message)
 
 
 @pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
 def test_a_full_disk_is_named_and_changes_nothing(original: Repository, small_disk: Path, tmp_path: Path) -> None:
     repository = original.copy(small_disk / "repository")
     batch = write_batch(tmp_path / "batch", [f"{number:03}.png" for number in range(400)])
-    refuse(repository, batch, r"^cannot write .*repository/data: No space left on device \(free some")
+    assert_refused(repository, batch, r"^cannot write .*repository/data: No space left on device \(free some")
 
 
 def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_path: Path) -> None:
@@ -165,18 +165,18 @@ def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_pat
 def test_masks_that_do_not_fit_are_refused(repository: Repository, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["a.png", "b.png"])
     masks = tmp_path / "masks"
-    refuse(repository, batch, r"no folder .*masks with masks", place="test/hole", masks=masks)
+    assert_refused(repository, batch, r"no folder .*masks with masks", place="test/hole", masks=masks)
     write_picture(masks / "a.png", hole())
-    refuse(repository, batch, r"b\.png has no mask \(add b_mask\.png\)", place="test/hole", masks=masks)
+    assert_refused(repository, batch, r"b\.png has no mask \(add b_mask\.png\)", place="test/hole", masks=masks)
     write_picture(masks / "b.png", hole()[:60])
-    refuse(repository, batch, r"has 64x60 pixels, its picture 64x64", place="test/hole", masks=masks)
+    assert_refused(repository, batch, r"has 64x60 pixels, its picture 64x64", place="test/hole", masks=masks)
     write_picture(masks / "b.png", hole() & False)
-    refuse(repository, batch, r"b\.png is empty \(mark the defect", place="test/hole", masks=masks)
+    assert_refused(repository, batch, r"b\.png is empty \(mark the defect", place="test/hole", masks=masks)
     write_picture(masks / "b.png", hole())
     write_picture(masks / "c.png", hole())
-    refuse(repository, batch, r"c\.png has no picture", place="test/hole", masks=masks)
-    refuse(repository, batch, r"pass --masks FOLDER", place="test/hole")
-    refuse(repository, batch, r"leave --masks out", place="test/good", masks=masks)
+    assert_refused(repository, batch, r"c\.png has no picture", place="test/hole", masks=masks)
+    assert_refused(repository, batch, r"pass --masks FOLDER", place="test/hole")
+    assert_refused(repository, batch, r"leave --masks out", place="test/good", masks=masks)
 
 
 @pytest.mark.parametrize(
@@ -184,21 +184,25 @@ def test_masks_that_do_not_fit_are_refused(repository: Repository, tmp_path: Pat
 )
 def test_places_that_are_none_are_refused(repository: Repository, tmp_path: Path, place: str) -> None:
     batch = write_batch(tmp_path / "batch", ["a.png"])
-    refuse(repository, batch, "no place ", place=place)
-    refuse(repository, batch, r"test/OK is a name for good pictures \(add them --as test/good\)", place="test/OK")
+    assert_refused(repository, batch, "no place ", place=place)
+    assert_refused(
+        repository, batch, r"test/OK is a name for good pictures \(add them --as test/good\)", place="test/OK"
+    )
 
 
 def test_a_copy_in_another_format_is_the_same_picture(repository: Repository, wall: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["a.png"])
     with Image.open(wall / "train/good/p00.png") as image:
         image.save(batch / "x.bmp")
-    refuse(repository, batch, r"first wall/train/good/p00\.png = x\.bmp", place="test/good")
+    assert_refused(repository, batch, r"first wall/train/good/p00\.png = x\.bmp", place="test/good")
     assert (add(repository, batch).num_added, add(repository, batch).num_copies) == (1, 2)
 
 
 def test_a_batch_of_another_depth_is_refused(repository: Repository, tmp_path: Path) -> None:
     write_picture(tmp_path / "batch/x.png", np.arange(4096, dtype=np.uint16).reshape(64, 64))
-    refuse(repository, tmp_path / "batch", r"wall/.*\.png has levels of 8 bits, x\.png of 12: a set has one depth")
+    assert_refused(
+        repository, tmp_path / "batch", r"wall/.*\.png has levels of 8 bits, x\.png of 12: a set has one depth"
+    )
 
 
 def test_a_category_that_is_none_is_refused(repository: Repository, tmp_path: Path) -> None:
@@ -211,10 +215,10 @@ def test_a_category_that_is_none_is_refused(repository: Repository, tmp_path: Pa
 def test_data_that_already_differs_is_not_pinned_by_the_way(repository: Repository, wall: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["a.png"])
     (wall / "train/good/p05.png").unlink()
-    refuse(repository, batch, r"1 deleted, first wall/train/good/p05\.png \(run `dvc add data` first")
+    assert_refused(repository, batch, r"1 deleted, first wall/train/good/p05\.png \(run `dvc add data` first")
     repository.pin()
     shutil.copy(batch / "a.png", repository.data_dir / "tile/train/good/a.png")
-    refuse(repository, batch, r"1 added, first tile/train/good/a\.png")
+    assert_refused(repository, batch, r"1 added, first tile/train/good/a\.png")
 
 
 def test_the_first_pin_pins_all(repository: Repository, tmp_path: Path) -> None:
