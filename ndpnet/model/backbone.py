@@ -43,7 +43,8 @@ class Backbone(nn.Module):
         self.patch_side = min(strides[-1], 16)  # of a ViT, whose patches may divide no multiple of 16
         self.strides = [stride if stride < self.patch_side else 16 for stride in strides]
         for kind, values in colours.items():
-            self.register_buffer(f"picture_{kind}", torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+            alike = values[:1] if len(set(values)) == 1 else values  # a tenth of the time
+            self.register_buffer(f"picture_{kind}", torch.tensor(alike).view(1, -1, 1, 1), persistent=False)
         for level, channels in enumerate(self.channels):
             self.register_buffer(f"mean{level}", torch.zeros(channels))
             self.register_buffer(f"spread{level}", torch.ones(channels))
