@@ -15,50 +15,63 @@ FAR = 1e9  # finite: infinity times one plus something else is no number
 
 
 class PatchBank(nn.Module):
-    """Patches of good pictures; repair replaces every position of a feature map by the patch that is nearest to it."""
+    """Patches of good pictures; repair replaces every position of a feature map by the patch that is nearest to it.
+
+    seen: (..., C) -> (..., C), as what patches are compared; without it as they are.
+    """
 
     patches: torch.Tensor
     groups: torch.Tensor
+    frozen: torch.Tensor | None
 
-    def __init__(self, *, num_channels: int, num_patches: int) -> None:
+    def __init__(self, *, num_channels: int, num_patches: int, seen: Seen | None = None) -> None:
         super().__init__()
+        self.seen = seen or nn.Identity()
         self.register_buffer("patches", torch.zeros(num_patches, num_channels))
         self.register_buffer("groups", torch.full((num_patches,), NO_GROUP))  # of the pictures they are from
+        self.register_buffer("frozen", None, persistent=False)
 
-    def forward(
-        self, feats: torch.Tensor, groups: torch.Tensor | None = None, *, seen: Seen | None = None
-    ) -> torch.Tensor:
+    def freeze(self) -> None:
+        """Prepare the search once and for all: the patches must not change any more."""
+        self.frozen = self._weights()
+
+    def forward(self, feats: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
         """Repaired features. feats: (B, C, h, w) -> (B, C, h, w).
 
         groups: (B,), in training: a picture is not repaired by patches of its own group, which it would find again.
-        seen: (..., C) -> (..., C), as what patches are compared; without it as they are.
         """
         # fp32: in half precision many patches are equally near
         with torch.autocast(feats.device.type, enabled=False):
-            return self._repair(feats.float(), groups, seen or torch.nn.Identity())
+            return self._repair(feats.float(), groups)
 
-    def _repair(self, feats: torch.Tensor, groups: torch.Tensor | None, seen: Seen) -> torch.Tensor:
+    def _repair(self, feats: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
         B, C, H, W = feats.shape
-        queries, keys = seen(feats.permute(0, 2, 3, 1).reshape(B, H * W, C)), seen(self.patches)
+        queries = self.seen(feats.permute(0, 2, 3, 1).reshape(B, H * W, C))
         queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=2)  # (B, h*w, C + 1)
-        penalty = 0.5 * keys.square().sum(dim=1)  # (R,): nearest is where q.p - p.p/2 is largest
+        weights = self._weights() if self.frozen is None else self.frozen
         if groups is None:
-            nearest = _nearest(queries, keys, penalty)  # (B, h*w)
+            nearest = _nearest(queries, weights)  # (B, h*w)
         else:
             pairs = zip(queries.split(1), groups, strict=True)
-            nearest = torch.cat([_nearest(own, keys, self._without(group, penalty)) for own, group in pairs])
+            nearest = torch.cat([_nearest(own, self._without(group, weights)) for own, group in pairs])
         return self.patches[nearest].reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, h*w, C) -> (B, C, h, w)
 
-    def _without(self, group: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    def _weights(self) -> torch.Tensor:
+        """Of the search: the nearest patch p of a query q is the one with the largest q.p - p.p/2. -> (R, C + 1)."""
+        keys = self.seen(self.patches)
+        return torch.cat([keys, -0.5 * keys.square().sum(dim=1, keepdim=True)], dim=1)
+
+    def _without(self, group: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         is_own = self.groups.eq(group)
-        return penalty if is_own.all() else penalty.masked_fill(is_own, FAR)
+        if is_own.all():
+            return weights
+        return torch.cat([weights[:, :-1], weights[:, -1:].masked_fill(is_own[:, None], -FAR)], dim=1)
 
 
-def _nearest(queries: torch.Tensor, keys: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    """Indices of the keys. queries: (B, N, C + 1), the last one 1; keys: (R, C), penalty: (R,) -> (B, N)."""
-    weights = torch.cat([keys, -penalty[:, None]], dim=1).T  # (C + 1, R)
+def _nearest(queries: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Indices of patches. queries: (B, N, C + 1), the last one 1; weights: (R, C + 1) -> (B, N)."""
     # a part of the positions at once: all products would not fit into a cache
-    return torch.cat([largest(part @ weights) for part in queries.split(POSITIONS_AT_ONCE, dim=1)], dim=1)
+    return torch.cat([largest(part @ weights.T) for part in queries.split(POSITIONS_AT_ONCE, dim=1)], dim=1)
 
 
 def largest(scores: torch.Tensor) -> torch.Tensor:

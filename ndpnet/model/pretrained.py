@@ -42,8 +42,11 @@ class PretrainedNDPNet(nn.Module):
         super().__init__()
         self.anomaly_map = anomaly_map
         self.encoder = Backbone(encoder, is_trained=is_trained)
-        channels = self.encoder.channels
-        self.banks = nn.ModuleList(PatchBank(num_channels=width, num_patches=bank_size) for width in channels)
+        channels, seen = self.encoder.channels, (None, None, self.encoder.directions)
+        self.banks = nn.ModuleList(
+            PatchBank(num_channels=width, num_patches=bank_size, seen=how)
+            for width, how in zip(channels, seen, strict=True)
+        )
         self.colours = OpponentColours()
         self.colour_bank = PatchBank(num_channels=2, num_patches=NUM_COLOURS)
         self.decoder = SurfaceDecoder(channels, self.encoder.strides)
@@ -79,9 +82,7 @@ class PretrainedNDPNet(nn.Module):
 
         Of the coarsest the patch with the largest cosine (Eq. 4), of the others the nearest one.
         """
-        seen = [None, None, self.encoder.directions]
-        every = zip(self.banks, self.repairable(features), seen, strict=True)
-        return [bank(feats, groups, seen=how) for bank, feats, how in every]
+        return [bank(feats, groups) for bank, feats in zip(self.banks, self.repairable(features), strict=True)]
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Anomaly map in (0, 1), and reconstruction. (B, 3, H, W), multiples of 64 -> (B, 1, H, W), (B, 3, H, W)."""

@@ -79,13 +79,11 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
     network.colours.fit(batches)
     levels = [[*network.repairable(network.encoder(batch)), network.colours(batch)] for batch in batches]
     rng = np.random.default_rng([seed, STREAM])
-    seen = [None, None, network.encoder.directions, None]
-    every = zip([*network.banks, network.colour_bank], zip(*levels, strict=True), seen, strict=True)
-    for bank, level, how in every:
+    for bank, level in zip([*network.banks, network.colour_bank], zip(*levels, strict=True), strict=True):
         maps = torch.cat(level)
         places = maps.shape[2] * maps.shape[3]
         patches = maps.permute(0, 2, 3, 1).flatten(0, 2)  # (N, C, h, w) -> (N*h*w, C)
-        chosen = _choose(patches, len(bank.patches), how or torch.nn.Identity(), rng)
+        chosen = _choose(patches, len(bank.patches), bank.seen, rng)
         bank.patches.copy_(patches[chosen])
         bank.groups.copy_(numbers[chosen // places])
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ndpnet.model import Network
+from ndpnet.model.patch_bank import PatchBank
 from ndpnet.synthesis.compose import to_unit
 
 OUTPUTS = MAP, RECONSTRUCTION = "anomaly_map", "reconstruction"  # of a graph
@@ -31,6 +32,9 @@ class TorchEngine:
 
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network, self.device = network, device
+        for bank in network.modules():
+            if isinstance(bank, PatchBank):
+                bank.freeze()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""

@@ -78,6 +78,9 @@ def test_every_position_becomes_its_nearest_patch() -> None:
     torch.testing.assert_close(repaired.permute(0, 2, 3, 1).reshape(-1, 5), expected)
     on_the_bank = patches[:12].T.reshape(1, 5, 3, 4)
     torch.testing.assert_close(bank_of(patches)(on_the_bank), on_the_bank)
+    frozen = bank_of(patches)
+    frozen.freeze()
+    assert torch.equal(frozen(feats), repaired)
 
 
 def test_a_picture_of_the_training_is_not_repaired_by_its_own_group() -> None:
