@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from skimage.data import brick, grass
 
-from ndpnet.data.copies import CopyIndex, nearly_equal, thumbnail
+from ndpnet.data.copies import nearly_equal, thumbnail
 
 
 def crops(source: np.ndarray) -> list[np.ndarray]:
@@ -18,28 +18,6 @@ def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=quality)
     return np.array(Image.open(stream).convert("RGB"))
-
-
-def test_one_of_several_hashes_is_enough() -> None:
-    index = CopyIndex()
-    index.add("a", {"file", "pixels"}, is_test=False)
-    assert index.add("b", {"other file", "pixels"}, is_test=False) == "a"
-    assert index.add("c", {"other file", "other pixels"}, is_test=False) == "b"
-
-
-@pytest.mark.parametrize("is_test_first", [False, True])
-def test_a_leak_is_refused_in_any_order_and_names_the_first(is_test_first: bool) -> None:
-    index, pictures = (
-        CopyIndex(),
-        [("train", "a", False), ("other", "b", False), ("test", "a", True), ("more", "b", True)],
-    )
-    for name, pixels, is_test in reversed(pictures) if is_test_first else pictures:
-        index.add(name, [pixels], is_test=is_test)
-    first = "other = more" if is_test_first else "train = test"
-    with pytest.raises(
-        ValueError, match=rf"^2 pictures are in train and in test, first {first} \(remove them from one"
-    ):
-        index.refuse_leaks()
 
 
 @pytest.mark.parametrize("source", [brick, grass])

@@ -52,23 +52,6 @@ def test_cmyk_jpeg_and_bilevel() -> None:
     assert read_image(encoded(Image.new("1", (1, 1), 1), "PNG")).tolist() == [[[255, 255, 255]]]
 
 
-def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    pixels = np.zeros((1, 3, 3), dtype=np.uint8)
-    pixels[0, :, 0] = [10, 20, 30]
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
-    path = tmp_path / "turned.png"
-    Image.fromarray(pixels).save(path, exif=exif)
-    assert read_image(path)[:, :, 0].tolist() == [[10], [20], [30]]
-
-
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot read x\.png: not a picture in PNG"):
-        read_image(b"hello", name="x.png")
-    with pytest.raises(ValueError, match=r"cannot read .*none\.png: no such file \(check the path\)"):
-        read_image(tmp_path / "none.png")
-
-
 @pytest.mark.parametrize("compression", [None, "tiff_deflate"])
 def test_a_tiff_of_several_pages_is_refused_and_one_with_a_thumbnail_read(compression: str | None) -> None:
     pages = [Image.new("L", (100, 70), level) for level in (10, 20, 30)]

@@ -10,7 +10,7 @@ from PIL import Image
 from users import as_nobody, open_folder
 
 from ndpnet.data.images import format_of, read_image
-from ndpnet.data.listing import READ_SUFFIXES, UNREAD_SUFFIXES, Kind, kind_of, list_pictures
+from ndpnet.data.listing import READ_SUFFIXES, Kind, kind_of, list_pictures
 from ndpnet.folders import LIST
 
 
@@ -22,12 +22,6 @@ def test_a_picture_of_each_ending_is_read(tmp_path: Path, suffix: str) -> None:
     assert kind_of(path) is Kind.PICTURE
     difference = np.abs(read_image(path).astype(int) - grey[:, :, None])
     assert difference.max() < 24  # some are lossy
-
-
-def test_what_cameras_and_programs_write_is_read_or_named() -> None:
-    assert {".jfif", ".jpe", ".jp2", ".gif", ".avif", ".ppm", ".pgm", ".tga", ".webp", ".bmp"} <= set(READ_SUFFIXES)
-    assert ".heic" in UNREAD_SUFFIXES
-    assert not set(READ_SUFFIXES) & set(UNREAD_SUFFIXES)
 
 
 def test_folders_that_cannot_be_entered_are_named() -> None:

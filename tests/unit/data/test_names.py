@@ -30,12 +30,6 @@ def test_what_sounds_good_is_asked_about(name: str) -> None:
         type_of(name)
 
 
-@pytest.mark.parametrize("name", ["masks", "Ground_Truth", "GT"])
-def test_names_of_masks_are_no_types_of_defects(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^folder {name!r} holds masks by its name \(move it out of the pictures\)$"):
-        type_of(name)
-
-
 def test_folders_of_masks() -> None:
     masks, others = ("ground_truth", "Masks", "GT", "ground-truth"), ("good", "masked", "labels", "2026-11-28")
     paths = [Path("a", name, "1.png") for name in (*masks, *others)]

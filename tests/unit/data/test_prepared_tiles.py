@@ -68,20 +68,6 @@ def test_tiles_and_scans_are_the_pixels_that_the_manifest_names(source_dir: Path
     assert counts["num_rejected_tiles"] == 0
 
 
-def test_no_group_has_tiles_in_two_splits(data_dir: Path, tmp_path: Path) -> None:
-    good_dir = data_dir / CATEGORY / "train/good"
-    for path in sorted(good_dir.iterdir()):
-        pixels = np.asarray(Image.open(path))
-        write_picture(path.with_name(path.name.replace("_0.png", "_1.png")), pixels[::-1])  # the scan's other side
-    prepare(data_dir, CATEGORY, tmp_path / "out", SETTINGS)
-    files = [record for record in PreparedData.load(tmp_path / "out").manifest.files if record.split != "test"]
-    splits = {record.group: {other.split for other in files if other.group == record.group} for record in files}
-    assert len(files) == 20
-    assert len(splits) == 10
-    assert all(len(each) == 1 for each in splits.values())
-    assert {split for each in splits.values() for split in each} == {"train", "validation", "calibration"}
-
-
 def test_scans_are_scaled_before_anything_else(source_dir: Path, tmp_path: Path) -> None:
     prepare(source_dir, CATEGORY, tmp_path / "out", SETTINGS.model_copy(update={"scale": 0.99}))
     data = PreparedData.load(tmp_path / "out")

@@ -26,27 +26,14 @@ def test_grey_counts_as_what_it_is_nearer_to_and_a_written_region_comes_back(tmp
     assert read_roi(tmp_path / "none.png") is None
 
 
-def test_regions_that_say_nothing_are_refused(tmp_path: Path) -> None:
+def test_a_region_that_says_nothing_is_refused(tmp_path: Path) -> None:
     Image.new("L", (60, 40)).save(tmp_path / "black.png")
     with pytest.raises(ValueError, match=r"black\.png is all black: nothing would be inspected \(paint white"):
         read_roi(tmp_path / "black.png")
-    (tmp_path / "empty.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"cannot read .*empty\.png: not a picture"):
-        read_roi(tmp_path / "empty.png")
 
 
-def test_pictures_that_a_region_does_not_fit_are_named() -> None:
-    check_roi_fits(HALF, 600, 400, mode="resize", name="a.png")
+def test_of_a_scaled_picture_the_aspect_ratio_need_only_be_near() -> None:
     check_roi_fits(HALF, 601, 399, mode="resize", name="a.png")
-    with pytest.raises(
-        ValueError, match=r"^a\.png has 400x600 pixels, the region of interest 60x40, of another aspect"
-    ):
-        check_roi_fits(HALF, 400, 600, mode="resize", name="a.png")
-    check_roi_fits(HALF, 60, 40, mode="tile", name="a.png")
-    with pytest.raises(
-        ValueError, match=r"^a\.png has 600x400 pixels, the region of interest 60x40 \(draw roi\.png at"
-    ):
-        check_roi_fits(HALF, 600, 400, mode="tile", name="a.png")
 
 
 @pytest.mark.parametrize("name", ["ROI.png", "roi.PNG", "Roi.jpg", "roi.tif", "roi"])

@@ -10,15 +10,6 @@ from ndpnet.data.split import assign_splits, group_of
 FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}
 
 
-def test_split_is_the_first_eight_bytes_of_the_hash() -> None:
-    share = int(hashlib.sha256(b"scan7").hexdigest()[:16], 16) / 2**64
-    above, below = share + 1e-9, share - 1e-9
-    expected = {(above, 0.0): "calibration", (below, 0.0): "train", (below, 2e-9): "validation"}
-    for (calibration, validation), split in expected.items():
-        splits = assign_splits(["scan7"], calibration_fraction=calibration, validation_fraction=validation)
-        assert splits == {"scan7": split}
-
-
 def test_adding_groups_moves_none() -> None:
     names = [f"roll{number}" for number in range(200)]
     every = assign_splits(names, **FRACTIONS)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from ndpnet.evaluation.cases import (
     _worst_spot,
-    _write_panel,
     embed_image,
     window_around,
     write_cases,
@@ -89,18 +88,6 @@ def test_every_case_has_a_file_however_long_and_alike_the_names(tmp_path: Path) 
     assert [case["type"] for case in write_typical_cases(tmp_path, judged, inspector, 3)] == names
     write_cases(tmp_path, judged, inspector, 3)
     assert len(list(tmp_path.iterdir())) == 6
-
-
-def test_a_panel_has_no_letters_of_a_name_that_its_font_may_lack(tmp_path: Path) -> None:
-    image = np.full((64, 64, 3), 100, dtype=np.uint8)
-    seen = {"image": image, "anomaly_map": np.zeros((64, 64), dtype=np.float32)}
-    inspector = SimpleNamespace(map_level=0.1, threshold=0.5, tiling=None, rebuild=np.copy)
-    judged = SimpleNamespace(scores=np.array([0.3]), roi=None)
-    about = {"verdict": "passed", "score": 0.3}
-    plain, umlaut = (
-        _write_panel(tmp_path / "a.png", seen, inspector, judged, about | {"title": name})["uri"] for name in "a\u00fc"
-    )
-    assert plain == umlaut
 
 
 def test_small_picture_is_embedded_untouched_and_large_one_keeps_its_look() -> None:

@@ -220,20 +220,6 @@ def test_special_characters_are_escaped(html: str) -> None:
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_good_pictures_that_the_threshold_hangs_on_are_shown(html: str, tmp_path: Path) -> None:
-    page = Page(html)
-    assert "that set the threshold" in page.text
-    assert "part7 <b>.png" in page.text
-    assert "score 0.5; threshold without it 0.375" in page.text
-    assert "score 0.375; threshold without it none" in page.text
-    # a test case, a typical find, two small pictures, and the one of the two that is at hand
-    assert page.tags.count("img") == 5
-    without = Page(write(tmp_path / "report.html", calibration=[]))
-    assert "that set the threshold" not in without.text
-    assert without.tags.count("img") == 4
-
-
-@pytest.mark.usefixtures("no_charts")
 def test_parts_that_do_nothing_are_red_and_come_first(tmp_path: Path) -> None:
     written = write(tmp_path / "report.html", faults=["The repair is <idle>."])
     assert '<li class="wrong">The repair is &lt;idle&gt;.</li>' in written
@@ -299,11 +285,3 @@ def test_guessing_is_said() -> None:
     answer = report.answers(full_summary(image_auroc=rate(0.55, 0.48, 0.62)), threshold_record(), [])[0]
     assert answer["level"] == "bad"
     assert "no better than guessing" in answer["details"][-1]
-
-
-@pytest.mark.usefixtures("no_charts")
-def test_what_is_promised_per_unit_stands_beside_what_is_promised_per_image(html: str, tmp_path: Path) -> None:
-    assert "at most 1.0 % of images, 4.2 % of units" in write(
-        tmp_path / "units.html", threshold=threshold_record(unit_rate=0.0417)
-    ).replace("\n", " ")
-    assert "of units" not in html

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ndpnet.inference.likeness import SurfaceStatistics, measure, unlike
+from ndpnet.inference.likeness import SurfaceStatistics, unlike
 
 
 def surface_picture(seed: int) -> np.ndarray:
@@ -53,12 +53,3 @@ def test_each_way_to_be_unlike_is_said(surface: dict, size: tuple[int, int], cha
 
 def test_scans_that_are_cut_may_have_any_size(surface: dict) -> None:
     assert unlike(surface, surface_picture(11), (4000, 100), is_tiled=True) == []
-
-
-def test_of_a_large_scan_the_middle_is_measured() -> None:
-    scan = np.zeros((1500, 3000, 3), dtype=np.uint8)
-    scan[238:1262, 988:2012] = np.arange(1024, dtype=np.uint8)[:, None]
-    middle = np.repeat(np.broadcast_to(np.arange(1024, dtype=np.uint8)[:, None, None], (1024, 1024, 1)), 3, axis=2)
-    assert measure(scan, (1, 1)) == measure(middle, (1, 1))
-    small = surface_picture(0)
-    assert measure(small, (64, 64))["brightness"] == pytest.approx(small.mean(), rel=1e-5)

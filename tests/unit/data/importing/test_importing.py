@@ -175,18 +175,10 @@ def test_the_same_test_picture_twice_is_listed_and_stays(tmp_path: Path) -> None
     assert report["counts"]["test"] == {"good": 3, "cut": 3, "hole": 3}
 
 
-def own_pictures(folder: Path, factor: int, *, num_good: int = 12) -> Path:
-    """Good and defective pictures of 16 bits: 8-bit noise times `factor`."""
-    for number in range(num_good + 3):
-        name = f"good/{number}.png" if number < num_good else f"defective/{number}.png"
-        levels = np.random.default_rng(number).integers(0, 256, (64, 64)).astype(np.uint16)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(levels * factor).save(folder / name)
-    return folder
-
-
 def test_the_bits_of_16_bit_pictures_are_reported(tmp_path: Path) -> None:
-    (report,) = import_source("folder", own_pictures(tmp_path / "x", 16), tmp_path / "data/x")
+    for number in range(6):
+        write_picture(tmp_path / f"x/good/{number}.png", picture(number).astype(np.uint16) * 16)
+    (report,) = import_source("folder", tmp_path / "x", tmp_path / "data/x")
     assert report.content["bit_depth"] == 12
     assert "  levels of 12 bits: 4095 is white" in report.lines()
     assert report.content["near_empty"] == []
