@@ -122,14 +122,6 @@ def test_without_calibration_a_change_on_the_line_still_rings():
     assert change.now < 95
 
 
-def test_what_lifts_all_pictures_above_the_threshold_is_named():
-    rng = np.random.default_rng(14)
-    line = watch(rng)
-    assert feed(line, rng, 100) is None
-    assert feed(line, rng, 200, defective=1.0, sharpness=-15.0) is not None
-    assert {change.name for change in line.changes()[:2]} == {"not good", "sharpness"}
-
-
 def test_counting_the_same_pictures_again_gives_the_same_statistic():
     values = np.random.default_rng(9).normal(size=200)
     twice = []
