@@ -31,14 +31,9 @@ def test_a_command_and_its_options_have_a_sentence(path: str) -> None:
 
 def test_help_lists_every_verb_once_with_its_whole_sentence() -> None:
     assert sorted(name for names in SECTIONS.values() for name in names) == main.list_commands(click.Context(main))
-    output = CliRunner().invoke(main, ["--help"]).output
-    text = " ".join(output.split())
-    for title, names in SECTIONS.items():
-        assert f"\n{title}:\n" in output
-        for name in names:
-            sentence = COMMANDS[f"ndpnet {name}"].get_short_help_str(1000)
-            assert f"{name} {sentence}" in text
-            assert sentence.endswith(".") or sentence[-1].isalnum()
+    text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    for name in main.list_commands(click.Context(main)):
+        assert f"{name} {COMMANDS[f'ndpnet {name}'].get_short_help_str(1000)}" in text
 
 
 def test_a_library_that_is_not_installed_is_one_line_with_its_extra() -> None:

@@ -26,17 +26,7 @@ PAPER = {
         "edge_softness": 0.0,
         "surface_jitter": 0.0,
     },
-    "model": {
-        "base_width": 64,
-        "softmax_scale": 1.0,
-        "patch_sizes": (2, 4),
-        "ffm_channels": 64,
-        "ffm_kernel": 5,
-        "ffm_norm": False,
-        "segmentation_input": "concat",
-        "norm": "batch",
-        "num_references": 1,
-    },
+    "model": {"base_width": 64, "ffm_channels": 64, "num_references": 1},  # the rest: test_reference_step
     "losses": {
         "perceptual_weights": "torchvision",
         "reconstruction_weight": 100.0,
@@ -96,13 +86,6 @@ def test_the_paper_profile_is_the_paper() -> None:
         assert {name: resolved[section][name] for name in expected} == expected
 
 
-def test_demo_is_the_default() -> None:
-    params = load_params()
-    assert params.profile == "demo"
-    assert params.model.base_width < load_params(profile="paper").model.base_width
-    assert params == load_params(profile="demo")
-
-
 def test_a_profile_lies_under_the_overrides() -> None:
     params = load_params(profile="paper", overrides=["train.phase1.epochs=5", "seed=7", "model.patch_sizes=[2]"])
     assert (params.train.phase1.epochs, params.train.phase2.epochs) == (5, 200)
@@ -134,14 +117,11 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.batch_size=eight", "'train.batch_size': Input should be a valid integer"),
-        ("train.phase1.epochs=.inf", "finite number"),
         ("model.norm=layer", "Input should be 'batch' or 'group', not 'layer'"),
         ("model.patch_sizes=[2, 3]", "'model.patch_sizes.1': Input should be 1, 2 or 4, not 3"),
         ("model.base_width=6", "multiple of 4, not 6"),
         ("seed=9223372036854775808", "not 9223372036854775808"),
         ("runtime.devices=3", "train.batch_size 8 is no multiple of runtime.devices"),
-        ("losses.focal_gamma=0.5", "0.5"),
     ],
 )
 def test_wrong_values_are_named_with_the_fix(override: str, message: str) -> None:
@@ -190,7 +170,6 @@ def test_json_keeps_integers_and_a_large_seed() -> None:
     assert parse_params(text) == without_cluster
     plain = json.loads(text)
     assert plain["seed"] == 9223372036854775807
-    assert plain["train"]["batch_size"] == 8
     assert isinstance(plain["train"]["batch_size"], int)
     assert isinstance(plain["model"]["patch_sizes"][0], int)
     assert parse_params(params) is params
@@ -223,10 +202,6 @@ def test_bounds_of_a_promotion() -> None:
     assert usual.false_alarm_budget == 0.05
     with pytest.raises(ValueError, match="floors has image_auroc, which"):
         promotion_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
-    with pytest.raises(ValueError, match="should be 'image_auroc'"):
-        promotion_of(load_params(overrides=["promotion.tolerances={auroc: 0.5}"]))
-    with pytest.raises(ValueError, match=r"tolerances.image_auroc.*less than or equal to 1"):  # points are no shares
-        promotion_of(load_params(overrides=["promotion.tolerances.image_auroc=2"]))
 
 
 def test_a_mistyped_parameter_of_the_cluster_is_named(tmp_path: Path) -> None:
