@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import kaiming, uniform
 
 from ndpnet.model import NDPNet
+from ndpnet.model.decoder import doubled
 from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.segmentation import filter_map
 
@@ -81,3 +83,14 @@ def test_patch_sizes_and_kernel_are_choices() -> None:
     features = network.encoder(uniform(1, 3, 64, 64))
     # no repair: the softmax of one branch is 1, the features pass
     torch.testing.assert_close(network.attention[0](features[2]), features[2])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 4)])
+def test_what_a_gpu_takes_for_it_has_the_same_values_and_gradient(shape: tuple[int, ...]) -> None:
+    feats = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    expected = F.interpolate(feats, scale_factor=2, mode="bilinear", align_corners=False)
+    upsampled = doubled(doubled(feats, dim=2), dim=3)
+    torch.testing.assert_close(upsampled, expected)
+    weights = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad(each, feats, weights)[0] for each in (upsampled, expected)]
+    torch.testing.assert_close(*gradients)

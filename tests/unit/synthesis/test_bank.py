@@ -50,14 +50,11 @@ def test_counts_and_sizes(tmp_path: Path, photo_dir: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "bank").iterdir()) == [".ndpnet.json", *sorted(FILES)]
 
 
-def test_no_mask_is_empty_and_areas_are_plausible(tmp_path: Path, photo_dir: Path) -> None:
+def test_no_mask_is_empty_and_none_is_there_twice(tmp_path: Path, photo_dir: Path) -> None:
     build(tmp_path / "bank", photo_dir, num_masks=200, line_share=0.5)
     masks = np.unpackbits(DefectBank.load(tmp_path / "bank").masks, axis=-1)
     areas = masks.sum(axis=(1, 2))
     assert areas.min() >= 8
-    blobs, lines = areas[:100] / 64**2, areas[100:] / 64**2
-    assert 0.04 < blobs.mean() < 0.2
-    assert 0.01 < lines.mean() < 0.12
     assert len(np.unique(masks, axis=0)) == 200
 
 
@@ -71,7 +68,7 @@ def test_sources_are_crops_of_every_photo_in_turn(tmp_path: Path, photo_dir: Pat
 
 def test_the_seed_decides_every_byte(tmp_path: Path, photo_dir: Path) -> None:
     for name, seed in (("first", 3), ("second", 3), ("other", 4), ("large", 2**63 - 1)):
-        build(tmp_path / name, photo_dir, seed=seed)
+        build(tmp_path / name, photo_dir, seed=seed, crack_share=0.25)
     assert digests(tmp_path / "first") == digests(tmp_path / "second")
     for array in ("masks.npy", "sources.npy"):
         assert len({sha256_of(tmp_path / name / array) for name in ("first", "other", "large")}) == 3
