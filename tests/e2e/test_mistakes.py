@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from processes import paths_below, run_cli
-from samples import CATEGORY, Pipeline
+from samples import Pipeline
 
 Mistake = Callable[[Pipeline, Path], list[object]]
 
@@ -38,17 +38,12 @@ def no_test_images(pipeline: Pipeline, folder: Path) -> list[object]:
     return evaluate(pipeline, folder, "--prepared", prepared_dir)
 
 
-def evaluation_over_pictures(pipeline: Pipeline, folder: Path) -> list[object]:
-    return evaluate(pipeline, folder, "--out", shutil.copytree(pipeline.data_dir / CATEGORY, folder / "data/wall"))
-
-
 MISTAKES: list[tuple[Mistake, str]] = [
     (partial(train, options=["--work-dir", "/proc/ndpnet"]), "cannot write /proc/ndpnet/phase1-"),
     (partial(train, options=["--bank", "bnak"]), "no folder bnak (check the path, or run the step that makes it)"),
     (partial(train, options=["-P", "train.phase1.learning_rate=1e30"]), "phase 1: non-finite "),
     (model_one_level_off, "no config.json in {folder} (did you mean {folder}/model?)"),
     (no_test_images, "no test images in {folder}/prepared (add test/good and test/<defect type>, prepare again)"),
-    (evaluation_over_pictures, "will not replace folder {folder}/data/wall: it has other content and no metrics.json"),
 ]
 
 

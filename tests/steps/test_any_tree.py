@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from networks import Brightness
 from PIL import Image
 from users import as_nobody, open_folder
 
@@ -49,13 +50,6 @@ KINDS = (
 )
 SET_APART = {"ground_truth", "verdicts", "results", "closed", ".hidden"}
 ENTRY = st.tuples(st.sampled_from(FOLDERS), st.sampled_from(NAMES), st.sampled_from(KINDS))
-
-
-class Brightness:
-    """An engine whose map is the picture's brightness."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        return images.mean(axis=3, dtype=np.float32) / 255
 
 
 def picture(level: int) -> Image.Image:

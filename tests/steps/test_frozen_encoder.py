@@ -21,7 +21,6 @@ from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference import Inspector
-from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.package import WEIGHTS, read_package
 from ndpnet.lineage import identity_params
@@ -133,17 +132,6 @@ def test_engines_say_what_torch_says(run: Pipeline, exported: Path, engine: str,
     for image in PreparedData.load(run.prepared_dir).images("test"):
         differences = np.abs(expected.predict(image).anomaly_map - found.predict(image).anomaly_map)
         assert (differences < atol).mean() > 0.9  # elsewhere another patch is as near
-
-
-def test_calibration_gives_an_export_its_thresholds(
-    run: Pipeline, exported: Path, data_dir: Path, tmp_path: Path
-) -> None:
-    good = tmp_path / "good"
-    good.mkdir()
-    for record in PreparedData.load(run.prepared_dir).records("calibration"):
-        (good / Path(record.path).name).symlink_to(data_dir / CATEGORY / record.path)
-    record = calibrate(exported, good, tmp_path / "new")
-    assert record["value"] == read_package(run.model_dir).threshold["value"]
 
 
 def test_scans_are_judged_in_tiles(tmp_path: Path) -> None:

@@ -46,13 +46,6 @@ def test_what_the_steps_return(pipeline: Pipeline) -> None:
     assert pipeline.metrics["train_phase2"]["threshold"] == threshold["value"]
 
 
-def test_training_again_gives_the_same_bytes_for_every_file(pipeline: Pipeline, tmp_path: Path) -> None:
-    inputs = (pipeline.prepared_dir, pipeline.bank_dir, pipeline.phase1_dir)
-    # parameters as JSON text, as they cross process borders
-    steps.train_phase2(*inputs, tmp_path / "model", pipeline.params.to_json(), tmp_path / "work")
-    assert contents(tmp_path / "model") == contents(pipeline.model_dir)
-
-
 def test_the_package_holds_nothing_of_the_test_set(pipeline: Pipeline) -> None:
     prepared = PreparedData.load(pipeline.prepared_dir)
     manifest = json.loads((pipeline.model_dir / "manifest.json").read_text())
@@ -117,6 +110,16 @@ def test_an_output_in_the_way_is_refused_before_training(pipeline: Pipeline, tmp
         with pytest.raises(ValueError, match="will not replace folder"):
             getattr(steps, verb)(*paths, tmp_path / "pictures", pipeline.params, tmp_path / "work")
     assert contents(tmp_path) == {"pictures/mother.png": b"dear"}
+
+
+def test_an_output_that_another_process_writes_is_refused_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
+    out, work_dir = tmp_path / "out", tmp_path / "work"
+    with atomic_folder(out, marker="phase1.json") as folder:
+        (folder / "phase1.json").write_text("of the first")
+        with pytest.raises(ValueError, match=rf"^another process writes {out} \(wait for it, or"):
+            steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, out, pipeline.params, work_dir)
+        assert list(work_dir.rglob("history.jsonl")) == []
+    assert contents(out)["phase1.json"] == b"of the first"
 
 
 def test_phase1_of_another_network_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:

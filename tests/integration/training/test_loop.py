@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from samples import NUM_STEPS, Pipeline
+from samples import Pipeline
 from torch import nn
 
 from ndpnet import steps
@@ -103,37 +103,6 @@ def test_the_number_of_steps(
 def test_validations_are_spread_and_the_last_step_has_one(pipeline: Pipeline, count: int, steps_due: list[int]) -> None:
     plan = plan_of(pipeline, f"train.num_validations={count}")
     assert [step for step in range(1, plan.num_steps + 1) if plan.is_validation_due(step)] == steps_due
-
-
-@pytest.fixture(scope="module", params=[1, 2])
-def uninterrupted(
-    pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> tuple[int, dict[str, torch.Tensor], bytes]:
-    """Number, weights and history of a phase that ran in one go, with one checkpoint at its end."""
-    work_dir = tmp_path_factory.mktemp("uninterrupted")
-    trainer = make_trainer(pipeline, work_dir, "runtime.checkpoint_seconds=1000", phase=request.param)
-    trainer.run(None)
-    return request.param, weights_of(trainer), (work_dir / "history.jsonl").read_bytes()
-
-
-@pytest.mark.parametrize("num_done", [1, 7, 12])
-def test_a_resumed_phase_ends_bit_for_bit_as_an_uninterrupted_one(
-    pipeline: Pipeline, tmp_path: Path, uninterrupted: tuple[int, dict[str, torch.Tensor], bytes], num_done: int
-) -> None:
-    phase, weights, history = uninterrupted
-    first = make_trainer(pipeline, tmp_path, phase=phase)
-    for _ in range(num_done):
-        first.run_step()
-    first.flush()
-    first.save()
-    if num_done < NUM_STEPS:
-        first.run_step()  # lost, as by a kill before the next checkpoint
-        first.flush()
-    second = make_trainer(pipeline, tmp_path, phase=phase)
-    assert second.step == num_done
-    second.run(None)  # with a checkpoint after every step
-    assert_same_bits(weights_of(second), weights)
-    assert (tmp_path / "history.jsonl").read_bytes() == history
 
 
 def test_the_parameters_to_keep_are_a_moving_average_that_starts_fast(pipeline: Pipeline, tmp_path: Path) -> None:
