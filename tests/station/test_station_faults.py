@@ -175,13 +175,3 @@ def test_a_folder_that_is_gone_is_said_and_watched_again_when_it_is_back(pipelin
         source.mkdir()
         put(source / "part.png", picture(6))
         wait_until(lambda: station.journal.value(text("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq > 0")))
-
-
-def test_a_score_that_is_no_number_is_an_error(pipeline, tmp_path, monkeypatch):
-    with served(config_of(tmp_path, pipeline.model_dir)) as (station, url):
-        engine = station.lines["wall"].model.inspector.engine
-        predict = engine.predict
-
-        monkeypatch.setattr(engine, "predict", lambda images: predict(images) * float("nan"))
-        answer = post(url, picture(7))
-        assert (answer.status_code, answer.json()["verdict"], answer.json()["score"]) == (422, "error", None)

@@ -1,7 +1,7 @@
 """The journal: a picture has one row, and the row one verdict."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,12 +42,8 @@ def test_a_picture_enters_once_and_keeps_its_first_verdict(journal):
 
 
 def test_many_threads_that_bring_the_same_picture_make_one_row(journal):
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(accept(journal, "same"))) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(12) as threads:
+        results = list(threads.map(lambda _: accept(journal, "same"), range(12)))
     assert sum(is_new for _, is_new in results) == 1
     assert len({picture_id for picture_id, _ in results}) == 1
 

@@ -3,15 +3,13 @@
 import itertools
 import json
 import shutil
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calls import Calls
-from mlflow.exceptions import MlflowException
-from processes import TIME_LIMIT
 from registering import IDENTITY, NAME, logged_models, stored_files
 from samples import CATEGORY, Pipeline
 
@@ -209,9 +207,6 @@ def test_no_secret_becomes_a_tag(store: Path, register: Callable[..., dict[str, 
     with pytest.raises(ValueError, match="no identity 'AWS_SECRET_ACCESS_KEY'") as caught:
         register(identity={"AWS_SECRET_ACCESS_KEY": "hunter2"})
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(ValueError, match="registry failed") as caught, versions.in_one_line():
-        raise MlflowException("API request to http://ada:hunter2@host:5000/api failed\nwith 503")
-    assert "API request to http://host:5000/api failed with 503" in str(caught.value)
 
 
 def test_tracking_switched_off_has_no_registry(
@@ -224,13 +219,8 @@ def test_tracking_switched_off_has_no_registry(
 
 
 def test_several_at_once_give_one_version(store: Path, register: Callable[..., dict[str, Any]]) -> None:
-    records: list[dict[str, Any]] = []
-    threads = [threading.Thread(target=lambda: records.append(register())) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(TIME_LIMIT)
-    assert len(records) == 3
+    with ThreadPoolExecutor(3) as threads:
+        records = list(threads.map(lambda _: register(), range(3)))
     assert records[0] == records[1] == records[2]
     client = connect()
     assert logged_models(client) == [(records[0]["model_id"], "READY")]

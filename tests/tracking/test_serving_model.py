@@ -5,8 +5,8 @@ import io
 import json
 import shutil
 import struct
-import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,20 +167,9 @@ def test_a_model_without_a_threshold_gives_scores(pipeline: Pipeline, paths: lis
 def test_requests_at_once_get_their_own_answers(
     model: mlflow.pyfunc.PyFuncModel, inspector: Inspector, paths: list[Path]
 ) -> None:
-    expected = {path: inspector.inspect(path).score for path in paths}
-    wrong: list[Path] = []
-
-    def ask(path: Path) -> None:
-        for _ in range(3):
-            if model.predict({"image": [path.read_bytes()]})[0]["score"] != expected[path]:
-                wrong.append(path)
-
-    threads = [threading.Thread(target=ask, args=(path,)) for path in paths]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert wrong == []
+    with ThreadPoolExecutor(len(paths)) as threads:
+        answers = list(threads.map(lambda path: model.predict({"image": [path.read_bytes()]})[0]["score"], 3 * paths))
+    assert answers == 3 * [inspector.inspect(path).score for path in paths]
 
 
 def test_the_input_example_is_small_and_fits(model: mlflow.pyfunc.PyFuncModel, pipeline: Pipeline) -> None:
