@@ -25,11 +25,6 @@ def made(tmp_path: Path) -> Callable[..., dsl.Artifact]:
     return make
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    return Repository.make(tmp_path_factory.mktemp("pinned") / "repository")
-
-
 def test_evaluate_shows_what_it_found(pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path) -> None:
     metrics, roc = made(dsl.Metrics, "metrics"), made(dsl.ClassificationMetrics, "roc")
     page, evaluation = made(dsl.HTML, "page.html"), made(dsl.Artifact, "evaluation")
@@ -61,12 +56,11 @@ def test_evaluate_shows_what_it_found(pipeline: Pipeline, made: Callable[..., ds
 def test_a_branch_is_resolved_to_its_commit_and_that_is_prepared(
     repository: Repository, pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path
 ) -> None:
-    original = repository.copy(tmp_path / "origin")
-    original.set_remote(str(tmp_path / "storage"))
-    commit = original.commit("say where the data are kept")
-    original.run(*DVC, "push")
+    repository.set_remote(str(tmp_path / "storage"))
+    commit = repository.commit("say where the data are kept")
+    repository.run(*DVC, "push")
     version = made(dsl.Dataset, "version")
-    found = version_data.python_func(version, json.dumps({"url": str(original.folder), "revision": "main"}))
+    found = version_data.python_func(version, json.dumps({"url": str(repository.folder), "revision": "main"}))
     source = json.loads(found.source)
     assert (source["revision"], source["version"]) == (commit, found.data_hash)
     assert not any(Path(version.path).rglob("*.png"))  # no picture travels
@@ -87,14 +81,13 @@ def test_a_branch_is_resolved_to_its_commit_and_that_is_prepared(
 
 
 def test_a_pinned_folder_that_changes_is_not_the_version_that_was_meant(
-    repository: Repository, pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path
+    repository: Repository, pipeline: Pipeline, made: Callable[..., dsl.Artifact]
 ) -> None:
-    mounted = repository.copy(tmp_path / "mounted")
-    found = version_data.python_func(made(dsl.Dataset, "version"), json.dumps({"folder": str(mounted.data_dir)}))
-    (mounted.data_dir / "wall/train/good/p01.png").unlink()
+    found = version_data.python_func(made(dsl.Dataset, "version"), json.dumps({"folder": str(repository.data_dir)}))
+    (repository.data_dir / "wall/train/good/p01.png").unlink()
     with pytest.raises(ValueError, match=r"is not what data.dvc pins: 1 deleted"):
         prepare.python_func(made(dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
-    mounted.pin()
+    repository.pin()
     with pytest.raises(ValueError, match=r"the data are version \w+ now, \w+ was meant"):
         prepare.python_func(made(dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
 

@@ -18,7 +18,6 @@ from ndpnet.files import hash_of, sha256_of
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.package import read_package, write_config
-from ndpnet.metrics.properties import PROPERTIES
 
 
 @pytest.fixture
@@ -254,16 +253,6 @@ def test_with_a_review_rate_there_are_three_verdicts_and_the_record_says_what_th
     # a threshold by hand promises nothing: two verdicts
     assert Inspector.load(tmp_path / "new", threshold=0.0).review_threshold is None
     assert Inspector.load(pipeline.model_dir).review_threshold is None
-
-
-def test_the_record_has_every_score_and_property_of_its_pictures(
-    pipeline: Pipeline, good_dir: Path, tmp_path: Path
-) -> None:
-    carried = calibrate(pipeline.model_dir, good_dir, tmp_path / "new")["calibration"]
-    inspector = Inspector.load(tmp_path / "new")
-    assert carried["scores"] == [inspector.inspect(path).score for path in sorted(good_dir.iterdir())]
-    assert carried["groups"] == [f"p{number // 3}" for number in range(12)]
-    assert {name: len(values) for name, values in carried["properties"].items()} == dict.fromkeys(PROPERTIES, 12)
 
 
 def test_rules_hold_before_the_threshold_is_fitted_and_stay_in_the_package(

@@ -5,15 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
-from repositories import Repository, change_pixels, noise, write_small_category
-from samples import write_params, write_picture
+from repositories import Repository, change_pixels, write_small_category
 
-from ndpnet import steps
 from ndpnet.cli import main
-from ndpnet.config import load_params
 from ndpnet.data.versions.version import VERSION, Version, check_pinned, read_status, version_of
 
 
@@ -41,12 +37,6 @@ def damage(data_dir: Path, kind: str) -> str:
         return "1 deleted, first wall/ground_truth/hole/h1_mask.png"
     (folder / "p00.png").rename(folder / "renamed.png")
     return "1 added, 1 deleted, first wall/train/good/renamed.png"
-
-
-def test_pinned_data_passes(repository: Repository, versioned_dir: Path) -> None:
-    for data_dir in (repository.data_dir, versioned_dir):
-        for category in ("wall", "tile", "."):
-            check_pinned(data_dir, category)
 
 
 @pytest.mark.parametrize("kind", ["changed", "added", "deleted", "renamed"])
@@ -158,19 +148,3 @@ def test_status_in_each_state(tmp_path: Path, repository: Repository) -> None:
     write_small_category(tmp_path / "data/wall", seed=0)
     exit_code, told = status(tmp_path / "data")
     assert (exit_code, told.startswith("pinned   nothing: "), "git init && dvc init" in told) == (3, True, True)
-
-
-def test_steps_record_whether_data_was_pinned(repository: Repository, tmp_path: Path) -> None:
-    params = load_params(write_params(tmp_path / "params.yaml", data={"group_pattern": ""}))
-    steps.prepare(repository.data_dir, "wall", tmp_path / "pinned", params)
-    damage(repository.data_dir, "added")
-    with pytest.raises(ValueError, match=r"is not what data\.dvc pins"):
-        steps.prepare(repository.data_dir, "wall", tmp_path / "refused", params)
-    assert not (tmp_path / "refused").exists()
-    (repository.data_dir / "wall/train/good/z.png").unlink()
-    write_picture(repository.data_dir / "wall/train/good/y.png", noise(np.random.default_rng(9)))
-    steps.prepare(repository.data_dir, "wall", tmp_path / "unpinned", params, allow_unpinned=True)
-    recorded = [
-        json.loads((tmp_path / name / "prepared.json").read_text())["is_pinned"] for name in ("pinned", "unpinned")
-    ]
-    assert recorded == [True, False]
