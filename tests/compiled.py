@@ -39,31 +39,27 @@ class Compiled:
             if "dag" in component
         }
 
-    def edges(self) -> dict[str, dict[str, list[str]]]:
-        """Of each graph its tasks, with the tasks that each waits for."""
+    def working_tasks(self) -> dict[str, dict[str, Any]]:
+        """Tasks of all graphs that run something themselves."""
         return {
-            graph: {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()}
-            for graph, tasks in self.graphs().items()
+            name: task
+            for tasks in self.graphs().values()
+            for name, task in tasks.items()
+            if self.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
         }
 
     def cached_tasks(self) -> dict[str, bool]:
-        """Whether KFP may take a task from its cache, of those that run something."""
+        """Whether KFP may take a task from its cache."""
         return {
             name: task.get("cachingOptions", {}).get("enableCache", False)
-            for tasks in self.graphs().values()
-            for name, task in tasks.items()
-            if self.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
+            for name, task in self.working_tasks().items()
         }
 
     def retries(self) -> dict[str, tuple[int, str, float] | None]:
-        """Of each task that runs something: how often it is tried again, the first pause and its growth."""
-        return {
-            name: (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) if policy else None
-            for tasks in self.graphs().values()
-            for name, task in tasks.items()
-            if self.pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
-            for policy in [task.get("retryPolicy")]
-        }
+        """Of each task: how often it is tried again, the first pause and its growth."""
+        policies = {name: task.get("retryPolicy") for name, task in self.working_tasks().items()}
+        names = ("maxRetryCount", "backoffDuration", "backoffFactor")
+        return {name: tuple(policy[each] for each in names) if policy else None for name, policy in policies.items()}
 
     def secrets(self) -> dict[str, dict[str, list[str]]]:
         """Of each executor the variables that it gets, by the secret that holds them."""
