@@ -1,8 +1,10 @@
 """Picture files in memory, also such that PIL does not write: TIFFs with any tags, PNGs of 16 bits."""
 
+import base64
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,16 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def decoded(content: bytes) -> np.ndarray:
+    """The pixels of a file."""
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def as_base64(source: bytes | Path) -> str:
+    """A file as it travels in JSON."""
+    return base64.b64encode(source if isinstance(source, bytes) else source.read_bytes()).decode()
 
 
 def tiff(samples: bytes, width: int, height: int, *, bits: int, **tags: int) -> bytes:

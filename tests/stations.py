@@ -1,7 +1,6 @@
 """Stations for the tests: a configuration with a small model, and a running one with its server."""
 
 import asyncio
-import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import requests
 import uvicorn
+from pictures import encoded
 from PIL import Image
 from processes import wait_until
 from samples import SIZE
@@ -52,9 +52,7 @@ def served(config: StationConfig) -> Iterator[tuple["Station", str]]:
 def picture(seed: int = 0, *, size: int = 64, level: int = 120, kind: str = "PNG") -> bytes:
     """The bytes of a noisy grey picture."""
     grey = np.random.default_rng(seed).integers(level - 20, level + 20, size=(size, size)).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, format=kind)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(grey), kind)
 
 
 def wall(rng: np.random.Generator, *, light: float = 1.0) -> bytes:
@@ -62,10 +60,8 @@ def wall(rng: np.random.Generator, *, light: float = 1.0) -> bytes:
     from skimage.data import brick
 
     top, left = rng.integers(0, 512 - SIZE, size=2)
-    buffer = io.BytesIO()
     pixels = (brick()[top : top + SIZE, left : left + SIZE] * light).astype(np.uint8)
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encoded(Image.fromarray(pixels))
 
 
 def put(path: Path, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """The images: who runs in them, what is in them, and that they compute what this environment computes."""
 
-import base64
 import hashlib
 import json
 import re
@@ -15,6 +14,7 @@ import pytest
 import requests
 from documents import ROOT
 from images import LOCKED_DOWN, BuiltImage
+from pictures import as_base64
 from samples import CATEGORY, Pipeline
 
 import ndpnet
@@ -186,7 +186,7 @@ def _url_of(container: docker.models.containers.Container) -> str:
 
 def test_it_serves_what_the_inspector_says(served: str, pipeline: Pipeline) -> None:
     picture = next((pipeline.data_dir / CATEGORY / "test/hole").glob("*.png"))
-    body = {"dataframe_records": [{"image": base64.b64encode(picture.read_bytes()).decode()}]}
+    body = {"dataframe_records": [{"image": as_base64(picture)}]}
     (answer,) = requests.post(f"{served}/invocations", json=body, timeout=ANSWER_LIMIT).json()["predictions"]
     verdict = Inspector.load(pipeline.model_dir).inspect(picture)
     # another build of torch may round otherwise

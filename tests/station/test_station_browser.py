@@ -1,11 +1,9 @@
 """The page in a real browser: every view, keys alone, a phone's width, a server that is lost and comes back."""
 
-import io
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from pictures import decoded
 from sqlalchemy import text
 from stations import config_of, picture, post, served, wait_until
 
@@ -124,7 +122,7 @@ def test_a_person_paints_the_defect_over_the_picture_or_takes_what_is_marked(sta
     page.locator("h2", has_text="Regions").click()
     page.keyboard.press("d")
     wait_for(page, "document.querySelector('.opinions').textContent.includes('area painted')")
-    mask = np.asarray(Image.open(io.BytesIO(running.journal.mask(told["id"])))) > 0
+    mask = decoded(running.journal.mask(told["id"])) > 0
     assert mask.shape == (64, 64)
     assert mask[48, 16:48].all()
     assert not mask[:40].any()
@@ -134,7 +132,7 @@ def test_a_person_paints_the_defect_over_the_picture_or_takes_what_is_marked(sta
     page.keyboard.press("p")
     page.get_by_role("button", name="clear").click()
     assert page.evaluate("viewers[0].brush.png()") is None
-    heat = np.asarray(Image.open(io.BytesIO(running.store.read(running.journal.picture(told["id"])["map"]))))
+    heat = decoded(running.store.read(running.journal.picture(told["id"])["map"]))
     page.keyboard.press("t")
     wait_for(page, f"(viewers[0].brush.png() !== null) === {str(bool((heat >= 128).any())).lower()}")
     assert page.problems == []

@@ -1,12 +1,11 @@
 """The defect's area that a person paints: taken as a mask of the picture's size, and part of the reviewed batch."""
 
-import base64
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from pictures import as_base64, decoded, encoded
 from PIL import Image
 from stations import SECONDS, picture, post
 
@@ -14,10 +13,8 @@ from ndpnet.data.importing.sources.own import find_batch
 from ndpnet.station.loop import export_batch
 
 
-def encoded(array: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+def sent(array: np.ndarray) -> str:
+    return as_base64(encoded(Image.fromarray(array)))
 
 
 def review(url: str, told: dict, **body) -> requests.Response:
@@ -28,7 +25,7 @@ def review(url: str, told: dict, **body) -> requests.Response:
 def stored(url: str, told: dict) -> np.ndarray:
     answer = requests.get(f"{url}/pictures/{told['id']}/mask", timeout=SECONDS)
     assert answer.headers["content-type"] == "image/png"
-    return np.asarray(Image.open(io.BytesIO(answer.content)))
+    return decoded(answer.content)
 
 
 def area(side: int, *, colour: bool = True) -> np.ndarray:
@@ -42,7 +39,7 @@ def area(side: int, *, colour: bool = True) -> np.ndarray:
 def test_an_area_of_any_size_becomes_a_mask_of_the_pictures_size(station, side):
     _, url = station
     told = post(url, picture(20)).json()
-    answer = review(url, told, mask=encoded(area(side))).json()
+    answer = review(url, told, mask=sent(area(side))).json()
     assert [each["is_painted"] for each in answer["opinions"]][-1]
     expected = np.zeros((64, 64), np.uint8)
     expected[:32, :32] = 255
@@ -52,7 +49,7 @@ def test_an_area_of_any_size_becomes_a_mask_of_the_pictures_size(station, side):
 def test_whoever_changes_their_mind_takes_the_area_back(station):
     _, url = station
     told = post(url, picture(21)).json()
-    review(url, told, mask=encoded(area(64)))
+    review(url, told, mask=sent(area(64)))
     review(url, told, label="good")
     assert requests.get(f"{url}/pictures/{told['id']}/mask", timeout=SECONDS).status_code == 404
 
@@ -61,10 +58,10 @@ def test_whoever_changes_their_mind_takes_the_area_back(station):
     ("body", "reason"),
     [
         ({"mask": "no base64"}, "base64"),
-        ({"mask": base64.b64encode(b"no picture").decode()}, "painted area"),
-        ({"mask": encoded(np.zeros((64, 64), np.uint8))}, "is empty"),
-        ({"mask": encoded(np.zeros((2100, 2100), np.uint8))}, "too many pixels"),
-        ({"mask": encoded(area(64)), "label": "good"}, "painted on a good picture"),
+        ({"mask": as_base64(b"no picture")}, "painted area"),
+        ({"mask": sent(np.zeros((64, 64), np.uint8))}, "is empty"),
+        ({"mask": sent(np.zeros((2100, 2100), np.uint8))}, "too many pixels"),
+        ({"mask": sent(area(64)), "label": "good"}, "painted on a good picture"),
     ],
 )
 def test_what_is_no_area_of_a_defect_is_refused_and_nothing_is_noted(station, body, reason):
@@ -82,7 +79,7 @@ def test_painted_pictures_are_exported_with_their_masks_as_data_add_reads_them(s
     for number in range(30, 34):
         review(url, post(url, picture(number)).json(), label="good")
     painted, plain = (post(url, picture(number)).json() for number in (40, 41))
-    review(url, painted, mask=encoded(area(64)))
+    review(url, painted, mask=sent(area(64)))
     review(url, plain)
     batch = export_batch(running.journal, running.store, "wall", tmp_path / "batch")
     names = {path.stem for path in (tmp_path / "batch/painted").iterdir()}

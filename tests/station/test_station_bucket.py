@@ -2,6 +2,7 @@
 
 import pytest
 import requests
+from servers import set_only
 from stations import SECONDS, config_of, picture, post, served, wait_until
 
 from ndpnet.station.journal import open_journal
@@ -15,8 +16,7 @@ NUM_PICTURES = 3
 @pytest.fixture
 def server(private_s3, monkeypatch):
     """The S3 server, known to this process."""
-    for name, value in (private_s3.environment() | {"AWS_MAX_ATTEMPTS": "1"}).items():
-        monkeypatch.setenv(name, value)
+    set_only(monkeypatch, private_s3.environment() | {"AWS_MAX_ATTEMPTS": "1"})
     return private_s3
 
 

@@ -40,11 +40,8 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"lines": []}, "setting 'lines': .*at least 1 item"),
         ({"lines": [LINE | {"modell": "x"}]}, "lines.0.modell' \\(did you mean 'model'\\?\\)$"),
         ({"lines": [LINE], "line": 5}, "setting 'line' is no table of settings"),
-        ({"lines": [LINE], "sinks": {"name": "a"}}, "setting 'sinks': .*valid tuple"),
-        ({"lines": [LINE], "sinks": [{"name": "a", "path": "b"}]}, "sinks.0': .*discriminator 'kind'"),
         ({"lines": [LINE | {"source": "in", "done_dir": "in/done"}]}, "choose a folder outside of"),
         ({"lines": [LINE | {"source": "in"}], "folder": "in"}, "folder: line wall watches"),
         ({"lines": [LINE | SEEN, LINE | SEEN | {"name": "b"}]}, "wall and b watch the same pictures"),

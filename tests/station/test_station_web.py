@@ -1,16 +1,14 @@
 """A running station over HTTP: pictures in, verdicts out, and who may do what."""
 
 import base64
-import io
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import requests
-from PIL import Image
+from pictures import decoded
 from sqlalchemy import text
 from starlette.datastructures import Headers
 from stations import SECONDS, config_of, picture, post, put, served, wait_until
@@ -52,7 +50,7 @@ def test_the_map_is_sent_if_it_is_asked_for(station):
     answer = post(station[1], picture(3), params={"map": "1"}).json()
     content = base64.b64decode(answer["map"])
     assert station[0].journal.picture(answer["id"])["num_bytes"] == len(picture(3)) + len(content)  # both are stored
-    heat = np.asarray(Image.open(io.BytesIO(content)))
+    heat = decoded(content)
     assert (heat.max() >= 128) == (answer["verdict"] == "defective")
 
 

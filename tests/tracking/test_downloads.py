@@ -1,6 +1,5 @@
 """What is stored of a version is what comes back, or is refused; the verbs that register and download."""
 
-import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from pictures import as_base64
 from processor import EXPORTED_NAMES
 from registering import IDENTITY, NAME, stored_files
 from samples import CATEGORY, Pipeline
@@ -43,18 +43,14 @@ def test_changed_files_in_the_store_are_refused_at_load(
         mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     # an attacker who also mends the package's own hashes
     config = stored_files(store)[f"{PACKAGE_PATH}/config.json"]
-    mended = config.read_text().replace(upload_hash(pipeline.model_dir), models.sha256_of(weights))
-    config.write_text(json.dumps(sealed(json.loads(mended))))
+    mended = json.loads(config.read_text())
+    mended["files"]["weights.safetensors"] = models.sha256_of(weights)
+    config.write_text(json.dumps(sealed(mended)))
     read_package(weights.parent)
     with pytest.raises(ValueError, match="is refused"):
         models.download_package(NAME, 1, tmp_path / "got")
     with pytest.raises(ValueError, match="the stored files were changed"):
         mlflow.pyfunc.load_model(f"models:/{NAME}/1")
-
-
-def upload_hash(model_dir: Path) -> str:
-    """Hash of the weights as config.json has it."""
-    return json.loads((model_dir / "config.json").read_text())["files"]["weights.safetensors"]
 
 
 def test_download_by_number_or_alias_scores_as_the_package(
@@ -96,7 +92,7 @@ def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipelin
     model_uri = f"models:/{NAME}/1"
     for engine, score in by_engine.items():
         served = mlflow.pyfunc.load_model(model_uri, model_config={"engine": engine})
-        (row,) = served.predict(pd.DataFrame({"image": [base64.b64encode(picture.read_bytes()).decode("ascii")]}))
+        (row,) = served.predict(pd.DataFrame({"image": [as_base64(picture)]}))
         assert row["score"] == score
     inspectors = [Inspector.load(out_dir, engine=engine) for engine in by_engine]
     others = [pipeline.data_dir / CATEGORY / f"test/{name}.png" for name in ("scratch/wall_p81_1", "good/wall_p90_0")]

@@ -1,7 +1,6 @@
 """The MLflow model in this process: what it takes, what it answers, and that its scores are the Inspector's."""
 
 import base64
-import io
 import json
 import shutil
 import struct
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import Model
+from pictures import as_base64, decoded, encoded
 from PIL import Image
 from samples import CATEGORY, SIZE, Pipeline
 
@@ -54,11 +54,6 @@ def paths(pipeline: Pipeline) -> list[Path]:
     return found[:2] + found[-2:]
 
 
-def text_of(path: Path) -> str:
-    """A file's bytes as base64."""
-    return base64.b64encode(path.read_bytes()).decode()
-
-
 def test_scores_are_those_of_the_inspector_bit_for_bit(
     model: mlflow.pyfunc.PyFuncModel, inspector: Inspector, paths: list[Path]
 ) -> None:
@@ -68,8 +63,8 @@ def test_scores_are_those_of_the_inspector_bit_for_bit(
     pixels = [read_image(path) for path in paths]
     for cells in (
         [path.read_bytes() for path in paths],
-        [text_of(path) for path in paths],
-        ["data:image/png;base64," + text_of(path) for path in paths],
+        [as_base64(path) for path in paths],
+        ["data:image/png;base64," + as_base64(path) for path in paths],
         [base64.encodebytes(path.read_bytes()).decode() for path in paths],  # with line breaks
         pixels,
         [image[:, :, 0] for image in pixels],  # they are grey
@@ -89,29 +84,25 @@ def test_scores_are_those_of_the_inspector_bit_for_bit(
 
 def test_pictures_in_colour_stay_in_colour(model: mlflow.pyfunc.PyFuncModel, inspector: Inspector) -> None:
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    rows = model.predict(pd.DataFrame({"image": [image, buffer.getvalue(), image.tolist()]}))
+    rows = model.predict(pd.DataFrame({"image": [image, encoded(Image.fromarray(image)), image.tolist()]}))
     assert {row["score"] for row in rows} == {inspector.inspect(image).score}
     assert rows[0]["score"] != model.predict(pd.DataFrame({"image": [image[:, :, 0]]}))[0]["score"]
 
 
 def test_the_map_on_request(model: mlflow.pyfunc.PyFuncModel, inspector: Inspector, paths: list[Path]) -> None:
-    rows = model.predict({"image": [text_of(path) for path in paths]}, params={"with_map": True})
+    rows = model.predict({"image": [as_base64(path) for path in paths]}, params={"with_map": True})
     for path, row in zip(paths, rows, strict=True):
-        with Image.open(io.BytesIO(base64.b64decode(row["map"]))) as stored:
-            assert stored.mode == "I;16"
-            levels = np.asarray(stored)
+        levels = decoded(base64.b64decode(row["map"]))
+        assert levels.dtype == np.uint16
         expected = inspector.inspect(path).anomaly_map
         assert levels.shape == expected.shape
         assert np.abs(levels / MAP_LEVELS - expected).max() <= 0.5 / MAP_LEVELS + 1e-7
 
 
 def test_one_request_cannot_take_the_machine(model: mlflow.pyfunc.PyFuncModel, paths: list[Path]) -> None:
-    bomb = io.BytesIO()
-    Image.new("L", (64, 64)).save(bomb, "PNG")
-    head = bomb.getvalue()[:12] + b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
-    claims_much = head + struct.pack(">I", zlib.crc32(head[12:])) + bomb.getvalue()[33:]
+    small = encoded(Image.new("L", (64, 64)))
+    head = small[:12] + b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    claims_much = head + struct.pack(">I", zlib.crc32(head[12:])) + small[33:]
     rows = model.predict(pd.DataFrame({"image": [claims_much, paths[0].read_bytes()]}))
     assert "image 0 is beyond the 256 pictures and 100 megapixels of one request" in rows[0]["error"]
     assert rows[1]["error"] is None
@@ -130,7 +121,7 @@ def test_what_cannot_be_read_has_its_error_and_the_others_their_verdict(
     grey = np.full((80, 80), 90, dtype=np.uint8)
     wrong: list[tuple[Any, str]] = [
         ("not base64!", "image 1: not valid base64"),
-        (base64.b64encode(b"no picture").decode(), "cannot read image 2: not a picture"),
+        (as_base64(b"no picture"), "cannot read image 2: not a picture"),
         (paths[0].read_bytes()[:200], "cannot read image 3"),
         ("", "cannot read image 4"),
         (None, "image 5 is a NoneType"),
@@ -191,8 +182,7 @@ def test_a_region_of_interest_travels_with_the_model(pipeline: Pipeline, paths: 
     verdict = Inspector.load(package_dir).inspect(paths[0])
     assert (row["score"], row["regions"]) == (verdict.score, [vars(region) for region in verdict.regions])
     assert row["score"] != Inspector.load(pipeline.model_dir).inspect(paths[0]).score
-    with Image.open(io.BytesIO(base64.b64decode(row["map"]))) as stored:
-        assert not np.asarray(stored)[:, -width // 4 :].any()
+    assert not decoded(base64.b64decode(row["map"]))[:, -width // 4 :].any()
     assert model.predict(model.input_example)[0]["width"] == width
 
 

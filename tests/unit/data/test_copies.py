@@ -1,9 +1,8 @@
 """What shows the same, and what nearly does."""
 
-import io
-
 import numpy as np
 import pytest
+from pictures import decoded, encoded
 from PIL import Image
 from skimage.data import brick, grass
 
@@ -14,16 +13,11 @@ def crops(source: np.ndarray) -> list[np.ndarray]:
     return [np.repeat(source[at : at + 128, 2 * at : 2 * at + 128, None], 3, axis=2) for at in range(0, 180, 20)]
 
 
-def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=quality)
-    return np.array(Image.open(stream).convert("RGB"))
-
-
 @pytest.mark.parametrize("source", [brick, grass])
 def test_a_jpeg_of_a_picture_is_nearly_equal_and_another_crop_is_not(source: object) -> None:
     images = crops(source())
-    again = [as_jpeg(image, quality) for image, quality in zip(images[:3], (75, 85, 95), strict=True)]
+    qualities = zip(images[:3], (75, 85, 95), strict=True)
+    again = [decoded(encoded(Image.fromarray(image), "JPEG", quality=quality)) for image, quality in qualities]
     thumbnails = [thumbnail(image) for image in images + again]
     assert nearly_equal(thumbnails, list("abcdefghijkl")) == [(9, 0), (10, 1), (11, 2)]
     assert nearly_equal(thumbnails, list("abcdefghiabl")) == [(11, 2)]  # of one group they are known as dependent

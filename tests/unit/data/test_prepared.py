@@ -63,16 +63,6 @@ def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
     assert counts["data_hash"] == data.manifest.data_hash
 
 
-def test_masks_are_zero_for_good_pictures(data_dir: Path, tmp_path: Path) -> None:
-    assert prepare(data_dir, "tile", tmp_path / "out", SETTINGS)["has_masks"]
-    data = PreparedData.load(tmp_path / "out")
-    masks = data.masks()
-    areas = {record.path: int(mask.sum()) for record, mask in zip(data.records("test"), masks, strict=True)}
-    assert areas == {"test/cut/p90_1.png": 256, "test/cut/p91_1.png": 256, "test/good/p90_0.png": 0}
-    assert masks.dtype == np.uint8
-    assert masks[0, 8:24, 8:24].min() == 1
-
-
 def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> None:
     write_noise(data_dir / "tile/train/good/p0_9.png", 1, (96, 128))
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)

@@ -39,6 +39,7 @@ def test_weights_sum_to_one_and_fade_at_inner_borders(tiling: Tiling, length: in
 @pytest.mark.parametrize(("height", "width"), [(129, 140), (64, 190), (191, 64)])
 def test_beyond_its_end_a_scan_goes_on_as_it_was(height: int, width: int) -> None:
     rows, columns = np.mgrid[:320, :320]
+    # a mirror image would turn its diagonals
     weave = np.repeat(((rows + columns) % 10 * 25).astype(np.uint8)[:, :, None], 3, axis=2)
     tiling = Tiling(128)
     for top in tiling.offsets(height):

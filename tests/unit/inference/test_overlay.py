@@ -1,11 +1,9 @@
 """Overlays: known colours at known pixels, contours just outside the regions, one scale for a whole set."""
 
-import io
-
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import decoded
 
 from ndpnet.data.fitting import resize
 from ndpnet.inference import overlay as pictures
@@ -128,7 +126,7 @@ def test_a_picture_whose_score_is_good_has_no_contour_whatever_single_pixels_rea
         shown.append(pictures.panel(GREY, GREY, anomaly_map, **limits))
         is_red = [(picture == pictures.DETECTED_COLOUR).all(axis=2).any() for picture in shown]
         assert is_red == [is_defective, is_defective]
-        heat = np.asarray(Image.open(io.BytesIO(draw_map(verdict, 0.5))))
+        heat = decoded(draw_map(verdict, 0.5))
         np.testing.assert_array_equal(heat >= 128, marked)
 
 

@@ -14,15 +14,6 @@ from repositories import contents
 from ndpnet.data.importing.archives import archive_stem, is_archive, unpack
 
 
-@pytest.fixture
-def packed_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "packed"
-    for name, content in (("a.png", b"a" * 5000), ("b/ü ß.png", b""), ("b/c/d.png", b"d" * 512)):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
 def out_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir(exist_ok=True)
@@ -36,10 +27,14 @@ def named(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
-def test_unpacks_what_was_packed_whatever_it_is_called(packed_dir: Path, tmp_path: Path, ending: str) -> None:
+def test_unpacks_what_was_packed_whatever_it_is_called(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "packed"
+    for name, content in (("a.png", b"a" * 5000), ("b/ü ß.png", b""), ("b/c/d.png", b"d" * 512)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     pack = pack_zip if ending == "zip" else pack_tar
-    unpack(pack(tmp_path / f"x.{ending}", packed_dir).rename(tmp_path / "x"), out_dir(tmp_path))
-    assert contents(tmp_path / "out") == contents(packed_dir)
+    unpack(pack(tmp_path / f"x.{ending}", folder).rename(tmp_path / "x"), out_dir(tmp_path))
+    assert contents(tmp_path / "out") == contents(folder)
 
 
 def test_names_of_archives() -> None:
