@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 SERVICES = ("master", "volume", "filer", "s3")  # each listens to HTTP and to gRPC
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
@@ -251,6 +253,14 @@ def _find_weed() -> str:
     found = str(beside_python) if beside_python.exists() else shutil.which("weed")
     assert found, 'no `weed` beside this python: pip install -e ".[dev]"'
     return found
+
+
+def set_only(patch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    """Set these variables; nothing else in the environment leads to S3."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    for name, value in variables.items():
+        patch.setenv(name, value)
 
 
 def free_port() -> int:

@@ -1,6 +1,5 @@
 """A registered champion, and a prefix of pictures for each test."""
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 from places import NAMES, NO_PICTURES, Place
 from registered import register_thresholds
 from samples import CATEGORY, Pipeline
-from servers import S3Server
+from servers import S3Server, set_only
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +28,7 @@ def registry(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> st
 def services(registry: str, s3: S3Server, tracking_on: None) -> Iterator[None]:
     """S3 and the registry, for this process and those it starts."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in (s3.environment() | {"MLFLOW_TRACKING_URI": registry}).items():
-            patch.setenv(name, value)
+        set_only(patch, s3.environment() | {"MLFLOW_TRACKING_URI": registry})
         yield
 
 

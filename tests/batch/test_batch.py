@@ -12,7 +12,7 @@ from places import NAMES, Place
 from processes import SERVER, kill_when
 from registered import NAME, with_threshold
 from samples import Pipeline
-from servers import S3Server
+from servers import S3Server, set_only
 
 from ndpnet.batch import shard as shards
 from ndpnet.batch.plan import InspectionRequest, Plan, load_plan, make_plan
@@ -228,8 +228,7 @@ def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures
 def test_results_that_cannot_be_stored(place: Place, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     message = one_line(make_plan, request(place, out="s3://no-such/x"))
     assert "NoSuchBucket" in message
-    for name, value in s3.environment(can_write=False).items():
-        monkeypatch.setenv(name, value)
+    set_only(monkeypatch, s3.environment(can_write=False))
     message = one_line(make_plan, request(place))
     assert message.startswith(f"cannot reach {place.out()}/plan.json")
     assert "AccessDenied" in message

@@ -1,12 +1,12 @@
 """The registry of a team: a real server, PostgreSQL, an S3 store."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow_servers import MlflowServer
 from samples import Pipeline
+from servers import set_only
 
 from ndpnet import steps
 from ndpnet.config_platform import promotion_of
@@ -21,19 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixture
 ADA = Author("ada@here", "2026-01-01T00:00:00Z")
 
 
-@pytest.fixture
-def team(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
-    """The server as this process's registry; clients have no keys of the store."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in (server.environment() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}).items():
-        monkeypatch.setenv(name, value)
-    return server
-
-
 def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
-    team: MlflowServer, pipeline: Pipeline, tmp_path: Path
+    server: MlflowServer, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # clients have no keys of the store
+    set_only(monkeypatch, server.environment() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
     name = record["name"]
@@ -46,4 +38,4 @@ def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
     with pytest.raises(ValueError, match="no champion before version 1"):
         rollback(name, "x", ADA)
     # addresses of the store itself, which clients need not reach
-    assert "/presigned/" not in (team.folder / "server.log").read_text()
+    assert "/presigned/" not in (server.folder / "server.log").read_text()

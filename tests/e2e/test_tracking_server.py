@@ -9,6 +9,7 @@ from mlflow_servers import MlflowServer, stored_runs
 from processes import finish, start_cli, wait_until
 from proxy import Proxy
 from samples import CATEGORY, Pipeline, write_params
+from servers import set_only
 
 from ndpnet.files import read_json_lines
 from ndpnet.tracking.client import connect, experiment_id
@@ -52,10 +53,7 @@ def assert_each_row_once(run: dict[str, Any], rows: list[dict[str, float]]) -> N
 def test_a_training_outlives_a_server_that_is_slow_hangs_and_is_killed(
     pipeline: Pipeline, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)  # clients have no keys of the store
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
+    set_only(monkeypatch, server.environment())  # clients have no keys of the store
     train = {"phase1": {"epochs": NUM_STEPS / 3}}  # 12 images, 4 in a batch
     params_path = write_params(tmp_path / "params.yaml", seed=SEED, train=train, runtime={"checkpoint_seconds": 1})
     out, work_dir, log_path = tmp_path / "build" / CATEGORY / "phase1", tmp_path / "work", tmp_path / "log"

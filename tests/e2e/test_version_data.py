@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from processes import Finished, run_cli
 from repositories import DVC, NDPNET, Repository, change_pixels, contents
-from servers import S3Server
+from servers import S3Server, set_only
 
 from ndpnet import steps
 from ndpnet.data.versions.source import DataSource
@@ -96,12 +96,10 @@ def test_what_is_there_is_verified_and_kept(history: History, tmp_path: Path, ca
     [
         ({"revision": "nope"}, r"cannot fetch data at nope of .*unknown Git revision 'nope'"),
         ({"path": "pictures"}, r"has no pictures\.dvc \(check the path and the revision\)"),
-        ({"path": "../data"}, r"path '\.\./data' lies outside the repository"),
         ({"url": "https://bot:secret@host"}, r"the git URL https://host names no repository"),
         ({"url": "https://[bot:secret@host/x"}, r"the git URL https://host/x names no repository \(correct it\)"),
         ({"url": "/no/such/repository"}, r"cannot fetch data at HEAD of /no/such/repository: "),
         ({"url": None}, r"either a git repository or an S3 prefix"),
-        ({"prefix": "s3://bucket/x"}, r"either a git repository or an S3 prefix"),
         ({"url": None, "prefix": "s3://bucket/x"}, r"pass --manifest version\.json"),
         (
             {"url": None, "prefix": "s3://b/x", "manifest": "none.json"},
@@ -189,8 +187,7 @@ def upload(server: S3Server, bucket: str, prefix: str, files: dict[str, bytes]) 
 def test_a_manifest_chooses_from_a_prefix(
     history: History, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
+    set_only(monkeypatch, s3.environment())
     bucket, out_dir = s3.make_bucket(), tmp_path / "out"
     steps.version_data(tmp_path / "first", DataSource(url=history.url, revision="first"))
     manifest = (tmp_path / "first" / VERSION).read_bytes()

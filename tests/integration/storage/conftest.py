@@ -1,11 +1,10 @@
 """A bucket, the environment that leads to it, and a proxy on the way."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from proxy import Proxy
-from servers import S3Server
+from servers import S3Server, set_only
 
 
 @pytest.fixture(scope="session")
@@ -17,11 +16,7 @@ def bucket(s3: S3Server) -> str:
 @pytest.fixture
 def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only this server and its keys."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in s3.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # the waits between them are seconds
+    set_only(monkeypatch, s3.environment() | {"AWS_MAX_ATTEMPTS": "2"})  # the waits between them are seconds
 
 
 @pytest.fixture

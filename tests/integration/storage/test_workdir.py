@@ -12,7 +12,7 @@ from objects import put
 from processes import wait_until
 from proxy import Proxy
 from repositories import contents
-from servers import S3Server
+from servers import S3Server, set_only
 
 from ndpnet.storage.workdir import local_work_dir
 
@@ -128,7 +128,6 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line(
         with pytest.raises(ValueError, match=message), opened(place, scratch_dir=tmp_path):
             pass
     assert list(tmp_path.iterdir()) == []
-    for name, value in s3.environment(can_read=False).items():
-        monkeypatch.setenv(name, value)
+    set_only(monkeypatch, s3.environment(can_read=False))
     with pytest.raises(ValueError, match="AccessDenied"), opened(f"s3://{bucket}/x"):
         pass
