@@ -42,10 +42,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with one small category."""
     from skimage.data import brick
 
-    return (
-        made_once(tmp_path_factory, "pictures", lambda folder: write_category(folder / "data" / CATEGORY, brick()))
-        / "data"
-    )
+    folder = made_once(tmp_path_factory, "pictures", lambda folder: write_category(folder / "data" / CATEGORY, brick()))
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")

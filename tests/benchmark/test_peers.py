@@ -207,16 +207,6 @@ def test_a_seed_decides_every_bit(prepare: Prepare, tmp_path: Path) -> None:
 
 @has_peers
 @pytest.mark.peers
-@pytest.mark.parametrize(
-    ("text", "reason"), [("stfpm", "no trained weights of resnet18"), ("padim:speed=3", "'speed'")]
-)
-def test_what_the_worker_refuses_is_one_line(text: str, reason: str, prepare: Prepare, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"^{text.partition(':')[0]}: .*{reason}.*log: "):
-        run_peer(prepare(), tmp_path / "out", text, python=PYTHON)
-
-
-@has_peers
-@pytest.mark.peers
 def test_the_core_set_is_anomalibs() -> None:
     code = """
 import torch

@@ -69,12 +69,6 @@ def test_the_command_line_takes_it(command: Command) -> None:
         load_params(profile=given.get("profile"), overrides=given["overrides"])
 
 
-def test_a_command_that_is_none_is_refused() -> None:
-    for words in (("prepare", "--dat", "data"), ("prepair",), ("import", "folders", "a", "--out", "b"), ("prepare",)):
-        with pytest.raises(click.UsageError):
-            parse(Command("a page", words, is_whole=True))
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_parameters_that_it_names_exist(page: Path) -> None:
     text = page.read_text()

@@ -86,32 +86,16 @@ def test_a_killed_training_ends_bit_for_bit_as_an_uninterrupted_one(
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("log")) == ["out", "work"]
 
 
-def stored_keys(s3: S3Server, bucket: str) -> list[str]:
-    return [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
-
-
-@pytest.fixture(scope="module")
-def longer(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
-    """Parameters with enough steps to lose S3 or the process in between, and what phase 1 makes of them."""
-    folder = tmp_path_factory.mktemp("longer")
-    params_path = write_params(folder / "params.yaml", train={"phase1": {"epochs": 20}})
-    steps.train_phase1(
-        pipeline.prepared_dir, pipeline.bank_dir, folder / "out", load_params(params_path), folder / "work"
-    )
-    return params_path, contents(folder / "out")
-
-
-def command_on_s3(pipeline: Pipeline, params_path: Path, out_dir: Path, bucket: str) -> list[object]:
-    where = ["--out", out_dir, "--work-dir", f"s3://{bucket}/work", "--params", params_path]
-    return ["train-phase1", *pipeline.inputs, *where]
-
-
 def test_a_new_pod_continues_from_s3_and_ends_bit_for_bit_the_same(
-    pipeline: Pipeline, longer: tuple[Path, dict[str, bytes]], s3: S3Server, tmp_path: Path
+    pipeline: Pipeline, s3: S3Server, tmp_path: Path
 ) -> None:
-    params_path, expected = longer
+    # enough steps to lose S3 or the process in between
+    params_path = write_params(tmp_path / "params.yaml", train={"phase1": {"epochs": 20}})
+    params, whole = load_params(params_path), tmp_path / "whole"
+    steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, whole, params, tmp_path / "work")
     bucket, out_dir = s3.make_bucket(), tmp_path / "out"
-    command = command_on_s3(pipeline, params_path, out_dir, bucket)
+    where = ["--out", out_dir, "--work-dir", f"s3://{bucket}/work", "--params", params_path]
+    command = ["train-phase1", *pipeline.inputs, *where]
     for number in range(3):
         pod_dir = tmp_path / f"pod{number}"  # each has an empty disk of its own
         pod_dir.mkdir()
@@ -128,8 +112,8 @@ def test_a_new_pod_continues_from_s3_and_ends_bit_for_bit_the_same(
         log = (tmp_path / f"log{number}.err").read_text()
         assert f"brought the checkpoint s3://{bucket}/work/{CATEGORY}/phase1-" in log
         assert "phase 1: resumed after step " in log
-    assert contents(out_dir) == expected
-    assert stored_keys(s3, bucket) == []
+    assert contents(out_dir) == contents(whole)
+    assert not s3.client().list_objects_v2(Bucket=bucket).get("Contents")
     assert list(pod_dir.iterdir()) == []
 
 

@@ -1,6 +1,5 @@
 """A registered model outside of this process: over HTTP, and where nothing is installed but its own requirements."""
 
-import base64
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 from installed import HEAVY, blocked_by, run_without
+from pictures import as_base64
 from samples import CATEGORY, Pipeline
 from servers import ServerProcess
 
@@ -73,35 +73,28 @@ class ModelServer(ServerProcess):
             return False
 
 
-@pytest.fixture(scope="module")
-def url(registered: dict[str, Any]) -> Iterator[str]:
-    """Where `mlflow models serve` answers."""
-    with ModelServer(registered).running() as server:
-        yield f"http://127.0.0.1:{server.port}/invocations"
-
-
-def text_of(path: Path) -> str:
-    """A file's bytes as base64."""
-    return base64.b64encode(path.read_bytes()).decode()
-
-
 @pytest.mark.slow
-def test_a_batch_over_http_scores_as_the_inspector(url: str, pipeline: Pipeline, pictures: list[Path]) -> None:
+def test_a_batch_over_http_scores_as_the_inspector(
+    registered: dict[str, Any], pipeline: Pipeline, pictures: list[Path]
+) -> None:
     inspector = Inspector.load(pipeline.model_dir)
     expected = [inspector.inspect(path) for path in pictures]
-    texts = [text_of(path) for path in pictures]
+    texts = [as_base64(path) for path in pictures]
     arrays = [read_image(path).tolist() for path in pictures[:2]]
-    for payload, verdicts in (
+    payloads = (
         ({"dataframe_records": [{"image": text} for text in texts]}, expected),
         ({"inputs": {"image": texts}}, expected),
         ({"dataframe_records": [{"image": array} for array in arrays]}, expected[:2]),
-    ):
-        answer = requests.post(url, json=payload, timeout=ANSWER_LIMIT)
-        assert answer.ok, (list(payload), answer.text)
-        rows = answer.json()["predictions"]
-        assert [row["score"] for row in rows] == [verdict.score for verdict in verdicts], list(payload)
-        assert [row["verdict"] == "defective" for row in rows] == [verdict.is_defective for verdict in verdicts]
-        assert [row["regions"] for row in rows] == [[vars(r) for r in verdict.regions] for verdict in verdicts]
+    )
+    with ModelServer(registered).running() as server:
+        for payload, verdicts in payloads:
+            url = f"http://127.0.0.1:{server.port}/invocations"
+            answer = requests.post(url, json=payload, timeout=ANSWER_LIMIT)
+            assert answer.ok, (list(payload), answer.text)
+            rows = answer.json()["predictions"]
+            assert [row["score"] for row in rows] == [verdict.score for verdict in verdicts], list(payload)
+            assert [row["verdict"] == "defective" for row in rows] == [verdict.is_defective for verdict in verdicts]
+            assert [row["regions"] for row in rows] == [[vars(r) for r in verdict.regions] for verdict in verdicts]
 
 
 @pytest.mark.slow
@@ -113,7 +106,7 @@ def test_it_loads_where_only_its_requirements_are(
     folder = shutil.copytree(stored[0], tmp_path / "model")  # as on another machine
     requirements = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
     assert sorted(requirements) == sorted(REQUIREMENTS)
-    (tmp_path / "pictures.json").write_text(json.dumps([text_of(path) for path in pictures]))
+    (tmp_path / "pictures.json").write_text(json.dumps([as_base64(path) for path in pictures]))
     blocked = blocked_by(requirements)
     assert set(blocked) >= HEAVY, "what trains, tracks and stores is not needed"
     said = run_without(blocked, PREDICT, folder, tmp_path / "pictures.json", cwd=tmp_path)

@@ -122,6 +122,7 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
         ("model.base_width=6", "multiple of 4, not 6"),
         ("seed=9223372036854775808", "not 9223372036854775808"),
         ("runtime.devices=3", "train.batch_size 8 is no multiple of runtime.devices"),
+        ("losses.focal_gamma=0.5", "0.5"),
     ],
 )
 def test_wrong_values_are_named_with_the_fix(override: str, message: str) -> None:

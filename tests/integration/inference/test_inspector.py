@@ -29,12 +29,6 @@ def inspector(pipeline: Pipeline) -> Inspector:
     return Inspector.load(pipeline.model_dir)
 
 
-@pytest.fixture(scope="module")
-def scratch(pipeline: Pipeline) -> np.ndarray:
-    """A defective picture. -> uint8 (80, 96), grey."""
-    return np.asarray(Image.open(pipeline.data_dir / "wall/test/scratch/wall_p81_1.png"))
-
-
 def with_threshold(inspector: Inspector, threshold: float | None) -> Inspector:
     return Inspector(inspector.engine, input_size=inspector.input_size, threshold=threshold)
 
@@ -64,7 +58,7 @@ def test_a_raw_file_scores_bit_for_bit_as_in_the_evaluation(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_number_is_never_good(pipeline: Pipeline, scratch: np.ndarray, value: float) -> None:
+def test_what_is_no_number_is_never_good(pipeline: Pipeline, value: float) -> None:
     with pytest.raises(ValueError, match=r"the threshold .* is no number to compare with"):
         Inspector.load(pipeline.model_dir, threshold=value)
     whole = Inspector.load(pipeline.model_dir)
@@ -82,7 +76,7 @@ def test_what_is_no_number_is_never_good(pipeline: Pipeline, scratch: np.ndarray
 
     damaged = Inspector(Damaged(), input_size=whole.input_size, threshold=0.5)
     with pytest.raises(ValueError, match=r"the model's answer to a picture is not a number everywhere: no verdict"):
-        damaged.inspect(np.repeat(scratch[:, :, None], 3, axis=2), name="a picture")
+        damaged.inspect(pipeline.data_dir / "wall/test/scratch/wall_p81_1.png", name="a picture")
 
 
 @pytest.mark.parametrize("network_size", [64, 128, 192])

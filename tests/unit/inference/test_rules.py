@@ -14,11 +14,6 @@ from ndpnet.inference.rules import Rules, Zone, load_rules
 WIDTH, HEIGHT = 100, 90
 
 
-def rules_file(folder: Path, **values: object) -> Path:
-    (folder / "rules.yaml").write_text(yaml.safe_dump(values))
-    return folder / "rules.yaml"
-
-
 @pytest.mark.parametrize("num_pixels", [1, 2, 7, 30])
 def test_a_score_is_above_a_threshold_just_where_a_large_enough_region_is(num_pixels: int) -> None:
     rng = np.random.default_rng(num_pixels)
@@ -101,6 +96,7 @@ def test_a_smallest_defect_that_no_picture_can_hold_is_refused(
 def test_a_mistake_is_one_line_that_names_the_thing(tmp_path: Path, values: dict, said: str) -> None:
     with pytest.raises(ValueError, match=r"^no file .*none\.yaml \(check the path of the rules\)$"):
         load_rules(tmp_path / "none.yaml", WIDTH, HEIGHT)
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match=said) as caught:
-        load_rules(rules_file(tmp_path, **values), WIDTH, HEIGHT)
+        load_rules(tmp_path / "rules.yaml", WIDTH, HEIGHT)
     assert "\n" not in str(caught.value)

@@ -18,11 +18,6 @@ def make_network(**settings: object) -> NDPNet:
     return network
 
 
-@pytest.fixture(scope="module")
-def network() -> NDPNet:
-    return make_network()
-
-
 @pytest.mark.parametrize("anomaly_map", ["pixel_gap", "line_gap"])
 @torch.no_grad()
 def test_a_gap_is_of_the_reconstruction_and_needs_no_second_encoding(anomaly_map: str) -> None:

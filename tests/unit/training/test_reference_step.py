@@ -1,7 +1,5 @@
 """A step of either phase against a plain transcription of the method: the same losses, the same gradients."""
 
-from types import ModuleType
-
 import pytest
 import torch
 from scripts import load_script
@@ -21,12 +19,6 @@ FOCAL = {"focal_gamma": 1.5, "focal_alpha": 0.4}
 TRAINED = {1: ("encoder", "decoder"), 2: ("attention", "decoder", "segmentation")}
 
 
-@pytest.fixture(scope="module")
-def plain() -> ModuleType:
-    """The transcription: a script of benchmarks/, no part of the package."""
-    return load_script("benchmarks/reference_step.py")
-
-
 def make_batch() -> Batch:
     """Three noisy surfaces; a square defect in the first, a single pixel in the second, none in the third."""
     generator = torch.Generator().manual_seed(3)
@@ -39,9 +31,8 @@ def make_batch() -> Batch:
 
 @pytest.mark.parametrize("has_vgg", [True, False])
 @pytest.mark.parametrize("phase", [1, 2])
-def test_losses_and_gradients_are_those_of_the_plain_transcription(
-    plain: ModuleType, phase: int, has_vgg: bool
-) -> None:
+def test_losses_and_gradients_are_those_of_the_plain_transcription(phase: int, has_vgg: bool) -> None:
+    plain = load_script("benchmarks/reference_step.py")  # no part of the package
     params = load_params(profile="paper", overrides=["model.base_width=4", "model.ffm_channels=8"])
     changes = {f"{name}_weight": weight for name, weight in WEIGHTS.items()} | FOCAL
     losses = params.losses.model_copy(update=changes)
