@@ -5,7 +5,6 @@ import importlib.util
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -38,13 +37,9 @@ class MlflowServer(ServerProcess):
         """Where clients find it."""
         return f"http://127.0.0.1:{self.port}"
 
-    def environment(self, url: str | None = None) -> dict[str, str]:
-        """What a client needs to reach it, or a proxy before it at `url`; it needs no keys of the store."""
-        return {"MLFLOW_TRACKING_URI": url or self.url, "NDPNET_TRACKING": "on"}
-
-    def freeze(self) -> None:
-        """Let it hang: connections are taken, nothing is answered."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+    def environment(self) -> dict[str, str]:
+        """What a client needs to reach it; it needs no keys of the store."""
+        return {"MLFLOW_TRACKING_URI": self.url, "NDPNET_TRACKING": "on"}
 
     def variables(self) -> dict[str, str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "AWS_"))}
@@ -153,13 +148,12 @@ def new_database(folder: Path) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
-def stored_runs(client: Any, run_ids: list[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Everything that the tracking server has of all runs, or of these, by their names, which must differ."""
+def stored_runs(client: Any) -> dict[str, dict[str, Any]]:
+    """Everything that the tracking server has of all runs, by their names, which must differ."""
     from ndpnet.tracking.client import experiment_id
 
     found: dict[str, dict[str, Any]] = {}
-    runs = map(client.get_run, run_ids) if run_ids else client.search_runs([experiment_id(client)])
-    for run in runs:
+    for run in client.search_runs([experiment_id(client)]):
         name = run.data.tags["mlflow.runName"]
         assert name not in found, f"{name} is there twice"
         histories = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}

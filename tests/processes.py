@@ -42,12 +42,8 @@ def start_cli(arguments: Sequence[object], log_path: Path, environment: Mapping[
 
 
 def run_cli(arguments: Sequence[object], log_path: Path) -> Finished:
-    """Run `ndpnet ARGUMENTS` to its end."""
-    return finish(start_cli(arguments, log_path), log_path)
-
-
-def finish(process: BaseProcess, log_path: Path) -> Finished:
-    """Wait for a process that prints to LOG_PATH, and kill one that takes too long."""
+    """Run `ndpnet ARGUMENTS` to its end, or kill it when it takes too long."""
+    process = start_cli(arguments, log_path)
     process.join(TIME_LIMIT)
     if process.is_alive():
         process.kill()

@@ -25,7 +25,6 @@ class Proxy:
         self._events: list[tuple[int, Callable[[], None]]] = []
         self._connections: set[socket.socket] = set()
         self.num_bytes = 0
-        self.num_connections = 0
         self.num_busy = 0  # so many of the next connections are told to come back later
         self.bytes_per_second = 0.0  # 0: as fast as it goes
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -61,7 +60,6 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            self.num_connections += 1
             is_busy, self.num_busy = self.num_busy > 0, max(self.num_busy - 1, 0)
             threading.Thread(target=_answer_busy if is_busy else self._forward, args=(client,), daemon=True).start()
 

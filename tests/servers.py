@@ -58,11 +58,6 @@ class ServerProcess:
             self._process.wait(self.start_limit)
             self._process = None
 
-    def restart(self) -> None:
-        """Start it again after `kill`: the same ports, keys and data."""
-        self.kill()
-        self.start()
-
     def stop(self) -> None:
         """End it: politely, then by force."""
         if self._process is not None:
