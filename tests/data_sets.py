@@ -68,14 +68,14 @@ def btad(folder: Path) -> Path:
     return folder
 
 
-def dagm_halves(folder: Path, *, num_good: int = 5, first: int = 0) -> Path:
-    """ClassN/Train and Test with the same file names, defects in both, and Labels.txt."""
+def dagm_halves(folder: Path) -> Path:
+    """ClassN/Train and Test with the same file names, five good and two defective each, and Labels.txt."""
     for half, offset in (("Train", 0), ("Test", 500)):
         rows = ["1"]
-        for number in range(1, num_good + 3):
-            is_defective = number > num_good
+        for number in range(1, 8):
+            is_defective = number > 5
             label = f"{number:04d}_label.PNG" if is_defective else "0"
-            write_picture(folder / half / f"{number:04d}.PNG", picture(first + offset + number))
+            write_picture(folder / half / f"{number:04d}.PNG", picture(offset + number))
             if is_defective:
                 write_picture(folder / half / "Label" / label, mask())
             rows.append(f"{number:04d}\t{int(is_defective)}\t{number:04d}.PNG\t0\t{label}")
@@ -83,15 +83,15 @@ def dagm_halves(folder: Path, *, num_good: int = 5, first: int = 0) -> Path:
     return folder
 
 
-def dagm_pair(parent: Path, name: str = "Class1", *, num_good: int = 20) -> Path:
+def dagm_pair(parent: Path) -> Path:
     """ClassN and ClassN_def with ellipses, as the competition gave them out."""
-    for number in range(1, num_good + 1):
-        write_picture(parent / name / f"{number}.png", picture(number))
+    for number in range(1, 21):
+        write_picture(parent / f"Class1/{number}.png", picture(number))
     rows = []
     for number in (1, 2, 3):
-        write_picture(parent / f"{name}_def/{number}.png", picture(1000 + number))
+        write_picture(parent / f"Class1_def/{number}.png", picture(1000 + number))
         rows.append(f"{number}\t20.0\t5.0\t{np.pi / 4:.6f}\t33.0\t31.0")
-    (parent / f"{name}_def/labels.txt").write_text("\r\n".join(rows) + "\r\n")
+    (parent / "Class1_def/labels.txt").write_text("\r\n".join(rows) + "\r\n")
     return parent
 
 
@@ -114,11 +114,11 @@ def kolektor2(folder: Path) -> Path:
     return folder
 
 
-def pack_tar(path: Path, folder: Path, *, prefix: str = "") -> Path:
+def pack_tar(path: Path, folder: Path) -> Path:
     """Pack a folder's content; the name's ending chooses the compression."""
     mode = {".xz": "w:xz", ".gz": "w:gz", ".bz2": "w:bz2"}.get(path.suffix, "w")
     with tarfile.open(path, mode) as tar:
-        tar.add(folder, prefix or ".")
+        tar.add(folder, ".")
     return path
 
 

@@ -123,9 +123,9 @@ def write_small_category(category_dir: Path, *, seed: int) -> None:
         write_picture(category_dir / f"ground_truth/hole/h{number}_mask.png", hole())
 
 
-def noise(rng: np.random.Generator, *, mean: float = 120.0) -> np.ndarray:
+def noise(rng: np.random.Generator) -> np.ndarray:
     """Grey noise; uint8 (64, 64)."""
-    return np.clip(rng.normal(mean, 20.0, (64, 64)), 0, 255).astype(np.uint8)
+    return np.clip(rng.normal(120.0, 20.0, (64, 64)), 0, 255).astype(np.uint8)
 
 
 def hole() -> np.ndarray:

@@ -167,9 +167,9 @@ class S3Server(ServerProcess):
             config=Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "max_attempts": 3}),
         )
 
-    def make_bucket(self, name: str | None = None) -> str:
-        """Make an empty bucket. -> its name, a new one unless given. Each takes 7 of the 1000 volumes."""
-        name = name or f"test-{secrets.token_hex(6)}"
+    def make_bucket(self) -> str:
+        """Make an empty bucket. -> its name. Each takes 7 of the 1000 volumes."""
+        name = f"test-{secrets.token_hex(6)}"
         self.client().create_bucket(Bucket=name)
         return name
 

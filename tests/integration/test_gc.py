@@ -35,9 +35,9 @@ def run(place: Path) -> list[str]:
     return sorted(each.path.relative_to(place).as_posix() for each in leftovers)
 
 
-def age(path: Path, seconds: float = OLD) -> Path:
-    """Make a file, or a folder with all in it, that old."""
-    moment = time.time() - seconds
+def age(path: Path) -> Path:
+    """Make a file, or a folder with all in it, old."""
+    moment = time.time() - OLD
     for each in (*path.rglob("*"), path) if path.is_dir() else (path,):
         os.utime(each, (moment, moment))
     return path

@@ -28,10 +28,10 @@ def stored(url: str, told: dict) -> np.ndarray:
     return decoded(answer.content)
 
 
-def area(side: int, *, colour: bool = True) -> np.ndarray:
+def area(side: int) -> np.ndarray:
     """What the page sends: coloured strokes on black, here over the upper left quarter."""
     drawn = np.zeros((side, side, 3), np.uint8)
-    drawn[: side // 2, : side // 2] = (0, 229, 255) if colour else 255
+    drawn[: side // 2, : side // 2] = (0, 229, 255)
     return drawn
 
 

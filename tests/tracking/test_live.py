@@ -30,7 +30,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Training:
-    """Writes a history as a training does: rows in bunches, a checkpoint now and then."""
+    """Writes a history as a training does: rows in bunches."""
 
     def __init__(self, work_dir: Path, out: Path) -> None:
         self.folder, self.out = work_dir / "phase1-0123456789abcdef", out
@@ -42,12 +42,10 @@ class Training:
         self.step = state["step"] if state else 0
         self.checkpoint.cut_history(self.step)
 
-    def go_on(self, num_steps: int, *, is_saved: bool = False) -> None:
+    def go_on(self, num_steps: int) -> None:
         rows = [{"step": step, "loss": 1.0 / step} for step in range(self.step + 1, self.step + num_steps + 1)]
         self.checkpoint.append_history(rows)
         self.step += num_steps
-        if is_saved:
-            self.checkpoint.save({"step": self.step})
 
     def finish(self) -> None:
         self.out.mkdir(parents=True)
@@ -61,9 +59,9 @@ def losses(last_step: int) -> list[tuple[int, float]]:
     return [(step, 1.0 / step) for step in range(1, last_step + 1)]
 
 
-def shown(key: str = "train/loss") -> list[tuple[int, float]]:
+def shown() -> list[tuple[int, float]]:
     runs = stored_runs(connect())
-    return [(step, value) for step, _, value in runs[NAME]["metrics"].get(key, [])] if NAME in runs else []
+    return [(step, value) for step, _, value in runs[NAME]["metrics"].get("train/loss", [])] if NAME in runs else []
 
 
 def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,16 +19,14 @@ from ndpnet.promotion.evidence import JudgedModel, Side, compare, find_worst_typ
 METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision")
 
 
-def judge(
-    scores: np.ndarray, types: list[str], groups: list[str], *, threshold: float = 0.5, seed: int = 0
-) -> JudgedModel:
+def judge(scores: np.ndarray, types: list[str], groups: list[str]) -> JudgedModel:
     """A judgement of images whose maps are their score inside a square and noise around it."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     maps, masks = rng.uniform(0, 0.3, (len(scores), 16, 16)).astype(np.float32), np.zeros((len(scores), 16, 16), bool)
     for row, (score, defect_type) in enumerate(zip(scores, types, strict=True)):
         maps[row, 4:8, 4:8] = score
         masks[row, 4:8, 4:8] = defect_type != GOOD
-    record = {"value": threshold, "statement": ""}
+    record = {"value": 0.5, "statement": ""}
     test = summary.ScoredImages(
         groups=np.array(groups), types=np.array(types), scores=scores, threshold_record=record, maps=maps, masks=masks
     )

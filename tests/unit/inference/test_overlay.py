@@ -13,8 +13,8 @@ from ndpnet.station.judge import draw_map
 GREY = np.full((64, 64, 3), 100, dtype=np.uint8)
 
 
-def square_map(*, level: float, base: float = 0.0) -> np.ndarray:
-    anomaly_map = np.full((64, 64), base, dtype=np.float32)
+def square_map(*, level: float) -> np.ndarray:
+    anomaly_map = np.zeros((64, 64), dtype=np.float32)
     anomaly_map[20:30, 40:50] = level
     return anomaly_map
 

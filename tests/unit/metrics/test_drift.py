@@ -9,10 +9,10 @@ from ndpnet.metrics.properties import PROPERTIES, picture_properties
 LIMIT = 2000
 
 
-def watch(rng, *, limit=LIMIT, num_calibration=100, threshold=3.0, highest_rate=0.05):
-    scores = rng.normal(size=num_calibration).tolist()
-    properties = {name: rng.normal(100, 5, size=num_calibration).tolist() for name in PROPERTIES}
-    return LineWatch(scores, properties, threshold=threshold, highest_rate=highest_rate, pictures_per_false_alarm=limit)
+def watch(rng, *, limit=LIMIT):
+    scores = rng.normal(size=100).tolist()
+    properties = {name: rng.normal(100, 5, size=100).tolist() for name in PROPERTIES}
+    return LineWatch(scores, properties, threshold=3.0, highest_rate=0.05, pictures_per_false_alarm=limit)
 
 
 def feed(line, rng, num, *, score=0.0, defective=0.0, **shifts):

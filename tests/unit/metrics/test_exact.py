@@ -36,9 +36,9 @@ def brute_force_pro(maps: np.ndarray, masks: np.ndarray, max_fpr: float) -> floa
     return area / max_fpr
 
 
-def random_set(seed: int, *, levels: int, density: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+def random_set(seed: int, *, levels: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    masks = rng.random(SHAPE) < density
+    masks = rng.random(SHAPE) < 0.3
     masks.flat[0], masks.flat[1] = True, False
     return rng.integers(0, levels, SHAPE).astype(np.float32) / 7, masks
 

@@ -26,14 +26,14 @@ def assert_within_errors(result: StreamedMetrics, expected: tuple[float, float])
     assert abs(result.pro_auc - expected[1]) <= result.pro_auc_error + rounding
 
 
-def realistic(count: int = 20, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def realistic(count: int = 20) -> tuple[np.ndarray, np.ndarray]:
     """Noisy maps in [0, 1] that are higher in one square and one speck per image."""
     rng = np.random.default_rng(3)
-    masks = np.zeros((count, size, size), dtype=bool)
+    masks = np.zeros((count, 64, 64), dtype=bool)
     for mask in masks[::2]:
-        row, column = rng.integers(0, size - 12, 2)
+        row, column = rng.integers(0, 52, 2)
         mask[row : row + 12, column : column + 8] = True
-        mask[rng.integers(size), rng.integers(size)] = True
+        mask[rng.integers(64), rng.integers(64)] = True
     return rng.beta(2, 8, masks.shape).astype(np.float32) * 0.7 + 0.25 * masks, masks
 
 

@@ -6,8 +6,8 @@ import pytest
 from ndpnet.metrics import exact, weighted
 
 
-def small_pixel_set(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
+def small_pixel_set() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
     masks = np.zeros((8, 10, 12), dtype=bool)
     masks[2:, 2:5, 3:6] = True
     masks[4:, 7:9, 8:] = True

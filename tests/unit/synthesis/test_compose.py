@@ -33,8 +33,8 @@ def make_bank(num_cracks: int = 0) -> DefectBank:
     return DefectBank(np.packbits(masks, axis=-1), sources, num_cracks=num_cracks)
 
 
-def make_images(count: int = 10, size: int = SIZE) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+def make_images(size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (10, size, size, 3), dtype=np.uint8)
 
 
 def make_composer(

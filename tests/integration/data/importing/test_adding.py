@@ -21,8 +21,8 @@ def wall(repository: Repository) -> Path:
     return repository.data_dir / "wall"
 
 
-def write_batch(folder: Path, names: list[str], *, seed: int = 7) -> Path:
-    rng = np.random.default_rng(seed)
+def write_batch(folder: Path, names: list[str]) -> Path:
+    rng = np.random.default_rng(7)
     for name in names:
         write_picture(folder / name, noise(rng))
     return folder
