@@ -1,18 +1,22 @@
-"""The registry of a team: a real server, PostgreSQL, an S3 store."""
+"""Tracking and registry of a team: a real server, PostgreSQL, an S3 store."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mlflow_servers import MlflowServer
-from samples import Pipeline
-from servers import set_only
+from mlflow_servers import MlflowServer, PostgresServer, stored_runs
+from samples import CATEGORY, Pipeline
+from servers import S3Server, set_only
 
-from ndpnet import steps
+from ndpnet import tracked_steps
 from ndpnet.config_platform import promotion_of
 from ndpnet.inference.identity import package_hash
 from ndpnet.promotion.promote import PromotionRequest, promote, rollback
 from ndpnet.tracking import models
+from ndpnet.tracking.client import connect
+from ndpnet.tracking.delivery import flush
 from ndpnet.tracking.moves import Author
 from ndpnet.tracking.registry import CHAMPION
 
@@ -21,12 +25,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixture
 ADA = Author("ada@here", "2026-01-01T00:00:00Z")
 
 
+@pytest.fixture
+def server(s3: S3Server, tmp_path: Path) -> Iterator[MlflowServer]:
+    """A running tracking server before PostgreSQL where there can be one, which keeps artifacts on S3."""
+    with ExitStack() as stack:
+        uri = None if PostgresServer.why_not() else stack.enter_context(PostgresServer().running()).uri
+        yield stack.enter_context(MlflowServer(tmp_path / "mlflow", backend_uri=uri, s3=s3, num_workers=2).running())
+
+
 def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
     server: MlflowServer, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # clients have no keys of the store
     set_only(monkeypatch, server.environment() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
-    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
+    inputs = (pipeline.prepared_dir, pipeline.model_dir)
+    tracked_steps.evaluate(*inputs, tmp_path / "evaluation", pipeline.params)
+    list(flush(tmp_path))  # what a busy server had not yet taken
+    assert stored_runs(connect())[f"evaluate {CATEGORY}"]["status"] == "FINISHED"
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
     name = record["name"]
     asked = PromotionRequest(name, promotion_of(pipeline.params), 1, pipeline.prepared_dir)
