@@ -13,6 +13,7 @@ from ndpnet import files
 from ndpnet.evaluation import charts
 from ndpnet.evaluation.judging import VERDICTS
 from ndpnet.inference import pages
+from ndpnet.metrics.intervals import clopper_pearson
 from ndpnet.metrics.summary import HEADLINE
 from ndpnet.metrics.threshold import percent_of
 
@@ -229,8 +230,13 @@ def _false_alarm_answer(summary: Summary, threshold: Mapping[str, Any] | None) -
 
 
 def _is_promise_broken(summary: Summary, threshold: Mapping[str, Any]) -> bool:
-    seen, promised = summary["false_alarm_rate"], threshold["guaranteed_rate"]
-    return seen is not None and promised is not None and seen["low"] > promised
+    seen, promised, num_units = summary["false_alarm_rate"], threshold["guaranteed_rate"], threshold["num_units"]
+    if seen is None or promised is None:
+        return False
+    # a mean over calibrations: this one left promised * (num_units + 1) - 1 of its own units above the threshold
+    highest = clopper_pearson(promised * (num_units + 1) - 1, num_units)[1]
+    chance = math.hypot(seen["value"] - seen["low"], highest - promised)  # of both, as Newcombe joins two intervals
+    return bool(seen["value"] - promised > chance)
 
 
 def _is_promise_kept(summary: Summary, threshold: Mapping[str, Any]) -> bool:

@@ -266,6 +266,8 @@ def test_trust_follows_from_promise_and_counts() -> None:
     assert answer == "No"
     assert "beyond chance" in details
     assert "agrees" not in details
+    # the promise is a mean over calibrations: one in fourteen has a rate of 2.5 %
+    assert "agrees" in trust(full_summary(false_alarm_rate=rate(0.025, 0.012, 0.045)), threshold_record(), [])[1]
     assert trust(full_summary(), threshold_record(guaranteed_rate=None), [])[0] == "No"
 
 
