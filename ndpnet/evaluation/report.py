@@ -254,7 +254,7 @@ def _none_seen(words: str, total: int, highest_rate: float) -> str:
 
 
 def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> list[tuple[bool, str]]:
-    good, target = summary["num_good"], threshold["target_rate"]
+    good, seen, target = summary["num_good"], summary["false_alarm_rate"], threshold["target_rate"]
     doubts = []
     if threshold["guaranteed_rate"] is None:
         doubts.append((True, "Nothing was calibrated: the threshold promises no false-alarm rate."))
@@ -266,8 +266,10 @@ def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> lis
         finding = "More false alarms than promised, beyond chance: the test images differ from the calibration images"
         doubts.append((True, f"{finding} (light, camera, material?). Find out why first."))
     needed = math.ceil(math.log((1.0 - CONFIDENCE) / 2) / math.log1p(-target))  # as the interval beside it
-    if 0 < good < needed:
-        doubts.append((False, f"Good test images: {good}. To confirm {percent_of(target)} takes at least {needed}."))
+    # many images of few units say as little as few images: without a false alarm the interval tells
+    if 0 < good < needed or (seen is not None and seen["value"] == 0 and seen["high"] > target):
+        takes = f"To confirm {percent_of(target)} takes at least {needed} independent ones"
+        doubts.append((False, f"Good test images: {good}. {takes}."))
     return doubts
 
 

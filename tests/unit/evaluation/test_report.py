@@ -262,6 +262,8 @@ def test_trust_follows_from_promise_and_counts() -> None:
     assert "at least 368" in details  # of as many without a false alarm the interval ends at 1 %
     assert rate_interval(np.zeros(368, dtype=bool), np.arange(368))[1] == pytest.approx(0.01, rel=1e-2)
     assert trust(full_summary(num_good=368), threshold_record(), [])[0] == "Yes"
+    of_few_units = full_summary(false_alarm_rate=rate(0.0, *rate_interval(np.zeros(400, dtype=bool), [*"abcde"] * 80)))
+    assert "at least 368 independent ones" in trust(of_few_units, threshold_record(), [])[1]
     answer, details = trust(full_summary(false_alarm_rate=rate(0.05, 0.02, 0.08)), threshold_record(), [])
     assert answer == "No"
     assert "beyond chance" in details
