@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def image(self) -> np.ndarray | None:
-        """The picture that `Inspector.inspect` judged. uint8 (H, W, 3)."""
+        """The picture that `Inspector.inspect` judged; an array was not copied. uint8 (H, W, 3)."""
         return None if self.pixels is None else self.pixels()
 
     @cached_property

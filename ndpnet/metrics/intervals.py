@@ -1,4 +1,4 @@
-"""95 % intervals that hold with few groups of images that look alike, by simulation: 5 to 40 groups, 93 % and more.
+"""95 % intervals that hold with few groups of images that look alike, by simulation: docs/method.md says how often.
 
 What a metric scatters by is seen by leaving out each group in turn. Of the image ROCAUC that is Obuchowski's variance
 of clustered data (1997) up to a factor of (G - 1) / G; quantiles are those of Student's t over the groups.
