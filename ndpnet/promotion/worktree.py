@@ -23,6 +23,7 @@ from ndpnet.storage.pins import is_lock
 logger = logging.getLogger(__name__)
 
 PARAMS, DATA = "ndpnet/params.yaml", "data.dvc"
+BEGUN = ".dvc/tmp/ndpnet-reproduce"  # in a worktree whose pipeline has begun
 DVC = (sys.executable, "-m", "dvc")
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 # that a run changes nothing outside of its worktree: no tracking, nothing of another git or DVC run
@@ -74,10 +75,9 @@ class Worktree:
     def run_pipeline(self, target: str) -> None:
         """Run what is not done yet up to a stage, whatever DVC knows from elsewhere. ValueError: a stage failed."""
         # a commit's dvc.lock and the run cache would have DVC take the outputs from the cache, and nothing would be run
-        marker = self.folder / ".dvc/tmp/ndpnet-reproduce"
-        if not marker.exists():
+        if not (self.folder / BEGUN).exists():
             (self.folder / "dvc.lock").unlink(missing_ok=True)
-            write_text(marker, "")
+            write_text(self.folder / BEGUN, "")
         _drop_cut_lock(self.folder / "dvc.lock")
         if self._run([*DVC, "repro", "--no-run-cache", target]):
             raise ValueError(f"the pipeline of commit {self.commit} failed in {self.folder} (see above)")
@@ -138,16 +138,16 @@ def _add(root: Path, commit: str, folder: Path) -> None:
     try:
         git(root, "cat-file", "-e", f"{commit}^{{commit}}")
     except ValueError as error:
-        raise ValueError(f"commit {commit} is not in {root} (run `git fetch --all`)") from error
-    if (folder / ".git").is_file() and git(folder, "rev-parse", "HEAD") == commit:
+        raise ValueError(f"commit {commit} is not in {root} (run `git fetch origin {commit}`)") from error
+    if (folder / BEGUN).is_file() and git(folder, "rev-parse", "HEAD") == commit:
         logger.info("going on in %s", folder)
         # a DVC killed while it wrote this leaves it damaged; this process alone works here, so nobody needs it
         (folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
         return
     if folder.exists():
         shutil.rmtree(folder)
-    git(root, "worktree", "prune")
-    git(root, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+    # twice: a git killed here before has left the folder's name locked
+    git(root, "worktree", "add", "--force", "--force", "--quiet", "--detach", str(folder), commit)
 
 
 def _drop_cut_lock(path: Path) -> None:

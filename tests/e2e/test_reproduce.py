@@ -1,6 +1,7 @@
 """Rebuilding a registered version from a scratch git and DVC repository: the same bits, or a table of what differs."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,10 +17,11 @@ from repositories import Repository
 from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
+from ndpnet.commands import git
 from ndpnet.config import load_params
 from ndpnet.files import sha256_of
 from ndpnet.promotion.reproduce import CLOSE, DIFFERENT, EQUAL, Row, compare, conclude, format_rows_of, reproduce
-from ndpnet.promotion.worktree import _drop_cut_lock, find_differences
+from ndpnet.promotion.worktree import _drop_cut_lock, checked_out, find_differences
 from ndpnet.tracking import models
 from ndpnet.tracking.client import connect
 
@@ -141,6 +143,29 @@ def test_a_lock_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
         assert not lock.exists(), cut
 
 
+@pytest.mark.parametrize("last", ["a", "z"])
+def test_a_checkout_that_was_killed_is_made_again(tmp_path: Path, last: str) -> None:
+    root, folder = tmp_path / "root", tmp_path / "work"
+    root.mkdir()
+    for name in ("a", "z"):
+        (root / name).write_text("x")
+    me = ("-c", "user.name=t", "-c", "user.email=t@t")
+    for command in (("init", "--quiet"), ("add", "."), (*me, "commit", "--quiet", "--message", "x")):
+        git(root, *command)
+    commit = git(root, "rev-parse", "HEAD")
+    (root / ".git/info/attributes").write_text(f"{last} filter=kill\n")
+    git(root, "config", "filter.kill.smudge", "kill -KILL 0")  # git and the process that called it
+    code = f"from ndpnet.promotion.worktree import *; checked_out(Path({str(root)!r}), {commit!r}, "
+    code += f"Path({str(folder)!r})).__enter__()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, start_new_session=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (root / ".git/info/attributes").unlink()
+    with checked_out(root, commit, folder):
+        assert {path.name for path in folder.iterdir()} == {".git", "a", "z"}
+    assert not folder.exists()
+
+
 @pytest.mark.slow
 def test_what_cannot_be_rebuilt_is_said_before_anything_runs(repository: Repository, tmp_path: Path) -> None:
     client = connect()
@@ -148,7 +173,7 @@ def test_what_cannot_be_rebuilt_is_said_before_anything_runs(repository: Reposit
     cases = [
         ({"ndpnet.git_dirty": "true"}, "with changes that are not in commit"),
         ({"ndpnet.git_commit": "unknown"}, "no commit in its tags"),
-        ({"ndpnet.git_commit": "d" * 40}, "is not in .*git fetch"),
+        ({"ndpnet.git_commit": "d" * 40}, "is not in .*git fetch origin d{40}`"),
         ({"ndpnet.is_data_pinned": "false"}, "data that was not pinned"),
         ({"ndpnet.is_recalibrated": "true"}, "version 1 was recalibrated: .*`ndpnet calibrate` was given"),
         ({"ndpnet.lock_hash": "e" * 64}, "the version's lock eeeeeeeeeeee is not"),
