@@ -114,19 +114,21 @@ def weed_command(folder: Path, ports: list[int], known: dict[str, str]) -> list[
 def start_postgres(running: Running, folder: Path, port: int, password: str) -> str:
     """Make its data once and start it. -> its address. It refuses root: then it runs as the user postgres."""
     user, data_dir = ("postgres" if os.getuid() == 0 else None), folder / "postgres"
-    if not (data_dir / "PG_VERSION").exists():
-        shutil.rmtree(data_dir, ignore_errors=True)
-        data_dir.mkdir(mode=0o700)
+    if not data_dir.exists():
+        made_dir = data_dir.with_suffix(".made")  # an initdb that is killed leaves half a database
+        shutil.rmtree(made_dir, ignore_errors=True)
+        made_dir.mkdir(mode=0o700)
         password_path = folder / "postgres.password"
         write_secret(password_path, password)
         if user:
             folder.chmod(0o711)  # postgres must get through to its own folder
-            shutil.chown(data_dir, user)
+            shutil.chown(made_dir, user)
             shutil.chown(password_path, user)
         options = ["--username=mlflow", "--auth=scram-sha-256", f"--pwfile={password_path}", "--encoding=UTF8"]
-        command = [str(find_postgres("initdb")), "--pgdata", str(data_dir), *options]
+        command = [str(find_postgres("initdb")), "--pgdata", str(made_dir), *options]
         subprocess.run(command, user=user, check=True, capture_output=True, cwd="/", timeout=START_SECONDS)
         password_path.unlink()
+        made_dir.rename(data_dir)
     command = [str(find_postgres("postgres")), "-D", str(data_dir), "-p", str(port), "-c", f"listen_addresses={HOST}"]
     start(running, "postgres", [*command, "-c", f"unix_socket_directories={data_dir}"], folder, dict(os.environ), user)
     is_ready = [str(find_postgres("pg_isready")), "-q", "-h", HOST, "-p", str(port)]

@@ -1,14 +1,21 @@
 """Tracking and registry of a team: a real server, PostgreSQL, an S3 store."""
 
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from documents import ROOT
 from mlflow_servers import MlflowServer, PostgresServer, stored_runs
+from processes import TIME_LIMIT, wait_until
 from samples import CATEGORY, Pipeline
-from servers import S3Server, set_only
+from scripts import load_script
+from servers import S3Server, free_port, set_only
 
 from ndpnet import tracked_steps
 from ndpnet.config_platform import promotion_of
@@ -54,3 +61,23 @@ def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
         rollback(name, "x", ADA)
     # addresses of the store itself, which clients need not reach
     assert "/presigned/" not in (server.folder / "server.log").read_text()
+
+
+@pytest.mark.skipif(bool(PostgresServer.why_not()), reason=PostgresServer.why_not())
+def test_a_first_start_that_was_stopped_is_done_again() -> None:
+    import psycopg
+
+    folder = Path(tempfile.mkdtemp(prefix="ndpnet-server-"))  # pytest's are closed to the user postgres
+    server, running = load_script("deploy/server.py"), {}
+    command = [sys.executable, ROOT / "deploy/server.py", "--folder", folder, "--port", str(free_port())]
+    try:
+        stopped = subprocess.Popen(command)
+        wait_until(lambda: list(folder.glob("postgres*/PG_VERSION")))
+        stopped.terminate()
+        stopped.wait(TIME_LIMIT)
+        uri = server.start_postgres(running, folder, free_port(), "password")
+        with psycopg.connect(uri.replace("+psycopg", "")) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        server.stop_all(running)
+        shutil.rmtree(folder)
