@@ -65,6 +65,8 @@ def test_no_secret_has_a_default_and_only_mlflow_can_be_reached(compose: dict[st
     )
     assert all(example[name] == "" for name in SECRETS)
     assert "--allowed-hosts" in text
+    assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS: ${ALLOWED_ORIGINS:-}" in text
+    assert example["ALLOWED_ORIGINS"] == ""
 
 
 def test_data_lies_in_volumes(compose: dict[str, Any]) -> None:
