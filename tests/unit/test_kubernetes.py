@@ -161,8 +161,10 @@ def test_database_and_store_can_be_reached_by_mlflow_alone() -> None:
             (source,) = rule["from"]
             allowed[policy["spec"]["podSelector"]["matchLabels"]["app"]] = (source, rule["ports"][0]["port"])
     mlflow_alone = {"podSelector": {"matchLabels": {"app": "mlflow"}}}
-    pipelines = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": PIPELINES}}}
-    assert allowed == {"postgres": (mlflow_alone, 5432), "store": (mlflow_alone, 8333), "mlflow": (pipelines, 5000)}
+    stations = yaml.safe_load((FOLDER / "station/kustomization.yaml").read_text())["namespace"]
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [PIPELINES, stations]}
+    clients = {"namespaceSelector": {"matchExpressions": [named]}}
+    assert allowed == {"postgres": (mlflow_alone, 5432), "store": (mlflow_alone, 8333), "mlflow": (clients, 5000)}
 
 
 def test_the_station_is_told_what_it_knows_and_keeps_its_journal(tmp_path: Path) -> None:
