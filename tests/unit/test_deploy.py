@@ -75,6 +75,13 @@ def test_data_lies_in_volumes(compose: dict[str, Any]) -> None:
         assert mounted.partition(":")[0] in compose["volumes"]
 
 
+def test_the_service_of_a_station_leaves_its_cameras_in_reach() -> None:
+    unit = (DEPLOY / "station/ndpnet-station.service").read_text().splitlines()
+    (families,) = (line for line in unit if line.startswith("RestrictAddressFamilies="))
+    assert "AF_NETLINK" in families  # else getifaddrs fails, and with it Aravis's search for GigE cameras
+    assert not [line for line in unit if line.startswith("PrivateDevices=")]
+
+
 def test_the_keys_of_the_server_are_made_once_and_for_its_owner(server: ModuleType, tmp_path: Path) -> None:
     first = server.read_secrets(tmp_path)
     assert server.read_secrets(tmp_path) == first
