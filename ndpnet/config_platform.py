@@ -72,6 +72,13 @@ class ClusterConfig(Section):
     parallel_categories: Positive
     parallel_shards: Positive
 
+    @model_validator(mode="after")
+    def _volume_has_a_folder(self) -> "ClusterConfig":
+        if self.work_pvc and not self.work_dir.startswith("/"):
+            fix = "give a folder, or set cluster.work_pvc to ''"
+            raise ValueError(f"cluster.work_dir {self.work_dir} is no place to mount cluster.work_pvc at ({fix})")
+        return self
+
 
 def promotion_of(params: Params | str) -> PromotionConfig:
     """What the gate asks for. ValueError: these parameters have no such section, or a wrong one."""

@@ -208,6 +208,8 @@ def test_bounds_of_a_promotion() -> None:
 def test_a_mistyped_parameter_of_the_cluster_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cluster.tolerations.0.tolerationSeconds.*toleration_seconds"):
         cluster_of(load_params(overrides=["cluster.tolerations=[{key: a, tolerationSeconds: 300}]"]))
+    with pytest.raises(ValueError, match=r"work_dir s3://plant/work is no place to mount"):
+        cluster_of(load_params(overrides=["cluster.work_dir=s3://plant/work"]))
     with pytest.raises(ValueError, match=r"unknown parameter 'cluster.imag' \(did you mean 'image'\?\)"):
         load_params(overrides=["cluster.imag=x"])
     values = yaml.safe_load(PARAMS_PATH.read_text())
