@@ -61,8 +61,9 @@ class MessageSource:
             client.disconnect()
 
     def _connect(self) -> Any:
-        # by this name the broker knows the line again, and what it has not had
-        options = {"client_id": f"ndpnet-station-{self.line}", "clean_session": False, "manual_ack": True}
+        # by this name the broker knows the line again, and what it has not had; of two of one name it throws one out
+        place = hashlib.sha256(f"{self.intake.journal.station}/{self.broker.topic}".encode()).hexdigest()[:12]
+        options = {"client_id": f"ndpnet-{self.line}-{place}", "clean_session": False, "manual_ack": True}
         client = make_client(self.broker, **options)
         client.on_connect = self._subscribe
         client.on_message = self._take

@@ -33,11 +33,11 @@ def source_of(folder: Path, broker: Broker, /, **settings) -> tuple[MessageSourc
 
 
 def publish(source: MessageSource, *payloads: bytes) -> None:
-    client = make_client(source.broker)
+    client, topic = make_client(source.broker), source.broker.topic
     client.connect(source.broker.host, source.broker.port)
     client.loop_start()
     for payload in payloads:
-        client.publish(TOPIC, payload, qos=1).wait_for_publish(30)
+        client.publish(topic, payload, qos=1).wait_for_publish(30)
     client.disconnect()
     client.loop_stop()
 
@@ -79,6 +79,19 @@ def test_messages_are_pictures_each_once_and_none_is_lost(tmp_path, broker):
     assert sorted(store.read(row["file"]) for row in rows) == sorted([*contents, b""])  # one was too large
     assert all(row["file"].endswith(".png") for row in rows if row["num_bytes"])
     source.close()
+
+
+def test_lines_of_one_name_at_two_stations_have_each_their_own_messages(tmp_path, broker):
+    stations = [source_of(tmp_path / name, broker, topic=f"{name}/wall") for name in ("press", "oven")]
+    for source, _, _ in stations:
+        subscribe(source)
+    for number, (source, journal, _) in enumerate(stations):
+        publish(source, picture(number))
+        listen_until(source, lambda journal=journal: journal.num_waiting() == 1)
+    names = [row["name"] for _, journal, _ in stations for row in journal.next_pictures(["wall"])]
+    assert names == ["press/wall", "oven/wall"]
+    for source, _, _ in stations:
+        source.close()
 
 
 def test_what_was_not_in_the_journal_when_it_ended_comes_again(tmp_path, broker, monkeypatch):
