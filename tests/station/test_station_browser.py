@@ -8,6 +8,7 @@ from sqlalchemy import text
 from stations import config_of, picture, post, served, wait_until
 
 from ndpnet.station.queries import last_events
+from ndpnet.station.security import new_token
 
 CHROMIUM = "/usr/bin/chromium"
 pytestmark = [
@@ -178,4 +179,21 @@ def test_a_lost_station_is_said_and_its_return_is_seen(pipeline, browser, tmp_pa
         opened.unroute("**/*")
         wait_for(opened, "document.querySelector('#lost').hidden")
     opened.locator("#lost").wait_for()
+    opened.context.close()
+
+
+def test_a_refusal_is_said_and_shown_as_no_empty_queue_and_a_lost_token_asks_for_another(pipeline, browser, tmp_path):
+    opened = browser.new_context().new_page()
+    with served(config_of(tmp_path, pipeline.model_dir)) as (running, url):
+        opened.goto(f"{url}/review")
+        away = {"status": 503, "json": {"error": "the journal is away"}}
+        opened.route("**/api/review/next*", lambda route: route.fulfill(**away))
+        opened.fill("#who", "Ann")
+        opened.keyboard.press("Enter")
+        opened.get_by_text("the journal is away").wait_for()
+        assert opened.locator("#nothing").is_hidden()
+        assert opened.locator("#lost").is_visible()
+        opened.goto(url)
+        new_token(running.journal, "gate", "camera")  # from now on nobody gets in without one
+        opened.wait_for_url(f"{url}/login")
     opened.context.close()

@@ -24,16 +24,17 @@ async function ask(path, options) {
     lost(true);
     throw error;
   }
-  lost(false);
-  if (answer.redirected && answer.url.endsWith("/login")) location = "/login";
-  return answer;
+  lost(answer.status >= 500);
+  if (answer.ok) return answer;
+  if (answer.status === 401 && path !== "/login") location = "/login"; // a token has its end
+  const reason = await answer.json().then((said) => said.error, () => answer.statusText);
+  say(reason);
+  throw new Error(reason);
 }
 
 async function post(path, body) {
   const answer = await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  const result = await answer.json();
-  if (!answer.ok) { say(result.error); throw new Error(result.error); }
-  return result;
+  return answer.json();
 }
 
 // ---- who is at this machine
@@ -245,7 +246,6 @@ const viewers = $$(".viewer").map((root) => new Viewer(root));
 const facts = $("#facts");
 async function refreshFacts() {
   const answer = await ask(facts.dataset.refresh);
-  if (!answer.ok) return;
   facts.innerHTML = await answer.text();
   const last = $("[data-last]", facts);
   if (last) await viewers[0].showId(last.dataset.last);
