@@ -216,11 +216,24 @@ class StationConfig(Section):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no name stands twice: the last one would be taken without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise yaml.YAMLError(f"{name} stands twice (lines {lines[name]} and {line})")
+            lines[name] = line
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_station(path: Path) -> StationConfig:
     """Read a station's file; its paths are relative to its folder. ValueError in one line."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise ValueError(f"no file {path} (copy {DEFAULTS_PATH}, or try `ndpnet station --demo`)") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
