@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -167,7 +168,10 @@ class WebhookReceiver(Receiver):
             signature = hmac.new(self._secret, at.encode() + b"." + body, hashlib.sha256).hexdigest()
             headers["X-Ndpnet-Signature"] = f"sha256={signature}"
         options = {"headers": headers, "timeout": SECONDS, "allow_redirects": False}
-        status = self._session.post(self._url, data=body, **options).status_code
+        try:
+            status = self._session.post(self._url, data=body, **options).status_code
+        except requests.RequestException as error:  # names the address, and whoever knows it may post there
+            raise OSError(re.sub(r" with url: \S+", "", str(error))) from error
         if not 200 <= status < 300:
             raise ValueError(f"the webhook answered {status} to verdict {row['seq']}")
 
@@ -213,11 +217,14 @@ class OpcuaReceiver(Receiver):
 
     def __init__(self, config: OpcuaSink, lines: Sequence[str], is_alive: Callable[[], bool]) -> None:
         from asyncua import ua
-        from asyncua.sync import Server
+        from asyncua.sync import Server, ThreadLoop
 
         logging.getLogger("asyncua").setLevel(logging.WARNING)  # a line for every node of the standard
         self._is_alive, self._last_beat = is_alive, 0.0
-        self._server = Server()
+        self._loop = ThreadLoop()
+        self._loop.daemon = True  # a station that cannot start must end
+        self._loop.start()
+        self._server = Server(tloop=self._loop)
         self._server.set_endpoint(config.endpoint)
         self._server.set_server_name("ndpnet station")
         space = self._server.register_namespace("urn:ndpnet:station")
@@ -259,6 +266,7 @@ class OpcuaReceiver(Receiver):
     def close(self) -> None:
         """Stop the server."""
         self._server.stop()
+        self._loop.stop()
 
 
 def open_sinks(

@@ -119,8 +119,9 @@ def test_a_webhook_gets_signed_verdicts_in_order_and_again_what_it_did_not_take(
     assert taken == [1, 2, 3]
     assert sink.lag() == 0
     judge(journal, 1)
-    with pytest.raises(OSError, match=r"refused|aborted"):
+    with pytest.raises(OSError, match=r"refused|aborted") as refused:
         sink.step()
+    assert "verdicts" not in str(refused.value)  # the page shows it, and the address may be the secret
     assert "s3cret" not in json.dumps(journal.rows(text("SELECT * FROM sinks")))
 
 
@@ -190,6 +191,15 @@ def test_a_plc_finds_a_line_under_the_same_ids_whichever_is_judged_first(journal
         finally:
             sink.close()
     assert not [record for record in caplog.records if record.name.startswith("asyncua") and record.levelname == "INFO"]
+
+
+def test_a_plcs_server_that_cannot_start_leaves_nothing_that_keeps_the_station_from_ending(journal):
+    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/"
+    sink = sink_of(OpcuaSink(name="plc", kind="opcua", endpoint=endpoint), journal)
+    with pytest.raises(OSError, match="in use"):
+        sink_of(OpcuaSink(name="other", kind="opcua", endpoint=endpoint), journal)
+    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+    sink.close()
 
 
 def test_a_plc_reads_the_last_verdict_and_a_watchdog_that_stops_with_the_station(journal):
