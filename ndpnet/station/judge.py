@@ -59,12 +59,12 @@ class Line:
         num_notes, now = self.journal.num_notes, time.monotonic()
         if num_notes == self._looked[0] and now - self._looked[1] < EVENT_SECONDS:
             return
-        self._looked = num_notes, now
         event = self.journal.last_event(self.name, MODEL, THRESHOLD, ACKNOWLEDGED, RESTARTED)
         if event["id"] != self._last_event:
-            self._last_event = event["id"]
             self._set_threshold()
             self._start_watch(event["seq"])
+        # last: if the journal goes away before, all of it comes again
+        self._last_event, self._looked = event["id"], (num_notes, now)
 
     def _change_model(self) -> None:
         opened, self.next_model = self.next_model, None

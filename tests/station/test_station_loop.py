@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow_servers import new_database
 from samples import Pipeline
+from sqlalchemy import text
 from stations import config_of, picture, post, served, wait_until, wall
 
 from ndpnet.cli import main
@@ -84,6 +85,18 @@ def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review
             assert judged(url) == (verdict, value, source)
     with served(config_of(tmp_path, packages[0])) as (station, url):  # back
         assert judged(url) == ("good", 3.0, "manual")
+
+
+def test_a_threshold_that_the_journal_did_not_tell_is_asked_for_again(pipeline: Pipeline, tmp_path):
+    with served(config_of(tmp_path, pipeline.model_dir)) as (station, _), station.journal._engine.connect() as db:
+        event = "INSERT INTO events (line, kind, who, at, seq, facts) VALUES ('wall', '{}', 'Ann', 0, 0, '{}')"
+        db.execute(text("BEGIN IMMEDIATE"))
+        db.execute(text(event.format("threshold", "cut")))
+        db.execute(text(event.format("acknowledged", "{}")))
+        db.execute(text("COMMIT"))
+        wait_until(lambda: "malformed JSON" in station.problems.get("judge", ""))
+        db.execute(text("""UPDATE events SET facts = '{"value": 3.0}' WHERE facts = 'cut'"""))
+        wait_until(lambda: station.lines["wall"].threshold == 3.0)
 
 
 def _if(told, threshold):
