@@ -26,7 +26,8 @@ from ndpnet.station.watch import FolderWatch
 from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
-SINK, REGISTRY, RETRAIN = "sink ", "registry", "retrain"  # threads without which pictures are taken and judged
+# threads without which pictures are taken and judged
+SINK, REGISTRY, RETRAIN, RETENTION = "sink ", "registry", "retrain", "retention"
 MODELS, BUCKET = "models", "S3 store"
 LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
@@ -72,7 +73,7 @@ class Station:
                 self._run(f"folder {line.name}", lambda watch=watch: self._look(watch), LOOK_SECONDS)
         for name, source in self.sources.items():
             self._run(name, source.step, SOURCE_SECONDS)
-        self._run("retention", self._retain, RETAIN_SECONDS)
+        self._run(RETENTION, self._retain, RETAIN_SECONDS)
         if any(line.registered for line in self.config.lines):
             self._run(REGISTRY, self._look_for_champions, self.config.model_seconds)
         if self.retraining is not None:
@@ -106,7 +107,8 @@ class Station:
 
     def hindrances(self) -> list[str]:
         """What keeps pictures from being taken or judged now."""
-        return [text for name, text in dict(self.problems).items() if not name.startswith((SINK, REGISTRY, RETRAIN))]
+        others = SINK, REGISTRY, RETRAIN, RETENTION
+        return [text for name, text in dict(self.problems).items() if not name.startswith(others)]
 
     def is_working(self) -> bool:
         """Whether all threads live and nothing keeps pictures from being taken or judged."""
