@@ -17,7 +17,7 @@ async def read_json(request: Request, max_bytes: float = MAX_JSON_BYTES) -> dict
     """The body of a request. HTTPException: it is no JSON object, or too large."""
     try:
         body = json.loads(await read_body(request, max_bytes))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPException(400, "the body is no JSON") from error
     if not isinstance(body, dict):
         raise HTTPException(400, "the body is no JSON object")
@@ -27,8 +27,8 @@ async def read_json(request: Request, max_bytes: float = MAX_JSON_BYTES) -> dict
 def text_of(body: dict[str, Any], name: str) -> str:
     """What was written, empty if nothing was. ValueError: it is no text."""
     text = body.get(name) or ""
-    # half a character can be stored, but never shown
-    if not isinstance(text, str) or re.search("[\ud800-\udfff]", text):
+    # half a character can be stored, but never shown, and PostgreSQL takes no NUL
+    if not isinstance(text, str) or re.search("[\0\ud800-\udfff]", text):
         raise ValueError(f"{name} {text!r} is no text")
     return text.strip()
 

@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from ndpnet.station.bodies import MAX_MASK_BYTES, read_json
 from ndpnet.station.pages import HERE, Pages
-from ndpnet.station.security import DECIDE, READ, REVIEW
+from ndpnet.station.security import DECIDE, INSPECT, READ, REVIEW
 from ndpnet.station.web import needs
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/pictures/{id:int}/image": pages.image,
         "/pictures/{id:int}/map": pages.heat_map,
         "/pictures/{id:int}/mask": pages.mask,
-        "/api/pictures/{id:int}": pages.facts,
         "/review": pages.review,
         "/api/review/next": pages.next_picture,
         "/whatif": pages.what_if,
@@ -48,9 +47,10 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
     }
     return [
-        *(Route(path, needs(READ, _handler(answer, run))) for path, answer in reads.items()),
+        *(Route(path, needs(_handler(answer, run), READ)) for path, answer in reads.items()),
+        Route("/api/pictures/{id:int}", needs(_handler(pages.facts, run), READ, INSPECT)),  # where 202 sends a camera
         *(
-            Route(path, needs(right, _handler(answer, run, has_body=True)), methods=["POST"])
+            Route(path, needs(_handler(answer, run, has_body=True), right), methods=["POST"])
             for path, (right, answer) in writes.items()
         ),
         Route("/login", _handler(pages.login, run)),

@@ -28,7 +28,7 @@ def finite(value: Any) -> float:
         if isinstance(value, bool):
             raise TypeError
         result = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{value!r} is no number") from error
     if not abs(result) < MAX_NUMBER:
         raise ValueError(f"{value!r} is no number to compare with")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 NO_ROOM = 507  # Insufficient Storage
 BODY_SECONDS = 30.0  # how long the body of a request may take
-HEALTH_PATHS = ("/healthz", "/readyz")  # of a cluster, which asks by address
-OPEN_PATHS = (*HEALTH_PATHS, "/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
+HEALTH_PATHS = ("/healthz", "/readyz")  # of a cluster, which asks by address, and from where pictures come, too
+OPEN_PATHS = ("/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -40,10 +40,10 @@ def make_app(station: "Station") -> Starlette:
 
     api = Inspection(station)
     routes = [
-        Route("/inspect", needs(INSPECT, api.inspect), methods=["POST"]),
+        Route("/inspect", needs(api.inspect, INSPECT), methods=["POST"]),
         Route("/healthz", api.healthz),
         Route("/readyz", api.readyz),
-        Route("/metrics", needs(READ, api.metrics)),
+        Route("/metrics", needs(api.metrics, READ)),
         *page_routes(station),
     ]
     app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError), _one_line))
@@ -77,8 +77,10 @@ class Shield:
 
     async def _check(self, request: Request) -> None:
         """HTTPException: it is refused; ValueError: its host or origin is no address."""
-        path, reason = request.scope["path"], self._guard.refusal(request.method, request.headers)
-        if reason is not None and path not in HEALTH_PATHS:
+        path = request.scope["path"]
+        if path in HEALTH_PATHS:
+            return
+        if (reason := self._guard.refusal(request.method, request.headers)) is not None:
             raise HTTPException(403, reason)
         early = self._guard.pace.seconds_early(request.client.host if request.client else "")
         if early:
@@ -93,12 +95,12 @@ class Shield:
             raise HTTPException(status, "a token is needed (`ndpnet station --add-token`)", headers)
 
 
-def needs(action: str, handler: Handler) -> Handler:
-    """A handler for those whose role has a right."""
+def needs(handler: Handler, *actions: str) -> Handler:
+    """A handler for those whose role has one of these rights."""
 
     async def checked(request: Request) -> Response:
-        if not request.state.person.may(action):
-            raise HTTPException(403, f"the role {request.state.person.role} may not do this ({action})")
+        if not any(map(request.state.person.may, actions)):
+            raise HTTPException(403, f"the role {request.state.person.role} may not do this ({actions[0]})")
         return await handler(request)
 
     return checked
