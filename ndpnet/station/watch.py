@@ -30,30 +30,38 @@ class FolderWatch:
         self.scan_seconds = 0.0  # of the last look: a folder with very many files is looked at less often
         self._seen: dict[str, tuple[Stamp, float]] = {}  # since when a file has been as it is
         self._done: dict[str, Stamp] = {}  # accepted, and left where they are
+        self._left: list[tuple[str, Stamp]] = []  # of the last look, when there was no room: nothing is listed for them
         self._told: set[str] = set()  # what is not taken or moved, and has been named
 
     def look(self) -> int:
         """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
-        start = time.monotonic()
-        stamps = dict(self._files())
-        self.scan_seconds = time.monotonic() - start
-        for known in (self._seen, self._done):
-            for name in known.keys() - stamps.keys():
-                del known[name]
+        self.scan_seconds = 0.0
+        found, self._left = self._left or self._list(), []
         now, num_accepted = time.monotonic(), 0
-        for name, stamp in sorted(stamps.items(), key=lambda item: (item[1][1], item[0])):
+        for place, (name, stamp) in enumerate(found):
             if self._done.get(name) == stamp or not self._is_complete(name, stamp, now):
                 continue
             try:
                 num_accepted += self._take(name, stamp)
                 self._put_away(name, stamp)
             except FullError:
+                self._left = found[place:]
                 break  # they wait in the folder
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 self._tell(name, f"cannot be taken, or moved to done_dir: {error.strerror}")  # gone, or locked
         return num_accepted
+
+    def _list(self) -> list[tuple[str, Stamp]]:
+        """All files with their stamps, oldest first; what is gone is forgotten."""
+        start = time.monotonic()
+        stamps = dict(self._files())
+        self.scan_seconds = time.monotonic() - start
+        for known in (self._seen, self._done):
+            for name in known.keys() - stamps.keys():
+                del known[name]
+        return sorted(stamps.items(), key=lambda item: (item[1][1], item[0]))
 
     def _files(self) -> Iterator[tuple[str, Stamp]]:
         """Pictures below the root with their stamps; hidden and unfinished ones are none yet."""

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from stations import config_of, picture, put
 
 from ndpnet.station.intake import Intake
-from ndpnet.station.journal import Journal
+from ndpnet.station.journal import Journal, Judgement
 from ndpnet.station.store import Store
 from ndpnet.station.watch import FolderWatch
 
@@ -162,7 +162,7 @@ def test_a_picture_that_takes_a_name_before_the_last_one_is_moved_is_taken_next(
     assert [path.read_bytes() for path in (tmp_path / "done").iterdir()] == [picture(2)]  # the first one is replaced
 
 
-def test_while_too_many_wait_files_stay_where_they_are(tmp_path):
+def test_while_too_many_wait_files_stay_where_they_are_and_are_not_listed_anew(tmp_path, monkeypatch):
     bench = Bench(tmp_path, done_dir="done")
     for seed in range(5):
         put(bench.root / f"{seed}.png", picture(seed))
@@ -170,6 +170,14 @@ def test_while_too_many_wait_files_stay_where_they_are(tmp_path):
     assert len(list(bench.root.glob("*.png"))) == 2
     stored = list((bench.journal.place.parent / "pictures").rglob("*.png"))
     assert len(stored) == 3
+    for row in bench.journal.next_pictures(["wall"]):
+        bench.journal.finish(row["id"], Judgement("error"))
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "os.scandir", lambda path: pytest.fail("a large folder would be listed for a few files each time")
+        )
+        assert (bench.watch.look(), bench.watch.scan_seconds) == (2, 0.0)
+    assert (bench.watch.look(), list(bench.root.glob("*.png"))) == (0, [])
 
 
 def test_a_name_that_is_no_utf_8_is_a_name(tmp_path):
