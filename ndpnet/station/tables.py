@@ -153,6 +153,8 @@ def open_database(place: Path | str) -> sa.Engine:
     milliseconds = int(1000 * LOCK_SECONDS)
     limits = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}"
     how = {"options": limits, "connect_timeout": 10, "application_name": "ndpnet station"}
+    # a server that is cut off is away, too: else a query would wait for it a quarter of an hour, or for ever
+    how |= {"tcp_user_timeout": milliseconds, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
     url = sa.make_url(place).set(drivername="postgresql+psycopg")
     return sa.create_engine(url, connect_args=how, pool_pre_ping=True, **options)
 

@@ -1,6 +1,8 @@
 """Several stations that write to one journal in PostgreSQL, and a journal that an older station has left."""
 
 import json
+import os
+import socket
 import sqlite3
 
 import pytest
@@ -70,6 +72,16 @@ def test_a_station_judges_removes_and_counts_its_own_pictures_and_shows_those_of
     settings = config_of(tmp_path, tmp_path, store={"keep_gigabytes": 1e-9}).store
     assert retain(oven, Store(tmp_path), settings, kinds) == 0
     assert retain(press, Store(tmp_path), settings, kinds) == 1
+
+
+def test_a_server_that_is_cut_off_is_not_waited_for_for_ever(journal_url):
+    with (
+        Journal(journal_url, station="press")._engine.connect() as db,
+        socket.socket(fileno=os.dup(db.connection.driver_connection.fileno())) as connection,
+    ):
+        limits = (socket.SO_KEEPALIVE, socket.SOL_SOCKET), (socket.TCP_USER_TIMEOUT, socket.IPPROTO_TCP)
+        assert [connection.getsockopt(level, option) for option, level in limits] == [1, 30_000]
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
 
 
 def test_a_journal_that_does_not_answer_is_one_line_without_the_password(postgres):
