@@ -248,13 +248,15 @@ class Journal:
     # ---- tokens
 
     def add_token(self, name: str, role: str, secret: str, *, is_replacing: bool = False) -> None:
-        """Store a token's hash. ValueError: the name has one."""
+        """Store a token's hash. ValueError: the name has one, or somebody else has this one."""
         check_name(name)
         with self.write() as db:
             if is_replacing:
                 db.execute(sa.delete(tokens).where(tokens.c.name == name))
             if db.scalar(sa.select(tokens.c.name).where(tokens.c.name == name)):
                 raise ValueError(f"{name} has a token (remove it first: `ndpnet station --remove-token {name}`)")
+            if owner := db.scalar(sa.select(tokens.c.name).where(tokens.c.sha256 == _digest(secret))):
+                raise ValueError(f"{name} has the token of {owner} (give each its own)")
             db.execute(sa.insert(tokens).values(name=name, role=role, sha256=_digest(secret), at=time.time()))
 
     def remove_token(self, name: str) -> None:

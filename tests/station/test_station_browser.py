@@ -56,9 +56,11 @@ def wait_for(page, condition: str) -> None:
 
 
 def test_every_view_by_keys_alone_without_an_error_or_a_sideways_scroll(station, page):
-    _, url = station
-    post(url, picture(1))
-    page.goto(url)
+    running, url = station
+    picture_id = post(url, picture(1)).json()["id"]
+    running.journal.review(picture_id, "good", 80 * "A")
+    page.goto(f"{url}/pictures/{picture_id}")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for key, title in PAGES.items():
         page.keyboard.press(key)
         wait_for(page, f"document.title.startsWith('{title}')")

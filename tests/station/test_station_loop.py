@@ -201,6 +201,8 @@ def test_the_command_makes_tokens_and_takes_them_away(tmp_path):
     command = ["station", "--config", str(tmp_path / "station.yaml")]
     secret = CliRunner().invoke(main, [*command, "--add-token", "cam:camera"]).output.split()[0]
     assert Journal(tmp_path / "station/journal.sqlite").owner_of(secret) == {"name": "cam", "role": "camera"}
+    with pytest.raises(ValueError, match="lamp has the token of cam"):
+        Journal(tmp_path / "station/journal.sqlite").add_token("lamp", "reader", secret)
     assert "has a token" in CliRunner().invoke(main, [*command, "--add-token", "cam:camera"]).output
     assert "no role" in CliRunner().invoke(main, [*command, "--add-token", "x:boss"]).output
     assert CliRunner().invoke(main, [*command, "--remove-token", "cam"]).exit_code == 0
