@@ -1,5 +1,6 @@
 """From what people said back to the model: reviewed pictures as folders, for `calibrate` and `data add`."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from ndpnet.station.journal import Journal
 from ndpnet.station.store import Store
 from ndpnet.station.tables import DEFECTIVE, ERROR, GOOD, pictures
 
+logger = logging.getLogger(__name__)
 BATCH = "batch.json"
 GROUP_PATTERN = r"_(\d{8}-\d{2})_"  # of the names below: what was taken in the same hour belongs together
 COLUMNS = ("id", "name", "file", "sha256", "is_sampled", "judged_at", "verdict", "label")
@@ -41,8 +43,13 @@ def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Export
         raise ValueError(f"nobody has called a picture of {line} good or defective yet (look at the page, Review)")
     counts = dict.fromkeys((GOOD, DEFECTIVE, PAINTED, CALIBRATION), 0)
     with atomic_folder(out, marker=BATCH) as folder:
-        for row in rows:
-            content, name = store.read(row["file"]), _name(line, row)
+        for row in list(rows):
+            try:
+                content, name = store.read(row["file"]), _name(line, row)
+            except FileNotFoundError:
+                logger.warning("picture %d is not stored any more, and left out", row["id"])
+                rows.remove(row)
+                continue
             mask = journal.mask(row["id"]) if row["label"] == DEFECTIVE else None
             for place in _places(row, mask):
                 counts[place] += 1

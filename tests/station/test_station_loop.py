@@ -159,8 +159,11 @@ def test_only_pictures_drawn_at_random_are_for_calibration(journal, tmp_path):
     for picture_id, label in ((1, "good"), (2, "good"), (3, "defective"), (4, "cannot tell"), (6, "good")):
         journal.review(picture_id, label, "Ann")
     journal.review(6, "defective", "Bob")
+    journal.review(5, "good", "Ann")
+    (tmp_path / "station" / journal.picture(5)["file"]).unlink()  # by hand, or as the oldest while this is written
     batch = export_batch(journal, Store(tmp_path / "station"), "wall", tmp_path / "batch")
-    assert (batch.num_pictures, batch.num_unseen) == ({"good": 2, "defective": 1, "painted": 0, "calibration": 1}, 1)
+    assert (batch.num_pictures, batch.num_unseen) == ({"good": 2, "defective": 1, "painted": 0, "calibration": 1}, 0)
+    assert len(json.loads((tmp_path / "batch/batch.json").read_text())["pictures"]) == 3
     names = sorted(path.relative_to(tmp_path / "batch").as_posix() for path in (tmp_path / "batch").rglob("*.png"))
     assert [name.split("/")[0] for name in names] == ["calibration", "defective", "good", "good"]
     assert names[0].endswith("_1.png")
