@@ -87,7 +87,7 @@ class MessageSource:
             key = f"mqtt|{hashlib.sha256(content).hexdigest()}"  # sent again after a kill it is the same picture
             return message.topic, key, content if len(content) <= limit else b""
         name, root = os.fsdecode(content), self.broker.folder.resolve()
-        shown = content.decode(errors="backslashreplace")
+        shown = content.decode(errors="backslashreplace").replace("\0", "\\0")  # PostgreSQL takes no NUL
         path = Path(os.path.realpath(root / name)) if "\0" not in name else root
         with suppress(OSError):  # too long for a name, gone, not readable: the broker would send it for ever
             if path.is_relative_to(root) and path.is_file():

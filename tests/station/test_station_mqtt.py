@@ -136,4 +136,5 @@ def test_messages_name_files_of_one_folder_and_no_other(tmp_path, broker):
     assert contents.pop("day/part.png") == picture(3)
     assert set(contents.values()) == {b""}
     assert max(map(len, contents)) == 300
+    assert "\0" not in "".join(contents)  # PostgreSQL takes none
     source.close()
