@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ndpnet.files import read_yaml
+
 PARAMS_PATH = Path(__file__).with_name("params.yaml")
 
 OWN_MAPS, PRETRAINED_MAPS = ("msdsm", "pixel_gap", "line_gap"), ("segmentation", "distance", "fused")
@@ -220,7 +222,7 @@ def load_params(path: Path | None = None, *, profile: str | None = None, overrid
     if not path.is_file():
         raise ValueError(f"no parameter file {path} (leave --params out for the built-in one)")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 CHUNK_BYTES = 1 << 20
 NUM_NAMES = 3  # of files, in an error
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t")  # https://owasp.org/www-community/attacks/CSV_Injection
@@ -35,6 +37,24 @@ def write_json(path: Path, obj: Any) -> None:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl file, as the history of a training."""
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file has. OSError, UnicodeDecodeError, YAMLError: it cannot be read, or a name stands twice in it."""
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no name stands twice: the last one would be taken without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise yaml.YAMLError(f"{name} stands twice (lines {lines[name]} and {line})")
+            lines[name] = line
+        return super().construct_mapping(node, deep=deep)
 
 
 def write_text(path: Path, text: str) -> None:

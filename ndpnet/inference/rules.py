@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ndpnet.config import NotNegative, Positive, Section
+from ndpnet.files import read_yaml
 
 RULES = "rules.json"
 
@@ -87,7 +88,7 @@ def _inside(polygon: Sequence[Corner], x: np.ndarray, y: np.ndarray) -> np.ndarr
 def load_rules(path: Path, width: int, height: int) -> Rules:
     """Read a person's rules for pictures of this size. ValueError in one line."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = read_yaml(Path(path))
         if not isinstance(values, dict):
             raise ValueError("it has neither zones: nor smallest_defect:")
         rules = Rules.model_validate({"width": width, "height": height} | values)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from ndpnet.config import NotNegative, Positive, Section
+from ndpnet.files import read_yaml
 from ndpnet.storage.urls import parse_url
 
 DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
@@ -216,24 +217,11 @@ class StationConfig(Section):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which no name stands twice: the last one would be taken without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
-                raise yaml.YAMLError(f"{name} stands twice (lines {lines[name]} and {line})")
-            lines[name] = line
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_station(path: Path) -> StationConfig:
     """Read a station's file; its paths are relative to its folder. ValueError in one line."""
     path = Path(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = read_yaml(path)
     except FileNotFoundError as error:
         raise ValueError(f"no file {path} (copy {DEFAULTS_PATH}, or try `ndpnet station --demo`)") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -245,7 +233,7 @@ def load_station(path: Path) -> StationConfig:
 
 def parse_station(values: dict[str, Any], *, base: Path, name: str = "the station") -> StationConfig:
     """Lay settings over the defaults and check them. ValueError in one line."""
-    resolved = yaml.safe_load(DEFAULTS_PATH.read_text(encoding="utf-8"))
+    resolved = read_yaml(DEFAULTS_PATH)
     for section in ("line", "camera"):
         if not isinstance(values.get(section) or {}, dict):
             raise ValueError(f"{name}: setting {section!r} is no table of settings, but {values[section]!r}")

@@ -149,6 +149,8 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     assert one_line_error(path=path).startswith(f"no parameter file {path}")
     path.write_text("seed: [1\nmodel: {")
     assert one_line_error(path=path).startswith(f"{path} is not valid YAML: ")
+    path.write_text("seed: 1\nprofile: demo\nseed: 2")  # of which the last one would be taken
+    assert one_line_error(path=path) == f"{path} is not valid YAML: seed stands twice (lines 1 and 3)"
     path.write_text("- a list")
     assert "is not a table of parameters" in one_line_error(path=path)
     values = yaml.safe_load(PARAMS_PATH.read_text())
