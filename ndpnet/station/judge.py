@@ -36,57 +36,67 @@ class Line:
     def __init__(self, config: LineConfig, station: StationConfig, journal: Journal, store: Store) -> None:
         self.config, self.station, self.journal, self.store = config, station, journal, store
         self.name = config.name
-        self.model: OpenModel | None = None
+        self._model: OpenModel | None = None
+        self._watch: LineWatch | None = None
         self.next_model: OpenModel | None = None  # set by another thread; taken between two pictures
         self._last_event, self._has_rung = -1, False
         self._looked = (-1, 0.0)  # notes of this process by then, and when
-        self.watch: LineWatch | None = None
+
+    @property
+    def model(self) -> OpenModel:
+        """What judges now: there is one from the first `prepare` on."""
+        assert self._model is not None
+        return self._model
+
+    @property
+    def watch(self) -> LineWatch:
+        """What sees its verdicts since the watch last began anew: there is one from the first `prepare` on."""
+        assert self._watch is not None
+        return self._watch
 
     @property
     def threshold(self) -> float:
         """What scores are compared with now."""
-        return self.model.inspector.threshold
-
-    @property
-    def own_record(self) -> dict[str, Any]:
-        """What the model says of its own threshold, whichever is in force."""
-        return self.model.inspector.threshold_record
+        threshold = self.model.inspector.threshold
+        assert threshold is not None  # a model without one is not opened
+        return threshold
 
     def prepare(self) -> None:
         """Take the next model if there is one, the threshold in force, and start the watch anew after either."""
-        if self.next_model is not None:
-            self._change_model()
+        if (opened := self.next_model) is not None:
+            self.next_model = None
+            self._change_model(opened)
         num_notes, now = self.journal.num_notes, time.monotonic()
         if num_notes == self._looked[0] and now - self._looked[1] < EVENT_SECONDS:
             return
         event = self.journal.last_event(self.name, MODEL, THRESHOLD, ACKNOWLEDGED, RESTARTED)
+        assert event is not None  # that of the model at least
         if event["id"] != self._last_event:
             self._set_threshold()
             self._start_watch(event["seq"])
         # last: if the journal goes away before, all of it comes again
         self._last_event, self._looked = event["id"], (num_notes, now)
 
-    def _change_model(self) -> None:
-        opened, self.next_model = self.next_model, None
+    def _change_model(self, opened: OpenModel) -> None:
         last = self.journal.last_event(self.name, MODEL)
         if last is None or (last["facts"]["hash"], last["facts"]["engine"]) != (opened.hash, opened.facts["engine"]):
             before = None if last is None else last["facts"]["hash"]
             self.journal.note(MODEL, {"hash": opened.hash, "before": before, **opened.facts}, line=self.name)
         self.journal.know_model(self.name, opened.hash, opened.facts)
-        self.model, self._last_event, self._looked = opened, -1, (-1, 0.0)
+        self._model, self._last_event, self._looked = opened, -1, (-1, 0.0)
         logger.info("%s: judging with %s (%s)", self.name, opened.facts["model"], opened.hash[:12])
 
     def _set_threshold(self) -> None:
         """The one that a person has set last for this model and engine, else its own; the bound for review stays."""
         event = self.journal.last_event(self.name, THRESHOLD, model=self.model.hash, engine=self.model.facts["engine"])
         value = None if event is None else event["facts"]["value"]
-        self.model.inspector.threshold = self.own_record["value"] if value is None else value
+        self.model.inspector.threshold = self.model.own_record["value"] if value is None else value
 
     def _start_watch(self, seq: int) -> None:
         independent = self.model.calibration.one_per_group()
         drift = self.station.drift
         self._has_rung = False
-        self.watch = LineWatch(
+        self._watch = LineWatch(
             independent.scores,
             independent.properties,
             threshold=self.threshold,
@@ -143,8 +153,8 @@ class Line:
 
     def observe(self, row: dict[str, Any], judgement: Judgement) -> None:
         """Let the watch see a verdict that is in the journal, and ring once."""
-        if judgement.verdict == "error":
-            return
+        if judgement.score is None:
+            return  # an error
         self.watch.add(row["id"], judgement.score, judgement.properties)
         if self.watch.rings and not self._has_rung:
             self._has_rung = True

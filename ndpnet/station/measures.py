@@ -20,8 +20,9 @@ class Measures:
     def __init__(self, station: "Station") -> None:
         self._station, self._registry = station, CollectorRegistry()
         self._verdicts = Counter("ndpnet_verdicts", "Verdicts", ["line", "verdict"], registry=self._registry)
-        about = {"buckets": BUCKETS, "registry": self._registry}
-        self._seconds = Histogram("ndpnet_verdict_seconds", "Time of one verdict", ["line"], **about)
+        self._seconds = Histogram(
+            "ndpnet_verdict_seconds", "Time of one verdict", ["line"], buckets=BUCKETS, registry=self._registry
+        )
         self._registry.register(self)
 
     def count(self, line: str, judgement: Judgement) -> None:
@@ -45,7 +46,6 @@ class Measures:
         drift = GaugeMetricFamily("ndpnet_drift_statistic", "1 and above: the line has changed", labels=["line"])
         model = GaugeMetricFamily("ndpnet_model", "The model in use", labels=["line", "model", "hash"])
         for name, line in station.lines.items():
-            if line.watch is not None:
-                drift.add_metric([name], line.watch.statistic / station.config.drift.pictures_per_false_alarm)
-                model.add_metric([name, line.model.facts["model"], line.model.hash], 1)
+            drift.add_metric([name], line.watch.statistic / station.config.drift.pictures_per_false_alarm)
+            model.add_metric([name, line.model.facts["model"], line.model.hash], 1)
         yield from (lag, drift, model)

@@ -40,6 +40,7 @@ class OpenModel:
     inspector: Inspector
     hash: str
     facts: dict[str, Any]
+    own_record: dict[str, Any]  # what it says of its own threshold, whichever is in force
     calibration: Calibration
 
 
@@ -50,11 +51,12 @@ def open_model(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None = 
     """
     folder, version = _folder_of(line, cache_dir, last)
     inspector = Inspector.load(folder, engine=line.engine, precision=line.precision)
-    if inspector.threshold is None:
+    record = inspector.threshold_record
+    if record is None:
         raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
-    inspector.package.use_its_threads()
-    calibration = Calibration(**inspector.threshold_record["calibration"])
-    return OpenModel(inspector, package_hash(folder), _facts(inspector, line, version), calibration)
+    inspector.opened_package.use_its_threads()
+    facts = _facts(inspector, record, line, version)
+    return OpenModel(inspector, package_hash(folder), facts, record, Calibration(**record["calibration"]))
 
 
 def wished_hash(line: LineConfig) -> str | None:
@@ -87,10 +89,9 @@ def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -
     return download_package(name, version, cached(version, digest)), version
 
 
-def _facts(inspector: Inspector, line: LineConfig, version: int | None) -> dict[str, Any]:
-    """What a person may ask of a model."""
-    package, record = inspector.package, inspector.threshold_record
-    review = record.get("review")
+def _facts(inspector: Inspector, record: dict[str, Any], line: LineConfig, version: int | None) -> dict[str, Any]:
+    """What a person may ask of a model; record: of its own threshold."""
+    package, review = inspector.opened_package, record.get("review")
     lineage = package.config["lineage"]
     return {
         "model": line.model,

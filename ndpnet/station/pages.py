@@ -165,8 +165,8 @@ class Pages:
         """Another threshold, and what would have followed of it."""
         line = self._line(request.query_params.get("line") or next(iter(self._station.lines)))
         rows = queries.scores(self._journal, line.name, line.model.hash)
-        values = [row["score"] for row in rows] + line.model.calibration.scores + [line.threshold]
-        low, high = min(values), max(values)
+        known = [row["score"] for row in rows] + line.model.calibration.scores + [line.threshold]
+        low, high = min(known), max(known)
         margin = (high - low) * 0.05 or 0.05
         edges = np.linspace(low - margin, high + margin, 41)
         by_kind = {
@@ -176,7 +176,7 @@ class Pages:
         by_kind["calibration"] = np.histogram(line.model.calibration.scores, edges)[0].tolist()
         events = queries.last_events(self._journal, NUM_EVENTS, line=line.name, kind=THRESHOLD)
         values = {"line": line, "edges": edges.tolist(), "bars": by_kind, "events": events, "num_rows": len(rows)}
-        values["loads"] = queries.review_loads(rows, line.model.calibration, line.own_record)
+        values["loads"] = queries.review_loads(rows, line.model.calibration, line.model.own_record)
         return self._page(request, "whatif", **values, now=self._follows(line, rows, line.threshold))
 
     def consequences(self, request: Request) -> Response:
