@@ -5,6 +5,7 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -28,11 +29,12 @@ class Camera:
 
     def step(self) -> None:
         """Take one picture. OSError: the camera is away, or there is no room; ValueError: a frame was lost."""
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-        if self.config.trigger == "software" and not self._ask():
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._process = self._start()
+        asking, frames = _pipes(process)
+        if self.config.trigger == "software" and not self._ask(asking):
             return
-        frames = self._process.stdout
         header = frames.readline()
         if not header:
             self.close()
@@ -52,28 +54,36 @@ class Camera:
         """Let go of the camera."""
         process, self._process = self._process, None
         if process is not None:
-            process.stdin.close()
+            asking, _ = _pipes(process)
+            asking.close()
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
-    def _ask(self) -> bool:
+    def _ask(self, asking: IO[bytes]) -> bool:
         """Trigger, if it is time and there is room."""
         now = time.monotonic()
         if now < self._next or self.intake.journal.num_waiting() >= self.intake.limits.max_waiting:
             return False
         self._next = now + 1.0 / self.config.pictures_per_second
         try:
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
+            asking.write(b"\n")
+            asking.flush()
         except BrokenPipeError:
             pass  # it has ended: why is read next
         return True
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         settings = self.config.model_dump(include={"id", "trigger", "exposure_us", "gain"})
         command = [PYTHON, str(HELPER), json.dumps(settings)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # what it says is in the station's own log
-        self._process = subprocess.Popen(command, **pipes, env={"PATH": "/usr/bin:/bin"})
+        # what it says is in the station's own log
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": "/usr/bin:/bin"})
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Where the helper is asked for a frame, and where frames come."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout

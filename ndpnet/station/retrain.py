@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.commands import git
@@ -25,8 +25,10 @@ class Retraining:
     """Does what was asked for last and is not done; killed, it begins again: every command goes on where it was."""
 
     def __init__(self, station: "Station") -> None:
-        self._station, self._journal = station, station.journal
-        self._folder, self._process = station.config.folder / "retrain", None
+        assert station.config.checkout is not None
+        self._station, self._journal, self._checkout = station, station.journal, station.config.checkout
+        self._folder = station.config.folder / "retrain"
+        self._process: Popen[bytes] | None = None
         self._is_closed = threading.Event()
 
     def is_asked(self, line: str) -> bool:
@@ -53,22 +55,22 @@ class Retraining:
             process.terminate()
 
     def _train(self, line: str) -> dict[str, Any]:
-        config, category = self._station.config, self._station.lines[line].model.facts["category"]
+        category = self._station.lines[line].model.facts["category"]
         batch_dir = self._folder / line
         export_batch(self._journal, self._station.store, line, batch_dir)
         self._run("ndpnet", "data", "add", str(batch_dir / GOOD), "--category", category)
-        if git(config.checkout, "status", "--porcelain", "data.dvc"):
-            git(config.checkout, "commit", "--message", f"Add reviewed pictures of {line} to {category}", "data.dvc")
-        if config.retrain == "kfp":
+        if git(self._checkout, "status", "--porcelain", "data.dvc"):
+            git(self._checkout, "commit", "--message", f"Add reviewed pictures of {line} to {category}", "data.dvc")
+        if self._station.config.retrain == "kfp":
             self._run("dvc", "push")
-            git(config.checkout, "push")
+            git(self._checkout, "push")
             _, said = self._run("ndpnet", "pipeline", "submit", "--category", category)
             return {"outcome": "submitted", "reason": said}
         self._run("dvc", "repro")
         build_dir = Path("build") / category
         outputs = ("--model", build_dir / "model", "--evaluation", build_dir / "evaluation")
         self._run("ndpnet", "register", *map(str, outputs), "--out", str(build_dir / "registered"))
-        version = json.loads((config.checkout / build_dir / "registered/registered.json").read_text())["version"]
+        version = json.loads((self._checkout / build_dir / "registered/registered.json").read_text())["version"]
         promote = ("ndpnet", "promote", f"ndpnet-{category}", "--version", str(version))
         status, said = self._run(*promote, allowed=(0, REFUSED))
         return {"outcome": "refused" if status == REFUSED else "promoted", "reason": said}
@@ -80,9 +82,9 @@ class Retraining:
         log_path = self._folder / "log.txt"
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
         with log_path.open("w+", encoding="utf-8") as log:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
-            options = {"cwd": self._station.config.checkout, "env": environment} | streams
-            self._process = subprocess.Popen([*PYTHON, *command], **options)
+            self._process = Popen(
+                [*PYTHON, *command], cwd=self._checkout, env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT
+            )
             status = self._process.wait()
             log.seek(0)
             last = (log.read().strip().splitlines() or [""])[-1]
