@@ -11,13 +11,15 @@ from ndpnet.station.journal import FullError
 from ndpnet.station.security import read_secret
 
 if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+
     from ndpnet.station.intake import Intake
 
 LOOP_SECONDS = 1.0
 MAX_SHOWN = 300  # characters of a name
 
 
-def make_client(broker: Broker, **options: Any) -> Any:
+def make_client(broker: Broker, **options: Any) -> "Client":
     """A client of the broker that is not connected yet. ValueError: the password cannot be read."""
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion
@@ -37,7 +39,7 @@ class MessageSource:
     def __init__(self, line: LineConfig, intake: "Intake") -> None:
         assert line.mqtt is not None
         self.line, self.broker, self.intake = line.name, line.mqtt, intake
-        self._client: Any = None
+        self._client: Client | None = None
 
     def step(self) -> None:
         """Take what has come. OSError: the broker is away, or there is no room; it sends again what was not taken."""
@@ -60,7 +62,7 @@ class MessageSource:
         if client is not None:
             client.disconnect()
 
-    def _connect(self) -> Any:
+    def _connect(self) -> "Client":
         # by this name the broker knows the line again, and what it has not had; of two of one name it throws one out
         place = hashlib.sha256(f"{self.intake.journal.station}/{self.broker.topic}".encode()).hexdigest()[:12]
         options = {"client_id": f"ndpnet-{self.line}-{place}", "clean_session": False, "manual_ack": True}

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 import sqlalchemy as sa
@@ -22,6 +22,9 @@ from ndpnet.station.journal import LAST_SEQ, Journal
 from ndpnet.station.mqtt import make_client
 from ndpnet.station.security import read_secret
 from ndpnet.station.tables import pictures, sinks
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
 
 AT_ONCE = 100  # verdicts that are read from the journal in one go
 SECONDS = 10.0  # how long a receiver may take
@@ -184,7 +187,8 @@ class MqttReceiver(Receiver):
     """A message per verdict under TOPIC/LINE, of quality 1: the broker confirms each."""
 
     def __init__(self, config: MqttSink) -> None:
-        self._config, self._client = config, None
+        self._config = config
+        self._client: Client | None = None
 
     def deliver(self, row: Row) -> None:
         """Publish a verdict. OSError: the broker did not confirm it."""
@@ -205,7 +209,7 @@ class MqttReceiver(Receiver):
             client.disconnect()
             client.loop_stop()
 
-    def _connect(self) -> Any:
+    def _connect(self) -> "Client":
         client = make_client(self._config)
         client.connect(self._config.host, self._config.port)
         client.loop_start()
@@ -230,7 +234,7 @@ class OpcuaReceiver(Receiver):
         space = self._server.register_namespace("urn:ndpnet:station")
 
         def names(node: str, shown: str) -> tuple[Any, Any]:
-            return ua.NodeId(node, space), ua.QualifiedName(shown, space)
+            return ua.NodeId(ua.String(node), space), ua.QualifiedName(shown, space)
 
         root = self._server.nodes.objects.add_object(*names("Station", "Station"))
         self._watchdog = root.add_variable(*names("Watchdog", "Watchdog"), False)
