@@ -40,6 +40,7 @@ def feed(station: "Station", data_dir: Path) -> None:
     good = sorted((test_dir / "good").glob("*"))
     defective = sorted(path for path in test_dir.glob("*/*") if path.parent.name != "good")
     incoming = station.lines[LINE].config.source
+    assert incoming is not None
 
     def go_on() -> None:
         draw = random.Random()

@@ -128,7 +128,7 @@ class Journal:
             if known is not None:
                 return known, False
             values = picture.__dict__ | {"station": self.station, "received_at": time.time()}
-            return db.execute(sa.insert(pictures), values).inserted_primary_key[0], True
+            return db.execute(sa.insert(pictures).returning(pictures.c.id), values).scalar_one(), True
 
     def id_of(self, line: str, key: str, *, max_waiting: int) -> int | None:
         """Of the picture that came from there, if it was taken. FullError: it was not, and too many wait."""
@@ -278,6 +278,7 @@ def open_journal(config: StationConfig) -> Journal:
     """The journal that a station is told to write. JournalError: it does not answer."""
     if config.journal is None:
         return Journal(config.folder / FILE_NAME)
+    assert config.name is not None
     return Journal(config.journal, station=config.name, has_all_files=config.store.url is not None)
 
 

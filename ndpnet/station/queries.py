@@ -1,6 +1,7 @@
 """What the page asks of the journal."""
 
 import time
+from collections.abc import Callable
 from operator import eq, ge, le, lt
 from typing import Any
 
@@ -19,7 +20,8 @@ VERDICTS = ("good", "review", "defective", "error")
 REVIEW_RATES = (0.01, 0.02, 0.05, 0.1)
 MAX_SCORES = 20_000  # of the last pictures, for What if
 IS_JUDGED = pictures.c.seq.is_not(None)
-FILTERS = {  # how a picture is compared with what a person typed
+Compared = tuple[Callable[[Any, Any], sa.ColumnElement[bool]], sa.Column[Any], Callable[[str], str | float]]
+FILTERS: dict[str, Compared] = {  # how a picture is compared with what a person typed
     "line": (eq, pictures.c.line, str),
     "verdict": (eq, pictures.c.verdict, str),
     "label": (eq, pictures.c.label, str),

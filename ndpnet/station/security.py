@@ -47,7 +47,8 @@ class Pace:
     """How fast one client may send: steadily, and some seconds' worth at once."""
 
     def __init__(self, per_second: float) -> None:
-        self._interval, self._due = 1.0 / per_second, {}
+        self._interval = 1.0 / per_second
+        self._due: dict[str, float] = {}
 
     def seconds_early(self, client: str) -> float:
         """How long a client has to wait; 0: the request counts."""
@@ -88,7 +89,7 @@ class Guard:
         secret = _secret_of(request)
         if secret:
             owner = self._journal.owner_of(secret)
-            return owner and Person(owner["name"], owner["role"])
+            return None if owner is None else Person(owner["name"], owner["role"])
         if self._server.is_loopback and not self._journal.has_tokens():
             return Person("", "engineer")
         return None

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -70,7 +71,7 @@ class Station:
         for line in self.config.lines:
             if line.source is not None:
                 watch = FolderWatch(line, self.intake)
-                self._run(f"folder {line.name}", lambda watch=watch: self._look(watch), LOOK_SECONDS)
+                self._run(f"folder {line.name}", partial(self._look, watch), LOOK_SECONDS)
         for name, source in self.sources.items():
             self._run(name, source.step, SOURCE_SECONDS)
         self._run(RETENTION, self._retain, RETAIN_SECONDS)

@@ -75,6 +75,7 @@ class Store(Receiver):
 
     def deliver(self, row: dict[str, Any]) -> None:
         """Bring the files of a judged picture to the bucket. ValueError: it does not answer; they stay here."""
+        assert self._bucket is not None
         for name in filter(None, (row["file"], row["map"])):
             with self._moving, suppress(FileNotFoundError):  # it is there already, or was removed
                 path = self.folder / name

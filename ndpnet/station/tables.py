@@ -65,7 +65,8 @@ pictures = sa.Table(
 )
 _partial("waiting_for_verdict", pictures.c.id, where=pictures.c.seq.is_(None))
 ERROR = "error"  # the verdict of what could not be judged
-GOOD_WORD = sa.literal_column("'good'")  # a parameter would hide from SQLite that the index has the condition
+# a parameter would hide from SQLite that the index has the condition
+GOOD_WORD: sa.ColumnClause[str] = sa.literal_column("'good'")
 _partial("not_good", pictures.c.verdict, pictures.c.label, where=pictures.c.verdict != GOOD_WORD)
 # written as queries write it: SQLite takes no other words for the same
 _partial("sample", pictures.c.is_sampled, pictures.c.label, where=pictures.c.is_sampled == sa.true())
@@ -146,7 +147,7 @@ def open_database(place: Path | str) -> sa.Engine:
     if isinstance(place, Path):
         place.parent.mkdir(parents=True, exist_ok=True)
         # no transaction but those of BEGIN_WRITE
-        how = {"timeout": LOCK_SECONDS, "isolation_level": None}
+        how: dict[str, object] = {"timeout": LOCK_SECONDS, "isolation_level": None}
         engine = sa.create_engine(f"sqlite:///{place}", connect_args=how, **options)
         sa.event.listen(engine, "connect", _set_up)
         return engine

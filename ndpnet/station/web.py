@@ -150,6 +150,7 @@ class Inspection:
             about = {"id": picture_id, "verdict": None, "error": "no verdict yet (ask again where Location says)"}
             return JSONResponse(about, 202, {"Location": f"/api/pictures/{picture_id}"})
         row = await run_in_threadpool(self._station.journal.picture, picture_id)
+        assert row is not None  # no row is ever removed
         answer = public(row)
         if request.query_params.get("map") in ("1", "true") and row["map"]:
             answer["map"] = base64.b64encode(await run_in_threadpool(self._station.store.read, row["map"])).decode()
