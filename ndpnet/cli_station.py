@@ -3,11 +3,15 @@
 import signal
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ndpnet.cli_base import FolderPath
+
+if TYPE_CHECKING:
+    from ndpnet.station.config import StationConfig
+    from ndpnet.station.station import Station
 
 
 @click.command("station")
@@ -44,7 +48,7 @@ def station(
     except ModuleNotFoundError as error:
         raise ValueError(f"a station needs {error.name} (`pip install 'ndpnet[station]'`)") from error
 
-    config = demo_station(Path("data"), Path("build")) if demo else load_station(config_path)
+    config = load_station(config_path) if config_path else demo_station(Path("data"), Path("build"))
     if port is not None:
         config = config.model_copy(update={"server": config.server.model_copy(update={"port": port})})
     if check:
@@ -57,7 +61,7 @@ def station(
         return _export(config, line, export_dir)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own handler
 
-    def ready(running: Any, url: str) -> None:
+    def ready(running: "Station", url: str) -> None:
         click.echo(f"the page: {url}")
         if demo:
             feed(running, Path("data"))
@@ -65,7 +69,7 @@ def station(
     return serve(config, ready)
 
 
-def _export(config: Any, line: str | None, out: Path) -> None:
+def _export(config: "StationConfig", line: str | None, out: Path) -> None:
     from ndpnet.station.journal import open_journal
     from ndpnet.station.judge import MODEL
     from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
@@ -92,7 +96,7 @@ def _export(config: Any, line: str | None, out: Path) -> None:
         click.echo(f"      ndpnet data add {painted} --category {category} --as test/defect --masks {masks}")
 
 
-def _change_tokens(config: Any, added: str | None, removed: str | None) -> None:
+def _change_tokens(config: "StationConfig", added: str | None, removed: str | None) -> None:
     from ndpnet.station.journal import open_journal
     from ndpnet.station.security import new_token
 
