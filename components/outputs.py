@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from kfp.dsl import HTML, ClassificationMetrics, Metrics
 
@@ -11,7 +12,12 @@ MAX_POINTS = 200  # of a ROC curve in the artifact's metadata
 
 
 def show_evaluation(
-    evaluation_dir: str, judged: dict, metrics: Metrics, roc: ClassificationMetrics, report: HTML, summary: str
+    evaluation_dir: str,
+    judged: dict[str, Any],
+    metrics: Metrics,
+    roc: ClassificationMetrics,
+    report: HTML,
+    summary: str,
 ) -> None:
     """Metrics, ROC curve and report of an evaluation as KFP's artifacts; the category's row in the file `summary`."""
     from ndpnet.evaluation.overview import row_of
@@ -62,7 +68,7 @@ def write_report(page: HTML, means: Metrics, categories: list[str], rows: list[s
     return sum(row["has_failed"] for row in every)
 
 
-def show_counts(summary: dict, metrics: Metrics) -> int:
+def show_counts(summary: dict[str, Any], metrics: Metrics) -> int:
     """Counts of a batch inspection as KFP's metrics. -> how many pictures failed"""
     for name in ("num_pictures", "num_good", "num_defective", "num_review", "num_failed"):
         metrics.log_metric(name, summary[name])

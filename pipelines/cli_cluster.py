@@ -104,16 +104,21 @@ def _prepare(
     categories: tuple[str, ...],
     only_new_data: bool,
     further: tuple[str, ...],
-    **source: str | None,
+    path: str,
+    **place: str | None,
 ) -> "tuple[Cluster, Package, str, dict[str, Any]]":
-    """Cluster, package, commit, and what a run and a schedule are told alike. source: where the data are."""
+    """Cluster, package, commit, and what a run and a schedule are told alike. path, place: where the data are."""
+    from ndpnet.data.versions.source import DataSource
     from ndpnet.pipelines.client import connect
     from ndpnet.pipelines.request import arguments_of, committed, load_package
 
     commit = committed(allow_dirty=allow_dirty)
     package = load_package(package_path, params, commit)
-    chosen = {"categories": categories, "only_new_data": only_new_data, "further": further}
-    how = {"arguments": arguments_of(package, params, source, **chosen), "service_account": service_account}
+    source = DataSource(path=path, **place)
+    arguments = arguments_of(
+        package, params, source, categories=categories, only_new_data=only_new_data, further=further
+    )
+    how = {"arguments": arguments, "service_account": service_account}
     return connect(host, namespace), package, commit, how
 
 

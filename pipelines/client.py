@@ -30,7 +30,8 @@ class Cluster:
     """Kubeflow Pipelines as one user sees it. namespace: None on a server for a single user."""
 
     def __init__(self, client: "kfp.Client", host: str) -> None:
-        self._client, self.host, self.namespace = client, host, None
+        self._client, self.host = client, host
+        self.namespace: str | None = None
 
     @contextmanager
     def asking(self) -> Iterator["kfp.Client"]:

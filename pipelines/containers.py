@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 NAME, RUN_LABEL = "ndpnet", "ndpnet.run"
 LOCAL_NAME = "ndpnet-local"  # tags by content: KFP's cache would take a tag that was built anew for the old one
 # as in a pod, and what else decides how the tasks of `pipeline run` reach their servers, and their bits
-PASSED = (*S3_VARIABLES, *MLFLOW_VARIABLES, WEBHOOK_VARIABLE, "AWS_DEFAULT_REGION", "MLFLOW_S3_ENDPOINT_URL")
-PASSED += ("NDPNET_TRACKING", "NDPNET_USER", "OMP_NUM_THREADS")
+PASSED = (
+    *(*S3_VARIABLES, *MLFLOW_VARIABLES, WEBHOOK_VARIABLE, "AWS_DEFAULT_REGION", "MLFLOW_S3_ENDPOINT_URL"),
+    *("NDPNET_TRACKING", "NDPNET_USER", "OMP_NUM_THREADS"),
+)
 
 
 @dataclass(frozen=True)

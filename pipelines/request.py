@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
+    from ndpnet.data.versions.source import DataSource
 
 PACKAGES, TRAINING = Path("build/pipelines"), "ndpnet-training"
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
@@ -87,24 +89,25 @@ def committed(*, allow_dirty: bool) -> str:
 def arguments_of(
     package: Package,
     params: "Params",
-    source: dict[str, str | None],
+    source: "DataSource",
     *,
     categories: tuple[str, ...],
     only_new_data: bool,
     further: tuple[str, ...],
 ) -> dict[str, Any]:
-    """All arguments, as the pipeline takes them. source: of the data; further: NAME=VALUE. ValueError."""
+    """All arguments, as the pipeline takes them. source: as it was asked for; further: NAME=VALUE. ValueError."""
     from ndpnet.config_platform import cluster_of
 
     own = {
         "params": params.training_json(),
         "judging_params": params.to_json(),
         "work_dir": cluster_of(params).work_dir,
+        "categories": list(categories),
+        "only_new_data": only_new_data,
     }
-    own |= {"categories": list(categories), "only_new_data": only_new_data}
     is_asked = {"categories": bool(categories), "only_new_data": only_new_data}
     arguments = {name: own[name] for name in own if name in package.parameters or is_asked.get(name)}
-    if "source" in package.parameters or any(value for name, value in source.items() if name != "path"):
+    if "source" in package.parameters or any(value for name, value in source.named().items() if name != "path"):
         arguments["source"] = _place_of(source)
     for text in further:
         name, equals, value = text.partition("=")
@@ -119,12 +122,11 @@ def arguments_of(
     return arguments
 
 
-def _place_of(source: dict[str, str | None]) -> str:
+def _place_of(source: "DataSource") -> str:
     """Where the data are, as JSON. ValueError: a place that pods cannot reach, or that names a password."""
-    from ndpnet.data.versions.source import DataSource
     from ndpnet.redaction import redact
 
-    place = DataSource(**source | {"url": source["url"] or (None if source["prefix"] else _origin())})
+    place = replace(source, url=source.url or (None if source.prefix else _origin()))
     place.check()
     for what, address in (("git URL", place.url), ("S3 endpoint", place.endpoint_url)):
         if address and "://" in address and redact(address) != address.replace("://git@", "://"):
