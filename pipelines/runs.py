@@ -87,7 +87,9 @@ def parse_trigger(cron: str | None, every: str | None) -> dict[str, Any]:
     if (cron is None) == (every is None):
         raise ValueError("when is it to run? (pass either --cron '0 2 * * *' or --every 6h)")
     if every is not None:
-        return {"interval_second": int(parse_age(every))}
+        if not (seconds := int(parse_age(every))):
+            raise ValueError(f"--every {every} is never (write 30m, 6h or 1d)")
+        return {"interval_second": seconds}
     assert cron is not None
     return {"cron_expression": f"0 {cron}" if len(cron.split()) == 5 else cron}
 

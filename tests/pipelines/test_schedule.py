@@ -31,6 +31,11 @@ def test_when_a_schedule_runs(cron: str | None, every: str | None, trigger: dict
     assert parse_trigger(cron, every) == trigger
 
 
+def test_a_schedule_without_a_pause_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^--every 0h is never \(write 30m"):
+        parse_trigger(None, "0h")
+
+
 def test_a_schedule_does_not_overlap_nor_catch_up(kfp_server: KfpServer, set_nightly: SetNightly) -> None:
     assert set_nightly() == "created"
     (made,) = kfp_server.recurring_runs.values()
