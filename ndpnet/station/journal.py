@@ -99,6 +99,26 @@ class Journal:
             make_tables(db)
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others of this station's name from the database. ValueError: one is there. A file's folder is locked."""
+        if isinstance(self.place, Path):
+            yield
+            return
+        with _in_words():
+            db = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        db.detach()  # it is closed with the block, and the lock with it
+        try:
+            db.exec_driver_sql("SET lock_timeout = '5s'")  # one that was killed may not have left yet
+            try:
+                db.execute(sa.select(sa.func.pg_advisory_lock(sa.func.hashtext(self.station))))
+            except sa.exc.OperationalError as error:
+                reason = f"another station {self.station} writes to this journal (give each its own name)"
+                raise ValueError(reason) from error
+            yield
+        finally:
+            db.invalidate()
+
+    @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction: all of it or nothing, one after the other."""
         with _in_words(), self._engine.begin() as db:

@@ -180,14 +180,15 @@ def _open_line(line: LineConfig, config: StationConfig, last: dict[str, Any] | N
 
 @contextmanager
 def running(config: StationConfig) -> Iterator[Station]:
-    """A station that works while the block runs. ValueError: another one has its folder."""
+    """A station that works while the block runs. ValueError: another one has its folder, or its name."""
     with locked(config.folder, f"another station works in {config.folder} (choose another folder)", is_folder=True):
         station = Station(config)
-        try:
-            station.start()
-            yield station
-        finally:
-            station.stop()
+        with station.journal.alone():
+            try:
+                station.start()
+                yield station
+            finally:
+                station.stop()
 
 
 def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:

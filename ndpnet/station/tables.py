@@ -153,6 +153,8 @@ def open_database(place: Path | str) -> sa.Engine:
         return engine
     milliseconds = int(1000 * LOCK_SECONDS)
     limits = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={2 * milliseconds}"
+    # a station without power or cable leaves its locks
+    limits += " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4"
     how = {"options": limits, "connect_timeout": 10, "application_name": "ndpnet station"}
     # a server that is cut off is away, too: else a query would wait for it a quarter of an hour, or for ever
     how |= {"tcp_user_timeout": milliseconds, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}

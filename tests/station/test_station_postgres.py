@@ -74,6 +74,15 @@ def test_a_station_judges_removes_and_counts_its_own_pictures_and_shows_those_of
     assert retain(press, Store(tmp_path), settings, kinds) == 1
 
 
+def test_two_stations_of_one_name_do_not_share_a_journal(journal_url):
+    press, again, oven = (Journal(journal_url, station=name) for name in ("press", "press", "oven"))
+    said = r"^another station press writes to this journal \(give each its own"
+    with press.alone(), oven.alone(), pytest.raises(ValueError, match=said), again.alone():
+        pass
+    with again.alone():  # it is free once the first has ended
+        pass
+
+
 def test_a_server_that_is_cut_off_is_not_waited_for_for_ever(journal_url):
     with (
         Journal(journal_url, station="press")._engine.connect() as db,
