@@ -82,7 +82,7 @@ def exported_dir(trained_dir: Path, pipeline: Pipeline, tmp_path_factory: pytest
     def add_engines(folder: Path) -> None:
         out, inputs = folder / "model", {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
         for engine, precision in EXPORTS:
-            export(out if out.exists() else trained_dir, out, engine=engine, precision=precision, **inputs)
+            export(trained_dir, out, engine=engine, precision=precision, **inputs)
 
     return made_once(tmp_path_factory, "exported", add_engines) / "model"
 

@@ -44,7 +44,7 @@ from ndpnet.inference.engines.runtimes import (
     load_module,
 )
 from ndpnet.inference.engines.stored import PARITY, engine_names, open_graph_of, read_engine, write_engine
-from ndpnet.inference.identity import copy_package
+from ndpnet.inference.identity import copy_package, model_hash
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
@@ -67,7 +67,7 @@ class ExportInputs:
 
 
 def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, precision: str) -> dict[str, Any]:
-    """Copy a package and add an engine to it. -> its parity.
+    """Copy a package and add an engine to it; to `out` itself, if that is the same model. -> its parity.
 
     ValueError in one line, and nothing written: data or bank of another model, an engine beyond the bounds of parity, a
     missing runtime, or a processor without what it computes in.
@@ -79,6 +79,8 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
     float_type = float_type_here(engine, precision)
     check_apart(out, model, prepared, bank)
     check_output(out, marker=REFERENCE)
+    if (out / REFERENCE).is_file() and model_hash(out) == model_hash(read_package(model).folder):
+        model = out  # the engines that it has are kept
     inputs = _open_inputs(model, prepared, bank)
     with atomic_folder(out, marker=REFERENCE) as folder:
         copy_package(inputs.package.folder, folder)
