@@ -4,7 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,9 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
     float_type = float_type_here(engine, precision)
     check_apart(out, model, prepared, bank)
     check_output(out, marker=REFERENCE)
-    if (out / REFERENCE).is_file() and model_hash(out) == model_hash(read_package(model).folder):
-        model = out  # the engines that it has are kept
     inputs = _open_inputs(model, prepared, bank)
+    if (out / REFERENCE).is_file() and model_hash(out) == model_hash(inputs.package.folder):
+        inputs = replace(inputs, package=read_package(out))  # the engines that it has are kept
     with atomic_folder(out, marker=REFERENCE) as folder:
         copy_package(inputs.package.folder, folder)
         engine_dir = folder / ENGINES_DIR / name
