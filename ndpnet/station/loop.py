@@ -43,20 +43,21 @@ def export_batch(journal: Journal, store: Store, line: str, out: Path) -> Export
         raise ValueError(f"nobody has called a picture of {line} good or defective yet (look at the page, Review)")
     counts = dict.fromkeys((GOOD, DEFECTIVE, PAINTED, CALIBRATION), 0)
     with atomic_folder(out, marker=BATCH) as folder:
-        for row in list(rows):
+        stored = []
+        for row in rows:
             try:
                 content, name = store.read(row["file"]), _name(line, row)
             except FileNotFoundError:
                 logger.warning("picture %d is not stored any more, and left out", row["id"])
-                rows.remove(row)
                 continue
+            stored.append(row)
             mask = journal.mask(row["id"]) if row["label"] == DEFECTIVE else None
             for place in _places(row, mask):
                 counts[place] += 1
                 _write(folder / place / name, content)
             if mask is not None:
                 _write((folder / MASKS / name).with_suffix(".png"), mask)
-        write_json(folder / BATCH, {"line": line, "group_pattern": GROUP_PATTERN, "pictures": rows})
+        write_json(folder / BATCH, {"line": line, "group_pattern": GROUP_PATTERN, "pictures": stored})
     is_unseen = of_line, pictures.c.is_sampled, pictures.c.seq.is_not(None), pictures.c.label.is_(None)
     return ExportedBatch(counts, journal.value(sa.select(sa.func.count()).where(*is_unseen)))
 
