@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +23,7 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
 
-class ServerProcess:
+class ServerProcess(ABC):
     """A server in a process group of its own, that can be killed and started again on the same ports."""
 
     name, start_limit, stop_limit = "server", 60.0, 1.0  # seconds until it answers, and to end by itself
@@ -80,9 +81,9 @@ class ServerProcess:
         path = self.folder / f"{self.name}.log"
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What is run."""
-        raise NotImplementedError
 
     def variables(self) -> dict[str, str] | None:
         """Its environment; None: that of the tests."""
@@ -96,9 +97,9 @@ class ServerProcess:
         """Find ports that nobody listens on."""
         self.port = free_port()
 
+    @abstractmethod
     def answers(self) -> bool:
         """Whether it can be used now."""
-        raise NotImplementedError
 
     def _launch(self) -> None:
         with (self.folder / f"{self.name}.log").open("ab") as log:
