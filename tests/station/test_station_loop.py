@@ -96,7 +96,8 @@ def test_a_threshold_that_the_journal_did_not_tell_is_asked_for_again(pipeline: 
         db.execute(text("COMMIT"))
         wait_until(lambda: "malformed JSON" in station.problems.get("judge", ""))
         db.execute(text("""UPDATE events SET facts = '{"value": 3.0}' WHERE facts = 'cut'"""))
-        wait_until(lambda: station.lines["wall"].threshold == 3.0)
+        wait_until(lambda: "judge" not in station.problems)
+        assert station.lines["wall"].threshold == 3.0
 
 
 def _if(told, threshold):
