@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ndpnet.model.patch_bank import PatchBank, largest, surprise
-from ndpnet.model.pretrained import PretrainedNDPNet, _full_size
+from ndpnet.model.pretrained import PretrainedNDPNet, _full_size, _half_closed
 from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
 
 SIZE = 64
@@ -67,6 +67,16 @@ class Largest(torch.nn.Module):
 def test_the_map_is_enlarged_bilinearly() -> None:
     plane = torch.randn(2, 1, 16, 24, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(_full_size(plane), F.interpolate(plane, scale_factor=4, mode="bilinear"))
+
+
+def test_a_gap_between_marks_is_half_filled_and_nothing_grows() -> None:
+    plane = torch.zeros(1, 1, 16, 24)
+    plane[..., 4:9, 10:15] = 6.0
+    plane[..., 6, 12] = 2.0  # a gap
+    plane[..., 0, 0] = plane[..., 15, 19] = 6.0  # at the rim, and alone
+    expected = plane.clone()
+    expected[..., 6, 12] = 4.0
+    assert torch.equal(_half_closed(plane), expected)
 
 
 def test_every_position_becomes_its_nearest_patch() -> None:
