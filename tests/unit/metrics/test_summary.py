@@ -9,9 +9,6 @@ from ndpnet.metrics import exact
 from ndpnet.metrics.summary import ScoredImages, format_table, summarise
 from ndpnet.metrics.threshold import fit_threshold
 
-KEYS = ["category", "num_good", "num_defective", "has_masks", "image_auroc", "pixel_auroc", "pro_auc", "f1"]
-KEYS += ["precision", "recall", "recall_overlap", "false_alarm_rate", "confusion", "by_defect_type", "threshold"]
-KEYS += ["notes"]
 INTERVALS = ["image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "recall_overlap"]
 INTERVALS += ["false_alarm_rate"]
 
@@ -56,7 +53,6 @@ def test_the_summary_is_the_exact_metrics_with_intervals() -> None:
     data = demo_set()
     summary = summary_of(data)
     labels = ~rows_of(data, "good")
-    assert list(summary) == KEYS
     assert (summary["num_good"], summary["num_defective"], summary["has_masks"]) == (10, 14, True)
     assert summary["image_auroc"]["value"] == exact.image_auroc(data["scores"], labels)
     assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"], data["masks"])
