@@ -33,12 +33,19 @@ class Finished:
         return [line for line, skip in zip(self.stderr.splitlines(), is_log, strict=True) if not skip]
 
 
-def start_cli(arguments: Sequence[object], log_path: Path, environment: Mapping[str, str] | None = None) -> BaseProcess:
-    """Start `ndpnet ARGUMENTS`, in this environment or another; it prints to LOG_PATH.out and LOG_PATH.err."""
+def start(
+    function: Callable[..., object], *arguments: object, environment: Mapping[str, str] | None = None
+) -> BaseProcess:
+    """Start a function of a module in a process of its own, in this environment or another."""
     variables = dict(os.environ if environment is None else environment)
-    process = SERVER.Process(target=_call_main, args=([str(each) for each in arguments], str(log_path), variables))
+    process = SERVER.Process(target=_call, args=(function, arguments, variables))
     process.start()
     return process
+
+
+def start_cli(arguments: Sequence[object], log_path: Path, environment: Mapping[str, str] | None = None) -> BaseProcess:
+    """Start `ndpnet ARGUMENTS`, in this environment or another; it prints to LOG_PATH.out and LOG_PATH.err."""
+    return start(_call_main, [str(each) for each in arguments], str(log_path), environment=environment)
 
 
 def run_cli(arguments: Sequence[object], log_path: Path) -> Finished:
@@ -77,10 +84,14 @@ def kill_when(process: BaseProcess, is_time: Callable[[], bool]) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
-def _call_main(arguments: list[str], log_path: str, environment: dict[str, str]) -> None:
+def _call(function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str]) -> None:
     # that of the test, which may differ from the one that the server was started in
     os.environ.clear()
     os.environ.update(environment)
+    function(*arguments)
+
+
+def _call_main(arguments: list[str], log_path: str) -> None:
     for descriptor, end in ((1, "out"), (2, "err")):
         file = os.open(f"{log_path}.{end}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)

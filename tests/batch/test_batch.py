@@ -1,7 +1,6 @@
 """A prefix of pictures on a real S3 server, a registered package: the same results from any number of shards."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 from objects import put
 from places import NAMES, Place
-from processes import SERVER, kill_when
+from processes import kill_when, start
 from registered import NAME, with_threshold
 from samples import Pipeline
 from servers import S3Server, set_only
@@ -188,17 +187,14 @@ def test_results_among_the_pictures_are_never_inspected(place: Place) -> None:
 # ---- again
 
 
-def _inspect_in_small_blocks(environment: dict[str, str], out: str, plan_id: str) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+def _inspect_in_small_blocks(out: str, plan_id: str) -> None:
     shards.MAX_BLOCK = 1
     inspect_shard(out, plan_id, 0)
 
 
 def test_a_shard_that_was_killed_is_done_again(place: Place) -> None:
     plan = make_plan(request(place))
-    process = SERVER.Process(target=_inspect_in_small_blocks, args=(dict(os.environ), place.out(), plan.id))
-    process.start()
+    process = start(_inspect_in_small_blocks, place.out(), plan.id)
     assert kill_when(process, lambda: any(name.startswith("overlays/") for name in place.listed()))
     message = one_line(summarise, place.out(), plan.id)
     assert f"shard 0 of 1 has left no rows at {place.out()}/shards/{plan.id}/0000-of-0001.jsonl" in message

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from processes import SERVER, TIME_LIMIT
+from processes import SERVER, TIME_LIMIT, start
 from samples import Pipeline
 
 from ndpnet.cli import main
@@ -69,8 +69,7 @@ def test_a_checkpoint_that_a_process_trains_with_stays(place: Path) -> None:
     folder = age(make_checkpoint(place))
     (about_to_go,) = find_old(place / "build", place / ".work", 14 * DAY)
     has_begun = SERVER.Event()
-    process = SERVER.Process(target=_train, args=(str(folder), has_begun))
-    process.start()
+    process = start(_train, str(folder), has_begun)
     assert has_begun.wait(60)
     try:
         assert run(place) == []

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from calls import Calls
 from mlflow_servers import new_database, stored_runs
-from processes import SERVER, TIME_LIMIT, wait_until
+from processes import TIME_LIMIT, start, wait_until
 from trainings import IDENTITY, PARAMS, delivered, history, sent, train
 
 from ndpnet.tracking.client import connect
@@ -90,8 +89,7 @@ def _without_ids(runs: dict[str, Any]) -> str:
     return text
 
 
-def _train_forever(uri: str, out: Path) -> None:
-    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
+def _train_forever(out: Path) -> None:
     with step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY):
         time.sleep(TIME_LIMIT)
 
@@ -99,8 +97,7 @@ def _train_forever(uri: str, out: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_step_is_shown_as_killed_by_the_next_delivery(store: Path) -> None:
     out = store / "build/brick/phase1"
-    process = SERVER.Process(target=_train_forever, args=(os.environ["MLFLOW_TRACKING_URI"], out))
-    process.start()
+    process = start(_train_forever, out)
     client = connect()
     wait_until(lambda: "train-phase1 brick" in stored_runs(client))
     ((name, outcome),) = flush(store / "build")
@@ -121,20 +118,14 @@ def test_a_killed_step_is_shown_as_killed_by_the_next_delivery(store: Path) -> N
     assert client.get_run(stored["run_id"]).data.metrics["step_seconds"] <= time.monotonic() - begun
 
 
-def _train_one(uri: str, out: Path, category: str) -> None:
-    os.environ |= {"MLFLOW_TRACKING_URI": uri, "NDPNET_TRACKING": "on"}
+def _train_one(out: Path, category: str) -> None:
     train(out, history(3), category=category)
 
 
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_one_pipeline_run(store: Path) -> None:
     names = [f"c{number}" for number in range(3)]
-    processes = [
-        SERVER.Process(target=_train_one, args=(os.environ["MLFLOW_TRACKING_URI"], store / "build" / name / "p", name))
-        for name in names
-    ]
-    for process in processes:
-        process.start()
+    processes = [start(_train_one, store / "build" / name / "p", name) for name in names]
     for process in processes:
         process.join(TIME_LIMIT)
         assert process.exitcode == 0

@@ -17,7 +17,7 @@ from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
-from processes import SERVER, TIME_LIMIT
+from processes import TIME_LIMIT, start
 
 from ndpnet.promotion.table import format_history
 from ndpnet.tracking.client import connect, experiment_id
@@ -195,12 +195,10 @@ def _end_here(_: Callable[[], Any]) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _kill_at_every_call(uri: str, folder: Path, kind: str) -> None:
+def _kill_at_every_call(folder: Path, kind: str) -> None:
     """Forks processes: the first ends before its first call, the next one finishes that move, begins another, ..."""
     for part in ("model_registry", "tracking"):  # once, not in every child
         importlib.import_module(f"mlflow.store.{part}.sqlalchemy_store")
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    os.environ.pop("NDPNET_TRACKING", None)  # the server of processes may have been started with it
     for at in range(1, 200):
         child = os.fork()  # no connection is open here, and MLflow need not be imported again
         if child == 0:
@@ -245,8 +243,7 @@ def _move(kind: str, champion: int, target: int) -> None:
 def test_killed_before_any_call_the_next_one_finishes(store: Path, tmp_path: Path, kind: str) -> None:
     for version in range(1, NUM_VERSIONS + 1):
         promote(version, version - 1 or None)
-    process = SERVER.Process(target=_kill_at_every_call, args=(os.environ["MLFLOW_TRACKING_URI"], tmp_path, kind))
-    process.start()
+    process = start(_kill_at_every_call, tmp_path, kind)
     process.join(TIME_LIMIT)
     assert process.exitcode == 0
     count = len(list(tmp_path.glob("*.json")))
@@ -265,9 +262,7 @@ def test_killed_before_any_call_the_next_one_finishes(store: Path, tmp_path: Pat
     assert Registry(NAME).aliases() == {CHAMPION: reports[-1]["to"]}
 
 
-def _promote_until_done(version: int, uri: str, out_path: Path) -> None:
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    os.environ.pop("NDPNET_TRACKING", None)  # the server of processes may have been started with it
+def _promote_until_done(version: int, out_path: Path) -> None:
     refusals = []
     deadline = time.monotonic() + TIME_LIMIT / 2
     while time.monotonic() < deadline:
@@ -292,12 +287,8 @@ def test_asking_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_four_at_once_agree_on_one_line_of_champions(store: Path, tmp_path: Path) -> None:
-    uri, versions = os.environ["MLFLOW_TRACKING_URI"], range(1, NUM_VERSIONS + 1)
-    processes = [
-        SERVER.Process(target=_promote_until_done, args=(version, uri, tmp_path / str(version))) for version in versions
-    ]
-    for process in processes:
-        process.start()
+    versions = range(1, NUM_VERSIONS + 1)
+    processes = [start(_promote_until_done, version, tmp_path / str(version)) for version in versions]
     for process in processes:
         process.join(TIME_LIMIT)
     assert [process.exitcode for process in processes] == [0] * NUM_VERSIONS
