@@ -6,7 +6,6 @@ from io import BytesIO
 from servers import S3Server
 
 MB = 1 << 20
-TIME_LIMIT = 60.0
 
 
 def noise(num_bytes: int, seed: int = 0) -> bytes:

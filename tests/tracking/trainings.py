@@ -1,37 +1,16 @@
-"""Trainings that are tracked, as rows and files; an empty tracking database, and one that goes away."""
+"""Trainings that are tracked, as rows and files."""
 
 import json
 import math
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-from servers import free_port
-
 from ndpnet.config import PARAMS_PATH, load_params
-from ndpnet.tracking import live
 from ndpnet.tracking.live import step_run
 
 PARAMS = load_params(PARAMS_PATH)
 IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64, "image_digest": "", "kfp_run_id": ""}
 NUM_STEPS = 40
-
-
-@pytest.fixture
-def down(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A function that makes the tracking server one that nobody listens at; calling it again brings back the store."""
-    there = os.environ.get("MLFLOW_TRACKING_URI", "")
-
-    def switch() -> None:
-        is_down = os.environ["MLFLOW_TRACKING_URI"].startswith("http")
-        uri = there if is_down else f"http://127.0.0.1:{free_port()}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-
-    monkeypatch.setattr(live, "FLUSH_SECONDS", 0.1)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    return switch
 
 
 def history(last_step: int = NUM_STEPS, *, factor: float = 1.0) -> list[dict[str, float]]:

@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from disks import mounted
-from objects import MB, TIME_LIMIT, noise, put, put_in_parts
-from processes import wait_until
+from objects import MB, noise, put, put_in_parts
+from processes import TIME_LIMIT, wait_until
 from proxy import Proxy
 from repositories import contents
 from servers import S3Server
@@ -127,12 +126,12 @@ def test_an_object_replaced_on_the_way_is_never_a_mix(
     assert pictures(tmp_path) == {"x": new}
 
 
-def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
+def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, small_disk: Path) -> None:
     put(s3, bucket, "full/x", noise(4 * MB))
-    with mounted(tmp_path / "disk", "2m") as disk:
-        with pytest.raises(ValueError, match=r"^cannot write .*No space left on device"):
-            download(f"s3://{bucket}/full", disk)
-        assert pictures(disk) == {}
+    with pytest.raises(ValueError, match=r"^cannot write .*No space left on device"):
+        download(f"s3://{bucket}/full", small_disk)
+    assert pictures(small_disk) == {}
 
 
 def test_a_server_that_is_away_is_no_change_of_an_object(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
