@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +19,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api
 from http_servers import Answer, Request, serving
-from kfp_runs import FINAL, Snapshot, nodes_of
 from kfp_server_api import (
     V2beta1Experiment,
     V2beta1ListExperimentsResponse,
     V2beta1ListRecurringRunsResponse,
+    V2beta1PipelineTaskDetail,
     V2beta1RecurringRun,
     V2beta1Run,
     V2beta1RunDetails,
@@ -31,10 +31,20 @@ from kfp_server_api import (
 
 API = kfp_server_api.ApiClient()
 MAX_PAGE = 3  # small, so that every listing has several
+FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 class RefusedError(Exception):
     """An answer with an error status, and its message."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run at one look: its state, and that of its tasks by name."""
+
+    state: str
+    tasks: dict[str, str] = field(default_factory=dict)
+    error: str = ""
 
 
 @dataclass
@@ -172,7 +182,7 @@ class KfpServer:
         run.state = snapshot.state
         run.finished_at = self.now() if snapshot.state in FINAL else None
         run.error = kfp_server_api.GoogleRpcStatus(code=2, message=snapshot.error) if snapshot.error else None
-        details = [each for name, state in snapshot.tasks.items() for each in nodes_of(name, state)]
+        details = [each for name, state in snapshot.tasks.items() for each in _nodes_of(name, state)]
         run.run_details = V2beta1RunDetails(task_details=details)
 
     # ---- recurring runs
@@ -228,6 +238,18 @@ class KfpServer:
         start = int(query.get("page_token") or 0)
         end = start + min(int(query.get("page_size", MAX_PAGE)), MAX_PAGE)
         return model(**{name: found[start:end], "next_page_token": str(end) if end < len(found) else None})
+
+
+def _nodes_of(name: str, state: str) -> list[V2beta1PipelineTaskDetail]:
+    """What KFP shows of one task: a driver, the task, and once it starts the pod that does its work."""
+
+    def node(display_name: str, kind: str, node_state: str) -> V2beta1PipelineTaskDetail:
+        names = {"display_name": display_name, "pod_name": f"{name}-{kind}"}
+        return V2beta1PipelineTaskDetail(task_id=str(uuid.uuid4()), state=node_state, **names)
+
+    if state == "PENDING":
+        return [node(f"{name}-driver", "driver", "RUNNING")]
+    return [node(f"{name}-driver", "driver", "SUCCEEDED"), node(name, "task", state), node("executor", "pod", state)]
 
 
 def _error(status: int, message: str) -> Answer:

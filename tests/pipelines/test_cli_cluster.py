@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from compiled import Compiled
-from kfp_runs import Snapshot
-from kfp_server import Fault, KfpServer
+from kfp_server import Fault, KfpServer, Snapshot
 
 from ndpnet.cli import main
 from ndpnet.commands import git

@@ -75,10 +75,3 @@ def test_a_host_with_a_password_is_refused_at_once() -> None:
 def test_nobody_there_is_one_line() -> None:
     with pytest.raises(LostError, match=r"no answer from http://127.0.0.1:9: "):
         connect("http://127.0.0.1:9")
-
-
-def test_arguments_are_read_as_their_parameters_are(package: Package) -> None:
-    assert package.parse_argument("revision", "7") == "7"
-    assert package.parse_argument("only_new_data", "true") is True
-    with pytest.raises(ValueError, match="parameter only_new_data is a Boolean, not 'yes'"):
-        package.parse_argument("only_new_data", "yes")

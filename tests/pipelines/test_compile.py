@@ -1,15 +1,18 @@
-"""The compiled pipeline: its structure as it is meant to be, and what KFP's own classes say of it."""
+"""The compiled pipelines: their structure as it is meant to be, and what KFP's own classes say of it."""
 
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from compiled import IMAGE, SECRETS, Compiled
 
+from ndpnet.batch.plan import InspectionRequest
 from ndpnet.config import load_params
 from ndpnet.pipelines.compile import PIPELINES, compile_pipeline
+from ndpnet.pipelines.request import Package
 
 UNCACHED = {"version-data", "choose-categories", "register", "promote", "report-outcome", "category-row", "report"}
 TRAININGS = {"exec-train-phase1", "exec-train-phase2"}
@@ -140,3 +143,58 @@ def test_without_gpu_volume_or_secrets_nothing_of_them_is_asked_for(tmp_path: Pa
     text = Compiled("training", tmp_path, "runtime.accelerator=cpu", "cluster.num_retries=0", *without).text
     for absent in ("nvidia.com", "pvcMount", "secretAsEnv", "retryPolicy", "tolerations"):
         assert absent not in text
+
+
+# ---- the batch inspection
+
+
+@pytest.fixture(scope="module")
+def inspection(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    return Compiled("inspection", tmp_path_factory.mktemp("compiled"), "cluster.parallel_shards=5")
+
+
+def test_shards_run_side_by_side_and_the_outcome_comes_whatever_happened(inspection: Compiled) -> None:
+    graphs, always = inspection.graphs(), "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert graphs["comp-inspect-shards"]["for-loop-1"]["iteratorPolicy"] == {"parallelismLimit": 5}
+    assert graphs["root"]["report-outcome"]["triggerPolicy"] == {"strategy": always}
+    assert inspection.retries() == dict.fromkeys(inspection.cached_tasks(), (2, "60s", 2.0))
+
+
+def test_kfps_own_classes_take_an_inspection_and_its_arguments(inspection: Compiled) -> None:
+    arguments = asdict(InspectionRequest("s3://line-1/in", "ndpnet-tile", "s3://line-1/out", num_shards=3))
+    assert inspection.inputs_by_kfp() == set(arguments)
+    assert arguments.keys() <= Package(inspection.path).parameters.keys()
+
+
+def test_a_shard_is_reused_for_the_same_plan_and_what_looks_at_the_world_never(inspection: Compiled) -> None:
+    world = dict.fromkeys(("plan-inspection", "summarise-inspection", "report-outcome"), False)
+    assert inspection.cached_tasks() == world | {"inspect-shard": True}
+    inputs = inspection.graphs()["comp-for-loop-1"]["inspect-shard"]["inputs"]
+    assert set(inputs) == {"parameters"}
+    assert set(inputs["parameters"]) == {"out", "plan_id", "shard", "device", "endpoint_url"}
+    given = inspection.graphs()["comp-exit-handler-1"]["inspect-shards"]["inputs"]["parameters"]
+    assert given["plan_id"]["taskOutputParameter"] == {
+        "outputParameterKey": "plan_id",
+        "producerTask": "plan-inspection",
+    }
+
+
+def test_pods_of_an_inspection(inspection: Compiled) -> None:
+    for name, executor in inspection.executors.items():
+        assert executor["container"]["image"] == IMAGE
+        assert "accelerator" not in executor["container"]["resources"]
+        request = executor["container"]["resources"]["resourceCpuRequest"]
+        assert request == ("2" if name == "exec-inspect-shard" else "1")
+        assert inspection.secrets()[name] == SECRETS
+    assert inspection.platforms["exec-inspect-shard"]["activeDeadlineSeconds"] == "43200"
+
+
+def test_shards_on_gpus(tmp_path: Path) -> None:
+    overrides = ["cluster.inspect_on_gpu=true", "cluster.node_selector={gpu: h100}", "runtime.devices=2"]
+    compiled = Compiled("inspection", tmp_path, *overrides)
+    for name, executor in compiled.executors.items():
+        count = executor["container"]["resources"].get("accelerator", {}).get("resourceCount")
+        assert count == ("1" if name == "exec-inspect-shard" else None)
+        assert ("nodeSelector" in compiled.platforms[name]) == (name == "exec-inspect-shard")
+    device = compiled.graphs()["comp-for-loop-1"]["inspect-shard"]["inputs"]["parameters"]["device"]
+    assert device == {"runtimeValue": {"constant": "cuda"}}

@@ -1,14 +1,77 @@
+"""Following a run to its end, and schedules."""
+
 from collections.abc import Callable
 
 import pytest
-from kfp_server import Fault, KfpServer
+from kfp_server import Fault, KfpServer, Snapshot
 
-from ndpnet.pipelines.client import Cluster
+from ndpnet.pipelines import runs
+from ndpnet.pipelines.client import Cluster, ClusterError, LostError
 from ndpnet.pipelines.request import Package
-from ndpnet.pipelines.runs import parse_trigger, set_schedule
+from ndpnet.pipelines.runs import follow, parse_trigger, set_schedule, start_run
 
+GOOD = (
+    Snapshot("PENDING"),
+    Snapshot("RUNNING", {"prepare": "RUNNING"}),
+    Snapshot("RUNNING", {"prepare": "RUNNING"}),
+    Snapshot("RUNNING", {"prepare": "SUCCEEDED", "train": "RUNNING"}),
+    Snapshot("SUCCEEDED", {"prepare": "SUCCEEDED", "train": "SUCCEEDED"}),
+)
 NIGHTLY, OFTEN = parse_trigger("0 2 * * 1-5", None), parse_trigger(None, "6h")
 SetNightly = Callable[..., str]
+
+
+@pytest.fixture
+def submit(kfp_server: KfpServer, cluster: Cluster, package: Package):
+    """Submit a run that goes through these states."""
+
+    def submit(*script: Snapshot) -> str:
+        kfp_server.next_script = list(script)
+        return start_run(cluster, package, name="x", arguments={"params": "{}"})
+
+    return submit
+
+
+def followed(cluster: Cluster, run_id: str) -> tuple[int, list[str]]:
+    """Exit code and lines."""
+    lines: list[str] = []
+    return follow(cluster, run_id, lines.append, poll_seconds=0.001), lines
+
+
+def test_every_change_is_one_line(submit, cluster: Cluster) -> None:
+    assert followed(cluster, submit(*GOOD)) == (
+        0,
+        [
+            "run: pending",
+            "prepare: running",
+            "run: running",
+            "prepare: succeeded",
+            "train: running",
+            "train: succeeded",
+            "run: succeeded",
+        ],
+    )
+
+
+def test_a_server_that_restarts_is_waited_for(submit, kfp_server: KfpServer, cluster: Cluster) -> None:
+    run_id = submit(*GOOD)
+    kfp_server.faults.append(Fault("GET .*/runs/.*", status=503, times=3))
+    assert followed(cluster, run_id)[0] == 0
+
+
+def test_a_server_that_stays_away_ends_it(
+    submit, kfp_server: KfpServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "AWAY_SECONDS", 0.1)
+    run_id = submit(*GOOD)
+    kfp_server.faults.append(Fault("GET .*/runs/.*", status=503, times=10_000))
+    with pytest.raises(LostError, match=r"HTTP 503"):
+        followed(cluster, run_id)
+
+
+def test_an_unknown_run_ends_it_at_once(cluster: Cluster) -> None:
+    with pytest.raises(ClusterError, match=r"HTTP 404: .*Run nothing not found"):
+        followed(cluster, "nothing")
 
 
 @pytest.fixture
@@ -16,19 +79,6 @@ def set_nightly(cluster: Cluster, package: Package) -> SetNightly:
     """Have a schedule "nightly"."""
     values = {"name": "nightly", "trigger": NIGHTLY, "arguments": {"params": "{}"}}
     return lambda **changes: set_schedule(cluster, package, **values | changes)
-
-
-@pytest.mark.parametrize(
-    ("cron", "every", "trigger"),
-    [
-        ("0 2 * * *", None, {"cron_expression": "0 0 2 * * *"}),
-        ("15 0 2 * * *", None, {"cron_expression": "15 0 2 * * *"}),
-        (None, "30m", {"interval_second": 1800}),
-        (None, "2w", {"interval_second": 1209600}),
-    ],
-)
-def test_when_a_schedule_runs(cron: str | None, every: str | None, trigger: dict) -> None:
-    assert parse_trigger(cron, every) == trigger
 
 
 def test_a_schedule_without_a_pause_is_refused() -> None:
@@ -54,7 +104,7 @@ def test_a_cron_that_the_server_refuses_leaves_the_old_one(kfp_server: KfpServer
 
 def test_another_one_of_the_same_name_replaces_it(kfp_server: KfpServer, set_nightly: SetNightly) -> None:
     set_nightly()
-    set_nightly(name="another")
+    set_nightly(name="another", trigger=parse_trigger("15 0 2 * * *", None))  # with its seconds, as it is
     (old, other) = kfp_server.recurring_runs
     kfp_server.recurring_runs[old].mode = "DISABLE"  # paused on Kubeflow's page
     assert set_nightly(trigger=OFTEN, is_catching_up=True, service_account="trainer") == "replaced"

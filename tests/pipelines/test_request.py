@@ -1,6 +1,6 @@
 import pytest
 
-from ndpnet.pipelines.request import check_image
+from ndpnet.pipelines.request import Package, check_image
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "sha256:" + "a" * 64
@@ -36,3 +36,10 @@ def test_an_image_that_names_its_code_is_taken(image: str) -> None:
 def test_an_image_that_can_change_is_refused(image: str) -> None:
     with pytest.raises(ValueError, match="can be moved"):
         check_image(image, COMMIT)
+
+
+def test_arguments_are_read_as_their_parameters_are(package: Package) -> None:
+    assert package.parse_argument("revision", "7") == "7"
+    assert package.parse_argument("only_new_data", "true") is True
+    with pytest.raises(ValueError, match="parameter only_new_data is a Boolean, not 'yes'"):
+        package.parse_argument("only_new_data", "yes")
