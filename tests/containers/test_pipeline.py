@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from images import BuiltImage
 from local_pipeline import RUN, kill_in_training, make_project
-from repositories import Repository
+from repositories import Repository, contents
 from samples import CATEGORY
 
 from ndpnet.pipelines.containers import RUN_LABEL
@@ -40,7 +40,7 @@ def containers_of_runs(image: BuiltImage) -> list[Any]:
 def files_of(folder: Path, pattern: str) -> dict[str, bytes]:
     """Content of the files under the one folder that the pattern finds."""
     (found,) = folder.glob(pattern)
-    return {path.relative_to(found).as_posix(): path.read_bytes() for path in found.rglob("*") if path.is_file()}
+    return contents(found)
 
 
 def test_killed_and_run_again_in_containers_it_gives_the_bits_of_processes(

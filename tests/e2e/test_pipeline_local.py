@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from local_pipeline import RUN, kill_in_training, make_project
 from processes import TIME_LIMIT
-from repositories import DVC, Repository
+from repositories import DVC, Repository, contents
 from samples import CATEGORY
 
 pytestmark = pytest.mark.slow
@@ -43,12 +43,7 @@ def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_cham
     repository.run(*DVC, "repro", f"evaluate@{CATEGORY}")
     folder = repository.folder / "build" / CATEGORY
     assert evaluation.read_bytes() == (folder / "evaluation/metrics.json").read_bytes()
-    names = sorted(path.relative_to(package) for path in package.rglob("*") if path.is_file())
-    assert names == sorted(
-        path.relative_to(folder / "model") for path in (folder / "model").rglob("*") if path.is_file()
-    )
-    for name in names:
-        assert (package / name).read_bytes() == (folder / "model" / name).read_bytes(), name
+    assert contents(package) == contents(folder / "model")
 
 
 def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(repository: Repository) -> None:

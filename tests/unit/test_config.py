@@ -199,10 +199,7 @@ def test_bounds_of_a_promotion_do_not_travel_to_a_training() -> None:
         promotion_of(trained_with)
 
 
-def test_bounds_of_a_promotion() -> None:
-    usual = promotion_of(load_params(profile="line"))
-    assert {"image_auroc", "recall"} <= set(usual.tolerances)
-    assert usual.false_alarm_budget == 0.05
+def test_a_floor_without_a_tolerance_is_refused() -> None:
     with pytest.raises(ValueError, match="floors has image_auroc, which"):
         promotion_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
 

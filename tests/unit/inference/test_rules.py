@@ -42,16 +42,6 @@ def test_a_zone_weighs_by_its_factor_and_the_later_one_holds_where_two_overlap()
     assert Rules(width=80, height=80).weights((40, 40)) is None
 
 
-def test_a_zone_where_nothing_counts_is_as_little_inspected_as_what_lies_outside_a_region() -> None:
-    zones = (Zone(name="label", box=[0, 0, 40, 80], factor=None), Zone(name="rim", box=[70, 0, 10, 80], factor=2))
-    right = np.arange(80) * np.ones(80)[:, None] >= 40
-    zone, roi = ({"rules": Rules(width=80, height=80, zones=zones)}, {"roi": right})
-    for given in (zone, roi):
-        assert np.array_equal(Inspector(None, input_size=(80, 80), **given).inspected, right)
-    rim = Rules(width=80, height=80, zones=zones[1:])
-    assert Inspector(None, input_size=(80, 80), rules=rim).inspected is None
-
-
 def test_an_area_in_square_millimetres_is_one_in_pixels_of_the_map() -> None:
     assert Rules(width=80, height=80, smallest_defect=40).num_pixels((40, 40)) == 10
     assert Rules(width=80, height=80, smallest_defect=0.1, mm_per_pixel=0.05).num_pixels((40, 40)) == 10

@@ -6,7 +6,7 @@ import torch
 from networks import uniform
 from scipy import ndimage
 
-from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, compare, filter_map, median_5x5
+from ndpnet.model.segmentation import MultiScaleSegmentation, blend_scales, compare, filter_map
 
 
 def bilinear(values: np.ndarray, factor: int) -> np.ndarray:
@@ -51,10 +51,3 @@ def test_filters_are_a_mean_and_a_median_with_nearest_borders(shape: tuple[int, 
         mean = ndimage.uniform_filter(anomaly_map[image, 0].double().numpy(), 5, mode="nearest")
         expected = ndimage.median_filter(mean, 5, mode="nearest")
         np.testing.assert_allclose(filtered[image, 0].numpy(), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("num_levels", [2, 7, 10**6])
-def test_the_median_of_windows_is_exact(num_levels: int) -> None:
-    padded = (uniform(3, 1, 34, 26, seed=num_levels) * num_levels).floor()  # ties with few levels
-    windows = padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(4)  # (3, 1, 30, 22, 25)
-    assert torch.equal(median_5x5(padded), windows.median(dim=-1).values)
