@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import Brightness
 from PIL import Image
 from samples import CATEGORY, Pipeline, write_picture
 from skimage.data import brick
@@ -81,13 +82,6 @@ def test_the_champion_stands_beside_the_figures_if_it_was_judged_on_the_same_ima
     assert "43.2 %" not in elsewhere
 
 
-class Grey:
-    """A map that is the same everywhere."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        return np.full(images.shape[:3], 0.2, dtype=np.float32)
-
-
 def test_a_defect_in_a_zone_where_nothing_counts_is_left_out() -> None:
     masks = np.zeros((3, 64, 64), dtype=bool)
     masks[1, :8, :8] = masks[2, :8, 56:] = True
@@ -96,7 +90,7 @@ def test_a_defect_in_a_zone_where_nothing_counts_is_left_out() -> None:
     images = np.zeros((3, 64, 64, 3), dtype=np.uint8)
     prepared = SimpleNamespace(images=lambda _: images, masks=lambda: masks, records=lambda _: records)
     left = Zone(name="label", box=[0, 0, 32, 64], factor=None)
-    inspector = Inspector(Grey(), input_size=(64, 64), rules=Rules(width=64, height=64, zones=(left,)))
+    inspector = Inspector(Brightness(), input_size=(64, 64), rules=Rules(width=64, height=64, zones=(left,)))
     judged = evaluate.judge(prepared, inspector)
     assert (judged.num_left_out, [record.path for record in judged.records]) == (1, ["0", "2"])
     assert judged.roi.sum() == 32 * 64
