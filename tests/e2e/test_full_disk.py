@@ -11,12 +11,6 @@ from samples import CATEGORY, Pipeline
 ROOM = 8 << 10  # bytes that are left: less than any step writes
 
 
-def fill(disk: Path, room: int = ROOM) -> None:
-    """Leave `room` bytes."""
-    with (disk / "ballast").open("wb") as stream:
-        stream.write(b"x" * (shutil.disk_usage(disk).free - room))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("small_disk", ["4m"], indirect=True)
 @pytest.mark.parametrize(
@@ -37,7 +31,7 @@ def test_a_full_disk_is_one_line_and_harms_nothing(
         "inspect": [good_dir, "--model", pipeline.model_dir, "--threshold", 0.5],
     }
     params = [] if verb in ("calibrate", "inspect") else ["--params", pipeline.params_path]
-    fill(small_disk)
+    (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - ROOM))
     finished = run_cli([verb, *arguments[verb], *params, "--out", small_disk / "out"], tmp_path / "log")
     assert finished.exit_code == 1, finished.stderr
     assert len(finished.error_lines) == 1, finished.stderr

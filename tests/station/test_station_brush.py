@@ -22,12 +22,6 @@ def review(url: str, told: dict, **body) -> requests.Response:
     return requests.post(path, json={"label": "defective", "who": "Ann"} | body, timeout=SECONDS)
 
 
-def stored(url: str, told: dict) -> np.ndarray:
-    answer = requests.get(f"{url}/pictures/{told['id']}/mask", timeout=SECONDS)
-    assert answer.headers["content-type"] == "image/png"
-    return decoded(answer.content)
-
-
 def area(side: int) -> np.ndarray:
     """What the page sends: coloured strokes on black, here over the upper left quarter."""
     drawn = np.zeros((side, side, 3), np.uint8)
@@ -43,7 +37,9 @@ def test_an_area_of_any_size_becomes_a_mask_of_the_pictures_size(station, side):
     assert [each["is_painted"] for each in answer["opinions"]][-1]
     expected = np.zeros((64, 64), np.uint8)
     expected[:32, :32] = 255
-    np.testing.assert_array_equal(stored(url, told), expected)
+    mask = requests.get(f"{url}/pictures/{told['id']}/mask", timeout=SECONDS)
+    assert mask.headers["content-type"] == "image/png"
+    np.testing.assert_array_equal(decoded(mask.content), expected)
 
 
 def test_whoever_changes_their_mind_takes_the_area_back(station):

@@ -89,20 +89,15 @@ def make_tree(base: Path, entries: list[tuple[str, str, str]]) -> Path:
     return root
 
 
-def state_of(base: Path) -> dict[str, tuple]:
+def state_of(base: Path) -> dict[str, tuple[object, ...]]:
     """All that lies below a folder, with its content and times, but for the output."""
-    paths = [path for path in sorted(base.rglob("*")) if path.relative_to(base).parts[0] != "out"]
-    return {str(path): (*_about(path.lstat()), _content(path)) for path in paths}
-
-
-def _about(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_mode, stat.st_mtime_ns, stat.st_nlink
-
-
-def _content(path: Path) -> bytes | str:
-    if path.is_symlink():
-        return str(path.readlink())
-    return path.read_bytes() if path.is_file() else ""
+    state: dict[str, tuple[object, ...]] = {}
+    for path in base.rglob("*"):
+        if path.relative_to(base).parts[0] != "out":
+            stat, is_link = path.lstat(), path.is_symlink()
+            content = path.readlink() if is_link else path.read_bytes() if path.is_file() else None
+            state[str(path)] = (stat.st_mode, stat.st_mtime_ns, stat.st_nlink, content)
+    return state
 
 
 @cache

@@ -42,24 +42,14 @@ def test_what_the_steps_return(pipeline: Pipeline) -> None:
     assert pipeline.metrics["train_phase2"]["threshold"] == threshold["value"]
 
 
-def damaged_copy(folder: Path, out_dir: Path, name: str) -> Path:
-    """Copy a folder, one file of it as a copy that broke off would leave it."""
-    shutil.copytree(folder, out_dir)
-    (out_dir / name).write_bytes((folder / name).read_bytes()[:200])
-    return out_dir
-
-
-def earlier_output(out_dir: Path, marker: str) -> Path:
-    with atomic_folder(out_dir, marker=marker) as folder:
-        (folder / marker).write_text("earlier")
-    return out_dir
-
-
 def test_a_failure_after_training_costs_neither_the_earlier_output_nor_the_training(
     pipeline: Pipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    out_dir = earlier_output(tmp_path / "model", "reference.png")
-    prepared_dir = damaged_copy(pipeline.prepared_dir, tmp_path / "prepared", "calibration.npy")
+    out_dir, prepared_dir = tmp_path / "model", shutil.copytree(pipeline.prepared_dir, tmp_path / "prepared")
+    with atomic_folder(out_dir, marker="reference.png") as folder:
+        (folder / "reference.png").write_text("earlier")
+    with (prepared_dir / "calibration.npy").open("r+b") as stream:
+        stream.truncate(200)  # as a copy that broke off would leave it
     others = (pipeline.bank_dir, pipeline.phase1_dir, out_dir, pipeline.params, tmp_path / "work")
     with pytest.raises(ValueError, match=r"prepared/calibration\.npy.*run `ndpnet prepare` again"):
         steps.train_phase2(prepared_dir, *others)

@@ -87,24 +87,19 @@ def test_none_is_none_and_warns(caplog: pytest.LogCaptureFixture) -> None:
     assert "no perceptual loss" in caplog.text
 
 
-def write_refused(folder: Path) -> dict[str, str]:
-    """Files that are no VGG weights. -> what is said of each"""
-    (folder / "text.pth").write_bytes(b"not a weight file\n" * 10)
-    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, folder / "short.pth")
-    torch.save({"path": folder}, folder / "pickle.pth")
+def test_what_are_no_weights_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_bytes(b"not a weight file\n" * 10)
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "short.pth")
+    torch.save({"path": tmp_path}, tmp_path / "pickle.pth")
     weights = {f"features.{index}.weight": torch.zeros(4, 3, 3, 3) for index in (0, 2, 5, 7, 10)}
-    torch.save(weights | {name.replace("weight", "bias"): torch.zeros(4) for name in weights}, folder / "other.pth")
-    return {
+    torch.save(weights | {name.replace("weight", "bias"): torch.zeros(4) for name in weights}, tmp_path / "other.pth")
+    for name, message in {
         "text.pth": r"cannot read VGG weights from .*text\.pth: .*expected torchvision's",
         "short.pth": r"cannot read VGG weights from .*short\.pth: KeyError.*features\.0\.bias",
         "pickle.pth": "cannot read VGG weights",  # no code runs from it
         "other.pth": r".*conv1_1 is \(4, 3, 3, 3\) instead of \(64, 3, 3, 3\)",
         "none.pth": r"no file .*/none\.pth for losses.perceptual_weights \(a \.pth or \.npz file",
-    }
-
-
-def test_what_are_no_weights_is_one_line(tmp_path: Path) -> None:
-    for name, message in write_refused(tmp_path).items():
+    }.items():
         with pytest.raises(ValueError, match=rf"^{message}") as caught:
             load_vgg(str(tmp_path / name))
         assert "\n" not in str(caught.value)

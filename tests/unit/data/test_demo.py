@@ -27,10 +27,6 @@ def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out_dir
 
 
-def read_grey(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("L")).astype(int)
-
-
 def test_every_split_has_its_cells(demo_dir: Path, tmp_path: Path) -> None:
     params = load_params()
     fractions = {
@@ -60,7 +56,7 @@ def test_every_split_has_its_cells(demo_dir: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("hardness", [0.0, 1.0])
 def test_a_defect_changes_its_mask_and_nothing_else(demo_dir: Path, kind: str, hardness: float) -> None:
     for category in DEMO_CATEGORIES:
-        surface = read_grey(sorted((demo_dir / category / "test" / "good").iterdir())[0]).astype(np.uint8)
+        surface = np.asarray(Image.open(min((demo_dir / category / "test/good").iterdir())).convert("L"))
         for key in range(3):
             image, mask = draw_defect(surface, kind, hardness=hardness, draws=Draws(key))
             change = np.abs(image.astype(int) - surface)

@@ -30,10 +30,6 @@ from ndpnet.synthesis.compose import to_unit
 FP32 = [("onnx", "fp32"), ("openvino", "fp32")]
 
 
-def parity_of(folder: Path, name: str) -> dict:
-    return json.loads((folder / "engines" / name / "parity.json").read_text())
-
-
 @pytest.mark.parametrize(("engine", "precision"), FP32)
 def test_maps_scores_and_verdicts_are_those_of_torch(
     exported_dir: Path, pipeline: Pipeline, engine: str, precision: str
@@ -75,7 +71,7 @@ def test_each_engine_has_a_threshold_of_its_own_from_calibration(
 
 def test_parity_is_written_down(exported_dir: Path) -> None:
     for engine, precision in EXPORTS:
-        parity = parity_of(exported_dir, f"{engine}-{precision}")
+        parity = json.loads((exported_dir / f"engines/{engine}-{precision}/parity.json").read_text())
         assert (parity["training"]["num_images"], parity["validation"]["num_images"]) == (12, 256)
         assert (parity["validation"]["num_defective"], parity["validation"]["are_held_out"]) == (128, True)
         for images in (parity["training"], parity["validation"]):
