@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_sets import mask, picture
 from documents import ROOT
 from PIL import Image
 from processes import TIME_LIMIT, Finished
@@ -113,26 +114,12 @@ class Repository:
 
 def write_small_category(category_dir: Path, *, seed: int) -> None:
     """Write a category in MVTec's layout: noise, 12 good training pictures, 3 good and 2 defective ones to test."""
-    rng = np.random.default_rng(seed)
-    for number in range(12):
-        write_picture(category_dir / f"train/good/p{number:02d}.png", noise(rng))
-    for number in range(3):
-        write_picture(category_dir / f"test/good/t{number}.png", noise(rng))
-    for number in range(2):
-        write_picture(category_dir / f"test/hole/h{number}.png", noise(rng))
-        write_picture(category_dir / f"ground_truth/hole/h{number}_mask.png", hole())
-
-
-def noise(rng: np.random.Generator) -> np.ndarray:
-    """Grey noise; uint8 (64, 64)."""
-    return np.clip(rng.normal(120.0, 20.0, (64, 64)), 0, 255).astype(np.uint8)
-
-
-def hole() -> np.ndarray:
-    """A defect's mask; bool (64, 64)."""
-    mask = np.zeros((64, 64), dtype=bool)
-    mask[20:30, 20:30] = True
-    return mask
+    names = [f"train/good/p{number:02d}" for number in range(12)]
+    names += [*(f"test/good/t{number}" for number in range(3)), "test/hole/h0", "test/hole/h1"]
+    for number, name in enumerate(names):
+        write_picture(category_dir / f"{name}.png", picture(100 * seed + number))
+    for name in ("h0", "h1"):
+        write_picture(category_dir / f"ground_truth/hole/{name}_mask.png", mask())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import data_sets
-import numpy as np
 import pytest
 from data_sets import names_in
 from objects import put
 from processes import kill_when, run_cli, start_cli
-from repositories import NDPNET, Repository, contents, noise
+from repositories import NDPNET, Repository, contents
 from samples import write_picture
 from servers import S3Server
 
@@ -75,9 +74,9 @@ def test_a_killed_import_leaves_the_old_one_and_the_next_cleans_up(tmp_path: Pat
 @pytest.mark.slow
 def test_a_batch_from_s3_is_added(repository: Repository, s3: S3Server, tmp_path: Path) -> None:
     repository.environment |= s3.environment()
-    bucket, rng = s3.make_bucket(), np.random.default_rng(5)
-    for name in ("a.png", "ü b.png"):
-        write_picture(tmp_path / name, noise(rng))
+    bucket = s3.make_bucket()
+    for number, name in enumerate(("a.png", "ü b.png")):
+        write_picture(tmp_path / name, data_sets.picture(500 + number))
         put(s3, bucket, f"line 3/today/{name}", (tmp_path / name).read_bytes())
     command = (*NDPNET, "data", "add", f"s3://{bucket}/line 3/today", "--category", "wall", "--endpoint-url")
     finished = repository.run(*command, s3.endpoint_url)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_sets import mask, picture
 from PIL import Image
 from processes import kill_when, run_cli, start_cli
-from repositories import Repository, contents, hole, noise
+from repositories import Repository, contents
 from samples import write_picture
 
 from ndpnet.data.importing.adding import Added, add_batch
@@ -22,9 +23,8 @@ def wall(repository: Repository) -> Path:
 
 
 def write_batch(folder: Path, names: list[str]) -> Path:
-    rng = np.random.default_rng(7)
-    for name in names:
-        write_picture(folder / name, noise(rng))
+    for number, name in enumerate(names):
+        write_picture(folder / name, picture(700 + number))
     return folder
 
 
@@ -79,7 +79,7 @@ def test_a_picture_of_another_place_is_an_error(
     if place == "test/scratch":
         masks = tmp_path / "masks"
         for name in ("a", "x"):
-            write_picture(masks / f"{name}_mask.png", hole())
+            write_picture(masks / f"{name}_mask.png", mask())
     assert_refused(repository, batch, message, place=place, masks=masks)
 
 
@@ -152,8 +152,8 @@ def test_a_full_disk_is_named_and_changes_nothing(original: Repository, small_di
 def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "batch", ["h0.png", "d/q.png"])
     masks = batch / "masks"
-    write_picture(masks / "h0.png", hole())
-    write_picture(masks / "d/q_mask.bmp", hole())
+    write_picture(masks / "h0.png", mask())
+    write_picture(masks / "d/q_mask.bmp", mask())
     added = add(repository, batch, place="test/hole", masks=Path("masks"))
     renamed = Path(added.renamed["h0.png"])
     found = {image.path: image.mask_path for image in scan_mvtec(wall) if image.defect_type == "hole"}
@@ -166,14 +166,14 @@ def test_masks_that_do_not_fit_are_refused(repository: Repository, tmp_path: Pat
     batch = write_batch(tmp_path / "batch", ["a.png", "b.png"])
     masks = tmp_path / "masks"
     assert_refused(repository, batch, r"no folder .*masks with masks", place="test/hole", masks=masks)
-    write_picture(masks / "a.png", hole())
+    write_picture(masks / "a.png", mask())
     assert_refused(repository, batch, r"b\.png has no mask \(add b_mask\.png\)", place="test/hole", masks=masks)
-    write_picture(masks / "b.png", hole()[:60])
+    write_picture(masks / "b.png", mask()[:60])
     assert_refused(repository, batch, r"has 64x60 pixels, its picture 64x64", place="test/hole", masks=masks)
-    write_picture(masks / "b.png", hole() & False)
+    write_picture(masks / "b.png", mask(is_empty=True))
     assert_refused(repository, batch, r"b\.png is empty \(mark the defect", place="test/hole", masks=masks)
-    write_picture(masks / "b.png", hole())
-    write_picture(masks / "c.png", hole())
+    write_picture(masks / "b.png", mask())
+    write_picture(masks / "c.png", mask())
     assert_refused(repository, batch, r"c\.png has no picture", place="test/hole", masks=masks)
     assert_refused(repository, batch, r"pass --masks FOLDER", place="test/hole")
     assert_refused(repository, batch, r"leave --masks out", place="test/good", masks=masks)
@@ -241,7 +241,7 @@ def test_a_kill_at_any_moment_and_the_same_command_again(original: Repository, t
     names = [f"new{number:02d}.png" for number in range(60)]
     batch, masks = write_batch(tmp_path / "batch", ["h0.png", *names]), tmp_path / "masks"
     for name in ("h0.png", *names):
-        write_picture(masks / name, hole())
+        write_picture(masks / name, mask())
     undisturbed, killed = (original.copy(tmp_path / name / "repository") for name in ("undisturbed", "killed"))
     options = ("--category", "wall", "--as", "test/hole", "--masks", masks)
     finished = run_cli(["data", "add", batch, *options, "--data", undisturbed.data_dir], tmp_path / "log")
