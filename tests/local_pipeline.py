@@ -6,13 +6,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import yaml
 from documents import ROOT
 from processes import TIME_LIMIT, wait_until
 from repositories import NDPNET, Repository
-from samples import CATEGORY, TINY, lay_over, write_category
-
-from ndpnet.config import PARAMS_PATH
+from samples import CATEGORY, write_category
 
 RUN = (*NDPNET, "pipeline", "run")
 LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0}
@@ -23,26 +20,18 @@ def make_project(folder: Path) -> Repository:
 
     It tracks into a database of its own.
     """
-    from dvc.repo import Repo
     from skimage.data import brick
 
-    repository = Repository(folder)
-    for name in ("ndpnet", "components", "pipelines"):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore", "requirements.lock"):
-        shutil.copy(ROOT / name, folder / name)
-    values = lay_over(yaml.safe_load(PARAMS_PATH.read_text()), TINY)
-    values["promotion"] |= LOOSE
-    values["cluster"]["work_pvc"] = ""
-    (folder / "ndpnet/params.yaml").write_text(yaml.safe_dump(values))
+    data_dir = folder.with_name("pictures")
+    write_category(data_dir / CATEGORY, brick())
+    shutil.copytree(data_dir / CATEGORY, data_dir / "broken")
+    next((data_dir / "broken/test").rglob("*.png")).write_bytes(b"no picture")
+    repository = Repository.make(folder, data_dir)
+    repository.add_project(promotion=LOOSE, cluster={"work_pvc": ""})
+    for name in (".gitignore", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
     # before the installed one on the path: processes on this machine need no docker
     (folder / "docker.py").write_text('raise ImportError("as if it were not installed")\n')
-    write_category(repository.data_dir / CATEGORY, brick())
-    shutil.copytree(repository.data_dir / CATEGORY, repository.data_dir / "broken")
-    next((repository.data_dir / "broken/test").rglob("*.png")).write_bytes(b"no picture")
-    repository.run("git", "init", "--quiet", "--initial-branch=main")
-    Repo.init(str(folder)).close()
-    repository.pin()
     repository.commit("all of it")
     repository.environment |= {
         "PYTHONPATH": str(folder),

@@ -94,10 +94,10 @@ def run_steps(folder: Path, data_dir: Path, category: str = CATEGORY, **changes:
 
 
 def lay_over(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Values with nested changes."""
+    """Values with nested changes; an empty table replaces the one that is there."""
     merged = dict(values)
     for name, change in changes.items():
-        both_nested = isinstance(change, dict) and isinstance(values.get(name), dict)
+        both_nested = bool(change) and isinstance(change, dict) and isinstance(values.get(name), dict)
         merged[name] = lay_over(values[name], change) if both_nested else change
     return merged
 
