@@ -2,13 +2,14 @@
 
 import json
 import os
-import re
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from ndpnet.commands import output
 
 BLOCKING = """
 import json, os, sys
@@ -22,16 +23,12 @@ PathFinder.find_spec = classmethod(
 HEAVY = {"kfp", "dvc", "boto3", "sklearn", "lightning_fabric", "matplotlib", "sqlalchemy"}
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _closure(requirements: list[str]) -> set[str]:
     """Names of the distributions that they install."""
     found, todo = set(), [Requirement(each) for each in requirements]
     while todo:
         requirement = todo.pop()
-        key = (_plain(requirement.name), frozenset(requirement.extras))
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
         if key in found:
             continue
         found.add(key)
@@ -48,13 +45,10 @@ def blocked_by(requirements: list[str]) -> list[str]:
     """Modules that are installed here, and that these requirements do not bring along."""
     installed = _closure(requirements) | {"ndpnet"}
     modules = packages_distributions()
-    return [name for name, owners in modules.items() if not {_plain(each) for each in owners} & installed]
+    return [name for name, owners in modules.items() if not {canonicalize_name(each) for each in owners} & installed]
 
 
 def run_without(blocked: list[str], code: str, *arguments: object, cwd: Path, path: str = "") -> str:
     """Run Python code where these modules cannot be imported; path: PYTHONPATH. -> what it prints"""
     environment = os.environ | {"BLOCKED": json.dumps(blocked), "PYTHONPATH": path}
-    command = [sys.executable, "-c", BLOCKING + code, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return output([sys.executable, "-c", BLOCKING + code, *map(str, arguments)], cwd, environment)

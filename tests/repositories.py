@@ -14,6 +14,8 @@ from PIL import Image
 from processes import TIME_LIMIT, Finished
 from samples import write_params, write_picture
 
+from ndpnet.commands import git
+
 DVC = (sys.executable, "-m", "dvc")
 NDPNET = (sys.executable, "-c", "from ndpnet.cli import main; main()")
 CATEGORIES = ("wall", "tile")
@@ -120,6 +122,14 @@ def write_small_category(category_dir: Path, *, seed: int) -> None:
         write_picture(category_dir / f"{name}.png", picture(100 * seed + number))
     for name in ("h0", "h1"):
         write_picture(category_dir / f"ground_truth/hole/{name}_mask.png", mask())
+
+
+def commit_all(folder: Path) -> str:
+    """Make a git repository of a folder, with one commit of all in it. -> the commit"""
+    who = ("-c", "user.name=test", "-c", "user.email=test@test")
+    for command in (("init", "--quiet"), ("add", "--all"), (*who, "commit", "--quiet", "--allow-empty", "-m", "all")):
+        git(folder, *command)
+    return git(folder, "rev-parse", "HEAD")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from samples import CATEGORY, SIZE, write_params, write_picture
 
 from ndpnet import steps
 from ndpnet.benchmark.peers import LITE0, MODELS, WORKER, is_available, parse_peer, run_peer
+from ndpnet.commands import output
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, write_roi
@@ -243,7 +243,4 @@ def check_result(folder: Path, info: dict[str, Any], prepared: PreparedData) -> 
 def in_peers_environment(code: str) -> str:
     """What a program prints that imports the worker."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parent)}
-    call = [PYTHON, "-W", "ignore", "-c", code]
-    finished = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+    return output([str(PYTHON), "-W", "ignore", "-c", code], ROOT, environment)

@@ -14,6 +14,7 @@ import pytest
 import requests
 from documents import ROOT
 from images import LOCKED_DOWN, BuiltImage
+from packaging.utils import canonicalize_name
 from pictures import as_base64
 from samples import CATEGORY, Pipeline
 
@@ -48,12 +49,10 @@ def lock_pins() -> dict[str, str]:
     """Names, in one spelling, and versions of what images install."""
     locks = (ROOT / name for name in ("requirements.lock", "requirements-station.lock"))
     lines = [line for lock in locks for line in lock.read_text().splitlines()]
-    return {plain(name): version for name, _, version in (line.partition("==") for line in lines if line[0] != "#")}
-
-
-def plain(name: str) -> str:
-    """A package's name in the one spelling."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return {
+        canonicalize_name(name): version
+        for name, _, version in (line.partition("==") for line in lines if line[0] != "#")
+    }
 
 
 def files_in(image: BuiltImage, *tests: str) -> list[str]:
@@ -94,7 +93,7 @@ def test_it_says_which_commit_it_is_of(image: BuiltImage) -> None:
 
 def test_it_holds_the_locked_versions_and_no_tool(image: BuiltImage) -> None:
     pins = lock_pins()
-    installed = {plain(name): version for name, version in json.loads(image.python(INSTALLED)).items()}
+    installed = {canonicalize_name(name): version for name, version in json.loads(image.python(INSTALLED)).items()}
     assert installed.pop("ndpnet") == ndpnet.__version__
     assert {name: version.partition("+")[0] for name, version in installed.items()} == {
         name: pins[name] for name in installed

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import ROOT
 from processes import TIME_LIMIT, wait_until
 from samples import Pipeline
 from servers import free_port
 
+from ndpnet.commands import output
 from ndpnet.files import read_json_lines
 
 pytestmark = pytest.mark.slow
@@ -37,8 +39,7 @@ def losses_of(out: Path) -> list[float]:
 def train(pipeline: Pipeline, out: Path, *, num_devices: int) -> list[float]:
     """Train in processes that ndpnet starts. -> the loss of every step"""
     command = [sys.executable, "-c", MAIN, *phase1_arguments(pipeline, out, num_devices=num_devices)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
-    assert finished.returncode == 0, finished.stderr
+    output(command, ROOT)
     return losses_of(out)
 
 

@@ -13,11 +13,11 @@ import yaml
 from documents import ROOT
 from mlflow_servers import new_database
 from processes import TIME_LIMIT
-from repositories import Repository
+from repositories import Repository, commit_all
 from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
-from ndpnet.commands import git
+from ndpnet.commands import git, output
 from ndpnet.config import load_params
 from ndpnet.files import sha256_of
 from ndpnet.promotion.reproduce import CLOSE, DIFFERENT, EQUAL, Row, compare, conclude, format_rows_of, reproduce
@@ -61,9 +61,7 @@ def repository(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("re produce") / "repository"
     repository = Repository.make(folder, pipeline.data_dir)
     repository.add_project(categories=["another"])
-    versions = subprocess.run(
-        [sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
-    ).stdout
+    versions = output([sys.executable, "-m", "pip", "freeze"], folder)
     (folder / "requirements.lock").write_text("\n".join(line for line in versions.splitlines() if "==" in line) + "\n")
     (folder / ".gitignore").write_text("/build/\n/.work/\n/data\n__pycache__/\n/mlflow.db\n/mlartifacts/\n")
     commit = repository.commit("all of it")
@@ -149,10 +147,7 @@ def test_a_checkout_that_was_killed_is_made_again(tmp_path: Path, last: str) -> 
     root.mkdir()
     for name in ("a", "z"):
         (root / name).write_text("x")
-    me = ("-c", "user.name=t", "-c", "user.email=t@t")
-    for command in (("init", "--quiet"), ("add", "."), (*me, "commit", "--quiet", "--message", "x")):
-        git(root, *command)
-    commit = git(root, "rev-parse", "HEAD")
+    commit = commit_all(root)
     (root / ".git/info/attributes").write_text(f"{last} filter=kill\n")
     git(root, "config", "filter.kill.smudge", "kill -KILL 0")  # git and the process that called it
     code = f"from ndpnet.promotion.worktree import *; checked_out(Path({str(root)!r}), {commit!r}, "

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from processes import SERVER, TIME_LIMIT, start
+from repositories import commit_all
 from samples import Pipeline
 
 from ndpnet.cli import main
-from ndpnet.commands import git
 from ndpnet.folders import atomic_folder
 from ndpnet.gc import UNITS, find_old, remove
 from ndpnet.promotion.worktree import checked_out
@@ -128,9 +128,7 @@ def test_a_model_that_stepped_aside_and_never_came_back_stays(place: Path, pipel
 
 
 def test_a_reproduced_tree_goes(place: Path) -> None:
-    git(place, "init", "--quiet")
-    git(place, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--allow-empty", "-m", "x")
-    folder, commit = place / ".work/reproduce/ndpnet-brick-1", git(place, "rev-parse", "HEAD")
+    folder, commit = place / ".work/reproduce/ndpnet-brick-1", commit_all(place)
     with checked_out(place, commit, folder, is_kept=True):
         age(folder)
         assert run(place) == []

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from compiled import Compiled
 from kfp_server import Fault, KfpServer, Snapshot
+from repositories import commit_all
 
 from ndpnet.cli import main
 from ndpnet.commands import git
@@ -34,11 +35,7 @@ def repository(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "build").mkdir(parents=True)
     shutil.copyfile(compiled, folder / "build/training.yaml")
     (folder / ".gitignore").write_text("build/\n.work/\n")
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "test")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "test@test")
-    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
+    commit_all(folder)
     monkeypatch.chdir(folder)
     return folder
 
@@ -199,7 +196,7 @@ def test_a_schedule_needs_a_time(run: Run, kfp_server: KfpServer, arguments: tup
 def test_the_data_come_from_where_this_clone_is_from(run: Run, kfp_server: KfpServer, repository: Path) -> None:
     without_url = [each for each in SUBMIT if each not in DATA]
     assert "pass --url or --prefix" in error_of(run(*without_url))
-    subprocess.run(["git", "remote", "add", "origin", "git@git.plant:surfaces.git"], cwd=repository, check=True)
+    git(repository, "remote", "add", "origin", "git@git.plant:surfaces.git")
     assert run(*without_url).exit_code == 0
     place = {
         "--prefix": "s3://pictures/x",

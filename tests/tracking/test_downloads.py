@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from pictures import as_base64
 from processor import EXPORTED_NAMES
 from registering import IDENTITY, NAME, stored_files
+from repositories import commit_all
 from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
 from ndpnet.cli import main
-from ndpnet.commands import git
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import model_hash, package_hash, sealed
 from ndpnet.inference.package import read_package
@@ -145,15 +145,13 @@ def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evalua
     report.write_text(json.dumps({"licence": "CC BY 4.0"}))
     (store / ".gitignore").write_text("mlflow.db\nmlartifacts/\n")
     (store / "requirements.lock").write_text("torch==1\n")
-    git(store, "init", "-q")
-    git(store, "add", "-A")
-    git(store, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "first")
+    commit = commit_all(store)
     options = ("--model", pipeline.model_dir, "--evaluation", evaluation_dir)
     digest = package_hash(pipeline.model_dir)
     said = run("register", *options, "--out", tmp_path / "registered")
     assert said.splitlines() == [f"{NAME} version 1, package {digest[:12]}", f"next: ndpnet promote {NAME} --version 1"]
     record = json.loads((tmp_path / "registered/registered.json").read_text())
-    assert record["tags"]["ndpnet.git_commit"] == git(store, "rev-parse", "HEAD")
+    assert record["tags"]["ndpnet.git_commit"] == commit
     assert record["tags"]["ndpnet.git_dirty"] == "false"
     assert record["tags"]["ndpnet.lock_hash"] == models.sha256_of(store / "requirements.lock")
     assert "Licence of the data: CC BY 4.0" in stored_files(store)["model_card.md"].read_text()

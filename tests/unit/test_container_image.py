@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from docker.utils.build import exclude_paths
 from documents import ROOT
+from repositories import commit_all
 from scripts import load_script
 from setuptools import find_packages
 
+from ndpnet.commands import git
 from ndpnet.tracking import identity
 from ndpnet.tracking.flavor import REQUIREMENTS
 
@@ -118,9 +120,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     shutil.copytree(SCRIPTS, folder / "deploy/image")
     (folder / "requirements.lock").write_bytes(LOCK)
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for arguments in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "first"]):
-        subprocess.run(["git", *arguments], cwd=folder, check=True, timeout=60)
+    commit_all(folder)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/docker").write_text(ENGINE)
     (tmp_path / "bin/docker").chmod(0o755)
@@ -136,8 +136,7 @@ def build(checkout: Path, target: str, **environment: str) -> subprocess.Complet
 
 
 def test_an_image_is_tagged_with_its_commit(checkout: Path) -> None:
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True)
-    commit = head.stdout.strip()
+    commit = git(checkout, "rev-parse", "HEAD")
     said = build(checkout, "train").stdout.splitlines()
     assert said[-1] == said[said.index("--tag") + 1] == f"site/ndpnet:{commit}"
     assert said[:3] == ["build", "--network", "host"]

@@ -10,6 +10,7 @@ import pytest
 
 import ndpnet
 from ndpnet import lineage
+from ndpnet.commands import output
 
 PACKAGE_DIR = Path(ndpnet.__file__).parent
 ADAPTERS = {"ndpnet.components", "ndpnet.pipelines", "kfp"}  # they import the library, not the other way round
@@ -89,9 +90,7 @@ def imported_packages(folder: Path) -> set[str]:
 @pytest.mark.parametrize("module", ["ndpnet", "ndpnet.cli", "ndpnet.config", "ndpnet.inference"])
 def test_importing_loads_nothing_slow(module: str) -> None:
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=PACKAGE_DIR.parent
-    ).stdout.split()
+    loaded = output([sys.executable, "-c", code], PACKAGE_DIR.parent).split()
     assert "ndpnet" in loaded
     assert not SLOW & set(loaded)
 
