@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ndpnet.metrics.drift import NUM_RECENT, ConformalWatch, LineWatch, payouts_of
+from ndpnet.metrics.drift import NUM_RECENT, Bets, ConformalWatch, LineWatch, payouts_of
 from ndpnet.metrics.properties import PROPERTIES, picture_properties
 
 LIMIT = 2000
@@ -56,6 +56,18 @@ def test_equal_numbers_have_uniform_p_values_too():
     p_values = [conformal.add(0.5, rng.random()) for _ in range(2000)]
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.03)
     assert conformal.statistic < LIMIT
+
+
+def test_the_statistic_is_at_most_the_number_of_pictures_on_average():
+    rng = np.random.default_rng(3)
+    values = []
+    for _ in range(200):
+        bets = Bets(len(payouts_of(0.5)))
+        for p in rng.random(100):
+            bets.settle(payouts_of(p))
+        values.append(bets.statistic)
+    # its tail is heavy: what is above 100 times the bound is cut, which lowers the mean
+    assert np.minimum(values, 100 * 100).mean() < 100 * 1.5
 
 
 def test_false_alarms_stay_within_the_bound_while_nothing_changes():
