@@ -42,6 +42,11 @@ def make_project(folder: Path) -> Repository:
     return repository
 
 
+def num_lines(work_dir: Path, phase: str) -> int:
+    """Finished lines in the history of the phase that is being trained below a work folder."""
+    return sum(path.read_bytes().count(b"\n") for path in work_dir.glob(f"{phase}-*/history.jsonl"))
+
+
 def kill_in_training(
     repository: Repository,
     *command: object,
@@ -62,11 +67,8 @@ def kill_in_training(
             start_new_session=True,
         )
 
-    def is_training() -> bool:
-        histories = (repository.folder / work_dir).glob(f"{phase}-*/history.jsonl")
-        return any(path.read_bytes().count(b"\n") >= 2 for path in histories)
-
-    wait_until(lambda: is_training() or process.poll() is not None, time_limit)
+    folder = repository.folder / work_dir
+    wait_until(lambda: num_lines(folder, phase) >= 2 or process.poll() is not None, time_limit)
     assert process.poll() is None, "it ended before it was killed"
     (os.kill if is_alone else os.killpg)(process.pid, signal.SIGKILL)
     process.wait()

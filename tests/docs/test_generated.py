@@ -1,21 +1,15 @@
 """The pages that the site makes from the code: every verb, every option, every parameter is there."""
 
-from types import ModuleType
 from typing import Any
 
 import click
-import pytest
 from scripts import load_script
 
 from ndpnet.cli import main
 from ndpnet.config import PARAMS_PATH, load_params
 
+GENERATED = load_script("docs/hooks/generated.py")
 IN_ONE_LINE = ("node_selector", "tolerances", "floors")  # of params.yaml
-
-
-@pytest.fixture(scope="module")
-def generated() -> ModuleType:
-    return load_script("docs/hooks/generated.py")
 
 
 def options_of(command: click.Command, path: str) -> list[str]:
@@ -26,8 +20,8 @@ def options_of(command: click.Command, path: str) -> list[str]:
     return [f"### {path}\n", *(max(param.opts, key=len) for param in command.params if isinstance(param, click.Option))]
 
 
-def test_every_verb_and_option_is_on_the_page(generated: ModuleType) -> None:
-    page = generated.command_page()
+def test_every_verb_and_option_is_on_the_page() -> None:
+    page = GENERATED.command_page()
     wanted = options_of(main, "ndpnet")
     assert len(wanted) > 100
     assert [each for each in wanted if each not in page] == []
@@ -41,8 +35,8 @@ def leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-def test_every_parameter_is_on_the_page_with_its_meaning(generated: ModuleType) -> None:
-    page = generated.parameter_page(PARAMS_PATH)
+def test_every_parameter_is_on_the_page_with_its_meaning() -> None:
+    page = GENERATED.parameter_page(PARAMS_PATH)
     assert [each for each in leaves(load_params().model_dump()) if each not in page] == []
     assert "| `train.batch_size` | `8` | over all devices |" in page
     assert "## evaluation\n" in page

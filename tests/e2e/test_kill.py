@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from local_pipeline import kill_in_training
+from local_pipeline import kill_in_training, num_lines
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
 from repositories import DVC, Repository, contents
 from samples import CATEGORY, Pipeline, write_params
@@ -21,11 +21,6 @@ from ndpnet.config import load_params
 pytestmark = pytest.mark.slow
 
 NUM_KILLS = 5
-
-
-def num_lines(work_dir: Path, phase: str) -> int:
-    """Finished lines in the history of the phase that is being trained below a work folder."""
-    return sum(path.read_bytes().count(b"\n") for path in work_dir.glob(f"{phase}-*/history.jsonl"))
 
 
 def after(seconds: float, is_time: Callable[[], bool]) -> Callable[[], bool]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from local_pipeline import num_lines
 from processes import kill_when, run_cli, start_cli
 from processor import EXPORTS
 from safetensors.torch import load_file
@@ -113,11 +114,7 @@ def test_a_killed_training_ends_bit_for_bit(run: Pipeline, tmp_path: Path, phase
     work_dir, out = tmp_path / "work", tmp_path / "out"
     inputs = [*run.inputs, *(["--phase1", run.phase1_dir] if phase == "phase2" else [])]
     command = [f"train-{phase}", *inputs, "--out", out, "--work-dir", work_dir, "--params", run.params_path]
-
-    def has_trained() -> bool:
-        return any(path.read_bytes().count(b"\n") >= 2 for path in work_dir.glob(f"{phase}-*/history.jsonl"))
-
-    assert kill_when(start_cli(command, tmp_path / "log"), has_trained)
+    assert kill_when(start_cli(command, tmp_path / "log"), lambda: num_lines(work_dir, phase) >= 2)
     run_cli(command, tmp_path / "again")
     expected = run.phase1_dir if phase == "phase1" else run.model_dir
     assert (out / "weights.safetensors").read_bytes() == (expected / "weights.safetensors").read_bytes()
