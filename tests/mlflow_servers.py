@@ -1,133 +1,33 @@
-"""Real tracking servers for the tests: `mlflow server` on a free loopback port, before sqlite or PostgreSQL and S3."""
+"""A real PostgreSQL and tracking databases for the tests, and what one has of its runs."""
 
 import functools
-import importlib.util
-import os
 import secrets
 import shutil
-import subprocess
-import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from servers import S3Server, ServerProcess
-
-POSTGRES_BINARIES = Path("/usr/lib/postgresql")
-POSTGRES_LIMIT = 60.0
+from servers import DEPLOYED, Server, free_port
 
 
-class MlflowServer(ServerProcess):
-    """One `mlflow server` with a folder of its own. `start` waits until it answers."""
-
-    name, start_limit, stop_limit = "server", 120.0, 5.0  # 20 to 45 seconds on busy cores
-
-    def __init__(
-        self, folder: Path, *, backend_uri: str | None = None, s3: S3Server | None = None, num_workers: int = 1
-    ) -> None:
-        super().__init__(folder)
-        self.backend_uri = backend_uri or f"sqlite:///{self.folder / 'server.db'}"
-        self.s3, self.num_workers = s3, num_workers
-        self.artifacts = f"s3://{s3.make_bucket()}/artifacts" if s3 else str(self.folder / "artifacts")
-
-    @property
-    def url(self) -> str:
-        """Where clients find it."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def environment(self) -> dict[str, str]:
-        """What a client needs to reach it; it needs no keys of the store."""
-        return {"MLFLOW_TRACKING_URI": self.url, "NDPNET_TRACKING": "on"}
-
-    def variables(self) -> dict[str, str]:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "AWS_"))}
-        environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        if self.s3:
-            environment |= self.s3.environment() | {"MLFLOW_S3_ENDPOINT_URL": self.s3.endpoint_url}
-        return environment
-
-    def command(self) -> list[str]:
-        return [
-            *(sys.executable, "-m", "mlflow", "server"),
-            *("--host", "127.0.0.1", "--port", str(self.port), "--workers", str(self.num_workers)),
-            *("--backend-store-uri", self.backend_uri),
-            *("--artifacts-destination", self.artifacts, "--serve-artifacts"),
-        ]
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-
-class PostgresServer(ServerProcess):
-    """One PostgreSQL with a random password; it refuses root, so root starts it as the user postgres."""
-
-    name = "postgres"
+class PostgresServer(Server):
+    """One PostgreSQL with a random password, as deploy/server.py starts it."""
 
     def __init__(self) -> None:
-        super().__init__(Path(tempfile.mkdtemp(prefix="ndpnet-postgres-")))  # pytest's are closed to that user
-        self.user = "postgres" if os.getuid() == 0 else None
-        if self.user:
-            shutil.chown(self.folder, self.user)
-        self.password = secrets.token_hex(12)
+        super().__init__(Path(tempfile.mkdtemp(prefix="ndpnet-postgres-")))  # pytest's are closed to its user
+        self.password, self.port, self.uri = secrets.token_hex(12), 0, ""
 
-    @staticmethod
-    def why_not() -> str:
-        """Why there can be none here; "" if there can."""
-        if postgres_binary("initdb") is None:
-            return f"no PostgreSQL under {POSTGRES_BINARIES}"
-        if importlib.util.find_spec("psycopg") is None:
-            return "no psycopg, MLflow's way to PostgreSQL (pip install 'psycopg[binary]')"
-        return ""
-
-    @property
-    def uri(self) -> str:
-        """For `mlflow server --backend-store-uri`."""
-        return f"postgresql+psycopg://ndpnet:{self.password}@127.0.0.1:{self.port}/postgres"
-
-    def command(self) -> list[str]:
-        """Make its data folder once."""
-        data_dir = self.folder / "data"
-        if not data_dir.exists():
-            password_path = self.folder / "password"
-            password_path.write_text(self.password)
-            if self.user:
-                shutil.chown(password_path, self.user)
-            options = ["--username=ndpnet", "--auth=scram-sha-256", f"--pwfile={password_path}", "--no-sync"]
-            self._run(postgres_binary("initdb"), "--pgdata", data_dir, "--encoding=UTF8", *options)
-        settings = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}", "fsync=off")
-        options = [part for setting in settings for part in ("-c", setting)]
-        return [str(postgres_binary("postgres")), "-D", str(data_dir), "-p", str(self.port), *options]
-
-    def answers(self) -> bool:
-        command = [postgres_binary("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
-        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+    def start(self) -> None:
+        running: dict[str, Any] = {}
+        self.port = self.port or free_port()
+        self.uri = DEPLOYED.start_postgres(running, self.folder, self.port, self.password)
+        self._process = running["postgres"]
 
     def stop(self) -> None:
         """End it and remove its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _run(self, *command: object) -> None:
-        subprocess.run(
-            [str(each) for each in command],
-            cwd=self.folder,
-            user=self.user,
-            check=True,
-            capture_output=True,
-            timeout=POSTGRES_LIMIT,
-        )
-
-
-def postgres_binary(name: str) -> Path | None:
-    """The newest PostgreSQL's program of this name."""
-    found = sorted(POSTGRES_BINARIES.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
-    return found[-1] if found else None
 
 
 @functools.cache

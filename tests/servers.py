@@ -1,15 +1,12 @@
-"""A real S3 server for the tests: SeaweedFS on free loopback ports, that can be killed and started again."""
+"""Real servers for the tests, on free ports, that can be killed and started again; S3 is that of deploy/server.py."""
 
 import contextlib
-import ctypes
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,39 +14,25 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from scripts import load_script
 
+DEPLOYED = load_script("deploy/server.py")  # its processes end with this one
 SERVICES = ("master", "volume", "filer", "s3")  # each listens to HTTP and to gRPC
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)
 
 
-class ServerProcess(ABC):
-    """A server in a process group of its own, that can be killed and started again on the same ports."""
+class Server(ABC):
+    """A process that leads a group of its own, with a folder for its data."""
 
-    name, start_limit, stop_limit = "server", 60.0, 1.0  # seconds until it answers, and to end by itself
-    user: str | None = None
-    port = 0  # where it listens, once it was started
+    start_limit, stop_limit = 60.0, 1.0  # seconds until it answers, and to end by itself
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def start(self) -> None:
         """Start it on new ports, or after `stop` and `kill` on the same ones with the same data."""
-        deadline = time.monotonic() + self.start_limit
-        is_restart = self.has_ports()
-        while True:
-            if not is_restart:
-                self.choose_ports()
-            self._launch()
-            while time.monotonic() < deadline and self._process.poll() is None:
-                if self.answers():
-                    return
-                time.sleep(0.1)
-            self.kill()  # another process may have taken a port
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.name} did not start:\n{self.log()}")
 
     def kill(self) -> None:
         """SIGKILL it with its children, and wait until they are gone."""
@@ -76,8 +59,37 @@ class ServerProcess(ABC):
         finally:
             self.stop()
 
-    def log(self) -> str:
-        """The end of what it printed."""
+
+class ServerProcess(Server):
+    """One that is started by a command, and asked whether it answers."""
+
+    name, num_ports = "server", 1
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.ports: list[int] = []  # where it listens, once it was started
+
+    @property
+    def port(self) -> int:
+        """The first of its ports."""
+        return self.ports[0]
+
+    def start(self) -> None:
+        deadline = time.monotonic() + self.start_limit
+        is_restart = bool(self.ports)
+        while True:
+            if not is_restart:
+                self.ports = DEPLOYED.free_ports(self.num_ports)
+            self._process = launch(self.name, self.command(), self.folder, self.variables())
+            while time.monotonic() < deadline and self._process.poll() is None:
+                if self.answers():
+                    return
+                time.sleep(0.1)
+            self.kill()  # another process may have taken a port
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} did not start:\n{self._log()}")
+
+    def _log(self) -> str:
         path = self.folder / f"{self.name}.log"
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 
@@ -85,54 +97,31 @@ class ServerProcess(ABC):
     def command(self) -> list[str]:
         """What is run."""
 
-    def variables(self) -> dict[str, str] | None:
-        """Its environment; None: that of the tests."""
-        return None
-
-    def has_ports(self) -> bool:
-        """Whether it was started before."""
-        return bool(self.port)
-
-    def choose_ports(self) -> None:
-        """Find ports that nobody listens on."""
-        self.port = free_port()
+    def variables(self) -> dict[str, str]:
+        """Its environment: that of the tests."""
+        return os.environ.copy()
 
     @abstractmethod
     def answers(self) -> bool:
         """Whether it can be used now."""
 
-    def _launch(self) -> None:
-        with (self.folder / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=self.variables(),
-                user=self.user,
-                start_new_session=True,
-                preexec_fn=end_with_parent,  # noqa: PLW1509 - one call into libc, no lock, no allocation
-            )
-
 
 class S3Server(ServerProcess):
     """One SeaweedFS with its own keys and data folder. `start` waits until it can be written to."""
 
-    name = "weed"
+    name, num_ports = "weed", 2 * len(SERVICES)
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(16)
         self.other_keys = secrets.token_hex(8), secrets.token_hex(16)  # of one who may do nothing
         self.reader_keys = secrets.token_hex(8), secrets.token_hex(16)
-        self.ports: dict[str, int] = {}
         self._clients: dict[str, Any] = {}
 
     @property
     def endpoint_url(self) -> str:
         """Where clients find it."""
-        return f"http://127.0.0.1:{self.ports['s3']}"
+        return f"http://127.0.0.1:{self.ports[6]}"
 
     def environment(self, *, can_read: bool = True, can_write: bool = True) -> dict[str, str]:
         """What a child process (or monkeypatch) needs to reach it, and to reach nothing else."""
@@ -177,55 +166,26 @@ class S3Server(ServerProcess):
     def kill(self) -> None:
         """SIGKILL, and remove the sockets that a killed one leaves."""
         super().kill()
-        for name in SERVICES:
-            Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '.grpc']}.sock").unlink(missing_ok=True)
-
-    def has_ports(self) -> bool:
-        return bool(self.ports)
-
-    def choose_ports(self) -> None:
-        self.ports = _free_ports()
+        for name, port in zip(SERVICES, self.ports[1::2], strict=True):
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)
 
     def command(self) -> list[str]:
-        (self.folder / "data").mkdir(parents=True, exist_ok=True)
+        known = {"access_key": self.access_key, "secret_key": self.secret_key}
+        command = DEPLOYED.weed_command(self.folder, self.ports, known)
+        path = self.folder / "s3.json"
         identities = [
-            _identity("tests", self.access_key, self.secret_key, ["Admin", "Read", "Write", "List", "Tagging"]),
+            *json.loads(path.read_text())["identities"],
             _identity("reader", *self.reader_keys, ["Read", "List"]),
             _identity("nobody", *self.other_keys, ["Read:another-bucket"]),
         ]
-        (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
-        ports = [
-            option
-            for name in SERVICES
-            for option in (f"-{name}.port={self.ports[name]}", f"-{name}.port.grpc={self.ports[name + '.grpc']}")
-        ]
-        return [
-            _find_weed(),
-            "server",
-            f"-dir={self.folder / 'data'}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            *ports,
-            "-filer",
-            f"-filer.localSocket={self.folder / 'filer.sock'}",
-            "-volume.max=1000",
-            "-volume.minFreeSpace=1GiB",
-            "-master.volumeSizeLimitMB=256",
-            "-master.electionTimeout=1s",  # a restart takes 4 s, with the default up to 20
-            "-master.telemetry=false",
-            "-s3",
-            f"-s3.config={self.folder / 's3.json'}",
-            f"-s3.localSocket={self.folder / 's3.sock'}",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-s3.autoCreateBucket=false",
-        ]
+        path.write_text(json.dumps({"identities": identities}))
+        return [*command, "-volume.minFreeSpace=1GiB", "-s3.autoCreateBucket=false"]
 
     def answers(self) -> bool:
         """Write and read an object: the port answers long before the volumes do."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        if not is_listening(self.ports["s3"]):
+        if not is_listening(self.ports[6]):
             return False
         client = self.client()
         try:
@@ -244,11 +204,11 @@ def _identity(name: str, access_key: str, secret_key: str, actions: list[str]) -
     return {"name": name, "credentials": [{"accessKey": access_key, "secretKey": secret_key}], "actions": actions}
 
 
-def _find_weed() -> str:
-    beside_python = Path(sys.executable).parent / "weed"
-    found = str(beside_python) if beside_python.exists() else shutil.which("weed")
-    assert found, 'no `weed` beside this python: pip install -e ".[dev]"'
-    return found
+def launch(name: str, command: list[str], folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a process that ends with this one; it prints to FOLDER/NAME.log."""
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    DEPLOYED.start(running, name, command, folder, environment)
+    return running[name]
 
 
 def set_only(patch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
@@ -261,9 +221,7 @@ def set_only(patch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
 
 def free_port() -> int:
     """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return DEPLOYED.free_ports(1)[0]
 
 
 def is_listening(port: int) -> bool:
@@ -273,18 +231,3 @@ def is_listening(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_ports() -> dict[str, int]:
-    """A free port for each service and its gRPC, all held open until all are known."""
-    names = [name + end for name in SERVICES for end in ("", ".grpc")]
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
-
-
-def end_with_parent() -> None:
-    # in the child before exec: a killed pytest leaves no server behind
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

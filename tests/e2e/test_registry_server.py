@@ -1,21 +1,19 @@
 """Tracking and registry of a team: a real server, PostgreSQL, an S3 store."""
 
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documents import ROOT
-from mlflow_servers import MlflowServer, PostgresServer, stored_runs
+from mlflow_servers import stored_runs
 from processes import TIME_LIMIT, wait_until
 from samples import CATEGORY, Pipeline
-from scripts import load_script
-from servers import S3Server, free_port, set_only
+from servers import DEPLOYED, free_port, set_only
 
 from ndpnet import tracked_steps
 from ndpnet.config_platform import promotion_of
@@ -33,18 +31,28 @@ ADA = Author("ada@here", "2026-01-01T00:00:00Z")
 
 
 @pytest.fixture
-def server(s3: S3Server, tmp_path: Path) -> Iterator[MlflowServer]:
-    """A running tracking server before PostgreSQL where there can be one, which keeps artifacts on S3."""
-    with ExitStack() as stack:
-        uri = None if PostgresServer.why_not() else stack.enter_context(PostgresServer().running()).uri
-        yield stack.enter_context(MlflowServer(tmp_path / "mlflow", backend_uri=uri, s3=s3, num_workers=2).running())
+def folder() -> Iterator[Path]:
+    """Of a server that keeps its data there; pytest's are closed to the user postgres."""
+    with tempfile.TemporaryDirectory(prefix="ndpnet-server-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def url(folder: Path) -> Iterator[str]:
+    """A running server before PostgreSQL where there can be one, which keeps artifacts on S3. -> its address"""
+    running, port = {}, free_port()
+    try:
+        DEPLOYED.start_all(running, folder, port, use_postgres=not DEPLOYED.why_no_postgres())
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        DEPLOYED.stop_all(running)
 
 
 def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
-    server: MlflowServer, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, folder: Path, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # clients have no keys of the store
-    set_only(monkeypatch, server.environment() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    set_only(monkeypatch, {"MLFLOW_TRACKING_URI": url, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     inputs = (pipeline.prepared_dir, pipeline.model_dir)
     tracked_steps.evaluate(*inputs, tmp_path / "evaluation", pipeline.params)
     list(flush(tmp_path))  # what a busy server had not yet taken
@@ -60,24 +68,22 @@ def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
     with pytest.raises(ValueError, match="no champion before version 1"):
         rollback(name, "x", ADA)
     # addresses of the store itself, which clients need not reach
-    assert "/presigned/" not in (server.folder / "server.log").read_text()
+    assert "/presigned/" not in (folder / "mlflow.log").read_text()
 
 
-@pytest.mark.skipif(bool(PostgresServer.why_not()), reason=PostgresServer.why_not())
-def test_a_first_start_that_was_stopped_is_done_again() -> None:
+@pytest.mark.skipif(bool(DEPLOYED.why_no_postgres()), reason=DEPLOYED.why_no_postgres())
+def test_a_first_start_that_was_stopped_is_done_again(folder: Path) -> None:
     import psycopg
 
-    folder = Path(tempfile.mkdtemp(prefix="ndpnet-server-"))  # pytest's are closed to the user postgres
-    server, running = load_script("deploy/server.py"), {}
+    running: dict[str, Any] = {}
     command = [sys.executable, ROOT / "deploy/server.py", "--folder", folder, "--port", str(free_port())]
+    stopped = subprocess.Popen(command)
+    wait_until(lambda: list(folder.glob("postgres*/PG_VERSION")))
+    stopped.terminate()
+    stopped.wait(TIME_LIMIT)
     try:
-        stopped = subprocess.Popen(command)
-        wait_until(lambda: list(folder.glob("postgres*/PG_VERSION")))
-        stopped.terminate()
-        stopped.wait(TIME_LIMIT)
-        uri = server.start_postgres(running, folder, free_port(), "password")
+        uri = DEPLOYED.start_postgres(running, folder, free_port(), "password")
         with psycopg.connect(uri.replace("+psycopg", "")) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
-        server.stop_all(running)
-        shutil.rmtree(folder)
+        DEPLOYED.stop_all(running)

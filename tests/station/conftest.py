@@ -6,13 +6,14 @@ import pytest
 import sqlalchemy as sa
 from mlflow_servers import PostgresServer
 from samples import Pipeline
+from servers import DEPLOYED
 from stations import config_of, served
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A running PostgreSQL for all tests."""
-    if reason := PostgresServer.why_not():
+    if reason := DEPLOYED.why_no_postgres():
         pytest.skip(reason)
     with PostgresServer().running() as server:
         yield server

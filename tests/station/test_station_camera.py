@@ -1,12 +1,13 @@
 """A line with a GigE Vision camera: Aravis' own fake one, which speaks the real protocol."""
 
+import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from servers import end_with_parent
+from servers import launch
 from sqlalchemy import text
 from stations import config_of, wait_until
 
@@ -31,11 +32,6 @@ needs_aravis = pytest.mark.skipif(
 )
 
 
-def start_fake():
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([FAKE, "-i", "127.0.0.1"], preexec_fn=end_with_parent, **quiet)  # noqa: PLW1509
-
-
 def line_of(folder: Path, **camera) -> tuple[Camera, Journal, Store]:
     settings = {"id": "127.0.0.1", "pictures_per_second": 20, "exposure_us": 2000, "gain": 1} | camera
     config = config_of(folder, folder / "model", wall={"source": None, "camera": settings}, server={"max_waiting": 4})
@@ -55,7 +51,8 @@ def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_p
     from PIL import Image
 
     camera, journal, store = line_of(tmp_path)
-    fake = start_fake()
+    fake_camera = ("camera", [FAKE, "-i", "127.0.0.1"], tmp_path, os.environ.copy())
+    fake = launch(*fake_camera)
 
     def takes() -> bool:
         before = journal.num_waiting()
@@ -76,7 +73,7 @@ def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_p
         fake.wait()
         with pytest.raises(OSError, match="away"):
             ask(camera)
-        fake = start_fake()
+        fake = launch(*fake_camera)
         wait_until(takes)
         # four wait: no frame is asked for that there is no room for
         wait_until(lambda: takes() or journal.num_waiting() == 4)

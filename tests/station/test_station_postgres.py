@@ -94,7 +94,7 @@ def test_a_server_that_is_cut_off_is_not_waited_for_for_ever(journal_url):
 
 
 def test_a_journal_that_does_not_answer_is_one_line_without_the_password(postgres):
-    address = f"postgresql://ndpnet:wrong-secret@127.0.0.1:{postgres.port}/postgres"
+    address = f"postgresql://mlflow:wrong-secret@127.0.0.1:{postgres.port}/postgres"
     with pytest.raises(JournalError, match="password authentication failed") as caught:
         Journal(address)
     assert "wrong-secret" not in str(caught.value)
