@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,11 @@ from hypothesis import settings
 from repositories import Repository
 from samples import CATEGORY, Pipeline, pipeline_in, run_steps, write_category, write_params
 from servers import S3Server
-from shared import made_once
 
 from ndpnet.config import load_params
+from ndpnet.locks import locked
+
+WAIT_SECONDS = 540.0  # for another process that makes what all share, below a test's own limit
 
 
 def pytest_configure() -> None:
@@ -36,6 +38,20 @@ def _denormals_as_ieee_has_them() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "set_flush_denormal"):
         torch.set_flush_denormal(False)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process which asks for it has `make` fill; the others wait, and read it."""
+    own = factory.getbasetemp()
+    session_dir = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder, unfinished = session_dir / name, session_dir / f"{name}.unfinished"
+    with locked(session_dir / f"{name}.lock", f"{name} is being made", wait_seconds=WAIT_SECONDS):
+        if not folder.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

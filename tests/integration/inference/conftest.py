@@ -1,4 +1,7 @@
-"""Every test logs as if it were alone."""
+"""Every test logs as if it were alone; a package with engines to damage."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -7,3 +10,9 @@ import pytest
 def _handlers_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
     """NNCF, once it was imported, leaves them at ERROR."""
     caplog.handler.setLevel(0)
+
+
+@pytest.fixture
+def copy_dir(exported_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the exported package to damage."""
+    return shutil.copytree(exported_dir, tmp_path / "copy")
