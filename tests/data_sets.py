@@ -27,6 +27,14 @@ def mask(size: tuple[int, int] = (SIZE, SIZE), *, is_empty: bool = False) -> np.
     return pixels
 
 
+def touch(folder: Path, *paths: str) -> list[Path]:
+    """Write empty files below a folder."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(b"")
+    return [folder / path for path in paths]
+
+
 def names_in(folder: Path) -> list[str]:
     """Everything directly in a folder, hidden or not, by name."""
     return sorted(path.name for path in folder.iterdir())

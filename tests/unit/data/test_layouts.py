@@ -3,14 +3,9 @@
 from pathlib import Path
 
 import pytest
+from data_sets import touch
 
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
-
-
-def touch(category_dir: Path, *paths: str) -> None:
-    for path in paths:
-        (category_dir / path).parent.mkdir(parents=True, exist_ok=True)
-        (category_dir / path).write_bytes(b"")
 
 
 def test_finds_all_in_path_order_with_their_masks(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from data_sets import touch
 
 from ndpnet.data.names import check_category, refuse_defective, type_of, without_own
 
@@ -54,13 +55,6 @@ def test_names_that_a_shell_or_a_file_system_could_misread(name: str) -> None:
         check_category(name)
 
 
-def make(root: Path, *paths: str) -> list[Path]:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(b"")
-    return [root / path for path in paths]
-
-
 @pytest.mark.parametrize(
     ("below", "paths"),
     [
@@ -76,7 +70,7 @@ def make(root: Path, *paths: str) -> list[Path]:
 )
 def test_defective_pictures_and_masks_are_no_good_ones(tmp_path: Path, below: str, paths: list[str]) -> None:
     (tmp_path / "brick/train").mkdir(parents=True)
-    found = make(tmp_path / below, *paths)
+    found = touch(tmp_path / below, *paths)
     with pytest.raises(ValueError, match=r"holds no good pictures, by its name or by the folders beside it"):
         refuse_defective(tmp_path / below, found)
 
@@ -95,4 +89,4 @@ def test_defective_pictures_and_masks_are_no_good_ones(tmp_path: Path, below: st
 )
 def test_good_pictures_calibrate(tmp_path: Path, below: str, paths: list[str]) -> None:
     (tmp_path / "brick/train").mkdir(parents=True)
-    refuse_defective(tmp_path / below, make(tmp_path / below, *paths))
+    refuse_defective(tmp_path / below, touch(tmp_path / below, *paths))

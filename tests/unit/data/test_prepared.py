@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_sets import mask, picture
 from PIL import Image
 from repositories import contents
 from samples import data_config, write_picture
@@ -17,32 +18,17 @@ FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}
 SETTINGS = data_config(image_size=64, group_pattern=r"^(p\d+)_", **FRACTIONS)
 
 
-def noise(seed: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-
-
-def write_noise(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> None:
-    write_picture(path, noise(seed, size))
-
-
-def write_mask(path: Path, box: tuple[int, int, int, int] | None = (8, 24, 8, 24), size: int = 64) -> None:
-    mask = np.zeros((size, size), dtype=bool)
-    if box:
-        mask[box[0] : box[1], box[2] : box[3]] = True
-    write_picture(path, mask)
-
-
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """20 groups of two training pictures, one good and two defective test pictures."""
     category_dir = tmp_path / "data" / "tile"
     for part in range(20):
         for shot in range(2):
-            write_noise(category_dir / f"train/good/p{part}_{shot}.png", 10 * part + shot)
-    write_noise(category_dir / "test/good/p90_0.png", 900)
+            write_picture(category_dir / f"train/good/p{part}_{shot}.png", picture(10 * part + shot))
+    write_picture(category_dir / "test/good/p90_0.png", picture(900))
     for number in range(2):
-        write_noise(category_dir / f"test/cut/p9{number}_1.png", 910 + number)
-        write_mask(category_dir / f"ground_truth/cut/p9{number}_1_mask.png")
+        write_picture(category_dir / f"test/cut/p9{number}_1.png", picture(910 + number))
+        write_picture(category_dir / f"ground_truth/cut/p9{number}_1_mask.png", mask())
     return tmp_path / "data"
 
 
@@ -55,7 +41,8 @@ def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
         for row, record in enumerate(data.records(split)):
             assert record.split == splits[record.group]
             part, shot = record.path.removeprefix("train/good/p").removesuffix(".png").split("_")
-            np.testing.assert_array_equal(data.images(split)[row], noise(10 * int(part) + int(shot)))
+            grey = picture(10 * int(part) + int(shot))
+            np.testing.assert_array_equal(data.images(split)[row], np.stack([grey] * 3, axis=2))
     assert isinstance(data.images("train"), np.memmap)
     assert (data.input_size, data.manifest.bit_depth) == ((64, 64), 8)
     assert counts["num_calibration_groups"] == [*splits.values()].count("calibration")
@@ -64,7 +51,7 @@ def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
 
 
 def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> None:
-    write_noise(data_dir / "tile/train/good/p0_9.png", 1, (96, 128))
+    write_picture(data_dir / "tile/train/good/p0_9.png", picture(1, (96, 128)))
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     data = PreparedData.load(tmp_path / "out")
     record = next(record for record in data.manifest.files if record.path.endswith("p0_9.png"))
@@ -78,7 +65,7 @@ def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> 
 
 def test_training_only_has_empty_test_arrays(tmp_path: Path) -> None:
     for number in range(3):
-        write_noise(tmp_path / f"data/tile/train/good/p{number}_0.png", number)
+        write_picture(tmp_path / f"data/tile/train/good/p{number}_0.png", picture(number))
     none_held_out = {"calibration_fraction": 0, "validation_fraction": 0}
     counts = prepare(tmp_path / "data", "tile", tmp_path / "out", SETTINGS.model_copy(update=none_held_out))
     data = PreparedData.load(tmp_path / "out")
@@ -93,7 +80,7 @@ def test_duplicates_and_shared_groups_are_warned_of_once(
     content = (data_dir / "tile/train/good/p3_1.png").read_bytes()
     for number in (7, 8):
         (data_dir / f"tile/train/good/p3_{number}.png").write_bytes(content)
-    write_noise(data_dir / "tile/test/good/p5_9.png", 77)
+    write_picture(data_dir / "tile/test/good/p5_9.png", picture(77))
     with caplog.at_level(logging.WARNING):
         prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     assert [record.getMessage() for record in caplog.records] == [
@@ -104,10 +91,10 @@ def test_duplicates_and_shared_groups_are_warned_of_once(
 
 def test_masks_of_another_size_or_without_defect_are_refused(data_dir: Path, tmp_path: Path) -> None:
     mask_path = data_dir / "tile/ground_truth/cut/p91_1_mask.png"
-    write_mask(mask_path, size=32)
+    write_picture(mask_path, mask((32, 32)))
     with pytest.raises(ValueError, match=r"p91_1_mask\.png has 32x32 pixels, its picture 64x64"):
         prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-    write_mask(mask_path, box=None)
+    write_picture(mask_path, mask(is_empty=True))
     with pytest.raises(ValueError, match=r"p91_1_mask\.png is empty"):
         prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
 
@@ -200,7 +187,8 @@ def test_what_a_person_should_look_at_is_said(data_dir: Path, tmp_path: Path, ca
         changed = pixels.copy()
         changed[:5, :5] ^= change
         Image.fromarray(changed).save(data_dir / "tile/train/good" / name)
-    write_mask(data_dir / "tile/ground_truth/cut/p90_1_mask.png", (0, 60, 0, 60))
+    large = np.pad(np.ones((60, 60), dtype=bool), (0, 4))
+    write_picture(data_dir / "tile/ground_truth/cut/p90_1_mask.png", large)
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     alike, mask = [record.getMessage() for record in caplog.records]
     assert alike.startswith(
