@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateColumn
 
 LOCK_SECONDS = 30.0  # how long a writer waits for another one
 GOOD, DEFECTIVE, CANNOT_TELL, DISPUTED = "good", "defective", "cannot tell", "disputed"
@@ -169,17 +168,9 @@ def _set_up(connection: sqlite3.Connection, record: Any) -> None:
 
 
 def make_tables(db: sa.Connection) -> None:
-    """Make what is not there yet: tables, or columns and indices in those of an older station."""
+    """Make what is not there yet. ValueError: there are tables of another version of ndpnet."""
     metadata.create_all(db)
     for table in metadata.sorted_tables:
-        known = {column["name"] for column in sa.inspect(db).get_columns(table.name)}
-        for column in [column for column in table.columns if column.name not in known]:
-            db.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {CreateColumn(column).compile(db)}"))
-            if column is pictures.c.largest_area:  # the older ones are of SQLite
-                areas = "SELECT max(json_extract(value, '$.area')) FROM json_each(regions)"
-                db.execute(sa.text(f"UPDATE pictures SET largest_area = ({areas}) WHERE seq IS NOT NULL"))
-            if column is pictures.c.label:
-                for picture in db.scalars(sa.select(reviews.c.picture).distinct()).all():
-                    note_label(db, picture)
-        for index in table.indexes:
-            index.create(db, checkfirst=True)
+        if {column["name"] for column in sa.inspect(db).get_columns(table.name)} != set(table.columns.keys()):
+            reason = f"the table {table.name} of {db.engine.url} is that of another version of ndpnet"
+            raise ValueError(f"{reason} (choose another folder for the station, or another database)")

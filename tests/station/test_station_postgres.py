@@ -1,4 +1,4 @@
-"""Several stations that write to one journal in PostgreSQL, and a journal that an older station has left."""
+"""Several stations that write to one journal in PostgreSQL, and a journal of another version."""
 
 import json
 import os
@@ -15,47 +15,19 @@ from ndpnet.station import queries
 from ndpnet.station.journal import Journal, JournalError, Judgement, Picture
 from ndpnet.station.store import Store, retain
 
-OLDER = """
-CREATE TABLE pictures (
-    id INTEGER PRIMARY KEY, line TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, sha256 TEXT NOT NULL, file TEXT,
-    map TEXT, num_bytes INTEGER NOT NULL, received_at REAL NOT NULL, is_sampled INTEGER NOT NULL DEFAULT 0,
-    num_crashes INTEGER NOT NULL DEFAULT 0, seq INTEGER UNIQUE, verdict TEXT, score REAL, threshold REAL,
-    threshold_source TEXT, width INTEGER, height INTEGER, regions TEXT, properties TEXT, error TEXT, model TEXT,
-    judged_at REAL, seconds REAL, UNIQUE (line, key), CHECK ((seq IS NULL) = (verdict IS NULL))
-);
-CREATE TABLE reviews (
-    id INTEGER PRIMARY KEY, picture INTEGER NOT NULL REFERENCES pictures, label TEXT NOT NULL, who TEXT NOT NULL,
-    at REAL NOT NULL
-);
-CREATE VIEW labels AS SELECT picture, min(label) AS label FROM reviews GROUP BY picture;
-INSERT INTO pictures (id, line, name, key, sha256, file, num_bytes, received_at, is_sampled, seq, verdict, score,
-    threshold, regions, properties, judged_at) VALUES
-    (1, 'wall', 'a.png', 'a', '0', 'pictures/a.png', 9, 1e9, 1, 1, 'good', 0.1, 0.5, '[]', '{"brightness": 0.5}', 1e9),
-    (2, 'wall', 'b.png', 'b', '1', NULL, 9, 1e9, 0, 2, 'defective', 0.9, 0.5, '[{"area": 7}, {"area": 30}]', '{}', 1e9),
-    (3, 'wall', 'c.png', 'c', '2', 'pictures/c.png', 9, 1e9, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
-INSERT INTO reviews VALUES (1, 1, 'good', 'Ann', 1e9);
-"""
-
 
 def accept(journal: Journal, key: str, line: str = "wall") -> tuple[int, bool]:
     return journal.accept(Picture(line, f"{key}.png", key, f"pictures/{key}.png", "0" * 64, 1000))
 
 
-def test_the_journal_of_an_older_station_is_opened_with_all_it_has(tmp_path):
+def test_a_journal_of_another_version_is_refused_as_it_is(tmp_path):
     with sqlite3.connect(tmp_path / "journal.sqlite") as db:
-        db.executescript(OLDER)
-    for _ in range(2):  # the second time there is nothing to add
-        journal = Journal(tmp_path / "journal.sqlite")
-    first = journal.picture(1)
-    assert (first["is_sampled"], first["properties"], first["label"]) == (True, {"brightness": 0.5}, "good")
-    assert [row["id"] for row in queries.search(journal, {"min_area": 20})] == [2]
-    assert journal.next_pictures(["wall"])[0]["id"] == 3
-    assert journal.finish(3, Judgement("good", score=0.2, regions=[{"area": 40}])) == 3
-    assert [row["id"] for row in queries.search(journal, {"min_area": 20})] == [3, 2]
-    assert accept(journal, "a") == (1, False)
-    assert accept(journal, "d")[1]
-    journal.review(2, "defective", "Ann")
-    assert journal.picture(2)["label"] == "defective"
+        db.execute("CREATE TABLE reviews (id INTEGER PRIMARY KEY, picture INTEGER, label TEXT)")
+    said = r"the table reviews of sqlite:////.*journal\.sqlite is that of another version of ndpnet \(choose another"
+    with pytest.raises(ValueError, match=said):
+        Journal(tmp_path / "journal.sqlite")
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        assert [name for (name,) in db.execute("SELECT name FROM sqlite_master")] == ["reviews"]
 
 
 def test_a_station_judges_removes_and_counts_its_own_pictures_and_shows_those_of_all(journal_url, tmp_path):
