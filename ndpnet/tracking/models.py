@@ -79,7 +79,10 @@ def register(
             licence=licence,
         )
         if version is None:
-            version = _register_new(client, name, package, evaluation, tags=tags, card=card)
+            run_id = _run_of(client, package, tags)
+            model = uploaded(client, package, evaluation, run_id=run_id, tags=tags, card=card)
+            version = _create_version(client, name, model, tags, card)
+            client.set_terminated(run_id)
         else:
             version = _add_what_is_known_now(client, version, tags, card)
         return _record(version)
@@ -148,7 +151,8 @@ def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mappin
     tags["processor"] = lineage["processor"]
     tags["is_data_pinned"] = "true" if lineage["is_data_pinned"] else "false"
     tags["is_recalibrated"] = "true" if package.is_recalibrated else "false"
-    tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": evaluation.hash}
+    metrics_hash = sha256_of(evaluation.folder / "metrics.json")
+    tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": metrics_hash}
     tags["category"] = package.config["category"]
     if engines := engine_names(package):
         tags |= {"engines": ", ".join(engines), "model_hash": model_hash(package.folder)}
@@ -179,22 +183,6 @@ def _plan_of(package: ModelPackage) -> str:
     """The plan of the pipeline whose step has left its record beside the package; "" without one."""
     made = [record for record in records_of(package.folder) if record.status == "finished"]
     return max(made, key=lambda record: record.ended_at or 0).plan if made else ""
-
-
-def _register_new(
-    client: MlflowClient,
-    name: str,
-    package: ModelPackage,
-    evaluation: Evaluation,
-    *,
-    tags: Mapping[str, str],
-    card: str,
-) -> ModelVersion:
-    run_id = _run_of(client, package, tags)
-    model = uploaded(client, package, evaluation, run_id=run_id, tags=tags, card=card)
-    version = _create_version(client, name, model, tags, card)
-    client.set_terminated(run_id)
-    return version
 
 
 def _create_version(

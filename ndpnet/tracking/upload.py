@@ -13,7 +13,6 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
 from mlflow.models import Model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from ndpnet.files import sha256_of
 from ndpnet.inference.package import ModelPackage
 from ndpnet.tracking.client import experiment_id
 from ndpnet.tracking.flat import flat_params
@@ -31,11 +30,6 @@ class Evaluation:
     summary: dict[str, Any]
     seconds_per_image: float | None
     machine: str
-
-    @property
-    def hash(self) -> str:
-        """The sha256 of metrics.json."""
-        return sha256_of(self.folder / "metrics.json")
 
 
 def read_evaluation(folder: Path, package: ModelPackage) -> Evaluation:
@@ -78,7 +72,19 @@ def uploaded(
             tags=dict(tags),
             params=flat_params(package.config["params"]),
         )
-        _send_files(client, model, package, evaluation, package_hash=tags[PACKAGE_HASH], card=card)
+        ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=model.source_run_id)
+        ids.model_id = model.model_id
+        with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+            folder = Path(scratch) / "model"
+            write_mlflow_model(
+                folder,
+                package,
+                package_hash=tags[PACKAGE_HASH],
+                model=ids,
+                card=card,
+                evaluation_dir=evaluation.folder,
+            )
+            client.log_model_artifacts(model.model_id, str(folder))
         model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     # the model's own time: logging them again changes nothing
     rows = [
@@ -89,25 +95,6 @@ def uploaded(
     ]
     client.log_batch(run_id, metrics=rows)
     return model
-
-
-def _send_files(
-    client: MlflowClient,
-    model: LoggedModel,
-    package: ModelPackage,
-    evaluation: Evaluation,
-    *,
-    package_hash: str,
-    card: str,
-) -> None:
-    ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=model.source_run_id)
-    ids.model_id = model.model_id
-    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-        folder, evaluation_dir = Path(scratch) / "model", evaluation.folder
-        write_mlflow_model(
-            folder, package, package_hash=package_hash, model=ids, card=card, evaluation_dir=evaluation_dir
-        )
-        client.log_model_artifacts(model.model_id, str(folder))
 
 
 def fetch_folder(client: MlflowClient, model_id: str, stored_path: str, folder: Path) -> None:
