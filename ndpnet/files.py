@@ -39,6 +39,18 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
+def read_record(path: Path, version: int, fix: str, *, fix_damage: str = "") -> dict[str, Any]:
+    """A JSON object with this `format_version`. ValueError says what to do: it is of another one, or damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        its_version = record["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r} ({fix_damage or fix})") from error
+    if its_version != version:
+        raise ValueError(f"{path} has format {its_version!r}, this ndpnet reads {version} ({fix})")
+    return record
+
+
 def read_yaml(path: Path) -> Any:
     """What a YAML file has. OSError, UnicodeDecodeError, YAMLError: it cannot be read, or a name stands twice in it."""
     return yaml.load(path.read_text(encoding="utf-8"), _Loader)

@@ -1,6 +1,5 @@
 """One category as decoded arrays: writing the prepared folder, and reading it."""
 
-import json
 import logging
 import math
 import shutil
@@ -23,7 +22,7 @@ from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
 from ndpnet.data.split import assign_splits, group_of
 from ndpnet.data.tiling import Tiling
-from ndpnet.files import sha256_of, write_json
+from ndpnet.files import read_record, sha256_of, write_json
 from ndpnet.folders import atomic_folder
 
 FORMAT_VERSION = 5
@@ -181,13 +180,9 @@ class PreparedData:
     def load(cls, folder: Path) -> "PreparedData":
         """Open what `prepare` wrote; ValueError if there is none, or one of another format."""
         folder = Path(folder)
-        try:
-            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"no prepared data in {folder} (run `ndpnet prepare`)") from error
-        version = settings.get("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(f"{folder} has format {version}, not {FORMAT_VERSION} (run `ndpnet prepare` again)")
+        if not (folder / SETTINGS).is_file():
+            raise ValueError(f"no prepared data in {folder} (run `ndpnet prepare`)")
+        settings = read_record(folder / SETTINGS, FORMAT_VERSION, "run `ndpnet prepare` again")
         return cls(folder, Manifest.load(folder / "manifest.json"), settings)
 
     @property

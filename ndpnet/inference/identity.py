@@ -1,10 +1,11 @@
 """What names a model package: one hash over everything that lies in its folder."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ndpnet.files import hash_of
+from ndpnet.files import hash_of, sha256_of
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.lineage import folder_hash
 
@@ -27,6 +28,16 @@ def check_seal(path: Path, record: dict[str, Any]) -> None:
         raise ValueError(
             f"{path} was changed after it was written (copy the package again; `ndpnet calibrate` sets a threshold)"
         )
+
+
+def check_files(record_path: Path, hashes: Mapping[str, str], fix: str) -> None:
+    """Compare the files beside a record with their hashes in it. ValueError: one is not there, or damaged."""
+    for name, expected in hashes.items():
+        path = record_path.with_name(name)
+        if not path.is_file():
+            raise ValueError(f"{path} is missing ({fix})")
+        if sha256_of(path) != expected:
+            raise ValueError(f"{path} is damaged: not the hash in {record_path.name} ({fix})")
 
 
 def package_files(folder: Path) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The model package: all that a prediction needs, in one folder, without pickle."""
 
-import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from ndpnet.data.manifest import Manifest
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.tiling import Tiling
-from ndpnet.files import hash_of, sha256_of, write_json
-from ndpnet.inference.identity import check_seal, sealed
+from ndpnet.files import hash_of, read_record, sha256_of, write_json
+from ndpnet.inference.identity import check_files, check_seal, sealed
 from ndpnet.inference.rules import RULES, Rules
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
 from ndpnet.model import NDPNet, Network, PretrainedNDPNet
@@ -32,14 +32,6 @@ HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OPTIONAL_FILES = {ROI: "--roi", RULES: "--rules"}  # and what makes them
 OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
 NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
-ENTRIES = (
-    *("category", "input_size", "aspect_ratio", "files", "references", "threshold", "surface"),
-    *(f"lineage.{name}_hash" for name in ("training_data", "params", "code", "bank", "phase1")),
-    *(f"params.data.{name}" for name in ("image_size", "mode", "tile_side", "scale", "group_pattern")),
-    *(f"params.model.{name}" for name in ModelConfig.model_fields),
-    *("lineage.versions", "params.losses.perceptual_weights", "params.train.num_threads"),
-    *("params.profile", "params.seed", "params.evaluation.target_false_alarm_rate"),
-)
 
 
 @dataclass(frozen=True)
@@ -170,45 +162,23 @@ def read_package(folder: Path) -> ModelPackage:
     path = folder / CONFIG
     if not path.is_file():
         raise ValueError(f"no model package in {folder} (it has no {CONFIG}; run `ndpnet train-phase2`)")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        version = config["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r} (copy the package again)") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has package format {version!r}, this ndpnet reads {FORMAT_VERSION} "
-            f"(retrain, or install the ndpnet that wrote it)"
-        )
+    fix = "copy the package again"
+    config = read_record(path, FORMAT_VERSION, "retrain, or install the ndpnet that wrote it", fix_damage=fix)
     check_seal(path, config)
-    _check_entries(path, config)
-    for name, expected in config["files"].items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} is missing (copy the package again)")
-        if sha256_of(folder / name) != expected:
-            raise ValueError(f"{folder / name} is damaged: not the hash in {CONFIG} (copy the package again)")
+    _check_names(path, config["files"])
+    check_files(path, config["files"], fix)
     return ModelPackage(folder, config)
 
 
-def _check_entries(path: Path, config: dict[str, Any]) -> None:
-    entries = ENTRIES if config.get("threshold") is None else (*ENTRIES, "threshold.value")
-    missing = [name for name in entries if not _has(config, name.split("."))]
-    if missing:
-        raise ValueError(f"{path} is damaged: it has no entry {missing[0]} (copy the package again)")
-    if sorted(set(config["files"]) - OPTIONAL_FILES.keys()) != sorted(HASHED_FILES):
+def _check_names(path: Path, files: Collection[str]) -> None:
+    """ValueError: a file is not covered by its hash, or another may change a verdict."""
+    if sorted(set(files) - OPTIONAL_FILES.keys()) != sorted(HASHED_FILES):
         raise ValueError(f"{path} is damaged: its files are not {', '.join(HASHED_FILES)} (copy the package again)")
     for name, option in OPTIONAL_FILES.items():
-        if name not in config["files"] and (path.parent / name).exists():
+        if name not in files and (path.parent / name).exists():
             raise ValueError(
                 f"{path.parent / name} is no part of this model (remove it; `ndpnet calibrate {option}` makes one)"
             )
-
-
-def _has(record: Any, names: list[str]) -> bool:
-    """Whether nested dictionaries have an entry."""
-    if not names:
-        return True
-    return isinstance(record, dict) and names[0] in record and _has(record[names[0]], names[1:])
 
 
 def read_weights(path: Path, network: Network) -> None:

@@ -1,6 +1,5 @@
 """The defect bank: masks and natural-image sources, made once, drawn from in every training step."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from tqdm import tqdm
 from ndpnet.config import SynthesisConfig
 from ndpnet.data.images import read_image
 from ndpnet.data.listing import list_pictures
-from ndpnet.files import write_json
+from ndpnet.files import read_record, write_json
 from ndpnet.folders import atomic_folder
 from ndpnet.synthesis.augmentation import augmented
 from ndpnet.synthesis.cracks import crack_masks
@@ -56,12 +55,7 @@ class DefectBank:
         bank_dir = Path(bank_dir)
         if not (bank_dir / COUNTS).is_file():
             raise ValueError(f"no defect bank in {bank_dir} (run `ndpnet synthesize`)")
-        counts = json.loads((bank_dir / COUNTS).read_text())
-        if counts.get("format_version") != FORMAT_VERSION:
-            made_as = counts.get("format_version")
-            raise ValueError(
-                f"{bank_dir} has bank format {made_as}, not {FORMAT_VERSION} (run `ndpnet synthesize` again)"
-            )
+        counts = read_record(bank_dir / COUNTS, FORMAT_VERSION, "run `ndpnet synthesize` again")
         masks, sources = (np.load(bank_dir / f"{name}.npy", mmap_mode="r") for name in ("masks", "sources"))
         return cls(masks, sources, num_cracks=counts["num_crack_masks"])
 

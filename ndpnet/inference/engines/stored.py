@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from ndpnet.files import hash_of, sha256_of, write_json
+from ndpnet.files import hash_of, read_record, sha256_of, write_json
 from ndpnet.inference.engines import ENGINES, ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import Engine, GraphEngine
 from ndpnet.inference.engines.runtimes import GRAPH_FILES, open_graph
-from ndpnet.inference.identity import check_seal, sealed
+from ndpnet.inference.identity import check_files, check_seal, sealed
 from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
 
 ENGINE, PARITY = "engine.json", "parity.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION, AGAIN = 2, "export the model again"
 
 
 def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> Engine:
@@ -74,19 +74,11 @@ def read_engine(package: ModelPackage, engine: str, precision: str | None = None
     """An engine's folder and its record, checked. ValueError in one line: not there, damaged, or of another model."""
     folder = package.folder / ENGINES_DIR / _choose(package, engine, precision)
     path = folder / ENGINE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version = record["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r} (export the model again)") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{folder} has format {version}, this ndpnet reads {FORMAT_VERSION} (export the model again)")
+    record = read_record(path, FORMAT_VERSION, AGAIN)
     check_seal(path, record)
     if record["made_from"] != made_from(package):
         raise ValueError(f"{folder} was exported from another model (export this one)")
-    for name, expected in record["files"].items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
-            raise ValueError(f"{folder / name} is damaged: not the hash in {ENGINE} (export the model again)")
+    check_files(path, record["files"], AGAIN)
     return folder, record
 
 

@@ -98,5 +98,5 @@ def test_cracks_come_last_and_leave_the_other_masks_as_they_are(tmp_path: Path, 
 def test_a_bank_of_another_format_is_refused(tmp_path: Path, photo_dir: Path) -> None:
     counts = build(tmp_path / "bank", photo_dir)
     (tmp_path / "bank/bank.json").write_text(json.dumps(counts | {"format_version": 1}))
-    with pytest.raises(ValueError, match=r"has bank format 1, not 2 \(run `ndpnet synthesize` again\)"):
+    with pytest.raises(ValueError, match=r"has format 1, this ndpnet reads 2 \(run `ndpnet synthesize` again\)"):
         DefectBank.load(tmp_path / "bank")
