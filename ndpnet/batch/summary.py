@@ -76,7 +76,6 @@ def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
                 failed.append({"path": row["path"], "error": row["error"]})
     return {
         "prefix": plan.prefix,
-        "plan_hash": plan.content_hash,
         "model": asdict(plan.model),
         "num_pictures": len(plan.pictures),
         "num_good": counts["good"],

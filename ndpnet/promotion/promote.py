@@ -21,7 +21,6 @@ from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Registry
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
 PROMOTED, FORCED, REFUSED, UNCHANGED = "promoted", "forced", "refused", "already champion"
 GATE_TAG = "ndpnet.gate"
 SECTION = "\n\n## Promotion\n\n"  # of the description, after the card
@@ -99,7 +98,6 @@ def _choose(registry: Registry, version: int | None) -> int:
 def _head(registry: Registry, version: int, champion: int | None, author: Author) -> dict[str, Any]:
     numbers = {"challenger": version, "champion": champion}
     return {
-        "format_version": FORMAT_VERSION,
         "name": registry.name,
         "who": author.who,
         "when": author.when,

@@ -102,7 +102,6 @@ def _facts(inspector: Inspector, record: dict[str, Any], line: LineConfig, versi
         "statement": record["statement"],
         "guaranteed_rate": record["guaranteed_rate"],
         "review_from": review["value"] if review else None,
-        "review_statement": review["statement"] if review else None,
         "highest": record["highest"],
         "training_data_hash": lineage["training_data_hash"],
         "code_hash": lineage["code_hash"],

@@ -132,13 +132,11 @@ def what_if(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
         label: (sum(row["label"] == label for row in above), sum(row["label"] == label for row in rows))
         for label in ("good", "defective")
     }
-    unknown = [row for row in rows if row["label"] is None]
     return {
         "num_pictures": len(rows),
         "num_defective": len(above),
         "false_alarms": by_label["good"],
         "defects_found": by_label["defective"],
-        "unreviewed": (sum(row["score"] > threshold for row in unknown), len(unknown)),
     }
 
 

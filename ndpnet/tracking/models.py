@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -243,6 +242,5 @@ def _record(version: ModelVersion) -> dict[str, Any]:
         "model_id": model_id_of(version),
         "model_uri": f"models:/{version.name}/{version.version}",
         "package_hash": version.tags[PACKAGE_HASH],
-        "registered_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(version.creation_timestamp / 1000)),
         "tags": dict(sorted(version.tags.items())),
     }

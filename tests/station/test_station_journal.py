@@ -114,7 +114,7 @@ def test_what_nobody_agrees_on_counts_as_unknown(journal):
             journal.review(picture_id, label, f"person {number}")
     rows = scores(journal, "wall", "m")
     assert [row["label"] for row in rows] == [None, None, "defective", "good"]
-    assert what_if(rows, 0.05)["unreviewed"] == (2, 2)
+    assert what_if(rows, 0.05)["false_alarms"] == (1, 1)
 
 
 def test_who_cannot_tell_leaves_the_picture_to_others(journal):

@@ -11,7 +11,6 @@ from ndpnet.data.importing.sources.plan import CategoryPlan
 from ndpnet.data.manifest import GOOD, data_hash_of
 
 REPORT = "import.json"
-FORMAT_VERSION = 1
 MIN_SPREAD = 1.0  # grey levels of 256: below, a picture is nearly constant
 NUM_NAMES = 3  # on the terminal; the file has all
 
@@ -66,7 +65,6 @@ def build_report(
     has_own_split = all(image.split for image in plan.images)
     return ImportReport(
         {
-            "format_version": FORMAT_VERSION,
             "layout": options["layout"],
             "source": source,
             "category": plan.name,
