@@ -10,6 +10,7 @@ from ndpnet.data.fitting import scale_mask
 from ndpnet.data.images import read_header
 from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.inference.overlay import encode_png
+from ndpnet.metrics.threshold import percent_of
 
 MAX_NUMBER = 1e38  # scores are float32
 
@@ -56,7 +57,7 @@ def when(seconds: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share with its unit."""
-    return "not known" if share is None else f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"
+    return "not known" if share is None else percent_of(share)
 
 
 def number(value: float | None) -> str:
