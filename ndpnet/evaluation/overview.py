@@ -6,6 +6,7 @@ from typing import Any
 
 from ndpnet.files import write_text
 from ndpnet.metrics.summary import HEADLINE
+from ndpnet.table import format_rows
 
 COLUMNS = {name: HEADLINE[name] for name in ("image_auroc", "pixel_auroc", "pro_auc", "recall", "false_alarm_rate")}
 TEMPLATE = "overview.html.j2"
@@ -44,13 +45,9 @@ def write_overview(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def format_overview(rows: Sequence[Mapping[str, Any]]) -> str:
     """The same as plain text for a terminal, metrics in %."""
-    width = max([len(row["category"]) for row in rows] + [8])
-    lines = [f"{'':<{width}}" + "".join(f"{label:>15}" for label in COLUMNS.values())]
+    table = [("", *COLUMNS.values(), "")]
     for row in rows:
-        cells = "".join(f"{_percent(row['values'].get(name)):>15}" for name in COLUMNS)
-        lines.append(f"{row['category']:<{width}}" + (f"  {row['note']}" if row["has_failed"] else cells))
-    return "\n".join(lines)
-
-
-def _percent(value: Mapping[str, float] | None) -> str:
-    return "n/a" if value is None else f"{100 * value['value']:.1f}"
+        values = (row["values"].get(name) for name in COLUMNS)
+        cells = ("n/a" if value is None else f"{100 * value['value']:.1f}" for value in values)
+        table.append((row["category"], *cells, row["note"] if row["has_failed"] else ""))
+    return "\n".join(format_rows(table, are_numbers=True))

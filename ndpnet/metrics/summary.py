@@ -8,6 +8,7 @@ import numpy as np
 
 from ndpnet.metrics import exact, intervals, weighted
 from ndpnet.metrics.streaming import PixelTally
+from ndpnet.table import format_rows
 
 GOOD = "good"
 MIN_UNITS = 5  # independent units of a class: fewer can hardly show the spread between units
@@ -21,6 +22,7 @@ HEADLINE = {
     "recall_overlap": "recall by overlap",
     "false_alarm_rate": "false alarms",
 }
+OF_TYPE = ("image_auroc", "pixel_auroc", "pro_auc", "recall")  # in the table of defect types
 
 Interval = dict[str, float]
 
@@ -150,10 +152,14 @@ def headline_of(summary: dict[str, Any]) -> dict[str, float]:
 def format_table(summary: dict[str, Any]) -> str:
     """The summary as plain text for a terminal: metrics in % with their intervals, then one line per defect type."""
     title = f"{summary['category']}: {summary['num_good']} good and {summary['num_defective']} defective test images"
-    lines = [title, f"{'':<18}{'%':>5}  95 % interval"]
-    lines += [f"{label:<18}{_cell(summary[key])}" for key, label in HEADLINE.items()]
-    if summary["by_defect_type"]:
-        lines += ["", *_type_lines(summary["by_defect_type"])]
+    rows = [("", "%", "95 % interval"), *((label, *_cells(summary[key])) for key, label in HEADLINE.items())]
+    lines = [title, *format_rows(rows, are_numbers=True)]
+    if by_type := summary["by_defect_type"]:
+        head = ("defect type", "images", *(HEADLINE[key] for key in OF_TYPE))
+        of_types = [
+            (name, str(of["count"]), *(" ".join(_cells(of[key])) for key in OF_TYPE)) for name, of in by_type.items()
+        ]
+        lines += ["", *format_rows([head, *of_types], are_numbers=True)]
     if summary["threshold"] is not None:
         lines += ["", f"threshold {summary['threshold']['value']:.4g}. {summary['threshold']['statement']}"]
     return "\n".join([*lines, *(f"note: {note}" for note in summary["notes"])])
@@ -285,18 +291,8 @@ def _interval_notes(test: ScoredImages) -> list[tuple[bool, str]]:
     ]
 
 
-def _type_lines(by_defect_type: dict[str, dict[str, Any]]) -> list[str]:
-    width = max(len("defect type"), *(len(name) for name in by_defect_type)) + 2
-    heads = "".join(f"{head:<23}" for head in ("image ROCAUC", "pixel ROCAUC", "PROAUC", "recall"))
-    lines = [f"{'defect type':<{width}}{'images':>6}   {heads}".rstrip()]
-    for name, entry in by_defect_type.items():
-        cells = "".join(f"{_cell(entry[key]):<23}" for key in ("image_auroc", "pixel_auroc", "pro_auc", "recall"))
-        lines.append(f"{name:<{width}}{entry['count']:>6}  {cells}".rstrip())
-    return lines
-
-
-def _cell(interval: Interval | None) -> str:
+def _cells(interval: Interval | None) -> tuple[str, str]:
     if interval is None:
-        return f"{'n/a':>5}"
-    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
-    return f"{value:5.1f}  {low:.1f} to {high:.1f}"
+        return "n/a", ""
+    value, low, high = (f"{100 * interval[key]:.1f}" for key in ("value", "low", "high"))
+    return value, f"{low} to {high}"
