@@ -6,6 +6,7 @@ import click
 
 from ndpnet.cli_base import BANK, MODEL, PREPARED, folder_option, input_option, several
 
+SECONDS = click.FloatRange(min=0, min_open=True)
 # what chooses an engine of the model
 engine_options = several(
     click.option(
@@ -45,8 +46,8 @@ def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path,
 
 @click.command("speed")
 @click.argument("model", type=MODEL)
-@click.option("--seconds", type=float, default=10.0, show_default=True, help="How long to measure each engine.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads of each engine.")
+@click.option("--seconds", type=SECONDS, default=10.0, show_default=True, help="How long to measure each engine.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each engine.")
 def speed(model: Path, seconds: float, threads: int) -> None:
     """Measure how fast MODEL judges a picture on this machine, with every engine that it has."""
     from ndpnet.inference.speed import format_table, measure

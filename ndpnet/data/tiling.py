@@ -18,13 +18,6 @@ class Tiling:
     scale: float = 1.0
     has_filters: bool = True  # mean and median of the anomaly map, once it is blended
 
-    def __post_init__(self) -> None:
-        if not (self.side % GRID == 0 and self.side > OVERLAP and 0 < self.scale <= 1):
-            raise ValueError(
-                f"no tiling with side {self.side} and scale {self.scale} "
-                f"(the side a multiple of {GRID} above {OVERLAP}, the scale in (0, 1])"
-            )
-
     def offsets(self, length: int) -> list[int]:
         """First pixels of the tiles along an axis of `length` pixels, multiples of 64; the last tile may overhang."""
         last = -(-max(0, length - self.side) // GRID) * GRID

@@ -48,12 +48,6 @@ def test_beyond_its_end_a_scan_goes_on_as_it_was(height: int, width: int) -> Non
             np.testing.assert_array_equal(tile, weave[top : top + 128, left : left + 128])
 
 
-@pytest.mark.parametrize("arguments", [(100,), (64,), (0,), (128, 0), (128, 2)])
-def test_tilings_that_cannot_be_are_refused(arguments: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"^no tiling with side .*the side a multiple of 64 above 64"):
-        Tiling(*arguments)
-
-
 def test_training_tiles_by_hand() -> None:
     grid = {"side": 64, "stride": 64, "margin": 0}
     assert training_origins(128, 64, **grid) == [(0, 0), (64, 0)]
