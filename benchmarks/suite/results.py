@@ -86,14 +86,19 @@ def _by_subset(
         if masks is not None:
             chosen = (exact.take_planes(planes, rows) for planes in (maps, masks))
             pixels = exact.pixel_metrics(*chosen, roi=roi) or pixels
-        counts = None if threshold is None else exact.confusion(scores[rows], labels, threshold)
+        calls = None if threshold is None else scores[rows] > threshold
         result[name] = {
             "image_auroc": exact.image_auroc(scores[rows], labels),
             "pixel_auroc": pixels[0],
             "pro_auc": pixels[1],
-            "recall": counts and exact.recall(counts),
-            "false_alarm_rate": counts and exact.false_alarm_rate(counts),
+            "recall": _share(calls, labels),
+            "false_alarm_rate": _share(calls, ~labels),
             "num_good": int((~labels).sum()),
             "num_defective": int(labels.sum()),
         }
     return result
+
+
+def _share(calls: np.ndarray | None, rows: np.ndarray) -> float | None:
+    """Of images that are called defective. bool (N,) each; None without a threshold, or such images."""
+    return None if calls is None or not rows.any() else float(calls[rows].mean())

@@ -168,22 +168,12 @@ def confusion(scores: np.ndarray, labels: np.ndarray, threshold: float) -> Confu
     }
 
 
-def recall(counts: Confusion) -> float | None:
-    """Share of the defective images that were called so; None when there are none."""
-    return _ratio(counts["true_positive"], counts["true_positive"] + counts["false_negative"])
-
-
 def f1(counts: Confusion) -> float | None:
     """2TP / (2TP + FP + FN), so 0 when every defect is missed; None when there are no defective images."""
-    if recall(counts) is None:
+    if not counts["true_positive"] + counts["false_negative"]:
         return None
     doubled = 2 * counts["true_positive"]
-    return _ratio(doubled, doubled + counts["false_positive"] + counts["false_negative"])
-
-
-def false_alarm_rate(counts: Confusion) -> float | None:
-    """Share of the good images called defective; None when there are none."""
-    return _ratio(counts["false_positive"], counts["false_positive"] + counts["true_negative"])
+    return doubled / (doubled + counts["false_positive"] + counts["false_negative"])
 
 
 def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -242,7 +232,3 @@ def _vertices(negatives: np.ndarray, positives: np.ndarray, weights: np.ndarray 
     x = np.stack([num_above, num_at_or_above], axis=1).ravel() / negatives.size
     y = np.stack([np.append(0.0, reached[:-1]), reached], axis=1).ravel()
     return np.concatenate([[0.0], x, [1.0]]), np.concatenate([[0.0], y, [1.0]])
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
