@@ -26,7 +26,7 @@ from ndpnet.inference.engines.stored import engine_names, replace_threshold
 from ndpnet.inference.folder import list_images
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
-from ndpnet.inference.likeness import SurfaceStatistics
+from ndpnet.inference.likeness import level_of, measure, surface_of
 from ndpnet.inference.package import CONFIG, MANIFEST, REFERENCE, ModelPackage, read_package, write_config
 from ndpnet.inference.rules import RULES, load_rules
 from ndpnet.metrics.properties import picture_properties
@@ -47,8 +47,8 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
     for image, record in zip(tqdm(prepared.images("calibration"), "calibrate", disable=None), records, strict=True):
         measured.add(image, (record.width, record.height), name=record.path)
     (scores,), target_rate = measured.scores, params.evaluation.target_false_alarm_rate
-    threshold = threshold_record(scores, records, by_name(measured.properties), target_rate)
-    return _set_calibration(folder, threshold, measured.surface)
+    threshold = threshold_record(scores, records, measured.properties, target_rate)
+    return _set_calibration(folder, threshold, measured)
 
 
 class _Measured:
@@ -57,15 +57,18 @@ class _Measured:
     def __init__(self, inspectors: Sequence[Inspector]) -> None:
         self._inspectors = inspectors
         self.scores = [list[float]() for _ in inspectors]
-        self.properties, self.surface = list[dict[str, float]](), SurfaceStatistics()
+        self.properties: dict[str, list[float]] = {}
+        self.looks, self.levels = list[dict[str, float]](), list[float]()
 
     def add(self, fitted: np.ndarray, size: tuple[int, int], *, name: str) -> None:
         """Count a picture. fitted: as `Inspector.fit` has it; size: its own (width, height)."""
         predictions = [inspector.predict(fitted, name=name) for inspector in self._inspectors]
         for scores, prediction in zip(self.scores, predictions, strict=True):
             scores.append(prediction.score)
-        self.properties.append(picture_properties(fitted))
-        self.surface.add(fitted, size, predictions[0].anomaly_map)
+        for name_of_property, value in picture_properties(fitted).items():
+            self.properties.setdefault(name_of_property, []).append(value)
+        self.looks.append(measure(fitted, size))
+        self.levels.append(level_of(predictions[0].anomaly_map))
 
 
 def calibrate(
@@ -108,15 +111,15 @@ def calibrate(
         manifest = package.manifest()  # the new pictures take the place of the old ones: they are no test images
         others = [record for record in manifest.files if record.split != "calibration"]
         Manifest(manifest.category, (*others, *records)).save(folder / MANIFEST)
-        properties = by_name(measured.properties)
         of_torch, *of_engines = (
-            threshold_record(scores, records, properties, target_rate, review_rate) for scores in measured.scores
+            threshold_record(scores, records, measured.properties, target_rate, review_rate)
+            for scores in measured.scores
         )
         for name, fitted in zip(engine_names(package), of_engines, strict=True):
             replace_threshold(folder / ENGINES_DIR / name, fitted)
         lineage = package.config["lineage"]
         pinned = {"is_data_pinned": is_pinned and lineage["is_data_pinned"]}
-        return _set_calibration(folder, of_torch, measured.surface, lineage=lineage | pinned)
+        return _set_calibration(folder, of_torch, measured, lineage=lineage | pinned)
 
 
 def _measure(
@@ -148,7 +151,6 @@ class _Goods:
         for record in manifest.files:
             if record.split == "train":
                 self._index.add(record.path, record.known_by, is_test=False)
-        self._index.copies.clear()  # of an earlier version's training: not among these images
         self._thumbnails: list[np.ndarray] = []
         self.records: list[FileRecord] = []
 
@@ -193,17 +195,10 @@ def _new_roi(path: Path | None) -> np.ndarray | None:
     return None if path is None else read_roi(path)
 
 
-def _set_calibration(
-    folder: Path, threshold: dict[str, Any], surface: SurfaceStatistics, **changes: Any
-) -> dict[str, Any]:
-    config = json.loads((folder / CONFIG).read_text())
-    write_config(folder, config | {"surface": surface.record(), "threshold": threshold} | changes)
+def _set_calibration(folder: Path, threshold: dict[str, Any], measured: _Measured, **changes: Any) -> dict[str, Any]:
+    config, surface = json.loads((folder / CONFIG).read_text()), surface_of(measured.looks, measured.levels)
+    write_config(folder, config | {"surface": surface, "threshold": threshold} | changes)
     return threshold
-
-
-def by_name(rows: Sequence[Mapping[str, float]]) -> Properties:
-    """Turn the properties of one picture after the other into a list for each name."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def threshold_record(

@@ -1,6 +1,6 @@
 """Whether a picture is like those a model was calibrated on: size, aspect ratio, brightness, colour, sharpness."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,26 +18,16 @@ DIGITS = 6
 Ranges = Mapping[str, Any]
 
 
-class SurfaceStatistics:
-    """Ranges over good pictures, one added after the other."""
+def surface_of(looks: Sequence[Mapping[str, float]], levels: Sequence[float]) -> dict[str, Any]:
+    """What good pictures look like: {name: [lowest, highest]} of what `measure` gives, and the level of their maps."""
+    ranges = {name: [_rounded(bound(look[name] for look in looks)) for bound in (min, max)] for name in looks[0]}
+    return ranges | {"map_level": _rounded(float(np.median(levels)))}
 
-    def __init__(self) -> None:
-        self._measured: list[dict[str, float]] = []
-        self._levels: list[float] = []
 
-    def add(self, fitted: np.ndarray, size: tuple[int, int], anomaly_map: np.ndarray) -> None:
-        """Count a picture. fitted: uint8 (H, W, 3) as the network takes it; size: its own (width, height)."""
-        self._measured.append(measure(fitted, size))
-        step = -(-max(anomaly_map.shape) // MAX_SIDE)
-        self._levels.append(float(np.quantile(anomaly_map[::step, ::step], SURFACE_QUANTILE)))
-
-    def record(self) -> dict[str, Any]:
-        """{name: [lowest, highest]} of what `measure` gives, and the map's level of a good surface."""
-        ranges = {
-            name: [_rounded(bound(picture[name] for picture in self._measured)) for bound in (min, max)]
-            for name in self._measured[0]
-        }
-        return ranges | {"map_level": _rounded(float(np.median(self._levels)))}
+def level_of(anomaly_map: np.ndarray) -> float:
+    """What the map of a good surface hardly exceeds. (H, W)."""
+    step = -(-max(anomaly_map.shape) // MAX_SIDE)
+    return float(np.quantile(anomaly_map[::step, ::step], SURFACE_QUANTILE))
 
 
 def measure(fitted: np.ndarray, size: tuple[int, int]) -> dict[str, float]:

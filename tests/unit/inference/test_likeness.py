@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ndpnet.inference.likeness import SurfaceStatistics, unlike
+from ndpnet.inference.likeness import level_of, measure, surface_of, unlike
 
 
 def surface_picture(seed: int) -> np.ndarray:
@@ -14,10 +14,8 @@ def surface_picture(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def surface() -> dict:
-    statistics = SurfaceStatistics()
-    for seed in range(10):
-        statistics.add(surface_picture(seed), (128, 128), np.full((64, 64), 0.1 + seed / 100))
-    return statistics.record()
+    looks = [measure(surface_picture(seed), (128, 128)) for seed in range(10)]
+    return surface_of(looks, [level_of(np.full((64, 64), 0.1 + seed / 100)) for seed in range(10)])
 
 
 def test_like_pictures_pass(surface: dict) -> None:
