@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ndpnet.files import some_names
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import CONFIG
 from ndpnet.promotion.worktree import Worktree, checked_out, find_differences
@@ -24,7 +25,6 @@ EQUAL, CLOSE, DIFFERENT = "equal bit for bit", "within tolerance", "different"
 # of a metric in [0, 1]: the order of a GPU's additions is not fixed, and training carries it on
 GPU_TOLERANCE = 0.01
 IDENTITIES = ("training_data_hash", "params_hash", "code_hash")
-MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,8 @@ def compare(built_dir: Path, tags: Mapping[str, str], expected: Mapping[str, Any
     config = json.loads((built_dir / "model" / CONFIG).read_text(encoding="utf-8"))
     metrics = json.loads((built_dir / "evaluation/metrics.json").read_text(encoding="utf-8"))
     # first: with another one the bits differ, and nothing is wrong
-    processors = tags.get("ndpnet.processor", "unknown"), config["lineage"].get("processor", "unknown")
-    rows = [Row("processor", *processors)] if "unknown" not in processors else []
-    rows += [Row(key, tags.get(f"ndpnet.{key}"), config["lineage"].get(key)) for key in IDENTITIES]
+    first = ("processor", *IDENTITIES)
+    rows = [Row(key, tags.get(f"ndpnet.{key}"), config["lineage"].get(key)) for key in first]
     # of a version with exported engines the model alone is built again
     registered = tags.get("ndpnet.model_hash", tags.get("ndpnet.package_hash"))
     rows.append(Row("package_hash", registered, package_hash(built_dir / "model")))
@@ -159,8 +158,7 @@ def _check_lock(tree: Worktree, registered: str, *, is_any_lock: bool) -> None:
             f"the version's lock {registered[:12]} is not {LOCK} of the commit, {lock_hash(tree.folder)[:12]}"
         )
     elif differences := find_differences(tree.folder / LOCK):
-        more = f" and {len(differences) - MAX_NAMED} more" if len(differences) > MAX_NAMED else ""
-        problems.append(f"this environment is not that of {LOCK}: {', '.join(differences[:MAX_NAMED])}{more}")
+        problems.append(f"this environment is not that of {LOCK}: {some_names(differences)}")
     for problem in problems:
         if not is_any_lock:
             raise ValueError(

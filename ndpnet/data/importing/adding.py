@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.images import ImageFacts, open_image
 from ndpnet.data.importing.placing import Placed, Placer, check_length, mask_name
-from ndpnet.data.importing.report import printable
 from ndpnet.data.importing.sources.own import find_batch, flat_name
 from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
@@ -17,11 +16,11 @@ from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import name_key, type_of
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.data.versions.version import compare, count_pictures
-from ndpnet.files import naming_full_disk, sha256_of
+from ndpnet.files import naming_full_disk, sha256_of, some_names
 from ndpnet.folders import staging_folder
 from ndpnet.storage.pins import Files, PinnedFolder
+from ndpnet.table import one_line
 
-NUM_NAMES = 5  # of files, in an error
 TRAIN = f"train/{GOOD}"
 
 
@@ -93,9 +92,9 @@ def _check_target(data_dir: Path, category: str, place: str, masks: Path | None)
 def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, source: str) -> list[Placed]:
     """Copy all pictures before any gets its name: a full disk, or a source that goes away, changes nothing."""
     batch, rejected = Placer(root, staging_dir).place_all(find_batch(root, place, masks, source), "read")
-    if problems := [printable(f"{picture.file}: {picture.reason}") for picture in rejected]:
-        more = f"; and {len(problems) - NUM_NAMES} more" if len(problems) > NUM_NAMES else ""
-        raise ValueError(f"nothing was added: {'; '.join(problems[:NUM_NAMES])}{more}")
+    if rejected:
+        problems = [one_line(f"{picture.file}: {picture.reason}") for picture in rejected]
+        raise ValueError(f"nothing was added: {some_names(problems)}")
     return batch
 
 

@@ -9,6 +9,7 @@ from ndpnet.data.importing.placing import Placed, Rejected
 from ndpnet.data.importing.published import licence_of
 from ndpnet.data.importing.sources.plan import CategoryPlan
 from ndpnet.data.manifest import GOOD, data_hash_of
+from ndpnet.table import one_line
 
 REPORT = "import.json"
 MIN_SPREAD = 1.0  # grey levels of 256: below, a picture is nearly constant
@@ -31,7 +32,7 @@ class ImportReport:
         content = self.content
         counts = content["counts"]
         test = ", ".join(f"{count} {kind}" for kind, count in counts["test"].items()) or "none"
-        lines = [f"{printable(self.category)}: train {counts['train'].get(GOOD, 0)} good; test {test}"]
+        lines = [f"{one_line(self.category)}: train {counts['train'].get(GOOD, 0)} good; test {test}"]
         if content["licence"]:
             lines.append(f"  licence: {content['licence']}")
         if content["bit_depth"] > 8:
@@ -101,10 +102,4 @@ def _listed(title: str, entries: list[str]) -> list[str]:
     if not entries:
         return []
     more = f", and {len(entries) - NUM_NAMES} more in {REPORT}" if len(entries) > NUM_NAMES else ""
-    return [f"  {len(entries)} {title}: {', '.join(printable(entry) for entry in entries[:NUM_NAMES])}{more}"]
-
-
-def printable(text: str) -> str:
-    """Make a file's name safe for any terminal."""
-    readable = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(letter if letter.isprintable() else "?" for letter in readable)
+    return [f"  {len(entries)} {title}: {', '.join(map(one_line, entries[:NUM_NAMES]))}{more}"]
