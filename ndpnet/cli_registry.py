@@ -16,7 +16,7 @@ from ndpnet.cli_base import (
     Resumable,
     folder_option,
     input_option,
-    parameter_options,
+    with_params,
 )
 
 # ---- register, download
@@ -64,27 +64,17 @@ EXIT_REFUSED, EXIT_DIFFERENT = 3, 1
 @click.option("--force", is_flag=True, help="Promote even if the checks refuse; needs --reason.")
 @click.option("--reason", default="", help="Why the checks are overruled, with --force.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@parameter_options
 @AS_JSON
-def promote(
-    name: str,
-    force: bool,
-    reason: str,
-    params_path: Path | None,
-    profile: str | None,
-    overrides: tuple[str, ...],
-    **asked: Any,
-) -> None:
+@with_params
+def promote(name: str, force: bool, reason: str, params: Any, **asked: Any) -> None:
     """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
     from ndpnet import steps
-    from ndpnet.config import load_params
 
     if force != bool(reason.strip()):
         raise ValueError("--force and --reason TEXT belong together (say why the gate is not to decide)")
     as_json, version, out = asked.pop("as_json"), asked.pop("version"), asked.pop("out")
     if asked["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
         asked["prepared"] = usual
-    params = load_params(params_path, profile=profile, overrides=overrides)
     report = steps.promote(name, out, params, version=version, force_reason=" ".join(reason.split()), **asked)
     if as_json:
         click.echo(json.dumps(report, sort_keys=True, indent=2))
