@@ -117,7 +117,7 @@ def load(arguments: argparse.Namespace) -> Inspector:
     network = NDPNet(base_width=arguments.width, ffm_channels=16).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
     network.set_reference(to_unit(torch.from_numpy(picture(SIDE, SIDE)[None])))
-    engine = TorchEngine(fold_batch_norms(network), torch.device("cpu"))
+    engine = TorchEngine(fold_batch_norms(network), torch.device("cpu"), has_filters=False)
     return Inspector(engine, input_size=(SIDE, SIDE), threshold=None, tiling=Tiling(TILE_SIDE))
 
 

@@ -29,5 +29,3 @@ class Brightness:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, 3) -> float32 (B, H, W)."""
         return images.mean(axis=3, dtype=np.float32) / 255
-
-    predict_raw = predict

@@ -75,21 +75,17 @@ MAPS: dict[str, Scoring] = {
 class ScoringEngine(TorchEngine):
     """The trained network with another way from input and reconstruction to the map; filters only of differences."""
 
-    def __init__(self, network: NDPNet, device: torch.device, scoring: str) -> None:
-        super().__init__(network, device)
-        self.map_of, self.has_filters = MAPS[scoring], scoring != LINES_ALONE
+    def __init__(self, network: NDPNet, device: torch.device, scoring: str, *, is_tiled: bool) -> None:
+        super().__init__(network, device, has_filters=scoring != LINES_ALONE and not is_tiled)
+        self.map_of = MAPS[scoring]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(lambda batch: self._map(batch, with_filters=self.has_filters), images)[:, 0]
+        return self._run(self._map, images)[:, 0]
 
-    def predict_raw(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._run(lambda batch: self._map(batch, with_filters=False), images)[:, 0]
-
-    def _map(self, image: torch.Tensor, *, with_filters: bool) -> torch.Tensor:
+    def _map(self, image: torch.Tensor) -> torch.Tensor:
         anomaly_map = self.map_of(self.network, image, self.network(image).reconstruction)
-        return filter_map(anomaly_map) if with_filters else anomaly_map
+        return filter_map(anomaly_map) if self.has_filters else anomaly_map
 
 
 def open_scored(inspector: Inspector, scoring: str) -> Inspector:
@@ -98,11 +94,11 @@ def open_scored(inspector: Inspector, scoring: str) -> Inspector:
         return inspector
     network, device, tiling = inspector.engine.network, inspector.engine.device, inspector.tiling
     if scoring in MAPS:
-        engine: TorchEngine = ScoringEngine(network, device, scoring)
+        engine: TorchEngine = ScoringEngine(network, device, scoring, is_tiled=tiling is not None)
     else:
         network = copy.copy(network)
         network.anomaly_map = scoring
-        engine = TorchEngine(network, device)
+        engine = TorchEngine(network, device, has_filters=tiling is None)
     if tiling is not None:
         tiling = replace(tiling, has_filters=scoring != LINES_ALONE and has_filters(scoring))
     scored = Inspector(engine, roi=inspector.roi, **inspector.sizes | {"tiling": tiling})

@@ -329,7 +329,8 @@ def _open_engine(
         return open_graph_of(folder, package, engine, stored["float_type"]), folder.name, stored["threshold"]
     name = engine_name(engine, precision or "fp32")
     target = _device(device)
-    return TorchEngine(fold_batch_norms(package.load_network(target)), target), name, package.threshold
+    network = fold_batch_norms(package.load_network(target))
+    return TorchEngine(network, target, has_filters=package.tiling is None), name, package.threshold
 
 
 def _device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ FILTER_BLOCK = 256  # side of the blocks that are filtered at once, in pixels
 def predict_scan(engine: Engine, scan: np.ndarray, tiling: Tiling) -> np.ndarray:
     """Anomaly map; besides it nothing grows with the scan. uint8 (H, W, 3) -> float32 (H, W)."""
     anomaly_map = np.zeros(scan.shape[:2], dtype=np.float32)
-    _blend(engine.predict_raw, scan, tiling, anomaly_map)
+    _blend(engine.predict, scan, tiling, anomaly_map)
     if tiling.has_filters:
         filter_in_place(anomaly_map)
     return anomaly_map

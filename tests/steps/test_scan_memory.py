@@ -23,7 +23,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.folder import inspect_folder
 
 class Brightness:
-    def predict_raw(self, images):
+    def predict(self, images):
         return images.mean(axis=3, dtype=np.float32) / 255
 
 tiling = Tiling(512, float(sys.argv[3]), has_filters=False)

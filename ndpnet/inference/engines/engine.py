@@ -18,31 +18,24 @@ class Engine(Protocol):
     """Computes the network on batches of images, uint8 (B, H, W, 3)."""
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Anomaly maps after their filters. -> float32 (B, H, W) in [0, 1]."""
-
-    def predict_raw(self, images: np.ndarray) -> np.ndarray:
-        """As `predict`, the maps before their filters: what maps of tiles are blended from."""
+        """Anomaly maps, of tiles before their filters: these are blended first. -> float32 (B, H, W) in [0, 1]."""
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
         """The reconstructions. -> float32 (B, 3, H, W) in [0, 1]."""
 
 
 class TorchEngine:
-    """The network as it is, on any device."""
+    """The network as it is, on any device. has_filters: of whole pictures, not of tiles."""
 
-    def __init__(self, network: Network, device: torch.device) -> None:
-        self.network, self.device = network, device
+    def __init__(self, network: Network, device: torch.device, *, has_filters: bool = True) -> None:
+        self.network, self.device, self.has_filters = network, device, has_filters
         for bank in network.modules():
             if isinstance(bank, PatchBank):
                 bank.freeze()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(self.network.mark, images)[:, 0]
-
-    def predict_raw(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._run(self.network.mark_raw, images)[:, 0]
+        return self._run(self.network.mark if self.has_filters else self.network.mark_raw, images)[:, 0]
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
@@ -55,7 +48,7 @@ class TorchEngine:
 
 
 class GraphEngine:
-    """An exported graph; its map is filtered or not, as the package's data mode asks for the one or the other."""
+    """An exported graph, of whole pictures with filters."""
 
     def __init__(self, run: RunGraph) -> None:
         self.run = run
@@ -63,8 +56,6 @@ class GraphEngine:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
         return self._output(MAP, images)
-
-    predict_raw = predict
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""

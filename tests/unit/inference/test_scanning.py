@@ -39,7 +39,7 @@ def filtered(raw: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 700), (64, 90), (1, 1), (257, 255), (449, 5)])
 def test_tiles_of_a_pointwise_network_make_its_map(height: int, width: int, side: int) -> None:
     scan = noise(height, width)
-    engine, tiling = TorchEngine(Pointwise(), CPU), Tiling(side)
+    engine, tiling = TorchEngine(Pointwise(), CPU, has_filters=False), Tiling(side)
     anomaly_map = predict_scan(engine, scan, tiling)
     raw = (scan.astype(np.float32) / 255).mean(axis=2) ** 2
     np.testing.assert_allclose(anomaly_map, filtered(raw), atol=1e-6)
@@ -60,7 +60,7 @@ def test_block_by_block_the_filters_give_the_same_bits(height: int, width: int) 
 
 def scanner(**options: Any) -> Inspector:
     return Inspector(
-        TorchEngine(Pointwise(), CPU),
+        TorchEngine(Pointwise(), CPU, has_filters=False),
         input_size=(128, 128),
         **{"threshold": None, "tiling": Tiling(128), **options},
     )
