@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ndpnet.config import NotNegative, Positive, Section
+from ndpnet.config import NotNegative, Positive, Section, parse
 from ndpnet.files import read_yaml
 
 RULES = "rules.json"
@@ -31,7 +31,7 @@ class Zone(Section):
         if not isinstance(values, dict) or "box" not in values:
             return values
         if not (isinstance(values["box"], list | tuple) and len(values["box"]) == 4):
-            raise ValueError("a box is [left, top, width, height], in pixels")
+            raise ValueError(f"zone {values.get('name')}: a box is [left, top, width, height], in pixels")
         left, top, width, height = values["box"]
         right, bottom = left + width, top + height
         corners = ((left, top), (right, top), (right, bottom), (left, bottom))
@@ -91,15 +91,12 @@ def load_rules(path: Path, width: int, height: int) -> Rules:
         values = read_yaml(Path(path))
         if not isinstance(values, dict):
             raise ValueError("it has neither zones: nor smallest_defect:")
-        rules = Rules.model_validate({"width": width, "height": height} | values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        named, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{path}: {named}: {reason} (docs/station.md has an example)") from error
+        rules = parse(Rules, {"width": width, "height": height} | values)
     except FileNotFoundError as error:
         raise ValueError(f"no file {path} (check the path of the rules)") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError) as error:
-        raise ValueError(f"cannot read the rules {path}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot read the rules {path}: {reason} (docs/station.md has an example)") from error
     for zone in rules.zones:
         if any(x > width or y > height for x, y in zone.polygon):
             raise ValueError(f"{path}: zone {zone.name} lies outside pictures of {width}x{height} pixels")

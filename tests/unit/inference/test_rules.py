@@ -72,12 +72,12 @@ def test_a_smallest_defect_that_no_picture_can_hold_is_refused(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"smallest": 3}, "smallest: Extra inputs"),
+        ({"smallest": 3}, "unknown parameter 'smallest' .did you mean 'smallest_defect'"),
         ({"zones": [{"name": "a", "polygon": [[0, 0], [5, 5]], "factor": 1}]}, "zones.0.polygon"),
         ({"zones": [{"name": "a", "box": [0, 0, 200, 5], "factor": 1}]}, "zone a lies outside pictures of 100x90"),
         (
             {"zones": [{"name": "a", "box": [0, 0, 5], "factor": 1}]},
-            r"zones\.0: a box is \[left, top, width, height\], in pixels",
+            r"zone a: a box is \[left, top, width, height\], in pixels",
         ),
         ({"zones": [{"name": "a", "box": 5, "factor": 1}]}, "a box is"),
         ({"smallest_defect": -1}, "smallest_defect"),
