@@ -170,15 +170,12 @@ def staging_folder(folder: Path, *, outlives_failure: bool = False) -> Iterator[
             yield folder
             is_over = True
         finally:
-            if is_over or not _has_files(folder):
+            # hidden ones are notes on the others
+            has_files = any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*"))
+            if is_over or not has_files:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 logger.warning("what came is kept in %s: the same command continues there", folder)
-
-
-def _has_files(folder: Path) -> bool:
-    # hidden ones are notes on the others
-    return any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*"))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ndpnet.cli_base import FolderPath, Resumable, with_params
+from ndpnet.cli_steps import WORK_DIR
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def compile_command(out: Path, params: Any) -> None:
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Pinned data folder.")
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
 @click.option("--out", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder to write to.")
-@click.option(
-    "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
-)
+@WORK_DIR
 @click.option(
     "--containers",
     "in_containers",

@@ -22,14 +22,8 @@ WINDOW = 512  # side of what is shown of a scan, in pixels
 MAX_CASE_BYTES = 170_000  # as base64, 24 cases stay below 6 MB
 MAX_CASE_WIDTH = 1400
 MAX_CASE_PIXELS = 700_000
-JPEG_STEPS = (
-    (1.0, 88),
-    (1.0, 78),
-    (1.0, 66),
-    (1.0, 52),
-    (0.7, 52),
-    (0.5, 52),
-)  # (share of the side, quality), until it fits
+# (share of the side, quality), until it fits
+JPEG_STEPS = ((1.0, 88), (1.0, 78), (1.0, 66), (1.0, 52), (0.7, 52), (0.5, 52))
 MAX_STEM = 30  # letters, of up to four bytes
 MAX_PICTURES = 300  # of the gallery, of about 6 kB each: 2 MB
 SIDE = 150

@@ -26,7 +26,11 @@ from ndpnet.metrics.summary import format_table, headline_of, summarise
 
 logger = logging.getLogger(__name__)
 
-METRICS = "metrics.json"
+METRICS, PHASES = "metrics.json", ("phase1", "phase2")
+LACKS_PERCEPTUAL_LOSS = (
+    "The model was trained without a part of its method (the perceptual loss): faint defects may be missed. Ask "
+    "for one of the profile line, which needs no such part, or one trained with losses.perceptual_weights."
+)
 
 
 def evaluate_package(
@@ -84,7 +88,8 @@ def _write_pages(
 ) -> None:
     """Curves, pictures of cases and the report that shows both."""
     package = inspector.opened_package
-    curves, histories = _curves(judged), _histories(package)
+    curves, files = _curves(judged), {phase: package.folder / f"history_{phase}.jsonl" for phase in PHASES}
+    histories = {phase: read_json_lines(path) if path.is_file() else [] for phase, path in files.items()}
     write_curves(folder, curves, histories)
     content = ReportContent(
         summary=summary,
@@ -96,7 +101,7 @@ def _write_pages(
         panels=write_cases(folder / "overlays", judged, inspector, num_cases),
         calibration=write_calibration_cases(folder / "overlays", prepared, judged, inspector),
         identity=identity,
-        warnings=_warnings(package),
+        warnings=[LACKS_PERCEPTUAL_LOSS] if package.lacks_perceptual_loss else [],
         faults=(package.config.get("checks") or {}).get("idle", []),
         typical=write_typical_cases(folder / "overlays", judged, inspector, num_cases),
         gallery=small_pictures(judged, inspector),
@@ -154,11 +159,6 @@ def _write_predictions(path: Path, judged: Judged, inspector: Inspector) -> None
     write_text(path, text.getvalue())
 
 
-def _histories(package: ModelPackage) -> dict[str, list[dict[str, float]]]:
-    paths = {phase: package.folder / f"history_{phase}.jsonl" for phase in ("phase1", "phase2")}
-    return {phase: read_json_lines(path) if path.is_file() else [] for phase, path in paths.items()}
-
-
 def _notes(prepared: PreparedData, package: ModelPackage, judged: Judged) -> list[str]:
     """What the reader must know of the test set beyond its numbers."""
     seen = {r.group for r in prepared.manifest.files if r.split != "test"}
@@ -207,12 +207,3 @@ def _facts(judged: Judged, package: ModelPackage, identity: dict[str, str]) -> d
         "speed": f"{1000 * judged.seconds_per_image:.0f} ms per picture ({per_second:.1f} per second)",
     }
     return facts | ({"on": identity["machine"]} if identity.get("machine") else {})
-
-
-def _warnings(package: ModelPackage) -> list[str]:
-    if not package.lacks_perceptual_loss:
-        return []
-    return [
-        "The model was trained without a part of its method (the perceptual loss): faint defects may be missed. Ask "
-        "for one of the profile line, which needs no such part, or one trained with losses.perceptual_weights."
-    ]

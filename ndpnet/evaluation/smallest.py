@@ -1,6 +1,5 @@
 """How small a defect is found, where no real one is at hand: painted scratches, spots and smears."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ def smallest_found(judged: Judged, inspector: Inspector) -> dict[str, Any] | Non
     threshold = inspector.threshold
     if threshold is None:
         return None
-    places = [_place(image, inspector) for image in _passed(judged, inspector)]
+    passed = np.flatnonzero(~judged.labels & (judged.scores <= threshold))[:NUM_IMAGES]
+    places = [_place(np.asarray(judged.images[row]), inspector) for row in passed]
     # of a scan the part may be flagged as it is, though the whole is not: what is painted there would be found anyway
     places = [place for place in places if place[0].predict(place[1]).score <= threshold]
     if not places:
@@ -67,12 +67,6 @@ def _opacity(shape: tuple[int, int], kind: str, size: int, spot: tuple[float, fl
     return disc if kind == "spot" else ndimage.gaussian_filter(disc, size / 4)
 
 
-def _passed(judged: Judged, inspector: Inspector) -> list[np.ndarray]:
-    """The first good test images that pass."""
-    rows = np.flatnonzero(~judged.labels & (judged.scores <= inspector.threshold))[:NUM_IMAGES]
-    return [np.asarray(judged.images[row]) for row in rows]
-
-
 def _place(image: np.ndarray, inspector: Inspector) -> tuple[Inspector, np.ndarray, tuple[float, float]]:
     """Where to paint: the middle, or the place that is deepest in what is inspected. -> inspector and image, of a scan
     for a part around it as large as the network's input, and the (row, column) there.
@@ -96,11 +90,6 @@ def _words(kind: str, counts: dict[tuple[str, int, float], int], num_images: int
     sure = [(size, contrast) for (name, size, contrast), count in counts.items() if (name, count) == (kind, num_images)]
     if not sure:
         return f"no {kind}"
-    return f"a {kind} of " + " or of ".join(_ends(sure))
-
-
-def _ends(sure: list[tuple[int, float]]) -> Iterator[str]:
-    smallest = min(sure)
-    faintest = min(sure, key=lambda pair: (pair[1], pair[0]))
-    for size, contrast in dict.fromkeys((smallest, faintest)):
-        yield f"{size} px at {100 * contrast:.0f} % contrast"
+    smallest, faintest = min(sure), min(sure, key=lambda pair: (pair[1], pair[0]))
+    ends = [f"{size} px at {100 * contrast:.0f} % contrast" for size, contrast in dict.fromkeys((smallest, faintest))]
+    return f"a {kind} of {' or of '.join(ends)}"

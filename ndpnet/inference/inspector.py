@@ -93,11 +93,10 @@ class Inspector:
         *,
         device: str = "cpu",
         threshold: float | None = None,
-        roi: np.ndarray | None = None,
         engine: str = "torch",
         precision: str | None = None,
     ) -> "Inspector":
-        """Open a model package; `threshold` and `roi` replace the package's. ValueError if it cannot be read.
+        """Open a model package; `threshold` replaces the package's. ValueError if it cannot be read.
 
         engine: torch, or one that `ndpnet export` added: onnx, openvino, with its own threshold; precision: the finest
         there is if left out.
@@ -108,8 +107,7 @@ class Inspector:
             record = None  # what it promises is said of its own value
         elif record is not None:
             threshold = record["value"]
-        roi = package.roi() if roi is None else roi
-        inspector = cls.of(package, opened, threshold=threshold, roi=roi, rules=package.rules())
+        inspector = cls.of(package, opened, threshold=threshold, roi=package.roi(), rules=package.rules())
         inspector.package, inspector.threshold_record, inspector.engine_name = package, record, name
         inspector.bit_depth = package.manifest().bit_depth
         return inspector

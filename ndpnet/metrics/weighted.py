@@ -97,7 +97,8 @@ def pixel_row(
     all_above = (counted.size - np.searchsorted(np.sort(counted), thresholds))[::-1]
     of_defect = np.searchsorted(thresholds, anomaly_map[defect], side="right")
     histograms = (np.bincount(of_defect, weights, minlength=thresholds.size + 1) for weights in (None, shares))
-    defect_above, overlap_above = map(_above, histograms)
+    # sums over the cells from each threshold up, thresholds descending: (T+1,) -> (T,)
+    defect_above, overlap_above = (np.cumsum(histogram[:0:-1], dtype=np.float64) for histogram in histograms)
     num_defect = np.array(of_defect.size)
     num_good = np.array(counted.size) - num_defect
     return PixelTable(all_above - defect_above, num_good, defect_above, num_defect, overlap_above, num_regions[0])
@@ -132,11 +133,6 @@ def _grid(ranking: PixelRanking, grid_size: int) -> np.ndarray:
     reached = np.cumsum(ranking.region_share[order])
     picks = np.searchsorted(reached, levels * reached[-1]).clip(max=order.size - 1)
     return np.unique(np.concatenate([by_fpr, ranking.positives[order[picks]]]))
-
-
-def _above(histogram: np.ndarray) -> np.ndarray:
-    """Sums over the cells from each threshold up, thresholds descending. (T+1,) -> (T,)."""
-    return np.cumsum(histogram[:0:-1], dtype=np.float64)
 
 
 def _weighted_share(weights: np.ndarray, above: np.ndarray, totals: np.ndarray) -> np.ndarray:

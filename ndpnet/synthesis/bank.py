@@ -89,21 +89,17 @@ def make_bank(out_dir: Path, synthesis: SynthesisConfig, *, seed: int) -> dict[s
 def list_sources(sources: str) -> list[Path]:
     """Natural pictures under the folder `sources`; of the installed libraries if it is empty. ValueError if none."""
     if not sources:
-        return _library_photos()
+        import skimage
+        import sklearn
+
+        skimage_dir = Path(skimage.__file__).parent / "data"
+        sklearn_dir = Path(sklearn.__file__).parent / "datasets" / "images"
+        return [skimage_dir / name for name in SKIMAGE_PHOTOS] + [sklearn_dir / name for name in SKLEARN_PHOTOS]
     folder = Path(sources)
     photos = list_pictures(folder).checked() if folder.is_dir() else []
     if not photos:
         raise ValueError(f'no images under synthesis.sources = {folder} (name a folder of natural pictures, or "")')
     return photos
-
-
-def _library_photos() -> list[Path]:
-    import skimage
-    import sklearn
-
-    skimage_dir = Path(skimage.__file__).parent / "data"
-    sklearn_dir = Path(sklearn.__file__).parent / "datasets" / "images"
-    return [skimage_dir / name for name in SKIMAGE_PHOTOS] + [sklearn_dir / name for name in SKLEARN_PHOTOS]
 
 
 def _packed_masks(

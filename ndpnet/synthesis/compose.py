@@ -156,7 +156,8 @@ class DefectComposer:
         reach = window_sums(mask) if is_soft else mask
         at = reach.flatten().nonzero()[:, 0]  # (n,) of B*P*P
         sample = at // self.patch_size**2
-        table = self._table(draws)
+        values = [[float(getattr(draw, name)) for name in FILLING] for draw in draws]
+        table = torch.tensor(values, dtype=torch.float32, device=self.device)  # (B, len(FILLING))
         # index_select: torch copies whole rows, where an index in brackets goes number by number
         column = dict(zip(FILLING, table.index_select(0, sample).split(1, dim=1), strict=True))  # (n, 1) each
         surface = pixels.index_select(0, at)
@@ -164,7 +165,9 @@ class DefectComposer:
         filling = (filling * column["source_gain"] + column["source_bias"]).clamp_(0, 1)
         filling = torch.lerp(filling, filling.mean(dim=1, keepdim=True), column["is_grey"])
         if any(draw.is_plain for draw in draws):
-            plain = plain_level(clean, *(table[:, FILLING.index(name)] for name in ("plain_contrast", "is_dark")))
+            # a grey per image: its mean moved by the contrast of the way to black or white
+            contrast, is_dark = (table[:, FILLING.index(name)] for name in ("plain_contrast", "is_dark"))
+            plain = torch.lerp(clean.mean(dim=(1, 2, 3)), 1 - is_dark, contrast)
             filling = torch.lerp(filling, plain[sample, None], column["is_plain"])
         filling = torch.lerp(filling, surface, column["beta"])
         if is_soft:
@@ -174,11 +177,6 @@ class DefectComposer:
         defective = pixels.clone()
         defective[at] = filling
         return defective.view(clean.shape[0], self.patch_size, self.patch_size, 3).permute(0, 3, 1, 2)
-
-    def _table(self, draws: list[SampleDraw]) -> torch.Tensor:
-        """What the draws say of a filling. -> (B, len(FILLING))."""
-        values = [[float(getattr(draw, name)) for name in FILLING] for draw in draws]
-        return torch.tensor(values, dtype=torch.float32, device=self.device)
 
     def _cracked(
         self, defective: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor, draws: list[SampleDraw]
@@ -262,11 +260,6 @@ def crack(clean: torch.Tensor, mask: torch.Tensor, depth: torch.Tensor, angle: t
     for _ in range(2):  # about the profile of a real one: no lens shows a hard edge, and its walls are lit
         mask = F.avg_pool2d(mask, 3, stride=1, padding=1, count_include_pad=False)
     return clean * (1 - depth * strength * mask)
-
-
-def plain_level(clean: torch.Tensor, contrast: torch.Tensor, is_dark: torch.Tensor) -> torch.Tensor:
-    """A grey per image: its mean moved by `contrast` of the way to black or white. (B, 3, H, W), (B,), (B,) -> (B,)."""
-    return torch.lerp(clean.mean(dim=(1, 2, 3)), 1 - is_dark, contrast)
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:

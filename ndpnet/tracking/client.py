@@ -69,8 +69,11 @@ def experiment_id(client: "MlflowClient") -> str:
 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
+        database = local_database()
+        # a server decides for itself
+        location = None if database is None else (database.parent / ARTIFACTS).as_uri()
         try:
-            return client.create_experiment(EXPERIMENT, artifact_location=_artifact_location(), tags=EXPERIMENT_TAGS)
+            return client.create_experiment(EXPERIMENT, artifact_location=location, tags=EXPERIMENT_TAGS)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -86,9 +89,3 @@ def local_database() -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).resolve()
-
-
-def _artifact_location() -> str | None:
-    """Beside the database for sqlite; a server decides for itself."""
-    database = local_database()
-    return None if database is None else (database.parent / ARTIFACTS).as_uri()

@@ -42,11 +42,6 @@ REQUIREMENTS = (
 )
 
 
-def pinned_requirements() -> list[str]:
-    """The requirements at the running versions; a local build's label (torch's "+cpu") is on no index: left out."""
-    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
-
-
 def signature() -> ModelSignature:
     """One column `image` of anything that `serving_model.decode_cell` takes; a table with one row per picture."""
     region = {name: DataType.long for name in ("left", "top", "width", "height", "area")} | {"score": DataType.double}
@@ -93,7 +88,8 @@ def write_mlflow_model(
         python_model=str(PACKAGE_DIR / "serving_model.py"),
         artifacts={"package": str(package_dir)},
         code_paths=[str(staged_dir / "code" / ndpnet.__name__)],
-        pip_requirements=pinned_requirements(),
+        # a local build's label (torch's "+cpu") is on no index
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
         signature=signature(),
         input_example=input_example(package),
         model_config={"package_hash": package_hash, "device": "cpu", "engine": "torch", "precision": None},

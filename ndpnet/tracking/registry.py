@@ -153,8 +153,13 @@ class Registry:
             raise ValueError(f"no {self.name} in the registry (run `ndpnet register`, check the name)") from error
 
     def _moves(self) -> list[Move]:
-        entries = map(_as_move, entries_of(self.history_name))
-        return [move for move in entries if move is not None]
+        moves = []
+        for entry in entries_of(self.history_name):
+            try:
+                moves.append(Move.from_tags(int(entry.version), entry.tags))
+            except ValueError as error:  # somebody else has put it there
+                logger.warning("%s: %s", entry.name, error)
+        return moves
 
     def _enter(self, entry: Move) -> None:
         """The one call that decides. An error may hide that it was done: then the list has it."""
@@ -205,12 +210,3 @@ class Registry:
             f"{self.name} has a new champion, version {timeline.champion}, since this began ({before}): nothing was "
             "moved (look at `ndpnet history`, then try again)"
         )
-
-
-def _as_move(entry: ModelVersion) -> Move | None:
-    """A move from its entry; None of one that somebody else has put there."""
-    try:
-        return Move.from_tags(int(entry.version), entry.tags)
-    except ValueError as error:
-        logger.warning("%s: %s", entry.name, error)
-        return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.importing.archives import MAX_BYTES
-from ndpnet.data.importing.placing import Placed, Placer, Rejected
+from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import REPORT, ImportReport, build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
@@ -87,8 +87,10 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         for path in _files(placed) - _files(imported):
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
-            why = _why_none(rejected, len(plan.images))
-            raise ValueError(f"no good picture in {plan.folder} is left to train on: {why}")
+            first = f", first {rejected[0].file}: {rejected[0].reason}" if rejected else ""
+            why = f"{len(rejected)} of {len(plan.images)} are unreadable{first}"
+            fix = "add more, or lower --test-good-share"
+            raise ValueError(f"no good picture in {plan.folder} is left to train on: {why} ({fix})")
         if has_roi:
             placer.copy_file((plan.folder / ROI).relative_to(opened.root), ROI)
         report = build_report(
@@ -157,8 +159,3 @@ def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:
     train = sorted(picture.path for picture in pictures if picture.split == "train")
     left_out = set(train[train_limit:] if train_limit is not None else [])
     return [picture for picture in pictures if picture.path not in left_out]
-
-
-def _why_none(rejected: list[Rejected], num_images: int) -> str:
-    reason = f", first {rejected[0].file}: {rejected[0].reason}" if rejected else ""
-    return f"{len(rejected)} of {num_images} are unreadable{reason} (add more, or lower --test-good-share)"

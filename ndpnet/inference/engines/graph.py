@@ -71,9 +71,8 @@ def write_onnx(
 
 def _forget_origin(model: Any) -> None:
     """Drop where in which files torch found each operation: paths of this machine, and other bytes on the next one."""
-    for thing in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+    graph = model.graph
+    values = (*graph.value_info, *graph.initializer, *graph.input, *graph.output)
+    for thing in (model, graph, *graph.node, *values):
         del thing.metadata_props[:]
         thing.doc_string = ""
-    for value in (*model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-        value.doc_string = ""
