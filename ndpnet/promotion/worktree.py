@@ -18,7 +18,7 @@ import yaml
 from ndpnet.commands import git, output
 from ndpnet.files import write_text
 from ndpnet.locks import locked
-from ndpnet.storage.pins import is_lock
+from ndpnet.storage.pins import is_lock, pull
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +66,14 @@ class Worktree:
             raise ValueError(f"commit {self.commit} has no {DATA} (its data was not pinned there)")
         cache = self._output([*DVC, "cache", "dir"], cwd=self.repository).strip()
         self._output([*DVC, "config", "--local", "cache.dir", str(self.repository / cache)])
-        if self._run([*DVC, "checkout", "--quiet", DATA]) and self._run([*DVC, "pull", "--quiet", DATA]):
-            raise ValueError(
-                f"cannot get the data that {DATA} of commit {self.commit} pins: neither this clone's cache nor its "
-                "DVC remote has it (`dvc push --all-commits` where it is)"
-            )
+        if self._run([*DVC, "checkout", "--quiet", DATA]):
+            try:
+                pull(self.folder, self.repository, DATA)
+            except ValueError as error:
+                raise ValueError(
+                    f"the data of commit {self.commit} are not in this clone's cache: {error} "
+                    "(`dvc push --all-commits` where they are)"
+                ) from error
 
     def run_pipeline(self, target: str) -> None:
         """Run what is not done yet up to a stage, whatever DVC knows from elsewhere. ValueError: a stage failed."""

@@ -166,6 +166,20 @@ class PinnedRevision:
         return target.is_file() and hash_file(str(target), localfs, self._hash_name)[1].value == self.files[path]
 
 
+def pull(folder: Path, repository: Path, name: str) -> None:
+    """Bring what a .dvc file in a worktree pins, by the settings of the repository that the tree is of.
+
+    ValueError: the remote does not have it, or cannot be reached.
+    """
+    from dvc.repo import Repo
+
+    # the commit's own are without .dvc/config.local, and a remote by a relative path would be another folder there
+    with _one_line(f"pull {name}"), Repo(str(repository)) as own:
+        settings = {part: own.config[part] for part in ("core", "remote")}
+        with Repo(str(folder), config=settings) as repo:
+            repo.pull([str(folder / name)])
+
+
 def is_lock(path: Path) -> bool:
     """Whether a file is a dvc.lock that DVC can read: one that it was killed in writing is cut off."""
     import yaml

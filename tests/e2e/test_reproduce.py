@@ -1,6 +1,7 @@
 """Rebuilding a registered version from a scratch git and DVC repository: the same bits, or a table of what differs."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import yaml
 from documents import ROOT
 from mlflow_servers import new_database
 from processes import TIME_LIMIT
-from repositories import Repository, commit_all
+from repositories import DVC, Repository, commit_all, contents
 from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
@@ -159,6 +160,21 @@ def test_a_checkout_that_was_killed_is_made_again(tmp_path: Path, last: str) -> 
     with checked_out(root, commit, folder):
         assert {path.name for path in folder.iterdir()} == {".git", "a", "z"}
     assert not folder.exists()
+
+
+def test_data_come_from_the_remote_that_the_clone_is_set_to(tmp_path: Path) -> None:
+    repository = Repository.make(tmp_path / "repository")
+    commit = repository.run("git", "rev-parse", "HEAD").stdout.strip()
+    repository.run(*DVC, "remote", "add", "--local", "--default", "storage", "../remote")
+    repository.run(*DVC, "push")
+    shutil.rmtree(repository.folder / ".dvc/cache")
+    with checked_out(repository.folder, commit, tmp_path / "somewhere/else") as tree:
+        tree.bring_data()
+        assert contents(tree.folder / "data") == contents(repository.data_dir)
+        for folder in (tmp_path / "remote", tree.folder / "data", repository.folder / ".dvc/cache"):
+            shutil.rmtree(folder)
+        with pytest.raises(ValueError, match=r"not in this clone's cache: cannot pull data\.dvc: .*`dvc push --all"):
+            tree.bring_data()
 
 
 @pytest.mark.slow
