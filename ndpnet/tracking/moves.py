@@ -20,6 +20,7 @@ class Author:
 @dataclass(frozen=True)
 class Move:
     """One entry. It counts only if `source` was the champion when it was entered: of two at once the later is void.
+    So is a rollback to another version than the one before.
 
     number: its place, given by the registry; source: the champion before, None if there was none; run_id,
     evidence_hash: where promotion.json lies and the hash of its content, empty where nothing was measured; token: the
@@ -85,9 +86,10 @@ def replay(moves: Iterable[Move]) -> Timeline:
     void, withdrawn = set(), set()
     ordered = tuple(sorted(moves, key=lambda move: move.number))
     for move in ordered:
-        if move.source != (line[-1] if line else None):
+        is_rollback = move.kind == "rollback"
+        if move.source != (line[-1] if line else None) or (is_rollback and move.target not in line[-2:-1]):
             void.add(move.number)
-        elif move.kind == "rollback":
+        elif is_rollback:
             withdrawn.add(line.pop())
         else:
             line.append(move.target)

@@ -41,6 +41,12 @@ def test_two_rollbacks_at_once_go_back_once() -> None:
     assert (timeline.champion, timeline.void) == (2, {5})
 
 
+def test_a_rollback_goes_to_the_version_that_it_names_or_nowhere() -> None:
+    line = (("promote", None, 1), ("promote", 1, 2), ("promote", 2, 3), ("rollback", 3, 2), ("rollback", 2, 1))
+    timeline = replay(moves(*line, ("force", 1, 3), ("rollback", 3, 2)))  # the last was decided on before the others
+    assert (timeline.line, timeline.void) == ((1, 3), {7})
+
+
 def test_a_move_survives_its_tags() -> None:
     for bare in moves(("promote", None, 1), ("force", 1, 2)):
         move = replace(bare, reason="a|b\nc ü", run_id="r", evidence_hash="h")
