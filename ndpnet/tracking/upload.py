@@ -17,7 +17,7 @@ from ndpnet.inference.package import ModelPackage
 from ndpnet.tracking.client import experiment_id
 from ndpnet.tracking.flat import flat_params
 from ndpnet.tracking.flavor import write_mlflow_model
-from ndpnet.tracking.versions import PACKAGE_HASH, registered_name
+from ndpnet.tracking.versions import EVALUATION_HASH, PACKAGE_HASH, registered_name
 
 MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall", "recall_overlap", "false_alarm_rate")
 
@@ -60,10 +60,10 @@ def uploaded(
 ) -> LoggedModel:
     """The LoggedModel of a package, uploaded if it is not there yet; its figures are in the run, too."""
     experiment = experiment_id(client)
-    query = f"tags.`{PACKAGE_HASH}` = '{tags[PACKAGE_HASH]}'"
+    query = " AND ".join(f"tags.`{key}` = '{tags[key]}'" for key in (PACKAGE_HASH, EVALUATION_HASH))
     models = client.search_logged_models([experiment], filter_string=query)
-    # an upload that failed or was killed does not count
-    model = next((model for model in models if model.status == LoggedModelStatus.READY), None)
+    # what an upload that failed or was killed has left is filled
+    model = min(models, key=lambda model: model.status != LoggedModelStatus.READY, default=None)
     if model is None:
         model = client.create_logged_model(
             experiment,
@@ -72,6 +72,7 @@ def uploaded(
             tags=dict(tags),
             params=flat_params(package.config["params"]),
         )
+    if model.status != LoggedModelStatus.READY:
         ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=model.source_run_id)
         ids.model_id = model.model_id
         with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:

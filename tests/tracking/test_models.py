@@ -137,13 +137,31 @@ def test_killed_between_any_two_calls_and_called_again(
             models.download_package(NAME, version.version, tmp_path / f"before{number}")
         record = register()
         assert record["version"] == 1, calls.broken
-        assert [model_id for model_id, status in logged_models(client) if status == "READY"] == [record["model_id"]]
+        assert logged_models(client) == [(record["model_id"], "READY")], calls.broken
         assert [version.version for version in versions.versions_of(client, NAME)] == [1], calls.broken
         assert len(client.search_runs([experiment_id(client)])) == 1, calls.broken
         assert len(client.get_metric_history(record["run_id"], "image_auroc")) <= 2, calls.broken
         models.download_package(NAME, 1, tmp_path / f"after{number}")
     expected = {"create_logged_model", "log_model_artifacts", "finalize_logged_model", "create_model_version"}
     assert expected <= set(calls.broken)
+
+
+def test_what_a_killed_call_has_uploaded_with_another_evaluation_is_not_registered(
+    store: Path,
+    register: Callable[..., dict[str, Any]],
+    pipeline: Pipeline,
+    evaluation_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = Calls(monkeypatch.setattr, ["create_model_version"])
+    calls.at, calls.act = 1, end_here
+    with pytest.raises(Killed):
+        register()
+    newer = shutil.copytree(evaluation_dir, store / "newer")
+    summary = json.loads((newer / "metrics.json").read_text()) | {"notes": ["evaluated again"]}
+    (newer / "metrics.json").write_text(json.dumps(summary))
+    models.register(pipeline.model_dir, newer, identity=IDENTITY)
+    assert models.registered_metrics(NAME, 1) == summary
 
 
 def test_the_evaluation_must_be_of_this_package(
