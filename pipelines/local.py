@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndpnet.locks import locked
 from ndpnet.pipelines.containers import containers_removed, find_image, run_arguments
 
 if TYPE_CHECKING:
@@ -63,9 +64,13 @@ def run_locally(
     for category in chosen:
         resolved.category_hash(category)  # refuses one that is not there, before anything runs
     job = _job(params, resolved.source, Path(out_dir).resolve(), work_dir, chosen, in_containers)
-    with containers_removed(job["run_id"]) if in_containers else nullcontext():
+    busy = f"another process runs this very pipeline in {job['run_dir']} (wait for it)"
+    with (
+        locked(job["run_dir"], busy, is_folder=True),  # what is collected would else be the other one's
+        containers_removed(job["run_id"]) if in_containers else nullcontext(),
+    ):
         has_failed = not run_engine(job)
-    return _collected(LocalRun(has_failed, Path(out_dir) / PAGE), job["run_dir"], chosen)
+        return _collected(LocalRun(has_failed, Path(out_dir) / PAGE), job["run_dir"], chosen)
 
 
 def inspect_locally(params: "Params", request: "InspectionRequest", out_dir: Path) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from processes import TIME_LIMIT
 from repositories import DVC, Repository, contents
 from samples import CATEGORY
 
+from ndpnet.locks import locked
+
 pytestmark = pytest.mark.slow
 
 LONG = 2 * TIME_LIMIT  # a dozen processes one after the other
@@ -24,6 +26,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
     kill_in_training(repository, *RUN, "--category", CATEGORY, is_alone=True)  # its tasks end with it
+    (run_dir,) = repository.folder.glob("build/kfp/local-*")
+    with locked(run_dir, "", is_folder=True):  # as another process that runs the same
+        refused = repository.run(*RUN, "--category", CATEGORY, is_expected_to_fail=True)
+    assert f"another process runs this very pipeline in {run_dir}" in refused.stderr
     finished = repository.run(*RUN, "--category", CATEGORY, time_limit=LONG)
     said = finished.stdout
     assert "Task synthesize cache hit" in finished.stderr  # it was finished before the kill
