@@ -90,17 +90,24 @@ class PinnedFolder:
 
     def add(self) -> None:
         """Pin what lies here, as `dvc add` does."""
+        from dvc.rwlock import RWLockFileCorruptedError
+
         with _one_line(f"pin {self.data_dir.name}/"):
-            self._repo.add([str(self.data_dir)])
+            try:
+                self._repo.add([str(self.data_dir)])
+            except RWLockFileCorruptedError:  # a DVC that was killed while it wrote this left it so, for ever
+                (Path(self._repo.tmp_dir) / "rwlock").unlink()
+                self._repo.add([str(self.data_dir)])
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
-            (out,) = self._repo.stage.load_one(str(self.dvc_path)).outs
-        if Path(out.fs_path).name != self.data_dir.name or not out.hash_info:
+            outs = self._repo.stage.load_one(str(self.dvc_path)).outs
+        # none: DVC was killed while it wrote the file
+        if len(outs) != 1 or Path(outs[0].fs_path).name != self.data_dir.name or not outs[0].hash_info:
             raise ValueError(
                 f"{self.dvc_path.name} pins no {self.data_dir.name}/ (run `dvc add {self.data_dir.name}` again)"
             )
-        return out
+        return outs[0]
 
 
 class PinnedRevision:

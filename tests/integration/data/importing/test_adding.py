@@ -227,6 +227,16 @@ def test_the_first_pin_pins_all(repository: Repository, tmp_path: Path) -> None:
     check_pinned(repository.data_dir, "tile")
 
 
+def test_what_dvc_was_killed_in_writing(repository: Repository, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png"])
+    (repository.folder / "data.dvc").write_text("")
+    assert_refused(repository, batch, r"data\.dvc pins no data/ \(run `dvc add data` again\)")
+    repository.pin()
+    (repository.folder / ".dvc/tmp/rwlock").write_text("")
+    assert add(repository, batch).num_added == 1
+    check_pinned(repository.data_dir, "wall")
+
+
 def test_no_repository_no_pin(tmp_path: Path, original: Repository) -> None:
     shutil.copytree(original.data_dir, tmp_path / "data")
     with pytest.raises(ValueError, match=r"is in no DVC repository .*`git init && dvc init`"):
