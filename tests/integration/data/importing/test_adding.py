@@ -1,5 +1,6 @@
 """A batch joins a category: what is taken, skipped, refused, named and pinned."""
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -146,6 +147,22 @@ def test_a_full_disk_is_named_and_changes_nothing(original: Repository, small_di
     repository = original.copy(small_disk / "repository")
     batch = write_batch(tmp_path / "batch", [f"{number:03}.png" for number in range(400)])
     assert_refused(repository, batch, r"^cannot write .*repository/data: No space left on device \(free some")
+
+
+@pytest.mark.parametrize("small_disk", ["100k"], indirect=True)
+def test_a_full_cache_is_named_and_the_next_call_fills_it(
+    repository: Repository, small_disk: Path, tmp_path: Path
+) -> None:
+    batch = write_batch(tmp_path / "batch", [f"{number:03}.png" for number in range(40)])
+    config_path, larger = repository.folder / ".dvc/config.local", tmp_path / "larger"
+    config = config_path.read_text()
+    config_path.write_text(f"{config}[cache]\n    dir = {small_disk}\n")
+    with pytest.raises(ValueError, match=rf"^DVC's cache {small_disk}/.* could not take (tile|wall)/.* \(free some"):
+        add(repository, batch)
+    config_path.write_text(f"{config}[cache]\n    dir = {larger}\n")
+    assert add(repository, batch).num_copies == 40
+    kept = {path.parent.name + path.name for path in larger.rglob("*") if path.is_file()}
+    assert {hashlib.md5(content).hexdigest() for content in contents(repository.data_dir).values()} < kept
 
 
 def test_masks_follow_their_pictures(repository: Repository, wall: Path, tmp_path: Path) -> None:
