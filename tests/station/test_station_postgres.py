@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 
@@ -9,10 +10,11 @@ import pytest
 import requests
 from processes import start_cli
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from stations import SECONDS, config_of, picture, post, put, served, wait_until
 
-from ndpnet.station import queries
-from ndpnet.station.journal import Journal, JournalError, Judgement, Picture
+from ndpnet.station import queries, tables
+from ndpnet.station.journal import LAST_SEQ, Journal, JournalError, Judgement, Picture
 from ndpnet.station.store import Store, retain
 
 
@@ -63,6 +65,20 @@ def test_a_server_that_is_cut_off_is_not_waited_for_for_ever(journal_url):
         limits = (socket.SO_KEEPALIVE, socket.SOL_SOCKET), (socket.TCP_USER_TIMEOUT, socket.IPPROTO_TCP)
         assert [connection.getsockopt(level, option) for option, level in limits] == [1, 30_000]
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+
+
+def test_a_server_that_is_frozen_is_away_and_goes_on_when_it_thaws(journal_url, monkeypatch):
+    monkeypatch.setattr(tables, "ANSWER_SECONDS", 0.5)
+    journal = Journal(journal_url, station="press")
+    with journal._engine.connect() as db:
+        process = db.scalar(text("SELECT pg_backend_pid()"))
+        os.kill(process, signal.SIGSTOP)
+        try:
+            with pytest.raises(OperationalError, match=r"no answer within 0\.5 seconds"):
+                db.scalar(LAST_SEQ)
+        finally:
+            os.kill(process, signal.SIGCONT)
+    assert accept(journal, "a")[1]
 
 
 def test_a_journal_that_does_not_answer_is_one_line_without_the_password(postgres):
