@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ndpnet.station.config import StationConfig
-from ndpnet.station.journal import Journal, Picture
+from ndpnet.station.journal import Journal, LostError, Picture
 from ndpnet.station.store import Store
 
 SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp"}
@@ -42,6 +42,9 @@ class Intake:
         is_new = False
         try:
             picture_id, is_new = self.journal.accept(picture, max_waiting=self.limits.max_waiting)
+        except LostError:
+            is_new = True  # it may be: if it is not, the next start removes the file
+            raise
         finally:
             if not is_new:
                 self.store.take_back(file)

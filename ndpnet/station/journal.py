@@ -51,6 +51,10 @@ class JournalError(ValueError):
     """The database is away, locked or full."""
 
 
+class LostError(JournalError):
+    """The database went away meanwhile: what was written may be there, or not."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture as it arrives; `file` is its name in the store."""
@@ -332,4 +336,5 @@ def _in_words() -> Iterator[None]:
         raise  # a bug
     except (sa.exc.DatabaseError, sa.exc.TimeoutError) as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())
-        raise JournalError(f"the journal cannot be used: {reason}") from error
+        kind = LostError if getattr(error, "connection_invalidated", False) else JournalError
+        raise kind(f"the journal cannot be used: {reason}") from error
