@@ -80,6 +80,7 @@ class Feeder:
         last, known = receiver.last_seq(), journal.last_seq()
         if last > known:
             raise ValueError(f"sink {name} has verdicts up to {last}, this station made {known} (move that file away)")
+        self._delivered = last
         self._advance(last)
 
     def lag(self) -> int:
@@ -89,10 +90,13 @@ class Feeder:
 
     def step(self) -> None:
         """Deliver what there is. OSError or ValueError: the receiver is away; nothing is lost."""
-        later = self._mine.where(pictures.c.seq > self._position()).order_by(pictures.c.seq).limit(AT_ONCE)
+        if (position := self._position()) < self._delivered:  # the journal went away before it was noted
+            self._advance(position := self._delivered)
+        later = self._mine.where(pictures.c.seq > position).order_by(pictures.c.seq).limit(AT_ONCE)
         for row in self._journal.rows(later):
             self._receiver.deliver(row | {"judged_at": datetime.fromtimestamp(row["judged_at"], UTC).isoformat()})
-            self._advance(row["seq"])
+            self._delivered = row["seq"]
+            self._advance(self._delivered)
         self._receiver.beat()
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import hmac
 import json
+import sqlite3
 import threading
 import time
 from contextlib import closing
@@ -15,9 +16,9 @@ from servers import free_port
 from sqlalchemy import text
 from stations import wait_until
 
-from ndpnet.station import sinks
+from ndpnet.station import sinks, tables
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, WebhookSink
-from ndpnet.station.journal import Journal, Judgement, Picture
+from ndpnet.station.journal import Journal, JournalError, Judgement, Picture
 from ndpnet.station.sinks import open_sinks
 
 
@@ -65,6 +66,20 @@ def test_a_file_has_every_verdict_once_whatever_was_cut(journal, tmp_path, monke
         assert rows[2]["name"].startswith("'=HYPERLINK")
     assert [int(row["seq"]) for row in rows] == [1, 2, 3, 4]
     assert config.path.read_bytes().startswith(whole)
+
+
+def test_a_verdict_whose_delivery_could_not_be_noted_is_not_delivered_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "LOCK_SECONDS", 0.1)
+    journal = Journal(tmp_path / "journal.sqlite")
+    feeder = sink_of(FileSink(name="files", kind="jsonl", path=tmp_path / "verdicts.jsonl"), journal)
+    judge(journal, 2)
+    with sqlite3.connect(journal.place) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="locked"):
+            feeder.step()
+    feeder.step()
+    rows = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+    assert ([row["seq"] for row in rows], feeder.lag()) == ([1, 2], 0)
 
 
 def test_a_file_of_another_station_is_not_continued(journal, tmp_path):
