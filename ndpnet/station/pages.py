@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MAX_SIDE, JPEG_QUALITY = 2048, 88
-FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture never changes
+FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}  # the page asks by the time of arrival, too
 NUM_EVENTS = 50
 
 

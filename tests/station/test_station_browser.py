@@ -70,6 +70,27 @@ def test_every_view_by_keys_alone_without_an_error_or_a_sideways_scroll(station,
     assert [each for each in page.problems if not each.endswith("net::ERR_ABORTED")] == []
 
 
+def test_a_picture_is_shown_with_its_own_verdict_alone(station, page):
+    running, url = station
+    first, second = (post(url, picture(3, size=size)).json()["id"] for size in (64, 32))
+    page.goto(f"{url}/pictures/{first}")
+    wait_for(page, "document.querySelector('.stage img').naturalWidth === 64")
+    held = []
+    page.route(f"**/pictures/{second}/image*", lambda route: held.append(route))  # noqa: PLW0108 - it marks its handler
+    page.evaluate(f"void viewers[0].showId({second})")
+    wait_for(page, f"viewers[0].picture.id === {second}")
+    assert not page.locator(".stage img").is_visible()  # no verdict stands beside the picture before it
+    wait_until(lambda: page.wait_for_timeout(10) or held)
+    held[0].continue_()
+    wait_for(page, "document.querySelector('.stage img').naturalWidth === 32")
+    assert page.locator(".stage img").is_visible()
+    with running.journal.write() as db:  # as another station at this address, whose journal counts from 1, too
+        other = "file = (SELECT file FROM pictures AS other WHERE other.id = :other), received_at = received_at + 1"
+        db.execute(text(f"UPDATE pictures SET {other} WHERE id = :id"), {"id": first, "other": second})
+    page.goto(f"{url}/pictures/{first}")
+    wait_for(page, "document.querySelector('.stage img').naturalWidth === 32")
+
+
 def test_live_shows_the_last_picture_with_its_map_over_it(station, page):
     _, url = station
     told = post(url, picture(2)).json()

@@ -71,6 +71,7 @@ class Viewer {
     this.grey = null;
     $$(".opacity, .contour, .boxes", root).forEach((input) => input.addEventListener("input", () => this.draw()));
     this.image.addEventListener("load", () => {
+      this.image.style.visibility = "";
       if (this.brush) this.brush.start(this.image, this.picture);
       this.place();
     });
@@ -88,10 +89,12 @@ class Viewer {
     if (this.brush) this.brush.clear();
     $(".gone", this.root).hidden = true;
     this.image.hidden = false;
-    this.image.src = `/pictures/${picture.id}/image`;
+    this.image.style.visibility = "hidden"; // a browser shows the last picture until it has the next one
+    const file = (kind) => `/pictures/${picture.id}/${kind}?of=${picture.received_at}`; // a new journal counts anew
+    this.image.src = file("image");
     if (picture.has_map) {
       const map = new Image();
-      map.src = `/pictures/${picture.id}/map`;
+      map.src = file("map");
       try { await map.decode(); } catch { return; }
       if (this.picture !== picture) return;
       const copy = document.createElement("canvas");
@@ -101,6 +104,7 @@ class Viewer {
       this.grey = context.getImageData(0, 0, map.width, map.height);
     }
     this.place();
+    await this.image.decode().catch(() => {}); // else Live asks for the next one before, and shows none
   }
 
   // canvas and boxes lie exactly over the picture, whatever room is left beside it
