@@ -155,6 +155,11 @@ def test_history_is_filtered_by_score_region_and_label(journal):
     assert ids(verdict="defective", below_seq=3) == [2]
 
 
+def a_clock_ran_ahead(journal, seq):
+    with journal.write() as db:
+        db.execute(text("UPDATE pictures SET judged_at = judged_at + 86400 WHERE seq = :seq"), {"seq": seq})
+
+
 def test_the_shift_is_counted_by_verdict(journal):
     assert counts(journal) == dict.fromkeys(("good", "review", "defective", "error"), 0)
     for key, verdict in enumerate(("defective", "good", "good", "defective", "good")):
@@ -162,11 +167,15 @@ def test_the_shift_is_counted_by_verdict(journal):
     with journal.write() as db:
         db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq IN (1, 3)"))  # a clock set back
     accept(journal, "waits")
+    judged(journal, "ahead")
+    a_clock_ran_ahead(journal, 6)
     assert counts(journal) == {"good": 2, "review": 0, "defective": 1, "error": 0}
 
 
 def test_the_pace_of_a_line_is_its_own(journal):
     judged(journal, "a")
+    judged(journal, "ahead")
+    a_clock_ran_ahead(journal, 2)
     assert (daily_pictures(journal, "wall"), daily_pictures(journal, "roof")) == (144.0, 0.0)
 
 
