@@ -64,8 +64,8 @@ class Line:
     def prepare(self) -> None:
         """Take the next model if there is one, the threshold in force, and start the watch anew after either."""
         if (opened := self.next_model) is not None:
-            self.next_model = None
             self._change_model(opened)
+            self.next_model = None  # after it: if the journal goes away before, it comes again
         num_notes, now = self.journal.num_notes, time.monotonic()
         if num_notes == self._looked[0] and now - self._looked[1] < EVENT_SECONDS:
             return

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sqlite3
 from contextlib import nullcontext
 
 import numpy as np
@@ -19,9 +20,10 @@ from stations import config_of, picture, post, served, wait_until, wall
 from ndpnet.cli import main
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import write_config
-from ndpnet.station import judge
-from ndpnet.station.journal import Journal, Judgement, Picture, open_journal
+from ndpnet.station import judge, tables
+from ndpnet.station.journal import Journal, JournalError, Judgement, Picture, open_journal
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
+from ndpnet.station.models import open_model
 from ndpnet.station.queries import last_events, num_to_review
 from ndpnet.station.station import running
 from ndpnet.station.store import Store
@@ -99,6 +101,19 @@ def test_a_threshold_that_the_journal_did_not_tell_is_asked_for_again(pipeline: 
         db.execute(text("""UPDATE events SET facts = '{"value": 3.0}' WHERE facts = 'cut'"""))
         wait_until(lambda: "judge" not in station.problems)
         assert station.lines["wall"].threshold == 3.0
+
+
+def test_a_model_that_the_journal_could_not_note_judges_once_it_can(pipeline: Pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "LOCK_SECONDS", 0.1)
+    config, journal = config_of(tmp_path, pipeline.model_dir), Journal(tmp_path / "journal.sqlite")
+    line = judge.Line(config.lines[0], config, journal, Store(tmp_path))
+    line.next_model = open_model(config.lines[0], tmp_path)
+    with sqlite3.connect(journal.place) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="locked"):
+            line.prepare()
+    line.prepare()
+    assert (line.model.hash, line.next_model) == (package_hash(pipeline.model_dir), None)
 
 
 def _if(told, threshold):
