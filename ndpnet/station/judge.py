@@ -133,6 +133,7 @@ class Line:
             raise ValueError(f"{name} has more than {limits.max_megapixels:g} megapixels (server.max_megapixels)")
         picture = inspector.open(content, name=name)
         fitted, size = inspector.fit(picture, name=name), picture.shape[:2]
+        inspector.opened_package.use_its_threads()  # the last picture may have been another model's
         prediction = inspector.predict(fitted, name=name)
         verdict = inspector.judge(prediction, size=size)
         word = verdict.word

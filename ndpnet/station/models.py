@@ -54,7 +54,6 @@ def open_model(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None = 
     record = inspector.threshold_record
     if record is None:
         raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
-    inspector.opened_package.use_its_threads()
     facts = _facts(inspector, record, line, version)
     return OpenModel(inspector, package_hash(folder), facts, record, Calibration(**record["calibration"]))
 

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import registered
+import torch
 import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -101,6 +102,23 @@ def test_a_threshold_that_the_journal_did_not_tell_is_asked_for_again(pipeline: 
         db.execute(text("""UPDATE events SET facts = '{"value": 3.0}' WHERE facts = 'cut'"""))
         wait_until(lambda: "judge" not in station.problems)
         assert station.lines["wall"].threshold == 3.0
+
+
+def test_each_line_computes_with_the_threads_of_its_own_model(pipeline: Pipeline, tmp_path):
+    more = registered.with_threshold(pipeline.model_dir, tmp_path / "more", 2.0)
+    content = json.loads((more / "config.json").read_text())
+    content["params"]["train"]["num_threads"] += 1
+    write_config(more, content)
+    lines = [{"name": "wall", "model": str(pipeline.model_dir)}, {"name": "roof", "model": str(more)}]
+    with running(config_of(tmp_path, pipeline.model_dir, lines=lines)) as station:
+        picture_id = station.intake.take("wall", "a.png", "a", picture())
+        wait_until(lambda: station.journal.is_judged(picture_id))
+        row, num_threads = station.journal.picture(picture_id), {}
+        for name, line in station.lines.items():
+            line.judge(row)
+            num_threads[name] = torch.get_num_threads()
+    torch.set_num_threads(num_threads["wall"])
+    assert num_threads["roof"] == num_threads["wall"] + 1
 
 
 def test_a_model_that_the_journal_could_not_note_judges_once_it_can(pipeline: Pipeline, tmp_path, monkeypatch):
