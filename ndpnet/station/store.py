@@ -53,13 +53,19 @@ class Store(Receiver):
         return name
 
     def read(self, name: str) -> bytes:
-        """Bytes of a file. FileNotFoundError: it is not there; ValueError: nor in the bucket, or it does not answer."""
+        """Bytes of a file. FileNotFoundError: it is not here, nor in the bucket; ValueError: that does not answer."""
         try:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
             if self._bucket is None:
                 raise
+        try:
             return self._bucket.read(self._prefix + name)
+        except ValueError as error:
+            answer = getattr(error.__cause__, "response", {})
+            if answer.get("Error", {}).get("Code") != "NoSuchKey":
+                raise
+            raise FileNotFoundError(str(error)) from error
 
     def take_back(self, name: str) -> None:
         """Remove a file that was just added."""

@@ -86,7 +86,7 @@ def test_what_a_killed_station_has_delivered_and_not_noted_is_delivered_again(pi
     assert sorted(keys(server, bucket)) == sorted([first["file"], first["map"]])
     assert store.read(first["file"]) == picture(0)
     assert len(files(plain.folder)) == 2
-    with pytest.raises(ValueError, match="NoSuchKey"):
+    with pytest.raises(FileNotFoundError, match="NoSuchKey"):
         store.read("pictures/wall/none.png")
 
 
