@@ -59,6 +59,8 @@ def test_every_view_by_keys_alone_without_an_error_or_a_sideways_scroll(station,
     running, url = station
     picture_id = post(url, picture(1)).json()["id"]
     running.journal.review(picture_id, "good", 80 * "A")
+    with running.journal.write() as db:
+        db.execute(text("UPDATE pictures SET line = :line WHERE id = :id"), {"line": 64 * "x", "id": picture_id})
     page.goto(f"{url}/pictures/{picture_id}")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for key, title in PAGES.items():
