@@ -164,7 +164,7 @@ class Pages:
     def what_if(self, request: Request) -> Response:
         """Another threshold, and what would have followed of it."""
         line = self._line(request.query_params.get("line") or next(iter(self._station.lines)))
-        rows = queries.scores(self._journal, line.name, line.model.hash)
+        rows = queries.scores(self._journal, line.name, line.model.hash, line.model.facts["engine"])
         known = [row["score"] for row in rows] + line.model.calibration.scores + [line.threshold]
         low, high = min(known), max(known)
         margin = (high - low) * 0.05 or 0.05
@@ -183,7 +183,7 @@ class Pages:
         """What would have followed of a threshold, as JSON."""
         line = self._line(request.path_params["line"])
         threshold = finite(request.query_params.get("threshold"))
-        rows = queries.scores(self._journal, line.name, line.model.hash)
+        rows = queries.scores(self._journal, line.name, line.model.hash, line.model.facts["engine"])
         return JSONResponse(self._follows(line, rows, threshold))
 
     def _follows(self, line: Line, rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:

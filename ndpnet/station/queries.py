@@ -111,10 +111,14 @@ def _to_review(journal: Journal, verdicts: tuple[str, ...]) -> tuple[sa.ColumnEl
     return is_waiting(verdicts), pictures.c.file.is_not(None), journal.is_readable
 
 
-def scores(journal: Journal, line: str, model: str) -> list[dict[str, Any]]:
-    """Scores of a line's last pictures by one model, with what people agree on; None: nobody looked, or they do not."""
+def scores(journal: Journal, line: str, model: str, engine: str) -> list[dict[str, Any]]:
+    """Scores of a line's last pictures by one model and engine, with what people agree on; None: nothing yet."""
+    changes = sa.and_(events.c.line == line, events.c.kind == "model")
+    other = events.c.facts["hash"].as_string() == model, events.c.facts["engine"].as_string() != engine
+    last = journal.value(sa.select(sa.func.max(events.c.id)).where(changes, *other)) or 0
+    since = journal.value(sa.select(sa.func.min(events.c.seq)).where(changes, events.c.id > last)) or 0
     agreed = sa.case((pictures.c.label.in_(("good", "defective")), pictures.c.label)).label("label")
-    judged = sa.select(pictures.c.score, agreed).where(IS_JUDGED)
+    judged = sa.select(pictures.c.score, agreed).where(pictures.c.seq > since)
     judged = judged.where(pictures.c.line == line, pictures.c.model == model, pictures.c.score.is_not(None))
     return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(MAX_SCORES))
 

@@ -112,9 +112,17 @@ def test_what_nobody_agrees_on_counts_as_unknown(journal):
         journal.finish(picture_id, Judgement("good", score=0.1, threshold=0.5, model="m"))
         for number, label in enumerate(labels):
             journal.review(picture_id, label, f"person {number}")
-    rows = scores(journal, "wall", "m")
+    rows = scores(journal, "wall", "m", "torch")
     assert [row["label"] for row in rows] == [None, None, "defective", "good"]
     assert what_if(rows, 0.05)["false_alarms"] == (1, 1)
+
+
+def test_scores_are_those_of_one_model_and_engine(journal):
+    for score, (model, engine) in enumerate((("m", "torch"), ("m", "onnx"), ("n", "torch"), ("m", "torch")), start=1):
+        journal.note("model", {"hash": model, "engine": engine}, line="wall")
+        journal.finish(accept(journal, str(score))[0], Judgement("good", score=score, threshold=9.0, model=model))
+    assert [row["score"] for row in scores(journal, "wall", "m", "torch")] == [4]
+    assert [row["score"] for row in scores(journal, "wall", "n", "torch")] == [3]
 
 
 def test_who_cannot_tell_leaves_the_picture_to_others(journal):
