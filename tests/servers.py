@@ -116,12 +116,17 @@ class S3Server(ServerProcess):
         self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(16)
         self.other_keys = secrets.token_hex(8), secrets.token_hex(16)  # of one who may do nothing
         self.reader_keys = secrets.token_hex(8), secrets.token_hex(16)
-        self._clients: dict[str, Any] = {}
+        self._client: Any = None
+
+    @property
+    def port(self) -> int:
+        """That of S3 itself, behind those of what it needs."""
+        return self.ports[-2]
 
     @property
     def endpoint_url(self) -> str:
         """Where clients find it."""
-        return f"http://127.0.0.1:{self.ports[6]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def environment(self, *, can_read: bool = True, can_write: bool = True) -> dict[str, str]:
         """What a child process (or monkeypatch) needs to reach it, and to reach nothing else."""
@@ -137,25 +142,21 @@ class S3Server(ServerProcess):
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def client(self, endpoint_url: str | None = None) -> Any:
-        """A boto3 client with its keys, to it or to a proxy before it. One for all threads: it takes long to make."""
-        endpoint_url = endpoint_url or self.endpoint_url
-        if endpoint_url not in self._clients:
-            self._clients[endpoint_url] = self._make_client(endpoint_url)
-        return self._clients[endpoint_url]
-
-    def _make_client(self, endpoint_url: str) -> Any:
+    def client(self) -> Any:
+        """A boto3 client with its keys. One for all threads: it takes long to make."""
         import boto3
         from botocore.config import Config
 
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name="us-east-1",
-            config=Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "max_attempts": 3}),
-        )
+        if self._client is None or self._client.meta.endpoint_url != self.endpoint_url:
+            self._client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=self.endpoint_url,
+                aws_access_key_id=self.access_key,
+                aws_secret_access_key=self.secret_key,
+                region_name="us-east-1",
+                config=Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "max_attempts": 3}),
+            )
+        return self._client
 
     def make_bucket(self) -> str:
         """Make an empty bucket. -> its name. Each takes 7 of the 1000 volumes."""
@@ -185,7 +186,7 @@ class S3Server(ServerProcess):
         """Write and read an object: the port answers long before the volumes do."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        if not is_listening(self.ports[6]):
+        if not is_listening(self.port):
             return False
         client = self.client()
         try:
