@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import normal, uniform
 from samples import Pipeline
 from skimage.metrics import structural_similarity
 
@@ -14,9 +15,8 @@ from ndpnet.model.segmentation import filter_map
 
 
 def pair() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, 3, 64, 64, generator=generator)
-    return image, (image + 0.1 * torch.randn(1, 3, 64, 64, generator=generator)).clamp(0, 1)
+    image = uniform(1, 3, 64, 64)
+    return image, (image + 0.1 * normal(1, 3, 64, 64)).clamp(0, 1)
 
 
 def test_ssim_is_scikit_images() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import uniform
 from torch import nn
 from torchvision.models.vgg import make_layers
 from torchvision.transforms.functional import normalize
@@ -38,17 +39,13 @@ def relu_maps(
     return maps
 
 
-def random_image(*shape: int) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
-
-
 @pytest.mark.parametrize(
     ("which", "layers", "indices"), [("first_five", FIRST_FIVE, RELU_INDICES), ("block_starts", *BLOCK_STARTS)]
 )
 def test_a_state_dict_gives_torchvisions_maps(
     tmp_path: Path, which: str, layers: list[int | str], indices: tuple[int, ...]
 ) -> None:
-    features, image = vgg_features(layers), random_image(1, 3, 32, 32)
+    features, image = vgg_features(layers), uniform(1, 3, 32, 32)
     with torch.no_grad():
         expected = relu_maps(features, normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), indices)
         maps = load_vgg(save(features, tmp_path / "vgg16.pth"), which)(image)
@@ -58,7 +55,7 @@ def test_a_state_dict_gives_torchvisions_maps(
 def test_the_extractor_is_frozen_but_passes_gradients(tmp_path: Path) -> None:
     vgg = load_vgg(save(vgg_features(), tmp_path / "vgg16.pth")).train()
     assert list(vgg.parameters()) == []
-    image = random_image(1, 3, 16, 16).requires_grad_()
+    image = uniform(1, 3, 16, 16).requires_grad_()
     vgg(image)[-1].sum().backward()
     assert image.grad.abs().sum() > 0
     assert not any(buffer.requires_grad for buffer in vgg.buffers())
@@ -73,7 +70,7 @@ def test_an_npz_has_its_own_preprocessing(tmp_path: Path) -> None:
     for name, conv in zip(("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"), convs, strict=True):
         arrays |= {f"{name}.weight": conv.weight.detach().numpy(), f"{name}.bias": conv.bias.detach().numpy()}
     np.savez(path, **arrays)
-    image = random_image(1, 3, 16, 16)
+    image = uniform(1, 3, 16, 16)
     with torch.no_grad():
         expected = relu_maps(features, image.flip(1) * 255 - torch.from_numpy(mean).view(1, 3, 1, 1))
     for each, target in zip(load_vgg(str(path))(image), expected, strict=True):

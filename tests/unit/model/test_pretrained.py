@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import normal
 
 from ndpnet.model.patch_bank import PatchBank, largest, surprise
 from ndpnet.model.pretrained import PretrainedNDPNet, _full_size, _half_closed
@@ -52,7 +53,7 @@ def bank_of(patches: torch.Tensor, groups: torch.Tensor | None = None) -> PatchB
 
 @pytest.mark.parametrize("count", [64, 192, 1024])
 def test_the_largest_product_is_found_in_a_graph_too(count: int) -> None:
-    scores = torch.randn(2, 30, count, generator=torch.Generator().manual_seed(0))
+    scores = normal(2, 30, count)
     scores[0, 0, [count // 2, count - 1]] = 9.0  # of equals the first
     graph = torch.export.export(Largest(), (scores,)).module()
     for find in (largest, graph):
@@ -80,8 +81,7 @@ def test_a_gap_between_marks_is_half_filled_and_nothing_grows() -> None:
 
 
 def test_every_position_becomes_its_nearest_patch() -> None:
-    generator = torch.Generator().manual_seed(0)
-    patches, feats = torch.randn(192, 5, generator=generator), torch.randn(2, 5, 3, 4, generator=generator)
+    patches, feats = normal(192, 5), normal(2, 5, 3, 4, seed=1)
     repaired = bank_of(patches)(feats)
     queries = feats.permute(0, 2, 3, 1).reshape(-1, 5)
     expected = patches[torch.cdist(queries, patches).argmin(dim=1)]
@@ -94,8 +94,7 @@ def test_every_position_becomes_its_nearest_patch() -> None:
 
 
 def test_a_picture_of_the_training_is_not_repaired_by_its_own_group() -> None:
-    generator = torch.Generator().manual_seed(0)
-    patches, groups = torch.randn(128, 5, generator=generator), torch.arange(128) % 2
+    patches, groups = normal(128, 5), torch.arange(128) % 2
     feats = patches[:12].T.reshape(1, 5, 3, 4).expand(2, -1, -1, -1)  # patches of both groups
     repaired = bank_of(patches, groups)(feats, torch.tensor([0, 1])).flatten(2)
     is_itself = (repaired - feats.flatten(2)).abs().amax(dim=1) < 1e-6
