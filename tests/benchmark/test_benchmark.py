@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +26,11 @@ def arguments(pipeline: Pipeline, out: Path, *options: str, data_dir: Path | Non
     return [*call, "--params", pipeline.params_path, *options]
 
 
-@pytest.fixture
-def request_of(pipeline: Pipeline, tmp_path: Path) -> Callable[..., SuiteRequest]:
+def request_of(pipeline: Pipeline, out: Path, **changes: object) -> SuiteRequest:
     """A request of suite `folder` and one seed, with what is given changed."""
-
-    def make(**changes: object) -> SuiteRequest:
-        values = {"suite": "folder", "data_dir": pipeline.data_dir, "out": tmp_path / "out", "categories": ()}
-        values |= {"seeds": (0,), "ablations": (), "peers": (), "devices": ("cpu",), "profile": None, "overrides": ()}
-        return SuiteRequest(**values | {"params_path": pipeline.params_path} | changes)
-
-    return make
+    values = {"suite": "folder", "data_dir": pipeline.data_dir, "out": out, "categories": (), "seeds": (0,)}
+    values |= {"ablations": (), "peers": (), "devices": ("cpu",), "profile": None, "overrides": ()}
+    return SuiteRequest(**values | {"params_path": pipeline.params_path} | changes)
 
 
 def finished(out: Path) -> dict[str, int]:
@@ -98,13 +92,13 @@ def test_every_ablation_is_a_choice_of_parameters_that_exist() -> None:
         choose_variants(("RBAM",), "own")
 
 
-def test_of_a_group_what_fits_the_model_is_chosen(request_of: Callable[..., SuiteRequest], tmp_path: Path) -> None:
+def test_of_a_group_what_fits_the_model_is_chosen(pipeline: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "data" / CATEGORY / "train/good").mkdir(parents=True)
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "data" / CATEGORY / "train/good/x_p00_0.png")
 
     def chosen(profile: str, group: str) -> set[str]:
         where = {"data_dir": tmp_path / "data", "params_path": PARAMS_PATH}
-        rows = rows_of(request_of(**where, ablations=(group,), profile=profile))
+        rows = rows_of(request_of(pipeline, tmp_path / "out", **where, ablations=(group,), profile=profile))
         return {row.method for row in rows} - {FULL.name}
 
     of_line, of_paper = chosen("line", "all"), chosen("paper", "all")
@@ -128,13 +122,15 @@ def test_suites_name_their_categories(tmp_path: Path) -> None:
     assert (odd("kos07"), even("kos07"), even("kos12")) == (True, False, True)
 
 
-def test_what_a_row_depends_on_names_its_folders(request_of: Callable[..., SuiteRequest], tmp_path: Path) -> None:
+def test_what_a_row_depends_on_names_its_folders(pipeline: Pipeline, tmp_path: Path) -> None:
     folder = tmp_path / "data" / CATEGORY / "train/good"
     photo = tmp_path / "photos/a.png"
     for path in (folder / "x_p00_0.png", folder / "x_p01_0.png", photo):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((64, 64), np.uint8)).save(path)
     request = request_of(
+        pipeline,
+        tmp_path / "out",
         data_dir=tmp_path / "data",
         ablations=("softmax_scale 10", "pixel gap for MSDSM"),
         overrides=(f"synthesis.sources={photo.parent}",),

@@ -1,7 +1,6 @@
 """Each component's function in this process, on real inputs: what it writes, returns and shows on KFP's pages."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,22 +14,17 @@ from ndpnet.config_platform import promotion_of
 from ndpnet.data.manifest import Manifest
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Callable[..., dsl.Artifact]:
-    """Artifacts as KFP gives them to a component: a path below this test's folder, or one of an input."""
-
-    def make(kind: type[dsl.Artifact], name: str, path: Path | None = None) -> dsl.Artifact:
-        return kind(name=name, uri=str(path or tmp_path / name), metadata={})
-
-    return make
+def made(folder: Path, kind: type[dsl.Artifact], name: str, path: Path | None = None) -> dsl.Artifact:
+    """An artifact as KFP gives it to a component: a path below the folder, or one of an input."""
+    return kind(name=name, uri=str(path or folder / name), metadata={})
 
 
-def test_evaluate_shows_what_it_found(pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path) -> None:
-    metrics, roc = made(dsl.Metrics, "metrics"), made(dsl.ClassificationMetrics, "roc")
-    page, evaluation = made(dsl.HTML, "page.html"), made(dsl.Artifact, "evaluation")
+def test_evaluate_shows_what_it_found(pipeline: Pipeline, tmp_path: Path) -> None:
+    metrics, roc = made(tmp_path, dsl.Metrics, "metrics"), made(tmp_path, dsl.ClassificationMetrics, "roc")
+    page, evaluation = made(tmp_path, dsl.HTML, "page.html"), made(tmp_path, dsl.Artifact, "evaluation")
     inputs = {
-        "prepared": made(dsl.Dataset, "prepared", pipeline.prepared_dir),
-        "model": made(dsl.Model, "model", pipeline.model_dir),
+        "prepared": made(tmp_path, dsl.Dataset, "prepared", pipeline.prepared_dir),
+        "model": made(tmp_path, dsl.Model, "model", pipeline.model_dir),
     }
     outputs = {"evaluation": evaluation, "metrics": metrics, "roc": roc, "report": page}
     outputs["summary"] = str(tmp_path / "summary")
@@ -54,12 +48,12 @@ def test_evaluate_shows_what_it_found(pipeline: Pipeline, made: Callable[..., ds
 
 
 def test_a_branch_is_resolved_to_its_commit_and_that_is_prepared(
-    repository: Repository, pipeline: Pipeline, made: Callable[..., dsl.Artifact], tmp_path: Path
+    repository: Repository, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     repository.set_remote(str(tmp_path / "storage"))
     commit = repository.commit("say where the data are kept")
     repository.run(*DVC, "push")
-    version = made(dsl.Dataset, "version")
+    version = made(tmp_path, dsl.Dataset, "version")
     found = version_data.python_func(version, json.dumps({"url": str(repository.folder), "revision": "main"}))
     source = json.loads(found.source)
     assert (source["revision"], source["version"]) == (commit, found.data_hash)
@@ -67,7 +61,7 @@ def test_a_branch_is_resolved_to_its_commit_and_that_is_prepared(
     chosen = choose_categories.python_func(version, [], False)
     assert chosen == ["tile", "wall"]
     params = load_params(pipeline.params_path, overrides=["data.group_pattern=''"]).to_json()
-    prepared = made(dsl.Dataset, "prepared")
+    prepared = made(tmp_path, dsl.Dataset, "prepared")
     assert prepare.python_func(prepared, found.source, "tile", params) > 0
     manifest = Manifest.load(Path(prepared.path) / "manifest.json")
     assert json.loads((Path(prepared.path) / "prepared.json").read_text())["is_pinned"] is True
@@ -81,19 +75,20 @@ def test_a_branch_is_resolved_to_its_commit_and_that_is_prepared(
 
 
 def test_a_pinned_folder_that_changes_is_not_the_version_that_was_meant(
-    repository: Repository, pipeline: Pipeline, made: Callable[..., dsl.Artifact]
+    repository: Repository, pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    found = version_data.python_func(made(dsl.Dataset, "version"), json.dumps({"folder": str(repository.data_dir)}))
+    version = made(tmp_path, dsl.Dataset, "version")
+    found = version_data.python_func(version, json.dumps({"folder": str(repository.data_dir)}))
     (repository.data_dir / "wall/train/good/p01.png").unlink()
     with pytest.raises(ValueError, match=r"is not what data.dvc pins: 1 deleted"):
-        prepare.python_func(made(dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
+        prepare.python_func(made(tmp_path, dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
     repository.pin()
     with pytest.raises(ValueError, match=r"the data are version \w+ now, \w+ was meant"):
-        prepare.python_func(made(dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
+        prepare.python_func(made(tmp_path, dsl.Dataset, "prepared"), found.source, "wall", pipeline.params.to_json())
 
 
-def test_a_password_in_the_git_url_is_refused(made: Callable[..., dsl.Artifact]) -> None:
+def test_a_password_in_the_git_url_is_refused(tmp_path: Path) -> None:
     for source in ('{"url": "https://me:secret@git.example/data.git"}', '{"ur": "https://me:secret@git.example"}'):
         with pytest.raises(ValueError, match=r"holds a password|names no place of data") as refused:
-            version_data.python_func(made(dsl.Dataset, "version"), source)
+            version_data.python_func(made(tmp_path, dsl.Dataset, "version"), source)
         assert "secret" not in str(refused.value)
