@@ -48,7 +48,7 @@ class TorchEngine:
 
 
 class GraphEngine:
-    """An exported graph, of whole pictures with filters."""
+    """An exported graph; its export chose whether the maps are filtered."""
 
     def __init__(self, run: RunGraph) -> None:
         self.run = run
