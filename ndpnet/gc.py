@@ -15,7 +15,7 @@ from ndpnet.locks import is_held
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 CHECKPOINT = re.compile(r"phase[12]-[0-9a-f]{16}")
-CHECKPOINT_FILES = {"state.pt", "state.tmp", "history.jsonl", "history.tmp", "final.safetensors"}
+CHECKPOINT_FILES = {"state.pt", "state.tmp", "history.jsonl", "final.safetensors"}
 UNFINISHED = re.compile(r"\.(.+)\.(?:[0-9a-f]{12}\.partial|fetching)")
 REPRODUCED = "reproduce"  # the folder of reproduced trees, in a work folder
 PACKAGE_FILES = ("config.json", "weights.safetensors")  # a trained model's
@@ -84,7 +84,10 @@ def _is_leftover(path: Path, reproduced_dir: Path) -> bool:
         return not is_model or path.with_name(unfinished[1]).exists()
     if path.parent == reproduced_dir:
         return (path / ".git").is_file()
-    return bool(CHECKPOINT.fullmatch(path.name)) and {entry.name for entry in _entries(path)} <= CHECKPOINT_FILES
+    if not CHECKPOINT.fullmatch(path.name):
+        return False
+    names = [entry.name for entry in _entries(path)]
+    return all(name in CHECKPOINT_FILES or UNFINISHED.fullmatch(name) for name in names)
 
 
 def _lock_of(path: Path) -> Path:

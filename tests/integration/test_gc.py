@@ -53,6 +53,7 @@ def make_checkpoint(place: Path, number: int = 0) -> Path:
 
 def test_only_old_checkpoints_go(place: Path) -> None:
     old, new, lately_written = (make_checkpoint(place, number) for number in (1, 2, 3))
+    (old / ".history.jsonl.0123456789ab.partial").touch()  # killed while the history was cut
     age(old)
     os.utime(age(lately_written) / "history.jsonl")
     assert run(place) == [".work/brick/phase1-0000000000000001"]
