@@ -19,20 +19,19 @@ from ndpnet.station.web import needs
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
-MAX_PAGES = 8  # that are made at a time: a store that does not answer keeps no thread from pictures that come in
+MAX_PAGES = 8  # that are made at a time, and as many files shown: enough threads are left for pictures that come in
 
 
 def page_routes(station: "Station") -> list[Route | Mount]:
     """Everything that a browser asks for."""
     pages = Pages(station)
-    run = partial(run_sync, limiter=CapacityLimiter(MAX_PAGES))
+    # apart: a store that does not answer keeps no page waiting
+    run, run_stored = (partial(run_sync, limiter=CapacityLimiter(MAX_PAGES)) for _ in range(2))
     reads = {
         "/": pages.live,
         "/live": pages.live_facts,
         "/history": pages.history,
         "/pictures/{id:int}": pages.picture,
-        "/pictures/{id:int}/image": pages.image,
-        "/pictures/{id:int}/map": pages.heat_map,
         "/pictures/{id:int}/mask": pages.mask,
         "/review": pages.review,
         "/api/review/next": pages.next_picture,
@@ -48,6 +47,8 @@ def page_routes(station: "Station") -> list[Route | Mount]:
     }
     return [
         *(Route(path, needs(_handler(answer, run), READ)) for path, answer in reads.items()),
+        Route("/pictures/{id:int}/image", needs(_handler(pages.image, run_stored), READ)),
+        Route("/pictures/{id:int}/map", needs(_handler(pages.heat_map, run_stored), READ)),
         Route("/api/pictures/{id:int}", needs(_handler(pages.facts, run), READ, INSPECT)),  # where 202 sends a camera
         *(
             Route(path, needs(_handler(answer, run, has_body=True), right), methods=["POST"])
