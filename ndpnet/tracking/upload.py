@@ -73,19 +73,7 @@ def uploaded(
             params=flat_params(package.config["params"]),
         )
     if model.status != LoggedModelStatus.READY:
-        ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=model.source_run_id)
-        ids.model_id = model.model_id
-        with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
-            folder = Path(scratch) / "model"
-            write_mlflow_model(
-                folder,
-                package,
-                package_hash=tags[PACKAGE_HASH],
-                model=ids,
-                card=card,
-                evaluation_dir=evaluation.folder,
-            )
-            client.log_model_artifacts(model.model_id, str(folder))
+        _send_files(client, model, package, evaluation, card)
         model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     # the model's own time: logging them again changes nothing
     rows = [
@@ -96,6 +84,17 @@ def uploaded(
     ]
     client.log_batch(run_id, metrics=rows)
     return model
+
+
+def _send_files(
+    client: MlflowClient, model: LoggedModel, package: ModelPackage, evaluation: Evaluation, card: str
+) -> None:
+    ids = Model(artifact_path=model.artifact_location, model_uuid=model.model_id, run_id=model.source_run_id)
+    ids.model_id = model.model_id
+    with tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+        folder, evidence, package_hash = Path(scratch) / "model", evaluation.folder, model.tags[PACKAGE_HASH]
+        write_mlflow_model(folder, package, package_hash=package_hash, model=ids, card=card, evaluation_dir=evidence)
+        client.log_model_artifacts(model.model_id, str(folder))
 
 
 def fetch_folder(client: MlflowClient, model_id: str, stored_path: str, folder: Path) -> None:
