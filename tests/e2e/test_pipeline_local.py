@@ -13,7 +13,7 @@ from samples import CATEGORY
 
 from ndpnet.locks import locked
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # many processes one after the other
 
 LONG = 2 * TIME_LIMIT  # a dozen processes one after the other
 
