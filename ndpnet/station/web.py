@@ -7,6 +7,7 @@ import math
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -153,7 +154,8 @@ class Inspection:
         assert row is not None  # no row is ever removed
         answer = public(row)
         if request.query_params.get("map") in ("1", "true") and row["map"]:
-            answer["map"] = base64.b64encode(await run_in_threadpool(self._station.store.read, row["map"])).decode()
+            with suppress(FileNotFoundError):  # the bucket may keep maps for a shorter time
+                answer["map"] = base64.b64encode(await run_in_threadpool(self._station.store.read, row["map"])).decode()
         return JSONResponse(answer, 422 if row["verdict"] == "error" else 200)
 
     def _line(self, name: str | None) -> str:
