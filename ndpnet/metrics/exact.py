@@ -149,6 +149,8 @@ def thin_curve(x: np.ndarray, y: np.ndarray) -> Curve:
 
 def partial_area(x: np.ndarray, y: np.ndarray, max_x: float = 1.0) -> np.ndarray:
     """Trapezoid area under (x, y) from 0 to max_x, divided by max_x. x, y: (..., P), x non-decreasing -> (...)."""
+    if not 0.0 < max_x <= 1.0:
+        raise ValueError(f"max_fpr is {max_x}: choose a limit above 0 and at most 1")
     left, right = np.minimum(x[..., :-1], max_x), np.minimum(x[..., 1:], max_x)
     step = x[..., 1:] - x[..., :-1]
     slope = np.divide(y[..., 1:] - y[..., :-1], step, out=np.zeros_like(step), where=step > 0)

@@ -40,6 +40,10 @@ def import_source(
     groups (by the hash of their names; `group_pattern` as in data.group_pattern) goes to test/good. `train_limit`
     keeps the first pictures by name. ValueError names what is wrong and the fix.
     """
+    if not 0 <= test_good_share < 1:
+        raise ValueError(f"test_good_share {test_good_share} is not a share (at least 0, below 1)")
+    if train_limit is not None and train_limit < 1:
+        raise ValueError(f"train_limit {train_limit} leaves nothing to train on (at least 1)")
     if Path(source).is_dir():
         check_apart(Path(out), Path(source))
     options = {"layout": layout, "test_good_share": test_good_share, "train_limit": train_limit}
