@@ -48,6 +48,11 @@ def test_an_area_in_square_millimetres_is_one_in_pixels_of_the_map() -> None:
     assert Rules(width=80, height=80).num_pixels((40, 40)) == 1
 
 
+def test_a_zone_that_only_has_a_factor_is_inspected() -> None:
+    rim = Rules(width=80, height=80, zones=(Zone(name="rim", box=[70, 0, 10, 80], factor=2),))
+    assert Inspector(None, input_size=(80, 80), rules=rim).inspected is None
+
+
 @pytest.mark.parametrize(
     ("smallest", "zones", "roi"),
     [

@@ -22,6 +22,13 @@ def test_on_one_machine_the_parameters_decide(monkeypatch: pytest.MonkeyPatch) -
     assert fabric_processes(4) == {"devices": 4, "strategy": "ddp_spawn"}
 
 
+def test_under_torchrun_the_nodes_share_the_processes(two_nodes_of_four: pytest.MonkeyPatch) -> None:
+    assert not is_first_process()
+    assert fabric_processes(8) == {"devices": 4, "num_nodes": 2, "strategy": "ddp"}
+    two_nodes_of_four.setenv("RANK", "0")
+    assert is_first_process()
+
+
 def test_another_number_of_processes_than_the_parameters_say_is_refused(two_nodes_of_four: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"torchrun started 8 processes, but runtime.devices is 2 .*devices=8"):
         fabric_processes(2)
