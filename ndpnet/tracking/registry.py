@@ -207,6 +207,6 @@ class Registry:
     def _was_late(self, source: int | None, timeline: Timeline) -> str:
         before = "there was no champion" if source is None else f"version {source} was the champion"
         return (
-            f"{self.name} has a new champion, version {timeline.champion}, since this began ({before}): nothing was "
-            "moved (look at `ndpnet history`, then try again)"
+            f"the champion of {self.name} has moved since this began ({before}), to version {timeline.champion}: "
+            "nothing was moved (look at `ndpnet history`, then try again)"
         )

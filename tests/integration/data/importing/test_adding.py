@@ -104,7 +104,7 @@ def test_unreadable_pictures_are_named_and_nothing_is_added(repository: Reposito
     (batch / "b.png").write_bytes((batch / "b.png").read_bytes()[:200])
     write_picture(batch / "small.png", np.zeros((63, 70), dtype=np.uint8))
     (batch / "empty.png").write_bytes(b"")
-    named = r"(?=.*b\.png: truncated)(?=.*small\.png: 70x63 pixels)(?=.*empty\.png: not a picture)"
+    named = r"(?=.*b\.png \(truncated)(?=.*small\.png \(70x63 pixels)(?=.*empty\.png \(not a picture)"
     assert_refused(repository, batch, rf"nothing was added: {named}(?!.*a\.png)")
 
 
