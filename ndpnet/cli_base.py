@@ -37,6 +37,9 @@ BANK = OutputPath("bank", "bank.json")
 PHASE1 = OutputPath("phase1", "phase1.json")
 MODEL = OutputPath("model", "config.json")
 EVALUATION = OutputPath("evaluation", "metrics.json")
+WORK_DIR = click.option(
+    "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
+)
 
 
 def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -5,12 +5,18 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import BANK, PACKAGE, PHASE1, PREPARED, Resumable, folder_option, input_option, with_params
-from ndpnet.cli_engines import engine_options
-
-WORK_DIR = click.option(
-    "--work-dir", default=".work", show_default=True, help="Where checkpoints live: a folder, or s3://BUCKET/PREFIX."
+from ndpnet.cli_base import (
+    BANK,
+    PACKAGE,
+    PHASE1,
+    PREPARED,
+    WORK_DIR,
+    Resumable,
+    folder_option,
+    input_option,
+    with_params,
 )
+from ndpnet.cli_engines import engine_options
 
 
 @click.command("prepare")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli_base import FolderPath, Resumable, with_params
-from ndpnet.cli_steps import WORK_DIR
+from ndpnet.cli_base import WORK_DIR, FolderPath, Resumable, with_params
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ndpnet.locks import locked
 from ndpnet.pipelines.containers import containers_removed, find_image, run_arguments
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def run_locally(
     `cluster.image`, else of the one that `make image` builds of this commit.
     """
     from ndpnet.data.versions.fetching import resolve
+    from ndpnet.locks import locked
     from ndpnet.storage.urls import is_on_s3
 
     work_dir = work_dir if is_on_s3(work_dir) else str(Path(work_dir).resolve())
