@@ -89,7 +89,7 @@ class PinnedFolder:
         prefix = f"{category}/" if category else ""
         return HashedFiles({prefix + path: md5 for path, md5 in _files_of(tree).items()}, tree.hash_info.value)
 
-    def add(self) -> None:
+    def add(self) -> HashedFiles:
         """Pin what lies here, as `dvc add` does, and keep it in DVC's cache. ValueError: some of it is not there."""
         from dvc.rwlock import RWLockFileCorruptedError
 
@@ -99,13 +99,14 @@ class PinnedFolder:
             except RWLockFileCorruptedError:  # a DVC that was killed while it wrote this left it so, for ever
                 (Path(self._repo.tmp_dir) / "rwlock").unlink()
                 self._repo.add([str(self.data_dir)])
-            cache = self._repo.cache.local
-            missing = [path for path, md5 in self.listing().files.items() if not cache.exists(md5)]
+            cache, pinned = self._repo.cache.local, self.listing()
+            missing = [path for path, md5 in pinned.files.items() if not cache.exists(md5)]
             if missing:  # DVC only logs that: what is pinned could never be pushed
                 raise ValueError(
                     f"DVC's cache {cache.path} could not take {some_names(missing)} (free some space, then run the "
                     "same command again)"
                 )
+            return pinned
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):

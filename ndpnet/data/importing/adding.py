@@ -189,6 +189,6 @@ def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> No
 
 def _pin(folder: PinnedFolder, before: Files, category: str) -> tuple[str, ...]:
     """Pin what is here now. -> the changed numbers of pictures; nothing if it is pinned already."""
-    folder.add()  # even then: an earlier call may have found no room in DVC's cache
-    old, new = (Counter(count_pictures(files).get(category, {})) for files in (before, folder.listing().files))
+    after = folder.add()  # even then: an earlier call may have found no room in DVC's cache
+    old, new = (Counter(count_pictures(files).get(category, {})) for files in (before, after.files))
     return tuple(f"  {place}: {old[place]} -> {new[place]}" for place in sorted(new) if old[place] != new[place])
