@@ -97,8 +97,8 @@ def data_status(data: Path) -> None:
 def data_add(source: str, category: str, data: Path, **options: Any) -> None:
     """Add the new pictures of SOURCE to a category, and pin the data.
 
-    SOURCE is a folder, an archive or s3://BUCKET/PREFIX. Pictures that are there already are skipped; if one cannot
-    be read, or would be in train and in test, nothing is added.
+    SOURCE is a folder, an archive or s3://BUCKET/PREFIX. Pictures that are there already are skipped, good ones that
+    are called defective now are moved; if one cannot be read, or is there in another way, nothing is added.
     """
     from ndpnet.data.importing.adding import add_batch
 
@@ -106,6 +106,8 @@ def data_add(source: str, category: str, data: Path, **options: Any) -> None:
     click.echo(f"{added.num_added} added to {category}/{options['place']}, {added.num_copies} were there already")
     for name, target in added.renamed.items():
         click.echo(f"  {name} is {target} (its name was taken)")
+    for path, target in added.moved.items():
+        click.echo(f"  {path} is {target} now: a defect by what was said last")
     if not added.changes:
         return click.echo(f"{data}/ is pinned as before")
     click.echo("\n".join(added.changes))

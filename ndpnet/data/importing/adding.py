@@ -2,10 +2,9 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.copies import CopyIndex
 from ndpnet.data.images import ImageFacts, open_image
 from ndpnet.data.importing.placing import Placed, Placer, check_length, mask_name
 from ndpnet.data.importing.sources.own import find_batch, flat_name
@@ -30,8 +29,9 @@ class Added:
 
     num_added: int
     num_copies: int
-    renamed: dict[str, str] = field(default_factory=dict)  # name in the source -> path in the data folder
-    changes: tuple[str, ...] = ()
+    renamed: dict[str, str]  # name in the source -> path in the data folder
+    moved: dict[str, str]  # good pictures that are called defective now: path before -> path
+    changes: tuple[str, ...]
 
 
 def add_batch(
@@ -45,8 +45,9 @@ def add_batch(
 ) -> Added:
     """Import the pictures of a folder, an archive or an s3:// prefix into a category that exists, and pin the data.
 
-    `place` is train/good or test/<type>. Nothing is touched before every picture was read; after a kill the same
-    call finishes. ValueError names what is wrong.
+    `place` is train/good or test/<type>; a picture that is there as a good one moves to the type of its defect.
+    Nothing is touched before every picture was read; after a kill the same call finishes. ValueError names what is
+    wrong.
     """
     data_dir = Path(os.path.abspath(data_dir))  # noqa: PTH100 - without following links
     _check_target(data_dir, category, place, masks)
@@ -62,14 +63,19 @@ def add_batch(
             batch = _read_batch(opened.root, staging_dir, place, masks, source)
             before = _pinned_files(folder, f"{category}/", batch)
             _check_masks(before, batch, category, place)
-            firsts = _find_copies(_read_category(data_dir, folder.listing().files, category), batch, category, place)
-            new = [picture for picture in batch if picture.image.path not in firsts]
+            there = _read_category(data_dir, folder.listing().files, category)
+            new = _find_new(there, batch, f"{category}/{place}")
             targets = _choose_names(new, data_dir, f"{category}/{place}")
-            for picture in new:
-                _move(picture, staging_dir, data_dir, targets[picture.image.path])
+            for (picture, earlier), target in zip(new, targets, strict=True):
+                _move(picture, earlier, staging_dir, data_dir, target)
         changes = _pin(folder, before, category)
-    renamed = {name: path for name, path in targets.items() if PurePosixPath(path).name != PurePosixPath(name).name}
-    return Added(len(targets), len(firsts), renamed, changes)
+    moved, renamed = dict[str, str](), dict[str, str]()
+    for (picture, earlier), target in zip(new, targets, strict=True):
+        if earlier is not None:
+            moved[earlier] = target
+        elif PurePosixPath(target).name != PurePosixPath(picture.image.path).name:
+            renamed[picture.image.path] = target
+    return Added(len(new), len(batch) - len(new), renamed, moved, changes)
 
 
 def _check_target(data_dir: Path, category: str, place: str, masks: Path | None) -> None:
@@ -103,12 +109,19 @@ def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> File
     here = folder.listing().files
     if folder.pinned_hash() is None:
         return here
-    pinned, name = folder.pinned_files(), folder.data_dir.name
-    difference = compare(pinned or {}, here)
-    hashes = {sha256 for picture in batch for sha256 in (picture.sha256, picture.mask_sha256)}
-    is_foreign = any(not path.startswith(below) or sha256_of(folder.data_dir / path) not in hashes
-                     for path in difference.added)  # fmt: skip
-    if pinned is None or is_foreign or difference.changed or difference.deleted:
+    pinned, name = folder.pinned_files() or {}, folder.data_dir.name
+    difference = compare(pinned, here)
+    masks, pixels = {each.mask_sha256 for each in batch}, {each.facts.pixels_sha256 for each in batch}
+    added = {here[path] for path in difference.added}
+
+    def is_ours(path: str) -> bool:
+        file = folder.data_dir / path
+        if not path.startswith(below) or not has_picture_name(file.name):
+            return False
+        return sha256_of(file) in masks or open_image(file).facts().pixels_sha256 in pixels
+
+    is_moved = all(pinned[path] in added for path in difference.deleted)  # a good picture that is defective now
+    if difference.changed or not is_moved or not all(map(is_ours, difference.added)):
         fix = f"run `dvc add {name}` first to pin what is here, or `dvc checkout {name}.dvc` to get back what is pinned"
         raise ValueError(f"{name}/ is not what {name}.dvc pins: {difference} ({fix})")
     return pinned
@@ -137,58 +150,60 @@ def _read_category(data_dir: Path, files: Files, category: str) -> dict[str, Ima
     return dict(zip(paths, facts, strict=True))
 
 
-def _find_copies(there: dict[str, ImageFacts], batch: list[Placed], category: str, place: str) -> dict[str, str]:
-    """Return the pictures of a batch that are copies: name -> its first. ValueError for leakage, and another depth."""
+def _find_new(there: dict[str, ImageFacts], batch: list[Placed], place: str) -> list[tuple[Placed, str | None]]:
+    """The pictures of a batch that the place has not, with the path at which they are as good ones so far.
+
+    ValueError: one is there in another way, or has another depth.
+    """
     depth_of_set(
         [(path, facts.levels) for path, facts in there.items()]
         + [(picture.image.path, picture.facts.levels) for picture in batch]
     )
-    index, firsts = CopyIndex(), {}
-    for path, facts in there.items():
-        index.add(path, [facts.pixels_sha256], is_test=path.split("/")[1] == "test")
+    paths = {facts.pixels_sha256: path for path, facts in reversed(there.items())}
+    new: dict[bytes, tuple[Placed, str | None]] = {}
     for picture in batch:
-        first = index.add(picture.image.path, [picture.facts.pixels_sha256], is_test=picture.split == "test")
-        if first is not None:
-            firsts[picture.image.path] = first
-    index.refuse_leaks()
-    for name, first in firsts.items():
-        if first in there and not first.startswith(f"{category}/{place}/"):
-            raise ValueError(f"{name} is there as {first} (a picture is tested on as one type: remove one of the two)")
-    return firsts
+        path = paths.get(picture.facts.pixels_sha256)
+        was_good = path is not None and type_of(path.split("/")[2]) == GOOD
+        if path is None or (was_good and picture.defect_type != GOOD):  # what was said last counts
+            new.setdefault(picture.facts.pixels_sha256, (picture, path))
+        elif not path.startswith(f"{place}/"):
+            fix = "trained on or tested on as one type: remove one of the two"
+            raise ValueError(f"{picture.image.path} is there as {path} (a picture is {fix})")
+    return list(new.values())
 
 
-def _choose_names(new: list[Placed], data_dir: Path, place: str) -> dict[str, str]:
-    """Choose names that are free on any file system; one that is taken gets the content's hash. -> path by name."""
+def _choose_names(new: list[tuple[Placed, str | None]], data_dir: Path, place: str) -> list[str]:
+    """Choose paths that are free on any file system; a taken name gets the content's hash."""
     folder = data_dir / place
     taken = {name_key(path.stem) for path in folder.iterdir()} if folder.is_dir() else set()
-    targets = {}
-    for picture in new:
-        source = PurePosixPath(flat_name(picture.image.path))
+    targets = []
+    for picture, earlier in new:
+        source = PurePosixPath(flat_name(picture.image.path) if earlier is None else earlier)
         stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
         if name_key(stem) in taken:
             raise ValueError(f"no free name for {picture.image.path} under {place} (rename it)")
         check_length(f"{stem}{source.suffix}", picture.mask_path)
         taken.add(name_key(stem))
-        targets[picture.image.path] = f"{place}/{stem}{source.suffix}"
+        targets.append(f"{place}/{stem}{source.suffix}")
     return targets
 
 
-def _move(picture: Placed, staging_dir: Path, data_dir: Path, target: str) -> None:
+def _move(picture: Placed, earlier: str | None, staging_dir: Path, data_dir: Path, target: str) -> None:
     # the mask first: a picture that lies here is taken for added, by the next try after a kill
-    paths: dict[str, PurePosixPath] = {}
+    paths: dict[Path, PurePosixPath] = {}
     if picture.mask_path:
         folder = PurePosixPath(target).parents[2] / "ground_truth" / picture.defect_type
-        paths[picture.mask_path] = folder / mask_name(target, picture.mask_path)
-    paths[picture.path] = PurePosixPath(target)
-    for staged, path in paths.items():
-        with (staging_dir / staged).open("rb") as stream:
+        paths[staging_dir / picture.mask_path] = folder / mask_name(target, picture.mask_path)
+    paths[data_dir / earlier if earlier else staging_dir / picture.path] = PurePosixPath(target)
+    for source, path in paths.items():
+        with source.open("rb") as stream:
             os.fsync(stream.fileno())
         (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
-        (staging_dir / staged).replace(data_dir / path)
+        source.replace(data_dir / path)
 
 
 def _pin(folder: PinnedFolder, before: Files, category: str) -> tuple[str, ...]:
     """Pin what is here now. -> the changed numbers of pictures; nothing if it is pinned already."""
     after = folder.add()  # even then: an earlier call may have found no room in DVC's cache
     old, new = (Counter(count_pictures(files).get(category, {})) for files in (before, after.files))
-    return tuple(f"  {place}: {old[place]} -> {new[place]}" for place in sorted(new) if old[place] != new[place])
+    return tuple(f"  {place}: {old[place]} -> {new[place]}" for place in sorted(old | new) if old[place] != new[place])
