@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ndpnet.files import unwritable
+
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
 
@@ -69,8 +71,7 @@ def _make_and_lock(path: Path, *, is_folder: bool) -> int | None:
         (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(f"cannot write {path}: {reason} (choose a folder you can write to)") from error
+        raise unwritable(path, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
