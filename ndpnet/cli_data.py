@@ -50,12 +50,14 @@ def import_command(layout: str, source: str, out: Path, **options: Any) -> None:
     (also BTAD, VisA), dagm, kolektor, ppts (scans of any size) or folder (good/, defective/ and masks/).
     """
     from ndpnet.data.importing.importer import import_source
+    from ndpnet.data.importing.report import report_lines
 
     reports = import_source(layout, source, out, **options)
-    out_dirs = [out] if len(reports) == 1 else [out / report.category for report in reports]
+    out_dirs = [out] if len(reports) == 1 else [out / report["category"] for report in reports]
     for report, out_dir in zip(reports, out_dirs, strict=True):
-        click.echo("\n".join([*report.lines(), f"  written to {out_dir}, all details in {out_dir / 'import.json'}"]))
-    _echo_next_commands(layout, reports[0].content["group_pattern"], out_dirs)
+        details = f"  written to {out_dir}, all details in {out_dir / 'import.json'}"
+        click.echo("\n".join([*report_lines(report), details]))
+    _echo_next_commands(layout, reports[0]["group_pattern"], out_dirs)
 
 
 def _echo_next_commands(layout: str, group_pattern: str | None, out_dirs: list[Path]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.importing.archives import MAX_BYTES
 from ndpnet.data.importing.placing import Placed, Placer
-from ndpnet.data.importing.report import REPORT, ImportReport, build_report
+from ndpnet.data.importing.report import REPORT, build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
 from ndpnet.data.importing.staging import OpenedSource, opened_source
@@ -33,17 +33,13 @@ def import_source(
     group_pattern: str = "",
     max_bytes: int = MAX_BYTES,
     endpoint_url: str | None = None,
-) -> list[ImportReport]:
+) -> list[dict[str, Any]]:
     """Import a folder, an archive or s3://... into `out`, or into one folder below it for each of several categories.
 
     Each category appears complete or not at all. Where the publisher has no test set, `test_good_share` of the good
     groups (by the hash of their names; `group_pattern` as in data.group_pattern) goes to test/good. `train_limit`
-    keeps the first pictures by name. ValueError names what is wrong and the fix.
+    keeps the first pictures by name. -> the content of each import.json; ValueError names what is wrong and the fix.
     """
-    if not 0 <= test_good_share < 1:
-        raise ValueError(f"test_good_share {test_good_share} is not a share (at least 0, below 1)")
-    if train_limit is not None and train_limit < 1:
-        raise ValueError(f"train_limit {train_limit} leaves nothing to train on (at least 1)")
     if Path(source).is_dir():
         check_apart(Path(out), Path(source))
     options = {"layout": layout, "test_good_share": test_good_share, "train_limit": train_limit}
@@ -68,10 +64,11 @@ def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -
     return [plan for plan in plans if not categories or plan.name in categories]
 
 
-def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: Mapping[str, Any]) -> ImportReport:
+def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """options: layout, test_good_share, train_limit, group_pattern."""
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
+    _check_names(plan.images)
     pattern, has_roi = options["group_pattern"] or plan.group_pattern, find_roi(plan.folder) is not None
     undecided = [image for image in plan.images if (image.defect_type == GOOD or image.is_label) and not image.split]
     tested = groups_to_test((group_of(image.name, pattern) for image in undecided), options["test_good_share"])
@@ -82,7 +79,6 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
     with atomic_folder(out, marker=REPORT) as folder:
         placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
         placed, rejected = placer.place_all(plan.images, plan.name)
-        _check_names(placed)
         bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
         copies = _find_copies(placed)
         imported = _limit(
@@ -108,7 +104,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             bit_depth=bit_depth,
             ignored=[*plan.ignored, *unknown_beside(plan.images, plan.folder, opened.root)],
         )
-        write_json(folder / REPORT, report.content)
+        write_json(folder / REPORT, report)
     return report
 
 
@@ -122,15 +118,15 @@ def groups_to_test(groups: Iterable[str], share: float) -> set[str]:
     return {names[name] for name, split in splits.items() if split == "calibration"}
 
 
-def _check_names(placed: list[Placed]) -> None:
-    """Refuse two files that a file system which ignores case takes for one."""
-    firsts: dict[str, Placed] = {}
-    for picture in placed:
-        key = name_key(picture.path)
-        other = firsts.setdefault(key, picture)
-        if other is not picture:
-            both = f"{other.image.path} and {picture.image.path}"
-            raise ValueError(f"{both} would both become {picture.path}, but for case (rename one)")
+def _check_names(images: list[SourceImage]) -> None:
+    """Refuse two pictures that would get one name, or that a file system which ignores case takes for one."""
+    firsts: dict[str, SourceImage] = {}
+    for image in images:
+        path = f"{image.split}/{image.defect_type}/{image.name}"
+        other = firsts.setdefault(name_key(path), image)
+        if other is not image:
+            both = f"{other.path} and {image.path}"
+            raise ValueError(f"{both} would both become {path.lstrip('/')}, whatever the case (rename one)")
 
 
 def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
@@ -139,18 +135,17 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     ValueError for what is trained and tested on. A test set of the publisher stays as it is.
     """
     ordered = sorted(placed, key=lambda picture: (picture.split != "train", picture.path))
-    ours, index = CopyIndex(), CopyIndex()
-    for picture in ordered:  # where the publisher has no split, a copy is one wherever its name would put it
-        if not picture.image.split:  # good and defective ones apart: between them it is a contradiction
-            ours.add(picture.image.path, [(picture.facts.pixels_sha256, picture.defect_type == GOOD)], is_test=False)
-    is_test = {picture.image.path: picture.split == "test" for picture in ordered}
+    firsts: dict[tuple[bytes, bool], str] = {}
+    left_out, tested, index = dict[str, str](), dict[str, str](), CopyIndex()
     for picture in ordered:
-        if (name := picture.image.path) not in ours.copies:
-            is_good = picture.defect_type == GOOD
-            index.add(name, [picture.facts.pixels_sha256], is_test=is_test[name], is_good=is_good)
+        name, pixels, is_good = picture.image.path, picture.facts.pixels_sha256, picture.defect_type == GOOD
+        # where the publisher has no split, a copy is one wherever its name would put it
+        if not picture.image.split and (same := firsts.setdefault((pixels, is_good), name)) != name:
+            left_out[name] = same
+        elif first := index.add(name, [pixels], is_test=picture.split == "test", is_good=is_good):
+            (tested if picture.split == "test" else left_out)[name] = first
     index.refuse_leaks()
-    tested = {name: first for name, first in index.copies.items() if is_test[name]}
-    return {**ours.copies, **{name: first for name, first in index.copies.items() if name not in tested}}, tested
+    return left_out, tested
 
 
 def _files(pictures: list[Placed]) -> set[str]:

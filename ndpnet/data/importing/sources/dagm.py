@@ -12,10 +12,9 @@ from ndpnet.data.importing.sources.plan import (
     Ellipse,
     Reader,
     SourceImage,
-    category_name,
     check_masks,
+    find_plans,
     join,
-    search_folders,
 )
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import name_key
@@ -27,16 +26,13 @@ LABELS = "labels.txt"
 
 def find_dagm(root: Path, name: str) -> list[CategoryPlan]:
     """Return the classes of either shape, up to two levels down."""
-    folders = Reader(root)
-    halves = search_folders(folders, _has_halves, depth=2)
-    pairs = search_folders(folders, _has_sibling, depth=2)
-    if not halves and not pairs:
+    plans = find_plans(root, name, {_has_halves: _read_halves, _has_sibling: _read_pair})
+    if not plans:
         raise ValueError(
             f"no DAGM class in {root}: neither ClassN/Train with Label/ nor ClassN beside ClassN_def (choose their "
             "parent folder)"
         )
-    plans = [_read_halves(Reader(root), path, category_name(path, name)) for path in halves]
-    return plans + [_read_pair(Reader(root), path, category_name(path, name)) for path in pairs]
+    return plans
 
 
 def _has_halves(reader: Reader, path: str) -> bool:

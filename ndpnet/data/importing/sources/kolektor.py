@@ -10,10 +10,9 @@ from ndpnet.data.importing.sources.plan import (
     CategoryPlan,
     Reader,
     SourceImage,
-    category_name,
     check_masks,
+    find_plans,
     join,
-    search_folders,
 )
 
 DEFECT = "defect"
@@ -23,13 +22,10 @@ LABEL_ENDINGS = ("_label", "_GT")
 
 def find_kolektor(root: Path, name: str) -> list[CategoryPlan]:
     """Return the data sets of either kind, up to two levels down."""
-    folders = Reader(root)
-    items = search_folders(folders, _has_items, depth=2)
-    halves = search_folders(folders, _has_halves, depth=2)
-    if not items and not halves:
+    plans = find_plans(root, name, {_has_items: _read_items, _has_halves: _read_halves})
+    if not plans:
         raise ValueError(f"no Kolektor data in {root}: neither kosNN folders nor train with NNNNN_GT.png")
-    plans = [_read(Reader(root), path, category_name(path, name), is_first=True) for path in items]
-    return plans + [_read(Reader(root), path, category_name(path, name), is_first=False) for path in halves]
+    return plans
 
 
 def _has_items(reader: Reader, path: str) -> bool:
@@ -41,15 +37,18 @@ def _has_halves(reader: Reader, path: str) -> bool:
     return train is not None and any("_GT." in picture for picture in reader.pictures(train, is_deep=True))
 
 
-def _read(reader: Reader, path: str, name: str, *, is_first: bool) -> CategoryPlan:
-    images: list[SourceImage] = []
-    for folder in reader.folders(path):
-        is_item, split = bool(ITEM.fullmatch(folder)), folder.casefold()
-        if is_item if is_first else split in ("train", "test"):
-            prefix = f"{folder}_" if is_first else ""  # the item is part of the name: it is the group
-            images += _read_folder(reader, join(path, folder), prefix, "" if is_first else split)
-    pattern = r"^(kos\d+)" if is_first else ""
-    return CategoryPlan(name, reader.root / path, images, reader.ignored, pattern)
+def _read_items(reader: Reader, path: str, name: str) -> CategoryPlan:
+    """KolektorSDD: the item is part of a picture's name, by which it is the group."""
+    items = [folder for folder in reader.folders(path) if ITEM.fullmatch(folder)]
+    images = [image for item in items for image in _read_folder(reader, join(path, item), f"{item}_", "")]
+    return CategoryPlan(name, reader.root / path, images, reader.ignored, r"^(kos\d+)")
+
+
+def _read_halves(reader: Reader, path: str, name: str) -> CategoryPlan:
+    """KolektorSDD2."""
+    halves = [folder for folder in reader.folders(path) if folder.casefold() in ("train", "test")]
+    images = [image for half in halves for image in _read_folder(reader, join(path, half), "", half.casefold())]
+    return CategoryPlan(name, reader.root / path, images, reader.ignored)
 
 
 def _read_folder(reader: Reader, folder: str, prefix: str, split: str) -> list[SourceImage]:

@@ -7,10 +7,9 @@ from ndpnet.data.importing.sources.plan import (
     CategoryPlan,
     Reader,
     SourceImage,
-    category_name,
     check_masks,
+    find_plans,
     join,
-    search_folders,
     unknown_beside,
 )
 from ndpnet.data.listing import say_others
@@ -23,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with train/good (or train/ok), up to three levels down."""
-    paths = search_folders(Reader(root), _is_category, depth=3)
-    if not paths:
+    plans = find_plans(root, name, {_is_category: read_category}, depth=3)
+    if not plans:
         raise ValueError(f"no category in MVTec's layout in {root}: no train/good up to three levels down")
-    return [read_category(Reader(root), path, category_name(path, name)) for path in paths]
+    return plans
 
 
 def scan_mvtec(category_dir: Path) -> list[SourceImage]:

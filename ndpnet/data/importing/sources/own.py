@@ -6,8 +6,8 @@ from ndpnet.data.importing.sources.plan import (
     CategoryPlan,
     Reader,
     SourceImage,
-    category_name,
     check_masks,
+    find_plans,
     join,
     search_folders,
 )
@@ -24,12 +24,12 @@ DEFECTIVE = "defective"
 
 def find_folder(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with good/, up to two levels down."""
-    paths = search_folders(Reader(root), _has_good, depth=2)
-    if not paths:
+    plans = find_plans(root, name, {_has_good: _read})
+    if not plans:
         is_good = root.name.lower() in GOOD_FOLDERS
         hint = f"did you mean {root.parent}?" if is_good else "put the defect-free pictures there"
         raise ValueError(f"no folder good/ in {root} ({hint})")
-    return [_read(Reader(root), path, category_name(path, name)) for path in paths]
+    return plans
 
 
 def find_scans(root: Path, name: str) -> list[CategoryPlan]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -124,7 +124,10 @@ class Reader:
         return sorted(listed, key=lambda entry: entry.name)
 
 
-def search_folders(reader: Reader, is_wanted: Callable[[Reader, str], bool], *, depth: int) -> list[str]:
+FolderTest = Callable[[Reader, str], bool]
+
+
+def search_folders(reader: Reader, is_wanted: FolderTest, *, depth: int) -> list[str]:
     """Return the wanted folders at most `depth` below the source; none within another."""
     folders: list[str] = []
     level = [""]
@@ -135,9 +138,16 @@ def search_folders(reader: Reader, is_wanted: Callable[[Reader, str], bool], *, 
     return folders
 
 
-def category_name(path: str, default: str) -> str:
-    """Return the last part of a category's path, or the source's own name."""
-    return PurePosixPath(path).name or default
+def find_plans(
+    root: Path, name: str, readers: Mapping[FolderTest, Callable[[Reader, str, str], CategoryPlan]], *, depth: int = 2
+) -> list[CategoryPlan]:
+    """Read the folders of each kind, at most `depth` below the source; `name` is that of the source itself."""
+    folders = Reader(root)
+    return [
+        read(Reader(root), path, PurePosixPath(path).name or name)
+        for is_wanted, read in readers.items()
+        for path in search_folders(folders, is_wanted, depth=depth)
+    ]
 
 
 def check_masks(reader: Reader, images: list[SourceImage], unclaimed: dict[str, str]) -> None:

@@ -76,7 +76,7 @@ def test_names_that_differ_in_case_only_are_an_error(tmp_path: Path) -> None:
     (source / "train/good/a.png").unlink()
     write_picture(tmp_path / "own/good/x_y.png", picture(1))
     write_picture(tmp_path / "own/good/x/y.png", picture(2))
-    with pytest.raises(ValueError, match=r"two files of the source would become t.*/good/x_y.png"):
+    with pytest.raises(ValueError, match=r"good/x/y.png and good/x_y.png would both become good/x_y.png"):
         import_source("folder", tmp_path / "own", tmp_path / "out")
 
 
