@@ -30,8 +30,13 @@ def hash_of(obj: Any) -> str:
 
 
 def write_json(path: Path, obj: Any) -> None:
-    """Write a JSON value atomically: sorted keys, indent 2, ends in a newline; NaN is a ValueError."""
-    write_text(path, json.dumps(obj, sort_keys=True, indent=2, allow_nan=False) + "\n")
+    """Write a JSON value atomically, as `as_json`."""
+    write_text(path, as_json(obj))
+
+
+def as_json(obj: Any) -> str:
+    """A JSON value as a file: sorted keys, indent 2, ends in a newline; NaN is a ValueError."""
+    return json.dumps(obj, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

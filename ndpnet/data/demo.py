@@ -1,15 +1,16 @@
 """The demo surfaces: three photographs of scikit-image (CC0), cut and damaged into MVTec's layout."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.png import encode_png
-from ndpnet.files import write_json
-from ndpnet.folders import atomic_folder, scratch_folder, sizes_below
+from ndpnet.files import as_json
+from ndpnet.folders import atomic_folder
 
 DEMO_GROUP_PATTERN = r"_(r\d+c\d+)_"
 WINDOW = 128
@@ -44,25 +45,39 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
 
     Earlier demo categories are replaced, whatever else is in `out_dir` stays. ValueError: one has other files.
     """
-    photographs = {category: _photograph(category) for category in DEMO_CATEGORIES}
     counts = {}
+    photographs = {category: _photograph(category) for category in DEMO_CATEGORIES}
     for number, (category, photograph) in enumerate(photographs.items()):
+        files = dict(_draw_category(category, photograph, Draws(number)))
         marker = f"train/good/{category}_{TRAIN_CELLS[0]}_00.png"
-        with scratch_folder(Path(out_dir) / "demo") as made_dir:
-            draws, of_category = Draws(number), (category, photograph)
-            windows = choose_windows(draws, TRAIN_CELLS, len(TRAIN_CELLS) * WINDOWS_PER_CELL)
-            num_train = _write_good(made_dir / "train/good", *of_category, windows, len(TRAIN_CELLS))
-            windows = choose_windows(draws, TEST_CELLS, NUM_TEST_GOOD)
-            num_good = _write_good(made_dir / "test/good", *of_category, windows, 1)
-            num_defective = _write_defective(made_dir, *of_category, draws)
-            source = {"category": category, "layout": "demo", "licence": LICENCE, "source": SOURCE}
-            write_json(made_dir / "import.json", source)  # as `ndpnet import` says it: models carry the licence on
-            # no list of files: this data is pinned, and its pin stands in data.dvc
-            with atomic_folder(Path(out_dir) / category, marker=marker, known=sizes_below(made_dir)) as folder:
-                for path in made_dir.iterdir():
-                    path.rename(folder / path.name)
-        counts[category] = {"train_good": num_train, "test_good": num_good, "test_defective": num_defective}
+        # no list of files: this data is pinned, and its pin stands in data.dvc
+        known = {name: len(content) for name, content in files.items()}
+        with atomic_folder(Path(out_dir) / category, marker=marker, known=known) as folder:
+            for name, content in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+        places = Counter(name.rsplit("/", 1)[0] for name in files)
+        num_defective = sum(places[f"test/{kind}"] for kind in RENDERERS)
+        good = {"train_good": places["train/good"], "test_good": places["test/good"]}
+        counts[category] = good | {"test_defective": num_defective}
     return counts
+
+
+def _draw_category(category: str, photograph: np.ndarray, draws: Draws) -> Iterator[tuple[str, bytes]]:
+    """Every file of a category: its path and its content."""
+    windows = choose_windows(draws, TRAIN_CELLS, len(TRAIN_CELLS) * WINDOWS_PER_CELL)
+    for number, (cell, surface) in enumerate(_cut(photograph, windows)):
+        yield f"train/good/{category}_{cell}_{number // len(TRAIN_CELLS):02d}.png", encode_png(surface)
+    for number, (cell, surface) in enumerate(_cut(photograph, choose_windows(draws, TEST_CELLS, NUM_TEST_GOOD))):
+        yield f"test/good/{category}_{cell}_{number:02d}.png", encode_png(surface)
+    for kind in RENDERERS:
+        for number, (cell, surface) in enumerate(_cut(photograph, choose_windows(draws, TEST_CELLS, NUM_PER_DEFECT))):
+            image, mask = draw_defect(surface, kind, hardness=number / (NUM_PER_DEFECT - 1), draws=draws)
+            stem = f"{kind}/{category}_{cell}_{number:02d}"
+            yield f"test/{stem}.png", encode_png(image)
+            yield f"ground_truth/{stem}_mask.png", encode_png(mask)
+    source = {"category": category, "layout": "demo", "licence": LICENCE, "source": SOURCE}
+    yield "import.json", as_json(source).encode()  # as `ndpnet import` says it: models carry the licence on
 
 
 def choose_windows(draws: Draws, cells: Sequence[str], num_windows: int) -> list[tuple[str, int, int]]:
@@ -101,30 +116,6 @@ def _photograph(category: str) -> np.ndarray:
     return enlarge(photograph, NUM_CELLS * CELL)
 
 
-def _cut(photograph: np.ndarray, top: int, left: int) -> np.ndarray:
-    return photograph[top : top + WINDOW, left : left + WINDOW]
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(image))
-
-
-def _write_good(
-    folder: Path, category: str, photograph: np.ndarray, windows: Sequence[tuple[str, int, int]], num_cells: int
-) -> int:
-    """Good pictures by the name of their cell, numbered in rounds over `num_cells`. -> how many"""
-    for number, (cell, top, left) in enumerate(windows):
-        _write_png(folder / f"{category}_{cell}_{number // num_cells:02d}.png", _cut(photograph, top, left))
-    return len(windows)
-
-
-def _write_defective(category_dir: Path, category: str, photograph: np.ndarray, draws: Draws) -> int:
-    for kind in RENDERERS:
-        for number, (cell, top, left) in enumerate(choose_windows(draws, TEST_CELLS, NUM_PER_DEFECT)):
-            surface = _cut(photograph, top, left)
-            image, mask = draw_defect(surface, kind, hardness=number / (NUM_PER_DEFECT - 1), draws=draws)
-            stem = f"{category}_{cell}_{number:02d}"
-            _write_png(category_dir / "test" / kind / f"{stem}.png", image)
-            _write_png(category_dir / "ground_truth" / kind / f"{stem}_mask.png", mask)
-    return len(RENDERERS) * NUM_PER_DEFECT
+def _cut(photograph: np.ndarray, windows: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, np.ndarray]]:
+    for cell, top, left in windows:
+        yield cell, photograph[top : top + WINDOW, left : left + WINDOW]
