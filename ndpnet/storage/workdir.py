@@ -6,7 +6,6 @@ one that a third would continue from.
 """
 
 import logging
-import os
 import shutil
 import tarfile
 import tempfile
@@ -57,8 +56,8 @@ class Mirror:
 
     def __init__(self, bucket: Bucket, prefix: str, folder: Path) -> None:
         self._bucket, self._prefix, self._folder = bucket, prefix, folder
-        self._stored: dict[str, tuple[int, int] | None] = {}  # name of a checkpoint folder -> which state of it S3 has
-        self._sent: set[str] = set()  # names that S3 may have an object of, even if it never said so
+        # names of the checkpoint folders that S3 may have an object of -> of which state; None: it never said so
+        self._stored: dict[str, tuple[int, int] | None] = {}
         self._has_ended = threading.Event()
         self._has_failed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -81,7 +80,6 @@ class Mirror:
             _unpack(path, self._folder / name, url)
             path.unlink()
             self._stored[name] = _version_of(self._folder / name / STATE)
-            self._sent.add(name)
             logger.info("brought the checkpoint %s", url)
 
     def start(self) -> None:
@@ -129,14 +127,13 @@ class Mirror:
             if version is None or self._stored.get(name) == version:
                 continue
             with tempfile.TemporaryFile(dir=self._folder) as packed:
-                version = _pack(state_path.parent, packed)
-                if version is not None:
-                    self._sent.add(name)
+                if _pack(state_path.parent, packed):
+                    self._stored[name] = None
                     self._bucket.put(self._key_of(name), packed)
                     self._stored[name] = version
 
     def _remove_finished(self) -> None:
-        for name in sorted(self._sent):
+        for name in sorted(self._stored):
             if not (self._folder / name).exists():
                 self._bucket.delete(self._key_of(name))
 
@@ -150,30 +147,25 @@ def _version_of(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _pack(folder: Path, packed: BinaryIO) -> tuple[int, int] | None:
-    """Write state and history as a tar; the state first, so that the history has all of it. -> the state's version.
-
-    None: the step has removed them meanwhile.
-    """
+def _pack(folder: Path, packed: BinaryIO) -> bool:
+    """Write state and history as a tar; the state first, so that the history has all of it. -> are they there?"""
     try:
         with tarfile.open(fileobj=packed, mode="w") as archive, (folder / STATE).open("rb") as state:
-            status = os.fstat(state.fileno())
             archive.addfile(archive.gettarinfo(arcname=STATE, fileobj=state), state)
             archive.add(folder / HISTORY, HISTORY)
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+    except FileNotFoundError:  # the step has removed them meanwhile
+        return False
+    return True
 
 
 def _unpack(packed: Path, folder: Path, url: str) -> None:
     """Unpack the two files of a checkpoint, and nothing else."""
     try:
         with tarfile.open(packed) as archive:
-            members = {member.name: member for member in archive.getmembers() if member.isfile()}
             folder.mkdir()
             for name in (HISTORY, STATE):
-                source = archive.extractfile(members[name])
-                assert source is not None  # it is a file
+                source = archive.extractfile(name)
+                assert source is not None, "it is a file"
                 with (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
     except (tarfile.TarError, KeyError, EOFError) as error:
