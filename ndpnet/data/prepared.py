@@ -40,8 +40,7 @@ def prepare(
     """
     check_category(category)
     category_dir = Path(data_dir) / category
-    fractions = {f"{split}_fraction": getattr(data, f"{split}_fraction") for split in ("calibration", "validation")}
-    jobs, roi = _plan(category_dir, data.group_pattern, fractions), find_roi(category_dir)
+    jobs, roi = _plan(category_dir, data), find_roi(category_dir)
     rule, side = data if data.mode == "tile" else None, data.image_size
     trained = (job.header for job in jobs if job.split == "train")
     aspect_ratio = median_aspect_ratio((header.width, header.height) for header in trained)
@@ -65,34 +64,34 @@ def prepare(
         _check_trained([record.split for record in records])
         _warn_of_copies(done.copies, {record.path for record in records})
         counts = {} if rule is None else _count_tiles(records, done.num_rejected)
-        _warn_of_groups(records, fractions)
+        _warn_of_groups(records, data)
         warn_of_alike(done.thumbnails, records)
         if done.mask_notes:
             logger.warning("%d masks need a look, first %s", len(done.mask_notes), done.mask_notes[0])
         manifest = Manifest(category, tuple(records))
         if (category_dir / IMPORT_REPORT).is_file():
             shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
+        manifest.save(partial_dir / "manifest.json")
+        if roi is not None:
+            write_roi(partial_dir / ROI, roi)
         # all parameters: what no array depends on, as tile_side, reaches the model so
         settings = data.model_dump() | {"is_pinned": is_pinned, "format_version": FORMAT_VERSION}
-        _write_facts(partial_dir, manifest, roi, settings | {"input_size": input_size, "aspect_ratio": aspect_ratio})
+        settings |= {"input_size": input_size, "aspect_ratio": aspect_ratio}
+        settings |= {"roi_sha256": None if roi is None else sha256_of(partial_dir / ROI)}
+        write_json(partial_dir / SETTINGS, settings)
     return _counts(manifest) | counts | {"has_roi": roi is not None}
 
 
-def _write_facts(folder: Path, manifest: Manifest, roi: np.ndarray | None, settings: dict[str, Any]) -> None:
-    """Manifest, region of interest and settings: what the arrays are read by."""
-    manifest.save(folder / "manifest.json")
-    if roi is not None:
-        write_roi(folder / ROI, roi)
-    roi_sha256 = None if roi is None else sha256_of(folder / ROI)
-    write_json(folder / SETTINGS, settings | {"roi_sha256": roi_sha256})
-
-
-def _plan(category_dir: Path, group_pattern: str, fractions: dict[str, float]) -> list[Job]:
+def _plan(category_dir: Path, data: DataConfig) -> list[Job]:
     """Choose the split of every picture, by its path. ValueError: none is left to train on."""
     images = scan_mvtec(category_dir)
-    groups = [group_of(image.path, group_pattern) for image in images]
+    groups = [group_of(image.path, data.group_pattern) for image in images]
     pairs = list(zip(images, groups, strict=True))
-    of_groups = assign_splits((group for image, group in pairs if image.split != "test"), **fractions)
+    of_groups = assign_splits(
+        (group for image, group in pairs if image.split != "test"),
+        calibration_fraction=data.calibration_fraction,
+        validation_fraction=data.validation_fraction,
+    )
     splits = ["test" if image.split == "test" else of_groups[group] for image, group in pairs]
     _check_trained(splits)
     headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)]
@@ -118,7 +117,7 @@ def _warn_of_shapes(jobs: Sequence[Job], input_size: tuple[int, int], aspect_rat
         )
 
 
-def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> None:
+def _warn_of_groups(records: list[FileRecord], data: DataConfig) -> None:
     groups = {split: {record.group for record in records if record.split == split} for split in SPLITS}
     shared = groups["test"] & (groups["train"] | groups["validation"] | groups["calibration"])
     if shared:
@@ -126,8 +125,8 @@ def _warn_of_groups(records: list[FileRecord], fractions: dict[str, float]) -> N
             "%d groups are in train and in test, first %s: test depends on train (import again with --group-pattern)",
             *(len(shared), min(shared)),
         )
-    for split in ("validation", "calibration"):
-        if fractions[f"{split}_fraction"] > 0 and not groups[split]:
+    for split, fraction in {"validation": data.validation_fraction, "calibration": data.calibration_fraction}.items():
+        if fraction > 0 and not groups[split]:
             logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)
 
 
@@ -272,8 +271,6 @@ class PreparedData:
             array = np.load(path, mmap_mode="c")
         except (OSError, ValueError) as error:
             raise ValueError(f"cannot read {path} (run `ndpnet prepare` again)") from error
-        if len(array) != shape[0]:
-            raise ValueError(f"{path} has {len(array)} rows, its manifest {shape[0]} (run `ndpnet prepare` again)")
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(f"{path} holds {array.dtype} {array.shape}, not {shape} (run `ndpnet prepare` again)")
         return array
