@@ -104,17 +104,15 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str | bytes, *, name: str) -> "Plan":
-        """Read one. ValueError: it is none, or not what its id says."""
+        """Read one. ValueError: it is none."""
         try:
             stored = json.loads(text)
-            own_id, root = stored.pop("id"), stored["root"]
-            pictures = tuple(StoredObject(root + path, size, etag) for path, size, etag in stored.pop("pictures"))
-            plan = cls(**stored | {"pictures": pictures, "model": PlannedModel(**stored["model"])})
+            del stored["id"]  # for people: it follows from the rest
+            root, model = stored["root"], PlannedModel(**stored["model"])
+            pictures = tuple(StoredObject(root + path, size, etag) for path, size, etag in stored["pictures"])
+            return cls(**stored | {"pictures": pictures, "model": model})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{name} is no plan of an inspection (choose another --out, or remove it)") from error
-        if plan.id != own_id:
-            raise ValueError(f"{name} was changed by somebody (remove it, and run the inspection again)")
-        return plan
 
 
 def make_plan(request: InspectionRequest) -> Plan:
@@ -124,8 +122,8 @@ def make_plan(request: InspectionRequest) -> Plan:
     finished counts. ValueError: no pictures, no such model or threshold, or a place that cannot be written.
     """
     name, key = parse_url(request.prefix)
-    results = Results.open(request.out, request.endpoint_url)
-    bucket = results.bucket_named(name)
+    results = Results(request.out, request.endpoint_url)
+    bucket = Bucket(name, endpoint_url=request.endpoint_url)
     root, objects = bucket.below(key)
     pictures = tuple(sorted(_pictures(bucket, root, objects, request), key=lambda picture: picture.key))
     plan = Plan(

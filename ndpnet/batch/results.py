@@ -1,7 +1,6 @@
 """Where the results of a batch inspection lie on S3, and what they are called."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ndpnet.inference import OVERLAY_SUFFIX
@@ -11,25 +10,13 @@ from ndpnet.storage.urls import parse_url
 PLAN, TABLE, SUMMARY, TIMING = "plan.json", "predictions.csv", "summary.json", "timing.json"
 
 
-@dataclass(frozen=True)
 class Results:
-    """Objects of one bucket below s3://BUCKET/KEY."""
+    """Objects below s3://BUCKET/KEY."""
 
-    bucket: Bucket
-    key: str
-    endpoint_url: str
-
-    @classmethod
-    def open(cls, out: str, endpoint_url: str = "") -> "Results":
+    def __init__(self, out: str, endpoint_url: str = "") -> None:
         """Those under `out`; nothing is asked of the server yet."""
         name, key = parse_url(out)
-        return cls(Bucket(name, endpoint_url=endpoint_url), key.rstrip("/"), endpoint_url)
-
-    def bucket_named(self, name: str) -> Bucket:
-        """A bucket of the same server, such as that of the pictures."""
-        if name == self.bucket.name:
-            return self.bucket
-        return Bucket(name, endpoint_url=self.endpoint_url)
+        self.bucket, self.key = Bucket(name, endpoint_url=endpoint_url), key.rstrip("/")
 
     def key_of(self, name: str) -> str:
         """Of a result in its bucket."""

@@ -41,12 +41,12 @@ def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu", en
     same objects again. ValueError: S3, the registry or the disk fails.
     """
     start = time.perf_counter()
-    results = Results.open(out, endpoint_url)
+    results = Results(out, endpoint_url)
     plan = load_plan(results, plan_id)
     pictures = plan.pictures_of(shard)
     with scratch_folder(Path(tempfile.gettempdir()) / "ndpnet-shard") as scratch:
         inspector = _load_model(plan, scratch / "model", device)
-        work = Shard(plan, inspector, results.bucket_named(plan.bucket), results)
+        work = Shard(plan, inspector, Bucket(plan.bucket, endpoint_url=endpoint_url), results)
         rows_path = scratch / "rows.jsonl"
         with rows_path.open("w", encoding="utf-8", newline="\n") as lines:
             for block in _blocks(pictures):

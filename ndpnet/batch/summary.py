@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,7 @@ def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), en
     All but timing.json are a function of pictures and model: the number of shards changes no byte. ValueError: a shard
     has not finished, or S3 fails.
     """
-    results = Results.open(out, endpoint_url)
+    results = Results(out, endpoint_url)
     plan = load_plan(results, plan_id)
     with TemporaryDirectory(prefix="ndpnet-") as scratch:
         folder = Path(scratch)
@@ -39,7 +40,7 @@ def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), en
 
 def read_summary(out: str, *, endpoint_url: str = "") -> dict[str, Any]:
     """What `summarise` has stored."""
-    return json.loads(Results.open(out, endpoint_url).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
+    return json.loads(Results(out, endpoint_url).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
 
 
 def _fetch_parts(plan: Plan, results: Results, folder: Path) -> list[Path]:
@@ -87,18 +88,13 @@ def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
 
 
 def _in_order(plan: Plan, parts: list[Path]) -> Iterator[str]:
-    """Yield the rows' lines in the order of the pictures. ValueError: a part has other pictures than its shard."""
+    """Yield the rows' lines in the order of the pictures."""
     with ExitStack() as stack:
         streams = [stack.enter_context(path.open(encoding="utf-8", newline="\n")) for path in parts]
-        for number, picture in enumerate(plan.pictures):
-            shard = number % plan.num_shards
-            line = streams[shard].readline()
-            if not line.endswith("\n") or json.loads(line)["path"] != plan.path_of(picture):
-                raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
+        for picture, stream in zip(plan.pictures, cycle(streams), strict=False):
+            line = stream.readline()
+            assert json.loads(line)["path"] == plan.path_of(picture), "a shard has stored other rows than its own"
             yield line
-        for shard, stream in enumerate(streams):
-            if stream.readline():
-                raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
 
 
 def _timing(plan: Plan, shard_seconds: Sequence[float]) -> dict[str, Any]:
