@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from ndpnet.data.images import OpenedImage, open_image
 from ndpnet.data.levels import count_levels
@@ -73,24 +74,16 @@ def _are_labels(levels: np.ndarray, present: np.ndarray) -> bool:
     if present.size > MANY_LEVELS or present[-2] > MAX_LABEL:
         return False
     # noise of JPEG has as low levels: beside white, filling no 3 x 3 pixels with one of them, or in place of all black
-    height, width = levels.shape
-    inner = levels[1:-1, 1:-1]
-    is_label = (inner > 0) & (inner <= MAX_LABEL)
-    is_area = is_label.copy()
-    for top, left in np.ndindex(3, 3):
-        is_area &= levels[top : height - 2 + top, left : width - 2 + left] == inner
-    return bool(is_area.any() and 2 * is_label.sum() < is_label.size)
+    is_label = ((levels > 0) & (levels <= MAX_LABEL))[1:-1, 1:-1]
+    is_flat = (ndimage.minimum_filter(levels, 3) == ndimage.maximum_filter(levels, 3))[1:-1, 1:-1]
+    return bool((is_label & is_flat).any() and 2 * is_label.sum() < is_label.size)
 
 
 def _from_half(levels: np.ndarray, name: str) -> np.ndarray:
     """Threshold at half the range; ValueError if grey lies apart from what is white. uint8 (H, W) -> bool (H, W)."""
     marked = levels >= HALF
     is_grey = (levels > MAX_LABEL) & ~marked
-    near = _blocks(marked)
-    near[1:] |= near[:-1].copy()
-    near[:-1] |= near[1:].copy()
-    near[:, 1:] |= near[:, :-1].copy()
-    near[:, :-1] |= near[:, 1:].copy()
+    near = ndimage.binary_dilation(_blocks(marked), np.ones((3, 3)))
     if (_blocks(is_grey) & ~near).any():
         raise ValueError(f"mask {name} has grey areas of level {int(levels[is_grey].max())}: defect or not? {REPAIR}")
     return marked
