@@ -32,11 +32,11 @@ def archive_stem(name: str) -> str:
 
 
 def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
-    """Unpack a tar (plain, gzip, xz, bzip2) or a zip into `folder`, which must be empty.
+    """Unpack a tar (plain, gzip, xz, bzip2) or a zip into `folder`, which is empty or made.
 
     ValueError names the archive and the reason; what was written till then is the caller's to remove.
     """
-    archive = Path(archive)
+    folder.mkdir(exist_ok=True)
     try:
         with archive.open("rb") as stream:
             is_zip = stream.read(2) == b"PK"

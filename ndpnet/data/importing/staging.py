@@ -56,7 +56,6 @@ def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) 
     files = [path for path in downloaded.iterdir() if not path.name.startswith(".")]
     if len(files) == 1 and files[0].is_file() and is_archive(files[0]):
         shutil.rmtree(unpacked, ignore_errors=True)
-        unpacked.mkdir()
         with naming_full_disk(folder, folder):
             unpack(files[0], unpacked, max_bytes=max_bytes)
         return OpenedSource(unpacked, archive_stem(files[0].name), is_ours=True)

@@ -14,12 +14,6 @@ from repositories import contents
 from ndpnet.data.importing.archives import archive_stem, is_archive, unpack
 
 
-def out_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 def named(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, link
@@ -33,7 +27,7 @@ def test_unpacks_what_was_packed_whatever_it_is_called(tmp_path: Path, ending: s
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     pack = pack_zip if ending == "zip" else pack_tar
-    unpack(pack(tmp_path / f"x.{ending}", folder).rename(tmp_path / "x"), out_dir(tmp_path))
+    unpack(pack(tmp_path / f"x.{ending}", folder).rename(tmp_path / "x"), tmp_path / "out")
     assert contents(tmp_path / "out") == contents(folder)
 
 
@@ -58,7 +52,7 @@ def test_names_of_archives() -> None:
 def test_a_hostile_member_of_a_tar_is_refused_by_name(tmp_path: Path, member: tarfile.TarInfo, message: str) -> None:
     archive = tar_of(tmp_path / "x.tar", (named("good.png"), b"good"), (member, b""))
     with pytest.raises(ValueError, match=message) as caught:
-        unpack(archive, out_dir(tmp_path))
+        unpack(archive, tmp_path / "out")
     assert str(caught.value).startswith(f"{archive} is refused: {member.name!r}")
     assert contents(tmp_path).keys() == {"x.tar", "out/good.png"}
 
@@ -70,10 +64,9 @@ def test_a_name_that_leads_elsewhere_stays_in_the_folder(tmp_path: Path, name: s
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
         packed.writestr(name, "x")
         packed.writestr(link, "/etc/passwd")
-    unpack(tmp_path / "x.zip", out_dir(tmp_path))
+    unpack(tmp_path / "x.zip", tmp_path / "out")
     if not name.startswith(".."):
         tar_of(tmp_path / "x.tar", (named(name), b"x"))
-        (tmp_path / "tar").mkdir()
         unpack(tmp_path / "x.tar", tmp_path / "tar")
     assert {path.name for path in tmp_path.iterdir()} <= {"x.zip", "x.tar", "out", "tar"}
     assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
@@ -88,7 +81,6 @@ def test_names_that_clash_are_refused(tmp_path: Path, names: tuple[str, str]) ->
         for name in names:
             packed.writestr(name, "x")
     for number, archive in enumerate(("x.tar", "x.zip")):
-        (tmp_path / str(number)).mkdir()
         with pytest.raises(ValueError, match=rf"{archive} is refused: "):
             unpack(tmp_path / archive, tmp_path / str(number))
 
@@ -100,7 +92,7 @@ def test_a_bomb_stops_at_the_limit(tmp_path: Path, ending: str) -> None:
     (folder / "zeros").write_bytes(bytes(5_000_000))
     archive = (pack_zip if ending == "zip" else pack_tar)(tmp_path / f"x.{ending}", folder)
     with pytest.raises(ValueError, match="expands to more than 3000000 bytes"):
-        unpack(archive, out_dir(tmp_path), max_bytes=3_000_000)
+        unpack(archive, tmp_path / "out", max_bytes=3_000_000)
     assert sum(len(content) for content in contents(tmp_path / "out").values()) <= 3_000_000
 
 
@@ -118,7 +110,5 @@ def test_an_archive_cut_anywhere_is_an_error(tmp_path: Path, ending: str, share:
     # a plain tar ends in zeros that say nothing: cut there, it is still whole
     end = len(content.rstrip(b"\0")) if ending == "tar" else len(content)
     whole.write_bytes(content[: int(end * share)])
-    out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-    out.mkdir()
     with pytest.raises(ValueError, match=r"is damaged or no archive: .+ \(fetch it again\)"):
-        unpack(whole, out)
+        unpack(whole, tmp_path / f"out{len(list(tmp_path.iterdir()))}")
