@@ -3,9 +3,6 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
-
-from ndpnet.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,5 @@ class DataSource:
             raise ValueError("either a git repository or an S3 prefix names the data (pass --url or --prefix)")
         if self.prefix is not None and self.manifest is None:
             raise ValueError(f"no manifest says which files of {self.prefix} to take (pass --manifest version.json)")
-        if self.url is not None and "://" in self.url and not _path_of(self.url):
-            raise ValueError(f"the git URL {redact(self.url, self.url)} names no repository (correct it)")
         if ".." in PurePosixPath(self.path).parts or not self.path.strip("/."):
             raise ValueError(f"path {self.path!r} lies outside the repository (name the pinned folder, as data)")
-
-
-def _path_of(url: str) -> str:
-    try:
-        return urlsplit(url).path.strip("/")
-    except ValueError:
-        return ""
