@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,14 +16,6 @@ MAX_REASON = 400  # characters
 NUM_TRANSFERS = 16
 
 Files = dict[str, str]  # posix path relative to the data folder -> md5
-
-
-@dataclass(frozen=True)
-class HashedFiles:
-    """What lies in a folder: its files, and the hash DVC would pin (None: no file)."""
-
-    files: Files
-    hash: str | None
 
 
 class PinnedFolder:
@@ -70,11 +61,16 @@ class PinnedFolder:
         try:
             return _files_of(Tree.load(out.cache, out.hash_info))
         except Exception:  # not there, or damaged: DVC and its object store raise their own types
-            here = self.listing()
-            return here.files if here.hash == out.hash_info.value else None
+            here = self._tree("")
+            return _files_of(here) if here and here.hash_info.value == out.hash_info.value else None
 
-    def listing(self, category: str = "") -> HashedFiles:
+    def listing(self, category: str = "") -> Files:
         """Hash what lies in the folder, or in one category of it, by DVC's cache of hashes and its .dvcignore."""
+        prefix = f"{category}/" if category else ""
+        return {prefix + path: md5 for path, md5 in _files_of(self._tree(category) or ()).items()}
+
+    def _tree(self, category: str) -> Any:
+        """As DVC would pin it; None: no file."""
         from dvc.fs import localfs
         from dvc_data.hashfile.build import build
 
@@ -82,14 +78,13 @@ class PinnedFolder:
         root = Path(self._repo.root_dir)
         folder = root / self.data_dir.parent.resolve().relative_to(root) / self.data_dir.name / category
         if not folder.is_dir() or not any(folder.iterdir()):
-            return HashedFiles({}, None)
+            return None
         with _one_line(f"hash {folder}"):
             cache, ignore = self._repo.cache.local, self._repo.dvcignore
             _, _, tree = build(cache, str(folder), localfs, "md5", dry_run=True, ignore=ignore)
-        prefix = f"{category}/" if category else ""
-        return HashedFiles({prefix + path: md5 for path, md5 in _files_of(tree).items()}, tree.hash_info.value)
+        return tree
 
-    def add(self) -> HashedFiles:
+    def add(self) -> Files:
         """Pin what lies here, as `dvc add` does, and keep it in DVC's cache. ValueError: some of it is not there."""
         from dvc.rwlock import RWLockFileCorruptedError
 
@@ -100,7 +95,7 @@ class PinnedFolder:
                 (Path(self._repo.tmp_dir) / "rwlock").unlink()
                 self._repo.add([str(self.data_dir)])
             cache, pinned = self._repo.cache.local, self.listing()
-            missing = [path for path, md5 in pinned.files.items() if not cache.exists(md5)]
+            missing = [path for path, md5 in pinned.items() if not cache.exists(md5)]
             if missing:  # DVC only logs that: what is pinned could never be pushed
                 raise ValueError(
                     f"DVC's cache {cache.path} could not take {some_names(missing)} (free some space, then run the "

@@ -21,6 +21,7 @@ from ndpnet.storage.pins import Files, PinnedFolder
 from ndpnet.table import one_line
 
 TRAIN = f"train/{GOOD}"
+New = tuple[Placed, str | None]  # a picture to add, and where it is as a good one so far
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Added:
 
     num_added: int
     num_copies: int
-    renamed: dict[str, str]  # name in the source -> path in the data folder
+    renamed: dict[str, str]  # whose name was taken: name in the source -> path in the data folder
     moved: dict[str, str]  # good pictures that are called defective now: path before -> path
     changes: tuple[str, ...]
 
@@ -63,18 +64,14 @@ def add_batch(
             batch = _read_batch(opened.root, staging_dir, place, masks, source)
             before = _pinned_files(folder, f"{category}/", batch)
             _check_masks(before, batch, category, place)
-            there = _read_category(data_dir, folder.listing().files, category)
-            new = _find_new(there, batch, f"{category}/{place}")
-            targets = _choose_names(new, data_dir, f"{category}/{place}")
-            for (picture, earlier), target in zip(new, targets, strict=True):
+            there = _read_category(data_dir, folder.listing(), category)
+            new = _choose_names(_find_new(there, batch, f"{category}/{place}"), data_dir, f"{category}/{place}")
+            for target, (picture, earlier) in new.items():
                 _move(picture, earlier, staging_dir, data_dir, target)
         changes = _pin(folder, before, category)
-    moved, renamed = dict[str, str](), dict[str, str]()
-    for (picture, earlier), target in zip(new, targets, strict=True):
-        if earlier is not None:
-            moved[earlier] = target
-        elif PurePosixPath(target).name != PurePosixPath(picture.image.path).name:
-            renamed[picture.image.path] = target
+    moved = {earlier: target for target, (_, earlier) in new.items() if earlier}
+    names = {picture.image.path: target for target, (picture, earlier) in new.items() if not earlier}
+    renamed = {name: path for name, path in names.items() if PurePosixPath(path).name != flat_name(name)}
     return Added(len(new), len(batch) - len(new), renamed, moved, changes)
 
 
@@ -106,7 +103,7 @@ def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, s
 
 def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> Files:
     """Return what is pinned; ValueError if the data differs from it by more than an earlier try of this batch left."""
-    here = folder.listing().files
+    here = folder.listing()
     if folder.pinned_hash() is None:
         return here
     pinned, name = folder.pinned_files() or {}, folder.data_dir.name
@@ -150,17 +147,14 @@ def _read_category(data_dir: Path, files: Files, category: str) -> dict[str, Ima
     return dict(zip(paths, facts, strict=True))
 
 
-def _find_new(there: dict[str, ImageFacts], batch: list[Placed], place: str) -> list[tuple[Placed, str | None]]:
-    """The pictures of a batch that the place has not, with the path at which they are as good ones so far.
-
-    ValueError: one is there in another way, or has another depth.
-    """
+def _find_new(there: dict[str, ImageFacts], batch: list[Placed], place: str) -> list[New]:
+    """The pictures of a batch that the place has not. ValueError: one is there in another way, or has another depth."""
     depth_of_set(
         [(path, facts.levels) for path, facts in there.items()]
         + [(picture.image.path, picture.facts.levels) for picture in batch]
     )
     paths = {facts.pixels_sha256: path for path, facts in reversed(there.items())}
-    new: dict[bytes, tuple[Placed, str | None]] = {}
+    new: dict[bytes, New] = {}
     for picture in batch:
         path = paths.get(picture.facts.pixels_sha256)
         was_good = path is not None and type_of(path.split("/")[2]) == GOOD
@@ -172,11 +166,11 @@ def _find_new(there: dict[str, ImageFacts], batch: list[Placed], place: str) -> 
     return list(new.values())
 
 
-def _choose_names(new: list[tuple[Placed, str | None]], data_dir: Path, place: str) -> list[str]:
+def _choose_names(new: list[New], data_dir: Path, place: str) -> dict[str, New]:
     """Choose paths that are free on any file system; a taken name gets the content's hash."""
     folder = data_dir / place
     taken = {name_key(path.stem) for path in folder.iterdir()} if folder.is_dir() else set()
-    targets = []
+    targets = {}
     for picture, earlier in new:
         source = PurePosixPath(flat_name(picture.image.path) if earlier is None else earlier)
         stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
@@ -184,7 +178,7 @@ def _choose_names(new: list[tuple[Placed, str | None]], data_dir: Path, place: s
             raise ValueError(f"no free name for {picture.image.path} under {place} (rename it)")
         check_length(f"{stem}{source.suffix}", picture.mask_path)
         taken.add(name_key(stem))
-        targets.append(f"{place}/{stem}{source.suffix}")
+        targets[f"{place}/{stem}{source.suffix}"] = picture, earlier
     return targets
 
 
@@ -205,5 +199,5 @@ def _move(picture: Placed, earlier: str | None, staging_dir: Path, data_dir: Pat
 def _pin(folder: PinnedFolder, before: Files, category: str) -> tuple[str, ...]:
     """Pin what is here now. -> the changed numbers of pictures; nothing if it is pinned already."""
     after = folder.add()  # even then: an earlier call may have found no room in DVC's cache
-    old, new = (Counter(count_pictures(files).get(category, {})) for files in (before, after.files))
+    old, new = (Counter(count_pictures(files).get(category, {})) for files in (before, after))
     return tuple(f"  {place}: {old[place]} -> {new[place]}" for place in sorted(old | new) if old[place] != new[place])

@@ -210,7 +210,7 @@ def _resolve_folder(data_dir: Path) -> Resolved:
     here = DataSource(folder=str(data_dir.resolve()))
     with PinnedFolder.open(data_dir) as folder:
         if folder is not None and folder.dvc_path.is_file():
-            return Resolved(replace(here, version=folder.pinned_hash()), folder.listing().files)
+            return Resolved(replace(here, version=folder.pinned_hash()), folder.listing())
     return _resolved_by(Version.load(data_dir / VERSION), here)
 
 

@@ -159,7 +159,7 @@ def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | Non
         if folder is not None and folder.dvc_path.is_file():
             back = f"`dvc checkout {data_dir}.dvc` to get back what is pinned"
             fix = f"run `dvc add {data_dir}` to pin what is here, or {back}"
-            return folder.dvc_path.name, folder.pinned_files(), folder.listing(category).files, fix
+            return folder.dvc_path.name, folder.pinned_files(), folder.listing(category), fix
     if not (data_dir / VERSION).is_file():
         if not data_dir.is_dir():
             hint = "it is a file" if data_dir.exists() else f"check the path, or run `ndpnet demo-data {data_dir}`"
