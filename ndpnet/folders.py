@@ -93,32 +93,23 @@ def sizes_below(folder: Path) -> dict[str, int]:
 
 def _check_content(out_dir: Path, marker: str, known: Mapping[str, int] | None) -> None:
     """ValueError: files that no earlier run wrote, or that somebody has changed since."""
-    sizes = sizes_below(out_dir) if out_dir.exists() else {}
-    there = {name: size for name, size in sizes.items() if Path(name).name.lower() not in LITTER}
-    refusal = f"will not replace folder {out_dir}:"
     listed = _read_list(out_dir, marker) if known is None else known
-    # with a list the marker may be gone: DVC removes a stage's outputs before it runs, and knows of no list
-    if there and marker not in there and (known is not None or listed is None):
-        raise ValueError(f"{refusal} it has other content and no {marker} (choose a new or empty one)")
-    if there and listed is None:
+    sizes = sizes_below(out_dir) if out_dir.exists() else {}
+    others = [name for name, size in sizes.items() if name != LIST and listed.get(name) != size]
+    if others := [name for name in others if Path(name).name.lower() not in LITTER]:
         raise ValueError(
-            f"{refusal} it has no {LIST}, which says what was written there (if an earlier version wrote it, remove it)"
-        )
-    others = [name for name, size in there.items() if name != LIST and (listed or {}).get(name) != size]
-    if others:
-        raise ValueError(
-            f"{refusal} it has {some_names(others)}, which ndpnet did not write there, or not so "
-            "(move that elsewhere, or choose another folder)"
+            f"will not replace folder {out_dir}: it has {some_names(others)}, which ndpnet did not write there, or not "
+            "so (move that elsewhere, or choose another folder)"
         )
 
 
-def _read_list(out_dir: Path, marker: str) -> dict[str, int] | None:
+def _read_list(out_dir: Path, marker: str) -> dict[str, int]:
     """What was written there, if it was an output with this marker."""
     try:
         record = json.loads((out_dir / LIST).read_text(encoding="utf-8"))
-        return dict(record["files"]) if record["marker"] == marker else None
+        return dict(record["files"]) if record["marker"] == marker else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
 
 
 def _is_mount_point(folder: Path) -> bool:
@@ -175,7 +166,7 @@ def staging_folder(folder: Path, *, outlives_failure: bool = False) -> Iterator[
 def _held_folder(folder: Path, place: Path, *, outlives_failure: bool = False) -> Iterator[Path]:
     """Make a folder, lock it, and remove it at the end, with the parents that were made for it and are empty.
 
-    If it outlives a failure, the files that came stay then. ValueError says of `place`: in use, or it cannot be written.
+    If it outlives a failure, the files that came stay then. ValueError: `place` is in use, or cannot be written.
     """
     new_parents = [parent for parent in folder.parents if not parent.exists()]
     try:

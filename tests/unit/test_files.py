@@ -68,7 +68,7 @@ def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, monkeypat
     (pictures / "mother.png").write_bytes(b"dear")
     monkeypatch.chdir(pictures)
     for out_dir in (pictures, Path(), tmp_path / "pictures" / "..", Path("..")):
-        with pytest.raises(ValueError, match=r"^will not replace folder /.* no made \(choose a new or empty one\)$"):
+        with pytest.raises(ValueError, match=r"^will not replace folder /.* it has .*mother\.png, which ndpnet did"):
             check_output(out_dir, marker="made")
         with pytest.raises(ValueError, match="will not replace"), atomic_folder(out_dir, marker="made"):
             pass
@@ -98,9 +98,7 @@ def test_what_was_added_to_an_output_or_changed_there_is_never_lost(tmp_path: Pa
     with pytest.raises(ValueError, match="it has made, which ndpnet did not write there, or not so"):
         make(out_dir)
     (out_dir / LIST).unlink()  # as outputs of earlier versions are, and folders that are none
-    with pytest.raises(
-        ValueError, match=r"it has no \.ndpnet\.json, .* \(if an earlier version wrote it, remove it\)$"
-    ):
+    with pytest.raises(ValueError, match=r"it has made, which .* \(move that elsewhere, or choose another folder\)$"):
         make(out_dir)
     assert (out_dir / "made").read_text() == "corrected by hand"
 
