@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
-from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ndpnet.data.fitting import fit_image
 from ndpnet.data.levels import DEPTHS, Levels, count_levels, table_of
@@ -28,9 +28,9 @@ NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG that may say how
 EXIF_ORIENTATION, TURNED = 274, (5, 6, 7, 8)  # by a quarter
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 258, 262, 339
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-OTHER_TIFF = "a TIFF of a kind that is not read (save it as PNG)"
-TO_INTEGERS = "(save it with unsigned 8 or 16 bits)"
-SAMPLE_FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
+OTHER_TIFF = "a TIFF that is damaged, or of a kind that is not read (save it as PNG, with unsigned 8 or 16 bits)"
+NO_RANGE = "samples without a fixed range, as signed and float ones (save it with unsigned 8 or 16 bits)"
+RANGELESS = (2, 3, 5, 6)  # of TIFF_SAMPLE_FORMAT: signed, float, complex
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,23 +192,14 @@ def _significant_bits(source: Path | bytes) -> int | None:
 
 def _check_samples(image: Image.Image, name: str) -> None:
     """Refuse samples whose range nobody knows."""
-    bits = max(_tiff_tag(image, TIFF_BITS) or (32,))
-    kinds = [SAMPLE_FORMATS[code] for code in _tiff_tag(image, TIFF_SAMPLE_FORMAT) if code in SAMPLE_FORMATS]
-    if kinds or image.mode == "F" or (image.mode == "I" and not _is_pgm_16(image)):
-        kind = kinds[0] if kinds else "float" if image.mode == "F" else "unsigned"
-        raise ValueError(f"cannot read {name}: {_no_range(kind, bits)}")
-
-
-def _no_range(kind: str, bits: int) -> str:
-    return f"{kind} {bits}-bit samples have no fixed range {TO_INTEGERS}"
+    is_rangeless = any(kind in RANGELESS for kind in _tiff_tag(image, TIFF_SAMPLE_FORMAT))
+    if is_rangeless or image.mode == "F" or (image.mode == "I" and not _is_pgm_16(image)):
+        raise ValueError(f"cannot read {name}: {NO_RANGE}")
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
     """Return a TIFF's tag, () if there is none."""
-    return _as_tuple(image.tag_v2.get(tag, ()) if isinstance(image, TiffImageFile) else ())
-
-
-def _as_tuple(value: Any) -> tuple[int, ...]:
+    value = image.tag_v2.get(tag, ()) if isinstance(image, TiffImageFile) else ()
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -305,32 +296,16 @@ def _reason(error: Exception, source: Path | bytes) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"{error.strerror} (check the file and its permissions)"
     if isinstance(error, UnidentifiedImageError):
-        return _unknown_kind(source)
+        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
+            is_tiff = stream.read(4) in TIFF_STARTS
+        return (
+            OTHER_TIFF if is_tiff else "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)"
+        )
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"more than {MAX_PIXELS // 1_000_000} megapixels (cut it into smaller pictures)"
     is_truncated = "truncated" in str(error).lower()
     detail = " ".join(str(error).split()) or type(error).__name__
     return f"{'truncated image' if is_truncated else 'damaged image, ' + detail} (replace or remove it)"
-
-
-def _unknown_kind(source: Path | bytes) -> str:
-    """Say what a file is that PIL knows no decoder for, and what to do."""
-    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
-        start = stream.read(8)
-        if not start.startswith(TIFF_STARTS):
-            return "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)"
-        try:
-            tags = ImageFileDirectory_v2(start + stream.read(8 if start[2:4] in (b"+\0", b"\0+") else 0))
-            stream.seek(tags.next)
-            tags.load(stream)
-            bits, kind = _as_tuple(tags[TIFF_BITS])[0], _as_tuple(tags.get(TIFF_SAMPLE_FORMAT, 1))[0]
-        except Exception:  # as in _opened
-            return "a damaged TIFF (replace or remove it)"
-    if kind in SAMPLE_FORMATS:
-        return _no_range(SAMPLE_FORMATS[kind], bits)
-    if bits in (8, 16):
-        return OTHER_TIFF
-    return f"packed {bits}-bit samples are not read {TO_INTEGERS}"
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
