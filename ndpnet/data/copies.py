@@ -44,16 +44,11 @@ class CopyIndex:
 
     def refuse_leaks(self) -> None:
         """ValueError names a picture that is trained and tested on, or tested on as good and as defective."""
-        if self.leaks:
-            trained, tested = self.leaks[0]
-            raise ValueError(
-                f"{len(self.leaks)} pictures are in train and in test, first {trained} = {tested} "
-                "(remove them from one: what was trained on cannot be tested on)"
-            )
-        if self.contradictions:
-            first, second = self.contradictions[0]
-            number, fix = len(self.contradictions), "(remove them from one)"
-            raise ValueError(f"{number} pictures are said to be good and defective, first {first} = {second} {fix}")
+        said = {"in train and in test": self.leaks, "said to be good and defective": self.contradictions}
+        for what, pairs in said.items():
+            if pairs:
+                first, second = pairs[0]
+                raise ValueError(f"{len(pairs)} pictures are {what}, first {first} = {second} (remove them from one)")
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

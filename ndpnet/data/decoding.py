@@ -17,7 +17,7 @@ from ndpnet.data.images import Header, open_image
 from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.levels import Levels, depth_of_set
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord
-from ndpnet.data.masks import check_mask, open_mask
+from ndpnet.data.masks import Mask, check_mask, open_mask
 from ndpnet.data.roi import check_roi_fits
 from ndpnet.data.threads import map_in_threads, read_bytes
 from ndpnet.data.tiling import contrast, training_origins
@@ -43,9 +43,8 @@ class Picture:
 
     record: FileRecord
     image: np.ndarray  # uint8 (H, W, 3)
-    mask: np.ndarray | None  # bool (H, W)
+    mask: Mask | None
     thumbnail: np.ndarray  # float32 (SIDE^2,)
-    mask_note: str | None  # what a person should look at
 
 
 @dataclass
@@ -106,7 +105,8 @@ def decode_category(
                 _append_whole(arrays, picture)
             done.records.append(record)
             done.thumbnails.append(picture.thumbnail)
-            done.mask_notes += [f"{record.mask_path} {picture.mask_note}"] if picture.mask_note else []
+            if picture.mask and picture.mask.note:
+                done.mask_notes.append(f"{record.mask_path} {picture.mask.note}")
     return done
 
 
@@ -124,13 +124,15 @@ def _append_whole(arrays: dict[str, ArrayAppender], picture: Picture) -> None:
     split = picture.record.split
     arrays[split].append(picture.image)
     if split == "test" and "masks" in arrays:
-        mask = np.zeros(picture.image.shape[:2]) if picture.mask is None else picture.mask
+        mask = np.zeros(picture.image.shape[:2]) if picture.mask is None else picture.mask.marked
         arrays["masks"].append(mask.astype(np.uint8))
 
 
 def _with_image(picture: Picture, image: np.ndarray) -> Picture:
     """The picture scaled, and its mask with it."""
-    mask = None if picture.mask is None else scale_plane(picture.mask, image.shape[:2])
+    mask = picture.mask
+    if mask is not None:
+        mask = replace(mask, marked=scale_plane(mask.marked, image.shape[:2]))
     return replace(picture, image=image, mask=mask)
 
 
@@ -180,8 +182,7 @@ def read_picture(folder: Path, source: SourceImage, group: str, split: str, bit_
         pixels_sha256=facts.pixels_sha256.hex(),
         bit_depth=bit_depth,
     )
-    marked, note = (None, None) if mask is None else (mask.marked, mask.note)
-    return Picture(record, image, marked, thumbnail(image), note)
+    return Picture(record, image, mask, thumbnail(image))
 
 
 def find_bit_depth(category_dir: Path, jobs: Sequence[Job]) -> int:

@@ -17,6 +17,7 @@ from ndpnet.data.decoding import LEARNT_SPLITS, Job, decode_category, find_bit_d
 from ndpnet.data.fitting import MAX_STRETCH, covered_size, input_size_of, median_aspect_ratio, scaled_size
 from ndpnet.data.images import read_header
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
+from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
 from ndpnet.data.names import check_category
 from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
@@ -26,7 +27,7 @@ from ndpnet.files import read_record, sha256_of, write_json
 from ndpnet.folders import atomic_folder
 
 FORMAT_VERSION = 5
-SETTINGS, IMPORT_REPORT = "prepared.json", "import.json"
+SETTINGS = "prepared.json"
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,8 @@ def prepare(
         if done.mask_notes:
             logger.warning("%d masks need a look, first %s", len(done.mask_notes), done.mask_notes[0])
         manifest = Manifest(category, tuple(records))
-        if (category_dir / IMPORT_REPORT).is_file():
-            shutil.copyfile(category_dir / IMPORT_REPORT, partial_dir / IMPORT_REPORT)  # its licence goes with the data
+        if (category_dir / IMPORTED).is_file():
+            shutil.copyfile(category_dir / IMPORTED, partial_dir / IMPORTED)  # its licence goes with the data
         manifest.save(partial_dir / "manifest.json")
         if roi is not None:
             write_roi(partial_dir / ROI, roi)

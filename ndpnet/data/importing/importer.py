@@ -7,11 +7,12 @@ from typing import Any
 from ndpnet.data.copies import CopyIndex
 from ndpnet.data.importing.archives import MAX_BYTES
 from ndpnet.data.importing.placing import Placed, Placer
-from ndpnet.data.importing.report import REPORT, build_report
+from ndpnet.data.importing.report import build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
 from ndpnet.data.importing.staging import OpenedSource, opened_source
 from ndpnet.data.levels import depth_of_set
+from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key
 from ndpnet.data.roi import ROI, find_roi
@@ -49,7 +50,7 @@ def import_source(
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
         for category_out in outs:
             check_category(category_out.resolve().name)
-            check_output(category_out, marker=REPORT)
+            check_output(category_out, marker=IMPORTED)
         return [
             _import_category(plan, opened, category_out, options)
             for plan, category_out in zip(plans, outs, strict=True)
@@ -76,7 +77,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
     def is_test_good(image: SourceImage) -> bool:
         return group_of(image.name, pattern) in tested
 
-    with atomic_folder(out, marker=REPORT) as folder:
+    with atomic_folder(out, marker=IMPORTED) as folder:
         placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
         placed, rejected = placer.place_all(plan.images, plan.name)
         bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
@@ -104,7 +105,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
             bit_depth=bit_depth,
             ignored=[*plan.ignored, *unknown_beside(plan.images, plan.folder, opened.root)],
         )
-        write_json(folder / REPORT, report)
+        write_json(folder / IMPORTED, report)
     return report
 
 

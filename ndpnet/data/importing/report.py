@@ -8,12 +8,12 @@ from typing import Any
 from ndpnet.data.importing.placing import Placed, Rejected
 from ndpnet.data.importing.published import licence_of
 from ndpnet.data.importing.sources.plan import CategoryPlan
+from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD, data_hash_of
+from ndpnet.files import NUM_NAMES
 from ndpnet.table import one_line
 
-REPORT = "import.json"
 MIN_SPREAD = 1.0  # grey levels of 256: below, a picture is nearly constant
-NUM_NAMES = 3  # on the terminal; the file has all
 
 
 def report_lines(report: Mapping[str, Any]) -> list[str]:
@@ -37,7 +37,7 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     }
     for title, entries in listed.items():
         if entries:
-            more = f", and {len(entries) - NUM_NAMES} more in {REPORT}" if len(entries) > NUM_NAMES else ""
+            more = f", and {len(entries) - NUM_NAMES} more in {IMPORTED}" if len(entries) > NUM_NAMES else ""
             lines.append(f"  {len(entries)} {title}: {', '.join(map(one_line, entries[:NUM_NAMES]))}{more}")
     return lines
 
