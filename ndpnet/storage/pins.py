@@ -105,13 +105,7 @@ class PinnedFolder:
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
-            outs = self._repo.stage.load_one(str(self.dvc_path)).outs
-        # none: DVC was killed while it wrote the file
-        if len(outs) != 1 or Path(outs[0].fs_path).name != self.data_dir.name or not outs[0].hash_info:
-            raise ValueError(
-                f"{self.dvc_path.name} pins no {self.data_dir.name}/ (run `dvc add {self.data_dir.name}` again)"
-            )
-        return outs[0]
+            return _output_of(self._repo, str(self.dvc_path))
 
 
 class PinnedRevision:
@@ -148,7 +142,10 @@ class PinnedRevision:
                 Repo.open(url, rev=revision, remote_config=endpoint_url and {"endpointurl": endpoint_url}) as repo,
             ):
                 commit = repo.get_rev()
-                out = _output_of(repo, path, commit)
+                dvc_path = repo.fs.join(repo.root_dir, *PurePosixPath(f"{path}.dvc").parts)
+                if not repo.fs.exists(dvc_path):
+                    raise ValueError(f"commit {commit} has no {path}.dvc (check the path and the revision)")
+                out = _output_of(repo, dvc_path)
                 yield cls(commit, out, repo.cloud.get_remote_odb(command="pull", hash_name=out.hash_name))
         finally:
             clean_repos()  # the clone's configuration holds the URL
@@ -204,14 +201,12 @@ def is_lock(path: Path) -> bool:
     return True
 
 
-def _output_of(repo: Any, path: str, commit: str) -> Any:
-    dvc_path = repo.fs.join(repo.root_dir, *PurePosixPath(f"{path}.dvc").parts)
-    if not repo.fs.exists(dvc_path):
-        raise ValueError(f"commit {commit} has no {path}.dvc (check the path and the revision)")
-    (out,) = repo.stage.load_one(dvc_path).outs
-    if not (out.hash_info and out.hash_info.isdir):
-        raise ValueError(f"{path}.dvc of commit {commit} pins no folder (run `dvc add` on the data folder)")
-    return out
+def _output_of(repo: Any, dvc_path: str) -> Any:
+    outs, name = repo.stage.load_one(dvc_path).outs, PurePosixPath(dvc_path).stem
+    # none: DVC was killed while it wrote the file
+    if len(outs) != 1 or not (outs[0].hash_info and outs[0].hash_info.isdir):
+        raise ValueError(f"{name}.dvc pins no {name}/ (run `dvc add {name}` again)")
+    return outs[0]
 
 
 def _files_of(tree: Any) -> Files:

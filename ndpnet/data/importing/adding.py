@@ -174,8 +174,7 @@ def _choose_names(new: list[New], data_dir: Path, place: str) -> dict[str, New]:
     for picture, earlier in new:
         source = PurePosixPath(flat_name(picture.image.path) if earlier is None else earlier)
         stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
-        if name_key(stem) in taken:
-            raise ValueError(f"no free name for {picture.image.path} under {place} (rename it)")
+        assert name_key(stem) not in taken, "a picture of this name and content would be a copy"
         check_length(f"{stem}{source.suffix}", picture.mask_path)
         taken.add(name_key(stem))
         targets[f"{place}/{stem}{source.suffix}"] = picture, earlier
