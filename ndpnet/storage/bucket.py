@@ -51,16 +51,14 @@ class Bucket:
         self.name, self.endpoint = name, "AWS"
         logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it has credentials from
         config = Config(connect_timeout=10, max_pool_connections=NUM_CONNECTIONS + 2)
-        try:
-            with self._in_words(""):
+        with self._in_words(""):
+            try:
                 self._client = Session().client("s3", endpoint_url=endpoint_url or None, config=config)
-        except ValueError as error:
-            if isinstance(error.__cause__, S3_ERRORS):
-                raise
-            if "endpoint" not in str(error):
-                raise ValueError(f"S3: a setting (AWS_..., ~/.aws/config) is wrong: {redact(error)}") from error
-            fix = "give --endpoint-url or AWS_ENDPOINT_URL as https://HOST:PORT"
-            raise ValueError(f"the S3 endpoint is no address ({fix})") from None  # it may hold a password
+            except ValueError as error:
+                if "endpoint" not in str(error):
+                    raise ValueError(f"S3: a setting (AWS_..., ~/.aws/config) is wrong: {redact(error)}") from error
+                fix = "give --endpoint-url or AWS_ENDPOINT_URL as https://HOST:PORT"
+                raise ValueError(f"the S3 endpoint is no address ({fix})") from None  # it may hold a password
         self.endpoint = redact(self._client.meta.endpoint_url)
 
     def url_of(self, key: str) -> str:
