@@ -5,11 +5,11 @@ import errno
 import json
 import logging
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -19,10 +19,10 @@ from tqdm import tqdm
 from ndpnet import __version__
 from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
 from ndpnet.data.names import without_own
-from ndpnet.data.threads import HELD_PIXELS, pixels_in
+from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.files import as_cells, hash_of
 from ndpnet.folders import atomic_folder, check_apart
-from ndpnet.inference.inspector import Inspector, Pixels, Prediction
+from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
 from ndpnet.inference.verdict import Verdict
 from ndpnet.inference.verdict_page import overlay_paths, write_page
@@ -30,9 +30,6 @@ from ndpnet.inference.verdict_page import overlay_paths, write_page
 logger = logging.getLogger(__name__)
 
 LINES = "predictions.jsonl"
-MAX_AHEAD = 3  # pictures that are decoded, or judged and drawn, while another one is predicted
-NUM_READERS = 2  # a 12-megapixel JPEG takes three times as long to decode as to judge
-NUM_WRITERS = 2  # threads that judge, draw and compress
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 TABLE = "predictions.csv"
 COLUMNS = (
@@ -96,7 +93,7 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
     key = _task_key(inspector, root, paths, with_overlays)
     try:
         with atomic_folder(out_dir, marker=LINES, key=key) as folder:
-            rows = _finished_rows(folder / LINES, [_name(path, root) for path in paths])
+            rows = _finished_rows(folder / LINES, [path.relative_to(root).as_posix() for path in paths])
             if rows:
                 logger.info("going on after %d of %d pictures", len(rows), len(paths))
             logger.info("rows appear in %s as they come", folder / TABLE)
@@ -135,10 +132,8 @@ def _count(rows: list[dict[str, Any]], root: Path, num_skipped: int) -> FolderRe
 def _is_missing(path: Path) -> bool:
     try:
         path.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:  # there, and not to be read
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)  # another one is there, and not to be read
     return False
 
 
@@ -184,7 +179,7 @@ def _finished_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Work:
     """What is the same for all pictures of a call."""
 
@@ -197,75 +192,38 @@ class _Work:
         """Pixels of a picture, by its header; 0 of one that cannot be read."""
         return 0 if path in self.problems else pixels_in(path)
 
-    def read(self, path: Path) -> tuple[Pixels, np.ndarray]:
-        """The picture, and what the network takes."""
+    def row_of(self, path: Path, network: ThreadPoolExecutor) -> dict[str, Any]:
+        """The row of a picture, its overlay being on disk. network: the one thread that predicts."""
+        name = path.relative_to(self.root).as_posix()
+        try:
+            with _one_line(path):
+                return {"path": name} | self._judge(path, name, network)
+        except ValueError as error:
+            logger.error("%s", error)
+            return {"path": name, "verdict": "error", "error": str(error)}
+
+    def _judge(self, path: Path, name: str, network: ThreadPoolExecutor) -> dict[str, Any]:
         if path in self.problems:
             raise ValueError(self.problems[path])
-        picture = self.inspector.open(path)
-        return picture, self.inspector.fit(picture, name=str(path))
-
-    def judge(
-        self, path: Path, read: Future[tuple[Pixels, np.ndarray]], writers: ThreadPoolExecutor
-    ) -> Future[dict[str, Any]]:
-        """Predict, and have the rest done."""
-        try:
-            with _one_line(path):
-                picture, fitted = read.result()
-                prediction = self.inspector.predict(fitted, name=str(path))
-        except ValueError as error:
-            return writers.submit(self.failed, path, error)
-        warnings = self.inspector.warnings_about(fitted, picture.shape[:2])
-        return writers.submit(self.finish, path, picture, prediction, warnings)
-
-    def finish(self, path: Path, picture: Pixels, prediction: Prediction, warnings: tuple[str, ...]) -> dict[str, Any]:
-        """The row of a picture, its overlay being on disk."""
-        height, width = picture.shape[:2]
-        try:
-            with _one_line(path):
-                verdict = replace(self.inspector.judge(prediction, size=(height, width)), warnings=warnings)
-                if self.overlays_dir is not None:
-                    pixels = self.inspector.pixels(picture)
-                    drawn = draw_verdict(pixels, verdict, map_level=self.inspector.map_level)
-                    _write_overlay(self.overlays_dir, _name(path, self.root), drawn)
-        except ValueError as error:
-            return self.failed(path, error)
-        about = {"height": height, "width": width, "threshold_source": self.inspector.threshold_source}
-        return {"path": _name(path, self.root), **about, **_as_row(verdict)}
-
-    def failed(self, path: Path, error: ValueError) -> dict[str, Any]:
-        """The row of a picture without a verdict."""
-        logger.error("%s", error)
-        return {"path": _name(path, self.root), "verdict": "error", "error": str(error)}
+        inspector = self.inspector
+        picture = inspector.open(path)
+        fitted = inspector.fit(picture, name=str(path))
+        prediction = network.submit(inspector.predict, fitted, name=str(path)).result()
+        verdict = inspector.verdict(picture, fitted, prediction)
+        if self.overlays_dir is not None:
+            _write_overlay(self.overlays_dir, name, draw_verdict(inspector.pixels(picture), verdict))
+        return _as_row(verdict) | {"threshold_source": inspector.threshold_source}
 
 
 def _inspect_all(work: _Work, paths: list[Path]) -> Iterator[dict[str, Any]]:
-    """A row per image, in order, once its overlay is written. This thread predicts; others do all the rest.
-
-    Pictures wait, read or to be drawn, as far as the memory for HELD_PIXELS goes; a larger one is alone.
-    """
-    ahead = 1 if work.inspector.tiling is not None else MAX_AHEAD  # scans are large
-    todo, held = ((path, work.size_of(path)) for path in paths), 0
-    following = next(todo, None)
-    reads: deque[tuple[Path, int, Future[tuple[Pixels, np.ndarray]]]] = deque()
-    rows: deque[tuple[int, Future[dict[str, Any]]]] = deque()
+    """A row per image, in order, once its overlay is written. One thread predicts; others do all the rest."""
     with (
-        ThreadPoolExecutor(NUM_READERS) as readers,
-        ThreadPoolExecutor(NUM_WRITERS) as writers,
+        ThreadPoolExecutor(1) as network,
         tqdm(desc="inspect", unit="image", total=len(paths), disable=None) as bar,
     ):
-        while following or reads or rows:
-            while following and len(reads) <= ahead and (held == 0 or held + following[1] <= HELD_PIXELS):
-                reads.append((*following, readers.submit(work.read, following[0])))
-                held += following[1]
-                following = next(todo, None)
-            if reads:
-                path, size, read = reads.popleft()
-                rows.append((size, work.judge(path, read, writers)))
-                bar.update()
-            while rows and (not reads or len(rows) > ahead or rows[0][1].done()):
-                size, row = rows.popleft()
-                yield row.result()
-                held -= size
+        for row in map_in_threads(partial(work.row_of, network=network), paths, pixels_of=work.size_of):
+            bar.update()
+            yield row
 
 
 @contextmanager
@@ -273,10 +231,8 @@ def _one_line(path: Path) -> Iterator[None]:
     """Turn what one picture can cause, that it is too large for the memory, into a ValueError."""
     try:
         yield
-    except MemoryError as error:
-        raise ValueError(f"not enough memory for {path} (cut it into smaller pictures)") from error
-    except RuntimeError as error:  # of torch
-        if "memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's is a RuntimeError
             raise
         raise ValueError(f"not enough memory for {path} (cut it into smaller pictures)") from error
 
@@ -311,12 +267,11 @@ def table_row(row: dict[str, Any]) -> dict[str, Any]:
     return as_cells(shown | {"warning": "; ".join(row.get("warnings", []))})
 
 
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
 def _as_row(verdict: Verdict) -> dict[str, Any]:
+    height, width = verdict.size
     return {
+        "height": height,
+        "width": width,
         "verdict": verdict.word,
         "score": verdict.score,
         "threshold": verdict.threshold,

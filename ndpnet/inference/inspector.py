@@ -74,13 +74,11 @@ class Inspector:
         self.score_pixels = score_pixels
         self.tiling, self.roi = tiling, roi
         self.fitted_roi = None if roi is None else scale_plane(roi, self._size_of(roi.shape))  # at network resolution
-        self.rules, self._zone_weights, self._smallest = rules, None, 1
+        self.rules, self._smallest = rules, 1
+        # how much of each pixel of the anomaly map counts, (H, W) in [0, 1]; None: all
+        self.weights: np.ndarray | None = self.fitted_roi
         if rules is not None:
-            shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
-            self._zone_weights, self._smallest = rules.weights(shape), rules.num_pixels(shape)
-            inspected = np.ones(shape, dtype=bool) if self.inspected is None else self.inspected
-            if not without_small(inspected, self._smallest).any():  # every score would be the map's lowest level
-                raise ValueError("the rules' smallest_defect exceeds any part that is inspected (check mm_per_pixel)")
+            self._follow(rules)
         self.package: ModelPackage | None = None
         self.threshold_record: dict[str, Any] | None = None  # the engine's own; None if `load` was given one by hand
         self.engine_name = "torch-fp32"
@@ -124,6 +122,15 @@ class Inspector:
             **judging,
         )
 
+    def _follow(self, rules: Rules) -> None:
+        shape = self._size_of((rules.height, rules.width)) if self.fitted_roi is None else self.fitted_roi.shape
+        zones, self._smallest = rules.weights(shape), rules.num_pixels(shape)
+        if zones is not None:
+            self.weights = zones if self.fitted_roi is None else zones * self.fitted_roi
+        inspected = np.ones(shape, dtype=bool) if self.inspected is None else self.inspected
+        if not without_small(inspected, self._smallest).any():  # every score would be the map's lowest level
+            raise ValueError("the rules' smallest_defect exceeds any part that is inspected (check mm_per_pixel)")
+
     def __repr__(self) -> str:
         category = "no package" if self.package is None else self.package.config["category"]
         size = f"{self.input_size[1]}x{self.input_size[0]} px" + ("" if self.tiling is None else " tiles")
@@ -140,13 +147,6 @@ class Inspector:
         return Inspector(self.engine, **self.sizes)
 
     @property
-    def weights(self) -> np.ndarray | None:
-        """How much of each pixel of the anomaly map counts, at network resolution; None: all. -> (H, W) in [0, 1]."""
-        if self.fitted_roi is None or self._zone_weights is None:
-            return self.fitted_roi if self._zone_weights is None else self._zone_weights
-        return self._zone_weights * self.fitted_roi
-
-    @property
     def inspected(self) -> np.ndarray | None:
         """Where a defect can be, at network resolution; None: everywhere. -> bool (H, W)."""
         return None if self.weights is None or self.weights.all() else self.weights > 0
@@ -154,8 +154,8 @@ class Inspector:
     def part(self, window: tuple[slice, slice]) -> "Inspector":
         """The same for one part of its pictures. window: rows and columns at network resolution."""
         part = copy.copy(self)
-        planes = (self.fitted_roi, self._zone_weights)
-        part.fitted_roi, part._zone_weights = (None if plane is None else plane[window] for plane in planes)
+        planes = (self.fitted_roi, self.weights)
+        part.fitted_roi, part.weights = (None if plane is None else plane[window] for plane in planes)
         return part
 
     @property
@@ -222,13 +222,11 @@ class Inspector:
             anomaly_map = self._run(self.engine.predict, image)
         else:
             anomaly_map = predict_scan(self.engine, image, self.tiling)
-        if self.fitted_roi is not None:
-            if self.fitted_roi.shape != anomaly_map.shape:
-                sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.fitted_roi)]
+        if self.weights is not None:
+            if self.weights.shape != anomaly_map.shape:
+                sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.weights)]
                 raise ValueError(f"{name} has {sizes[0]} pixels, the model's region of interest {sizes[1]}")
-            anomaly_map[~self.fitted_roi] = 0
-        if self._zone_weights is not None:
-            anomaly_map *= self._zone_weights
+            anomaly_map *= self.weights
         if not np.isfinite([anomaly_map.min(), anomaly_map.max()]).all():
             raise ValueError(f"the model's answer to {name} is not a number everywhere: no verdict (is it damaged?)")
         has_smallest = self._smallest > 1
@@ -256,60 +254,56 @@ class Inspector:
         image = Path(image) if isinstance(image, str) else image
         name = name or (str(image) if isinstance(image, Path) else "the image")
         picture = self.open(image, name=name) if isinstance(image, (Path, bytes)) else _checked(image, name)
-        fitted, size = self.fit(picture, name=name), picture.shape[:2]
-        verdict = self.judge(self.predict(fitted, name=name), size=size)
-        pixels, warnings = partial(self.pixels, picture), self.warnings_about(fitted, size)
-        rebuild = partial(self.rebuild, fitted) if self.tiling is None else None
-        return replace(verdict, warnings=warnings, pixels=pixels, rebuild=rebuild, map_level=self.map_level)
+        fitted = self.fit(picture, name=name)
+        return self.verdict(picture, fitted, self.predict(fitted, name=name))
 
     def inspect_many(self, images: Iterable[str | Path | bytes | np.ndarray]) -> Iterator[Verdict]:
         """Verdicts in the order of the images, each when it is asked for; bit for bit what `inspect` says of each."""
         return map(self.inspect, images)
 
-    def warnings_about(self, fitted: np.ndarray, size: tuple[int, int]) -> tuple[str, ...]:
-        """How a picture is unlike the calibration's. fitted: what `fit` returns; size: its own (height, width)."""
-        surface = None if self.package is None else self.package.surface
-        return tuple(unlike(surface, fitted, (size[1], size[0]), is_tiled=self.tiling is not None))
+    def verdict(self, picture: Pixels, fitted: np.ndarray, prediction: Prediction) -> Verdict:
+        """What `inspect` says. picture: what `open` returns; fitted: what `fit` made of it."""
+        size, surface = picture.shape[:2], None if self.package is None else self.package.surface
+        return replace(
+            self.judge(prediction, size=size),
+            warnings=tuple(unlike(surface, fitted, (size[1], size[0]), is_tiled=self.tiling is not None)),
+            pixels=partial(self.pixels, picture),
+            rebuild=partial(self.rebuild, fitted) if self.tiling is None else None,
+            map_level=self.map_level,
+        )
 
     def judge(self, prediction: Prediction, *, size: tuple[int, int]) -> Verdict:
         """Verdict of a prediction; `size`: the picture's own (height, width). ValueError: its score is no number."""
         if not np.isfinite(prediction.score):
             raise ValueError(f"the score is {prediction.score}: no verdict (is the model damaged?)")
-        verdict = Verdict(
+        anomaly_map, level = prediction.anomaly_map, self._marked_from(prediction.score)
+        above = np.zeros_like(anomaly_map, dtype=bool)
+        if level is not None and prediction.score > level:
+            # at network resolution and in double precision, as the score: good images have no region, all others have
+            above = anomaly_map > np.float64(level)
+        if self.weights is not None:
+            above &= self.weights > 0  # whatever the threshold
+        above = without_small(above, self._smallest)
+        return Verdict(
             score=prediction.score,
             threshold=self.threshold,
-            is_defective=None,
             size=size,
-            regions=(),
-            network_map=self.shown_map(prediction),
-            network_mask=np.zeros_like(prediction.anomaly_map, dtype=bool),
-            network_roi=self.fitted_roi,
-        )
-        if self.threshold is None:
-            return verdict
-        is_defective = prediction.score > self.threshold
-        review_threshold = self.review_threshold
-        shown_from = self.threshold if is_defective or review_threshold is None else review_threshold
-        # at network resolution and in double precision, as the score: good images have no region, all others have
-        above = (prediction.anomaly_map > np.float64(shown_from)) & (prediction.score > shown_from)
-        if self.fitted_roi is not None:
-            above &= self.fitted_roi  # whatever the threshold
-        above = without_small(above, self._smallest)
-        return replace(
-            verdict,
-            is_defective=is_defective,
+            regions=find_regions(above, anomaly_map, size=size),
+            network_map=anomaly_map if level is None else self._without_specks(anomaly_map, level),
             network_mask=above,
-            regions=find_regions(above, prediction.anomaly_map, size=size),
-            review_threshold=review_threshold,
+            network_roi=self.fitted_roi,
+            review_threshold=self.review_threshold,
         )
 
-    def shown_map(self, prediction: Prediction) -> np.ndarray:
+    def _marked_from(self, score: float) -> float | None:
+        """The level above which a picture is marked: the threshold, or of what is not defective the review's."""
+        is_defective = self.threshold is not None and score > self.threshold
+        return self.threshold if is_defective or self.review_threshold is None else self.review_threshold
+
+    def _without_specks(self, anomaly_map: np.ndarray, level: float) -> np.ndarray:
         """The map that people see: what is too small for a defect does not stand out. -> float32 (H, W)."""
-        anomaly_map, level = prediction.anomaly_map, self.threshold
-        if self._smallest == 1 or level is None:
+        if self._smallest == 1:
             return anomaly_map
-        if self.review_threshold is not None and prediction.score <= level:
-            level = self.review_threshold  # as regions are shown from
         above = anomaly_map > level
         is_speck = above & ~without_small(above, self._smallest)
         return np.where(is_speck, np.nextafter(np.float32(level), np.float32(0)), anomaly_map)

@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,11 +81,8 @@ def overlay(
     return draw_contours(np.asarray(blended), anomaly_map, threshold=contour)
 
 
-def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | None = None) -> np.ndarray:
-    """The overlay of a picture with score and verdict above it. uint8 (H, W, 3) -> uint8 (H', W', 3).
-
-    map_level: where the colours start.
-    """
+def draw_verdict(image: np.ndarray, verdict: "Verdict") -> np.ndarray:
+    """The overlay of a picture with score and verdict above it. uint8 (H, W, 3) -> uint8 (H', W', 3)."""
     image, anomaly_map, roi = shrink(image, verdict.network_map, verdict.roi, max_side=MAX_OVERLAY_SIDE)
     zoom = min(MIN_OVERLAY_WIDTH // image.shape[1], MAX_OVERLAY_SIDE // image.shape[0])
     if zoom > 1:
@@ -94,7 +90,7 @@ def draw_verdict(image: np.ndarray, verdict: "Verdict", *, map_level: float | No
         roi = None if roi is None else roi.repeat(zoom, axis=0).repeat(zoom, axis=1)
     # as the regions: a picture whose score is good has none, whatever single pixels reach
     contour = {"good": math.inf, "review": verdict.review_threshold}.get(verdict.word)
-    drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=map_level, roi=roi, contour=contour)
+    drawn = overlay(image, anomaly_map, threshold=verdict.threshold, vmin=verdict.map_level, roi=roi, contour=contour)
     return captioned(drawn, [str(verdict), *verdict.warnings])
 
 
@@ -229,16 +225,10 @@ def encode_jpeg(picture: Image.Image, **options: int) -> bytes:
 
 
 def write_jpeg(path: Path, array: np.ndarray) -> None:
-    """Write a picture to look at as JPEG, all or nothing. uint8 (H, W, 3)."""
+    """Write a picture to look at as JPEG. uint8 (H, W, 3)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     # colours at full resolution: contours stay sharp
-    partial.write_bytes(encode_jpeg(Image.fromarray(array), quality=JPEG_QUALITY, subsampling=0))
-    try:
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink()
-        raise
+    path.write_bytes(encode_jpeg(Image.fromarray(array), quality=JPEG_QUALITY, subsampling=0))
 
 
 def _heat_colours(level: np.ndarray) -> np.ndarray:

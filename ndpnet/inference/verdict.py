@@ -12,13 +12,21 @@ from ndpnet.data.fitting import resize, scale_mask
 from ndpnet.inference.regions import Region
 
 
+def word_of(score: float, threshold: float | None, review_threshold: float | None) -> str:
+    """Good, defective, or review: a person should look; unknown where the model has no threshold."""
+    if threshold is None:
+        return "unknown"
+    if score > threshold:
+        return "defective"
+    return "review" if review_threshold is not None and score > review_threshold else "good"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the model says of one image. Maps have the image's own size (H, W), and are made when asked for."""
 
     score: float
     threshold: float | None
-    is_defective: bool | None  # None: the model has no threshold
     size: tuple[int, int]  # height and width of the image
     regions: tuple[Region, ...]
     network_map: np.ndarray = field(repr=False)  # as `anomaly_map`, `mask` and `roi`, at the network's resolution
@@ -58,12 +66,14 @@ class Verdict:
         return None if self.rebuild is None else self.rebuild()
 
     @property
+    def is_defective(self) -> bool | None:
+        """Whether the score is above the threshold; None: the model has none."""
+        return None if self.threshold is None else self.score > self.threshold
+
+    @property
     def word(self) -> str:
-        """Good, defective, or review: a person should look; unknown where the model has no threshold."""
-        if self.is_defective is None:
-            return "unknown"
-        is_unsure = self.review_threshold is not None and self.score > self.review_threshold
-        return "defective" if self.is_defective else "review" if is_unsure else "good"
+        """Good, defective, review or unknown: see `word_of`."""
+        return word_of(self.score, self.threshold, self.review_threshold)
 
     def save(self, path: str | Path) -> None:
         """Write the picture with score, heat map and contours, as PNG, JPEG or what else the name ends in.
@@ -75,7 +85,7 @@ class Verdict:
             raise ValueError("this verdict has no picture (only `Inspector.inspect` and `inspect_many` keep it)")
         from ndpnet.inference.overlay import draw_verdict  # matplotlib, which a server of verdicts does without
 
-        Image.fromarray(draw_verdict(image, self, map_level=self.map_level)).save(path)
+        Image.fromarray(draw_verdict(image, self)).save(path)
 
     def __str__(self) -> str:
         bounds = {"review from": self.review_threshold, "threshold": self.threshold}

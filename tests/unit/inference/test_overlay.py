@@ -107,7 +107,7 @@ def test_a_picture_for_review_has_contours_of_what_a_person_looks_at() -> None:
     anomaly_map = square_map(level=0.5)
     drawn = {
         bound: pictures.draw_verdict(
-            GREY, Verdict(0.5, 0.6, False, GREY.shape[:2], (), anomaly_map, anomaly_map > bound, review_threshold=bound)
+            GREY, Verdict(0.5, 0.6, GREY.shape[:2], (), anomaly_map, anomaly_map > bound, review_threshold=bound)
         )
         for bound in (0.4, 0.55)
     }
@@ -120,7 +120,7 @@ def test_a_picture_whose_score_is_good_has_no_contour_whatever_single_pixels_rea
     anomaly_map = square_map(level=0.9)
     for is_defective in (True, False):
         score, marked = (0.7, anomaly_map > 0.5) if is_defective else (0.3, anomaly_map > 1)
-        verdict = Verdict(score, 0.5, is_defective, (64, 64), (), anomaly_map, marked)
+        verdict = Verdict(score, 0.5, (64, 64), (), anomaly_map, marked)
         shown = [pictures.draw_verdict(GREY, verdict)]
         limits = {"threshold": 0.5, "vmax": 1.0, "is_detected": is_defective}
         shown.append(pictures.panel(GREY, GREY, anomaly_map, **limits))
