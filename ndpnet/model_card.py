@@ -106,7 +106,7 @@ def _escape(value: Any) -> str:
 def _limits(package: ModelPackage, summary: Summary) -> list[str]:
     from ndpnet.evaluation.report import reasons_for_doubt
 
-    doubts = [sentence for _, sentence in reasons_for_doubt(summary, package.threshold, [])]
+    doubts = [sentence for _, sentence in reasons_for_doubt(summary, [])]
     own = [NO_PERCEPTUAL_LOSS] if package.lacks_perceptual_loss else []
     return [*doubts, *summary["notes"], *own, *GENERAL_LIMITS]
 

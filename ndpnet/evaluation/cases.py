@@ -30,22 +30,110 @@ SIDE = 150
 QUALITY = 72  # of JPEG
 
 
-def write_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) -> list[dict[str, Any]]:
-    """One panel per case under overlays/, worst first. -> {title, score, verdict, uri, width, height}."""
-    chosen = order_cases(judged.scores, judged.labels, inspector.threshold, limit)
-    return [
-        _case(folder, judged, index, inspector, f"{rank:03d}_{{verdict}}_{{stem}}.png")
-        for rank, index in enumerate(chosen)
-    ]
+class CasePictures:
+    """Pictures of a test set's images, all on one colour scale; panels are written into a folder, too.
 
+    A panel: {title, score, verdict, uri, width, height}.
+    """
 
-def write_typical_cases(folder: Path, judged: Judged, inspector: Inspector, limit: int) -> list[dict[str, Any]]:
-    """One find per defect type, that of the middle score, under overlays/. -> as `write_cases`, with its type."""
-    finds = typical_finds(judged, inspector.threshold)[:limit]
-    return [
-        _case(folder, judged, index, inspector, f"typical_{number}_{_stem(name)}_{{stem}}.png") | {"type": name}
-        for number, (name, index) in enumerate(finds)
-    ]
+    def __init__(self, folder: Path, judged: Judged, inspector: Inspector) -> None:
+        self._folder, self._judged, self._inspector = folder, judged, inspector
+        top = float(np.quantile(judged.scores, SCALE_QUANTILE))
+        self._scale: dict[str, Any] = {
+            "threshold": inspector.threshold,
+            "vmin": inspector.map_level,
+            "vmax": top if top > 0 else 1.0,
+        }
+
+    def worst(self, limit: int) -> list[dict[str, Any]]:
+        """One panel per case, worst first."""
+        shown = [(index, self._about(index)) for index in self._most_doubtful(limit)]
+        return [
+            about | self._panel(f"{rank:03d}_{about['verdict'].replace(' ', '-')}", about, self._seen(index))
+            for rank, (index, about) in enumerate(shown)
+        ]
+
+    def typical(self, limit: int) -> list[dict[str, Any]]:
+        """One find per defect type, that of the middle score. -> panels with their type."""
+        finds = typical_finds(self._judged, self._inspector.threshold)[:limit]
+        shown = [(name, index, self._about(index)) for name, index in finds]
+        return [
+            about | {"type": name} | self._panel(f"typical_{number}_{_stem(name)}", about, self._seen(index))
+            for number, (name, index, about) in enumerate(shown)
+        ]
+
+    def calibration(self, prepared: PreparedData) -> list[dict[str, Any]]:
+        """Panels of the good images that the threshold hangs on, highest first, with value_without.
+
+        uri: None of images that `prepared` does not have: the model was calibrated on others.
+        """
+        record = self._inspector.threshold_record or {}
+        records, images = prepared.records("calibration"), prepared.images("calibration")
+        is_known = content_hash(records) == record.get("data_hash")
+        places = {file.path: index for index, file in enumerate(records)} if is_known else {}
+        panels = []
+        for rank, entry in enumerate(record.get("highest", [])):  # without a threshold there are none
+            shown = {"title": entry["path"], "score": entry["score"], "verdict": "calibration", "uri": None}
+            if entry["path"] in places:
+                image = np.asarray(images[places[entry["path"]]])
+                anomaly_map = self._inspector.predict(image, name=entry["path"]).anomaly_map
+                shown |= self._panel(f"calibration_{rank}", shown, {"image": image, "anomaly_map": anomaly_map})
+            panels.append(shown | {"value_without": entry["value_without"]})
+        return panels
+
+    def gallery(self) -> list[dict[str, Any]]:
+        """A small picture of each image; of more than MAX_PICTURES of the most doubtful ones."""
+        return [self._small_picture(index) for index in self._most_doubtful(MAX_PICTURES)]
+
+    def _most_doubtful(self, limit: int) -> list[int]:
+        return order_cases(self._judged.scores, self._judged.labels, self._inspector.threshold, limit)
+
+    def _about(self, index: int) -> dict[str, Any]:
+        """-> {title, score, verdict} of a test image."""
+        score = float(self._judged.scores[index])
+        verdict = verdict_of(score, bool(self._judged.labels[index]), self._inspector.threshold)
+        return {"title": self._judged.records[index].path, "score": score, "verdict": verdict}
+
+    def _seen(self, index: int) -> dict[str, np.ndarray | None]:
+        """A test image and what the model says of it. A map that was not kept is computed again."""
+        image, maps, masks = np.asarray(self._judged.images[index]), self._judged.maps, self._judged.masks
+        anomaly_map = self._inspector.predict(image).anomaly_map if maps is None else maps[index]
+        return {"image": image, "anomaly_map": anomaly_map, "truth": None if masks is None else masks[index]}
+
+    def _panel(self, name: str, shown: Mapping[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+        """Draw and write the panel of an image, of a scan a window around its spot. -> as embedded."""
+        seen, place = seen | {"roi": self._judged.roi}, ""
+        if self._inspector.tiling is not None:
+            spot = _worst_spot(seen["anomaly_map"], seen.get("truth") if shown["verdict"] == "missed" else None)
+            window = window_around(spot, seen["anomaly_map"].shape)
+            seen = {key: None if plane is None else np.ascontiguousarray(plane[window]) for key, plane in seen.items()}
+            place = f", around ({spot[1]}, {spot[0]})"
+        threshold = self._inspector.threshold
+        drawn = panel(
+            **seen,
+            **self._scale,
+            reconstruction=self._inspector.rebuild(seen["image"]),
+            is_detected=threshold is not None and shown["score"] > threshold,
+            caption=f"{shown['verdict']}, score {shown['score']:.3f}{place}",  # no name: the font has no umlauts
+            num_columns=2,
+        )
+        png = encode_png(drawn)
+        self._folder.mkdir(exist_ok=True)
+        (self._folder / f"{name}_{_stem(shown['title'])}.png").write_bytes(png)
+        return embed_image(png)
+
+    def _small_picture(self, index: int) -> dict[str, Any]:
+        """-> as `_about`, type, truth, uri, width, height. A map that was not kept is not drawn."""
+        judged, threshold = self._judged, self._inspector.threshold
+        image = np.asarray(judged.images[index])
+        truth = None if judged.masks is None else np.asarray(judged.masks[index]) > 0
+        anomaly_map = np.full(image.shape[:2], -1.0) if judged.maps is None else judged.maps[index]
+        image, anomaly_map, truth = shrink(image, anomaly_map, truth, max_side=2 * SIDE)
+        level = threshold if threshold is not None and judged.scores[index] > threshold else None
+        drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=level, truth=truth))
+        drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        about = {"type": judged.records[index].defect_type, "truth": "defective" if judged.labels[index] else "good"}
+        return self._about(index) | about | _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
 
 
 def typical_finds(judged: Judged, threshold: float | None) -> list[tuple[str, int]]:
@@ -60,86 +148,10 @@ def typical_finds(judged: Judged, threshold: float | None) -> list[tuple[str, in
     return [(name, indices[len(indices) // 2]) for name, indices in chosen.items()]
 
 
-def write_calibration_cases(
-    folder: Path, prepared: PreparedData, judged: Judged, inspector: Inspector
-) -> list[dict[str, Any]]:
-    """Panels of the good images that the threshold hangs on, too, highest first. -> as `write_cases`, value_without.
-
-    uri: None of images that `prepared` does not have: the model was calibrated on others.
-    """
-    record, panels = inspector.threshold_record or {}, []
-    records, images = prepared.records("calibration"), prepared.images("calibration")
-    is_known = content_hash(records) == record.get("data_hash")
-    places = {file.path: index for index, file in enumerate(records)} if is_known else {}
-    for rank, entry in enumerate(record.get("highest", [])):  # without a threshold there are none
-        shown = {"title": entry["path"], "score": entry["score"], "verdict": "calibration", "uri": None}
-        if entry["path"] in places:
-            image = np.asarray(images[places[entry["path"]]])
-            seen = {"image": image, "anomaly_map": inspector.predict(image, name=entry["path"]).anomaly_map}
-            path = folder / f"calibration_{rank}_{_stem(entry['path'])}.png"
-            shown |= _write_panel(path, seen, inspector, judged, shown)
-        panels.append(shown | {"value_without": entry["value_without"]})
-    return panels
-
-
 def window_around(spot: tuple[int, int], size: tuple[int, int], side: int = WINDOW) -> tuple[slice, slice]:
     """Rows and columns of a window with a (row, column) in its middle as far as the picture of (H, W) allows."""
     starts = [max(0, min(centre - side // 2, length - side)) for centre, length in zip(spot, size, strict=True)]
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
-
-
-def _seen(judged: Judged, index: int, inspector: Inspector) -> dict[str, np.ndarray | None]:
-    """A test image and what the model says of it, as `panel` takes them. A map that was not kept is computed again."""
-    image, truth = np.asarray(judged.images[index]), None if judged.masks is None else judged.masks[index]
-    anomaly_map = inspector.predict(image).anomaly_map if judged.maps is None else judged.maps[index]
-    return {"image": image, "anomaly_map": anomaly_map, "truth": truth}
-
-
-def _about(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
-    """-> {title, score, verdict} of a test image."""
-    score = float(judged.scores[index])
-    verdict = verdict_of(score, bool(judged.labels[index]), inspector.threshold)
-    return {"title": judged.records[index].path, "score": score, "verdict": verdict}
-
-
-def _case(folder: Path, judged: Judged, index: int, inspector: Inspector, file_name: str) -> dict[str, Any]:
-    shown = _about(judged, index, inspector)
-    path = folder / file_name.format(verdict=shown["verdict"].replace(" ", "-"), stem=_stem(shown["title"]))
-    return shown | _write_panel(path, _seen(judged, index, inspector), inspector, judged, shown)
-
-
-def _stem(name: str) -> str:
-    """The start of a name, for files of names with a number: no file system takes more than 255 bytes."""
-    return re.sub(r"[^\w.+-]", "_", PurePosixPath(name).stem)[:MAX_STEM]
-
-
-def _write_panel(
-    path: Path, seen: Mapping[str, Any], inspector: Inspector, judged: Judged, shown: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The panel of an image, on the colour scale of the test scores. shown: {title, score, verdict}. -> as embedded."""
-    view, place = _view(seen, judged.roi, inspector, is_missed=shown["verdict"] == "missed")
-    caption = f"{shown['verdict']}, score {shown['score']:.3f}{place}"  # no name: the font has no umlauts
-    top = float(np.quantile(judged.scores, SCALE_QUANTILE))
-    level, high = inspector.threshold, top if top > 0 else 1.0
-    look: dict[str, Any] = {"vmin": inspector.map_level, "vmax": high, "caption": caption, "num_columns": 2}
-    drawn = panel(**view, threshold=level, is_detected=level is not None and shown["score"] > level, **look)
-    png = encode_png(drawn)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(png)
-    return embed_image(png)
-
-
-def _view(
-    seen: Mapping[str, Any], roi: np.ndarray | None, inspector: Inspector, *, is_missed: bool
-) -> tuple[dict[str, Any], str]:
-    """What to draw, and where it lies in a scan."""
-    view, place = {**seen, "roi": roi}, ""
-    if inspector.tiling is not None:
-        spot = _worst_spot(seen["anomaly_map"], seen["truth"] if is_missed else None)
-        window = window_around(spot, seen["anomaly_map"].shape)
-        view = {name: None if plane is None else np.ascontiguousarray(plane[window]) for name, plane in view.items()}
-        place = f", around ({spot[1]}, {spot[0]})"
-    return view | {"reconstruction": inspector.rebuild(view["image"])}, place
 
 
 def _worst_spot(anomaly_map: np.ndarray, truth: np.ndarray | None) -> tuple[int, int]:
@@ -150,25 +162,9 @@ def _worst_spot(anomaly_map: np.ndarray, truth: np.ndarray | None) -> tuple[int,
     return int(row), int(column)
 
 
-def small_pictures(judged: Judged, inspector: Inspector) -> list[dict[str, Any]]:
-    """What the gallery shows of each image; of more than MAX_PICTURES the most doubtful ones."""
-    chosen = order_cases(judged.scores, judged.labels, inspector.threshold, MAX_PICTURES)
-    return [_small_picture(judged, index, inspector) for index in chosen]
-
-
-def _small_picture(judged: Judged, index: int, inspector: Inspector) -> dict[str, Any]:
-    """-> as `_about`, type, truth, uri, width, height. A map that was not kept is not drawn."""
-    threshold = inspector.threshold
-    about = {"type": judged.records[index].defect_type, "truth": "defective" if judged.labels[index] else "good"}
-    image = np.asarray(judged.images[index])
-    truth = None if judged.masks is None else np.asarray(judged.masks[index]) > 0
-    anomaly_map = np.full(image.shape[:2], -1.0) if judged.maps is None else judged.maps[index]
-    image, anomaly_map, truth = shrink(image, anomaly_map, truth, max_side=2 * SIDE)
-    level = threshold if threshold is not None and judged.scores[index] > threshold else None
-    drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=level, truth=truth))
-    drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    uri = _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
-    return _about(judged, index, inspector) | about | uri
+def _stem(name: str) -> str:
+    """The start of a name, for files of names with a number: no file system takes more than 255 bytes."""
+    return re.sub(r"[^\w.+-]", "_", PurePosixPath(name).stem)[:MAX_STEM]
 
 
 def embed_image(png: bytes) -> dict[str, Any]:

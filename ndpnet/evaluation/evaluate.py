@@ -12,7 +12,7 @@ import numpy as np
 
 from ndpnet.config import Params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.evaluation.cases import small_pictures, write_calibration_cases, write_cases, write_typical_cases
+from ndpnet.evaluation.cases import CasePictures
 from ndpnet.evaluation.charts import write_curves
 from ndpnet.evaluation.judging import Judged, check_inputs, judge, verdict_of
 from ndpnet.evaluation.report import ReportContent, write_report
@@ -21,6 +21,7 @@ from ndpnet.files import as_cells, hash_of, read_json_lines, write_json, write_t
 from ndpnet.folders import atomic_folder
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
+from ndpnet.inference.verdict import word_of
 from ndpnet.metrics import exact
 from ndpnet.metrics.summary import format_table, headline_of, summarise
 
@@ -88,23 +89,24 @@ def _write_pages(
 ) -> None:
     """Curves, pictures of cases and the report that shows both."""
     package = inspector.opened_package
-    curves, files = _curves(judged), {phase: package.folder / f"history_{phase}.jsonl" for phase in PHASES}
+    files = {phase: package.folder / f"history_{phase}.jsonl" for phase in PHASES}
     histories = {phase: read_json_lines(path) if path.is_file() else [] for phase, path in files.items()}
+    curves = _curves(judged)
     write_curves(folder, curves, histories)
+    pictures = CasePictures(folder / "overlays", judged, inspector)
     content = ReportContent(
         summary=summary,
         curves=curves,
         scores=judged.scores,
         labels=judged.labels,
-        threshold=inspector.threshold_record,
         history=histories,
-        panels=write_cases(folder / "overlays", judged, inspector, num_cases),
-        calibration=write_calibration_cases(folder / "overlays", prepared, judged, inspector),
+        panels=pictures.worst(num_cases),
+        calibration=pictures.calibration(prepared),
         identity=identity,
         warnings=[LACKS_PERCEPTUAL_LOSS] if package.lacks_perceptual_loss else [],
         faults=(package.config.get("checks") or {}).get("idle", []),
-        typical=write_typical_cases(folder / "overlays", judged, inspector, num_cases),
-        gallery=small_pictures(judged, inspector),
+        typical=pictures.typical(num_cases),
+        gallery=pictures.gallery(),
         smallest=None if judged.labels.any() else smallest_found(judged, inspector),
         facts=_facts(judged, package, identity),
         champion=champion,
@@ -149,8 +151,7 @@ def _write_predictions(path: Path, judged: Judged, inspector: Inspector) -> None
     shown = "" if threshold is None else repr(threshold)
     peaks = np.full(len(judged.records), np.nan) if judged.peaks is None else judged.peaks
     for record, score, label, peak in zip(judged.records, judged.scores, judged.labels, peaks, strict=True):
-        is_unsure = review is not None and score > review
-        verdict = "" if threshold is None else "defective" if score > threshold else "review" if is_unsure else "good"
+        verdict = "" if threshold is None else word_of(score, threshold, review)
         outcome = verdict_of(float(score), bool(label), threshold)
         is_in_place = threshold is not None and score > threshold and peak > threshold
         overlap = "" if threshold is None or np.isnan(peak) else str(bool(is_in_place)).lower()

@@ -45,7 +45,6 @@ class ReportContent:
     curves: Mapping[str, charts.Curve | None]
     scores: np.ndarray  # (N,)
     labels: np.ndarray  # bool (N,)
-    threshold: Mapping[str, Any] | None
     history: Mapping[str, charts.History]
     panels: Sequence[Mapping[str, Any]]
     calibration: Sequence[Mapping[str, Any]]  # good images of the threshold, with value_without; uri may be None
@@ -61,17 +60,18 @@ class ReportContent:
 
 def write_report(out_path: Path, content: ReportContent) -> None:
     """Write the report as one HTML file."""
-    summary, threshold, scores, labels = content.summary, content.threshold, content.scores, content.labels
+    summary = content.summary
     anchors = {panel["title"]: f"case-{number}" for number, panel in enumerate(content.panels)}
     derived = {
         "lead": lead_sentence(summary),
-        "answers": answers(summary, threshold, [*content.faults, *content.warnings], content.smallest),
+        "threshold": summary["threshold"],
+        "answers": answers(summary, [*content.faults, *content.warnings], content.smallest),
         "charts": draw_charts(content),
         "types": _types_worst_first(summary["by_defect_type"]),
         "cases": [{**panel, "anchor": anchors[panel["title"]]} for panel in content.panels],
         "gallery": [{**picture, "anchor": anchors.get(picture["title"])} for picture in content.gallery],
         "verdicts": [name for name in VERDICTS if any(picture["verdict"] == name for picture in content.gallery)],
-        "page": _page_data(scores, labels, threshold),
+        "page": _page_data(content),
     }
     values = vars(content) | derived | {"metrics": METRICS, "of_type": OF_TYPE}
     html = pages.render("evaluation", TEMPLATE, {"percent": percent, "rate": percent_of}, **values)
@@ -109,13 +109,10 @@ def lead_sentence(summary: Summary) -> str:
 
 
 def answers(
-    summary: Summary,
-    threshold: Mapping[str, Any] | None,
-    warnings: Sequence[str],
-    smallest: Mapping[str, Any] | None = None,
+    summary: Summary, warnings: Sequence[str], smallest: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """Answer the first screen's three questions; each {question, answer, level, rate, details}."""
-    doubts = reasons_for_doubt(summary, threshold, warnings)
+    doubts = reasons_for_doubt(summary, warnings)
     level = "bad" if any(is_grave for is_grave, _ in doubts) else "care" if doubts else "ok"
     trust: dict[str, Any] = {
         "question": "Can these numbers be trusted?",
@@ -124,24 +121,22 @@ def answers(
         "rate": None,
         "details": [reason for _, reason in doubts] or ["Enough good images set the threshold and tested it."],
     }
-    if threshold is not None and _is_promise_kept(summary, threshold):
+    if _keeps_promise(summary):
         trust["details"].append("The false-alarm rate seen agrees with the rate promised.")
-    return [_detection_answer(summary, smallest), _false_alarm_answer(summary, threshold), trust]
+    return [_detection_answer(summary, smallest), _false_alarm_answer(summary), trust]
 
 
-def reasons_for_doubt(
-    summary: Summary, threshold: Mapping[str, Any] | None, warnings: Sequence[str]
-) -> list[tuple[bool, str]]:
+def reasons_for_doubt(summary: Summary, warnings: Sequence[str]) -> list[tuple[bool, str]]:
     """List why the figures deserve care, as (is it grave, sentence); empty when nothing speaks against them."""
     doubts = []
     if summary["num_good"] == 0:
         doubts.append((True, "No good image in the test set: the false-alarm rate was not checked."))
     if summary["num_defective"] == 0:
         doubts.append((True, "No defective image in the test set: whether defects are found was not checked."))
-    if threshold is None:
+    if summary["threshold"] is None:
         doubts.append((True, "No threshold was calibrated: no false-alarm rate is promised."))
     else:
-        doubts += _doubts_about_promise(summary, threshold)
+        doubts += _doubts_about_promise(summary)
     if warnings:
         doubts.append((False, "1 warning above." if len(warnings) == 1 else f"{len(warnings)} warnings above."))
     return doubts
@@ -151,7 +146,8 @@ def draw_charts(content: ReportContent) -> dict[str, Markup | None]:
     """Draw every chart that has data; name -> SVG, None for the others."""
     recall, false_alarms = content.summary["recall"], content.summary["false_alarm_rate"]
     point = (false_alarms["value"], recall["value"]) if recall and false_alarms else None
-    value = None if content.threshold is None else float(content.threshold["value"])
+    threshold = content.summary["threshold"]
+    value = None if threshold is None else float(threshold["value"])
     roc, pro = content.curves.get("roc"), content.curves.get("pro")
     scores, labels = np.asarray(content.scores), np.asarray(content.labels, dtype=bool)
     drawn = {
@@ -166,12 +162,16 @@ def draw_charts(content: ReportContent) -> dict[str, Markup | None]:
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}  # our own SVG: not escaped
 
 
-def _page_data(scores: np.ndarray, labels: np.ndarray, threshold: Mapping[str, Any] | None) -> dict[str, Any]:
+def _page_data(content: ReportContent) -> dict[str, Any]:
     """What the page's script computes with."""
-    record = threshold or {"value": None, "guaranteed_rate": None}
-    known = {"threshold": record["value"], "guaranteed": record["guaranteed_rate"]}
-    counted = {"scores": [float(score) for score in scores], "truths": [int(label) for label in labels]}
-    return known | counted | {"promised": record.get("promised_rates", [])}
+    record = content.summary["threshold"] or {}
+    return {
+        "threshold": record.get("value"),
+        "guaranteed": record.get("guaranteed_rate"),
+        "scores": [float(score) for score in content.scores],
+        "truths": [int(label) for label in content.labels],
+        "promised": record.get("promised_rates", []),
+    }
 
 
 def _unanswered(question: str) -> dict[str, Any]:
@@ -208,10 +208,10 @@ def _detection_answer(summary: Summary, smallest: Mapping[str, Any] | None) -> d
     return answer
 
 
-def _false_alarm_answer(summary: Summary, threshold: Mapping[str, Any] | None) -> dict[str, Any]:
+def _false_alarm_answer(summary: Summary) -> dict[str, Any]:
     confusion, good = summary["confusion"], summary["num_good"]
     answer = _unanswered("At which false-alarm rate?")
-    promised = None if threshold is None else threshold["guaranteed_rate"]
+    promised = (summary["threshold"] or {}).get("guaranteed_rate")
     if confusion is not None and good:
         false = confusion["false_positive"]
         answer["answer"] = f"{false} of {good} good images"
@@ -222,26 +222,23 @@ def _false_alarm_answer(summary: Summary, threshold: Mapping[str, Any] | None) -
         answer["details"] = [
             "Not measured: no threshold." if confusion is None else "Not measured: no good test image."
         ]
-    if threshold is not None and promised is not None:
+    if promised is not None:
         answer["mark"] = promised
         answer["details"].append(f"Promised: at most {percent_of(promised)} on average (red mark).")
-        answer["level"] = "bad" if _is_promise_broken(summary, threshold) else answer["level"]
+        answer["level"] = "bad" if _keeps_promise(summary) is False else answer["level"]
     return answer
 
 
-def _is_promise_broken(summary: Summary, threshold: Mapping[str, Any]) -> bool:
-    seen, promised, num_units = summary["false_alarm_rate"], threshold["guaranteed_rate"], threshold["num_units"]
-    if seen is None or promised is None:
-        return False
+def _keeps_promise(summary: Summary) -> bool | None:
+    """Whether the false-alarm rate seen agrees with the rate promised, but for chance; None: one of them is unknown."""
+    seen, threshold = summary["false_alarm_rate"], summary["threshold"]
+    if seen is None or threshold["guaranteed_rate"] is None:
+        return None
+    promised, num_units = threshold["guaranteed_rate"], threshold["num_units"]
     # a mean over calibrations: this one left promised * (num_units + 1) - 1 of its own units above the threshold
     highest = clopper_pearson(promised * (num_units + 1) - 1, num_units)[1]
     chance = math.hypot(seen["value"] - seen["low"], highest - promised)  # of both, as Newcombe joins two intervals
-    return bool(seen["value"] - promised > chance)
-
-
-def _is_promise_kept(summary: Summary, threshold: Mapping[str, Any]) -> bool:
-    is_known = summary["false_alarm_rate"] is not None and threshold["guaranteed_rate"] is not None
-    return is_known and not _is_promise_broken(summary, threshold)
+    return bool(seen["value"] - promised <= chance)
 
 
 def _round_scale(rates: Sequence[float | None]) -> float:
@@ -253,8 +250,9 @@ def _none_seen(words: str, total: int, highest_rate: float) -> str:
     return f"{words} among {total}; the true rate may still be up to {percent_of(highest_rate)}."
 
 
-def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> list[tuple[bool, str]]:
-    good, seen, target = summary["num_good"], summary["false_alarm_rate"], threshold["target_rate"]
+def _doubts_about_promise(summary: Summary) -> list[tuple[bool, str]]:
+    good, seen, threshold = summary["num_good"], summary["false_alarm_rate"], summary["threshold"]
+    target = threshold["target_rate"]
     doubts = []
     if threshold["guaranteed_rate"] is None:
         doubts.append((True, "Nothing was calibrated: the threshold promises no false-alarm rate."))
@@ -262,7 +260,7 @@ def _doubts_about_promise(summary: Summary, threshold: Mapping[str, Any]) -> lis
         units = f"Only {threshold['num_units']} independent good units set the threshold"
         promise = f"they promise {percent_of(threshold['guaranteed_rate'])}; {threshold['units_needed']} are needed"
         doubts.append((False, f"{units}: {promise} to promise {percent_of(target)}."))
-    if _is_promise_broken(summary, threshold):
+    if _keeps_promise(summary) is False:
         finding = "More false alarms than promised, beyond chance: the test images differ from the calibration images"
         doubts.append((True, f"{finding} (light, camera, material?). Find out why first."))
     needed = math.ceil(math.log((1.0 - CONFIDENCE) / 2) / math.log1p(-target))  # as the interval beside it

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndpnet.evaluation.cases import (
-    _worst_spot,
-    embed_image,
-    window_around,
-    write_cases,
-    write_typical_cases,
-)
+from ndpnet.evaluation.cases import CasePictures, _worst_spot, embed_image, window_around
 from ndpnet.evaluation.judging import order_cases, verdict_of
 from ndpnet.inference.overlay import encode_png
 
@@ -85,8 +79,9 @@ def test_every_case_has_a_file_however_long_and_alike_the_names(tmp_path: Path) 
         records=records, scores=np.full(3, 0.6), labels=np.ones(3, dtype=bool),
     )  # fmt: skip
     inspector = SimpleNamespace(map_level=0.1, threshold=0.5, tiling=None, rebuild=np.copy)
-    assert [case["type"] for case in write_typical_cases(tmp_path, judged, inspector, 3)] == names
-    write_cases(tmp_path, judged, inspector, 3)
+    pictures = CasePictures(tmp_path, judged, inspector)
+    assert [case["type"] for case in pictures.typical(3)] == names
+    pictures.worst(3)
     assert len(list(tmp_path.iterdir())) == 6
 
 

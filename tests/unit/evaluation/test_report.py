@@ -110,7 +110,7 @@ def write(out_path: Path, **changes: Any) -> str:
     ramp = np.linspace(0, 1, 1000)
     given = {
         "summary": full_summary(), "curves": {"roc": (ramp, ramp**0.1), "pro": (0.3 * ramp, ramp**0.2)},
-        "scores": scores, "labels": labels, "threshold": threshold_record(),
+        "scores": scores, "labels": labels,
         "history": {"phase1": history(), "phase2": history()},
         "panels": [{"title": "a <i>&\"'.png", "score": 0.25, "verdict": "missed", **noise_picture(0, 40, 60)}],
         "calibration": [
@@ -231,7 +231,7 @@ def test_nothing_known_still_gives_a_report(tmp_path: Path) -> None:
     nothing = {"curves": {"roc": None, "pro": None}, "history": {}, "identity": {}}
     nothing |= {"panels": [], "calibration": [], "warnings": [], "faults": [], "typical": [], "gallery": []}
     nothing |= {"scores": np.zeros(0), "labels": np.zeros(0, dtype=bool)}
-    given = {**nothing, "summary": empty_summary(), "threshold": None}
+    given = {**nothing, "summary": empty_summary()}
     first, second = (write(tmp_path / name, **given) for name in ("a.html", "b.html"))
     assert first == second  # the same input, the same bytes
     page = Page(first)
@@ -244,40 +244,40 @@ def test_nothing_known_still_gives_a_report(tmp_path: Path) -> None:
     assert "<h2>Every test image</h2>" not in first
 
 
-def trust(summary: dict[str, Any], threshold: dict[str, Any] | None, warnings: list[str]) -> tuple[str, str]:
-    answer = report.answers(summary, threshold, warnings)[2]
+def trust(*warnings: str, **changes: Any) -> tuple[str, str]:
+    answer = report.answers(full_summary(**changes), warnings)[2]
     return answer["answer"], " ".join(answer["details"])
 
 
 def test_trust_follows_from_promise_and_counts() -> None:
-    assert trust(full_summary(), threshold_record(), [])[0] == "Yes"
-    assert trust(full_summary(), threshold_record(), ["w"])[0] == "With care"
-    answer, details = trust(full_summary(), threshold_record(num_units=30, guaranteed_rate=1 / 31), [])
+    assert trust()[0] == "Yes"
+    assert trust("w")[0] == "With care"
+    answer, details = trust(threshold=threshold_record(num_units=30, guaranteed_rate=1 / 31))
     assert answer == "With care"
     assert "Only 30 independent good units set the threshold: they promise 3.2 %; 99 are needed" in details
     few = threshold_record(num_units=3000, units_needed=9999, guaranteed_rate=1 / 3001)
-    assert "they promise 0.033 %" in trust(full_summary(), few, [])[1], "a small rate is not none"
-    answer, details = trust(full_summary(num_good=367), threshold_record(), [])
+    assert "they promise 0.033 %" in trust(threshold=few)[1], "a small rate is not none"
+    answer, details = trust(num_good=367)
     assert answer == "With care"
     assert "at least 368" in details  # of as many without a false alarm the interval ends at 1 %
     assert rate_interval(np.zeros(368, dtype=bool), np.arange(368))[1] == pytest.approx(0.01, rel=1e-2)
-    assert trust(full_summary(num_good=368), threshold_record(), [])[0] == "Yes"
-    of_few_units = full_summary(false_alarm_rate=rate(0.0, *rate_interval(np.zeros(400, dtype=bool), [*"abcde"] * 80)))
-    assert "at least 368 independent ones" in trust(of_few_units, threshold_record(), [])[1]
-    answer, details = trust(full_summary(false_alarm_rate=rate(0.05, 0.02, 0.08)), threshold_record(), [])
+    assert trust(num_good=368)[0] == "Yes"
+    of_few_units = rate(0.0, *rate_interval(np.zeros(400, dtype=bool), [*"abcde"] * 80))
+    assert "at least 368 independent ones" in trust(false_alarm_rate=of_few_units)[1]
+    answer, details = trust(false_alarm_rate=rate(0.05, 0.02, 0.08))
     assert answer == "No"
     assert "beyond chance" in details
     assert "agrees" not in details
     # the promise is a mean over calibrations: one in fourteen has a rate of 2.5 %
-    assert "agrees" in trust(full_summary(false_alarm_rate=rate(0.025, 0.012, 0.045)), threshold_record(), [])[1]
-    assert trust(full_summary(), threshold_record(guaranteed_rate=None), [])[0] == "No"
+    assert "agrees" in trust(false_alarm_rate=rate(0.025, 0.012, 0.045))[1]
+    assert trust(threshold=threshold_record(guaranteed_rate=None))[0] == "No"
 
 
 def test_no_event_seen_is_not_reported_as_impossible() -> None:
     confusion = {"true_positive": 40, "false_positive": 0, "true_negative": 400, "false_negative": 0}
     zero, one = rate(0.0, 0.0, 0.031), rate(1.0, 0.912, 1.0)
     summary = full_summary(confusion=confusion, false_alarm_rate=zero, recall=one)
-    found, alarms, _ = report.answers(summary, threshold_record(), [])
+    found, alarms, _ = report.answers(summary, [])
     assert found["details"] == [
         "None missed among 40; the true rate may still be up to 8.8 %.",
         "62.5 % found in place: the mark touches the defect.",
@@ -286,6 +286,6 @@ def test_no_event_seen_is_not_reported_as_impossible() -> None:
 
 
 def test_guessing_is_said() -> None:
-    answer = report.answers(full_summary(image_auroc=rate(0.55, 0.48, 0.62)), threshold_record(), [])[0]
+    answer = report.answers(full_summary(image_auroc=rate(0.55, 0.48, 0.62)), [])[0]
     assert answer["level"] == "bad"
     assert "no better than guessing" in answer["details"][-1]
