@@ -91,7 +91,8 @@ def _write_pages(
     package = inspector.opened_package
     files = {phase: package.folder / f"history_{phase}.jsonl" for phase in PHASES}
     histories = {phase: read_json_lines(path) if path.is_file() else [] for phase, path in files.items()}
-    curves = _curves(judged)
+    pro = None if judged.pixels is None else judged.pixels.pro_curve
+    curves = {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
     write_curves(folder, curves, histories)
     pictures = CasePictures(folder / "overlays", judged, inspector)
     content = ReportContent(
@@ -127,15 +128,6 @@ def compare_with_champion(summary: Mapping[str, Any], champion: Mapping[str, Any
         return {"version": version, "metrics": None, "sentence": sentence}
     sentence = f"The champion is the version that was in use when this was written, on the same images. {ask}"
     return {"version": version, "metrics": theirs, "sentence": sentence}
-
-
-def _curves(judged: Judged) -> dict[str, Any]:
-    pro = None
-    if judged.tally is not None:
-        pro = judged.tally.stream_of(judged.tally.streams).pro_curve()
-    elif judged.planes is not None:
-        pro = exact.pro_curve(*judged.planes, roi=judged.roi)
-    return {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
 
 
 def _write_predictions(path: Path, judged: Judged, inspector: Inspector) -> None:

@@ -28,6 +28,18 @@ class PixelRanking:
     positives: np.ndarray
     region_share: np.ndarray  # 1 / pixels of the pixel's own region, so that each region sums to 1
 
+    def metrics(self, max_fpr: float = MAX_FPR) -> tuple[float, float]:
+        """Pixel ROCAUC and PROAUC up to max_fpr."""
+        auroc = partial_area(*_vertices(self.negatives, self.positives))
+        return float(auroc), float(partial_area(*self._pro_vertices(), max_fpr))
+
+    def pro_curve(self, max_fpr: float = MAX_FPR) -> Curve:
+        """Per-region overlap to plot, to max_fpr. -> (fpr, overlap)."""
+        return thin_curve(*cut_curve(*self._pro_vertices(), max_fpr))
+
+    def _pro_vertices(self) -> Curve:
+        return _vertices(self.negatives, self.positives, self.region_share)
+
 
 def rank_pixels(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> PixelRanking | None:
     """Sort the good pixels, find the 8-connected defect regions. maps, masks: (N, H, W); None if a class is missing."""
@@ -95,15 +107,14 @@ def image_auroc(scores: np.ndarray, labels: np.ndarray) -> float | None:
 
 def pixel_auroc(maps: Planes, masks: Planes, *, roi: np.ndarray | None = None) -> float | None:
     """Area under the ROC curve over all pixels. maps, masks: (N, H, W) -> [0, 1]; None if a class is missing."""
-    maps, masks = check_maps(maps, masks, roi)
-    counted = [np.ones(mask.shape, dtype=bool) if roi is None else roi for mask in masks]
-    return image_auroc(select_pixels(maps, counted), select_pixels(masks, counted))
+    both = pixel_metrics(maps, masks, roi=roi)
+    return None if both is None else both[0]
 
 
 def pro_auc(maps: Planes, masks: Planes, max_fpr: float = MAX_FPR, *, roi: np.ndarray | None = None) -> float | None:
     """Area under the per-region overlap up to max_fpr, divided by it. maps, masks: (N, H, W) -> [0, 1] or None."""
-    ranking = rank_pixels(maps, masks, roi)
-    return None if ranking is None else float(partial_area(*_pro_vertices(ranking), max_fpr))
+    both = pixel_metrics(maps, masks, max_fpr, roi=roi)
+    return None if both is None else both[1]
 
 
 def pixel_metrics(
@@ -111,24 +122,20 @@ def pixel_metrics(
 ) -> tuple[float, float] | None:
     """(pixel_auroc, pro_auc) from one sort. maps, masks: (N, H, W); None if a class is missing."""
     ranking = rank_pixels(maps, masks, roi)
-    if ranking is None:
-        return None
-    auroc = partial_area(*_vertices(ranking.negatives, ranking.positives))
-    return float(auroc), float(partial_area(*_pro_vertices(ranking), max_fpr))
+    return None if ranking is None else ranking.metrics(max_fpr)
+
+
+def aurocs(maps: Planes, scores: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+    """Image and pixel ROCAUC, as far as there are both classes. scores: (N,), maps, masks: (N, H, W)."""
+    labels = np.any(masks, axis=(1, 2))
+    values = {"image_auroc": image_auroc(scores, labels), "pixel_auroc": pixel_auroc(maps, masks)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def roc_curve_points(scores: np.ndarray, labels: np.ndarray) -> Curve | None:
     """ROC curve to plot, over images or pixels. scores, labels: (N,) -> (fpr, tpr); None if a class is missing."""
     curve = _image_roc(scores, labels)
     return None if curve is None else thin_curve(*curve)
-
-
-def pro_curve(maps: Planes, masks: Planes, max_fpr: float = MAX_FPR, *, roi: np.ndarray | None = None) -> Curve | None:
-    """Per-region overlap to plot, to max_fpr. maps, masks: (N, H, W) -> (fpr, overlap); None if a class is missing."""
-    ranking = rank_pixels(maps, masks, roi)
-    if ranking is None:
-        return None
-    return thin_curve(*cut_curve(*_pro_vertices(ranking), max_fpr))
 
 
 def cut_curve(x: np.ndarray, y: np.ndarray, max_x: float) -> Curve:
@@ -213,10 +220,6 @@ def _image_roc(scores: np.ndarray, labels: np.ndarray) -> Curve | None:
     if labels.all() or not labels.any():
         return None
     return _vertices(np.sort(scores[~labels]), scores[labels])
-
-
-def _pro_vertices(ranking: PixelRanking) -> Curve:
-    return _vertices(ranking.negatives, ranking.positives, ranking.region_share)
 
 
 def _vertices(negatives: np.ndarray, positives: np.ndarray, weights: np.ndarray | None = None) -> Curve:

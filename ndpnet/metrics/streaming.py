@@ -21,7 +21,7 @@ from ndpnet.metrics.exact import (
     peaks_inside,
     thin_curve,
 )
-from ndpnet.metrics.weighted import PixelTable, pixel_row
+from ndpnet.metrics.weighted import PixelFigures, PixelTable, pixel_row
 
 KEY_BITS = 20  # sign, exponent and 11 bits of the fraction
 NUM_BINS = 1 << KEY_BITS
@@ -93,16 +93,14 @@ class PixelTally:
     def __init__(self, roi: np.ndarray | None = None) -> None:
         self.roi = roi
         self.streams: dict[str, PixelStream] = {}
-        self.has_truth: list[bool] = []  # by image: its pixels count
         self.peaks: list[float] = []  # by image: highest anomaly inside its mask, NaN without one
         self.rows: list[PixelTable] = []  # of the images whose pixels count
 
     def add(self, anomaly_map: np.ndarray, mask: np.ndarray, defect_type: str, *, is_good: bool) -> None:
         """Count the next image, unless it is defective and its mask is empty. (H, W), bool (H, W)."""
         mask = np.asarray(mask).astype(bool)
-        self.has_truth.append(is_good or bool(inside(mask, self.roi).any()))
         self.peaks += peaks_inside(anomaly_map[None], mask[None], self.roi).tolist()
-        if self.has_truth[-1]:
+        if is_good or inside(mask, self.roi).any():
             self.streams.setdefault(defect_type, PixelStream()).add(anomaly_map, mask, roi=self.roi)
             self.rows.append(pixel_row(anomaly_map, mask, GRID, roi=self.roi))
 
@@ -114,9 +112,14 @@ class PixelTally:
                 merged.merge(self.streams[name])
         return merged
 
-    def table(self) -> PixelTable | None:
-        """What intervals are computed from, a row per image whose pixels count; None without any."""
-        return PixelTable.of(self.rows) if self.rows else None
+    def figures(self) -> PixelFigures | None:
+        """What is known of all pixels; None if a class is missing."""
+        stream = self.stream_of(self.streams)
+        seen, curve = stream.metrics(), stream.pro_curve()
+        if seen is None or curve is None:
+            return None
+        errors = (seen.pixel_auroc_error, seen.pro_auc_error)
+        return PixelFigures((seen.pixel_auroc, seen.pro_auc), curve, PixelTable.of(self.rows), errors)
 
 
 def _keys(anomaly_map: np.ndarray) -> np.ndarray:

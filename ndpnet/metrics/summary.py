@@ -72,15 +72,6 @@ class ScoredImages:
         return exact.check_maps(self.maps, self.masks, self.roi)
 
     @cached_property
-    def has_truth(self) -> np.ndarray:
-        """(N,) bool: the pixels of this image count."""
-        if self.tally is not None:
-            return np.array(self.tally.has_truth)
-        if self.planes is None:
-            return np.zeros(self.types.size, dtype=bool)
-        return ~self.labels | np.array([exact.inside(mask, self.roi).any() for mask in self.planes[1]])
-
-    @cached_property
     def peaks(self) -> np.ndarray | None:
         """(N,): highest anomaly inside the mask, NaN where that is empty; None without masks and maps."""
         if self.tally is not None:
@@ -88,11 +79,18 @@ class ScoredImages:
         return None if self.planes is None else exact.peaks_inside(*self.planes, self.roi)
 
     @cached_property
-    def table(self) -> weighted.PixelTable | None:
-        """What intervals of pixel metrics are computed from: a row per image whose pixels count."""
+    def has_truth(self) -> np.ndarray:
+        """(N,) bool: the pixels of this image count."""
+        if self.peaks is None:
+            return np.zeros(self.types.size, dtype=bool)
+        return ~self.labels | ~np.isnan(self.peaks)
+
+    @cached_property
+    def pixels(self) -> weighted.PixelFigures | None:
+        """Pixel metrics of all images whose pixels count; None without a good or a defective one."""
         if self.tally is not None:
-            return self.tally.table()
-        return weighted.pixel_table(*self.planes_of(self.has_truth), roi=self.roi) if self.has_truth.any() else None
+            return self.tally.figures()
+        return None if self.planes is None else weighted.pixel_figures(*self.planes_of(self.has_truth), roi=self.roi)
 
     def planes_of(self, rows: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Maps and masks of some of the images. rows: bool (N,)."""
@@ -176,10 +174,10 @@ def _image_auroc(test: ScoredImages, rows: np.ndarray) -> Interval | None:
 
 def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval | None]:
     rows = rows & test.has_truth
-    values = None if test.table is None else _pixel_values(test, rows)
-    if test.table is None or values is None:
+    values = None if test.pixels is None else _pixel_values(test, test.pixels, rows)
+    if test.pixels is None or values is None:
         return {"pixel_auroc": None, "pro_auc": None}
-    table = test.table.take(rows[test.has_truth])
+    table = test.pixels.table.take(rows[test.has_truth])
     statistics = (weighted.pixel_auroc_statistic(table), weighted.pro_statistic(table))
     named = zip(("pixel_auroc", "pro_auc"), values, statistics, strict=True)
     groups, labels = test.groups[rows], test.labels[rows]
@@ -189,8 +187,10 @@ def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval |
     }
 
 
-def _pixel_values(test: ScoredImages, rows: np.ndarray) -> tuple[float, float] | None:
+def _pixel_values(test: ScoredImages, of_all: weighted.PixelFigures, rows: np.ndarray) -> tuple[float, float] | None:
     """Pixel ROCAUC and PROAUC; with a tally, `rows` are all images of their types whose pixels count."""
+    if np.array_equal(rows, test.has_truth):
+        return of_all.values
     if test.tally is None:
         return exact.pixel_metrics(*test.planes_of(rows), roi=test.roi)
     streamed = test.tally.stream_of(np.unique(test.types[rows])).metrics()
@@ -255,31 +255,21 @@ def _interval(value: float, bounds: intervals.Bounds) -> Interval:
 def _notes(test: ScoredImages) -> list[str]:
     labels, has_masks = test.labels, test.has_masks
     is_silent = test.threshold is not None and not test.calls.any()
+    has_maps = test.maps is not None or test.tally is not None
+    num_unmasked = int((~test.has_truth).sum()) if has_masks and has_maps else 0
+    errors = (0.0, 0.0) if test.pixels is None else test.pixels.errors
     candidates = [
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
         (not labels.any(), "No defective test images: ROCAUC, PROAUC, precision, recall and F1 are n/a."),
         (not has_masks, "No masks: image metrics only."),
-        (test.masks is not None and test.maps is None and test.tally is None, "No anomaly maps: image metrics only."),
-        *_error_notes(test),
+        (has_masks and not has_maps, "No anomaly maps: image metrics only."),
+        (
+            test.tally is not None and test.pixels is not None,
+            "Too many test images to keep their maps: "
+            f"pixel ROCAUC to within {errors[0]:.1g}, PROAUC to within {errors[1]:.1g}.",
+        ),
         (test.threshold is None, "No threshold: F1, precision, recall and the false-alarm rate are n/a."),
         (is_silent and labels.any() and not labels.all(), "No test image is called defective: precision is n/a."),
-        *_interval_notes(test),
-    ]
-    return [sentence for applies, sentence in candidates if applies]
-
-
-def _error_notes(test: ScoredImages) -> list[tuple[bool, str]]:
-    streamed = None if test.tally is None else test.tally.stream_of(test.tally.streams).metrics()
-    if streamed is None:
-        return []
-    errors = f"pixel ROCAUC to within {streamed.pixel_auroc_error:.1g}, PROAUC to within {streamed.pro_auc_error:.1g}"
-    return [(True, f"Too many test images to keep their maps: {errors}.")]
-
-
-def _interval_notes(test: ScoredImages) -> list[tuple[bool, str]]:
-    has_pixels = test.has_masks and (test.maps is not None or test.tally is not None)
-    num_unmasked = int((~test.has_truth).sum()) if has_pixels else 0
-    return [
         (
             num_unmasked > 0,
             f"{num_unmasked} defective images have an empty mask: left out of the pixel metrics and recall by overlap.",
@@ -289,6 +279,7 @@ def _interval_notes(test: ScoredImages) -> list[tuple[bool, str]]:
             f"A class has {test.num_units} < {MIN_UNITS} independent units: intervals say little.",
         ),
     ]
+    return [sentence for applies, sentence in candidates if applies]
 
 
 def _cells(interval: Interval | None) -> tuple[str, str]:

@@ -7,9 +7,9 @@ import numpy as np
 
 from ndpnet.metrics.exact import (
     MAX_FPR,
+    Curve,
     PixelRanking,
     Planes,
-    check_maps,
     check_scores,
     inside,
     label_regions,
@@ -71,26 +71,48 @@ class PixelTable:
         return PixelTable(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
-def pixel_table(
-    maps: Planes, masks: Planes, *, grid_size: int = GRID_SIZE, roi: np.ndarray | None = None
-) -> PixelTable | None:
-    """Count once, on a grid of 2 * grid_size thresholds, what any weights need. maps, masks: (N, H, W).
+def grid_of(ranking: PixelRanking, grid_size: int = GRID_SIZE) -> np.ndarray:
+    """Ascending thresholds at even steps of the overlap and at quadratic steps of the FPR, fine where PRO is steep.
 
-    The only approximation: the curve between two grid thresholds is taken as straight. None if a class is
-    missing.
+    2 * grid_size of them. The only approximation: the curve between two of them is taken as straight.
     """
-    maps, masks = check_maps(maps, masks, roi)
+    levels = np.linspace(0.0, 1.0, grid_size)
+    last = ranking.negatives.size - 1
+    by_fpr = ranking.negatives[np.rint(last * (1.0 - levels**2)).astype(np.int64)]
+    order = np.argsort(ranking.positives)
+    reached = np.cumsum(ranking.region_share[order])
+    picks = np.searchsorted(reached, levels * reached[-1]).clip(max=order.size - 1)
+    return np.unique(np.concatenate([by_fpr, ranking.positives[order[picks]]]))
+
+
+@dataclass(frozen=True)
+class PixelFigures:
+    """What one ranking of a test set's pixels tells."""
+
+    values: tuple[float, float]  # pixel ROCAUC, PROAUC
+    pro_curve: Curve
+    table: PixelTable  # what intervals are computed from
+    errors: tuple[float, float] = (0.0, 0.0)  # that the values may have at most
+
+
+def pixel_figures(maps: Planes, masks: Planes, *, roi: np.ndarray | None = None) -> PixelFigures | None:
+    """Sort all pixels once. maps: (N, H, W), masks: bool (N, H, W); None if a class is missing."""
     ranking = rank_pixels(maps, masks, roi)
     if ranking is None:
         return None
-    thresholds = _grid(ranking, grid_size)
+    table = pixel_table(maps, masks, grid_of(ranking), roi=roi)
+    return PixelFigures(ranking.metrics(), ranking.pro_curve(), table)
+
+
+def pixel_table(maps: Planes, masks: Planes, thresholds: np.ndarray, *, roi: np.ndarray | None = None) -> PixelTable:
+    """Count once, on ascending thresholds, what any weights need. maps: (N, H, W), masks: bool (N, H, W)."""
     return PixelTable.of([pixel_row(*planes, thresholds, roi=roi) for planes in zip(maps, masks, strict=True)])
 
 
 def pixel_row(
     anomaly_map: np.ndarray, mask: np.ndarray, thresholds: np.ndarray, *, roi: np.ndarray | None = None
 ) -> PixelTable:
-    """One image's row of a table, on ascending thresholds that are known beforehand. (H, W), bool (H, W)."""
+    """One image's row of a table, on ascending thresholds. (H, W), bool (H, W)."""
     defect = inside(mask, roi)
     counted = anomaly_map.ravel() if roi is None else anomaly_map[roi]
     shares, num_regions = label_regions(defect[None])
@@ -122,17 +144,6 @@ def pro_statistic(table: PixelTable, max_fpr: float = MAX_FPR) -> Statistic:
         return partial_area(fpr, _weighted_share(weights, table.overlap_above, table.num_regions), max_fpr)
 
     return statistic
-
-
-def _grid(ranking: PixelRanking, grid_size: int) -> np.ndarray:
-    """Ascending thresholds at even steps of the overlap and at quadratic steps of the FPR, fine where PRO is steep."""
-    levels = np.linspace(0.0, 1.0, grid_size)
-    last = ranking.negatives.size - 1
-    by_fpr = ranking.negatives[np.rint(last * (1.0 - levels**2)).astype(np.int64)]
-    order = np.argsort(ranking.positives)
-    reached = np.cumsum(ranking.region_share[order])
-    picks = np.searchsorted(reached, levels * reached[-1]).clip(max=order.size - 1)
-    return np.unique(np.concatenate([by_fpr, ranking.positives[order[picks]]]))
 
 
 def _weighted_share(weights: np.ndarray, above: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -176,9 +176,9 @@ def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
     if metric == "image_auroc":
         return weighted.auroc_statistic(test.scores, test.labels)
     if metric in PIXEL_METRICS:
-        assert test.table is not None
+        assert test.pixels is not None
         of_pixels = weighted.pixel_auroc_statistic if metric == "pixel_auroc" else weighted.pro_statistic
-        return of_pixels(test.table)
+        return of_pixels(test.pixels.table)
     if metric == "f1":
         return weighted.f1_statistic(test.calls, test.labels)
     if metric == "precision":

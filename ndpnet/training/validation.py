@@ -9,7 +9,7 @@ import torch
 from ndpnet.config import Params
 from ndpnet.files import replace_file
 from ndpnet.losses import defect_perception_loss, reconstruction_loss
-from ndpnet.metrics import exact as metrics
+from ndpnet.metrics import exact
 from ndpnet.model import Network
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
@@ -77,17 +77,10 @@ class SyntheticValidation:
             anomaly_map, reconstruction = network.predict(batch.defective)
             maps.append(anomaly_map.float().cpu())
             errors.append(reconstruction_loss(reconstruction, batch.clean).item())
-        return self._aucs(torch.cat(maps)) | {"reconstruction": float(np.mean(errors))}
-
-    def _aucs(self, maps: torch.Tensor) -> dict[str, float]:
+        planes = torch.cat(maps)[:, 0].numpy()
+        scores = np.array([exact.image_score(plane, self.score_pixels) for plane in planes])
         masks = (torch.cat([batch.mask for batch in self.batches]).cpu() > 0)[:, 0].numpy()
-        planes = maps[:, 0].numpy()
-        scores = np.array([metrics.image_score(plane, self.score_pixels) for plane in planes])
-        aucs = {
-            "image_auroc": metrics.image_auroc(scores, np.any(masks, axis=(1, 2))),
-            "pixel_auroc": metrics.pixel_auroc(planes, masks),
-        }
-        return {name: value for name, value in aucs.items() if value is not None}
+        return exact.aurocs(planes, scores, masks) | {"reconstruction": float(np.mean(errors))}
 
 
 def _to_pixels(image: torch.Tensor) -> np.ndarray:

@@ -29,7 +29,6 @@ from ndpnet.inference.engines.parity import (
     ParityImages,
     answers_of,
     ask,
-    aurocs,
     bounds_of,
     choose_images,
     compare,
@@ -48,6 +47,7 @@ from ndpnet.inference.identity import copy_package, model_hash
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
+from ndpnet.metrics.exact import aurocs
 from ndpnet.synthesis.bank import BANK_FILES, DefectBank
 
 NUM_QUANTISING = 128  # training images that int8 takes the ranges of activations from
@@ -134,14 +134,14 @@ def _trace(package: ModelPackage, scratch: Path) -> Path:
 
 def _quantised(model: Any, inputs: ExportInputs) -> Any:
     images, expected = inputs.images, inputs.answers["validation"]
-    of_torch = aurocs(expected, images.masks)
+    of_torch = aurocs(expected.maps, expected.scores, images.masks)
 
     def judge(run: RunGraph, rows: Sequence[int]) -> tuple[float, list[float]]:
         answers = answers_of(Inspector.of(inputs.package, GraphEngine(run)), images.validation[list(rows)])
         costs = np.abs(answers.scores - expected.scores[list(rows)]).tolist()
         if len(costs) < len(images.validation):  # a ranking of layers asks for some of the images
             return float(np.mean(costs)), costs
-        quantised = aurocs(answers, images.masks)
+        quantised = aurocs(answers.maps, answers.scores, images.masks)
         return max(abs(of_torch[name] - quantised[name]) for name in of_torch), costs
 
     training = inputs.prepared.images("train")

@@ -14,7 +14,7 @@ from ndpnet.data.fitting import continue_surface
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
-from ndpnet.metrics.exact import Planes, image_auroc, pixel_auroc
+from ndpnet.metrics.exact import Planes, aurocs
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
 
@@ -118,15 +118,6 @@ def answers_of(inspector: Inspector, images: Iterable[np.ndarray]) -> Answers:
     return Answers(np.stack(maps), np.array(scores))
 
 
-def aurocs(validation: Answers, masks: np.ndarray) -> dict[str, float]:
-    """ROCAUC of the artificial defects, over images and over pixels."""
-    of_images = image_auroc(validation.scores, np.any(masks, axis=(1, 2)))
-    of_pixels = pixel_auroc(validation.maps, masks)
-    assert of_images is not None, "every second image has a defect"
-    assert of_pixels is not None
-    return {"image_auroc": of_images, "pixel_auroc": of_pixels}
-
-
 def compare(
     expected: Mapping[str, Answers], answers: Mapping[str, Answers], images: ParityImages, *, thresholds: Thresholds
 ) -> dict[str, Any]:
@@ -139,7 +130,9 @@ def compare(
     parity |= {split: _differences(names[split], expected[split], answers[split], thresholds) for split in names}
     num_defective = int(images.masks.any(axis=(1, 2)).sum())
     parity["validation"] |= {"are_held_out": images.is_held_out, "num_defective": num_defective}
-    of_torch, of_engine = (aurocs(given["validation"], images.masks) for given in (expected, answers))
+    of_torch, of_engine = (
+        aurocs(given["validation"].maps, given["validation"].scores, images.masks) for given in (expected, answers)
+    )
     for name, value in of_torch.items():
         difference = of_engine[name] - value
         parity["validation"][name] = {"torch": value, "engine": of_engine[name], "difference": difference}

@@ -86,7 +86,7 @@ def test_a_score_is_the_mean_of_the_highest_pixels() -> None:
 def test_without_one_of_the_classes_there_is_no_curve() -> None:
     maps = np.zeros((2, 4, 4), dtype=np.float32)
     for masks in (np.zeros_like(maps), np.ones_like(maps)):
-        assert exact.pro_curve(maps, masks) is None
+        assert exact.rank_pixels(maps, masks) is None
         assert exact.roc_curve_points(maps.ravel(), masks.ravel()) is None
     assert exact.image_auroc(np.empty(0), np.empty(0)) is None
 
@@ -95,7 +95,7 @@ def test_without_one_of_the_classes_there_is_no_curve() -> None:
 def test_the_area_under_the_plotted_curve_is_the_metric(max_fpr: float) -> None:
     for seed, levels in enumerate([2, 6, 1000]):
         maps, masks = random_set(seed, levels=levels)
-        fpr, overlap = exact.pro_curve(maps, masks, max_fpr)
+        fpr, overlap = exact.rank_pixels(maps, masks).pro_curve(max_fpr)
         assert fpr[0] == 0.0
         assert fpr[-1] == max_fpr
         assert np.trapezoid(overlap, fpr) / max_fpr == pytest.approx(exact.pro_auc(maps, masks, max_fpr), abs=1e-12)
@@ -175,16 +175,16 @@ def test_mixed_sizes_count_every_pixel_once() -> None:
     pixels = np.concatenate([each.ravel() for each in maps])
     truth = np.concatenate([mask.ravel() for mask in masks])
     assert exact.pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
-    assert exact.pixel_metrics(maps, masks)[0] == pytest.approx(roc_auc_score(truth, pixels), abs=1e-12)
     # padded with pixels that never count as an alarm, the overlap is that of the regions alone, and so is its mean
     shares = []
     for anomaly_map, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
         shares += [float((anomaly_map[labels == label] > 0.8).mean()) for label in range(1, count + 1)]
     fpr = float((pixels[truth == 0] > 0.8).mean())
-    x, y = exact.pro_curve(maps, masks, max_fpr=1.0)
+    ranking = exact.rank_pixels(maps, masks)
+    x, y = ranking.pro_curve(max_fpr=1.0)
     assert np.interp(fpr, x, y) == pytest.approx(np.mean(shares), abs=1e-9)
-    table = weighted.pixel_table(maps, masks)
+    table = weighted.pixel_table(maps, [mask > 0 for mask in masks], weighted.grid_of(ranking))
     np.testing.assert_array_equal(table.num_good + table.num_defect, [height * width for height, width in SIZES])
 
 
@@ -195,11 +195,10 @@ def test_pixels_outside_the_region_do_not_count_as_anything() -> None:
     cut = (slice(None), slice(2, 30), slice(10, 36))
     inside = maps[cut], masks[cut]
     assert exact.pixel_metrics(maps, masks, roi=roi) == exact.pixel_metrics(*inside)
-    assert exact.pixel_auroc(maps, masks, roi=roi) == exact.pixel_auroc(*inside)
-    assert exact.pro_auc(maps, masks, roi=roi) == exact.pro_auc(*inside)
-    for mine, other in zip(exact.pro_curve(maps, masks, roi=roi), exact.pro_curve(*inside), strict=True):
-        np.testing.assert_array_equal(mine, other)
-    table, other = weighted.pixel_table(maps, masks, roi=roi), weighted.pixel_table(*inside)
+    rankings = exact.rank_pixels(maps, masks, roi), exact.rank_pixels(*inside)
+    np.testing.assert_array_equal(rankings[0].pro_curve(), rankings[1].pro_curve())
+    table = weighted.pixel_table(maps, masks > 0, weighted.grid_of(rankings[0]), roi=roi)
+    other = weighted.pixel_table(inside[0], inside[1] > 0, weighted.grid_of(rankings[1]))
     for name in table.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(table, name), getattr(other, name))
     # whatever is said outside

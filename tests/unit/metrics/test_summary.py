@@ -25,7 +25,6 @@ def demo_set() -> dict:
     maps[18:] += 0.15 * masks[18:]
     threshold = fit_threshold(0.99 + 0.02 * rng.random(120), [str(index) for index in range(120)], target_rate=0.05)
     return {
-        "category": "leather",
         "groups": np.array([f"image{index}" for index in range(24)]),
         "types": np.array(types),
         "scores": maps.max(axis=(1, 2)).astype(np.float64),
@@ -36,7 +35,7 @@ def demo_set() -> dict:
 
 
 def summary_of(data: dict) -> dict:
-    return summarise(ScoredImages(**{name: data[name] for name in data if name != "category"}), category="leather")
+    return summarise(ScoredImages(**data), category="leather")
 
 
 def rows_of(data: dict, *types: str) -> np.ndarray:
@@ -150,6 +149,8 @@ def test_a_defective_image_without_a_mask_is_left_out_of_the_pixel_metrics() -> 
     assert summary["pixel_auroc"]["value"] == exact.pixel_auroc(data["maps"][keep], data["masks"][keep])
     assert summary["by_defect_type"]["cut"]["count"] == 8
     assert "2 defective images have an empty mask" in summary["notes"][0]
+    drawn = ScoredImages(**data).pixels.pro_curve
+    np.testing.assert_array_equal(drawn, exact.rank_pixels(data["maps"][keep], data["masks"][keep]).pro_curve())
     data["masks"][:] = 0
     assert summary_of(data)["pixel_auroc"] is None
 

@@ -22,6 +22,11 @@ def draws_of(count: int, num_draws: int = 20) -> np.ndarray:
     return weights
 
 
+def table_of(maps: np.ndarray, masks: np.ndarray, **grid: int) -> weighted.PixelTable:
+    """On a grid of the maps' own."""
+    return weighted.pixel_table(maps, masks, weighted.grid_of(exact.rank_pixels(maps, masks), **grid))
+
+
 def test_weighted_auroc_equals_repeating_the_images() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.integers(0, 6, 30) / 4, np.arange(30) >= 12
@@ -47,7 +52,7 @@ def test_weighted_f1_and_precision_equal_repeating_the_images() -> None:
 
 def test_pixel_statistics_equal_repeating_the_images_when_every_value_is_on_the_grid() -> None:
     maps, masks = small_pixel_set()
-    table, weights = weighted.pixel_table(maps, masks, grid_size=4000), draws_of(8)
+    table, weights = table_of(maps, masks, grid_size=4000), draws_of(8)
     repeated = [(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights.astype(int)]
     for max_fpr in (0.05, 0.3):
         expected = [exact.pro_auc(*pair, max_fpr) for pair in repeated]
@@ -62,7 +67,7 @@ def test_the_default_grid_is_close_on_continuous_maps() -> None:
     masks[8:, 10:20, 10:14] = True
     masks[12:, 40:43, 30:33] = True
     maps = rng.standard_normal(masks.shape).astype(np.float32) + 2.5 * masks
-    table, weights = weighted.pixel_table(maps, masks), draws_of(20, num_draws=5)
+    table, weights = table_of(maps, masks), draws_of(20, num_draws=5)
     repeated = [(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights.astype(int)]
     assert weighted.pro_statistic(table)(weights) == pytest.approx([exact.pro_auc(*p) for p in repeated], abs=5e-4)
     expected = [exact.pixel_auroc(*pair) for pair in repeated]
@@ -72,7 +77,6 @@ def test_the_default_grid_is_close_on_continuous_maps() -> None:
 def test_a_part_of_the_table_is_the_table_of_the_part() -> None:
     maps, masks = small_pixel_set()
     rows = np.array([True, True, False, True, False, True, True, False])
-    part = weighted.pixel_table(maps, masks, grid_size=4000).take(rows)
+    part = table_of(maps, masks, grid_size=4000).take(rows)
     value = weighted.pro_statistic(part)(np.ones((1, 5)))[0]
     assert value == pytest.approx(exact.pro_auc(maps[rows], masks[rows]), abs=1e-12)
-    assert weighted.pixel_table(maps[:2], masks[:2]) is None
