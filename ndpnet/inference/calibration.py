@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
         return None
     measured = _Measured([Inspector.load(folder)])
     for image, record in zip(tqdm(prepared.images("calibration"), "calibrate", disable=None), records, strict=True):
-        measured.add(image, (record.width, record.height), name=record.path)
-    (scores,), target_rate = measured.scores, params.evaluation.target_false_alarm_rate
-    threshold = threshold_record(scores, records, measured.properties, target_rate)
+        measured.add(record, image)
+    (threshold,) = measured.thresholds(params.evaluation.target_false_alarm_rate)
     return _set_calibration(folder, threshold, measured)
 
 
@@ -55,20 +54,27 @@ class _Measured:
     """What good pictures look like, one added after the other: to each inspector by its scores, and by themselves."""
 
     def __init__(self, inspectors: Sequence[Inspector]) -> None:
-        self._inspectors = inspectors
+        self.inspectors, self.records = inspectors, list[FileRecord]()
         self.scores = [list[float]() for _ in inspectors]
         self.properties: dict[str, list[float]] = {}
         self.looks, self.levels = list[dict[str, float]](), list[float]()
 
-    def add(self, fitted: np.ndarray, size: tuple[int, int], *, name: str) -> None:
-        """Count a picture. fitted: as `Inspector.fit` has it; size: its own (width, height)."""
-        predictions = [inspector.predict(fitted, name=name) for inspector in self._inspectors]
+    def add(self, record: FileRecord, fitted: np.ndarray) -> None:
+        """Count a picture. fitted: as `Inspector.fit` has it."""
+        predictions = [inspector.predict(fitted, name=record.path) for inspector in self.inspectors]
         for scores, prediction in zip(self.scores, predictions, strict=True):
             scores.append(prediction.score)
         for name_of_property, value in picture_properties(fitted).items():
             self.properties.setdefault(name_of_property, []).append(value)
-        self.looks.append(measure(fitted, size))
+        self.records.append(record)
+        self.looks.append(measure(fitted, (record.width, record.height)))
         self.levels.append(level_of(predictions[0].anomaly_map))
+
+    def thresholds(self, target_rate: float, review_rate: float | None = None) -> list[dict[str, Any]]:
+        """The record of each inspector's threshold."""
+        return [
+            threshold_record(scores, self.records, self.properties, target_rate, review_rate) for scores in self.scores
+        ]
 
 
 def calibrate(
@@ -107,72 +113,46 @@ def calibrate(
         if rules_path is not None:
             _write_rules(folder, rules_path, good_images)
         write_config(folder, json.loads((folder / CONFIG).read_text()))
-        records, measured = _measure(package, _every_engine(read_package(folder)), good_images, group_pattern)
+        measured = _Measured(_every_engine(read_package(folder)))
+        for record, fitted in _good_pictures(measured.inspectors[0], good_images, group_pattern):
+            measured.add(record, fitted)
         manifest = package.manifest()  # the new pictures take the place of the old ones: they are no test images
         others = [record for record in manifest.files if record.split != "calibration"]
-        Manifest(manifest.category, (*others, *records)).save(folder / MANIFEST)
-        of_torch, *of_engines = (
-            threshold_record(scores, records, measured.properties, target_rate, review_rate)
-            for scores in measured.scores
-        )
-        for name, fitted in zip(engine_names(package), of_engines, strict=True):
-            replace_threshold(folder / ENGINES_DIR / name, fitted)
+        Manifest(manifest.category, (*others, *measured.records)).save(folder / MANIFEST)
+        of_torch, *of_engines = measured.thresholds(target_rate, review_rate)
+        for name, of_engine in zip(engine_names(package), of_engines, strict=True):
+            replace_threshold(folder / ENGINES_DIR / name, of_engine)
         lineage = package.config["lineage"]
         pinned = {"is_data_pinned": is_pinned and lineage["is_data_pinned"]}
         return _set_calibration(folder, of_torch, measured, lineage=lineage | pinned)
 
 
-def _measure(
-    package: ModelPackage, inspectors: list[Inspector], good_images: Path, group_pattern: str
-) -> tuple[list[FileRecord], _Measured]:
-    """Records of the good images, and what the inspectors say of them."""
+def _good_pictures(inspector: Inspector, good_images: Path, pattern: str) -> Iterator[tuple[FileRecord, np.ndarray]]:
+    """Records and fitted pictures: none was trained on, each one's pixels count once.
+
+    Which images are no independent ones is said at the end.
+    """
     root, listing = list_images(good_images)
-    paths = listing.checked()
+    paths, manifest, index = listing.checked(), inspector.opened_package.manifest(), CopyIndex()
     refuse_defective(root, paths)
-    groups = [group_of(path.relative_to(root).as_posix(), group_pattern) for path in paths]
-    goods, measured, inspector = _Goods(package, root), _Measured(inspectors), inspectors[0]
-    for path, group in zip(tqdm(paths, "calibrate", disable=None), groups, strict=True):
-        pixels = goods.read(path, group)
-        if pixels is None:
-            continue
-        fitted = inspector.fit(pixels, name=str(path))
-        measured.add(fitted, (pixels.shape[1], pixels.shape[0]), name=str(path))
-    goods.warn()
-    return goods.records, measured
-
-
-class _Goods:
-    """The good images of a calibration: none that was trained on, each one's pixels once."""
-
-    def __init__(self, package: ModelPackage, root: Path) -> None:
-        self._root, self._index = root, CopyIndex()
-        manifest = package.manifest()
-        self._bit_depth = manifest.bit_depth
-        for record in manifest.files:
-            if record.split == "train":
-                self._index.add(record.path, record.known_by, is_test=False)
-        self._thumbnails: list[np.ndarray] = []
-        self.records: list[FileRecord] = []
-
-    def read(self, path: Path, group: str) -> np.ndarray | None:
-        """Decode an image and record it. -> uint8 (H, W, 3), None of a copy; ValueError: it was trained on."""
-        name = path.relative_to(self._root).as_posix()
-        picture = read_picture(self._root, SourceImage(name, name, GOOD), group, "calibration", self._bit_depth)
-        is_copy = self._index.add(name, picture.record.known_by, is_test=True) is not None
-        if self._index.leaks:
-            raise ValueError(f"{path} is one of the model's training images (calibrate on pictures it has never seen)")
-        if is_copy:
-            return None
-        self.records.append(picture.record)
-        self._thumbnails.append(picture.thumbnail)
-        return picture.image
-
-    def warn(self) -> None:
-        """Say which images are no independent ones."""
-        copies = list(self._index.copies.items())
-        if copies:
-            logger.warning("%d images are copies, first %s = %s: each counts once", len(copies), *copies[0])
-        warn_of_alike(self._thumbnails, self.records)
+    names = [path.relative_to(root).as_posix() for path in paths]
+    groups = [group_of(name, pattern) for name in names]
+    for record in manifest.records("train"):
+        index.add(record.path, record.known_by, is_test=False)
+    kept = []
+    for name, group in zip(tqdm(names, "calibrate", disable=None), groups, strict=True):
+        picture = read_picture(root, SourceImage(name, name, GOOD), group, "calibration", manifest.bit_depth)
+        is_copy = index.add(name, picture.record.known_by, is_test=True) is not None
+        if index.leaks:
+            seen = f"{root / name} is one of the model's training images"
+            raise ValueError(f"{seen} (calibrate on pictures it has never seen)")
+        if not is_copy:
+            kept.append((picture.thumbnail, picture.record))
+            yield picture.record, inspector.fit(picture.image, name=str(root / name))
+    if index.copies:
+        first = next(iter(index.copies.items()))
+        logger.warning("%d images are copies, first %s = %s: each counts once", len(index.copies), *first)
+    warn_of_alike([thumbnail for thumbnail, _ in kept], [record for _, record in kept])
 
 
 def _write_rules(folder: Path, rules_path: Path, good_images: Path) -> None:
