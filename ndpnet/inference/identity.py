@@ -45,15 +45,16 @@ def package_files(folder: Path) -> tuple[str, ...]:
 
     ValueError: another folder or a link among them.
     """
-    folder = Path(folder)
-    paths = []
-    for path in _visible(folder):
-        is_engines = path.name == ENGINES_DIR and path.is_dir() and not path.is_symlink()
-        paths += [file for engine in _visible(path) for file in _engine_files(engine)] if is_engines else [path]
-    for path in paths:
+    folder, names = Path(folder), []
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        is_of_engines = parts[0] == ENGINES_DIR and len(parts) <= 2 and path.is_dir() and not path.is_symlink()
+        if is_of_engines or any(part.startswith(".") for part in parts):
+            continue
         if path.is_symlink() or not path.is_file():
             raise ValueError(f"{path} is no plain file (a model package has nothing else: remove it)")
-    return tuple(sorted(path.relative_to(folder).as_posix() for path in paths))
+        names.append("/".join(parts))
+    return tuple(sorted(names))
 
 
 def package_hash(folder: Path) -> str:
@@ -72,12 +73,3 @@ def copy_package(source: Path, target: Path) -> None:
     for name in package_files(source):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
-
-
-def _engine_files(folder: Path) -> list[Path]:
-    return _visible(folder) if folder.is_dir() and not folder.is_symlink() else [folder]
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What lies in a folder, without hidden files."""
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
