@@ -1,5 +1,6 @@
 """Folders that appear complete or not at all, and that replace nothing but what was written so."""
 
+import ctypes
 import glob
 import json
 import logging
@@ -14,6 +15,7 @@ from ndpnet.files import naming_full_disk, partial_name, some_names, unwritable,
 from ndpnet.locks import is_held, try_lock
 
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
 LITTER = ("thumbs.db", "desktop.ini", ".ds_store")  # file managers leave them anywhere
 
 logger = logging.getLogger(__name__)
@@ -194,7 +196,10 @@ def _held_folder(folder: Path, place: Path, *, outlives_failure: bool = False) -
 
 
 def _replace_folder(new_dir: Path, out_dir: Path) -> None:
-    # rename cannot replace a folder that has files: the old one steps aside, and comes back if the new one fails
+    """Put a folder in the place of an earlier one, whose files then lie under the name of the new one, or nowhere."""
+    if out_dir.exists() and _exchange(new_dir, out_dir):
+        return
+    # this file system knows no exchange: the old one steps aside, and comes back if the new one fails
     old_dir = partial_name(out_dir)
     try:
         if out_dir.exists():
@@ -205,6 +210,12 @@ def _replace_folder(new_dir: Path, out_dir: Path) -> None:
             old_dir.rename(out_dir)
         raise unwritable(out_dir, error) from error
     shutil.rmtree(old_dir, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names at once: a kill leaves none of them without a folder. False: it was not done."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux, and in no module of Python's
+    return rename is not None and rename(AT_FDCWD, bytes(one), AT_FDCWD, bytes(other), RENAME_EXCHANGE) == 0
 
 
 def _remove_abandoned(out_dir: Path) -> None:

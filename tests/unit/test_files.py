@@ -62,6 +62,14 @@ def make(out_dir: Path, content: str = "1") -> Path:
     return out_dir
 
 
+def test_a_folder_that_is_replaced_never_lacks_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out_dir = make(tmp_path / "out")
+    monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("a kill after this would leave no folder"))
+    make(out_dir, "22")
+    assert (out_dir / "made").read_text() == "22"
+    assert [child.name for child in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
