@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ndpnet.data.fitting import FILL_TOLERANCE
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
-from ndpnet.inference.inspector import Inspector, Prediction
+from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
 from ndpnet.metrics.streaming import PixelTally
@@ -24,7 +24,7 @@ class Judged(ScoredImages):
     """The test images and what the model says of them, row by row. Masks are there to draw beside a tally, too."""
 
     records: list[FileRecord]
-    images: exact.Planes  # uint8 (N, H, W, 3), or N times (H, W, 3)
+    images: list[np.ndarray]  # N times uint8 (H, W, 3)
     num_left_out: int  # further test images, whose whole defect lies where nothing is inspected
     seconds_per_image: float
 
@@ -60,25 +60,21 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
 
 def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int = MAX_EXACT_PIXELS) -> Judged:
     """What the model says of every test image. With more pixels than `max_exact_pixels` no maps are kept."""
-    images: exact.Planes = prepared.images("test")
-    masks: exact.Planes | None = prepared.masks()
-    records, roi = prepared.records("test"), inspector.inspected
-    is_counted = _is_counted(records, masks, roi)
-    if not is_counted.all():
-        rows = np.flatnonzero(is_counted).tolist()  # one by one: an array of all would be a copy
-        images = [images[row] for row in rows]
-        masks = None if masks is None else [masks[row] for row in rows]
-        records = [record for record, counts in zip(records, is_counted, strict=True) if counts]
+    all_masks, roi = prepared.masks(), inspector.inspected
+    is_counted = _is_counted(prepared.records("test"), all_masks, roi)
+    records = [record for record, counts in zip(prepared.records("test"), is_counted, strict=True) if counts]
+    images = exact.take_planes(prepared.images("test"), is_counted)
+    masks = None if all_masks is None else exact.take_planes(all_masks, is_counted)
     keeps_maps = sum(image.shape[0] * image.shape[1] for image in images) <= max_exact_pixels
     tally = None if keeps_maps or masks is None else PixelTally(roi)
-    predictions: list[Prediction] = []
+    maps: list[np.ndarray] = []
     scores = np.empty(len(records))
     started = time.monotonic()
     for row, record in enumerate(tqdm(records, "evaluate", disable=None)):
         prediction = inspector.predict(images[row], name=record.path)
         scores[row] = prediction.score
         if keeps_maps:
-            predictions.append(prediction)
+            maps.append(prediction.anomaly_map)
         elif tally is not None and masks is not None:
             is_good = record.defect_type == GOOD
             tally.add(prediction.anomaly_map, masks[row], record.defect_type, is_good=is_good)
@@ -88,7 +84,7 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
         types=np.array([record.defect_type for record in records]),
         scores=scores,
         threshold_record=inspector.threshold_record,
-        maps=[seen.anomaly_map for seen in predictions] if keeps_maps else None,
+        maps=maps if keeps_maps else None,
         masks=masks,
         roi=roi,
         tally=tally,
@@ -102,10 +98,11 @@ def judge(prepared: PreparedData, inspector: Inspector, *, max_exact_pixels: int
 def _is_counted(records: list[FileRecord], masks: exact.Planes | None, roi: np.ndarray | None) -> np.ndarray:
     """Which test images are judged: not those whose whole defect is ignored. -> bool (N,). ValueError: none is left."""
     is_counted = np.ones(len(records), dtype=bool)
-    if masks is None or roi is None:
-        return is_counted
-    for index, (record, mask) in enumerate(zip(records, masks, strict=True)):
-        is_counted[index] = record.defect_type == GOOD or bool((np.asarray(mask, dtype=bool) & roi).any())
+    if masks is not None and roi is not None:
+        is_counted[:] = [
+            record.defect_type == GOOD or bool((np.asarray(mask, dtype=bool) & roi).any())
+            for record, mask in zip(records, masks, strict=True)
+        ]
     if not is_counted.any():
         raise ValueError("every defect of the test images lies where nothing is inspected (look at region and zones)")
     return is_counted
