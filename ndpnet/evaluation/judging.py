@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ndpnet.data.fitting import FILL_TOLERANCE
 from ndpnet.data.manifest import GOOD, FileRecord
 from ndpnet.data.prepared import PreparedData
+from ndpnet.data.roi import check_roi_fits
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import ModelPackage
 from ndpnet.metrics import exact
@@ -47,9 +48,12 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
         )
     if not prepared.records("test"):
         raise ValueError(f"no test images in {prepared.folder} (add test/good and test/<defect type>, prepare again)")
-    if (rules := package.rules()) is not None:
-        for record in prepared.records("test"):
+    rules, roi = package.rules(), package.roi()
+    for record in prepared.records("test"):
+        if rules is not None:
             rules.check_size(record.width, record.height, name=record.path)
+        if roi is not None:
+            check_roi_fits(roi, record.width, record.height, mode=expected["mode"], name=record.path)
     trained = {digest: record.path for record in package.manifest().files for digest in record.known_by}
     for record in prepared.records("test"):
         for digest in record.known_by & trained.keys():

@@ -17,6 +17,7 @@ from skimage.data import brick
 
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData
+from ndpnet.data.roi import ROI, write_roi
 from ndpnet.evaluation import evaluate
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
@@ -96,13 +97,19 @@ def test_a_defect_in_a_zone_where_nothing_counts_is_left_out() -> None:
     assert judged.roi.sum() == 32 * 64
 
 
-def test_pictures_that_the_rules_are_not_meant_for_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_pictures_that_rules_or_region_are_not_meant_for_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     model_dir = shutil.copytree(pipeline.model_dir, tmp_path / "model")
+
+    def refused(message: str) -> None:
+        write_config(model_dir, json.loads((model_dir / "config.json").read_text()))
+        with pytest.raises(ValueError, match=message):
+            evaluate.evaluate_package(pipeline.prepared_dir, model_dir, tmp_path / "out", pipeline.params, {})
+        assert not (tmp_path / "out").exists()
+
+    write_roi(model_dir / ROI, np.ones((45, 50), dtype=bool))
+    refused(r"test/\S+ has \d+x\d+ pixels, the region of interest 50x45, of another aspect")
     (model_dir / RULES).write_text(Rules(width=80, height=80, smallest_defect=9).model_dump_json())
-    write_config(model_dir, json.loads((model_dir / "config.json").read_text()))
-    with pytest.raises(ValueError, match=r"pixels, the model's rules are for 80x80 \(calibrate anew, with rules"):
-        evaluate.evaluate_package(pipeline.prepared_dir, model_dir, tmp_path / "out", pipeline.params, {})
-    assert not (tmp_path / "out").exists()
+    refused(r"pixels, the model's rules are for 80x80 \(calibrate anew, with rules")
 
 
 def test_a_picture_that_a_person_should_look_at_is_called_so(pipeline: Pipeline, tmp_path: Path) -> None:
