@@ -41,7 +41,10 @@ def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["file"]
 
 
-def test_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_exchange", [True, False])
+def test_folder_replaces_the_old_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_exchange: bool) -> None:
+    if not has_exchange:  # as of NFS
+        monkeypatch.setattr("ndpnet.folders._exchange", lambda *_: False)
     out_dir = tmp_path / "deep" / "out"
     with atomic_folder(out_dir, marker="made") as partial_dir:
         (partial_dir / "made").write_text("1")
