@@ -65,7 +65,7 @@ def roi_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("name", ["run", "roi_run"])
-def test_a_raw_scan_scores_bit_for_bit_as_in_the_evaluation(name: str, request: pytest.FixtureRequest) -> None:
+def test_a_raw_scan_scores_as_in_evaluation_and_calibration(name: str, request: pytest.FixtureRequest) -> None:
     run: Run = request.getfixturevalue(name)
     inspector = Inspector.load(run.model_dir)
     rows = run.rows()
@@ -75,17 +75,10 @@ def test_a_raw_scan_scores_bit_for_bit_as_in_the_evaluation(name: str, request: 
         assert repr(verdict.score) == row["score"]
         assert verdict.is_defective == (row["outcome"] in ("found", "false alarm"))
     assert len({row["score"] for row in rows}) == len(rows)
-
-
-@pytest.mark.parametrize("name", ["run", "roi_run"])
-def test_the_threshold_is_that_of_whole_scans(name: str, request: pytest.FixtureRequest) -> None:
-    run: Run = request.getfixturevalue(name)
-    inspector = Inspector.load(run.model_dir)
-    records = PreparedData.load(run.prepared_dir).records("calibration")
-    paths = [run.data_dir / CATEGORY / record.path for record in records]
-    record = read_package(run.model_dir).threshold
-    assert record["value"] == max(inspector.inspect(path).score for path in paths)
-    assert (record["num_images"], record["num_units"]) == (3, 3)
+    calibration = PreparedData.load(run.prepared_dir).records("calibration")
+    scores = [inspector.inspect(run.data_dir / CATEGORY / record.path).score for record in calibration]
+    assert inspector.threshold == max(scores)
+    assert (inspector.threshold_record["num_images"], inspector.threshold_record["num_units"]) == (3, 3)
 
 
 METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall")

@@ -75,9 +75,6 @@ def test_a_damaged_or_missing_file_is_named(copy_dir: Path, name: str) -> None:
     (copy_dir / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"model/{name} is damaged: not the hash in config\.json \(copy the pack"):
         read_package(copy_dir)
-    (copy_dir / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=rf"model/{name} is damaged"):
-        read_package(copy_dir)
     (copy_dir / name).unlink()
     with pytest.raises(ValueError, match=rf"model/{name} is missing \(copy the package again\)$"):
         read_package(copy_dir)

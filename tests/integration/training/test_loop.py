@@ -57,6 +57,15 @@ def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in trainer.final_network().state_dict().items()}
 
 
+def checkpointed(trainer: Trainer, num_steps: int) -> bytes:
+    """What the trainer's checkpoint has after some steps."""
+    for _ in range(num_steps):
+        trainer.run_step()
+    trainer.flush()
+    trainer.save()
+    return trainer.checkpoint.state_path.read_bytes()
+
+
 def assert_same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
     assert first.keys() == second.keys()
     different = [name for name in first if not torch.equal(first[name], second[name])]
@@ -191,11 +200,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_finite_checkpoint(
     pipeline: Pipeline, tmp_path: Path, phase: int
 ) -> None:
     trainer = make_trainer(pipeline, tmp_path, phase=phase)
-    for _ in range(3):
-        trainer.run_step()
-    trainer.flush()
-    trainer.save()
-    before = (tmp_path / "state.pt").read_bytes()
+    before = checkpointed(trainer, 3)
     with torch.no_grad():
         trainer.network.decoder.to_image.bias.fill_(math.nan)
     with pytest.raises(RuntimeError, match=rf"^phase {phase}: non-finite loss at step 4: .*'reconstruction': nan") as e:
@@ -207,10 +212,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_last_finite_checkpoint(
 
 def test_weights_that_are_no_numbers_never_replace_a_checkpoint(pipeline: Pipeline, tmp_path: Path) -> None:
     trainer = make_trainer(pipeline, tmp_path)
-    trainer.run_step()
-    trainer.flush()
-    trainer.save()
-    before = (tmp_path / "state.pt").read_bytes()
+    before = checkpointed(trainer, 1)
     with torch.no_grad():
         trainer.network.encoder.layers[4][0].weight[0, 0, 0, 0] = math.inf
     with pytest.raises(RuntimeError, match=r"^phase 1: non-finite weights after step 1 \(lower the learning rate\)$"):
@@ -259,9 +261,7 @@ def test_bf16_on_a_processor_without_it_is_warned_of(caplog: pytest.LogCaptureFi
 
 def test_a_phase_in_bf16_resumes_bit_for_bit(pipeline: Pipeline, tmp_path: Path) -> None:
     weights = steps_of(pipeline, tmp_path / "one", "train.precision=bf16-mixed", phase=2)
-    first = make_trainer(pipeline, tmp_path / "two", "train.precision=bf16-mixed", phase=2)
-    first.run_step()
-    first.save()
+    checkpointed(make_trainer(pipeline, tmp_path / "two", "train.precision=bf16-mixed", phase=2), 1)
     second = make_trainer(pipeline, tmp_path / "two", "train.precision=bf16-mixed", phase=2)
     second.run_step()
     second.run_step()
