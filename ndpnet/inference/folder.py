@@ -93,7 +93,7 @@ def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_ov
     key = _task_key(inspector, root, paths, with_overlays)
     try:
         with atomic_folder(out_dir, marker=LINES, key=key) as folder:
-            rows = _finished_rows(folder / LINES, [path.relative_to(root).as_posix() for path in paths])
+            rows = _finished_rows(folder / LINES)
             if rows:
                 logger.info("going on after %d of %d pictures", len(rows), len(paths))
             logger.info("rows appear in %s as they come", folder / TABLE)
@@ -164,19 +164,14 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
-def _finished_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
-    """Rows that a killed run has finished, in the order of `names`; the file is cut after the last whole one."""
-    rows: list[dict[str, Any]] = []
-    num_bytes = 0
-    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
-        row = json.loads(line) if line.endswith(b"\n") else None
-        if row is None or row["path"] != names[len(rows)]:
-            break
-        rows.append(row)
-        num_bytes += len(line)
-    if path.is_file():
-        os.truncate(path, num_bytes)
-    return rows
+def _finished_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows that a killed run of the same pictures has finished; half of one is cut off."""
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 @dataclass(frozen=True)

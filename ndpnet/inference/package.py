@@ -1,6 +1,5 @@
 """The model package: all that a prediction needs, in one folder, without pickle."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import safetensors
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from ndpnet.config import ModelConfig, Params
@@ -105,13 +103,9 @@ class ModelPackage:
         return read_roi(self.folder / ROI)
 
     def load_network(self, device: torch.device) -> Network:
-        """The trained network in eval mode with its reference set. ValueError: its weights are of another network."""
-        path = self.folder / WEIGHTS
-        try:
-            network = make_network(ModelConfig.model_validate(self.config["params"]["model"]), is_trained=True)
-            network.load_state_dict(load_file(path))
-        except (ValidationError, RuntimeError) as error:
-            raise ValueError(f"{path} does not fit params.model in {CONFIG} (copy the package again)") from error
+        """The trained network in eval mode with its reference set."""
+        network = make_network(ModelConfig.model_validate(self.config["params"]["model"]), is_trained=True)
+        network.load_state_dict(load_file(self.folder / WEIGHTS))
         network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         network.set_reference(to_unit(torch.from_numpy(self.references())).to(device))
         return network
@@ -165,20 +159,13 @@ def read_package(folder: Path) -> ModelPackage:
     fix = "copy the package again"
     config = read_record(path, FORMAT_VERSION, "retrain, or install the ndpnet that wrote it", fix_damage=fix)
     check_seal(path, config)
-    _check_names(path, config["files"])
     check_files(path, config["files"], fix)
-    return ModelPackage(folder, config)
-
-
-def _check_names(path: Path, files: Collection[str]) -> None:
-    """ValueError: a file is not covered by its hash, or another may change a verdict."""
-    if sorted(set(files) - OPTIONAL_FILES.keys()) != sorted(HASHED_FILES):
-        raise ValueError(f"{path} is damaged: its files are not {', '.join(HASHED_FILES)} (copy the package again)")
     for name, option in OPTIONAL_FILES.items():
-        if name not in files and (path.parent / name).exists():
+        if name not in config["files"] and (folder / name).exists():
             raise ValueError(
-                f"{path.parent / name} is no part of this model (remove it; `ndpnet calibrate {option}` makes one)"
+                f"{folder / name} is no part of this model (remove it; `ndpnet calibrate {option}` makes one)"
             )
+    return ModelPackage(folder, config)
 
 
 def read_weights(path: Path, network: Network) -> None:

@@ -29,7 +29,7 @@ Interval = dict[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredImages:
-    """Everything measured on N test images, of any mix of sizes. ValueError: rows that do not belong together.
+    """Everything measured on N test images, of any mix of sizes.
 
     With a tally of the images' pixels instead of maps and masks pixel metrics are within an error that a note states.
     Pixel fields leave out defective images without a mask.
@@ -45,13 +45,9 @@ class ScoredImages:
     tally: PixelTally | None = None  # in the place of maps: of too many images to keep them
 
     def __post_init__(self) -> None:
-        sizes = [np.size(rows) for rows in (self.groups, self.types, self.scores)]
-        if len(set(sizes)) > 1 or 0 in sizes:
-            named = "{} groups, {} defect types, {} scores".format(*sizes)
-            raise ValueError(f"{named}: give one of each per test image, and at least one image")
+        assert 0 < len(self.groups) == len(self.types) == len(self.scores)
+        assert self.maps is None or len(self.maps) == len(self.scores)
         exact.check_scores(self.scores, self.labels)
-        if self.maps is not None and len(self.maps) != sizes[0]:
-            raise ValueError(f"{len(self.maps)} anomaly maps for {sizes[0]} test images: give one map per image")
 
     @cached_property
     def labels(self) -> np.ndarray:

@@ -14,7 +14,6 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.inference import Inspector
-from ndpnet.inference.identity import sealed
 from ndpnet.inference.package import (
     FORMAT_VERSION,
     ModelPackage,
@@ -88,23 +87,6 @@ def test_a_damaged_config_is_one_line(copy_dir: Path, content: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "value"), [("base_width", 8), ("base_width", 5), ("anomaly_map", "fused")])
-def test_parameters_of_another_network_are_one_short_line(copy_dir: Path, name: str, value: object) -> None:
-    edit_config(copy_dir, lambda config: config["params"]["model"].update({name: value}))
-    write_config(copy_dir, json.loads((copy_dir / "config.json").read_text()))
-    message = r"^\S*/weights\.safetensors does not fit params\.model in config\.json \(copy the package again\)$"
-    with pytest.raises(ValueError, match=message):
-        read_package(copy_dir).load_network(torch.device("cpu"))
-
-
-def test_a_config_that_leaves_files_unchecked_is_refused(copy_dir: Path) -> None:
-    path = copy_dir / "config.json"
-    edit_config(copy_dir, lambda config: config["files"].pop("weights.safetensors"))
-    path.write_text(json.dumps(sealed(json.loads(path.read_text()))))
-    with pytest.raises(ValueError, match=r"config\.json is damaged: its files are not weights\.safetensors, "):
-        read_package(copy_dir)
-
-
 def test_another_version_is_told_from_damage(copy_dir: Path) -> None:
     # a later format may well have other entries
     (copy_dir / "config.json").write_text(f'{{"format_version": {FORMAT_VERSION + 1}}}')
@@ -149,7 +131,7 @@ def test_a_region_of_interest_is_checked_like_any_file(copy_dir: Path) -> None:
         read_package(copy_dir)
 
 
-@pytest.mark.parametrize("change", [{"threshold": 0.9}, {"files": 5}, {"files": [[1]]}, {"references": float("nan")}])
+@pytest.mark.parametrize("change", [{"threshold": 0.9}, {"params": {}}, {"files": {}}, {"references": float("nan")}])
 def test_a_config_that_was_changed_by_hand_is_refused(copy_dir: Path, change: dict) -> None:
     edit_config(copy_dir, lambda config: config.update(change))
     message = r"config\.json was changed after it was written \(copy the package again; `ndpnet calibrate` sets a thres"
