@@ -18,7 +18,7 @@ from ndpnet.data.fitting import continue_surface
 from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import write_json
-from ndpnet.folders import atomic_folder, check_apart, check_output
+from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.calibration import threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.engine import GraphEngine, RunGraph
@@ -78,18 +78,16 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
     load_module(RUNTIME_MODULES[engine])
     float_type = float_type_here(engine, precision)
     check_apart(out, model, prepared, bank)
-    check_output(out, marker=REFERENCE)
-    inputs = _open_inputs(model, prepared, bank)
-    if (out / REFERENCE).is_file() and model_hash(out) == model_hash(inputs.package.folder):
-        inputs = replace(inputs, package=read_package(out))  # the engines that it has are kept
-    with atomic_folder(out, marker=REFERENCE) as folder:
+    with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else exports into it meanwhile
+        inputs = _open_inputs(model, prepared, bank)
+        if (out / REFERENCE).is_file() and model_hash(out) == model_hash(inputs.package.folder):
+            inputs = replace(inputs, package=read_package(out))  # the engines that it has are kept
         copy_package(inputs.package.folder, folder)
         engine_dir = folder / ENGINES_DIR / name
         shutil.rmtree(engine_dir, ignore_errors=True)
         engine_dir.mkdir(parents=True)
         _write_graph(engine_dir, inputs, engine, precision)
-        parity = _finish(engine_dir, inputs, engine, precision, float_type)
-    return parity
+        return _finish(engine_dir, inputs, engine, precision, float_type)
 
 
 def _open_inputs(model: Path, prepared_dir: Path, bank_dir: Path) -> ExportInputs:
