@@ -22,6 +22,7 @@ from ndpnet.data.names import without_own
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.files import as_cells, hash_of
 from ndpnet.folders import atomic_folder, check_apart
+from ndpnet.inference.identity import SEAL
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
 from ndpnet.inference.verdict import Verdict
@@ -149,10 +150,8 @@ def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays
     if inspector.package is None:
         return None
     files = [[os.fsencode(path).hex(), *_size_and_time(path)] for path in paths]
-    roi = None if inspector.roi is None else [inspector.roi.shape, np.packbits(inspector.roi).tobytes().hex()]
     threshold = [inspector.threshold, inspector.threshold_source, inspector.review_threshold]
-    surface = inspector.package.surface
-    model = [inspector.package.config["files"], inspector.engine_name, threshold, roi, surface, __version__]
+    model = [inspector.package.config[SEAL], inspector.engine_name, threshold, __version__]
     return hash_of([model, os.fsencode(root.resolve()).hex(), files, with_overlays])
 
 
