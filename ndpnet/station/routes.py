@@ -1,7 +1,6 @@
 """Where a browser finds the pages, who may ask for them, and how many are made at a time."""
 
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter
@@ -19,19 +18,20 @@ from ndpnet.station.web import needs
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
-MAX_PAGES = 8  # that are made at a time, and as many files shown: enough threads are left for pictures that come in
+# answers of one path at a time: a store that does not answer keeps no page waiting, nor pictures that come in
+MAX_ANSWERS = 4
 
 
 def page_routes(station: "Station") -> list[Route | Mount]:
     """Everything that a browser asks for."""
     pages = Pages(station)
-    # apart: a store that does not answer keeps no page waiting
-    run, run_stored = (partial(run_sync, limiter=CapacityLimiter(MAX_PAGES)) for _ in range(2))
     reads = {
         "/": pages.live,
         "/live": pages.live_facts,
         "/history": pages.history,
         "/pictures/{id:int}": pages.picture,
+        "/pictures/{id:int}/image": pages.image,
+        "/pictures/{id:int}/map": pages.heat_map,
         "/pictures/{id:int}/mask": pages.mask,
         "/review": pages.review,
         "/api/review/next": pages.next_picture,
@@ -46,24 +46,23 @@ def page_routes(station: "Station") -> list[Route | Mount]:
         "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
     }
     return [
-        *(Route(path, needs(_handler(answer, run), READ)) for path, answer in reads.items()),
-        Route("/pictures/{id:int}/image", needs(_handler(pages.image, run_stored), READ)),
-        Route("/pictures/{id:int}/map", needs(_handler(pages.heat_map, run_stored), READ)),
-        Route("/api/pictures/{id:int}", needs(_handler(pages.facts, run), READ, INSPECT)),  # where 202 sends a camera
+        *(Route(path, needs(_handler(answer), READ)) for path, answer in reads.items()),
+        Route("/api/pictures/{id:int}", needs(_handler(pages.facts), READ, INSPECT)),  # where 202 sends a camera
         *(
-            Route(path, needs(_handler(answer, run, has_body=True), right), methods=["POST"])
+            Route(path, needs(_handler(answer, has_body=True), right), methods=["POST"])
             for path, (right, answer) in writes.items()
         ),
-        Route("/login", _handler(pages.login, run)),
+        Route("/login", _handler(pages.login)),
         Route("/login", pages.enter, methods=["POST"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
 
 
-def _handler(
-    answer: Callable[..., Response], run: Callable[..., Awaitable[Response]], *, has_body: bool = False
-) -> Any:
+def _handler(answer: Callable[..., Response], *, has_body: bool = False) -> Any:
+    limiter = CapacityLimiter(MAX_ANSWERS)
+
     async def handler(request: Request) -> Response:
-        return await run(answer, request, *([await read_json(request, MAX_MASK_BYTES)] if has_body else []))
+        body = [await read_json(request, MAX_MASK_BYTES)] if has_body else []
+        return await run_sync(answer, request, *body, limiter=limiter)
 
     return handler

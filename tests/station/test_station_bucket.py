@@ -12,7 +12,7 @@ from stations import SECONDS, config_of, picture, post, served, wait_until
 
 from ndpnet.station.journal import open_journal
 from ndpnet.station.loop import export_batch
-from ndpnet.station.routes import MAX_PAGES
+from ndpnet.station.routes import MAX_ANSWERS
 from ndpnet.station.station import BUCKET
 from ndpnet.station.store import Store, retain
 
@@ -81,17 +81,17 @@ def test_files_go_to_s3_stay_here_while_it_is_away_and_follow_when_it_is_back(pi
 
 def test_a_store_that_is_frozen_keeps_no_page_waiting_but_its_pictures(pipeline, tmp_path, server):
     config = config_of(tmp_path, pipeline.model_dir, store={"url": f"s3://{server.make_bucket()}"})
-    with served(config) as (station, url), ThreadPoolExecutor(MAX_PAGES) as browser:
+    with served(config) as (station, url), ThreadPoolExecutor(MAX_ANSWERS) as browser:
         post(url, picture(0))
         wait_until(lambda: station.sinks[BUCKET].lag() == 0)
         os.killpg(server._process.pid, signal.SIGSTOP)
         try:
-            shown = [browser.submit(statuses, url, range(1, 2)) for _ in range(MAX_PAGES)]
+            shown = [browser.submit(statuses, url, range(1, 2)) for _ in range(MAX_ANSWERS)]
             time.sleep(0.5)  # all of them wait for the store
             assert requests.get(f"{url}/live", timeout=5).status_code == 200
         finally:
             os.killpg(server._process.pid, signal.SIGCONT)
-        assert [each.result(SECONDS) for each in shown] == [{200}] * MAX_PAGES
+        assert [each.result(SECONDS) for each in shown] == [{200}] * MAX_ANSWERS
 
 
 def test_a_map_that_is_gone_from_the_bucket_is_left_out_of_an_answer(pipeline, tmp_path, server):
