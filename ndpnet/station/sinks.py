@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -49,21 +50,21 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-class Receiver:
+class Receiver(ABC):
     """Something that takes one verdict after the other."""
 
     def last_seq(self) -> int:
         """The last verdict that it has for sure; 0: it cannot say."""
         return 0
 
+    @abstractmethod
     def deliver(self, row: Row) -> None:
         """Take a verdict. OSError or ValueError: it could not, and gets it again."""
-        raise NotImplementedError
 
-    def beat(self) -> None:
+    def beat(self) -> None:  # noqa: B027 - most have nothing to show
         """Show that the station works."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nor anything to let go of
         """Let go of it."""
 
 
