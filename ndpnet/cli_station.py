@@ -71,9 +71,9 @@ def station(
 
 def _export(config: "StationConfig", line: str | None, out: Path) -> None:
     from ndpnet.station.journal import open_journal
-    from ndpnet.station.judge import MODEL
     from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
     from ndpnet.station.store import Store
+    from ndpnet.station.tables import MODEL
 
     names = [entry.name for entry in config.lines]
     name = names[0] if line is None and len(names) == 1 else line

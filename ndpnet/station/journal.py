@@ -18,10 +18,10 @@ from ndpnet.station.tables import (
     ERROR,
     GOOD_WORD,
     LABELS,
+    OF_ONE_STATION,
     events,
     last_of,
     make_tables,
-    models,
     note_label,
     open_database,
     pictures,
@@ -82,6 +82,7 @@ class Judgement:
     properties: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     model: str | None = None
+    engine: str | None = None
     map: str | None = None
     map_bytes: int = 0
     seconds: float = 0.0
@@ -251,23 +252,16 @@ class Journal:
     def note(self, kind: str, facts: dict[str, Any], *, line: str | None = None, who: str = "station") -> None:
         """Write an event that is no verdict: a model, a threshold, an alarm."""
         with self.write() as db:
-            event = sa.insert(events).values(line=line, kind=kind, who=who, facts=facts, at=time.time())
-            db.execute(event.values(seq=db.scalar(LAST_SEQ)))
+            event = sa.insert(events).values(station=self.station, line=line, kind=kind, who=who, facts=facts)
+            db.execute(event.values(at=time.time(), seq=db.scalar(LAST_SEQ)))
         self.num_notes += 1
 
     def last_event(self, line: str, *kinds: str, **facts: str) -> dict[str, Any] | None:
-        """The last event of these kinds on a line that has these facts, or does not tell them."""
-        has_facts = [
-            sa.func.coalesce(events.c.facts[name].as_string(), value) == value for name, value in facts.items()
-        ]
-        of_line = sa.select(events).where(events.c.line == line, events.c.kind.in_(kinds), *has_facts)
+        """The last event of these kinds on a line that has these facts, and concerns this station."""
+        has_facts = [events.c.facts[name].as_string() == value for name, value in facts.items()]
+        is_its = sa.or_(events.c.station == self.station, events.c.kind.not_in(OF_ONE_STATION))
+        of_line = sa.select(events).where(events.c.line == line, events.c.kind.in_(kinds), is_its, *has_facts)
         return self.first(of_line.order_by(events.c.id.desc()).limit(1))
-
-    def know_model(self, line: str, model: str, facts: dict[str, Any]) -> None:
-        """Keep what is known of a model that judges on a line."""
-        with self.write() as db:
-            db.execute(sa.delete(models).where(models.c.line == line, models.c.hash == model))
-            db.execute(sa.insert(models).values(line=line, hash=model, facts=facts))
 
     # ---- tokens
 

@@ -21,9 +21,9 @@ from ndpnet.station.config import LineConfig, StationConfig
 from ndpnet.station.journal import Journal, Judgement
 from ndpnet.station.models import OpenModel
 from ndpnet.station.store import Store
+from ndpnet.station.tables import ACKNOWLEDGED, DRIFT, MODEL, RESTARTED, THRESHOLD
 
 logger = logging.getLogger(__name__)
-MODEL, THRESHOLD, ACKNOWLEDGED, DRIFT, RESTARTED = "model", "threshold", "acknowledged", "drift", "restarted"
 PERIOD = 20_000  # pictures, after which the watch starts anew: its memory has an end
 MAX_MAP_SIDE = 1024
 WAIT_SECONDS = 0.5
@@ -78,17 +78,17 @@ class Line:
         self._last_event, self._looked = event["id"], (num_notes, now)
 
     def _change_model(self, opened: OpenModel) -> None:
-        last = self.journal.last_event(self.name, MODEL)
-        if last is None or (last["facts"]["hash"], last["facts"]["engine"]) != (opened.hash, opened.facts["engine"]):
-            before = None if last is None else last["facts"]["hash"]
-            self.journal.note(MODEL, {"hash": opened.hash, "before": before, **opened.facts}, line=self.name)
-        self.journal.know_model(self.name, opened.hash, opened.facts)
+        event = self.journal.last_event(self.name, MODEL)
+        last = {} if event is None else event["facts"]
+        if last | opened.facts != last:
+            before = last.get("before" if last.get("hash") == opened.hash else "hash")  # to go back to: another model
+            self.journal.note(MODEL, opened.facts | {"before": before}, line=self.name)
         self._model, self._last_event, self._looked = opened, -1, (-1, 0.0)
         logger.info("%s: judging with %s (%s)", self.name, opened.facts["model"], opened.hash[:12])
 
     def _set_threshold(self) -> None:
         """The one that a person has set last for this model and engine, else its own; the bound for review stays."""
-        event = self.journal.last_event(self.name, THRESHOLD, model=self.model.hash, engine=self.model.facts["engine"])
+        event = self.journal.last_event(self.name, THRESHOLD, model=self.model.hash, engine=self.model.engine)
         value = None if event is None else event["facts"]["value"]
         self.model.inspector.threshold = self.model.own_record["value"] if value is None else value
 
@@ -122,7 +122,8 @@ class Line:
                 raise  # says nothing of the picture: it is judged once there is room
             text = " ".join(str(error).split()) or type(error).__name__
             judged = Judgement("error", error=text)
-        return replace(judged, model=self.model.hash, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return replace(judged, model=self.model.hash, engine=self.model.engine, seconds=seconds)
 
     def _judge(self, row: dict[str, Any]) -> Judgement:
         inspector, name, limits = self.model.inspector, row["name"], self.station.server

@@ -38,10 +38,19 @@ class OpenModel:
     """A model that is ready to judge."""
 
     inspector: Inspector
-    hash: str
     facts: dict[str, Any]
     own_record: dict[str, Any]  # what it says of its own threshold, whichever is in force
     calibration: Calibration
+
+    @property
+    def hash(self) -> str:
+        """Of the package."""
+        return self.facts["hash"]
+
+    @property
+    def engine(self) -> str:
+        """Its name, with the precision."""
+        return self.facts["engine"]
 
 
 def open_model(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None = None) -> OpenModel:
@@ -54,8 +63,8 @@ def open_model(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None = 
     record = inspector.threshold_record
     if record is None:
         raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
-    facts = _facts(inspector, record, line, version)
-    return OpenModel(inspector, package_hash(folder), facts, record, Calibration(**record["calibration"]))
+    facts = {"hash": package_hash(folder), "model": line.model, "version": version} | _facts(inspector, record)
+    return OpenModel(inspector, facts, record, Calibration(**record["calibration"]))
 
 
 def wished_hash(line: LineConfig) -> str | None:
@@ -88,13 +97,11 @@ def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -
     return download_package(name, version, cached(version, digest)), version
 
 
-def _facts(inspector: Inspector, record: dict[str, Any], line: LineConfig, version: int | None) -> dict[str, Any]:
+def _facts(inspector: Inspector, record: dict[str, Any]) -> dict[str, Any]:
     """What a person may ask of a model; record: of its own threshold."""
     package, review = inspector.opened_package, record.get("review")
     lineage = package.config["lineage"]
     return {
-        "model": line.model,
-        "version": version,
         "category": package.config["category"],
         "engine": inspector.engine_name,
         "threshold": inspector.threshold,

@@ -18,9 +18,9 @@ from ndpnet.inference.overlay import encode_jpeg
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
 from ndpnet.station.bodies import read_json, reason_of, text_of, who_of
-from ndpnet.station.judge import ACKNOWLEDGED, THRESHOLD, Line
-from ndpnet.station.retrain import RETRAIN
+from ndpnet.station.judge import Line
 from ndpnet.station.security import COOKIE
+from ndpnet.station.tables import ACKNOWLEDGED, RETRAIN, THRESHOLD
 from ndpnet.station.values import evidence, finite, number, painted, percent, when
 from ndpnet.station.web import public
 
@@ -92,7 +92,7 @@ class Pages:
     def picture(self, request: Request) -> Response:
         """One picture with everything that is known of it."""
         row = self._row(request)
-        facts = queries.facts_of(self._journal, row["line"], row["model"])
+        facts = queries.facts_of(self._journal, row)
         near = queries.neighbours(self._journal, row["seq"] or self._journal.last_seq() + 1)
         opinions = self._journal.opinions(row["id"])
         return self._page(request, "picture", picture=row, model=facts, opinions=opinions, near=near)
@@ -164,7 +164,7 @@ class Pages:
     def what_if(self, request: Request) -> Response:
         """Another threshold, and what would have followed of it."""
         line = self._line(request.query_params.get("line") or next(iter(self._station.lines)))
-        rows = queries.scores(self._journal, line.name, line.model.hash, line.model.facts["engine"])
+        rows = queries.scores(self._journal, line.name, line.model.hash, line.model.engine)
         known = [row["score"] for row in rows] + line.model.calibration.scores + [line.threshold]
         low, high = min(known), max(known)
         margin = (high - low) * 0.05 or 0.05
@@ -183,7 +183,7 @@ class Pages:
         """What would have followed of a threshold, as JSON."""
         line = self._line(request.path_params["line"])
         threshold = finite(request.query_params.get("threshold"))
-        rows = queries.scores(self._journal, line.name, line.model.hash, line.model.facts["engine"])
+        rows = queries.scores(self._journal, line.name, line.model.hash, line.model.engine)
         return JSONResponse(self._follows(line, rows, threshold))
 
     def _follows(self, line: Line, rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class Pages:
         reason = reason_of(body)
         value = None if body.get("value") is None else finite(body["value"])
         facts = {"value": value, "before": line.threshold, "reason": reason}
-        facts |= {"model": line.model.hash, "engine": line.model.facts["engine"]}
+        facts |= {"model": line.model.hash, "engine": line.model.engine}
         self._journal.note(THRESHOLD, facts, line=line.name, who=who)
         self._station.judge.wake()
         return JSONResponse(facts)
@@ -238,8 +238,9 @@ class Pages:
         line, who, retraining = self._line(request.path_params["line"]), who_of(request, body), self._station.retraining
         if retraining is None:
             raise ValueError("this station trains nothing (retrain: dvc or kfp in its file)")
-        if retraining.is_asked(line.name):
-            raise ValueError(f"a training of {line.name} goes on (wait for its end)")
+        if (event := retraining.asked(line.name)) is not None:
+            where = f" at the station {event['station']}" if event["station"] else ""
+            raise ValueError(f"a training of {line.name} goes on{where} (wait for its end)")
         self._journal.note(RETRAIN, {"reason": reason_of(body)}, line=line.name, who=who)
         return JSONResponse({"line": line.name})
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ndpnet.metrics.threshold import fit_review
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.models import Calibration
-from ndpnet.station.tables import events, models, pictures, reviews
+from ndpnet.station.tables import MODEL, events, pictures, reviews
 from ndpnet.station.values import finite, moment
 
 SHIFT_SECONDS, NUM_BINS, BIN_SECONDS = 8 * 3600, 60, 60
@@ -25,6 +25,8 @@ FILTERS: dict[str, Compared] = {  # how a picture is compared with what a person
     "line": (eq, pictures.c.line, str),
     "verdict": (eq, pictures.c.verdict, str),
     "label": (eq, pictures.c.label, str),
+    "model": (eq, pictures.c.model, str),
+    "engine": (eq, pictures.c.engine, str),
     "min_score": (ge, pictures.c.score, finite),
     "max_score": (le, pictures.c.score, finite),
     "after": (ge, pictures.c.judged_at, moment),
@@ -59,9 +61,12 @@ def neighbours(journal: Journal, seq: int) -> dict[str, int | None]:
     return {"previous": journal.value(before), "next": journal.value(after)}
 
 
-def facts_of(journal: Journal, line: str, model: str | None) -> dict[str, Any]:
-    """What is known of a model that has judged on a line."""
-    return journal.value(sa.select(models.c.facts).where(models.c.line == line, models.c.hash == model)) or {}
+def facts_of(journal: Journal, picture: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the model that judged a picture, as its station noted it."""
+    is_its = events.c.kind == MODEL, events.c.station == picture["station"], events.c.line == picture["line"]
+    used = {"hash": picture["model"], "engine": picture["engine"]}
+    has_facts = [events.c.facts[name].as_string() == value for name, value in used.items()]
+    return journal.value(sa.select(events.c.facts).where(*is_its, *has_facts).order_by(events.c.id.desc())) or {}
 
 
 def last_events(journal: Journal, number: int, **of: str) -> list[dict[str, Any]]:
@@ -113,21 +118,17 @@ def _to_review(journal: Journal, verdicts: tuple[str, ...]) -> tuple[sa.ColumnEl
 
 def scores(journal: Journal, line: str, model: str, engine: str) -> list[dict[str, Any]]:
     """Scores of a line's last pictures by one model and engine, with what people agree on; None: nothing yet."""
-    changes = sa.and_(events.c.line == line, events.c.kind == "model")
-    other = events.c.facts["hash"].as_string() == model, events.c.facts["engine"].as_string() != engine
-    last = journal.value(sa.select(sa.func.max(events.c.id)).where(changes, *other)) or 0
-    since = journal.value(sa.select(sa.func.min(events.c.seq)).where(changes, events.c.id > last)) or 0
     agreed = sa.case((pictures.c.label.in_(("good", "defective")), pictures.c.label)).label("label")
-    judged = sa.select(pictures.c.score, agreed).where(pictures.c.seq > since)
-    judged = judged.where(pictures.c.line == line, pictures.c.model == model, pictures.c.score.is_not(None))
+    judged = sa.select(pictures.c.score, agreed).where(IS_JUDGED, pictures.c.score.is_not(None))
+    judged = judged.where(pictures.c.line == line, pictures.c.model == model, pictures.c.engine == engine)
     return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(MAX_SCORES))
 
 
 def scores_after(journal: Journal, line: str, seq: int) -> list[dict[str, Any]]:
-    """What a watch over a line sees: scores and properties after a place in the order of verdicts."""
+    """What this station's watch over a line sees: scores and properties after a place in the order of verdicts."""
     columns = pictures.c.id, pictures.c.score, pictures.c.properties
-    later = sa.select(*columns).where(pictures.c.line == line, pictures.c.seq > seq, pictures.c.verdict != "error")
-    return journal.rows(later.order_by(pictures.c.seq))
+    judged_here = sa.select(*columns).where(pictures.c.line == line, journal.is_mine, pictures.c.verdict != "error")
+    return journal.rows(judged_here.where(pictures.c.seq > seq).order_by(pictures.c.seq))
 
 
 def what_if(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ndpnet.commands import git
 from ndpnet.station.loop import export_batch
-from ndpnet.station.tables import GOOD
+from ndpnet.station.tables import GOOD, RETRAIN, RETRAINED
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
-RETRAIN, RETRAINED = "retrain", "retrained"  # events: asked for, and what came of it
 REFUSED = 3  # exit code of `ndpnet promote`
 NICE = ("nice", "-n", "19")  # the station judges meanwhile
 PYTHON = (*NICE, sys.executable, "-m")  # in the checkout: its own code, not the station's
@@ -31,14 +30,17 @@ class Retraining:
         self._process: Popen[bytes] | None = None
         self._is_closed = threading.Event()
 
-    def is_asked(self, line: str) -> bool:
-        """Whether a training of a line was asked for and has not ended."""
+    def asked(self, line: str) -> dict[str, Any] | None:
+        """By which event a training of a line was asked for, at whichever station; None: none was, or it has ended."""
         event = self._journal.last_event(line, RETRAIN, RETRAINED)
-        return event is not None and event["kind"] == RETRAIN
+        return event if event is not None and event["kind"] == RETRAIN else None
 
     def step(self) -> None:
-        """Train, if it was asked for."""
-        for line in filter(self.is_asked, self._station.lines):
+        """Train, if it was asked for at this station."""
+        for line in self._station.lines:
+            event = self.asked(line)
+            if event is None or event["station"] != self._journal.station:
+                continue
             try:
                 facts = self._train(line)
             except (ValueError, OSError) as error:

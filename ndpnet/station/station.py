@@ -14,15 +14,15 @@ from ndpnet.station.camera import Camera
 from ndpnet.station.config import LineConfig, StationConfig
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import open_journal
-from ndpnet.station.judge import MODEL, Judge, Line
+from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
 from ndpnet.station.models import OpenModel, open_model, wished_hash
 from ndpnet.station.mqtt import MessageSource
-from ndpnet.station.queries import facts_of
 from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import Feeder, open_sinks
 from ndpnet.station.store import FILES, PICTURES, Store, retain
+from ndpnet.station.tables import MODEL
 from ndpnet.station.watch import FolderWatch
 from ndpnet.station.web import make_app
 
@@ -87,8 +87,7 @@ class Station:
             read_tokens(self.journal, self.config.server.token_file)
         for line in self.lines.values():
             event = self.journal.last_event(line.name, MODEL)
-            last = event and event["facts"] | facts_of(self.journal, line.name, event["facts"]["hash"])
-            line.next_model = _open_line(line.config, self.config, last)
+            line.next_model = _open_line(line.config, self.config, event and event["facts"])
             line.prepare()
 
     def stop(self) -> None:

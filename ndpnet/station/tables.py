@@ -12,6 +12,10 @@ LOCK_SECONDS = 30.0  # how long a writer waits for another one
 ANSWER_SECONDS = LOCK_SECONDS + 10.0  # of PostgreSQL, which says itself when it waited too long for a lock
 GOOD, DEFECTIVE, CANNOT_TELL, DISPUTED = "good", "defective", "cannot tell", "disputed"
 LABELS = (GOOD, DEFECTIVE, CANNOT_TELL)
+# kinds of events; what a station does itself concerns no other one that has a line of this name
+MODEL, THRESHOLD, ACKNOWLEDGED, DRIFT, RESTARTED = "model", "threshold", "acknowledged", "drift", "restarted"
+RETRAIN, RETRAINED = "retrain", "retrained"  # asked for, and what came of it
+OF_ONE_STATION = (MODEL, RESTARTED)
 # begins a write: one writer at a time, so that verdicts get their order without a gap
 BEGIN_WRITE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236973850)"}
 
@@ -57,6 +61,7 @@ pictures = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("label", sa.Text),  # what all people together say of it, by what each of them said last; NULL: nothing
     sa.Column("model", sa.Text),
+    sa.Column("engine", sa.Text),
     sa.Column("judged_at", sa.Double),
     sa.Column("seconds", sa.Double),
     sa.UniqueConstraint("line", "key"),
@@ -78,14 +83,6 @@ _partial("stored_by_time", pictures.c.judged_at, where=pictures.c.file.is_not(No
 sa.Index("by_verdict", pictures.c.verdict, pictures.c.seq)
 sa.Index("by_line", pictures.c.line, pictures.c.seq)
 sa.Index("by_time", pictures.c.judged_at, pictures.c.verdict, pictures.c.line)
-
-models = sa.Table(
-    "models",
-    metadata,
-    sa.Column("line", sa.Text, primary_key=True),
-    sa.Column("hash", sa.Text, primary_key=True),
-    _json("facts", nullable=False),
-)
 
 reviews = sa.Table(
     "reviews",
@@ -118,6 +115,7 @@ events = sa.Table(
     "events",
     metadata,
     sa.Column("id", KEY, primary_key=True),
+    sa.Column("station", sa.Text, nullable=False),  # that noted it
     sa.Column("line", sa.Text),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("who", sa.Text, nullable=False),

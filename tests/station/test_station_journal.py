@@ -109,7 +109,7 @@ def test_people_who_disagree_make_a_picture_disputed_until_most_say_the_same(jou
 def test_what_nobody_agrees_on_counts_as_unknown(journal):
     for key, labels in {"a": ["good"], "b": ["defective"], "c": ["good", "defective"], "d": []}.items():
         picture_id, _ = accept(journal, key)
-        journal.finish(picture_id, Judgement("good", score=0.1, threshold=0.5, model="m"))
+        journal.finish(picture_id, Judgement("good", score=0.1, threshold=0.5, model="m", engine="torch"))
         for number, label in enumerate(labels):
             journal.review(picture_id, label, f"person {number}")
     rows = scores(journal, "wall", "m", "torch")
@@ -119,10 +119,11 @@ def test_what_nobody_agrees_on_counts_as_unknown(journal):
 
 def test_scores_are_those_of_one_model_and_engine(journal):
     for score, (model, engine) in enumerate((("m", "torch"), ("m", "onnx"), ("n", "torch"), ("m", "torch")), start=1):
-        journal.note("model", {"hash": model, "engine": engine}, line="wall")
-        journal.finish(accept(journal, str(score))[0], Judgement("good", score=score, threshold=9.0, model=model))
-    assert [row["score"] for row in scores(journal, "wall", "m", "torch")] == [4]
+        judgement = Judgement("good", score=score, threshold=9.0, model=model, engine=engine)
+        journal.finish(accept(journal, str(score))[0], judgement)
+    assert [row["score"] for row in scores(journal, "wall", "m", "torch")] == [4, 1]
     assert [row["score"] for row in scores(journal, "wall", "n", "torch")] == [3]
+    assert [row["score"] for row in search(journal, {"model": "m", "engine": "onnx"})] == [2]
 
 
 def test_who_cannot_tell_leaves_the_picture_to_others(journal):

@@ -67,7 +67,8 @@ def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review
     write_config(packages[1], content)
 
     def by_hand(station, value, **facts):
-        facts |= {"value": value, "model": station.lines["wall"].model.hash}
+        model = station.lines["wall"].model
+        facts = {"value": value, "model": model.hash, "engine": model.engine} | facts
         station.journal.note("threshold", facts, line="wall", who="Ann")
 
     def judged(url):
@@ -93,13 +94,17 @@ def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review
 
 def test_a_threshold_that_the_journal_did_not_tell_is_asked_for_again(pipeline: Pipeline, tmp_path):
     with served(config_of(tmp_path, pipeline.model_dir)) as (station, _), station.journal._engine.connect() as db:
-        event = "INSERT INTO events (line, kind, who, at, seq, facts) VALUES ('wall', '{}', 'Ann', 0, 0, '{}')"
+        event = (
+            "INSERT INTO events (station, line, kind, who, at, seq, facts) VALUES ('', 'wall', '{}', 'Ann', 0, 0, '{}')"
+        )
         db.execute(text("BEGIN IMMEDIATE"))
         db.execute(text(event.format("threshold", "cut")))
         db.execute(text(event.format("acknowledged", "{}")))
         db.execute(text("COMMIT"))
         wait_until(lambda: "malformed JSON" in station.problems.get("judge", ""))
-        db.execute(text("""UPDATE events SET facts = '{"value": 3.0}' WHERE facts = 'cut'"""))
+        model = station.lines["wall"].model
+        facts = json.dumps({"value": 3.0, "model": model.hash, "engine": model.engine})
+        db.execute(text("UPDATE events SET facts = :facts WHERE facts = 'cut'"), {"facts": facts})
         wait_until(lambda: "judge" not in station.problems)
         assert station.lines["wall"].threshold == 3.0
 

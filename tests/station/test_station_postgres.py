@@ -50,6 +50,23 @@ def test_a_station_judges_removes_and_counts_its_own_pictures_and_shows_those_of
     assert retain(press, Store(tmp_path), settings, kinds) == 1
 
 
+def test_a_line_of_one_name_at_two_stations_has_its_own_model_and_watch_and_the_thresholds_of_both(journal_url):
+    press, oven = (Journal(journal_url, station=name) for name in ("press", "oven"))
+    for number, journal in enumerate((press, oven)):
+        used = {"hash": f"model of {journal.station}", "engine": "torch-fp32", "version": number}
+        journal.note("model", used, line="wall")
+        judgement = Judgement("good", score=number, model=used["hash"], engine=used["engine"])
+        journal.finish(accept(journal, journal.station)[0], judgement)
+    for number, journal in enumerate((press, oven)):
+        assert journal.last_event("wall", "model")["facts"]["version"] == number
+        assert [row["score"] for row in queries.scores_after(journal, "wall", 0)] == [number]
+        assert queries.facts_of(press, journal.picture(number + 1))["version"] == number
+    facts = {"value": 0.4, "model": "model of press", "engine": "torch-fp32"}
+    press.note("threshold", facts, line="wall", who="Ann")
+    assert oven.last_event("wall", "threshold", model="model of press")["facts"] == facts
+    assert oven.last_event("wall", "threshold", model="model of oven") is None
+
+
 def test_two_stations_of_one_name_do_not_share_a_journal(journal_url):
     press, again, oven = (Journal(journal_url, station=name) for name in ("press", "press", "oven"))
     said = r"^another station press writes to this journal \(give each its own"

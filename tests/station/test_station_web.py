@@ -321,7 +321,8 @@ def test_what_three_verdicts_would_send_to_people_is_shown_before(station):
     post(url, picture(12))
     line = running.lines["wall"]
     loads = queries.review_loads(
-        queries.scores(running.journal, "wall", line.model.hash, "torch"), line.model.calibration, line.model.own_record
+        queries.scores(running.journal, "wall", line.model.hash, line.model.engine),
+        *(line.model.calibration, line.model.own_record),
     )
     assert [load["review_rate"] for load in loads] == list(queries.REVIEW_RATES)
     values = [load["value"] for load in loads]
