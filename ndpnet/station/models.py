@@ -1,6 +1,8 @@
 """The models of a station: opened from a folder or the registry, with what is known of them and their calibration."""
 
 import logging
+import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,14 @@ def open_model(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None = 
     return OpenModel(inspector, facts, record, Calibration(**record["calibration"]))
 
 
+def remove_others(cache_dir: Path, used: Collection[str]) -> None:
+    """Remove the packages from the registry that have none of these hashes."""
+    for folder in cache_dir.glob("[!.]*"):
+        if not any(folder.name.endswith(_short(digest)) for digest in used):
+            logger.info("removed the model %s, which no line uses or would go back to", folder.name)
+            shutil.rmtree(folder)
+
+
 def wished_hash(line: LineConfig) -> str | None:
     """Hash of the package that the registry's alias names now; None of a folder. ValueError: it does not answer."""
     if line.registered is None:
@@ -83,7 +93,7 @@ def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -
     from ndpnet.tracking.versions import RegistryError, resolve_version
 
     def cached(version: int, digest: str) -> Path:
-        return cache_dir / f"{name}-{version}-{digest[:12]}"
+        return cache_dir / f"{name}-{version}-{_short(digest)}"
 
     name, ref = line.registered
     try:
@@ -95,6 +105,10 @@ def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -
         logger.warning("%s; %s goes on with version %s, which was in use", error, line.name, last["version"])
         return cached(last["version"], last["hash"]), last["version"]
     return download_package(name, version, cached(version, digest)), version
+
+
+def _short(digest: str) -> str:
+    return digest[:12]
 
 
 def _facts(inspector: Inspector, record: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ndpnet.station.intake import Intake
 from ndpnet.station.journal import open_journal
 from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
-from ndpnet.station.models import OpenModel, open_model, wished_hash
+from ndpnet.station.models import OpenModel, open_model, remove_others, wished_hash
 from ndpnet.station.mqtt import MessageSource
 from ndpnet.station.retrain import Retraining
 from ndpnet.station.security import read_tokens
@@ -161,6 +161,10 @@ class Station:
                     self.judge.wake()
             except (ValueError, OSError) as error:  # of this line alone
                 problems.append(f"{line.name}: {error}")
+        if not any(line.next_model for line in self.lines.values()):  # each is noted: it may be the next one's last
+            events = [self.journal.last_event(name, MODEL) for name in self.lines]
+            known = [event["facts"][name] for event in events if event is not None for name in ("hash", "before")]
+            remove_others(self.config.folder / MODELS, [digest for digest in known if digest is not None])
         if problems:
             raise ValueError("; ".join(problems))
 

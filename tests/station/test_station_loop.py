@@ -34,30 +34,33 @@ ALIASES, WALL = {"gate": "gate", "wall": "champion"}, {"line": "wall"}
 
 @pytest.mark.slow
 def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pipeline: Pipeline, tmp_path, monkeypatch):
-    uri = registered.register_thresholds(pipeline, tmp_path / "registry", [2.0, 0.0])
+    uri = registered.register_thresholds(pipeline, tmp_path / "registry", [2.0, 0.0, 3.0, 4.0])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
     client, rng = MlflowClient(uri), np.random.default_rng(1)
-    client.set_registered_model_alias(registered.NAME, "gate", "2")
+    client.set_registered_model_alias(registered.NAME, "gate", "3")
     lines = [{"name": name, "model": f"models:/{registered.NAME}@{alias}"} for name, alias in ALIASES.items()]
     with served(config_of(tmp_path, pipeline.model_dir, lines=lines, model_seconds=0.2)) as (station, url):
         first = post(url, wall(rng), params=WALL).json()
         assert (first["verdict"], first["threshold"]) == ("good", 2.0)
         client.delete_registered_model_alias(registered.NAME, "gate")  # the line behind it is followed all the same
         wait_until(lambda: "gate: no ndpnet-wall 'gate'" in station.problems.get("registry", ""))
-        for version, threshold in (("2", 0.0), ("1", 2.0)):
+        for version, threshold in (("2", 0.0), ("4", 4.0), ("1", 2.0)):
             client.set_registered_model_alias(registered.NAME, "champion", version)
             told = wait_until(lambda threshold=threshold: _if(post(url, wall(rng), params=WALL).json(), threshold))
             assert told["verdict"] == ("defective" if threshold == 0.0 else "good")
         events = last_events(station.journal, 9, kind="model", line="wall")[::-1]
-        assert [event["facts"]["version"] for event in events] == [1, 2, 1]
+        assert [event["facts"]["version"] for event in events] == [1, 2, 4, 1]
         assert events[1]["facts"]["before"] == events[0]["facts"]["hash"] == first["model"]
+        # what is in use, the one before it, and what the other line uses
+        folders = tmp_path / "station/models"
+        wait_until(lambda: {path.name.split("-")[2] for path in folders.iterdir()} == {"1", "4", "3"})
     # the registry is away: the station starts with the champion that it had
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with served(config_of(tmp_path, pipeline.model_dir, lines=lines)) as (station, url):
         assert post(url, wall(rng), params=WALL).json()["model"] == first["model"]
-        assert [line.model.facts["version"] for line in station.lines.values()] == [2, 1]
+        assert [line.model.facts["version"] for line in station.lines.values()] == [3, 1]
 
 
 def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review(pipeline: Pipeline, tmp_path):
