@@ -37,9 +37,9 @@ from ndpnet.data.images import read_image
 from ndpnet.inference import Inspector
 from ndpnet.station.config import parse_station
 from ndpnet.station.queries import last_judged
+from ndpnet.station.routes import make_app
 from ndpnet.station.station import Station, running
 from ndpnet.station.tables import pictures
-from ndpnet.station.web import make_app
 
 SMALL_SIDE, FEW_WAITING, REQUESTS, ROUNDS, AHEAD = 64, 8, 40, 10, 200
 MEBIBYTE = 2**20

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import requests
@@ -16,9 +16,11 @@ from processes import wait_until
 from samples import SIZE
 
 from ndpnet.station.config import StationConfig, parse_station
-
-if TYPE_CHECKING:
-    from ndpnet.station.station import Station
+from ndpnet.station.intake import Intake
+from ndpnet.station.journal import open_journal
+from ndpnet.station.routes import make_app
+from ndpnet.station.station import Station, running
+from ndpnet.station.store import Store
 
 SECONDS = 60.0
 
@@ -31,12 +33,14 @@ def config_of(folder: Path, model_dir: Path, /, **changes: Any) -> StationConfig
     return parse_station(values, base=folder)
 
 
-@contextmanager
-def served(config: StationConfig) -> Iterator[tuple["Station", str]]:
-    """A running station and the address of its page."""
-    from ndpnet.station.station import running  # with it comes torch
-    from ndpnet.station.web import make_app
+def intake_of(config: StationConfig) -> Intake:
+    """How pictures enter a station that judges none; with its journal and store."""
+    return Intake(open_journal(config), Store(config.folder), config, lambda: None)
 
+
+@contextmanager
+def served(config: StationConfig) -> Iterator[tuple[Station, str]]:
+    """A running station and the address of its page."""
     with running(config) as station:
         server = uvicorn.Server(uvicorn.Config(make_app(station), host="127.0.0.1", port=0, log_level="warning"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)

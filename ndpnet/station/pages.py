@@ -17,12 +17,11 @@ from ndpnet.data.images import read_header, read_image
 from ndpnet.inference.overlay import encode_jpeg
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
-from ndpnet.station.bodies import read_json, reason_of, text_of, who_of
 from ndpnet.station.judge import Line
 from ndpnet.station.security import COOKIE
 from ndpnet.station.tables import ACKNOWLEDGED, RETRAIN, THRESHOLD
 from ndpnet.station.values import evidence, finite, number, painted, percent, when
-from ndpnet.station.web import public
+from ndpnet.station.web import public, read_json, reason_of, text_of, who_of
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
@@ -49,8 +48,7 @@ class Pages:
 
     def _page(self, request: Request, name: str, **values: Any) -> Response:
         person = getattr(request.state, "person", None)
-        about = {"person": person, "page": name, "lines": list(self._station.lines)}
-        about["alarms"] = [line.name for line in self._station.lines.values() if line.alarm] if person else []
+        about = {"person": person, "page": name, "station": self._station, "problems": dict(self._station.problems)}
         about["num_to_review"] = queries.num_to_review(self._journal, self._station.config.review) if person else 0
         text = self._templates.get_template(f"{name}.html.j2").render(**about, **values)
         return Response(text, media_type="text/html", headers={"Cache-Control": "no-store"})
@@ -66,17 +64,8 @@ class Pages:
         return self._page(request, "live_facts", **self._live_values())
 
     def _live_values(self) -> dict[str, Any]:
-        station = self._station
-        return {
-            "last": queries.last_judged(self._journal),
-            "counts": queries.counts(self._journal),
-            "bars": queries.history_bars(self._journal),
-            "num_waiting": self._journal.num_waiting(),
-            "seconds": station.judge.mean_seconds,
-            "problems": dict(station.problems),
-            "sinks": {name: sink.lag() for name, sink in station.sinks.items()},
-            "models": {name: line.model for name, line in station.lines.items()},
-        }
+        last, counts = queries.last_judged(self._journal), queries.counts(self._journal)
+        return {"last": last, "counts": counts, "bars": queries.history_bars(self._journal)}
 
     # ---- History
 
@@ -210,18 +199,11 @@ class Pages:
         return self._page(
             request,
             "health",
-            station_lines=list(self._station.lines.values()),
             limit=limit,
             per_day=per_day,
             per_year={name: false_alarms_per_year(limit, number) for name, number in per_day.items()},
-            threads={name: thread.is_alive() for name, thread in self._station.threads.items()},
-            problems=dict(self._station.problems),
-            sinks={name: sink.lag() for name, sink in self._station.sinks.items()},
-            num_waiting=self._journal.num_waiting(),
             stored=queries.num_bytes_stored(self._journal),
-            store=self._station.config.store,
             events=queries.last_events(self._journal, NUM_EVENTS),
-            retraining=self._station.retraining,
         )
 
     def acknowledge(self, request: Request, body: dict[str, Any]) -> Response:

@@ -1,19 +1,20 @@
-"""Where a browser finds the pages, who may ask for them, and how many are made at a time."""
+"""Where the pages and the interface for pictures are, who may ask for them, and how many are made at a time."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ndpnet.station.bodies import MAX_MASK_BYTES, read_json
 from ndpnet.station.pages import HERE, Pages
 from ndpnet.station.security import DECIDE, INSPECT, READ, REVIEW
-from ndpnet.station.web import needs
+from ndpnet.station.web import MAX_MASK_BYTES, Inspection, Shield, in_one_line, needs, read_json
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
@@ -22,9 +23,22 @@ if TYPE_CHECKING:
 MAX_ANSWERS = 4
 
 
-def page_routes(station: "Station") -> list[Route | Mount]:
-    """Everything that a browser asks for."""
-    pages = Pages(station)
+def make_app(station: "Station") -> Starlette:
+    """The application of a station."""
+    api = Inspection(station)
+    routes = [
+        Route("/inspect", needs(api.inspect, INSPECT), methods=["POST"]),
+        Route("/healthz", api.healthz),
+        Route("/readyz", api.readyz),
+        Route("/metrics", needs(api.metrics, READ)),
+        *_page_routes(Pages(station)),
+    ]
+    app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError), in_one_line))
+    app.add_middleware(Shield, station=station)
+    return app
+
+
+def _page_routes(pages: Pages) -> list[Route | Mount]:
     reads = {
         "/": pages.live,
         "/live": pages.live_facts,

@@ -62,37 +62,26 @@ class Pace:
         return 0.0
 
 
-class Guard:
-    """Decides on requests."""
+def refusal(server: ServerConfig, method: str, headers: Headers) -> str | None:
+    """Why a request is refused whoever sends it; None if it is not."""
+    host = headers.get("host", "")
+    name = urlsplit(f"//{host}").hostname or ""
+    known = LOOPBACK if server.is_loopback else [each.lower() for each in server.host_names]
+    if known and name not in known:  # else a page could call this machine by a name of its own
+        return f"no station is called {name!r} (server.host_names)"
+    is_own = urlsplit(headers.get("origin", f"//{host}")).netloc == host
+    is_own &= headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+    return None if is_own or method in SAFE_METHODS else "sent by a page of another site"
 
-    def __init__(self, server: ServerConfig, journal: Journal) -> None:
-        self._server, self._journal, self.pace = server, journal, Pace(server.requests_per_second)
 
-    def refusal(self, method: str, headers: Headers) -> str | None:
-        """Why a request is refused whoever sends it; None if it is not."""
-        host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        known = LOOPBACK if self._server.is_loopback else [each.lower() for each in self._server.host_names]
-        if known and name not in known:  # else a page could call this machine by a name of its own
-            return f"no station is called {name!r} (server.host_names)"
-        if method in SAFE_METHODS:
-            return None
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return "sent by a page of another site"
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return "sent by a page of another site"
-        return None
-
-    def person(self, request: Request) -> Person | None:
-        """Who sends a request; None: nobody who is known."""
-        secret = _secret_of(request)
-        if secret:
-            owner = self._journal.owner_of(secret)
-            return None if owner is None else Person(owner["name"], owner["role"])
-        if self._server.is_loopback and not self._journal.has_tokens():
-            return Person("", "engineer")
-        return None
+def person_of(request: Request, server: ServerConfig, journal: Journal) -> Person | None:
+    """Who sends a request; None: nobody who is known."""
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    secret = secret.strip() if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
+    if secret:
+        owner = journal.owner_of(secret)
+        return None if owner is None else Person(owner["name"], owner["role"])
+    return Person("", "engineer") if server.is_loopback and not journal.has_tokens() else None
 
 
 def new_token(journal: Journal, name: str, role: str) -> str:
@@ -119,8 +108,3 @@ def read_tokens(journal: Journal, path: Path) -> None:
         if len(words) != 3 or words[1] not in ROLES or len(words[2]) < MIN_TOKEN:
             raise ValueError(f"{path}:{number}: no token (NAME ROLE TOKEN, of {MIN_TOKEN} random characters at least)")
         journal.add_token(*words, is_replacing=True)
-
-
-def _secret_of(request: Request) -> str:
-    kind, _, secret = request.headers.get("authorization", "").partition(" ")
-    return secret.strip() if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")

@@ -19,12 +19,12 @@ from ndpnet.station.measures import Measures
 from ndpnet.station.models import OpenModel, open_model, remove_others, wished_hash
 from ndpnet.station.mqtt import MessageSource
 from ndpnet.station.retrain import Retraining
+from ndpnet.station.routes import make_app
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import Feeder, open_sinks
 from ndpnet.station.store import FILES, PICTURES, Store, retain
 from ndpnet.station.tables import MODEL
 from ndpnet.station.watch import FolderWatch
-from ndpnet.station.web import make_app
 
 logger = logging.getLogger(__name__)
 # threads without which pictures are taken and judged

@@ -3,31 +3,30 @@
 import asyncio
 import base64
 import hashlib
+import json
 import math
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from ndpnet.station.intake import suffix_of
-from ndpnet.station.journal import FullError, JournalError
-from ndpnet.station.security import HEADERS, INSPECT, READ, Guard
+from ndpnet.station.journal import FullError, JournalError, check_name
+from ndpnet.station.security import HEADERS, Pace, person_of, refusal
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
 NO_ROOM = 507  # Insufficient Storage
 BODY_SECONDS = 30.0  # how long the body of a request may take
+MAX_JSON_BYTES, MAX_MASK_BYTES = 1e5, 4e6  # from anybody; from those who may write
 HEALTH_PATHS = ("/healthz", "/readyz")  # of a cluster, which asks by address, and from where pictures come, too
 OPEN_PATHS = ("/login", "/static/station.css", "/static/station.js", "/static/icon.svg")
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -35,28 +34,12 @@ KEY = re.compile(r"[\x21-\x7e]{1,200}")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(station: "Station") -> Starlette:
-    """The application of a station."""
-    from ndpnet.station.routes import page_routes
-
-    api = Inspection(station)
-    routes = [
-        Route("/inspect", needs(api.inspect, INSPECT), methods=["POST"]),
-        Route("/healthz", api.healthz),
-        Route("/readyz", api.readyz),
-        Route("/metrics", needs(api.metrics, READ)),
-        *page_routes(station),
-    ]
-    app = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError), _one_line))
-    app.add_middleware(Shield, guard=Guard(station.config.server, station.journal))
-    return app
-
-
 class Shield:
     """Before every request: is it from here, and from whom. After it: headers that keep the page to itself."""
 
-    def __init__(self, app: Any, guard: Guard) -> None:
-        self._app, self._guard = app, guard
+    def __init__(self, app: Any, station: "Station") -> None:
+        self._app, self._server, self._journal = app, station.config.server, station.journal
+        self._pace = Pace(self._server.requests_per_second)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request."""
@@ -72,7 +55,7 @@ class Shield:
         try:
             await self._check(request)
         except (HTTPException, ValueError) as error:
-            answer = await _one_line(request, error)
+            answer = await in_one_line(request, error)
             return await answer(scope, receive, send_with_headers)
         return await self._app(scope, receive, send_with_headers)
 
@@ -81,15 +64,15 @@ class Shield:
         path = request.scope["path"]
         if path in HEALTH_PATHS:
             return
-        if (reason := self._guard.refusal(request.method, request.headers)) is not None:
+        if (reason := refusal(self._server, request.method, request.headers)) is not None:
             raise HTTPException(403, reason)
-        early = self._guard.pace.seconds_early(request.client.host if request.client else "")
+        early = self._pace.seconds_early(request.client.host if request.client else "")
         if early:
             wait = {"Retry-After": str(math.ceil(early))}
             raise HTTPException(429, "too many requests (server.requests_per_second)", wait)
         if path in OPEN_PATHS:
             return
-        request.state.person = await run_in_threadpool(self._guard.person, request)
+        request.state.person = await run_in_threadpool(person_of, request, self._server, self._journal)
         if request.state.person is None:
             is_page = "text/html" in request.headers.get("accept", "")
             status, headers = (303, {"Location": "/login"}) if is_page else (401, {"WWW-Authenticate": "Bearer"})
@@ -145,9 +128,8 @@ class Inspection:
         entry = line, name or f"http{suffix_of(content)}", key, content
         picture_id = await run_in_threadpool(self._station.intake.take, *entry)
         verdict = await run_in_threadpool(self._station.judge.verdict_of, picture_id)
-        try:
-            await asyncio.wait_for(asyncio.wrap_future(verdict), self._limits.answer_seconds)
-        except TimeoutError:
+        is_done, _ = await asyncio.wait([asyncio.wrap_future(verdict)], timeout=self._limits.answer_seconds)
+        if not is_done:
             about = {"id": picture_id, "verdict": None, "error": "no verdict yet (ask again where Location says)"}
             return JSONResponse(about, 202, {"Location": f"/api/pictures/{picture_id}"})
         row = await run_in_threadpool(self._station.journal.picture, picture_id)
@@ -171,7 +153,7 @@ class Inspection:
         kind = request.headers.get("content-type", "")
         name = ""
         if kind.lower().startswith("multipart/form-data"):
-            name, content = await _first_file(request.headers, content, int(self._limits.max_megabytes * 1e6))
+            name, content = await _first_file(request, content, int(self._limits.max_megabytes * 1e6))
         if not content:
             raise HTTPException(400, "no picture (send its bytes, or a form with one file)")
         return name, content
@@ -210,20 +192,52 @@ async def read_body(request: Request, max_bytes: float) -> bytes:
     return b"".join(parts)
 
 
+async def read_json(request: Request, max_bytes: float = MAX_JSON_BYTES) -> dict[str, Any]:
+    """The body of a request. HTTPException: it is no JSON object, or too large."""
+    try:
+        body = json.loads(await read_body(request, max_bytes))
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "the body is no JSON") from error
+    if not isinstance(body, dict):
+        raise HTTPException(400, "the body is no JSON object")
+    return body
+
+
+def text_of(body: dict[str, Any], name: str) -> str:
+    """What was written, empty if nothing was. ValueError: it is no text."""
+    text = body.get(name) or ""
+    # half a character can be stored, but never shown, and PostgreSQL takes no NUL
+    if not isinstance(text, str) or re.search("[\0\ud800-\udfff]", text):
+        raise ValueError(f"{name} {text!r} is no text")
+    return text.strip()
+
+
+def reason_of(body: dict[str, Any]) -> str:
+    """Why a person does something. ValueError: not said."""
+    reason = text_of(body, "reason")[:500]
+    if not reason:
+        raise ValueError("a reason is missing (it is in the history for those who come after you)")
+    return reason
+
+
+def who_of(request: Request, body: dict[str, Any]) -> str:
+    """The name of the token; at this machine, without tokens, the name that a person gives."""
+    who = request.state.person.name or text_of(body, "who")
+    check_name(who)
+    return who
+
+
 def public(row: dict[str, Any]) -> dict[str, Any]:
     """What is told of a picture: nothing of where it lies."""
     hidden = ("file", "map", "key", "num_crashes", "num_bytes")
     return {name: value for name, value in row.items() if name not in hidden} | {"has_map": bool(row["map"])}
 
 
-async def _first_file(headers: Headers, body: bytes, max_bytes: int) -> tuple[str, bytes]:
-    async def stream() -> Any:
-        yield body
+async def _first_file(request: Request, body: bytes, max_bytes: int) -> tuple[str, bytes]:
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": body}
 
-    try:
-        form = await MultiPartParser(headers, stream(), max_files=1, max_part_size=max_bytes).parse()
-    except MultiPartException as error:
-        raise HTTPException(400, error.message) from error
+    form = await Request(request.scope, receive).form(max_files=1, max_part_size=max_bytes)
     for part in form.values():
         if isinstance(part, UploadFile):
             return _plain_name(part.filename or ""), await part.read()
@@ -235,7 +249,8 @@ def _plain_name(name: str) -> str:
     return re.sub(r"[^\w .()+-]", "_", name.replace("\\", "/").rpartition("/")[2])[:120]
 
 
-async def _one_line(request: Request, error: Exception) -> Response:
+async def in_one_line(request: Request, error: Exception) -> Response:
+    """What a caller is told of an error."""
     if isinstance(error, JournalError):
         error = HTTPException(503, str(error), {"Retry-After": "10"})
     elif not isinstance(error, HTTPException):
