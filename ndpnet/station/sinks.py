@@ -6,6 +6,7 @@ import hmac
 import io
 import json
 import logging
+import mmap
 import os
 import re
 import time
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 
 from ndpnet.files import as_cells
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, Sink, WebhookSink
-from ndpnet.station.journal import LAST_SEQ, Journal
+from ndpnet.station.journal import Journal
 from ndpnet.station.mqtt import make_client
 from ndpnet.station.security import read_secret
 from ndpnet.station.tables import pictures, sinks
@@ -30,18 +31,8 @@ if TYPE_CHECKING:
 AT_ONCE = 100  # verdicts that are read from the journal in one go
 SECONDS = 10.0  # how long a receiver may take
 WATCHDOG_SECONDS = 0.5
-TAIL_BYTES = 1 << 20  # of a file, more than most lines have
 CODES = {"good": 0, "review": 1, "defective": 2, "error": 3}
-OPCUA_START = {  # of a line's variables, before its first verdict
-    "Verdict": "",
-    "VerdictCode": -1,
-    "IsGood": False,
-    "Score": -1.0,
-    "NumRegions": 0,
-    "Picture": "",
-    "PictureId": 0,
-    "Sequence": 0,  # last: when it has changed, the others are this verdict's
-}
+BEFORE_FIRST = {"verdict": "", "score": None, "regions": None, "name": "", "id": 0, "seq": 0}  # as OPC UA shows it
 COLUMNS = (
     *("seq", "id", "line", "name", "verdict", "score", "threshold", "threshold_source", "width", "height"),
     *("regions", "model", "judged_at", "error"),
@@ -75,41 +66,41 @@ class Feeder:
         self.name, self._receiver, self._journal = name, receiver, journal
         self._key = f"{journal.station}/{name}" if journal.station else name
         self._mine = sa.select(*(pictures.c[column] for column in columns)).where(journal.is_mine)
-        with journal.write() as db:  # a new sink is told what happens from now on
-            if db.scalar(sa.select(sinks.c.seq).where(sinks.c.name == self._key)) is None:
-                db.execute(sa.insert(sinks).values(name=self._key, seq=db.scalar(LAST_SEQ)))
         last, known = receiver.last_seq(), journal.last_seq()
         if last > known:
             raise ValueError(f"sink {name} has verdicts up to {last}, this station made {known} (move that file away)")
-        self._delivered = last
-        self._advance(last)
+        with journal.write() as db:
+            noted = db.scalar(sa.select(sinks.c.seq).where(sinks.c.name == self._key))
+            if noted is None:  # a new sink is told what happens from now on
+                noted = known
+                db.execute(sa.insert(sinks).values(name=self._key, seq=noted))
+        self._noted: int = noted
+        self._delivered = max(noted, last)
 
     def lag(self) -> int:
         """How many verdicts it has not had yet."""
-        after = pictures.c.seq > self._position(), self._journal.is_mine
+        after = pictures.c.seq > self._delivered, self._journal.is_mine
         return self._journal.value(sa.select(sa.func.count()).where(*after))
 
     def step(self) -> None:
         """Deliver what there is. OSError or ValueError: the receiver is away; nothing is lost."""
-        if (position := self._position()) < self._delivered:  # the journal went away before it was noted
-            self._advance(position := self._delivered)
-        later = self._mine.where(pictures.c.seq > position).order_by(pictures.c.seq).limit(AT_ONCE)
+        self._note()  # what was delivered when the journal went away
+        later = self._mine.where(pictures.c.seq > self._delivered).order_by(pictures.c.seq).limit(AT_ONCE)
         for row in self._journal.rows(later):
             self._receiver.deliver(row | {"judged_at": datetime.fromtimestamp(row["judged_at"], UTC).isoformat()})
             self._delivered = row["seq"]
-            self._advance(self._delivered)
+            self._note()
         self._receiver.beat()
 
     def close(self) -> None:
         """Let go of the receiver."""
         self._receiver.close()
 
-    def _position(self) -> int:
-        return self._journal.value(sa.select(sinks.c.seq).where(sinks.c.name == self._key))
-
-    def _advance(self, seq: int) -> None:
-        with self._journal.write() as db:
-            db.execute(sa.update(sinks).where(sinks.c.name == self._key, sinks.c.seq < seq).values(seq=seq))
+    def _note(self) -> None:
+        if self._noted < self._delivered:
+            with self._journal.write() as db:
+                db.execute(sa.update(sinks).where(sinks.c.name == self._key).values(seq=self._delivered))
+            self._noted = self._delivered
 
 
 class FileReceiver(Receiver):
@@ -121,17 +112,14 @@ class FileReceiver(Receiver):
 
     def last_seq(self) -> int:
         """That of the last whole line: a full disk or a kill may have ended one early, which is cut off."""
-        if not self._path.exists():
+        if not self._path.exists() or not self._path.stat().st_size:
             return 0
         with self._path.open("r+b") as stream:
-            num_bytes, start, whole = TAIL_BYTES, stream.seek(0, os.SEEK_END), b""
-            while b"\n" not in whole and start > 0:  # until the last whole line is all there
-                start = max(0, stream.seek(0, os.SEEK_END) - num_bytes)
-                stream.seek(start)
-                whole = stream.read().rpartition(b"\n")[0]
-                num_bytes *= 2
-            stream.truncate(start + len(whole) + bool(whole))
-        last = whole.rpartition(b"\n")[2].decode(errors="replace")
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                end = content.rfind(b"\n") + 1
+                start = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
+                last = content[start:end].decode(errors="replace").strip()
+            stream.truncate(end)
         if not last or last == ",".join(COLUMNS):
             return 0
         try:
@@ -247,24 +235,16 @@ class OpcuaReceiver(Receiver):
         for line in lines:
             place = root.add_object(*names(f"Station/{line}", line))
             self._lines[line] = {
-                name: place.add_variable(*names(f"{line}.{name}", name), value) for name, value in OPCUA_START.items()
+                name: place.add_variable(*names(f"{line}.{name}", name), value)
+                for name, value in _opcua_values(BEFORE_FIRST).items()
             }
         self._server.start()
 
     def deliver(self, row: Row) -> None:
         """Set a line's variables, those of a line that is still in the station's file."""
-        values = {
-            "Verdict": row["verdict"],
-            "VerdictCode": CODES[row["verdict"]],
-            "IsGood": row["verdict"] == "good",
-            "Score": -1.0 if row["score"] is None else row["score"],
-            "NumRegions": len(row["regions"] or ()),
-            "Picture": row["name"],
-            "PictureId": row["id"],
-            "Sequence": row["seq"],
-        }
-        for name, variable in self._lines.get(row["line"], {}).items():
-            variable.write_value(values[name])
+        if row["line"] in self._lines:
+            for name, value in _opcua_values(row).items():
+                self._lines[row["line"]][name].write_value(value)
 
     def beat(self) -> None:
         """Turn the watchdog bit while the station works: a bit that stands still is a station that does not."""
@@ -289,6 +269,19 @@ def open_sinks(
     }
     return {
         config.name: Feeder(config.name, makers.get(config.kind, FileReceiver)(config), journal) for config in configs
+    }
+
+
+def _opcua_values(row: Row) -> Row:
+    return {
+        "Verdict": row["verdict"],
+        "VerdictCode": CODES.get(row["verdict"], -1),
+        "IsGood": row["verdict"] == "good",
+        "Score": -1.0 if row["score"] is None else row["score"],
+        "NumRegions": len(row["regions"] or ()),
+        "Picture": row["name"],
+        "PictureId": row["id"],
+        "Sequence": row["seq"],  # last: when it has changed, the others are this verdict's
     }
 
 
