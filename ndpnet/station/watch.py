@@ -56,44 +56,34 @@ class FolderWatch:
     def _list(self) -> list[tuple[str, Stamp]]:
         """All files with their stamps, oldest first; what is gone is forgotten."""
         start = time.monotonic()
-        stamps = dict(self._files())
+        stamps = dict(self._files(os.fspath(self.root)))
         self.scan_seconds = time.monotonic() - start
         for known in (self._seen, self._done):
             for name in known.keys() - stamps.keys():
                 del known[name]
         return sorted(stamps.items(), key=lambda item: (item[1][1], item[0]))
 
-    def _files(self) -> Iterator[tuple[str, Stamp]]:
-        """Pictures below the root with their stamps; hidden and unfinished ones are none yet."""
-        folders = [os.fspath(self.root)]
-        while folders:
-            folder = folders.pop()
-            try:
-                yield from self._files_of(folder, folders)
-            except OSError as error:
-                if folder == os.fspath(self.root):
-                    raise
-                self._tell(folder, f"cannot be read: {error.strerror}")
-
-    def _files_of(self, folder: str, folders: list[str]) -> Iterator[tuple[str, Stamp]]:
-        """Those of one folder; its sub-folders join `folders`."""
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif entry.is_symlink():
-                    # who may write here must not make the station read what lies elsewhere
-                    if _is_picture(entry.name) or entry.is_dir():
-                        self._tell(entry.path, "is a symbolic link, not followed (copy pictures here)")
-                elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
-                    with suppress(FileNotFoundError):  # moved away meanwhile
-                        about = entry.stat(follow_symlinks=False)
-                        if _is_picture(entry.name):
-                            yield os.path.relpath(entry.path, self.root), (about.st_size, about.st_mtime_ns)
-                        elif about.st_size:
-                            self._refuse_nameless(entry.path)
+    def _files(self, folder: str) -> Iterator[tuple[str, Stamp]]:
+        """Pictures below a folder with their stamps; hidden and unfinished ones are none yet."""
+        for entry in os.scandir(folder):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                try:
+                    yield from self._files(entry.path)
+                except OSError as error:
+                    self._tell(entry.path, f"cannot be read: {error.strerror}")
+            elif entry.is_symlink():
+                # who may write here must not make the station read what lies elsewhere
+                if _is_picture(entry.name) or entry.is_dir():
+                    self._tell(entry.path, "is a symbolic link, not followed (copy pictures here)")
+            elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):  # moved away meanwhile
+                    stamp = _stamp(Path(entry.path))
+                    if _is_picture(entry.name):
+                        yield os.path.relpath(entry.path, self.root), stamp
+                    elif stamp[0]:
+                        self._look_at_nameless(entry.path)
 
     def _tell(self, path: str, what: str) -> None:
         """Name once what is not taken, or not moved: the others are all the same."""
@@ -101,12 +91,10 @@ class FolderWatch:
             self._told.add(path)
             logger.warning("%s: %s %s", self.line.name, path, what)
 
-    def _refuse_nameless(self, path: str) -> None:
-        if path in self._told:
-            return
-        self._told.add(path)
-        if format_of(Path(path)) is not None:
-            logger.warning("%s: %s is a picture without an ending, not taken (name it as .png)", self.line.name, path)
+    def _look_at_nameless(self, path: str) -> None:
+        if path not in self._told and format_of(Path(path)) is None:
+            self._told.add(path)  # no picture: it is not opened again
+        self._tell(path, "is a picture without an ending, not taken (name it as .png)")
 
     def _is_complete(self, name: str, stamp: Stamp, now: float) -> bool:
         last, since = self._seen.get(name, (None, now))

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from stations import config_of, picture, put
+from stations import config_of, intake_of, picture, put
 
 from ndpnet.station.intake import Intake
-from ndpnet.station.journal import Journal, Judgement
-from ndpnet.station.store import Store
+from ndpnet.station.journal import Judgement
 from ndpnet.station.watch import FolderWatch
 
 
@@ -26,9 +25,8 @@ class Bench:
     def restart(self):
         """What a killed station does when it is started again."""
         config = config_of(self.folder, self.folder / "model", wall=self.line, server={"max_waiting": 3})
-        self.journal = Journal(config.folder / "journal.sqlite")
-        self.intake = Intake(self.journal, Store(config.folder), config, lambda: None)
-        self.watch = FolderWatch(config.lines[0], self.intake)
+        self.intake = intake_of(config)
+        self.journal, self.watch = self.intake.journal, FolderWatch(config.lines[0], self.intake)
 
     def names(self):
         return [row["name"] for row in self.journal.rows(text("SELECT name FROM pictures ORDER BY id"))]
@@ -113,24 +111,19 @@ def test_a_file_that_grows_is_complete_once_it_has_been_unchanged_for_the_time(t
     assert bench.watch.look() == 1
 
 
-def test_a_file_of_the_same_name_that_is_another_one_is_another_picture(tmp_path):
-    bench = Bench(tmp_path)
-    for seed in (1, 2):
-        put(bench.root / "part.png", picture(seed))
-        os.utime(bench.root / "part.png", (1e9 + seed, 1e9 + seed))
-        assert bench.watch.look() == 1
-    assert bench.names() == ["part.png", "part.png"]
-
-
-def test_files_are_moved_with_their_sub_folders_and_none_replaces_another(tmp_path):
-    bench = Bench(tmp_path, done_dir="done")
+@pytest.mark.parametrize(("done_dir", "left"), [(None, [2]), ("done", [])])
+def test_another_file_of_the_same_name_is_another_picture_and_replaces_none_where_files_are_moved(
+    tmp_path, done_dir, left
+):
+    bench = Bench(tmp_path, done_dir=done_dir)
     for seed in (1, 2):
         put(bench.root / "a/part.png", picture(seed))
         os.utime(bench.root / "a/part.png", (1e9 + seed, 1e9 + seed))
-        bench.watch.look()
-    done = sorted(path.read_bytes() for path in (tmp_path / "done/a").iterdir())
-    assert done == sorted([picture(1), picture(2)])
-    assert not list(bench.root.rglob("*.png"))
+        assert bench.watch.look() == 1
+    assert bench.names() == ["a/part.png", "a/part.png"]
+    moved = sorted(path.read_bytes() for path in (tmp_path / "done").rglob("*.png"))
+    assert moved == (sorted([picture(1), picture(2)]) if done_dir else [])
+    assert [path.read_bytes() for path in bench.root.rglob("*.png")] == [picture(seed) for seed in left]
 
 
 def test_killed_between_journal_and_move_it_is_moved_and_not_taken_twice(tmp_path):
