@@ -23,6 +23,20 @@ def _from_base(path: Path, info: ValidationInfo) -> Path:
     return info.context / path if info.context else path
 
 
+def _model_from_base(model: str, info: ValidationInfo) -> str:
+    if not model.startswith(REGISTERED):
+        return str(_from_base(Path(model), info))
+    if not all(_registered(model)):
+        raise ValueError(f"{model} is no model of the registry (write models:/NAME@ALIAS, or a folder)")
+    return model
+
+
+def _registered(model: str) -> tuple[str, str]:
+    """Name and alias or version."""
+    name, _, ref = model.removeprefix(REGISTERED).replace("@", "/").rpartition("/")
+    return name, ref
+
+
 Located = Annotated[Path, AfterValidator(_from_base)]  # seen from the folder of the file that names it
 Above0 = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")]
@@ -108,7 +122,7 @@ class LineConfig(Section):
     """One place where pictures are taken, and the model that judges them."""
 
     name: Name
-    model: str
+    model: Annotated[str, AfterValidator(_model_from_base)]
     source: Located | None
     settle_seconds: NotNegative
     done_dir: Located | None
@@ -117,27 +131,10 @@ class LineConfig(Section):
     mqtt: MessageConfig | None
     camera: CameraConfig | None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _model_is_a_place(cls, values: Any, info: ValidationInfo) -> Any:
-        model = values.get("model") if isinstance(values, dict) else None
-        if not info.context or not isinstance(model, str) or model.startswith(REGISTERED):
-            return values
-        return values | {"model": str(info.context / model)}
-
     @property
     def registered(self) -> tuple[str, str] | None:
         """Name and alias or version in the registry; None of a folder."""
-        if not self.model.startswith(REGISTERED):
-            return None
-        name, _, ref = self.model.removeprefix(REGISTERED).replace("@", "/").rpartition("/")
-        return name, ref
-
-    @model_validator(mode="after")
-    def _model_has_a_name_and_a_version(self) -> "LineConfig":
-        if self.registered is not None and not all(self.registered):
-            raise ValueError(f"lines: {self.name} has model {self.model} (write models:/NAME@ALIAS, or a folder)")
-        return self
+        return _registered(self.model) if self.model.startswith(REGISTERED) else None
 
 
 class FileSink(Section):
@@ -193,15 +190,11 @@ class StationConfig(Section):
     sinks: tuple[Sink, ...]
 
     @model_validator(mode="after")
-    def _shared_journal_has_an_address_and_a_name(self) -> "StationConfig":
+    def _settings_fit(self) -> "StationConfig":
         if self.journal is not None and not POSTGRESQL.match(self.journal):  # not shown: it may hold a password
             raise ValueError("journal is no address of PostgreSQL (postgresql://USER@HOST/DATABASE, or leave it out)")
         if self.journal is not None and self.name is None:
             raise ValueError("a journal of several stations needs this one's name (name: ...)")
-        return self
-
-    @model_validator(mode="after")
-    def _training_has_its_checkout(self) -> "StationConfig":
         if self.retrain != "none" and self.checkout is None:
             raise ValueError(
                 f"retrain: {self.retrain} needs a checkout (the clone in which data.dvc pins the pictures)"
@@ -214,6 +207,24 @@ class StationConfig(Section):
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"{what}: two have the name {min(twice)} (give each its own)")
+        return self
+
+    @model_validator(mode="after")
+    def _places_are_apart(self) -> "StationConfig":
+        watching = [(line, line.source.resolve()) for line in self.lines if line.source is not None]
+        written = {"folder": self.folder}
+        written |= {f"done_dir of line {line.name}": line.done_dir for line in self.lines if line.done_dir is not None}
+        for line, source in watching:
+            for what, place in written.items():  # it would come in again as a picture
+                if place.resolve().is_relative_to(source):
+                    raise ValueError(f"{what}: line {line.name} watches {place} (choose a folder outside of {source})")
+        for (one, its), (other, others) in itertools.combinations(watching, 2):
+            if (its.is_relative_to(others) or others.is_relative_to(its)) and (one.done_dir or other.done_dir):
+                raise ValueError(f"lines {one.name} and {other.name} watch the same pictures (leave out done_dir)")
+        paths = [sink.path.resolve() for sink in self.sinks if isinstance(sink, FileSink)]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise ValueError(f"sinks: two write to {path} (give each its own file)")
         return self
 
 
@@ -233,54 +244,30 @@ def load_station(path: Path) -> StationConfig:
 
 def parse_station(values: dict[str, Any], *, base: Path, name: str = "the station") -> StationConfig:
     """Lay settings over the defaults and check them. ValueError in one line."""
-    resolved = read_yaml(DEFAULTS_PATH)
-    for section in ("line", "camera"):
-        if not isinstance(values.get(section) or {}, dict):
-            raise ValueError(f"{name}: setting {section!r} is no table of settings, but {values[section]!r}")
-    of_line = resolved.pop("line") | (values.get("line") or {})
-    of_camera = resolved.pop("camera") | (values.get("camera") or {})
-    for key, value in values.items():
-        if key not in ("line", "camera"):
-            is_section = isinstance(value, dict) and isinstance(resolved.get(key), dict)
-            resolved[key] = resolved[key] | value if is_section else value
+    said = {key: value for key, value in values.items() if value is not None}
+    resolved = _lay_over(read_yaml(DEFAULTS_PATH), said)
+    of_line, of_camera = resolved.pop("line"), resolved.pop("camera")
+    for section, value in (("line", of_line), ("camera", of_camera)):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name}: setting {section!r} is no table of settings, but {value!r}")
     lines = resolved["lines"] if isinstance(resolved["lines"], list) else []
-    resolved["lines"] = [_line(line, of_line, of_camera) for line in lines]
+    resolved["lines"] = [_lay_over(of_line, line) for line in lines]
+    for line in resolved["lines"]:
+        if isinstance(line, dict) and line["camera"] is not None:
+            line["camera"] = _lay_over(of_camera, line["camera"])
     try:
-        config = StationConfig.model_validate(resolved, context=base.absolute())
-        _check_places(config)
+        return StationConfig.model_validate(resolved, context=base.absolute())
     except ValidationError as error:
         # lines that are wrong are none, says pydantic: their own mistakes come first
         first = [each for each in error.errors() if each["type"] != "too_short"] or error.errors()
         raise ValueError(f"{name}: {'; '.join(map(_explain, first))}") from error
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    return config
 
 
-def _check_places(config: StationConfig) -> None:
-    """ValueError: what is written would come in again as a picture, or two take the same file."""
-    watching = [(line, line.source.resolve()) for line in config.lines if line.source is not None]
-    written = {"folder": config.folder}
-    written |= {f"done_dir of line {line.name}": line.done_dir for line in config.lines if line.done_dir is not None}
-    for line, source in watching:
-        for what, place in written.items():
-            if place.resolve().is_relative_to(source):
-                raise ValueError(f"{what}: line {line.name} watches {place} (choose a folder outside of {source})")
-    for (one, its), (other, others) in itertools.combinations(watching, 2):
-        if (its.is_relative_to(others) or others.is_relative_to(its)) and (one.done_dir or other.done_dir):
-            raise ValueError(f"lines {one.name} and {other.name} watch the same pictures (leave out done_dir)")
-    paths = [sink.path.resolve() for sink in config.sinks if isinstance(sink, FileSink)]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise ValueError(f"sinks: two write to {path} (give each its own file)")
-
-
-def _line(line: Any, of_line: dict[str, Any], of_camera: dict[str, Any]) -> Any:
-    if not isinstance(line, dict):
-        return line
-    line = of_line | line
-    camera = line["camera"]
-    return line | {"camera": of_camera | camera} if isinstance(camera, dict) else line
+def _lay_over(defaults: Any, values: Any) -> Any:
+    """What was said, over the defaults of what was not, table by table."""
+    if not (isinstance(defaults, dict) and isinstance(values, dict)):
+        return values
+    return defaults | {name: _lay_over(defaults.get(name), value) for name, value in values.items()}
 
 
 def _explain(error: Any) -> str:
