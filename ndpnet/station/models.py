@@ -114,16 +114,11 @@ def _short(digest: str) -> str:
 def _facts(inspector: Inspector, record: dict[str, Any]) -> dict[str, Any]:
     """What a person may ask of a model; record: of its own threshold."""
     package, review = inspector.opened_package, record.get("review")
-    lineage = package.config["lineage"]
     return {
         "category": package.config["category"],
         "engine": inspector.engine_name,
         "threshold": inspector.threshold,
-        "statement": record["statement"],
-        "guaranteed_rate": record["guaranteed_rate"],
         "review_from": review["value"] if review else None,
-        "highest": record["highest"],
-        "training_data_hash": lineage["training_data_hash"],
-        "code_hash": lineage["code_hash"],
-        "params_hash": lineage["params_hash"],
+        **{name: record[name] for name in ("statement", "guaranteed_rate", "highest")},
+        **{name: package.config["lineage"][name] for name in ("training_data_hash", "code_hash", "params_hash")},
     }

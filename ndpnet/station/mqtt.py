@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +45,15 @@ class MessageSource:
         """Take what has come. OSError: the broker is away, or there is no room; it sends again what was not taken."""
         if self.intake.journal.num_waiting() >= self.intake.limits.max_waiting:
             return
-        with ExitStack() as on_failure:
-            on_failure.callback(self.close)
-            try:
-                client = self._client = self._client or self._connect()
-                status = client.loop(LOOP_SECONDS)
-            except FullError as error:
-                raise OSError("too many pictures wait (the broker sends again)") from error
-            if status:
+        try:
+            self._client = self._client or self._connect()
+            if self._client.loop(LOOP_SECONDS):
                 raise OSError(f"the broker {self.broker.host}:{self.broker.port} is away")
-            on_failure.pop_all()
+        except Exception as error:
+            self.close()
+            if isinstance(error, FullError):
+                raise OSError("too many pictures wait (the broker sends again)") from error
+            raise
 
     def close(self) -> None:
         """Leave the broker."""

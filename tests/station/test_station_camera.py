@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 from servers import launch
 from sqlalchemy import text
-from stations import config_of, wait_until
+from stations import config_of, intake_of, wait_until
 
 from ndpnet.station.camera import PYTHON, Camera
-from ndpnet.station.intake import Intake
-from ndpnet.station.journal import Journal
-from ndpnet.station.store import Store
 
 FAKE = shutil.which("arv-fake-gv-camera-0.8")
 
@@ -32,11 +29,10 @@ needs_aravis = pytest.mark.skipif(
 )
 
 
-def line_of(folder: Path, **camera) -> tuple[Camera, Journal, Store]:
+def camera_of(folder: Path, **camera) -> Camera:
     settings = {"id": "127.0.0.1", "pictures_per_second": 20, "exposure_us": 2000, "gain": 1} | camera
     config = config_of(folder, folder / "model", wall={"source": None, "camera": settings}, server={"max_waiting": 4})
-    journal, store = Journal(config.folder / "journal.sqlite"), Store(config.folder)
-    return Camera(config.lines[0], Intake(journal, store, config, lambda: None)), journal, store
+    return Camera(config.lines[0], intake_of(config))
 
 
 def ask(camera: Camera) -> None:
@@ -50,7 +46,8 @@ def ask(camera: Camera) -> None:
 def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_path):
     from PIL import Image
 
-    camera, journal, store = line_of(tmp_path)
+    camera = camera_of(tmp_path)
+    journal, store = camera.intake.journal, camera.intake.store
     fake_camera = ("camera", [FAKE, "-i", "127.0.0.1"], tmp_path, os.environ.copy())
     fake = launch(*fake_camera)
 
@@ -85,8 +82,8 @@ def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_p
 
 
 def test_without_a_camera_it_is_away(tmp_path):
-    camera, journal, _ = line_of(tmp_path, id="203.0.113.1")
+    camera = camera_of(tmp_path, id="203.0.113.1")
     with pytest.raises(OSError, match="203"):
         ask(camera)
-    assert journal.num_waiting() == 0
+    assert camera.intake.journal.num_waiting() == 0
     camera.close()

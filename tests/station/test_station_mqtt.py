@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 from mqtt_broker import Broker, needs_mosquitto
 from sqlalchemy import text
-from stations import config_of, picture, put, wait_until
+from stations import config_of, intake_of, picture, put, wait_until
 
-from ndpnet.station.intake import Intake
-from ndpnet.station.journal import Journal, Judgement
+from ndpnet.station.journal import Judgement
 from ndpnet.station.mqtt import MessageSource, make_client
-from ndpnet.station.store import Store
 
 pytestmark = needs_mosquitto
 TOPIC = "line/wall"
@@ -24,12 +22,11 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         yield running
 
 
-def source_of(folder: Path, broker: Broker, /, **settings) -> tuple[MessageSource, Journal, Store]:
+def source_of(folder: Path, broker: Broker, /, **settings) -> MessageSource:
     mqtt = {"host": "127.0.0.1", "port": broker.port, "topic": TOPIC, **settings}
     changes = {"source": None, "mqtt": mqtt}
     config = config_of(folder, folder / "model", wall=changes, server={"max_waiting": 3, "max_megabytes": 0.05})
-    journal, store = Journal(config.folder / "journal.sqlite"), Store(config.folder)
-    return MessageSource(config.lines[0], Intake(journal, store, config, lambda: None)), journal, store
+    return MessageSource(config.lines[0], intake_of(config))
 
 
 def publish(source: MessageSource, *payloads: bytes) -> None:
@@ -56,48 +53,48 @@ def subscribe(source: MessageSource) -> None:
     source.step()
 
 
-def judge_all(journal: Journal) -> None:
+def num_taken(source: MessageSource) -> int:
+    """How many pictures there are; those that wait are judged, so that there is room."""
+    journal = source.intake.journal
     for row in journal.next_pictures(["wall"]):
         journal.finish(row["id"], Judgement("good", score=0.1, threshold=0.5))
+    return journal.value(text("SELECT count(*) FROM pictures"))
 
 
 def test_messages_are_pictures_each_once_and_none_is_lost(tmp_path, broker):
-    source, journal, store = source_of(tmp_path, broker)
+    source = source_of(tmp_path, broker)
     subscribe(source)
     source.close()  # from here on the broker keeps them
     contents = [picture(number) for number in range(8)]
     publish(source, *contents, contents[0], bytes(60_000))
-
-    def num_taken():
-        judge_all(journal)
-        return journal.value(text("SELECT count(*) FROM pictures"))
-
-    listen_until(source, lambda: num_taken() == 9)
+    listen_until(source, lambda: num_taken(source) == 9)
     for _ in range(3):
         source.step()
-    rows = journal.rows(text("SELECT file, num_bytes FROM pictures ORDER BY id"))
-    assert sorted(store.read(row["file"]) for row in rows) == sorted([*contents, b""])  # one was too large
+    rows = source.intake.journal.rows(text("SELECT file, num_bytes FROM pictures ORDER BY id"))
+    assert sorted(source.intake.store.read(row["file"]) for row in rows) == sorted(
+        [*contents, b""]
+    )  # one was too large
     assert all(row["file"].endswith(".png") for row in rows if row["num_bytes"])
     source.close()
 
 
 def test_lines_of_one_name_at_two_stations_have_each_their_own_messages(tmp_path, broker):
-    stations = [source_of(tmp_path / name, broker, topic=f"{name}/wall") for name in ("press", "oven")]
-    for source, _, _ in stations:
+    sources = [source_of(tmp_path / name, broker, topic=f"{name}/wall") for name in ("press", "oven")]
+    for source in sources:
         subscribe(source)
-    for number, (source, journal, _) in enumerate(stations):
+    for number, source in enumerate(sources):
         publish(source, picture(number))
-        listen_until(source, lambda journal=journal: journal.num_waiting() == 1)
-    names = [row["name"] for _, journal, _ in stations for row in journal.next_pictures(["wall"])]
+        listen_until(source, lambda source=source: source.intake.journal.num_waiting() == 1)
+    names = [row["name"] for source in sources for row in source.intake.journal.next_pictures(["wall"])]
     assert names == ["press/wall", "oven/wall"]
-    for source, _, _ in stations:
+    for source in sources:
         source.close()
 
 
 def test_what_was_not_in_the_journal_when_it_ended_comes_again(tmp_path, broker, monkeypatch):
-    source, journal, _ = source_of(tmp_path, broker)
+    source = source_of(tmp_path, broker)
     subscribe(source)
-    take = source.intake.take
+    take, journal = source.intake.take, source.intake.journal
     monkeypatch.setattr(source.intake, "take", lambda *args: take(*args) and 1 / 0)  # in the journal, not confirmed
     publish(source, picture(0))
     with pytest.raises(ZeroDivisionError):
@@ -111,7 +108,8 @@ def test_what_was_not_in_the_journal_when_it_ended_comes_again(tmp_path, broker,
 
 
 def test_messages_name_files_of_one_folder_and_no_other(tmp_path, broker):
-    source, journal, store = source_of(tmp_path, broker, folder="shared")
+    source = source_of(tmp_path, broker, folder="shared")
+    journal, store = source.intake.journal, source.intake.store
     put(tmp_path / "shared/day/part.png", picture(3))
     put(tmp_path / "secret.png", picture(4))
     (tmp_path / "shared/link.png").symlink_to(tmp_path / "secret.png")
@@ -126,12 +124,7 @@ def test_messages_name_files_of_one_folder_and_no_other(tmp_path, broker):
     ]
     names = [*outside, b"day/part.png"]  # what cannot be a file does not stop the next
     publish(source, *names)
-
-    def num_taken():
-        judge_all(journal)
-        return journal.value(text("SELECT count(*) FROM pictures"))
-
-    listen_until(source, lambda: num_taken() == len(names))
+    listen_until(source, lambda: num_taken(source) == len(names))
     contents = {row["name"]: store.read(row["file"]) for row in journal.rows(text("SELECT name, file FROM pictures"))}
     assert contents.pop("day/part.png") == picture(3)
     assert set(contents.values()) == {b""}

@@ -12,10 +12,9 @@ from processes import start_cli
 from proxy import Proxy
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
-from stations import SECONDS, config_of, picture, post, put, served, wait_until
+from stations import SECONDS, config_of, intake_of, picture, post, put, served, wait_until
 
 from ndpnet.station import queries, tables
-from ndpnet.station.intake import Intake
 from ndpnet.station.journal import LAST_SEQ, Journal, JournalError, Judgement, Picture
 from ndpnet.station.store import Store, retain
 
@@ -103,8 +102,8 @@ def test_a_server_that_is_frozen_is_away_and_goes_on_when_it_thaws(journal_url, 
 def test_a_picture_whose_entry_the_server_did_not_confirm_keeps_its_file(journal_url, tmp_path, postgres):
     with Proxy(f"127.0.0.1:{postgres.port}") as proxy:
         address = journal_url.replace(str(postgres.port), proxy.url.rpartition(":")[2])
-        journal, store = Journal(address, station="press"), Store(tmp_path)
-        intake = Intake(journal, store, config_of(tmp_path, tmp_path), lambda: None)
+        intake = intake_of(config_of(tmp_path, tmp_path, journal=address, name="press"))
+        journal = intake.journal
 
         def cut_the_answer(_) -> None:
             proxy.at(proxy.num_bytes + 1, proxy.cut)
@@ -113,7 +112,7 @@ def test_a_picture_whose_entry_the_server_did_not_confirm_keeps_its_file(journal
         with pytest.raises(JournalError):
             intake.take("wall", "a.png", "a", picture(0))
         again = intake.take("wall", "a.png", "a", picture(0))
-        assert store.read(journal.picture(again)["file"]) == picture(0)
+        assert intake.store.read(journal.picture(again)["file"]) == picture(0)
 
 
 def test_a_journal_that_does_not_answer_is_one_line_without_the_password(postgres):
