@@ -41,7 +41,7 @@ class Intake:
         picture = Picture(line, name, key, file, sha256, len(content), self._is_sampled(sha256))
         is_new = False
         try:
-            picture_id, is_new = self.journal.accept(picture, max_waiting=self.limits.max_waiting)
+            picture_id, is_new = self.journal.accept(picture)
         except LostError:
             is_new = True  # it may be: if it is not, the next start removes the file
             raise

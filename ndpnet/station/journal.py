@@ -34,6 +34,7 @@ NUM_NEXT = 16  # waiting pictures that are read at a time
 MAX_CRASHES = 3  # a picture at whose turn the station died so often gets no further one
 # made once: each takes longer to make than to run
 LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(pictures.alias().c.seq), 0))
+LAST_EVENT = sa.select(sa.func.max(events.c.id))
 ID_OF = sa.select(pictures.c.id).where(pictures.c.line == sa.bindparam("line"), pictures.c.key == sa.bindparam("key"))
 FINISH = (
     sa.update(pictures)
@@ -98,7 +99,6 @@ class Journal:
         self.is_readable = sa.true() if has_all_files else self.is_mine
         self._num_waiting = sa.select(sa.func.count()).where(pictures.c.seq.is_(None), self.is_mine)
         self._id_and_waiting = sa.select(ID_OF.scalar_subquery(), self._num_waiting.scalar_subquery())
-        self.num_notes = 0  # of this process
         self._engine = open_database(place)
         with self.write() as db:
             make_tables(db)
@@ -146,10 +146,10 @@ class Journal:
 
     # ---- pictures
 
-    def accept(self, picture: Picture, *, max_waiting: int | None = None) -> tuple[int, bool]:
-        """Enter a picture unless it is there. -> its id, and whether it is new. FullError: too many wait."""
+    def accept(self, picture: Picture) -> tuple[int, bool]:
+        """Enter a picture unless it is there. -> its id, and whether it is new."""
         with self.write() as db:
-            known = self._id_or_room(db, picture.line, picture.key, max_waiting)
+            known = db.scalar(ID_OF, {"line": picture.line, "key": picture.key})
             if known is not None:
                 return known, False
             values = picture.__dict__ | {"station": self.station, "received_at": time.time()}
@@ -158,11 +158,8 @@ class Journal:
     def id_of(self, line: str, key: str, *, max_waiting: int) -> int | None:
         """Of the picture that came from there, if it was taken. FullError: it was not, and too many wait."""
         with _in_words(), self._engine.connect() as db:
-            return self._id_or_room(db, line, key, max_waiting)
-
-    def _id_or_room(self, db: sa.Connection, line: str, key: str, max_waiting: int | None) -> int | None:
-        known, num_waiting = db.execute(self._id_and_waiting, {"line": line, "key": key}).one()
-        if known is None and max_waiting is not None and num_waiting >= max_waiting:
+            known, num_waiting = db.execute(self._id_and_waiting, {"line": line, "key": key}).one()
+        if known is None and num_waiting >= max_waiting:
             raise FullError
         return known
 
@@ -209,13 +206,10 @@ class Journal:
         """All of a picture's row."""
         return self.first(sa.select(pictures).where(pictures.c.id == picture_id))
 
-    def check_same(self, store: Path, lines: list[str]) -> None:
-        """ValueError: the store has pictures, and this journal is a new one."""
-        mine = sa.select(pictures.c.id).where(self.is_mine).limit(1)
-        # killed at its first picture, a station has noted its models
-        known = sa.select(events.c.id).where(events.c.line.in_(lines)).limit(1)
-        is_new = self.value(mine) is None and self.value(known) is None
-        if is_new and any(path.is_file() for path in store.rglob("*")):
+    def check_same(self, store: Path) -> None:
+        """ValueError: the store has pictures, and this journal is a new one: it has not even a model of the station."""
+        known = sa.select(events.c.id).where(events.c.station == self.station).limit(1)
+        if self.value(known) is None and any(path.is_file() for path in store.rglob("*")):
             where = f"{store} has pictures, and the journal {self._engine.url} is new"
             raise ValueError(f"{where} (bring their own journal back, or move them away)")
 
@@ -254,7 +248,6 @@ class Journal:
         with self.write() as db:
             event = sa.insert(events).values(station=self.station, line=line, kind=kind, who=who, facts=facts)
             db.execute(event.values(at=time.time(), seq=db.scalar(LAST_SEQ)))
-        self.num_notes += 1
 
     def last_event(self, line: str, *kinds: str, **facts: str) -> dict[str, Any] | None:
         """The last event of these kinds on a line that has these facts, and concerns this station."""
@@ -262,6 +255,10 @@ class Journal:
         is_its = sa.or_(events.c.station == self.station, events.c.kind.not_in(OF_ONE_STATION))
         of_line = sa.select(events).where(events.c.line == line, events.c.kind.in_(kinds), is_its, *has_facts)
         return self.first(of_line.order_by(events.c.id.desc()).limit(1))
+
+    def last_event_id(self) -> int | None:
+        """Another one: something was noted, here or by another station."""
+        return self.value(LAST_EVENT)
 
     # ---- tokens
 

@@ -27,32 +27,19 @@ logger = logging.getLogger(__name__)
 PERIOD = 20_000  # pictures, after which the watch starts anew: its memory has an end
 MAX_MAP_SIDE = 1024
 WAIT_SECONDS = 0.5
-EVENT_SECONDS = 1.0  # after which what another station has noted of a line is seen
 
 
 class Line:
     """A line with the model that judges it now, its threshold and the watch over it."""
 
+    model: OpenModel  # there is one from the first `prepare` on
+    watch: LineWatch  # what sees its verdicts since it last began anew
+
     def __init__(self, config: LineConfig, station: StationConfig, journal: Journal, store: Store) -> None:
         self.config, self.station, self.journal, self.store = config, station, journal, store
         self.name = config.name
-        self._model: OpenModel | None = None
-        self._watch: LineWatch | None = None
         self.next_model: OpenModel | None = None  # set by another thread; taken between two pictures
-        self._last_event, self._has_rung = -1, False
-        self._looked = (-1, 0.0)  # notes of this process by then, and when
-
-    @property
-    def model(self) -> OpenModel:
-        """What judges now: there is one from the first `prepare` on."""
-        assert self._model is not None
-        return self._model
-
-    @property
-    def watch(self) -> LineWatch:
-        """What sees its verdicts since the watch last began anew: there is one from the first `prepare` on."""
-        assert self._watch is not None
-        return self._watch
+        self._last_event = -1
 
     @property
     def threshold(self) -> float:
@@ -66,16 +53,12 @@ class Line:
         if (opened := self.next_model) is not None:
             self._change_model(opened)
             self.next_model = None  # after it: if the journal goes away before, it comes again
-        num_notes, now = self.journal.num_notes, time.monotonic()
-        if num_notes == self._looked[0] and now - self._looked[1] < EVENT_SECONDS:
-            return
         event = self.journal.last_event(self.name, MODEL, THRESHOLD, ACKNOWLEDGED, RESTARTED)
         assert event is not None  # that of the model at least
         if event["id"] != self._last_event:
             self._set_threshold()
             self._start_watch(event["seq"])
-        # last: if the journal goes away before, all of it comes again
-        self._last_event, self._looked = event["id"], (num_notes, now)
+            self._last_event = event["id"]  # after it: if the journal goes away before, all of it comes again
 
     def _change_model(self, opened: OpenModel) -> None:
         event = self.journal.last_event(self.name, MODEL)
@@ -83,7 +66,7 @@ class Line:
         if last | opened.facts != last:
             before = last.get("before" if last.get("hash") == opened.hash else "hash")  # to go back to: another model
             self.journal.note(MODEL, opened.facts | {"before": before}, line=self.name)
-        self._model, self._last_event, self._looked = opened, -1, (-1, 0.0)
+        self.model, self._last_event = opened, -1
         logger.info("%s: judging with %s (%s)", self.name, opened.facts["model"], opened.hash[:12])
 
     def _set_threshold(self) -> None:
@@ -95,8 +78,7 @@ class Line:
     def _start_watch(self, seq: int) -> None:
         independent = self.model.calibration.one_per_group()
         drift = self.station.drift
-        self._has_rung = False
-        self._watch = LineWatch(
+        self.watch = LineWatch(
             independent.scores,
             independent.properties,
             threshold=self.threshold,
@@ -158,10 +140,7 @@ class Line:
         if judgement.score is None:
             return  # an error
         self.watch.add(row["id"], judgement.score, judgement.properties)
-        if self.watch.rings and not self._has_rung:
-            self._has_rung = True
-            if self.alarm is not None:
-                return  # it rang before this start
+        if self.watch.rings and self.alarm is None:
             changes = [asdict(change) for change in self.watch.changes()]
             self.journal.note(DRIFT, {"statistic": self.watch.statistic, "changes": changes}, line=self.name)
             logger.warning("%s: the line has changed (look at the page, Health)", self.name)
@@ -175,9 +154,10 @@ class Judge:
     def __init__(self, lines: dict[str, Line], journal: Journal, count: Callable[[str, Judgement], None]) -> None:
         self.lines, self.journal, self._count = lines, journal, count
         self._next: list[dict[str, Any]] = []
+        self._last_event: int | None = -1  # by which the lines are prepared
         self._woken = threading.Event()
         self._lock = threading.Lock()
-        self._waiting: dict[int, list[Future[None]]] = {}
+        self._waiting: dict[int, Future[None]] = {}
         self.mean_seconds = 0.1
 
     def wake(self) -> None:
@@ -186,17 +166,15 @@ class Judge:
 
     def verdict_of(self, picture_id: int) -> Future[None]:
         """Is done once the picture has its verdict."""
-        future: Future[None] = Future()
         with self._lock:
-            self._waiting.setdefault(picture_id, []).append(future)
+            future = self._waiting.setdefault(picture_id, Future())
         if self.journal.is_judged(picture_id):
             self._tell(picture_id)
         return future
 
     def step(self) -> bool:
         """Judge one picture. -> False: none came."""
-        for line in self.lines.values():
-            line.prepare()
+        self._prepare()
         self._next = self._next or self.journal.next_pictures(list(self.lines))
         if not self._next:
             self._woken.wait(WAIT_SECONDS)
@@ -213,12 +191,18 @@ class Judge:
         self._tell(row["id"])
         return True
 
+    def _prepare(self) -> None:
+        last_event = self.journal.last_event_id()
+        if last_event != self._last_event or any(line.next_model for line in self.lines.values()):
+            for line in self.lines.values():
+                line.prepare()
+            self._last_event = last_event
+
     def _tell(self, picture_id: int) -> None:
         with self._lock:
-            futures = self._waiting.pop(picture_id, [])
-        for future in futures:
-            if future.set_running_or_notify_cancel():
-                future.set_result(None)
+            future = self._waiting.pop(picture_id, None)
+        if future is not None:
+            future.set_result(None)
 
 
 def draw_map(verdict: Verdict, threshold: float) -> bytes:

@@ -1,6 +1,7 @@
 """A running station: its threads, what they share, and how it starts and ends."""
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ class Station:
 
     def start(self) -> None:
         """Open the models and start all threads. ValueError: a model, folder or journal is not there."""
-        self.journal.check_same(self.config.folder / PICTURES, list(self.lines))  # else they would all be removed
+        self.journal.check_same(self.config.folder / PICTURES)  # else they would all be removed
         self._open_lines()
         self.store.remove_unknown(self.journal)
         self.journal.refuse_other_lines(list(self.lines))
@@ -161,12 +162,16 @@ class Station:
                     self.judge.wake()
             except (ValueError, OSError) as error:  # of this line alone
                 problems.append(f"{line.name}: {error}")
-        if not any(line.next_model for line in self.lines.values()):  # each is noted: it may be the next one's last
-            events = [self.journal.last_event(name, MODEL) for name in self.lines]
-            known = [event["facts"][name] for event in events if event is not None for name in ("hash", "before")]
-            remove_others(self.config.folder / MODELS, [digest for digest in known if digest is not None])
+        if not any(line.next_model for line in self.lines.values()):  # else one is there that no event names yet
+            self._remove_old_models()
         if problems:
             raise ValueError("; ".join(problems))
+
+    def _remove_old_models(self) -> None:
+        """Those of the registry that no line uses now or has used before it."""
+        events = filter(None, (self.journal.last_event(name, MODEL) for name in self.lines))
+        kept = {event["facts"][name] for event in events for name in ("hash", "before")}
+        remove_others(self.config.folder / MODELS, kept - {None})
 
 
 def check_lines(config: StationConfig) -> None:
@@ -203,7 +208,7 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
                 f"server.host {server.host} is seen by others and nobody has a token "
                 "(`ndpnet station --add-token NAME:ROLE`, or host 127.0.0.1)"
             )
-        options: dict[str, Any] = {"host": server.host, "port": server.port, "log_level": "warning"}
+        options: dict[str, Any] = {"log_level": "warning"}
         if server.certificate is not None:
             options |= {"ssl_certfile": str(server.certificate), "ssl_keyfile": str(server.key)}
         settings = uvicorn.Config(make_app(station), access_log=False, server_header=False, **options)
@@ -213,22 +218,12 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
             files = f"{server.certificate} and {server.key}"
             reason = error.strerror or str(error)
             raise ValueError(f"no TLS with {files}: {reason} (server.certificate, server.key)") from error
-        runner = _Server(settings)
-        scheme = "http" if server.certificate is None else "https"
-        runner.on_start = lambda port: ready(station, f"{scheme}://{server.host}:{port}/")
+        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
         try:
-            runner.run()
-        except SystemExit as error:  # how uvicorn says it
+            listening = socket.create_server((server.host, server.port), family=family)
+        except OSError as error:
             text = f"cannot listen on {server.host}:{server.port} (another program may: choose server.port)"
             raise ValueError(text) from error
-
-
-class _Server(uvicorn.Server):
-    """Says once where it listens."""
-
-    on_start: Callable[[int], None]
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self.on_start(self.servers[0].sockets[0].getsockname()[1])
+        scheme = "http" if server.certificate is None else "https"
+        ready(station, f"{scheme}://{server.host}:{listening.getsockname()[1]}/")
+        uvicorn.Server(settings).run(sockets=[listening])

@@ -134,16 +134,12 @@ def test_who_cannot_tell_leaves_the_picture_to_others(journal):
 
 
 @pytest.mark.parametrize(("label", "who"), [("fine", "Ann"), ("good", " "), ("good", "A\nB"), ("good", "x" * 81)])
-def test_a_review_has_a_known_label_and_a_name(journal, label, who):
-    picture_id = judged(journal, "a")
+def test_a_review_has_a_known_label_a_name_and_a_verdict(journal, label, who):
+    judged_id, waiting_id = judged(journal, "a"), accept(journal, "b")[0]
     with pytest.raises(ValueError, match=r"label|name"):
-        journal.review(picture_id, label, who)
-
-
-def test_a_picture_without_a_verdict_is_not_reviewed(journal):
-    picture_id, _ = accept(journal, "a")
+        journal.review(judged_id, label, who)
     with pytest.raises(ValueError, match="no judged picture"):
-        journal.review(picture_id, "good", "Ann")
+        journal.review(waiting_id, "good", "Ann")
 
 
 def test_history_is_filtered_by_score_region_and_label(journal):
@@ -164,28 +160,20 @@ def test_history_is_filtered_by_score_region_and_label(journal):
     assert ids(verdict="defective", below_seq=3) == [2]
 
 
-def a_clock_ran_ahead(journal, seq):
-    with journal.write() as db:
-        db.execute(text("UPDATE pictures SET judged_at = judged_at + 86400 WHERE seq = :seq"), {"seq": seq})
-
-
-def test_the_shift_is_counted_by_verdict(journal):
+def test_the_shift_is_counted_by_verdict_and_the_day_by_line(journal):
     assert counts(journal) == dict.fromkeys(("good", "review", "defective", "error"), 0)
     for key, verdict in enumerate(("defective", "good", "good", "defective", "good")):
         judged(journal, str(key), verdict)
+    assert daily_pictures(journal, "wall") == 5 * 144.0  # as if it were those of ten minutes
     with journal.write() as db:
-        db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq IN (1, 3)"))  # a clock set back
+        db.execute(text("UPDATE pictures SET judged_at = judged_at - 9 * 3600 WHERE seq IN (1, 3)"))  # before it
     accept(journal, "waits")
     judged(journal, "ahead")
-    a_clock_ran_ahead(journal, 6)
+    with journal.write() as db:
+        db.execute(text("UPDATE pictures SET judged_at = judged_at + 86400 WHERE seq = 6"))  # a clock that ran ahead
     assert counts(journal) == {"good": 2, "review": 0, "defective": 1, "error": 0}
-
-
-def test_the_pace_of_a_line_is_its_own(journal):
-    judged(journal, "a")
-    judged(journal, "ahead")
-    a_clock_ran_ahead(journal, 2)
-    assert (daily_pictures(journal, "wall"), daily_pictures(journal, "roof")) == (144.0, 0.0)
+    assert daily_pictures(journal, "wall") == pytest.approx(5 / (9 / 24), rel=0.01)  # in the last nine hours
+    assert daily_pictures(journal, "roof") == 0.0
 
 
 def fill(journal, store, num, verdict="good"):
