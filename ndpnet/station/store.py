@@ -24,7 +24,7 @@ PICTURES, MAPS = "pictures", "maps"
 FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
 DAY = 86400.0
 GIGABYTE = 1e9
-AT_ONCE = 500  # pictures that are removed in one go
+AT_ONCE = 5000  # pictures that are removed in one go: more than come in a minute
 
 
 class Store(Receiver):
@@ -108,22 +108,16 @@ class Store(Receiver):
 
 def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[str, ...]) -> int:
     """Remove pictures that are too old, and the oldest while there are too many bytes; none that waits. -> how many"""
-    num_removed = 0
-    while True:
-        excess = num_bytes_stored(journal) - config.keep_gigabytes * GIGABYTE
-        is_done = journal.is_mine, pictures.c.file.is_not(None), pictures.c.seq.is_not(None), ~is_waiting(review)
-        removable = journal.rows(sa.select(pictures).where(*is_done).order_by(pictures.c.judged_at).limit(AT_ONCE))
-        too_many = []
-        for row in removable:
-            if row["judged_at"] >= time.time() - config.keep_days * DAY and excess <= 0:
-                break
-            excess -= row["num_bytes"]
-            too_many.append(row)
-        for row in too_many:
-            store.remove(row["file"], row["map"])  # before the journal: what a kill leaves is removed again
-        with journal.write() as db:
-            ids = [row["id"] for row in too_many]
-            db.execute(sa.update(pictures).where(pictures.c.id.in_(ids)).values(file=None, map=None))
-        num_removed += len(too_many)
-        if len(too_many) < AT_ONCE:
-            return num_removed
+    excess = num_bytes_stored(journal) - config.keep_gigabytes * GIGABYTE
+    columns = [pictures.c[name] for name in ("id", "file", "map", "num_bytes", "judged_at")]
+    is_done = journal.is_mine, pictures.c.file.is_not(None), pictures.c.seq.is_not(None), ~is_waiting(review)
+    removed = []
+    for row in journal.rows(sa.select(*columns).where(*is_done).order_by(pictures.c.judged_at).limit(AT_ONCE)):
+        if row["judged_at"] >= time.time() - config.keep_days * DAY and excess <= 0:
+            break
+        store.remove(row["file"], row["map"])  # before the journal: what a kill leaves is removed again
+        excess -= row["num_bytes"]
+        removed.append(row["id"])
+    with journal.write() as db:
+        db.execute(sa.update(pictures).where(pictures.c.id.in_(removed)).values(file=None, map=None))
+    return len(removed)
