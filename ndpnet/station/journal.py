@@ -139,10 +139,10 @@ class Journal:
         """A query's first row, if it has one."""
         return next(iter(self.rows(statement)), None)
 
-    def value(self, statement: sa.Executable, **values: Any) -> Any:
+    def value(self, statement: sa.Executable) -> Any:
         """First column of a query's first row; None without one."""
         with _in_words(), self._engine.connect() as db:
-            return db.execute(statement, values).scalar()
+            return db.execute(statement).scalar()
 
     # ---- pictures
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from stations import accept
 
 from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import MAX_CRASHES, Journal, JournalError, Judgement, Picture
@@ -20,10 +21,6 @@ KINDS = ("review", "defective")
 def journal(tmp_path: Path, request: pytest.FixtureRequest) -> Journal:
     is_file = request.param == "sqlite"
     return Journal(tmp_path / "journal.sqlite" if is_file else request.getfixturevalue("journal_url"))
-
-
-def accept(journal, key, **options):
-    return journal.accept(Picture("wall", f"{key}.png", key, f"pictures/{key}.png", "0" * 64, 1000), **options)
 
 
 def judged(journal, key, verdict="good", score=0.1):
@@ -69,7 +66,7 @@ def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):
 
 def test_what_waits_for_a_line_that_is_gone_gets_an_error_and_takes_no_place(journal):
     ours, _ = accept(journal, "ours")
-    other, _ = journal.accept(Picture("roof", "other.png", "other", "f", "0" * 64, 1))
+    other, _ = accept(journal, "other", "roof")
     journal.refuse_other_lines(["wall"])
     assert journal.num_waiting() == 1
     assert journal.picture(ours)["verdict"] is None

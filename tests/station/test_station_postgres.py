@@ -12,15 +12,11 @@ from processes import start_cli
 from proxy import Proxy
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
-from stations import SECONDS, config_of, intake_of, picture, post, put, served, wait_until
+from stations import SECONDS, accept, config_of, intake_of, picture, post, put, served, wait_until
 
 from ndpnet.station import queries, tables
-from ndpnet.station.journal import LAST_SEQ, Journal, JournalError, Judgement, Picture
+from ndpnet.station.journal import LAST_SEQ, Journal, JournalError, Judgement
 from ndpnet.station.store import Store, retain
-
-
-def accept(journal: Journal, key: str, line: str = "wall") -> tuple[int, bool]:
-    return journal.accept(Picture(line, f"{key}.png", key, f"pictures/{key}.png", "0" * 64, 1000))
 
 
 def test_a_journal_of_another_version_is_refused_as_it_is(tmp_path):

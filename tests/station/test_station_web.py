@@ -11,11 +11,11 @@ import requests
 from pictures import decoded
 from sqlalchemy import text
 from starlette.datastructures import Headers
-from stations import SECONDS, config_of, picture, post, put, served, wait_until
+from stations import SECONDS, accept, config_of, picture, post, put, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
 from ndpnet.station import queries
-from ndpnet.station.journal import Judgement, Picture
+from ndpnet.station.journal import Judgement
 from ndpnet.station.security import ROLES, new_token, refusal
 
 
@@ -162,7 +162,7 @@ def test_names_of_pictures_are_text_on_the_page(station):
 def test_from_a_picture_that_waits_the_way_back_leads_to_the_last_verdict(station):
     running, url = station
     first, second = (post(url, picture(number)).json()["id"] for number in (21, 22))
-    waiting, _ = running.journal.accept(Picture(next(iter(running.lines)), "w.png", "waits", "none", "0" * 64, 1))
+    waiting, _ = accept(running.journal, "waits")
     page = get(f"{url}/pictures/{waiting}").text
     assert f'rel="prev" href="/pictures/{second}"' in page
     assert 'rel="next"' not in page
