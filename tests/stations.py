@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import requests
 import uvicorn
+import yaml
+from click.testing import CliRunner, Result
 from pictures import encoded
 from PIL import Image
 from processes import wait_until
 from samples import SIZE
 
+from ndpnet.cli import main
 from ndpnet.station.config import StationConfig, parse_station
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import Journal, Picture, open_journal
@@ -36,6 +39,12 @@ def config_of(folder: Path, model_dir: Path, /, **changes: Any) -> StationConfig
 def intake_of(config: StationConfig) -> Intake:
     """How pictures enter a station that judges none; with its journal and store."""
     return Intake(open_journal(config), Store(config.folder), config, lambda: None)
+
+
+def command(folder: Path, *options: object, **values: Any) -> Result:
+    """Run `ndpnet station` on a file with these values."""
+    (folder / "station.yaml").write_text(yaml.safe_dump(values))
+    return CliRunner().invoke(main, ["station", "--config", str(folder / "station.yaml"), *map(str, options)])
 
 
 @contextmanager

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from samples import Pipeline
+from stations import command
 
-from ndpnet.cli import main
 from ndpnet.station.config import load_station
 
 LINE = {"name": "wall", "model": "model"}
@@ -55,6 +54,10 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
         ({"lines": [LINE], "retrain": "dvc"}, "needs a checkout"),
         ({"lines": [LINE], "store": {"url": "https://host/bucket"}}, "no address on S3"),
         ({"lines": [LINE], "journal": "postgresql://user@host/db"}, r"name \(name: "),
+        *(
+            ({"lines": [LINE], "journal": url}, "no address of PostgreSQL")
+            for url in ("mysql://secret@host/db", "postgres")
+        ),
         ([1], "not a table"),
     ],
 )
@@ -62,6 +65,7 @@ def test_a_mistake_is_one_line_that_names_the_thing(tmp_path, values, said):
     with pytest.raises(ValueError, match=said) as caught:
         load_station(write(tmp_path, values))
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_name_that_stands_twice_is_no_choice_of_the_last(tmp_path):
@@ -76,12 +80,10 @@ def test_no_file_is_one_line(tmp_path):
 
 
 def test_a_check_opens_the_models_and_writes_nothing(pipeline: Pipeline, tmp_path):
-    model = tmp_path / "model"
-    path = write(tmp_path, {"lines": [LINE | {"source": "in"}]})
-    run = partial(CliRunner().invoke, main, ["station", "--config", str(path), "--check"])
-    assert f"no folder {tmp_path / 'in'} for line wall" in run().stderr
+    model, check = tmp_path / "model", partial(command, tmp_path, "--check", lines=[LINE | {"source": "in"}])
+    assert f"no folder {tmp_path / 'in'} for line wall" in check().stderr
     (tmp_path / "in").mkdir()
-    assert str(model) in run().stderr
+    assert str(model) in check().stderr
     model.symlink_to(pipeline.model_dir)
-    assert "nothing wrong" in run().stdout
-    assert sorted(tmp_path.iterdir()) == sorted([path, tmp_path / "in", model])
+    assert "nothing wrong" in check().stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"station.yaml", "in", "model"}

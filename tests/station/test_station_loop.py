@@ -5,18 +5,18 @@ import re
 import shutil
 import sqlite3
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
 import registered
 import torch
-import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow_servers import new_database
 from samples import Pipeline
 from sqlalchemy import text
-from stations import config_of, picture, post, served, wait_until, wall
+from stations import command, config_of, picture, post, served, wait_until, wall
 
 from ndpnet.cli import main
 from ndpnet.inference.identity import package_hash
@@ -29,6 +29,7 @@ from ndpnet.station.queries import last_events, num_to_review
 from ndpnet.station.station import running
 from ndpnet.station.store import Store
 
+LINES = [{"name": "wall", "model": "model"}]
 ALIASES, WALL = {"gate": "gate", "wall": "champion"}, {"line": "wall"}
 
 
@@ -227,14 +228,13 @@ def test_what_could_not_be_judged_is_not_asked_about_and_teaches_nothing(journal
 
 
 def test_the_command_exports_and_says_what_comes_next(journal, tmp_path):
-    (tmp_path / "station.yaml").write_text("lines: [{name: wall, model: model}]\n")
-    command = ["station", "--config", str(tmp_path / "station.yaml"), "--export", str(tmp_path / "batch")]
-    refused = CliRunner().invoke(main, command)
+    export = partial(command, tmp_path, "--export", tmp_path / "batch", lines=LINES)
+    refused = export()
     assert refused.exit_code == 1
     assert "nobody has called" in refused.output
     journal.review(1, "good", "Ann")
     journal.note("model", {"category": "Fläche 1"}, line="wall")
-    told = CliRunner().invoke(main, command)
+    told = export()
     assert told.exit_code == 0, told.output
     assert "1 good, 0 defective, 0 painted, 1 calibration" in told.output
     assert f"next: dvc add {tmp_path}/batch\n" in told.output
@@ -243,16 +243,16 @@ def test_the_command_exports_and_says_what_comes_next(journal, tmp_path):
 
 
 def test_the_command_makes_tokens_and_takes_them_away(tmp_path):
-    (tmp_path / "station.yaml").write_text("lines: [{name: wall, model: model}]\nserver: {host: 0.0.0.0, port: 0}\n")
-    command = ["station", "--config", str(tmp_path / "station.yaml")]
-    secret = CliRunner().invoke(main, [*command, "--add-token", "cam:camera"]).output.split()[0]
-    assert Journal(tmp_path / "station/journal.sqlite").owner_of(secret) == {"name": "cam", "role": "camera"}
+    change = partial(command, tmp_path, lines=LINES, server={"host": "0.0.0.0"})
+    secret = change("--add-token", "cam:camera").output.split()[0]
+    journal = Journal(tmp_path / "station/journal.sqlite")
+    assert journal.owner_of(secret) == {"name": "cam", "role": "camera"}
     with pytest.raises(ValueError, match="lamp has the token of cam"):
-        Journal(tmp_path / "station/journal.sqlite").add_token("lamp", "reader", secret)
-    assert "has a token" in CliRunner().invoke(main, [*command, "--add-token", "cam:camera"]).output
-    assert "no role" in CliRunner().invoke(main, [*command, "--add-token", "x:boss"]).output
-    assert CliRunner().invoke(main, [*command, "--remove-token", "cam"]).exit_code == 0
-    assert Journal(tmp_path / "station/journal.sqlite").owner_of(secret) is None
+        journal.add_token("lamp", "reader", secret)
+    assert "has a token" in change("--add-token", "cam:camera").output
+    assert "no role" in change("--add-token", "x:boss").output
+    assert change("--remove-token", "cam").exit_code == 0
+    assert journal.owner_of(secret) is None
 
 
 def test_a_demo_that_is_missing_is_one_line(tmp_path, monkeypatch):
@@ -274,8 +274,6 @@ def test_a_demo_that_is_missing_is_one_line(tmp_path, monkeypatch):
 def test_what_keeps_a_station_from_starting_is_one_line(pipeline, tmp_path, model, server, said):
     (tmp_path / "model").symlink_to(pipeline.model_dir)
     (tmp_path / "a.pem").write_text("no certificate")
-    values = {"lines": [{"name": "wall", "model": model}], "server": {"port": 0} | server}
-    (tmp_path / "station.yaml").write_text(yaml.safe_dump(values))
-    told = CliRunner().invoke(main, ["station", "--config", str(tmp_path / "station.yaml")])
+    told = command(tmp_path, lines=[LINES[0] | {"model": model}], server={"port": 0} | server)
     assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
     assert said.format(folder=tmp_path) in told.stderr

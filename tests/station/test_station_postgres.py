@@ -119,13 +119,6 @@ def test_a_journal_that_does_not_answer_is_one_line_without_the_password(postgre
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["mysql://secret@host/db", "postgres"])
-def test_what_is_no_address_of_postgresql_is_refused_and_not_shown(tmp_path, address):
-    with pytest.raises(ValueError, match="no address of PostgreSQL") as caught:
-        config_of(tmp_path, tmp_path, journal=address, name="press")
-    assert "secret" not in str(caught.value)
-
-
 def test_while_the_database_is_away_nothing_is_taken_and_then_everything(pipeline, tmp_path, postgres, journal_url):
     config = config_of(tmp_path, pipeline.model_dir, journal=journal_url, name="press")
     with served(config) as (station, url):
