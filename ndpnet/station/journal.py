@@ -207,11 +207,11 @@ class Journal:
         return self.first(sa.select(pictures).where(pictures.c.id == picture_id))
 
     def check_same(self, store: Path) -> None:
-        """ValueError: the store has pictures, and this journal is a new one: it has not even a model of the station."""
+        """ValueError: the store has pictures, and this journal no model of the station: one of the two is new."""
         known = sa.select(events.c.id).where(events.c.station == self.station).limit(1)
         if self.value(known) is None and any(path.is_file() for path in store.rglob("*")):
-            where = f"{store} has pictures, and the journal {self._engine.url} is new"
-            raise ValueError(f"{where} (bring their own journal back, or move them away)")
+            where = f"{store} has pictures, and the journal {self._engine.url} does not know this station"
+            raise ValueError(f"{where} (bring their journal or the station's old name back, or move them away)")
 
     def last_seq(self) -> int:
         """Place of the last verdict in their order; 0 before the first."""

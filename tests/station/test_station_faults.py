@@ -151,7 +151,7 @@ def test_with_a_new_journal_it_does_not_start_and_removes_no_picture(pipeline, t
     shutil.copytree(station.store.folder / "pictures", tmp_path / "other/pictures")
     config = config_of(tmp_path, pipeline.model_dir, folder="other")
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"pictures has pictures, and .*journal\.sqlite is new"), served(config):
+        with pytest.raises(ValueError, match=r"pictures, and .*journal\.sqlite does not know this"), served(config):
             pass
     assert len([path for path in (tmp_path / "other/pictures").rglob("*") if path.is_file()]) == 1
 
