@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet import steps
-from ndpnet.config import Params, parse_params
+from ndpnet.config import Params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.versions.fetching import Resolved, local_copy
 from ndpnet.data.versions.source import DataSource
@@ -20,8 +20,7 @@ from ndpnet.inference.package import read_package
 from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.client import has_server, is_off
 from ndpnet.tracking.identity import report_identity, run_identity
-from ndpnet.tracking.live import StepRun, step_run
-from ndpnet.training.processes import is_first_process
+from ndpnet.tracking.live import step_run
 
 ParamsLike = Params | str
 logger = logging.getLogger(__name__)
@@ -29,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 def version_data(out: Path, source: DataSource) -> dict[str, Any]:
     """Write one version of the data."""
-    with step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
+    with step_run("version-data", out=out, source=source.named()) as run:
         return run.result(steps.version_data(Path(out), source))
 
 
 def resolve_version(out: Path, source: DataSource) -> dict[str, Any]:
     """Write which version of the data a source means now."""
-    with step_run("version-data", out=Path(out), identity=run_identity, source=source.named()) as run:
+    with step_run("version-data", out=out, source=source.named()) as run:
         return run.result(steps.resolve_version(Path(out), source))
 
 
@@ -43,8 +42,8 @@ def prepare_version(source: str, category: str, out: Path, params: ParamsLike) -
     """Fetch one category of a resolved version (its `source`, as JSON), decode it, and drop the pictures."""
     resolved = DataSource.from_json(source)
     with local_copy(resolved, category) as data_dir:
-        about = {"category": category, "inputs": {"data": data_dir / category}, "source": resolved.named()}
-        with _tracked("prepare", out, params, **about) as run:
+        inputs = {"data": data_dir / category}
+        with step_run("prepare", category, out=out, params=params, inputs=inputs, source=resolved.named()) as run:
             return run.result(steps.prepare(data_dir, category, Path(out), params))
 
 
@@ -55,13 +54,13 @@ def prepare(
     inputs = {"data": Path(data_dir) / category}
     if not inputs["data"].is_dir():  # before the finished run of this folder is touched
         check_pinned(data_dir, category)
-    with _tracked("prepare", out, params, category=category, inputs=inputs) as run:
+    with step_run("prepare", category, out=out, params=params, inputs=inputs) as run:
         return run.result(steps.prepare(data_dir, category, out, params, allow_unpinned=allow_unpinned))
 
 
 def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:
     """Make the defect bank."""
-    with _tracked("synthesize", out, params) as run:
+    with step_run("synthesize", out=out, params=params) as run:
         return run.result(steps.synthesize(out, params))
 
 
@@ -75,7 +74,7 @@ def train(
             raise ValueError(f"no folder {path} (check the path, or run the step that makes it)")
     with (
         _local_work_dir(work_dir, name.removeprefix("train-"), inputs["prepared"]) as folder,
-        _tracked(name, out, params, inputs=inputs, work_dir=folder) as run,
+        step_run(name, out=out, params=params, inputs=inputs, work_dir=folder) as run,
     ):
         pictures = {"pictures_dir": run.pictures_dir} if step is steps.train_phase2 else {}
         return run.result(step(**inputs, out=out, params=params, work_dir=folder, **pictures))
@@ -95,7 +94,7 @@ def evaluate(
     inputs = {"prepared": prepared, "model": model}
     if engine != "torch":
         inputs["engine"], _ = read_engine(read_package(Path(model)), engine, precision)
-    with _tracked("evaluate", out, params, inputs=inputs) as run:
+    with step_run("evaluate", out=out, params=params, inputs=inputs) as run:
         arguments = (prepared, model, out, params, report_identity())
         return run.result(steps.evaluate(*arguments, engine=engine, precision=precision, champion=champion))
 
@@ -122,16 +121,6 @@ def register(
         category = read_package(Path(model)).config["category"]
         identity |= {steps.SOURCE_HASH: Resolved.load(resolved).category_hash(category)}
     return steps.register(Path(model), Path(evaluation), Path(out), identity=identity, import_report=import_report)
-
-
-def _tracked(
-    step: str, out: Path, params: ParamsLike, *, inputs: Any = None, **about: Any
-) -> AbstractContextManager[StepRun]:
-    if not is_first_process():  # the first one tracks
-        return nullcontext(StepRun())
-    paths = {name: Path(folder) for name, folder in (inputs or {}).items()}
-    about |= {"params": parse_params(params), "inputs": paths, "identity": run_identity}
-    return step_run(step, out=Path(out), **about)
 
 
 def _local_work_dir(place: str | Path, step: str, prepared: Path) -> AbstractContextManager[Path]:

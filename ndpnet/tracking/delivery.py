@@ -25,8 +25,6 @@ VALIDATION = "validation"  # also the folder of its pictures
 ERROR = "ndpnet.error"
 FAILED = "not delivered: "
 MAX_REASON = 300  # characters
-OWN_NAMES = {"lr": "learning_rate"}
-GROUPED = (f"{VALIDATION}/", "train/")
 
 Row = dict[str, Any]
 
@@ -40,8 +38,8 @@ class Delivery:
         self.parent = pipeline_run(client, self.experiment, record)
         self.run = step_run(client, self.experiment, record, self.parent)
         self.run_id = self.run.info.run_id
-        self._last_steps: dict[str, int] = {}
-        self._sent: dict[Path, Any] = {}  # of a history its last step, of another file None
+        self._last_steps: dict[str, int] = {}  # that the server has, by metric
+        self._sent: set[Path] = set()
         self._describe()
 
     def send(self, *, is_last: bool) -> None:
@@ -97,13 +95,10 @@ class Delivery:
 
     def _send_rows(self, path: Path) -> None:
         """Deliver the rows of a growing file that the server has not; one that is being written is not whole yet."""
-        rows = list(rows_from(path, self._sent.get(path, 0)))
+        rows = rows_from(path, max(self._last_steps.values(), default=0))
         metrics = [metric for row in rows for metric in self._metrics_of(row)]
         self._send_metrics(self.run_id, metrics)
-        for metric in metrics:
-            self._last_steps[metric.key] = max(metric.step, self._last_steps[metric.key])
-        if rows:
-            self._sent[path] = rows[-1]["step"]
+        self._last_steps |= {metric.key: metric.step for metric in metrics}
 
     def _metrics_of(self, row: Row) -> Iterator[Metric]:
         step = row["step"]
@@ -150,7 +145,7 @@ class Delivery:
             parts = [part for part in (stored_path, parent) if part not in ("", ".")]
             # one by one in this thread: MLflow's pool of threads would hold up the end of the process
             self.client.log_artifact(self.run_id, str(path), "/".join(parts) or None)
-            self._sent[path] = None
+            self._sent.add(path)
 
 
 def rows_from(path: Path, step: int) -> Iterable[Row]:
@@ -172,16 +167,6 @@ def rows_from(path: Path, step: int) -> Iterable[Row]:
     return reversed(rows)
 
 
-def deliver(client: MlflowClient, record: Record) -> str:
-    """Bring all of a record that has ended, or whose process is gone, to the server. -> the run's id"""
-    if record.status == "running":
-        record.end("killed", "the process was killed")
-        record.save()
-    delivery = Delivery(client, record)
-    delivery.send(is_last=True)
-    return delivery.run_id
-
-
 def deliver_all(records: Iterable[Record]) -> Iterator[tuple[str, str]]:
     """Deliver the records that are not yet, each by itself. -> their names, and what became of them."""
     for record in records:
@@ -191,11 +176,15 @@ def deliver_all(records: Iterable[Record]) -> Iterator[tuple[str, str]]:
             yield record.name, "still running: its process delivers it"
             continue
         try:
-            run_id = deliver(settings.connect(is_begun=False), record)
+            if record.status == "running":
+                record.end("killed", "the process was killed")
+                record.save()
+            delivery = Delivery(settings.connect(is_begun=False), record)
+            delivery.send(is_last=True)
         except Exception as error:  # one that the server refuses must not keep the others back
             yield record.name, f"{FAILED}{redact(error)[:MAX_REASON]}"
         else:
-            yield record.name, f"{record.status}, delivered as run {run_id}"
+            yield record.name, f"{record.status}, delivered as run {delivery.run_id}"
 
 
 def flush(build_dir: Path) -> Iterator[tuple[str, str]]:
@@ -207,6 +196,7 @@ def flush(build_dir: Path) -> Iterator[tuple[str, str]]:
 
 
 def _full_name(name: str) -> str:
-    if name in OWN_NAMES or name.startswith(GROUPED):
-        return OWN_NAMES.get(name, name)
-    return f"train/{name}"
+    """The server's name of a history's value: `train/loss`, but what has a group keeps it."""
+    if name == "lr":
+        return "learning_rate"
+    return name if "/" in name else f"train/{name}"

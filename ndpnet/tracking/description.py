@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet import __version__
-from ndpnet.config import Params
+from ndpnet.config import Params, parse_params
 from ndpnet.data.manifest import GOOD, SPLITS, Manifest
 from ndpnet.files import hash_of, sha256_of
 from ndpnet.lineage import code_hash, params_hash, sources_hash
@@ -35,16 +35,16 @@ def new_record(
     *,
     out: Path,
     identity: Mapping[str, str],
-    params: Params | None = None,
+    params: Params | str | None = None,
     inputs: Mapping[str, Path] | None = None,
     source: Mapping[str, str] | None = None,
-) -> Record | None:
-    """The record of a step that starts now, or goes on where it was killed; None if another process is running it.
+) -> Record:
+    """The record of a step that starts now, or goes on where it was killed.
 
     category: that of the input `prepared` if left out; inputs: the folders that it reads, by name; source: where a
     version of the data comes from.
     """
-    inputs = inputs or {}
+    params, inputs = parse_params(params) if params else None, inputs or {}
     dataset = _data_of_prepared(step, inputs)
     category = category or (dataset["name"] if dataset else "")
     values = params.model_dump(mode="json", exclude={"cluster"}) if params else {}
@@ -73,10 +73,6 @@ def new_record(
     if earlier:
         record.attempts = earlier.attempts + 1
         record.started_at = record.started_at if earlier.status == "finished" else earlier.started_at
-    if not record.take():
-        return None
-    (folder / HISTORY).unlink(missing_ok=True)  # of an earlier end
-    record.save()
     return record
 
 

@@ -9,14 +9,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndpnet.locks import locked
 from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
 from ndpnet.tracking.description import KEPT, add_results, new_record
-from ndpnet.tracking.record import PICTURES, Record, keep_files, records_below, remove_superseded
+from ndpnet.tracking.identity import run_identity
+from ndpnet.tracking.record import HISTORY, PICTURES, Record, keep_files, records_below, remove_superseded
+from ndpnet.training.processes import is_first_process
 
 if TYPE_CHECKING:
     from ndpnet.tracking.delivery import Delivery
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 POLL_SECONDS, LAST_RETRY_SECONDS, RETRY_SECONDS = 1.0, 0.5, 15.0  # the last: while the server is down
 # how long the end of a step waits: for a server, and for a database on this disk
 FLUSH_SECONDS, LOCAL_FLUSH_SECONDS = 30.0, 60.0
+LOCK_SECONDS = 0.5
 MAX_REASON = 200  # characters
 
 logger = logging.getLogger(__name__)
@@ -32,7 +36,7 @@ logger = logging.getLogger(__name__)
 class StepRun:
     """What a step's adapter sees of its run. pictures_dir: for pictures of the validation; None: it is not tracked."""
 
-    def __init__(self, pictures_dir: Path | None = None) -> None:
+    def __init__(self, pictures_dir: Path | None) -> None:
         self.pictures_dir = pictures_dir
         self.returned: Mapping[str, Any] = {}
 
@@ -49,43 +53,52 @@ def step_run(
     *,
     out: Path,
     work_dir: Path | None = None,
-    identity: Callable[[], Mapping[str, str]] = dict,
+    identity: Callable[[], Mapping[str, str]] = run_identity,
     **inputs: Any,
 ) -> Iterator[StepRun]:
     """Track the step that runs in this block: a run that ends as the block does. Where tracking is off: nothing.
 
     identity: commit, lock file, image, KFP run, asked for once; inputs: what else `new_record` takes. No error of the
-    tracking server comes out of here.
+    tracking server comes out of here. Of the processes of one training the first tracks.
     """
     live = None
-    if not settings.is_off():
+    if is_first_process() and not settings.is_off():
         live = _start(step, category, out=Path(out), work_dir=work_dir, identity=identity(), **inputs)
     run = StepRun(live.record.folder / PICTURES if live else None)
+    problem: BaseException | None = None
     try:
         yield run
     except BaseException as error:
-        if live:
-            live.end({}, error)
+        problem = error
         raise
-    if live:
-        live.end(run.returned, None)
+    finally:
+        if live:
+            live.end(run.returned, problem)
 
 
 def _start(step: str, category: str, *, out: Path, work_dir: Path | None, **inputs: Any) -> "LiveRun | None":
     """Begin to deliver; None, and a line in the log, where that cannot be."""
     try:
-        record = new_record(step, category, out=out, **inputs)
-        return None if record is None else LiveRun(record, out, work_dir)
+        return LiveRun(new_record(step, category, out=out, **inputs), out, work_dir)
     except Exception as error:  # tracking fails no step: a wrong input is the step's to name
         logger.warning("this run is not tracked: %s", redact(error)[:MAX_REASON])
         return None
 
 
 class LiveRun:
-    """One step's run: it is delivered from now on, until `end`, which neither raises nor waits long."""
+    """One step's run: it is delivered from now on, until `end`, which neither raises nor waits long.
+
+    ValueError: another process runs the same.
+    """
 
     def __init__(self, record: Record, out: Path, work_dir: Path | None) -> None:
         self.record, self.out, self.work_dir = record, out, work_dir
+        self._held = ExitStack()  # the record's folder, until this process is done with it
+        # who looks whether it is locked holds the lock for a moment
+        busy = f"another process runs {record.name} with the same inputs"
+        self._held.enter_context(locked(record.folder, busy, is_folder=True, wait_seconds=LOCK_SECONDS))
+        (record.folder / HISTORY).unlink(missing_ok=True)  # of an earlier end
+        record.save()
         self._started = time.monotonic()
         self._delivery: Delivery | None = None
         self._lock = threading.Lock()  # of the record's file
@@ -100,14 +113,12 @@ class LiveRun:
                 self._note_end(result, error)
         except Exception as problem:  # a full disk, say: the step's own result is what counts
             logger.warning("this run is not tracked to its end: %s", redact(problem)[:MAX_REASON])
-            self._is_given_up.set()
-            self.record.release()
-            return
-        self._has_ended.set()
-        self._thread.join(LOCAL_FLUSH_SECONDS if settings.local_database() else FLUSH_SECONDS)
+        else:
+            self._has_ended.set()
+            self._thread.join(LOCAL_FLUSH_SECONDS if settings.local_database() else FLUSH_SECONDS)
         self._is_given_up.set()
-        self.record.release()
-        if not self.record.is_delivered:
+        self._held.close()
+        if self._has_ended.is_set() and not self.record.is_delivered:
             logger.warning(
                 "the run of %s is not on the tracking server yet (deliver it with `ndpnet tracking flush %s`)",
                 self.record.name,
@@ -129,30 +140,30 @@ class LiveRun:
 
     def _follow(self) -> None:
         """The thread: until the step has ended and all is delivered."""
-        num_failures, is_swept = 0, False
+        is_down, is_swept = False, False
         while not self._is_given_up.is_set():
             is_last = self._has_ended.is_set()
             try:
                 self._send(is_last=is_last)
-            except Exception as error:  # whatever the network, the server or a full disk comes up with
-                self._delivery = None  # the next attempt looks for the run again, and asks the server what it has
-                num_failures += 1
-                if num_failures == 1:
-                    reason = redact(error)[:MAX_REASON]
-                    logger.warning("the tracking server does not take the run, the step goes on: %s", reason)
-            else:
-                if num_failures:
-                    logger.info("the tracking server is back: the run is delivered")
-                num_failures = 0
                 if not is_swept:
                     is_swept = True
                     self._deliver_earlier_runs()
+            except Exception as error:  # whatever the network, the server or a full disk comes up with
+                self._delivery = None  # the next attempt looks for the run again, and asks the server what it has
+                if not is_down:
+                    reason = redact(error)[:MAX_REASON]
+                    logger.warning("the tracking server does not take the run, the step goes on: %s", reason)
+                is_down = True
+            else:
+                if is_down:
+                    logger.info("the tracking server is back: the run is delivered")
+                is_down = False
                 if is_last:
                     return
             if is_last:
                 time.sleep(LAST_RETRY_SECONDS)
             else:
-                self._has_ended.wait(RETRY_SECONDS if num_failures else POLL_SECONDS)
+                self._has_ended.wait(RETRY_SECONDS if is_down else POLL_SECONDS)
 
     def _send(self, *, is_last: bool) -> None:
         from ndpnet.tracking.delivery import Delivery
@@ -179,11 +190,8 @@ class LiveRun:
         from ndpnet.tracking.delivery import deliver_all
 
         folder = self.out.resolve().parent
-        try:
-            earlier = [*records_below(folder, is_deep=False), *records_below(folder.parent, is_deep=False)]
-            for name, outcome in deliver_all(record for record in earlier if record.folder != self.record.folder):
-                logger.info("%s: %s", name, outcome)
-                if self._has_ended.is_set() and not self.record.is_delivered:
-                    return  # its own end first
-        except Exception as error:
-            logger.debug("earlier runs are not delivered: %s", redact(error))
+        earlier = [*records_below(folder, is_deep=False), *records_below(folder.parent, is_deep=False)]
+        for name, outcome in deliver_all(record for record in earlier if record.folder != self.record.folder):
+            logger.info("%s: %s", name, outcome)
+            if self._has_ended.is_set() and not self.record.is_delivered:
+                return  # its own end first

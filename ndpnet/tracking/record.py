@@ -7,7 +7,6 @@ copies, since DVC removes or replaces outputs before anything can be delivered l
 
 import json
 import logging
-import os
 import re
 import shutil
 import time
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ndpnet.files import replace_file, write_json
-from ndpnet.locks import is_held, try_lock
+from ndpnet.locks import is_held
 
 RUN, HISTORY, FILES, PICTURES = "run.json", "history.jsonl", "files", "pictures"
 MAX_FILE_BYTES = 32 << 20  # larger ones stay in the step's output: weights, arrays
 KEY_DIGITS = 12
-NUM_TRIES, PAUSE_SECONDS = 5, 0.1  # to lock a folder: who looks whether it is locked holds the lock for a moment
 
 Status = Literal["running", "finished", "failed", "killed"]
 logger = logging.getLogger(__name__)
@@ -50,8 +48,7 @@ class Record:
     history: str = ""  # where the step is writing it
     attempts: int = 1
     is_delivered: bool = False
-    folder: Path = field(default_factory=Path, repr=False)
-    lock: int | None = field(default=None, repr=False)  # on the folder, while this process runs it
+    folder: Path = field(default_factory=Path, repr=False)  # locked by the process that runs it
 
     @property
     def name(self) -> str:
@@ -66,34 +63,18 @@ class Record:
             return finished
         return Path(self.history) if self.history else None
 
-    def take(self) -> bool:
-        """Make this process the one that runs it. -> False if another one does"""
-        for _ in range(NUM_TRIES):
-            try:
-                self.lock = try_lock(self.folder)
-                return True
-            except BlockingIOError:
-                time.sleep(PAUSE_SECONDS)
-        return False
-
     def is_alive(self) -> bool:
         """Whether the process that started it is still at work; a killed one lets go of its lock."""
-        return self.status == "running" and (self.lock is not None or bool(is_held(self.folder)))
+        return self.status == "running" and bool(is_held(self.folder))
 
     def end(self, status: Status, error: str = "") -> None:
         """Note how it ended, now."""
         self.status, self.error, self.ended_at = status, error, int(time.time() * 1000)
 
-    def release(self) -> None:
-        """Let others deliver it, too."""
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
-
     def save(self) -> None:
         """Write it, whole or not at all."""
         values = asdict(self)
-        del values["folder"], values["lock"]
+        del values["folder"]
         write_json(self.folder / RUN, values)
 
     def mark_delivered(self) -> None:
