@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources", "source_augmentation"}
 BANK_PARAMETERS |= {"line_share", "crack_share"}
 REGISTERED = "registered.json"
-SOURCE_HASH = "source_hash"  # tag of a version: the pictures of its category, as their source names them
 
 ParamsLike = Params | str
 
@@ -58,11 +57,9 @@ def choose_categories(resolved: Path, categories: list[str], *, only_new_data: b
     hashes = {category: version.category_hash(category) for category in categories or version.counts()}
     if not only_new_data:
         return list(hashes)
-    from ndpnet.tracking.versions import champion_tags
+    from ndpnet.tracking.versions import SOURCE_HASH, champion_tags
 
-    return [
-        category for category, value in hashes.items() if champion_tags(category).get(f"ndpnet.{SOURCE_HASH}") != value
-    ]
+    return [category for category, value in hashes.items() if champion_tags(category).get(SOURCE_HASH) != value]
 
 
 def prepare(
@@ -153,25 +150,27 @@ def evaluate(
 
 
 def register(
-    model: Path,
-    evaluation: Path,
-    out: Path,
-    *,
-    identity: dict[str, str] | None = None,
-    import_report: Path | None = None,
+    model: Path, evaluation: Path, out: Path, *, import_report: Path | None = None, resolved: Path | None = None
 ) -> dict[str, Any]:
     """Register a package with its evaluation and card in the model registry, once; write registered.json.
 
-    identity: commit, lock, image and run that made it, as tags; import_report: names the licence, if it is there.
+    import_report: names the licence, if it is there; resolved: the version of the data that it was made from.
     -> name, version, run_id, model_id, package_hash, tags.
     """
+    from ndpnet.data.versions.fetching import Resolved
+    from ndpnet.inference.package import read_package
     from ndpnet.model_card import read_licence
+    from ndpnet.tracking.identity import run_identity
     from ndpnet.tracking.models import register as register_package
 
     check_apart(out, model, evaluation)
     check_output(out, marker=REGISTERED)
+    identity = run_identity()
+    if resolved is not None:
+        category = read_package(Path(model)).config["category"]
+        identity["source_hash"] = Resolved.load(resolved).category_hash(category)
     licence = read_licence(Path(import_report)) if import_report else ""
-    record = register_package(model, evaluation, identity=identity or {}, licence=licence)
+    record = register_package(Path(model), Path(evaluation), identity=identity, licence=licence)
     with atomic_folder(out, marker=REGISTERED) as folder:
         write_json(folder / REGISTERED, record)
     return record

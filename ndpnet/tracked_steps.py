@@ -3,7 +3,6 @@
 Same arguments as in `steps`, and the same result; both trainings are one `train`.
 """
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,18 +11,17 @@ from typing import Any
 from ndpnet import steps
 from ndpnet.config import Params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.data.versions.fetching import Resolved, local_copy
+from ndpnet.data.versions.fetching import local_copy
 from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import check_pinned
 from ndpnet.inference.engines.stored import read_engine
 from ndpnet.inference.package import read_package
 from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.client import has_server, is_off
-from ndpnet.tracking.identity import report_identity, run_identity
+from ndpnet.tracking.identity import report_identity
 from ndpnet.tracking.live import step_run
 
 ParamsLike = Params | str
-logger = logging.getLogger(__name__)
 
 
 def version_data(out: Path, source: DataSource) -> dict[str, Any]:
@@ -90,37 +88,17 @@ def evaluate(
     precision: str | None = None,
 ) -> dict[str, Any]:
     """Judge the test images, with another engine than torch if the model has it; the report shows the champion, too."""
-    champion = champion_of(PreparedData.load(prepared).manifest.category)
+    category, champion = PreparedData.load(prepared).manifest.category, None
+    if has_server() and not is_off():
+        from ndpnet.tracking.models import champion_summary
+
+        champion = champion_summary(category)
     inputs = {"prepared": prepared, "model": model}
     if engine != "torch":
         inputs["engine"], _ = read_engine(read_package(Path(model)), engine, precision)
     with step_run("evaluate", out=out, params=params, inputs=inputs) as run:
         arguments = (prepared, model, out, params, report_identity())
         return run.result(steps.evaluate(*arguments, engine=engine, precision=precision, champion=champion))
-
-
-def champion_of(category: str) -> dict[str, Any] | None:
-    """The champion's `version` and `summary` (its metrics.json); None where there is none, or none can be read."""
-    if is_off() or not has_server():
-        return None
-    from ndpnet.tracking.models import champion_summary
-
-    try:
-        return champion_summary(category)
-    except (ValueError, OSError) as error:
-        logger.info("the report shows no champion: %s", error)
-        return None
-
-
-def register(
-    model: Path, evaluation: Path, out: Path, *, import_report: Path | None = None, resolved: Path | None = None
-) -> dict[str, Any]:
-    """Register a package with its evidence; resolved: the version of the data that it was made from."""
-    identity = run_identity()
-    if resolved is not None:
-        category = read_package(Path(model)).config["category"]
-        identity |= {steps.SOURCE_HASH: Resolved.load(resolved).category_hash(category)}
-    return steps.register(Path(model), Path(evaluation), Path(out), identity=identity, import_report=import_report)
 
 
 def _local_work_dir(place: str | Path, step: str, prepared: Path) -> AbstractContextManager[Path]:

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +18,18 @@ from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.identity import model_hash, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
-from ndpnet.locks import locked
 from ndpnet.model_card import shorten, write_card
-from ndpnet.tracking.client import NOTE, connect, experiment_id
+from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.description import KFP_RUN
 from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
 from ndpnet.tracking.record import records_of
-from ndpnet.tracking.runs import DESCRIPTIONS, PARENT, STEP, find_pipeline, find_runs
+from ndpnet.tracking.runs import PARENT, STEP, find_or_make, find_pipeline
 from ndpnet.tracking.upload import Evaluation, fetch_folder, read_evaluation, uploaded
 from ndpnet.tracking.versions import (
     CATEGORY,
     EVALUATION_HASH,
     PACKAGE_HASH,
+    SOURCE_HASH,
     find_at,
     find_version,
     get_version,
@@ -48,8 +46,6 @@ RUN_IDENTITY = ("git_commit", "git_dirty", "git_changes", "lock_hash", "image_di
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
 GIT_CHANGES = "ndpnet.git_changes"
-SOURCE_HASH = "ndpnet.source_hash"
-LOCK_SECONDS = 600.0
 
 
 def register(
@@ -65,7 +61,7 @@ def register(
     evaluation = read_evaluation(evaluation_dir, package)
     tags = version_tags(package, evaluation, identity)
     name = registered_name(package.config["category"])
-    with in_one_line(), _only_registrar(tags[PACKAGE_HASH]):
+    with in_one_line():
         client = connect(is_begun=False)
         version = find_version(client, name, tags[PACKAGE_HASH])
         card = write_card(
@@ -124,13 +120,17 @@ def registered_metrics(name: str, ref: str | int) -> dict[str, Any]:
 
 
 def champion_summary(category: str) -> dict[str, Any] | None:
-    """`version` and `summary` (metrics.json) of a category's champion, None without one. ValueError: not readable."""
+    """`version` and `summary` (metrics.json) of a category's champion; None: there is none, or it cannot be read."""
     name = registered_name(category)
-    with in_one_line():
-        version = find_at(connect(), name, "champion")
-    if version is None:
+    try:
+        with in_one_line():
+            version = find_at(connect(), name, "champion")
+        if version is None:
+            return None
+        return {"version": int(version.version), "summary": registered_metrics(name, version.version)}
+    except (ValueError, OSError) as error:
+        logger.info("the report shows no champion: %s", error)
         return None
-    return {"version": int(version.version), "summary": registered_metrics(name, version.version)}
 
 
 def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mapping[str, str]) -> dict[str, str]:
@@ -158,24 +158,13 @@ def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mappin
     return {f"ndpnet.{key}": value for key, value in sorted(tags.items())}
 
 
-@contextmanager
-def _only_registrar(digest: str) -> Iterator[None]:
-    """One process of this machine at a time registers a package; others wait and then find it registered."""
-    path = Path(tempfile.gettempdir()) / f"ndpnet-register-{os.getuid()}-{digest[:16]}.lock"
-    busy = f"another process has been registering this package for long ({path})"
-    with locked(path, busy, wait_seconds=LOCK_SECONDS):  # the file stays, for the next ones
-        yield
-
-
 def _run_of(client: MlflowClient, package: ModelPackage, tags: Mapping[str, str]) -> str:
     """The run that registering this package logs to: found by its tags, else made, in the run of its pipeline."""
     experiment = experiment_id(client)
     own = {STEP: "register", PACKAGE_HASH: tags[PACKAGE_HASH]}
-    for run in find_runs(client, experiment, own):
-        return run.info.run_id
     pipeline = find_pipeline(client, experiment, tags.get(KFP_RUN) or _plan_of(package))
-    own |= {NOTE: DESCRIPTIONS["register"]} | ({PARENT: pipeline} if pipeline else {})
-    return client.create_run(experiment, tags=dict(tags) | own, run_name=f"register {tags[CATEGORY]}").info.run_id
+    known = {**tags, PARENT: pipeline or ""}
+    return find_or_make(client, experiment, own, name=f"register {tags[CATEGORY]}", tags=known).info.run_id
 
 
 def _plan_of(package: ModelPackage) -> str:

@@ -35,14 +35,12 @@ def tell(state: str, job: str, reason: str) -> str:
 def _note(content: dict[str, str]) -> None:
     if is_off():
         return
-    from ndpnet.tracking.runs import PIPELINE, PLAN, STEP, find_runs
+    from ndpnet.tracking.runs import PIPELINE, PLAN, STEP, find_or_make
 
     client, run_id = connect(), content["run"]
-    experiment = experiment_id(client)
     own = {PLAN: run_id, STEP: PIPELINE}
-    runs = find_runs(client, experiment, own)
     # a run that failed before its first step was tracked has none yet
-    run = runs[0] if runs else client.create_run(experiment, tags=own, run_name=f"pipeline {run_id[:40]}")
+    run = find_or_make(client, experiment_id(client), own, name=f"pipeline {run_id[:40]}", tags={})
     client.set_tag(run.info.run_id, OUTCOME, content["state"])
     client.set_tag(run.info.run_id, REASON, content["reason"])
     client.set_terminated(run.info.run_id, "FINISHED" if content["state"] == SUCCEEDED else "FAILED")

@@ -33,7 +33,8 @@ def pipeline_run(client: MlflowClient, experiment: str, record: Record) -> Run:
     own = {PLAN: record.plan, STEP: PIPELINE}
     name = record.title or f"pipeline {record.plan[:8]}"
     tags = {key: value for key, value in record.tags.items() if not key.startswith("ndpnet.result.")}
-    return _find_or_make(client, experiment, own, record, name=name, tags={**tags, "mlflow.source.name": "ndpnet"})
+    tags |= {"mlflow.source.name": "ndpnet"}
+    return find_or_make(client, experiment, own, name=name, tags=tags, started_at=record.started_at)
 
 
 def find_pipeline(client: MlflowClient, experiment: str, plan: str) -> str | None:
@@ -46,7 +47,7 @@ def step_run(client: MlflowClient, experiment: str, record: Record, parent: Run)
     """The child of a record."""
     tags = {**record.tags, PARENT: parent.info.run_id, CATEGORY: record.category}
     own = {PLAN: record.plan, STEP: record.step, KEY: record.key}
-    run = _find_or_make(client, experiment, own, record, name=record.name, tags=tags)
+    run = find_or_make(client, experiment, own, name=record.name, tags=tags, started_at=record.started_at)
     if run.data.tags.get(PARENT) != parent.info.run_id:
         client.set_tag(run.info.run_id, PARENT, parent.info.run_id)
     return run
@@ -85,16 +86,23 @@ def _end_of_steps(client: MlflowClient, experiment: str, parent: Run) -> tuple[s
     return status, max(run.info.end_time or run.info.start_time for run in latest.values())
 
 
-def _find_or_make(
-    client: MlflowClient, experiment: str, own: Mapping[str, str], record: Record, *, name: str, tags: Mapping[str, str]
+def find_or_make(
+    client: MlflowClient,
+    experiment: str,
+    own: Mapping[str, str],
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    started_at: int | None = None,
 ) -> Run:
+    """The run with the tags `own`; where there is none yet it is made, with more tags, since now or `started_at`."""
     if runs := find_runs(client, experiment, own):
         return runs[0]
     note = DESCRIPTIONS.get(own[STEP], "")
     everything = {key: shorten(value, MAX_TAG) for key, value in {**tags, **own, NOTE: note}.items() if value}
     everything |= {"mlflow.user": user_name()}
     run_name = shorten(name, MAX_NAME)
-    made = client.create_run(experiment, start_time=record.started_at, tags=everything, run_name=run_name)
+    made = client.create_run(experiment, start_time=started_at, tags=everything, run_name=run_name)
     # looked for again: another process, or a request that was sent twice, may have made it too
     first, *others = find_runs(client, experiment, own) or [made]
     for run in others:

@@ -21,7 +21,6 @@ from ndpnet.cli import main
 from ndpnet.inference import Inspector
 from ndpnet.inference.identity import model_hash, package_hash, sealed
 from ndpnet.inference.package import read_package
-from ndpnet.tracked_steps import champion_of
 from ndpnet.tracking import models, versions
 from ndpnet.tracking.client import connect
 from ndpnet.tracking.flavor import PACKAGE_PATH
@@ -186,12 +185,12 @@ def test_the_champion_is_read_for_the_report_and_may_be_missing(
     store: Path, register: Callable[..., dict[str, Any]], evaluation_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
-    assert champion_of(CATEGORY) is None
+    assert models.champion_summary(CATEGORY) is None
     connect().set_registered_model_alias(NAME, "champion", "1")
     summary = json.loads((evaluation_dir / "metrics.json").read_text())
-    assert champion_of(CATEGORY) == {"version": 1, "summary": summary}
+    assert models.champion_summary(CATEGORY) == {"version": 1, "summary": summary}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store / 'none.db'}")
-    assert champion_of(CATEGORY) is None
+    assert models.champion_summary(CATEGORY) is None
     assert not (store / "none.db").exists()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
-    assert champion_of(CATEGORY) is None
+    assert models.champion_summary(CATEGORY) is None
