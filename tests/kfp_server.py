@@ -3,7 +3,6 @@
 Faults are injected by rule; runs go through states that a test writes down. State is in memory.
 """
 
-import itertools
 import json
 import re
 import threading
@@ -12,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -31,7 +29,6 @@ from kfp_server_api import (
 
 API = kfp_server_api.ApiClient()
 MAX_PAGE = 3  # small, so that every listing has several
-FINAL = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 class RefusedError(Exception):
@@ -65,8 +62,8 @@ class Fault:
 class KfpServer:
     """One server on a free port of this machine."""
 
-    def __init__(self, *, token: str = "", is_multi_user: bool = False) -> None:
-        self.token, self.is_multi_user, self.version = token, is_multi_user, "2.17.0"
+    def __init__(self) -> None:
+        self.token, self.is_multi_user = "", False
         self.experiments: dict[str, V2beta1Experiment] = {}
         self.runs: dict[str, V2beta1Run] = {}
         self.recurring_runs: dict[str, V2beta1RecurringRun] = {}
@@ -74,7 +71,6 @@ class KfpServer:
         self.next_script: list[Snapshot] = [Snapshot("PENDING")]
         self.faults: list[Fault] = []
         self.calls: list[str] = []  # "METHOD /path"
-        self._clock = itertools.count()
         self._lock = threading.RLock()
         self.url = ""  # where clients find it, while it runs
 
@@ -84,10 +80,6 @@ class KfpServer:
         with serving(self.answer) as address:
             self.url = f"http://{address}"
             yield self
-
-    def now(self) -> datetime:
-        """A time later than all before."""
-        return datetime.fromtimestamp(1_700_000_000 + next(self._clock), UTC)
 
     # ---- answering
 
@@ -144,7 +136,7 @@ class KfpServer:
     def _health(self, **_: Any) -> dict[str, Any]:
         # more than its client's model has
         more = {"commit_sha": "0", "pipeline_store": "database"}
-        return more | {"tag_name": self.version, "multi_user": self.is_multi_user}
+        return more | {"tag_name": "2.17.0", "multi_user": self.is_multi_user}
 
     # ---- experiments and runs
 
@@ -158,14 +150,14 @@ class KfpServer:
         self._check_namespace(experiment.namespace)
         if any(each.display_name == experiment.display_name for each in self.experiments.values()):
             raise RefusedError(409, f"The experiment {experiment.display_name} already exist")
-        experiment.experiment_id, experiment.created_at = str(uuid.uuid4()), self.now()
+        experiment.experiment_id = str(uuid.uuid4())
         self.experiments[experiment.experiment_id] = experiment
         return experiment
 
     def _create_run(self, *, body: bytes, **_: Any) -> V2beta1Run:
         run = API.deserialize(SimpleNamespace(data=body), "V2beta1Run")
         self._check_references(run)
-        run.run_id, run.created_at, run.state = str(uuid.uuid4()), self.now(), "PENDING"
+        run.run_id, run.state = str(uuid.uuid4()), "PENDING"
         self.runs[run.run_id] = run
         self.scripts[run.run_id] = iter(self.next_script)
         return run
@@ -180,7 +172,6 @@ class KfpServer:
 
     def _apply(self, run: V2beta1Run, snapshot: Snapshot) -> None:
         run.state = snapshot.state
-        run.finished_at = self.now() if snapshot.state in FINAL else None
         run.error = kfp_server_api.GoogleRpcStatus(code=2, message=snapshot.error) if snapshot.error else None
         details = [each for name, state in snapshot.tasks.items() for each in _nodes_of(name, state)]
         run.run_details = V2beta1RunDetails(task_details=details)
@@ -200,11 +191,8 @@ class KfpServer:
         cron = recurring.trigger.cron_schedule
         if cron and len(cron.cron.split()) != 6:
             raise RefusedError(400, f"Schedule cron is not a valid schedule: {cron.cron}")
-        recurring.recurring_run_id, recurring.created_at = str(uuid.uuid4()), self.now()
+        recurring.recurring_run_id = str(uuid.uuid4())
         recurring.max_concurrency = str(recurring.max_concurrency)
-        recurring.status = "ENABLED" if recurring.mode == "ENABLE" else "DISABLED"
-        recurring.runtime_config.pipeline_root = "minio://bucket/root"  # the server fills in what is missing
-        recurring.service_account = recurring.service_account or "pipeline-runner"
         self.recurring_runs[recurring.recurring_run_id] = recurring
         return recurring
 

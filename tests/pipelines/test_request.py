@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 
 from ndpnet.pipelines.request import Package, check_image
@@ -7,34 +9,25 @@ DIGEST = "sha256:" + "a" * 64
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "names_its_code"),
     [
-        f"registry.example:5000/team/ndpnet@{DIGEST}",
-        f"ndpnet:latest@{DIGEST}",
-        "ndpnet:0123456",
-        "ndpnet:v1.2-g0123456789-train",
+        (f"registry.example:5000/team/ndpnet@{DIGEST}", True),
+        (f"ndpnet:latest@{DIGEST}", True),
+        ("ndpnet:0123456", True),
+        ("ndpnet:v1.2-g0123456789-train", True),
+        ("ndpnet", False),
+        ("ndpnet:latest", False),
+        ("ndpnet:012345", False),  # six digits
+        ("ndpnet:v2024.11", False),
+        ("ndpnet:20241124", False),  # all digits of hex, but not this commit
+        ("ndpnet@sha256:abc", False),
+        ("registry.0123456:5000/ndpnet", False),
+        ("", False),
+        (f"ndpnet@{DIGEST} ", False),
     ],
 )
-def test_an_image_that_names_its_code_is_taken(image: str) -> None:
-    check_image(image, COMMIT)
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        "ndpnet",
-        "ndpnet:latest",
-        "ndpnet:012345",  # six digits
-        "ndpnet:v2024.11",
-        "ndpnet:20241124",  # all digits of hex, but not this commit
-        "ndpnet@sha256:abc",
-        "registry.0123456:5000/ndpnet",
-        "",
-        f"ndpnet@{DIGEST} ",
-    ],
-)
-def test_an_image_that_can_change_is_refused(image: str) -> None:
-    with pytest.raises(ValueError, match="can be moved"):
+def test_an_image_that_can_come_to_mean_other_code_is_refused(image: str, names_its_code: bool) -> None:
+    with nullcontext() if names_its_code else pytest.raises(ValueError, match="can be moved"):
         check_image(image, COMMIT)
 
 
