@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from importlib.metadata import EntryPoint, distribution
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,11 @@ from ndpnet.commands import end_with_parent
 if TYPE_CHECKING:
     from ndpnet.inference.folder import FolderResult
 
-VERBS = "ndpnet.verbs"  # entry points: click commands of components/ and pipelines/
-BENCHMARK = EntryPoint("benchmark", "ndpnet.benchmark.cli:benchmark", VERBS)  # in a clone alone: benchmarks/suite
+# verbs of the adapters, which this library does not import, by the package that has them; benchmark: in a clone alone
+ADAPTERS = {
+    "ndpnet.pipelines": EntryPoint("pipeline", "ndpnet.pipelines.cli:pipeline_group", "ndpnet"),
+    "ndpnet.benchmark": EntryPoint("benchmark", "ndpnet.benchmark.cli:benchmark", "ndpnet"),
+}
 EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE, EXIT_REVIEW = 0, 1, 3, 4
 MAX_SENTENCE = 160  # characters
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -42,10 +45,7 @@ SECTIONS = {
 
 
 class OneLineErrors(click.Group):
-    """Turns what a user can cause into one line and exit code 1; anything else is a bug and keeps its traceback.
-
-    Verbs of the adapters, which this library does not import, come by the entry points of VERBS when asked for.
-    """
+    """Turns what a user can cause into one line and exit code 1; anything else is a bug and keeps its traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all verbs."""
@@ -84,8 +84,7 @@ class OneLineErrors(click.Group):
 
 
 def _adapters_verbs() -> dict[str, EntryPoint]:
-    installed = {entry.name: entry for entry in distribution("ndpnet").entry_points if entry.group == VERBS}
-    return installed | ({BENCHMARK.name: BENCHMARK} if find_spec("ndpnet.benchmark") else {})
+    return {verb.name: verb for package, verb in ADAPTERS.items() if find_spec(package)}
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -27,16 +27,13 @@ def on_files(files: "Files", config: Any) -> "Files":
 def command_page() -> str:
     """Every verb with its arguments and options, in the order of `ndpnet --help`."""
     sys.path.insert(0, str(ROOT))
-    from ndpnet.benchmark.cli import benchmark
     from ndpnet.cli import SECTIONS, main
-    from ndpnet.pipelines.cli import pipeline_group
 
     context = click.Context(main)
-    own = {"pipeline": pipeline_group, "benchmark": benchmark}  # where the site is built no entry point names it
     parts = ["# Command line", "As `ndpnet VERB --help` says it."]
     for title, names in SECTIONS.items():
         parts.append(f"## {title}")
-        verbs = {name: own.get(name) or main.get_command(context, name) for name in names}
+        verbs = {name: main.get_command(context, name) for name in names}
         parts += [text for name, verb in verbs.items() for text in _describe(f"ndpnet {name}", verb)]
     return "\n\n".join(parts) + "\n"
 

@@ -78,8 +78,6 @@ def test_what_is_installed_has_one_name_at_the_top() -> None:
     assert {name.partition(".")[0] for name in packages} == {"ndpnet"}
     assert {"ndpnet.components", "ndpnet.pipelines"} <= set(packages)
     assert not [name for name in packages if name.startswith("ndpnet.benchmark")]
-    verbs = project["project"]["entry-points"]["ndpnet.verbs"]
-    assert {value.partition(":")[0] for value in verbs.values()} == {"ndpnet.pipelines.cli"}
 
 
 def test_the_build_writes_which_commit_it_is_of() -> None:
