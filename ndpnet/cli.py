@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ndpnet import __version__
-from ndpnet.cli_base import MODEL, PACKAGE, FolderPath, Resumable, end_interrupted, folder_option
+from ndpnet.cli_base import MODEL, PACKAGE, FolderPath, Resumable, end_by_verdicts, end_interrupted, folder_option
 from ndpnet.cli_data import data_group, import_command, version_data_command
 from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
@@ -28,7 +27,6 @@ ADAPTERS = {
     "ndpnet.pipelines": EntryPoint("pipeline", "ndpnet.pipelines.cli:pipeline_group", "ndpnet"),
     "ndpnet.benchmark": EntryPoint("benchmark", "ndpnet.benchmark.cli:benchmark", "ndpnet"),
 }
-EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE, EXIT_REVIEW = 0, 1, 3, 4
 MAX_SENTENCE = 160  # characters
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -184,9 +182,7 @@ def inspect(target: Path, model: Path, out: Path, threshold: float | None, overl
         f"{result.num_good} good, {result.num_defective} defective, {for_review}{_without_verdict(result)} "
         f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}, to look at: {out / 'index.html'}"
     )
-    if result.num_failed:
-        sys.exit(EXIT_ERROR)
-    sys.exit(EXIT_DEFECTIVE if result.num_defective else EXIT_REVIEW if result.num_review else EXIT_GOOD)
+    end_by_verdicts(num_failed=result.num_failed, num_defective=result.num_defective, num_review=result.num_review)
 
 
 def _without_verdict(result: "FolderResult") -> str:

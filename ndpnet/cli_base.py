@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+EXIT_GOOD, EXIT_ERROR, EXIT_DEFECTIVE, EXIT_REVIEW = 0, 1, 3, 4
 EXIT_INTERRUPTED = 130  # as a shell has it of Ctrl-C
 
 FolderPath = click.Path(path_type=Path)
@@ -53,12 +55,12 @@ def several(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-def folder_option(name: str, text: str) -> Callable[[Command], Command]:
-    """A required path option."""
-    return click.option(name, type=FolderPath, required=True, help=text)
+def folder_option(name: str, text: str, kind: click.Path = FolderPath) -> Callable[[Command], Command]:
+    """A required path option; kind: of what an earlier step wrote."""
+    return click.option(name, type=kind, required=True, help=text)
 
 
-PACKAGE = click.option("--model", type=MODEL, required=True, help="Model package, as build/NAME/model.")
+PACKAGE = folder_option("--model", "Model package, as build/NAME/model.", MODEL)
 # what chooses parameters: `params_path`, `profile`, `overrides`
 parameter_options = several(
     click.option("--params", "params_path", type=FolderPath, help="Parameter file instead of the built-in one."),
@@ -67,14 +69,12 @@ parameter_options = several(
 )
 
 
-def input_option(name: str, kind: OutputPath, text: str) -> Callable[[Command], Command]:
-    """A required option: what an earlier step wrote."""
-    return click.option(name, type=kind, required=True, help=text)
-
-
 def with_params(command: Command) -> Command:
     """Give a verb the options that choose parameters; it receives them as `params`."""
 
+    @parameter_options
+    @click.option("--dry-run", is_flag=True, help="Print the step and its parameters, and stop.")
+    @wraps(command)
     def wrapped(
         params_path: Path | None, profile: str | None, overrides: tuple[str, ...], dry_run: bool, **kwargs: Any
     ) -> Any:
@@ -89,10 +89,7 @@ def with_params(command: Command) -> Command:
             return click.echo(yaml.safe_dump(plan | {"params": params.model_dump(mode="json")}, sort_keys=False))
         return command(params=params, **kwargs)
 
-    wrapped.__doc__ = command.__doc__
-    wrapped = click.option("--dry-run", is_flag=True, help="Print the step and its parameters, and stop.")(wrapped)
-    wrapped.__name__ = command.__name__
-    return parameter_options(wrapped)
+    return wrapped
 
 
 class Resumable(click.Command):
@@ -106,7 +103,14 @@ class Resumable(click.Command):
             end_interrupted("stopped: the same command goes on where this one was")
 
 
-def end_interrupted(text: str) -> None:
+def end_by_verdicts(*, num_failed: int, num_defective: int, num_review: int) -> NoReturn:
+    """Exit with the code of an inspection."""
+    if num_failed:
+        sys.exit(EXIT_ERROR)
+    sys.exit(EXIT_DEFECTIVE if num_defective else EXIT_REVIEW if num_review else EXIT_GOOD)
+
+
+def end_interrupted(text: str) -> NoReturn:
     """Say how to go on, and exit."""
     click.echo(f"\n{text}", err=True)
     sys.exit(EXIT_INTERRUPTED)

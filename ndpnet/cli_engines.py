@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ndpnet.cli_base import BANK, MODEL, PREPARED, folder_option, input_option, several
+from ndpnet.cli_base import BANK, MODEL, PREPARED, folder_option, several
 
 SECONDS = click.FloatRange(min=0, min_open=True)
 # what chooses an engine of the model
@@ -20,8 +20,8 @@ engine_options = several(
 @click.argument("model", type=MODEL)
 @click.option("--engine", required=True, help="onnx or openvino.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32; with openvino also bf16, int8.")
-@input_option("--prepared", PREPARED, "Prepared folder that it was trained on, as build/NAME/prepared.")
-@input_option("--bank", BANK, "Bank that it was trained with, as build/bank.")
+@folder_option("--prepared", "Prepared folder that it was trained on, as build/NAME/prepared.", PREPARED)
+@folder_option("--bank", "Bank that it was trained with, as build/bank.", BANK)
 @folder_option("--out", "Model package to write: MODEL with one more engine.")
 def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path, out: Path) -> None:
     """Add a faster engine to MODEL, if it says what torch says on training and synthetic validation images."""

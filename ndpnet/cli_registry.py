@@ -15,7 +15,6 @@ from ndpnet.cli_base import (
     FolderPath,
     Resumable,
     folder_option,
-    input_option,
     with_params,
 )
 
@@ -24,7 +23,7 @@ from ndpnet.cli_base import (
 
 @click.command("register")
 @PACKAGE
-@input_option("--evaluation", EVALUATION, "What `evaluate` wrote of it, as build/NAME/evaluation.")
+@folder_option("--evaluation", "What `evaluate` wrote of it, as build/NAME/evaluation.", EVALUATION)
 @folder_option("--out", "Folder to write registered.json to.")
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Its pictures: the licence.")
 def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:

@@ -13,7 +13,6 @@ from ndpnet.cli_base import (
     WORK_DIR,
     Resumable,
     folder_option,
-    input_option,
     with_params,
 )
 from ndpnet.cli_engines import engine_options
@@ -52,8 +51,8 @@ def synthesize(out: Path, params: Any) -> None:
 
 
 @click.command("train-phase1", cls=Resumable)
-@input_option("--prepared", PREPARED, "What `prepare` wrote, as build/NAME/prepared.")
-@input_option("--bank", BANK, "What `synthesize` wrote, as build/bank.")
+@folder_option("--prepared", "What `prepare` wrote, as build/NAME/prepared.", PREPARED)
+@folder_option("--bank", "What `synthesize` wrote, as build/bank.", BANK)
 @folder_option("--out", "Folder to write weights and history to.")
 @WORK_DIR
 @with_params
@@ -66,9 +65,9 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
 
 
 @click.command("train-phase2", cls=Resumable)
-@input_option("--prepared", PREPARED, "What `prepare` wrote, as build/NAME/prepared.")
-@input_option("--bank", BANK, "What `synthesize` wrote, as build/bank.")
-@input_option("--phase1", PHASE1, "What `train-phase1` wrote, as build/NAME/phase1.")
+@folder_option("--prepared", "What `prepare` wrote, as build/NAME/prepared.", PREPARED)
+@folder_option("--bank", "What `synthesize` wrote, as build/bank.", BANK)
+@folder_option("--phase1", "What `train-phase1` wrote, as build/NAME/phase1.", PHASE1)
 @folder_option("--out", "Model package to write.")
 @WORK_DIR
 @with_params
@@ -84,7 +83,7 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
 
 
 @click.command("evaluate")
-@input_option("--prepared", PREPARED, "Prepared folder with test images, as build/NAME/prepared.")
+@folder_option("--prepared", "Prepared folder with test images, as build/NAME/prepared.", PREPARED)
 @PACKAGE
 @folder_option("--out", "Folder to write metrics and report to.")
 @engine_options

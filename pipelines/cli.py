@@ -1,12 +1,11 @@
 """The verbs of `ndpnet pipeline`: compile, run and inspect; those for a cluster are in cli_cluster.py."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndpnet.cli_base import WORK_DIR, FolderPath, Resumable, with_params
+from ndpnet.cli_base import WORK_DIR, FolderPath, Resumable, end_by_verdicts, with_params
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
 if TYPE_CHECKING:
@@ -90,8 +89,6 @@ def inspect_command(log_dir: Path, params: Any, **asked: Any) -> None:
 
 
 def _echo_inspection(summary: dict[str, Any], out: str) -> None:
-    from ndpnet.cli import EXIT_DEFECTIVE, EXIT_ERROR, EXIT_GOOD, EXIT_REVIEW
-
     model, num_review = summary["model"], summary["num_review"]
     for_review = f"{num_review} for review, " if num_review else ""
     click.echo(
@@ -101,9 +98,7 @@ def _echo_inspection(summary: dict[str, Any], out: str) -> None:
     )
     for failure in summary["failed"][:MAX_NAMED]:
         click.echo(failure["error"], err=True)
-    if summary["num_failed"]:
-        sys.exit(EXIT_ERROR)
-    sys.exit(EXIT_DEFECTIVE if summary["num_defective"] else EXIT_REVIEW if num_review else EXIT_GOOD)
+    end_by_verdicts(num_failed=summary["num_failed"], num_defective=summary["num_defective"], num_review=num_review)
 
 
 def _echo_run(run: "LocalRun") -> None:
