@@ -1,5 +1,6 @@
 """A connection to Kubeflow Pipelines: kfp's own client, with errors in one line and no secret in any."""
 
+import logging
 import os
 import sys
 import warnings
@@ -102,6 +103,7 @@ def _make_client(host: str) -> "kfp.Client":
         def get_kfp_healthz(self, sleep_duration: int = 5) -> "V2beta1GetHealthzResponse":
             return V2beta1GetHealthzResponse(multi_user=False)
 
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry; the last one is said
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # that the server must be 2.0 or later
         client = QuietClient(

@@ -72,6 +72,7 @@ def test_a_host_with_a_password_is_refused_at_once() -> None:
     assert "secret" not in str(error.value)
 
 
-def test_nobody_there_is_one_line() -> None:
+def test_nobody_there_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(LostError, match=r"no answer from http://127.0.0.1:9: "):
         connect("http://127.0.0.1:9")
+    assert caplog.text == ""
