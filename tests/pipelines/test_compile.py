@@ -16,6 +16,8 @@ from ndpnet.pipelines.request import Package
 
 UNCACHED = {"version-data", "choose-categories", "register", "promote", "report-outcome", "category-row", "report"}
 TRAININGS = {"exec-train-phase1", "exec-train-phase2"}
+ALWAYS = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+GPUS = {"resourceCount": "2", "resourceType": "nvidia.com/gpu", "count": "2", "type": "nvidia.com/gpu"}
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +60,8 @@ def test_a_category_is_registered_only_above_the_floor(compiled: Compiled) -> No
 
 def test_rows_report_and_outcome_come_whatever_happened(compiled: Compiled) -> None:
     graphs = compiled.graphs()
-    always = "ALL_UPSTREAM_TASKS_COMPLETED"
-    for graph, task in (
-        ("comp-for-loop-1", "category-row"),
-        ("comp-train-categories", "report"),
-        ("root", "report-outcome"),
-    ):
-        assert graphs[graph][task]["triggerPolicy"] == {"strategy": always}
+    at_the_end = {"comp-for-loop-1": "category-row", "comp-train-categories": "report", "root": "report-outcome"}
+    assert all(graphs[graph][task]["triggerPolicy"] == ALWAYS for graph, task in at_the_end.items())
     status = graphs["root"]["report-outcome"]["inputs"]["parameters"]["status"]
     assert status == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
     assert graphs["comp-train-categories"]["for-loop-1"]["iteratorPolicy"] == {"parallelismLimit": 4}
@@ -81,16 +78,10 @@ def test_all_pods_run_the_projects_image_and_install_nothing(compiled: Compiled)
 def test_resources_of_pods(compiled: Compiled) -> None:
     for name, executor in compiled.executors.items():
         resources = executor["container"]["resources"]
-        accelerator = resources.pop("accelerator", None)
-        is_training = name in TRAININGS
-        assert accelerator == (
-            {"resourceCount": "2", "resourceType": "nvidia.com/gpu", "count": "2", "type": "nvidia.com/gpu"}
-            if is_training
-            else None
-        )
-        wanted = ("4", "8", "16Gi", "32Gi") if is_training else ("1", "4", "4Gi", "16Gi")
+        assert resources.get("accelerator") == (GPUS if name in TRAININGS else None)
         names = ("resourceCpuRequest", "resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit")
-        assert tuple(resources[each] for each in names) == wanted
+        expected = ("4", "8", "16Gi", "32Gi") if name in TRAININGS else ("1", "4", "4Gi", "16Gi")
+        assert tuple(resources[each] for each in names) == expected
 
 
 def test_what_kubernetes_is_told(compiled: Compiled) -> None:
@@ -154,9 +145,9 @@ def inspection(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 
 def test_shards_run_side_by_side_and_the_outcome_comes_whatever_happened(inspection: Compiled) -> None:
-    graphs, always = inspection.graphs(), "ALL_UPSTREAM_TASKS_COMPLETED"
+    graphs = inspection.graphs()
     assert graphs["comp-inspect-shards"]["for-loop-1"]["iteratorPolicy"] == {"parallelismLimit": 5}
-    assert graphs["root"]["report-outcome"]["triggerPolicy"] == {"strategy": always}
+    assert graphs["root"]["report-outcome"]["triggerPolicy"] == ALWAYS
     assert inspection.retries() == dict.fromkeys(inspection.cached_tasks(), (2, "60s", 2.0))
 
 
@@ -172,11 +163,8 @@ def test_a_shard_is_reused_for_the_same_plan_and_what_looks_at_the_world_never(i
     inputs = inspection.graphs()["comp-for-loop-1"]["inspect-shard"]["inputs"]
     assert set(inputs) == {"parameters"}
     assert set(inputs["parameters"]) == {"out", "plan_id", "shard", "device", "endpoint_url"}
-    given = inspection.graphs()["comp-exit-handler-1"]["inspect-shards"]["inputs"]["parameters"]
-    assert given["plan_id"]["taskOutputParameter"] == {
-        "outputParameterKey": "plan_id",
-        "producerTask": "plan-inspection",
-    }
+    given = inspection.graphs()["comp-exit-handler-1"]["inspect-shards"]["inputs"]["parameters"]["plan_id"]
+    assert given["taskOutputParameter"] == {"outputParameterKey": "plan_id", "producerTask": "plan-inspection"}
 
 
 def test_pods_of_an_inspection(inspection: Compiled) -> None:
