@@ -80,15 +80,10 @@ def shorten(card: str, limit: int) -> str:
 
 
 def read_licence(import_report: Path) -> str:
-    """The licence note of an import report; empty without a report or a note. ValueError: it cannot be read."""
-    path = Path(import_report)
-    if not path.is_file():
+    """The licence note of an import report; empty without a report or a note."""
+    if not import_report.is_file():
         return ""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return str(content.get("licence") or "")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"cannot read the import report {path}: {error} (run `ndpnet import` again)") from error
+    return str(json.loads(import_report.read_text(encoding="utf-8")).get("licence") or "")
 
 
 class _Code(str):

@@ -139,7 +139,7 @@ class Delivery:
 
     def _send_folder(self, folder: Path, stored_path: str) -> None:
         for path in sorted(folder.rglob("*")):
-            if not path.is_file() or path.name.startswith(".") or path.suffix == ".partial" or path in self._sent:
+            if not path.is_file() or path.name.startswith(".") or path in self._sent:
                 continue
             parent = path.relative_to(folder).parent.as_posix()
             parts = [part for part in (stored_path, parent) if part not in ("", ".")]
@@ -160,10 +160,9 @@ def rows_from(path: Path, step: int) -> Iterable[Row]:
             row = json.loads(line)
         except ValueError:
             continue  # the torn line that a full disk leaves
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            if row["step"] < step:
-                break
-            rows.append(row)
+        if row["step"] < step:
+            break
+        rows.append(row)
     return reversed(rows)
 
 
