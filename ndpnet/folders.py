@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ndpnet.files import naming_full_disk, partial_name, some_names, unwritable, write_json
-from ndpnet.locks import is_held, try_lock
+from ndpnet.locks import is_held, locked, try_lock
 
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
@@ -63,13 +63,9 @@ def atomic_folder(
     """
     out_dir = Path(out_dir).resolve()
     check_output(out_dir, marker=marker, known=known)
-    partial_dir = partial_name(out_dir, key)
-    was_left = partial_dir.exists()
-    with _held_folder(partial_dir, out_dir, outlives_failure=key is not None):
-        if was_left and is_held(partial_dir) is None:  # nobody can tell by whom, where there are no locks
-            raise ValueError(f"another process writes {out_dir} (wait for it; if there is none, remove {partial_dir})")
+    with _removing_empty_parents(out_dir), _temporary_sibling(out_dir, key) as partial_dir:
         if any(folder != partial_dir and is_held(folder) for folder in _unfinished(out_dir)):
-            raise ValueError(f"another process writes {out_dir} (wait for it, or choose another folder)")
+            raise _in_use(out_dir)
         with naming_full_disk(partial_dir, out_dir):
             yield partial_dir
             assert (partial_dir / marker).exists(), f"{out_dir} was written without its {marker}"
@@ -147,7 +143,7 @@ def scratch_folder(place: Path) -> Iterator[Path]:
     """Yield an empty sibling of `place` that is removed at the end. What killed processes left there goes first."""
     place = Path(place).resolve()
     _remove_abandoned(place)
-    with _held_folder(partial_name(place), place) as folder:
+    with _removing_empty_parents(place), _temporary_sibling(place) as folder:
         yield folder
 
 
@@ -158,56 +154,82 @@ def staging_folder(folder: Path, *, outlives_failure: bool = False) -> Iterator[
     It is empty, unless it outlives a failure: then the next call finds the files that the failed one left. ValueError:
     in use.
     """
-    with _held_folder(folder, folder, outlives_failure=outlives_failure):
+    busy = f"another process works in {folder} (wait for it, or choose another one)"
+    with _removing_empty_parents(folder), locked(folder, busy, is_folder=True):
         for path in () if outlives_failure else folder.iterdir():  # a killed process left it
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        yield folder
+        is_over = not outlives_failure
+        try:
+            yield folder
+            is_over = True
+        finally:
+            # hidden ones are notes on the others
+            has_files = any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*"))
+            if is_over or not has_files:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                logger.warning("what came is kept in %s: the same command continues there", folder)
 
 
 @contextmanager
-def _held_folder(folder: Path, place: Path, *, outlives_failure: bool = False) -> Iterator[Path]:
-    """Make a folder, lock it, and remove it at the end, with the parents that were made for it and are empty.
-
-    If it outlives a failure, the files that came stay then. ValueError: `place` is in use, or cannot be written.
-    """
+def _removing_empty_parents(folder: Path) -> Iterator[None]:
+    """Remove at the end the parents that were made meanwhile and have nothing in them."""
     new_parents = [parent for parent in folder.parents if not parent.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(folder)
-    except BlockingIOError as error:
-        raise ValueError(f"another process works in {place} (wait for it, or choose another folder)") from error
-    except OSError as error:
-        raise unwritable(place, error) from error
-    is_over = not outlives_failure
-    try:
-        yield folder
-        is_over = True
+        yield
     finally:
-        # hidden files are notes on the others
-        if is_over or not any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*")):
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            logger.warning("what came is kept in %s: the same command continues there", folder)
-        if lock is not None:
-            os.close(lock)
         for parent in new_parents:
             with suppress(OSError):  # not empty: the output is there
                 parent.rmdir()
 
 
-def _replace_folder(new_dir: Path, out_dir: Path) -> None:
-    """Put a folder in the place of an earlier one, whose files then lie under the name of the new one, or nowhere."""
-    if out_dir.exists() and _exchange(new_dir, out_dir):
-        return
-    # this file system knows no exchange: the old one steps aside, and comes back if the new one fails
-    old_dir = partial_name(out_dir)
+@contextmanager
+def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
+    """Yield a folder beside `place` that is removed at the end; one with a key outlives a failure."""
+    folder = partial_name(place, key)
+    was_left = folder.exists()
     try:
-        if out_dir.exists():
+        folder.mkdir(parents=True, exist_ok=key is not None)
+    except OSError as error:
+        raise unwritable(place, error) from error
+    try:
+        lock = try_lock(folder)
+    except BlockingIOError as error:
+        raise _in_use(place) from error
+    if lock is None and was_left:
+        raise ValueError(f"another process writes {place} (wait for it; if there is none, remove {folder})")
+    is_kept = key is not None
+    try:
+        yield folder
+        is_kept = False
+    finally:
+        if not is_kept or not any(folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _in_use(place: Path) -> ValueError:
+    return ValueError(f"another process writes {place} (wait for it, or choose another folder)")
+
+
+def _replace_folder(new_dir: Path, out_dir: Path) -> None:
+    """Put a folder in the place of an earlier one: at no moment is there none, where the file system can exchange."""
+    ready_dir, old_dir = partial_name(out_dir), partial_name(out_dir)
+    try:
+        new_dir.rename(ready_dir)  # no name with a key: after the exchange the old files lie there
+        if not out_dir.exists():
+            ready_dir.rename(out_dir)
+        elif _exchange(ready_dir, out_dir):
+            old_dir = ready_dir
+        else:
             out_dir.rename(old_dir)
-        new_dir.rename(out_dir)
+            ready_dir.rename(out_dir)
     except OSError as error:
         if old_dir.exists():
             old_dir.rename(out_dir)
+        if ready_dir.exists():
+            ready_dir.rename(new_dir)
         raise unwritable(out_dir, error) from error
     shutil.rmtree(old_dir, ignore_errors=True)
 

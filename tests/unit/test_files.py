@@ -66,10 +66,33 @@ def make(out_dir: Path, content: str = "1") -> Path:
 
 
 def test_a_folder_that_is_replaced_never_lacks_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out_dir = make(tmp_path / "out")
-    monkeypatch.setattr(Path, "rename", lambda *_: pytest.fail("a kill after this would leave no folder"))
+    out_dir, rename = make(tmp_path / "out"), Path.rename
+
+    def move(path: Path, target: Path) -> Path:
+        assert path != out_dir, "a kill after this would leave no folder"
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", move)
     make(out_dir, "22")
     assert (out_dir / "made").read_text() == "22"
+    assert [child.name for child in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("has_exchange", [True, False])
+def test_what_a_kill_left_of_a_replaced_folder_is_nobodys_unfinished_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_exchange: bool
+) -> None:
+    if not has_exchange:
+        monkeypatch.setattr("ndpnet.folders._exchange", lambda *_: False)
+    out_dir = make(tmp_path / "out")
+    with monkeypatch.context() as patch:  # killed before the old folder is removed
+        patch.setattr("ndpnet.folders.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("ndpnet.folders._remove_abandoned", lambda *_: None)
+        with atomic_folder(out_dir, marker="made", key="same") as folder:
+            (folder / "made").write_text("22")
+    with atomic_folder(out_dir, marker="made", key="same") as folder:
+        assert not any(folder.iterdir())
+        (folder / "made").write_text("333")
     assert [child.name for child in tmp_path.iterdir()] == ["out"]
 
 
