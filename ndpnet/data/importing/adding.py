@@ -153,16 +153,18 @@ def _find_new(there: dict[str, ImageFacts], batch: list[Placed], place: str) -> 
         [(path, facts.levels) for path, facts in there.items()]
         + [(picture.image.path, picture.facts.levels) for picture in batch]
     )
-    paths = {facts.pixels_sha256: path for path, facts in reversed(there.items())}
+    paths: dict[bytes, list[str]] = {}
+    for path, facts in there.items():
+        paths.setdefault(facts.pixels_sha256, []).append(path)
     new: dict[bytes, New] = {}
     for picture in batch:
-        path = paths.get(picture.facts.pixels_sha256)
-        was_good = path is not None and type_of(path.split("/")[2]) == GOOD
-        if path is None or (was_good and picture.defect_type != GOOD):  # what was said last counts
-            new.setdefault(picture.facts.pixels_sha256, (picture, path))
-        elif not path.startswith(f"{place}/"):
-            fix = "trained on or tested on as one type: remove one of the two"
-            raise ValueError(f"{picture.image.path} is there as {path} (a picture is {fix})")
+        known = paths.get(picture.facts.pixels_sha256, [])
+        was_good = len(known) == 1 and type_of(known[0].split("/")[2]) == GOOD
+        if not known or (was_good and picture.defect_type != GOOD):  # what was said last counts
+            new.setdefault(picture.facts.pixels_sha256, (picture, known[0] if known else None))
+        elif not all(path.startswith(f"{place}/") for path in known):
+            fix = "trained on or tested on as one type: remove all but one"
+            raise ValueError(f"{picture.image.path} is there as {some_names(known)} (a picture is {fix})")
     return list(new.values())
 
 
@@ -174,7 +176,8 @@ def _choose_names(new: list[New], data_dir: Path, place: str) -> dict[str, New]:
     for picture, earlier in new:
         source = PurePosixPath(flat_name(picture.image.path) if earlier is None else earlier)
         stem = source.stem if name_key(source.stem) not in taken else f"{source.stem}_{picture.sha256[:8]}"
-        assert name_key(stem) not in taken, "a picture of this name and content would be a copy"
+        if name_key(stem) in taken:  # of a picture that was changed where it lies
+            raise ValueError(f"no free name for {picture.image.path} under {place} (rename it)")
         check_length(f"{stem}{source.suffix}", picture.mask_path)
         taken.add(name_key(stem))
         targets[f"{place}/{stem}{source.suffix}"] = picture, earlier
