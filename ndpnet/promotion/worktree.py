@@ -18,7 +18,7 @@ import yaml
 from ndpnet.commands import git, output
 from ndpnet.files import write_text
 from ndpnet.locks import locked
-from ndpnet.storage.pins import pull
+from ndpnet.storage.pins import is_lock, pull
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class Worktree:
         if not (self.folder / BEGUN).exists():
             (self.folder / "dvc.lock").unlink(missing_ok=True)
             write_text(self.folder / BEGUN, "")
+        _drop_cut_lock(self.folder / "dvc.lock")
         if self._run([*DVC, "repro", "--no-run-cache", target]):
             raise ValueError(f"the pipeline of commit {self.commit} failed in {self.folder} (see above)")
 
@@ -150,6 +151,13 @@ def _add(root: Path, commit: str, folder: Path) -> None:
         shutil.rmtree(folder)
     # twice: a git killed here before has left the folder's name locked
     git(root, "worktree", "add", "--force", "--force", "--quiet", "--detach", str(folder), commit)
+
+
+def _drop_cut_lock(path: Path) -> None:
+    """Remove the dvc.lock that a DVC killed while it wrote it has left: it would not be read, and nothing be run."""
+    if path.exists() and not is_lock(path):
+        logger.warning("%s was cut off by a kill: the pipeline is run from its start", path)
+        path.unlink()
 
 
 def _end_with_parent() -> None:

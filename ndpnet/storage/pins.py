@@ -188,6 +188,19 @@ def pull(folder: Path, repository: Path, name: str) -> None:
             repo.pull([str(folder / name)])
 
 
+def is_lock(path: Path) -> bool:
+    """Whether a file is a dvc.lock that DVC can read: one that it was killed in writing is cut off."""
+    import yaml
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, Invalid):
+        return False
+    return True
+
+
 def _output_of(repo: Any, dvc_path: str) -> Any:
     outs, name = repo.stage.load_one(dvc_path).outs, PurePosixPath(dvc_path).stem
     # none: DVC was killed while it wrote the file

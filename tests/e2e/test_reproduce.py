@@ -22,7 +22,7 @@ from ndpnet.commands import git, output
 from ndpnet.config import load_params
 from ndpnet.files import sha256_of
 from ndpnet.promotion.reproduce import CLOSE, DIFFERENT, EQUAL, Row, compare, conclude, format_rows_of, reproduce
-from ndpnet.promotion.worktree import checked_out, find_differences
+from ndpnet.promotion.worktree import _drop_cut_lock, checked_out, find_differences
 from ndpnet.tracking import models
 from ndpnet.tracking.client import connect
 
@@ -125,6 +125,21 @@ def _is_recorded(lock: Path) -> bool:
     """Whether phase 1 stands in a lock that is no longer being written."""
     is_there = lock.exists() and f"train_phase1@{CATEGORY}" in lock.read_text()
     return is_there and time.time() - lock.stat().st_mtime > 0.3
+
+
+def test_a_lock_that_a_kill_cut_off_is_dropped(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    _drop_cut_lock(lock)
+    whole = (
+        f"schema: '2.0'\nstages:\n  a:\n    cmd: x\n    deps:\n    - path: y\n      md5: {'a' * 32}\n      size: 1\n"
+    )
+    lock.write_text(whole)
+    _drop_cut_lock(lock)
+    assert lock.read_text() == whole
+    for cut in (whole[: whole.index(" 1\n")], whole[: whole.index("0'")], ""):
+        lock.write_text(cut)
+        _drop_cut_lock(lock)
+        assert not lock.exists(), cut
 
 
 @pytest.mark.parametrize("last", ["a", "z"])
