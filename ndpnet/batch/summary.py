@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -88,13 +87,18 @@ def _merge(plan: Plan, parts: list[Path], folder: Path) -> dict[str, Any]:
 
 
 def _in_order(plan: Plan, parts: list[Path]) -> Iterator[str]:
-    """Yield the rows' lines in the order of the pictures."""
+    """Yield the rows' lines in the order of the pictures. ValueError: a part has other pictures than its shard."""
     with ExitStack() as stack:
         streams = [stack.enter_context(path.open(encoding="utf-8", newline="\n")) for path in parts]
-        for picture, stream in zip(plan.pictures, cycle(streams), strict=False):
-            line = stream.readline()
-            assert json.loads(line)["path"] == plan.path_of(picture), "a shard has stored other rows than its own"
+        for number, picture in enumerate(plan.pictures):
+            shard = number % plan.num_shards
+            line = streams[shard].readline()
+            if not line.endswith("\n") or json.loads(line)["path"] != plan.path_of(picture):
+                raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
             yield line
+        for shard, stream in enumerate(streams):
+            if stream.readline():
+                raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
 
 
 def _timing(plan: Plan, shard_seconds: Sequence[float]) -> dict[str, Any]:

@@ -225,7 +225,7 @@ class Inspector:
         if self.weights is not None:
             if self.weights.shape != anomaly_map.shape:
                 sizes = [f"{plane.shape[1]}x{plane.shape[0]}" for plane in (anomaly_map, self.weights)]
-                raise ValueError(f"{name} has {sizes[0]} pixels, the model's region of interest {sizes[1]}")
+                raise ValueError(f"{name} has {sizes[0]} pixels, the model's region of interest or zones {sizes[1]}")
             anomaly_map *= self.weights
         if not np.isfinite([anomaly_map.min(), anomaly_map.max()]).all():
             raise ValueError(f"the model's answer to {name} is not a number everywhere: no verdict (is it damaged?)")

@@ -105,7 +105,7 @@ class PinnedFolder:
 
     def _output(self) -> Any:
         with _one_line(f"read {self.dvc_path.name}"):
-            return _output_of(self._repo, str(self.dvc_path))
+            return _output_of(self._repo, str(self.dvc_path), self.dvc_path.name)
 
 
 class PinnedRevision:
@@ -145,7 +145,7 @@ class PinnedRevision:
                 dvc_path = repo.fs.join(repo.root_dir, *PurePosixPath(f"{path}.dvc").parts)
                 if not repo.fs.exists(dvc_path):
                     raise ValueError(f"commit {commit} has no {path}.dvc (check the path and the revision)")
-                out = _output_of(repo, dvc_path)
+                out = _output_of(repo, dvc_path, f"{path}.dvc of commit {commit}")
                 yield cls(commit, out, repo.cloud.get_remote_odb(command="pull", hash_name=out.hash_name))
         finally:
             clean_repos()  # the clone's configuration holds the URL
@@ -201,11 +201,11 @@ def is_lock(path: Path) -> bool:
     return True
 
 
-def _output_of(repo: Any, dvc_path: str) -> Any:
-    outs, name = repo.stage.load_one(dvc_path).outs, PurePosixPath(dvc_path).stem
+def _output_of(repo: Any, dvc_path: str, name: str) -> Any:
+    outs, folder = repo.stage.load_one(dvc_path).outs, PurePosixPath(dvc_path).stem
     # none: DVC was killed while it wrote the file
     if len(outs) != 1 or not (outs[0].hash_info and outs[0].hash_info.isdir):
-        raise ValueError(f"{name}.dvc pins no {name}/ (run `dvc add {name}` again)")
+        raise ValueError(f"{name} pins no {folder}/ (run `dvc add {folder}` again)")
     return outs[0]
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+MAX_NAME_BYTES = 255  # of one file or folder name, on the usual file systems
 
 
 def is_on_s3(place: str | Path) -> bool:
@@ -21,9 +22,12 @@ def parse_url(url: str) -> tuple[str, str]:
 
 
 def relative_path(key: str, prefix: str) -> PurePosixPath:
-    """Return the path of an object below the target folder; ValueError names a key that is none."""
+    """Return the path of an object below the target folder; ValueError names a key that cannot become one."""
     parts = key[len(prefix) :].split("/")
-    if not {"", ".", ".."}.isdisjoint(parts):
+    if any(part in ("", ".", "..") for part in parts):
         reason = "is no path below a folder: it has an empty part, `.` or `..`"
-        raise ValueError(f"the key {key!r} {reason} (rename the object, or download a longer prefix)")
-    return PurePosixPath(*parts)
+    elif any("\0" in part or len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in parts):
+        reason = "has a part that no file name can be"
+    else:
+        return PurePosixPath(*parts)
+    raise ValueError(f"the key {key!r} {reason} (rename the object, or download a longer prefix)")

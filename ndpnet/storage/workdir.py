@@ -165,7 +165,8 @@ def _unpack(packed: Path, folder: Path, url: str) -> None:
             folder.mkdir()
             for name in (HISTORY, STATE):
                 source = archive.extractfile(name)
-                assert source is not None, "it is a file"
+                if source is None:
+                    raise KeyError(f"{name} is no file")
                 with (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
     except (tarfile.TarError, KeyError, EOFError) as error:

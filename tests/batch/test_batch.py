@@ -17,7 +17,7 @@ from ndpnet.batch import shard as shards
 from ndpnet.batch.plan import InspectionRequest, Plan, load_plan, make_plan
 from ndpnet.batch.results import Results
 from ndpnet.batch.shard import inspect_shard
-from ndpnet.batch.summary import summarise
+from ndpnet.batch.summary import read_summary, summarise
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Inspector
 from ndpnet.tracking.client import connect
@@ -248,3 +248,15 @@ def test_what_cannot_be_meant(place: Place, asked: dict[str, Any], message: str)
 def test_a_plan_that_is_none(place: Place) -> None:
     put(place.server, place.bucket, f"{place.key}/out/plan.json", b'{"id": 1}')
     assert "is no plan of an inspection" in one_line(make_plan, request(place))
+
+
+def test_rows_that_do_not_fit_the_plan(place: Place) -> None:
+    plan = make_plan(request(place))
+    finish(plan, place.out())
+    part = f"out/shards/{plan.id}/0000-of-0001.jsonl"
+    rows = place.read(part)
+    summary = read_summary(place.out())
+    for changed in (rows[: rows.rindex(b"\n", 0, -1) + 1], rows[:-1], rows + rows, b""):
+        put(place.server, place.bucket, f"{place.key}/{part}", changed)
+        assert "the rows of shard 0 do not fit the plan" in one_line(summarise, place.out(), plan.id)
+    assert read_summary(place.out()) == summary

@@ -118,9 +118,16 @@ def test_a_server_that_goes_away_is_one_line_and_comes_back_at_the_end(
 def test_what_is_wrong_at_the_start_is_said_in_one_line(
     s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    packed, member = io.BytesIO(), tarfile.TarInfo(HISTORY)
+    member.type = tarfile.DIRTYPE
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(member)
     put(s3, bucket, f"damaged/brick/{NAME}.tar", b"not a tar")
+    put(s3, bucket, f"other/brick/{NAME}.tar", packed.getvalue())
+    is_none = rf"brick/{NAME}\.tar is no checkpoint of ndpnet \(remove it: .*\)$"
     expected = {
-        f"s3://{bucket}/damaged": rf"damaged/brick/{NAME}\.tar is no checkpoint of ndpnet \(remove it: .*\)$",
+        f"s3://{bucket}/damaged": rf"damaged/{is_none}",
+        f"s3://{bucket}/other": rf"other/{is_none}",
         "s3://no-such-bucket/x": r"NoSuchBucket",
         "s3://?": r"^'s3://\?' is no address on S3 \(give s3://BUCKET/PREFIX\)$",
     }

@@ -15,7 +15,7 @@ def test_url_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["p/../x", "p/a/..", "p/..", "p/./x", "p//x", "p//etc/passwd", "p/a//b", "p/a/", "p/"],
+    ["p/../x", "p/a/..", "p/..", "p/./x", "p//x", "p//etc/passwd", "p/a//b", "p/a/", "p/", "p/a\0b", "p/" + "é" * 128],
 )
 def test_keys_that_are_none(key: str) -> None:
     with pytest.raises(ValueError, match=r"^the key '") as caught:
