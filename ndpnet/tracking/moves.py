@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Kind = Literal["promote", "force", "rollback", "adopt"]
 TAG = "ndpnet.move."
@@ -45,10 +45,15 @@ class Move:
 
     @classmethod
     def from_tags(cls, number: int, tags: Mapping[str, str]) -> "Move":
-        """The entry with this number."""
+        """The entry with this number. ValueError: it is none, or damaged."""
         values: dict[str, Any] = {name.removeprefix(TAG): text for name, text in tags.items() if name.startswith(TAG)}
-        source, target = values.pop("source"), values.pop("target")
-        return cls(**values, source=int(source) if source else None, target=int(target), number=number)
+        try:
+            if values["kind"] not in get_args(Kind):
+                raise ValueError(f"kind {values['kind']}")
+            source = int(values.pop("source")) if values["source"] else values.pop("source") or None
+            return cls(**values | {"source": source, "target": int(values["target"]), "number": number})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"entry {number} is no move: {error!r} (left out)") from error
 
 
 @dataclass(frozen=True)

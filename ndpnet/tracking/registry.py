@@ -7,6 +7,7 @@ A process may end between any two calls: the alias is then on the old champion o
 brings it to where the list says.
 """
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from ndpnet.tracking.client import NOTE, connect, experiment_id
 from ndpnet.tracking.moves import MAX_REASON, Author, Kind, Move, Timeline, replay
 from ndpnet.tracking.runs import DESCRIPTIONS
 from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, entries_of, get_version, in_one_line
+
+logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 EVIDENCE = "promotion.json"
@@ -150,7 +153,13 @@ class Registry:
             raise ValueError(f"no {self.name} in the registry (run `ndpnet register`, check the name)") from error
 
     def _moves(self) -> list[Move]:
-        return [Move.from_tags(int(entry.version), entry.tags) for entry in entries_of(self.history_name)]
+        moves = []
+        for entry in entries_of(self.history_name):
+            try:
+                moves.append(Move.from_tags(int(entry.version), entry.tags))
+            except ValueError as error:  # somebody else has put it there
+                logger.warning("%s: %s", entry.name, error)
+        return moves
 
     def _enter(self, entry: Move) -> None:
         """The one call that decides. An error may hide that it was done: then the list has it."""

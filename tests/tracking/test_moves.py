@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,14 @@ def test_a_move_survives_its_tags() -> None:
     for bare in moves(("promote", None, 1), ("force", 1, 2)):
         move = replace(bare, reason="a|b\nc ü", run_id="r", evidence_hash="h")
         assert Move.from_tags(move.number, move.to_tags() | {"other": "x"}) == move
+    for tags in (
+        {},
+        {"ndpnet.move.kind": "promote"},
+        moves(("promote", 1, 2))[0].to_tags() | {"ndpnet.move.kind": "x"},
+        moves(("promote", 1, 2))[0].to_tags() | {"ndpnet.move.target": "x"},
+    ):
+        with pytest.raises(ValueError, match="entry 7 is no move"):
+            Move.from_tags(7, tags)
 
 
 @given(st.lists(st.tuples(st.none() | st.integers(1, 4), st.integers(1, 4)), max_size=12))
