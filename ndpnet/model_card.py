@@ -80,10 +80,15 @@ def shorten(card: str, limit: int) -> str:
 
 
 def read_licence(import_report: Path) -> str:
-    """The licence note of an import report; empty without a report or a note."""
+    """The licence note of an import report; empty without a report or a note. ValueError: it cannot be read."""
     if not import_report.is_file():
         return ""
-    return str(json.loads(import_report.read_text(encoding="utf-8")).get("licence") or "")
+    try:
+        return str(json.loads(import_report.read_text(encoding="utf-8")).get("licence") or "")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"cannot read the import report {import_report}: {error} (run `ndpnet import` again)"
+        ) from error
 
 
 class _Code(str):

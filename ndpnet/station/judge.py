@@ -39,7 +39,7 @@ class Line:
         self.config, self.station, self.journal, self.store = config, station, journal, store
         self.name = config.name
         self.next_model: OpenModel | None = None  # set by another thread; taken between two pictures
-        self._last_event = -1
+        self._last_event, self._has_rung = -1, False
 
     @property
     def threshold(self) -> float:
@@ -63,7 +63,8 @@ class Line:
     def _change_model(self, opened: OpenModel) -> None:
         event = self.journal.last_event(self.name, MODEL)
         last = {} if event is None else event["facts"]
-        if last | opened.facts != last:
+        # not of a folder that was moved: a model that is noted answers the line's alarm
+        if any(last.get(name) != opened.facts[name] for name in ("hash", "engine", "version")):
             before = last.get("before" if last.get("hash") == opened.hash else "hash")  # to go back to: another model
             self.journal.note(MODEL, opened.facts | {"before": before}, line=self.name)
         self.model, self._last_event = opened, -1
@@ -78,6 +79,7 @@ class Line:
     def _start_watch(self, seq: int) -> None:
         independent = self.model.calibration.one_per_group()
         drift = self.station.drift
+        self._has_rung = False
         self.watch = LineWatch(
             independent.scores,
             independent.properties,
@@ -140,7 +142,10 @@ class Line:
         if judgement.score is None:
             return  # an error
         self.watch.add(row["id"], judgement.score, judgement.properties)
-        if self.watch.rings and self.alarm is None:
+        if self.watch.rings and not self._has_rung:
+            self._has_rung = True  # a person may answer while the next picture is judged: the watch is the old one then
+            if self.alarm is not None:
+                return  # it rang before this start
             changes = [asdict(change) for change in self.watch.changes()]
             self.journal.note(DRIFT, {"statistic": self.watch.statistic, "changes": changes}, line=self.name)
             logger.warning("%s: the line has changed (look at the page, Health)", self.name)

@@ -220,9 +220,8 @@ class Pages:
         line, who, retraining = self._line(request.path_params["line"]), who_of(request, body), self._station.retraining
         if retraining is None:
             raise ValueError("this station trains nothing (retrain: dvc or kfp in its file)")
-        if (event := retraining.asked(line.name)) is not None:
-            where = f" at the station {event['station']}" if event["station"] else ""
-            raise ValueError(f"a training of {line.name} goes on{where} (wait for its end)")
+        if retraining.is_asked(line.name):
+            raise ValueError(f"a training of {line.name} goes on (wait for its end)")
         self._journal.note(RETRAIN, {"reason": reason_of(body)}, line=line.name, who=who)
         return JSONResponse({"line": line.name})
 

@@ -30,17 +30,14 @@ class Retraining:
         self._process: Popen[bytes] | None = None
         self._is_closed = threading.Event()
 
-    def asked(self, line: str) -> dict[str, Any] | None:
-        """By which event a training of a line was asked for, at whichever station; None: none was, or it has ended."""
+    def is_asked(self, line: str) -> bool:
+        """Whether a training of a line was asked for at this station, and has not ended."""
         event = self._journal.last_event(line, RETRAIN, RETRAINED)
-        return event if event is not None and event["kind"] == RETRAIN else None
+        return event is not None and event["kind"] == RETRAIN
 
     def step(self) -> None:
-        """Train, if it was asked for at this station."""
-        for line in self._station.lines:
-            event = self.asked(line)
-            if event is None or event["station"] != self._journal.station:
-                continue
+        """Train, if it was asked for."""
+        for line in filter(self.is_asked, self._station.lines):
             try:
                 facts = self._train(line)
             except (ValueError, OSError) as error:

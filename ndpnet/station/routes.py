@@ -1,6 +1,7 @@
 """Where the pages and the interface for pictures are, who may ask for them, and how many are made at a time."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter
@@ -19,8 +20,7 @@ from ndpnet.station.web import MAX_MASK_BYTES, Inspection, Shield, in_one_line, 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station
 
-# answers of one path at a time: a store that does not answer keeps no page waiting, nor pictures that come in
-MAX_ANSWERS = 4
+MAX_ANSWERS = 8  # of a kind that are made at a time: enough threads and connections are left for pictures that come in
 
 
 def make_app(station: "Station") -> Starlette:
@@ -44,37 +44,36 @@ def _page_routes(pages: Pages) -> list[Route | Mount]:
         "/live": pages.live_facts,
         "/history": pages.history,
         "/pictures/{id:int}": pages.picture,
-        "/pictures/{id:int}/image": pages.image,
-        "/pictures/{id:int}/map": pages.heat_map,
-        "/pictures/{id:int}/mask": pages.mask,
         "/review": pages.review,
         "/api/review/next": pages.next_picture,
         "/whatif": pages.what_if,
         "/api/lines/{line}/whatif": pages.consequences,
         "/health": pages.health,
     }
+    stored = {"image": pages.image, "map": pages.heat_map, "mask": pages.mask}
     writes = {
         "/api/pictures/{id:int}/review": (REVIEW, pages.label),
         "/api/lines/{line}/threshold": (DECIDE, pages.set_threshold),
         "/api/lines/{line}/acknowledge": (DECIDE, pages.acknowledge),
         "/api/lines/{line}/retrain": (DECIDE, pages.retrain),
     }
+    # apart: a store that does not answer keeps no page waiting
+    made, shown = (partial(_handler, CapacityLimiter(MAX_ANSWERS)) for _ in range(2))
     return [
-        *(Route(path, needs(_handler(answer), READ)) for path, answer in reads.items()),
-        Route("/api/pictures/{id:int}", needs(_handler(pages.facts), READ, INSPECT)),  # where 202 sends a camera
+        *(Route(path, needs(made(answer), READ)) for path, answer in reads.items()),
+        *(Route(f"/pictures/{{id:int}}/{name}", needs(shown(answer), READ)) for name, answer in stored.items()),
+        Route("/api/pictures/{id:int}", needs(made(pages.facts), READ, INSPECT)),  # where 202 sends a camera
         *(
-            Route(path, needs(_handler(answer, has_body=True), right), methods=["POST"])
+            Route(path, needs(made(answer, has_body=True), right), methods=["POST"])
             for path, (right, answer) in writes.items()
         ),
-        Route("/login", _handler(pages.login)),
+        Route("/login", made(pages.login)),
         Route("/login", pages.enter, methods=["POST"]),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
 
 
-def _handler(answer: Callable[..., Response], *, has_body: bool = False) -> Any:
-    limiter = CapacityLimiter(MAX_ANSWERS)
-
+def _handler(limiter: CapacityLimiter, answer: Callable[..., Response], *, has_body: bool = False) -> Any:
     async def handler(request: Request) -> Response:
         body = [await read_json(request, MAX_MASK_BYTES)] if has_body else []
         return await run_sync(answer, request, *body, limiter=limiter)

@@ -147,10 +147,11 @@ class Station:
         self.problems[name] = text
 
     def _retain(self) -> None:
-        removed = retain(self.journal, self.store, self.config.store, self.config.review)
-        self.problems.pop("disk", None)
-        if removed:
+        while not self._stop.is_set() and (
+            removed := retain(self.journal, self.store, self.config.store, self.config.review)
+        ):
             logger.info("removed %d old pictures", removed)
+        self.problems.pop("disk", None)
 
     def _look_for_champions(self) -> None:
         problems = []

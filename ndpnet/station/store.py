@@ -24,7 +24,7 @@ PICTURES, MAPS = "pictures", "maps"
 FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
 DAY = 86400.0
 GIGABYTE = 1e9
-AT_ONCE = 5000  # pictures that are removed in one go: more than come in a minute
+AT_ONCE = 500  # pictures that are removed between two notes in the journal
 
 
 class Store(Receiver):

@@ -15,7 +15,7 @@ LABELS = (GOOD, DEFECTIVE, CANNOT_TELL)
 # kinds of events; what a station does itself concerns no other one that has a line of this name
 MODEL, THRESHOLD, ACKNOWLEDGED, DRIFT, RESTARTED = "model", "threshold", "acknowledged", "drift", "restarted"
 RETRAIN, RETRAINED = "retrain", "retrained"  # asked for, and what came of it
-OF_ONE_STATION = (MODEL, RESTARTED)
+OF_ONE_STATION = (MODEL, RESTARTED, RETRAIN, RETRAINED)
 # begins a write: one writer at a time, so that verdicts get their order without a gap
 BEGIN_WRITE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7236973850)"}
 

@@ -130,7 +130,7 @@ class FolderWatch:
 
 
 def _stamp(path: Path) -> Stamp:
-    about = path.stat()
+    about = path.lstat()  # a link that took its place is another file
     return about.st_size, about.st_mtime_ns
 
 

@@ -190,8 +190,11 @@ class LiveRun:
         from ndpnet.tracking.delivery import deliver_all
 
         folder = self.out.resolve().parent
-        earlier = [*records_below(folder, is_deep=False), *records_below(folder.parent, is_deep=False)]
-        for name, outcome in deliver_all(record for record in earlier if record.folder != self.record.folder):
-            logger.info("%s: %s", name, outcome)
-            if self._has_ended.is_set() and not self.record.is_delivered:
-                return  # its own end first
+        try:
+            earlier = [*records_below(folder, is_deep=False), *records_below(folder.parent, is_deep=False)]
+            for name, outcome in deliver_all(record for record in earlier if record.folder != self.record.folder):
+                logger.info("%s: %s", name, outcome)
+                if self._has_ended.is_set() and not self.record.is_delivered:
+                    return  # its own end first
+        except Exception as error:
+            logger.debug("earlier runs are not delivered: %s", redact(error))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.identity import model_hash, package_hash
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
+from ndpnet.locks import locked
 from ndpnet.model_card import shorten, write_card
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.description import KFP_RUN
@@ -46,6 +48,7 @@ RUN_IDENTITY = ("git_commit", "git_dirty", "git_changes", "lock_hash", "image_di
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
 GIT_CHANGES = "ndpnet.git_changes"
+LOCK_SECONDS = 600.0
 
 
 def register(
@@ -61,7 +64,10 @@ def register(
     evaluation = read_evaluation(evaluation_dir, package)
     tags = version_tags(package, evaluation, identity)
     name = registered_name(package.config["category"])
-    with in_one_line():
+    # of several processes one registers, and the others find it registered; the file stays, for the next ones
+    place = Path(tempfile.gettempdir()) / f"ndpnet-register-{os.getuid()}-{tags[PACKAGE_HASH][:16]}.lock"
+    busy = f"another process has been registering this package for long ({place})"
+    with in_one_line(), locked(place, busy, wait_seconds=LOCK_SECONDS):
         client = connect(is_begun=False)
         version = find_version(client, name, tags[PACKAGE_HASH])
         card = write_card(

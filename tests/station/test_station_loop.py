@@ -113,6 +113,26 @@ def test_a_threshold_that_the_journal_did_not_tell_is_asked_for_again(pipeline: 
         assert station.lines["wall"].threshold == 3.0
 
 
+def test_an_alarm_that_was_answered_while_a_picture_was_judged_stays_so(pipeline: Pipeline, tmp_path, monkeypatch):
+    with running(config_of(tmp_path, pipeline.model_dir)) as station:
+        wait_until(station.is_working)
+        line, journal = station.lines["wall"], station.journal
+        monkeypatch.setattr(type(line.watch), "rings", True)
+        monkeypatch.setattr(type(line.watch), "add", lambda *_: None)
+        line.observe({"id": 1}, Judgement("good", score=0.1))
+        assert line.alarm["kind"] == tables.DRIFT
+        with monkeypatch.context() as patch:
+            patch.setattr(line, "prepare", lambda: None)  # another picture is being judged
+            journal.note(tables.ACKNOWLEDGED, {"reason": "another lamp"}, line="wall", who="Ann")
+            line.observe({"id": 2}, Judgement("good", score=0.1))
+            assert line.alarm is None
+        monkeypatch.undo()
+        shutil.copytree(pipeline.model_dir, tmp_path / "moved")
+    with running(config_of(tmp_path, tmp_path / "moved")) as station:
+        wait_until(station.is_working)
+        assert station.journal.last_event("wall", "model", tables.ACKNOWLEDGED)["kind"] == tables.ACKNOWLEDGED
+
+
 def test_each_line_computes_with_the_threads_of_its_own_model(pipeline: Pipeline, tmp_path):
     more = registered.with_threshold(pipeline.model_dir, tmp_path / "more", 2.0)
     content = json.loads((more / "config.json").read_text())

@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,15 @@ def test_tracking_switched_off_has_no_registry(
     for call in (register, lambda: models.download_package(NAME, 1, tmp_path / "got")):
         with pytest.raises(ValueError, match="unset NDPNET_TRACKING"):
             call()
+
+
+def test_several_at_once_give_one_version(store: Path, register: Callable[..., dict[str, Any]]) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        records = list(threads.map(lambda _: register(), range(3)))
+    assert records[0] == records[1] == records[2]
+    client = connect()
+    assert logged_models(client) == [(records[0]["model_id"], "READY")]
+    assert [version.version for version in versions.versions_of(client, NAME)] == [1]
 
 
 def test_two_machines_at_once_keep_the_first_version(store: Path, register: Callable[..., dict[str, Any]]) -> None:

@@ -118,7 +118,7 @@ def test_a_server_that_goes_away_is_one_line_and_comes_back_at_the_end(
 def test_what_is_wrong_at_the_start_is_said_in_one_line(
     s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed, member = io.BytesIO(), tarfile.TarInfo(HISTORY)
+    packed, member = io.BytesIO(), tarfile.TarInfo("history.jsonl")
     member.type = tarfile.DIRTYPE
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.addfile(member)

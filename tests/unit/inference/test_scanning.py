@@ -90,7 +90,9 @@ def test_a_scan_of_another_size_than_the_region_is_refused_by_name() -> None:
     roi = np.ones((150, 300), dtype=bool)
     with pytest.raises(ValueError, match=r"^camera 2 has 300x151 pixels, the region of interest 300x150 \(draw roi"):
         scanner(roi=roi).inspect(noise(151, 300), name="camera 2")
-    with pytest.raises(ValueError, match=r"^p\.png has 300x151 pixels, the model's region of interest or zones 300x150$"):
+    with pytest.raises(
+        ValueError, match=r"^p\.png has 300x151 pixels, the model's region of interest or zones 300x150$"
+    ):
         scanner(roi=roi).predict(noise(151, 300), name="p.png")
 
 
