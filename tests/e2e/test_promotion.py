@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from processes import Finished, run_cli
 from registered import NAME, register_all, with_threshold
-from samples import Pipeline
+from samples import Pipeline, write_params
 
 from ndpnet.cli import main
 from ndpnet.files import hash_of
@@ -185,7 +185,10 @@ def test_without_evidence_only_force_moves_the_champion(registry: Registry, prep
 
 
 def test_the_command_line(registry: Registry, prepared_dir: Path, tmp_path: Path) -> None:
-    first = run(*asked(1, prepared_dir))
+    loose = {"false_alarm_budget": 1.0, "max_latency_ratio": 20.0}
+    params_path = write_params(tmp_path / "params.yaml", promotion=loose)
+    options = ("--prepared", prepared_dir, "--params", params_path, "-P", "promotion.floors={}")
+    first = run("promote", NAME, "--version", 1, *options)
     assert first.exit_code == 0, first
     assert "PROMOTED: every check is passed." in first.stdout
     refused = run_cli(asked(3, prepared_dir, "--as-json", "--out", tmp_path / "out"), tmp_path / "log")
