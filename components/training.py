@@ -123,11 +123,11 @@ def register(
     from pathlib import Path
     from typing import NamedTuple
 
-    from ndpnet import steps
+    from ndpnet import tracked_steps
 
     import_report = Path(prepared.path) / "import.json"
     about = {"import_report": import_report, "resolved": version.path}
-    record = steps.register(model.path, evaluation.path, registered.path, **about)
+    record = tracked_steps.register(model.path, evaluation.path, registered.path, **about)
     return NamedTuple("Registered", [("name", str), ("number", int)])(record["name"], int(record["version"]))
 
 

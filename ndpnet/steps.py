@@ -16,7 +16,6 @@ logger = logging.getLogger(__name__)
 
 BANK_PARAMETERS = {"patch_size", "num_masks", "sources", "num_sources", "source_augmentation"}
 BANK_PARAMETERS |= {"line_share", "crack_share"}
-REGISTERED = "registered.json"
 
 ParamsLike = Params | str
 
@@ -147,33 +146,6 @@ def evaluate(
     check_apart(out, prepared, model)
     arguments = (prepared, model, out, parse_params(params), run_identity or {})
     return evaluate_package(*arguments, engine=engine, precision=precision, champion=champion)
-
-
-def register(
-    model: Path, evaluation: Path, out: Path, *, import_report: Path | None = None, resolved: Path | None = None
-) -> dict[str, Any]:
-    """Register a package with its evaluation and card in the model registry, once; write registered.json.
-
-    import_report: names the licence, if it is there; resolved: the version of the data that it was made from.
-    -> name, version, run_id, model_id, package_hash, tags.
-    """
-    from ndpnet.data.versions.fetching import Resolved
-    from ndpnet.inference.package import read_package
-    from ndpnet.model_card import read_licence
-    from ndpnet.tracking.identity import run_identity
-    from ndpnet.tracking.models import register as register_package
-
-    check_apart(out, model, evaluation)
-    check_output(out, marker=REGISTERED)
-    identity = run_identity()
-    if resolved is not None:
-        category = read_package(Path(model)).config["category"]
-        identity["source_hash"] = Resolved.load(resolved).category_hash(category)
-    licence = read_licence(Path(import_report)) if import_report else ""
-    record = register_package(Path(model), Path(evaluation), identity=identity, licence=licence)
-    with atomic_folder(out, marker=REGISTERED) as folder:
-        write_json(folder / REGISTERED, record)
-    return record
 
 
 def promote(

@@ -1,6 +1,6 @@
 """The steps with their runs on the tracking server: what the command line and the pipeline's components call.
 
-Same arguments as in `steps`, and the same result; both trainings are one `train`.
+Same arguments as in `steps`, and the same result; both trainings are one `train`, and `register` is here alone.
 """
 
 from collections.abc import Callable
@@ -11,15 +11,19 @@ from typing import Any
 from ndpnet import steps
 from ndpnet.config import Params
 from ndpnet.data.prepared import PreparedData
-from ndpnet.data.versions.fetching import local_copy
+from ndpnet.data.versions.fetching import Resolved, local_copy
 from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import check_pinned
+from ndpnet.files import write_json
+from ndpnet.folders import atomic_folder, check_apart, check_output
 from ndpnet.inference.engines.stored import read_engine
 from ndpnet.inference.package import read_package
 from ndpnet.storage.urls import is_on_s3
 from ndpnet.tracking.client import has_server, is_off
-from ndpnet.tracking.identity import report_identity
+from ndpnet.tracking.identity import report_identity, run_identity
 from ndpnet.tracking.live import step_run
+
+REGISTERED = "registered.json"
 
 ParamsLike = Params | str
 
@@ -99,6 +103,30 @@ def evaluate(
     with step_run("evaluate", out=out, params=params, inputs=inputs) as run:
         arguments = (prepared, model, out, params, report_identity())
         return run.result(steps.evaluate(*arguments, engine=engine, precision=precision, champion=champion))
+
+
+def register(
+    model: Path, evaluation: Path, out: Path, *, import_report: Path | None = None, resolved: Path | None = None
+) -> dict[str, Any]:
+    """Register a package with its evaluation and card in the model registry, once; write registered.json.
+
+    import_report: names the licence, if it is there; resolved: the version of the data that it was made from.
+    -> name, version, run_id, model_id, package_hash, tags.
+    """
+    from ndpnet.model_card import read_licence
+    from ndpnet.tracking.models import register as register_package
+
+    check_apart(out, model, evaluation)
+    check_output(out, marker=REGISTERED)
+    identity = run_identity()
+    if resolved is not None:
+        category = read_package(Path(model)).config["category"]
+        identity["source_hash"] = Resolved.load(resolved).category_hash(category)
+    licence = read_licence(Path(import_report)) if import_report else ""
+    record = register_package(Path(model), Path(evaluation), identity=identity, licence=licence)
+    with atomic_folder(out, marker=REGISTERED) as folder:
+        write_json(folder / REGISTERED, record)
+    return record
 
 
 def _local_work_dir(place: str | Path, step: str, prepared: Path) -> AbstractContextManager[Path]:
