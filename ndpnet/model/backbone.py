@@ -121,10 +121,18 @@ def evenly_lit(image: torch.Tensor) -> torch.Tensor:
     return image * F.interpolate(gain, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
+def local_brightness(image: torch.Tensor) -> torch.Tensor:
+    """How much each place differs from the light around it, as |log|. (B, 3, H, W) -> (B, 1, H/8, W/8)."""
+    return (local_mean(_brightness(image), 3).clamp(min=DARKEST) / _light(image)).log().abs()
+
+
 def _light(image: torch.Tensor) -> torch.Tensor:
     """What is taken for light: the brightness around each place. (B, 3, H, W) -> (B, 1, H/8, W/8)."""
-    light = F.avg_pool2d(image.mean(dim=1, keepdim=True), LIGHT_STRIDE)
-    return local_mean(local_mean(light, LIGHT_CELLS), LIGHT_CELLS).clamp(min=DARKEST)
+    return local_mean(local_mean(_brightness(image), LIGHT_CELLS), LIGHT_CELLS).clamp(min=DARKEST)
+
+
+def _brightness(image: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(image.mean(dim=1, keepdim=True), LIGHT_STRIDE)
 
 
 def _compared(feats: torch.Tensor, stride: int) -> torch.Tensor:

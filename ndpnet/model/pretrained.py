@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ndpnet.model.backbone import NUM_LEVELS, Backbone
+from ndpnet.model.backbone import NUM_LEVELS, Backbone, local_brightness
 from ndpnet.model.colours import OpponentColours
 from ndpnet.model.decoder import upsample
 from ndpnet.model.layers import conv_block
@@ -17,7 +17,7 @@ MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are 
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
 GAP = 7  # places of the map: between marks that lie in one window of so many, the map is closed
 NUM_COLOURS = 1024  # in the bank
-LARGEST_COLOUR = 5.0  # spreads: another light may be any number of them away, and alarms by itself nobody
+LARGEST_TONE = 5.0  # spreads of colour, of brightness: another light may be any number of them away, and alarms nobody
 DECODER_CHANNELS = (64, 32)
 SMALLEST_SPREAD = 1e-6
 
@@ -34,6 +34,7 @@ class PretrainedNDPNet(nn.Module):
     distance_scale: torch.Tensor
     angle_scale: torch.Tensor
     colour_scale: torch.Tensor
+    brightness_scale: torch.Tensor
     good_maximum: torch.Tensor
     picture_groups: torch.Tensor  # in training alone
 
@@ -58,6 +59,7 @@ class PretrainedNDPNet(nn.Module):
         self.register_buffer("distance_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("angle_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("colour_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("brightness_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("good_maximum", torch.tensor(1.0))
         self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)
 
@@ -100,14 +102,14 @@ class PretrainedNDPNet(nn.Module):
         """Anomaly map, and the levels that the decoder rebuilds the surface from."""
         features = self.encoder(image)
         repaired = self.repair(features)
-        ratio = self.excess(features, repaired, self.colour(image)) / self.good_maximum - 1
+        ratio = self.excess(features, repaired, self.tone(image)) / self.good_maximum - 1
         # to (0, 1) with 0.5 at the highest value of held-out good pictures; unlike a sigmoid it never saturates
         return 0.5 + 0.5 * ratio / (1 + ratio.abs()), repaired
 
     def excess(
-        self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], colour: torch.Tensor
+        self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor], tone: torch.Tensor
     ) -> torch.Tensor:
-        """The map in spreads of good pictures, enlarged; `colour`: as of `colour`. -> (B, 1, H, W)."""
+        """The map in spreads of good pictures, enlarged; `tone`: as of `tone`. -> (B, 1, H, W)."""
         terms = []
         if self.anomaly_map != "distance":
             # however sure the segmentation is of good surface, the distances are heard
@@ -115,7 +117,7 @@ class PretrainedNDPNet(nn.Module):
         if self.anomaly_map != "segmentation":
             terms.append(DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale))
             terms.append(DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale))
-            terms.append(DISTANCE_WEIGHT * _scaled(colour, self.colour_scale).clamp(max=LARGEST_COLOUR))
+            terms.append(DISTANCE_WEIGHT * tone)
         return _full_size(_half_closed(sum(terms[1:], terms[0])))
 
     def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -137,6 +139,19 @@ class PretrainedNDPNet(nn.Module):
         feats, clean = (self.encoder.directions(last) for last in pair)  # (B, h, w, C)
         return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
 
+    def tone(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
+        """How unusual colour and brightness are, in spreads of good pictures, at most LARGEST_TONE each.
+
+        As `colour` has them. -> (B, 1, H/4, W/4).
+        """
+        colour, brightness = self.colour(image, groups), self.brightness(image)
+        colour = _scaled(colour, self.colour_scale).clamp(max=LARGEST_TONE)
+        return colour + _scaled(brightness, self.brightness_scale).clamp(max=LARGEST_TONE)
+
+    def brightness(self, image: torch.Tensor) -> torch.Tensor:
+        """How much each place differs from the light around it. (B, 3, H, W) -> (B, 1, H/4, W/4)."""
+        return enlarge(local_brightness(image), [side // MAP_STRIDE for side in image.shape[-2:]])
+
     def colour(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
         """Distance of each place's opponent colours to the bank; 0 of grey pictures. -> (B, 1, H/4, W/4).
 
@@ -150,25 +165,27 @@ class PretrainedNDPNet(nn.Module):
         return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]
 
     @torch.no_grad()
-    def fit_colour_scale(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """How far apart colours of different groups (B,) are, by pictures (B, 3, H, W) that the bank is from.
+    def fit_tone(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """How far apart colours of different groups (B,) are, and how far from the light around them places are.
 
-        Not by the few that are held out: they hardly show that the light, and with it every colour, varies.
+        By pictures (B, 3, H, W) that the bank is from, not by the few that are held out: they hardly show that the
+        light, and with it every colour, varies.
         """
         device = self.colour_scale.device
-        maps = [self.colour(image.to(device), groups.to(device)) for image, groups in pictures]
-        self.colour_scale.copy_(_scale_of(maps))
+        shown = [(image.to(device), groups.to(device)) for image, groups in pictures]
+        self.colour_scale.copy_(_scale_of([self.colour(*each) for each in shown]))
+        self.brightness_scale.copy_(_scale_of([self.brightness(image) for image, _ in shown]))
 
     @torch.no_grad()
     def fit_scales(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
-        encoded, colours, device = [], [], self.logit_scale.device
+        encoded, tones, device = [], [], self.logit_scale.device
         for image, numbers in pictures:
             shown, groups = image.to(device), None if numbers is None else numbers.to(device)
             features = self.encoder(shown)
             encoded.append((features, self.repair(features, groups)))
-            colours.append(self.colour(shown, groups))
+            tones.append(self.tone(shown, groups))
         self.level_spreads.fill_(1)
         for level in range(NUM_LEVELS):
             maps = [
@@ -178,7 +195,7 @@ class PretrainedNDPNet(nn.Module):
         scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
         for scale, compute in scales:
             scale.copy_(_scale_of([compute(*pair) for pair in encoded]))
-        maxima = [self.excess(*pair, colour).amax() for pair, colour in zip(encoded, colours, strict=True)]
+        maxima = [self.excess(*pair, tone).amax() for pair, tone in zip(encoded, tones, strict=True)]
         self.good_maximum.copy_(torch.stack(maxima).amax().clamp(min=1))
 
 

@@ -117,7 +117,7 @@ def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndar
     rows = spread_rows(len(trained), MAX_FITTED)
     of_rows = group_numbers(groups)[rows].split(PICTURES_AT_ONCE)
     seen = list(zip(_batches(trained, rows), of_rows, strict=True))
-    network.fit_colour_scale(seen)
+    network.fit_tone(seen)
     unseen = [(batch, None) for batch in _batches(held_out, np.arange(len(held_out))[:MAX_FITTED])]
     network.fit_scales(unseen or seen)
 

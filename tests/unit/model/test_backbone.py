@@ -9,7 +9,7 @@ import torch
 from networks import uniform
 from safetensors.torch import save_file
 
-from ndpnet.model.backbone import Backbone, evenly_lit, load_backbone
+from ndpnet.model.backbone import Backbone, evenly_lit, load_backbone, local_brightness
 from ndpnet.pretrained_weights import weights_path
 
 LITE0 = "tf_efficientnet_lite0"
@@ -159,3 +159,12 @@ def test_light_that_differs_from_picture_to_picture_is_made_even() -> None:
     torch.testing.assert_close(opened(lit[0]), backbone(lit[0]), rtol=0, atol=0)
     assert (opened(lit[0])[0] - opened(even[0])[0]).abs().mean() < 0.5 * gap
     torch.testing.assert_close(evenly_lit(even[0]).mean(), even[0].mean(), rtol=0.01, atol=0)
+
+
+def test_a_faint_spot_is_no_part_of_the_light_and_a_slope_is() -> None:
+    even = 0.5 + 0.02 * torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    spotted, sloped = even.clone(), even * torch.linspace(0.8, 1.2, 256)
+    spotted[..., 112:144, 112:144] *= 0.85
+    spot, slope = (local_brightness(picture)[0, 0] for picture in (spotted, sloped))  # (32, 32)
+    assert spot[15:17, 15:17].min() > 5 * slope[8:-8, 8:-8].max()
+    assert torch.equal(local_brightness(torch.zeros(1, 3, 64, 64)), torch.zeros(1, 1, 8, 8))  # black

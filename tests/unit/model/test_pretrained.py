@@ -200,16 +200,18 @@ def test_another_tint_is_no_defect_where_tints_vary() -> None:
 
 
 @torch.no_grad()
-def test_however_odd_a_colour_is_it_counts_as_five_spreads() -> None:
+@pytest.mark.parametrize("name", ["colour", "brightness"])
+def test_however_odd_a_tone_is_it_counts_as_five_spreads(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     network, picture = make_network("distance"), to_batch(surface(1, seed=9))
-    features = network.encoder(picture)
-    maps = features, network.repair(features)
-    mean, spread = network.colour_scale
-    odd, odder, none = (
-        network.excess(*maps, mean + times * spread * torch.ones(1, 1, 16, 16)) for times in (5, 500, 0)
-    )
-    torch.testing.assert_close(odd, odder)
-    torch.testing.assert_close(odd - none, torch.full_like(odd, 5 * 0.25))
+    maps = network.encoder(picture), network.repair(network.encoder(picture))
+    mean, spread = getattr(network, f"{name}_scale")
+
+    def excess(times: float) -> torch.Tensor:
+        monkeypatch.setattr(network, name, lambda *_: mean + times * spread * torch.ones(1, 1, 16, 16))
+        return network.excess(*maps, network.tone(picture))
+
+    torch.testing.assert_close(excess(5), excess(500))
+    torch.testing.assert_close(excess(5) - excess(0), torch.full((1, 1, 64, 64), 5 * 0.25))
 
 
 def test_what_is_good_but_rare_is_in_the_bank() -> None:
