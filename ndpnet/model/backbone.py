@@ -123,12 +123,18 @@ def evenly_lit(image: torch.Tensor) -> torch.Tensor:
 
 def local_brightness(image: torch.Tensor) -> torch.Tensor:
     """How much each place differs from the light around it, as |log|. (B, 3, H, W) -> (B, 1, H/8, W/8)."""
-    return (local_mean(_brightness(image), 3).clamp(min=DARKEST) / _light(image)).log().abs()
+    centred, darkest = _brightness(image - 0.5), DARKEST - 0.5  # half precision keeps more digits of numbers near 0
+    here, light = (mean.clamp(min=darkest) for mean in (local_mean(centred, 3), _twice_averaged(centred)))
+    return ((here - light) / (light + 0.5)).log1p().abs()
 
 
 def _light(image: torch.Tensor) -> torch.Tensor:
     """What is taken for light: the brightness around each place. (B, 3, H, W) -> (B, 1, H/8, W/8)."""
-    return local_mean(local_mean(_brightness(image), LIGHT_CELLS), LIGHT_CELLS).clamp(min=DARKEST)
+    return _twice_averaged(_brightness(image)).clamp(min=DARKEST)
+
+
+def _twice_averaged(brightness: torch.Tensor) -> torch.Tensor:
+    return local_mean(local_mean(brightness, LIGHT_CELLS), LIGHT_CELLS)
 
 
 def _brightness(image: torch.Tensor) -> torch.Tensor:
