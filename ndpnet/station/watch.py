@@ -65,25 +65,26 @@ class FolderWatch:
 
     def _files(self, folder: str) -> Iterator[tuple[str, Stamp]]:
         """Pictures below a folder with their stamps; hidden and unfinished ones are none yet."""
-        for entry in os.scandir(folder):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                try:
-                    yield from self._files(entry.path)
-                except OSError as error:
-                    self._tell(entry.path, f"cannot be read: {error.strerror}")
-            elif entry.is_symlink():
-                # who may write here must not make the station read what lies elsewhere
-                if _is_picture(entry.name) or entry.is_dir():
-                    self._tell(entry.path, "is a symbolic link, not followed (copy pictures here)")
-            elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # moved away meanwhile
-                    stamp = _stamp(Path(entry.path))
-                    if _is_picture(entry.name):
-                        yield os.path.relpath(entry.path, self.root), stamp
-                    elif stamp[0]:
-                        self._look_at_nameless(entry.path)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    try:
+                        yield from self._files(entry.path)
+                    except OSError as error:
+                        self._tell(entry.path, f"cannot be read: {error.strerror}")
+                elif entry.is_symlink():
+                    # who may write here must not make the station read what lies elsewhere
+                    if _is_picture(entry.name) or entry.is_dir():
+                        self._tell(entry.path, "is a symbolic link, not followed (copy pictures here)")
+                elif (_is_picture(entry.name) or "." not in entry.name) and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):  # moved away meanwhile
+                        stamp = _stamp(Path(entry.path))
+                        if _is_picture(entry.name):
+                            yield os.path.relpath(entry.path, self.root), stamp
+                        elif stamp[0]:
+                            self._look_at_nameless(entry.path)
 
     def _tell(self, path: str, what: str) -> None:
         """Name once what is not taken, or not moved: the others are all the same."""
