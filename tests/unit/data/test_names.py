@@ -89,4 +89,7 @@ def test_defective_pictures_and_masks_are_no_good_ones(tmp_path: Path, below: st
 )
 def test_good_pictures_calibrate(tmp_path: Path, below: str, paths: list[str]) -> None:
     (tmp_path / "brick/train").mkdir(parents=True)
-    refuse_defective(tmp_path / below, touch(tmp_path / below, *paths))
+    root, found = tmp_path / below, touch(tmp_path / below, *paths)
+    refuse_defective(root, found)
+    with pytest.raises(ValueError, match=r"defects holds no good pictures, by its name"):  # the same with one more
+        refuse_defective(root, [*found, *touch(root, "defects/1.png")])
