@@ -123,9 +123,11 @@ def evenly_lit(image: torch.Tensor) -> torch.Tensor:
 
 def local_brightness(image: torch.Tensor) -> torch.Tensor:
     """How much each place differs from the light around it, as |log|. (B, 3, H, W) -> (B, 1, H/8, W/8)."""
-    centred, darkest = _brightness(image - 0.5), DARKEST - 0.5  # half precision keeps more digits of numbers near 0
-    here, light = (mean.clamp(min=darkest) for mean in (local_mean(centred, 3), _twice_averaged(centred)))
-    return ((here - light) / (light + 0.5)).log1p().abs()
+    # half precision keeps more digits of numbers near 0: the picture's own mean is taken off first
+    mean = _brightness(image).mean(dim=(2, 3), keepdim=True)
+    centred = _brightness(image - mean)
+    here, light = (torch.maximum(plane, DARKEST - mean) for plane in (local_mean(centred, 3), _twice_averaged(centred)))
+    return ((here - light) / (light + mean)).log1p().abs()
 
 
 def _light(image: torch.Tensor) -> torch.Tensor:

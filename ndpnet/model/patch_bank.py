@@ -12,6 +12,8 @@ Seen = Callable[[torch.Tensor], torch.Tensor]
 BLOCK = 128  # patches, at most, whose largest product is looked for at once
 POSITIONS_AT_ONCE = 128
 FAR = 1e9  # finite: infinity times one plus something else is no number
+ALIKE = 8  # of so many places of a picture one, the most like the bank, stands for good surface as the bank does
+BESIDE = 4  # places nearer than this to each other, down and across, share what they are computed from
 
 
 class PatchBank(nn.Module):
@@ -87,10 +89,37 @@ def largest(scores: torch.Tensor) -> torch.Tensor:
 def _argmax(values: torch.Tensor) -> torch.Tensor:
     """Over the last dimension. An exported graph compares: the argmax of OpenVINO takes ten times as long."""
     if not torch.compiler.is_exporting():
-        return values.argmax(dim=-1)
+        return values.max(dim=-1).indices  # the first of equals, as of argmax, in half its time
     count = values.shape[-1]
     is_largest = values >= values.amax(dim=-1, keepdim=True)
     return torch.where(is_largest, torch.arange(count, device=values.device), count - 1).amin(dim=-1)
+
+
+def repair_by_itself(feats: torch.Tensor, repaired: torch.Tensor) -> torch.Tensor:
+    """Take a place of the picture itself that is like the bank where it is nearer than `repaired`, and not beside it.
+
+    What is good, but of another lot or focus, is like the rest of its own picture. (B, C, h, w) twice -> (B, C, h, w)
+    """
+    C, H, W = feats.shape[1:]
+    own, known = (maps.flatten(2).transpose(1, 2) for maps in (feats, repaired))  # (B, C, h, w) -> (B, N, C)
+    alike = surprise(feats, repaired).flatten(1).topk(H * W // ALIKE, largest=False, sorted=False).indices  # (B, K)
+    keys = own.gather(1, alike[..., None].expand(-1, -1, C))  # (B, K, C)
+    scores = 2 * own @ keys.transpose(1, 2) - keys.square().sum(dim=2)[:, None]  # (B, N, K), q.q - |q - k|^2
+    scores = scores.masked_fill(_is_beside(alike, H, W), -FAR)
+    index = largest(scores)[..., None]  # (B, N, 1)
+    nearest = keys.gather(1, index.expand(-1, -1, C))  # (B, N, C)
+    # not by the scores: half precision has no digits left of their difference to q.q
+    is_nearer = (own - nearest).square().sum(dim=2) < (own - known).square().sum(dim=2)
+    is_nearer = is_nearer[..., None] & (scores.gather(2, index) > -FAR)  # else all are beside
+    return torch.where(is_nearer, nearest, known).transpose(1, 2).reshape(feats.shape)
+
+
+def _is_beside(places: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Which of a map's places are beside these. (B, K), by rows -> bool (B, N, K)."""
+    rows, columns = (torch.arange(side, device=places.device) for side in (height, width))
+    down = (rows[:, None] - places[:, None] // width).abs() < BESIDE  # (B, h, K)
+    across = (columns[:, None] - places[:, None] % width).abs() < BESIDE  # (B, w, K)
+    return (down[:, :, None] & across[:, None]).flatten(1, 2)  # (B, h, w, K) -> (B, N, K)
 
 
 def surprise(feats: torch.Tensor, repaired: torch.Tensor) -> torch.Tensor:

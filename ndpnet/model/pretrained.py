@@ -11,7 +11,7 @@ from ndpnet.model.colours import OpponentColours
 from ndpnet.model.decoder import upsample
 from ndpnet.model.layers import conv_block
 from ndpnet.model.network import NetworkOutput
-from ndpnet.model.patch_bank import PatchBank, surprise
+from ndpnet.model.patch_bank import PatchBank, repair_by_itself, surprise
 
 MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are enlarged
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
@@ -83,9 +83,14 @@ class PretrainedNDPNet(nn.Module):
     def repair(self, features: Sequence[torch.Tensor], groups: torch.Tensor | None = None) -> list[torch.Tensor]:
         """What the bank has in the place of each level (Eq. 3-5). `groups` (B,): as of `PatchBank`. -> as `repairable`.
 
-        Of the coarsest the patch with the largest cosine (Eq. 4), of the others the nearest one.
+        Of the coarsest the patch with the largest cosine (Eq. 4), of the others the nearest one, which may be of the
+        picture itself. While training the bank's alone: maps become no better by the others, and steps slower.
         """
-        return [bank(feats, groups) for bank, feats in zip(self.banks, self.repairable(features), strict=True)]
+        levels = self.repairable(features)
+        repaired = [bank(feats, groups) for bank, feats in zip(self.banks, levels, strict=True)]
+        if self.training:
+            return repaired
+        return [*map(repair_by_itself, levels[:-1], repaired[:-1]), repaired[-1]]
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Anomaly map in (0, 1), and reconstruction. (B, 3, H, W), multiples of 64 -> (B, 1, H, W), (B, 3, H, W)."""

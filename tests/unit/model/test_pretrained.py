@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from networks import normal
 
-from ndpnet.model.patch_bank import PatchBank, largest, surprise
+from ndpnet.model.patch_bank import PatchBank, largest, repair_by_itself, surprise
 from ndpnet.model.pretrained import PretrainedNDPNet, _full_size, _half_closed
 from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
 
@@ -109,6 +109,35 @@ def test_surprise_is_relative_to_the_strength_of_the_features() -> None:
     repaired = feats + torch.tensor([2.0, 0, 0, 0])[None, :, None, None]
     torch.testing.assert_close(surprise(feats, repaired)[0, 0, 0], torch.tensor([4 / 4, 4 / 40]).sqrt())
     assert surprise(feats, feats).max() == 0
+
+
+def test_a_place_is_repaired_by_a_nearer_one_of_its_picture_that_is_like_the_bank_and_not_beside_it() -> None:
+    feats, repaired = normal(2, 5, 8, 16), normal(2, 5, 8, 16, seed=1)
+    expected = repaired.clone()
+    for picture, (own, known) in enumerate(zip(feats, repaired, strict=True)):
+        gaps = surprise(own[None], known[None])[0, 0]
+        alike = [divmod(index, 16) for index in gaps.flatten().argsort()[: 8 * 16 // 8].tolist()]
+        for row, column in np.ndindex(8, 16):
+            place = own[:, row, column]
+            apart = [at for at in alike if max(abs(at[0] - row), abs(at[1] - column)) >= 4]
+            nearest = min((own[:, *at] for at in apart), key=lambda key, place=place: (place - key).norm())
+            if (place - nearest).norm() < (place - known[:, row, column]).norm():
+                expected[picture, :, row, column] = nearest
+    assert 0.2 < (expected != repaired).float().mean() < 1
+    torch.testing.assert_close(repair_by_itself(feats, repaired), expected)
+    small = normal(1, 5, 3, 3)  # all are beside each other
+    assert torch.equal(repair_by_itself(small, small + 1), small + 1)
+
+
+@torch.no_grad()
+def test_surface_of_another_scale_is_less_of_a_surprise_beside_its_own_picture() -> None:
+    network, picture = make_network("distance"), to_batch(surface(2, seed=7))
+    features = network.encoder(F.interpolate(picture, scale_factor=2, mode="bilinear"))
+    by_both, by_bank = network.repair(features), network.train().repair(features)
+    pairs = zip(network.repairable(features), by_both, by_bank, strict=True)
+    gaps = torch.tensor([[surprise(feats, clean).mean() for clean in both] for feats, *both in pairs])
+    assert (gaps[:2, 0] < 0.95 * gaps[:2, 1]).all()
+    assert gaps[2, 0] == gaps[2, 1]
 
 
 def test_the_coarsest_level_is_compared_by_its_cosine_before_it_was_standardised() -> None:
