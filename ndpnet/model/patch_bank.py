@@ -12,7 +12,7 @@ Seen = Callable[[torch.Tensor], torch.Tensor]
 BLOCK = 128  # patches, at most, whose largest product is looked for at once
 POSITIONS_AT_ONCE = 128
 FAR = 1e9  # finite: infinity times one plus something else is no number
-ALIKE = 8  # of so many places of a picture one, the most like the bank, stands for good surface as the bank does
+ALIKE, MAX_ALIKE = 8, 512  # one place in so many of a picture, and at most so many, stand for good surface as the bank
 BESIDE = 4  # places nearer than this to each other, down and across, share what they are computed from
 
 
@@ -95,22 +95,24 @@ def _argmax(values: torch.Tensor) -> torch.Tensor:
     return torch.where(is_largest, torch.arange(count, device=values.device), count - 1).amin(dim=-1)
 
 
-def repair_by_itself(feats: torch.Tensor, repaired: torch.Tensor) -> torch.Tensor:
-    """Take a place of the picture itself that is like the bank where it is nearer than `repaired`, and not beside it.
+def repair_by_itself(feats: torch.Tensor, repaired: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
+    """Take a place of the picture itself, like the bank and not beside, where it is nearer than what the bank has.
 
-    What is good, but of another lot or focus, is like the rest of its own picture. (B, C, h, w) twice -> (B, C, h, w)
+    Good surface of another lot is like the rest of its own picture. usual: the surprise up to which a place is like the
+    bank, so that a picture of something else has none. (B, C, h, w) twice, () -> (B, C, h, w)
     """
     C, H, W = feats.shape[1:]
     own, known = (maps.flatten(2).transpose(1, 2) for maps in (feats, repaired))  # (B, C, h, w) -> (B, N, C)
-    alike = surprise(feats, repaired).flatten(1).topk(H * W // ALIKE, largest=False, sorted=False).indices  # (B, K)
+    count = min(H * W // ALIKE, MAX_ALIKE)
+    gaps, alike = surprise(feats, repaired).flatten(1).topk(count, largest=False, sorted=False)  # (B, K)
     keys = own.gather(1, alike[..., None].expand(-1, -1, C))  # (B, K, C)
     scores = 2 * own @ keys.transpose(1, 2) - keys.square().sum(dim=2)[:, None]  # (B, N, K), q.q - |q - k|^2
-    scores = scores.masked_fill(_is_beside(alike, H, W), -FAR)
+    scores = scores.masked_fill(_is_beside(alike, H, W) | (gaps > usual)[:, None], -FAR)
     index = largest(scores)[..., None]  # (B, N, 1)
     nearest = keys.gather(1, index.expand(-1, -1, C))  # (B, N, C)
     # not by the scores: half precision has no digits left of their difference to q.q
     is_nearer = (own - nearest).square().sum(dim=2) < (own - known).square().sum(dim=2)
-    is_nearer = is_nearer[..., None] & (scores.gather(2, index) > -FAR)  # else all are beside
+    is_nearer = is_nearer[..., None] & (scores.gather(2, index) > -FAR)  # else there is none
     return torch.where(is_nearer, nearest, known).transpose(1, 2).reshape(feats.shape)
 
 

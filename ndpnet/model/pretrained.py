@@ -1,6 +1,7 @@
 """NDP-Net behind a frozen ImageNet encoder: reference attention over a bank of good patches, one joint segmentation."""
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ NUM_COLOURS = 1024  # in the bank
 LARGEST_TONE = 5.0  # spreads of colour, of brightness: another light may be any number of them away, and alarms nobody
 DECODER_CHANNELS = (64, 32)
 SMALLEST_SPREAD = 1e-6
+USUAL_SHARE = 0.99  # of the places of held-out good pictures: what they are like is like the bank
 
 
 class PretrainedNDPNet(nn.Module):
@@ -31,6 +33,7 @@ class PretrainedNDPNet(nn.Module):
 
     logit_scale: torch.Tensor
     level_spreads: torch.Tensor
+    usual: torch.Tensor
     distance_scale: torch.Tensor
     angle_scale: torch.Tensor
     colour_scale: torch.Tensor
@@ -56,6 +59,7 @@ class PretrainedNDPNet(nn.Module):
         # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of each distance
         self.register_buffer("logit_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("level_spreads", torch.ones(NUM_LEVELS))
+        self.register_buffer("usual", torch.zeros(NUM_LEVELS - 1))  # surprise, of all levels but the coarsest
         self.register_buffer("distance_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("angle_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("colour_scale", torch.tensor([0.0, 1.0]))
@@ -88,9 +92,10 @@ class PretrainedNDPNet(nn.Module):
         """
         levels = self.repairable(features)
         repaired = [bank(feats, groups) for bank, feats in zip(self.banks, levels, strict=True)]
-        if self.training:
-            return repaired
-        return [*map(repair_by_itself, levels[:-1], repaired[:-1]), repaired[-1]]
+        return repaired if self.training else self._repair_by_itself(levels, repaired)
+
+    def _repair_by_itself(self, levels: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [*map(repair_by_itself, levels[:-1], repaired[:-1], self.usual), repaired[-1]]
 
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Anomaly map in (0, 1), and reconstruction. (B, 3, H, W), multiples of 64 -> (B, 1, H, W), (B, 3, H, W)."""
@@ -186,22 +191,30 @@ class PretrainedNDPNet(nn.Module):
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
         encoded, tones, device = [], [], self.logit_scale.device
+        self.usual.zero_()  # the bank alone says what it is
         for image, numbers in pictures:
             shown, groups = image.to(device), None if numbers is None else numbers.to(device)
             features = self.encoder(shown)
             encoded.append((features, self.repair(features, groups)))
             tones.append(self.tone(shown, groups))
-        self.level_spreads.fill_(1)
+        for level in range(NUM_LEVELS - 1):
+            gaps = self._surprises(encoded, level)
+            self.usual[level] = gaps.kthvalue(ceil(USUAL_SHARE * len(gaps))).values
+        encoded = [(features, self._repair_by_itself(self.repairable(features), clean)) for features, clean in encoded]
         for level in range(NUM_LEVELS):
-            maps = [
-                surprise(self.repairable(features)[level], repaired[level]).flatten() for features, repaired in encoded
-            ]
-            self.level_spreads[level] = torch.cat(maps).std().clamp(min=SMALLEST_SPREAD)
+            self.level_spreads[level] = self._surprises(encoded, level).std().clamp(min=SMALLEST_SPREAD)
         scales = (self.logit_scale, self.logit), (self.distance_scale, self.distance), (self.angle_scale, self.angle)
         for scale, compute in scales:
             scale.copy_(_scale_of([compute(*pair) for pair in encoded]))
         maxima = [self.excess(*pair, tone).amax() for pair, tone in zip(encoded, tones, strict=True)]
         self.good_maximum.copy_(torch.stack(maxima).amax().clamp(min=1))
+
+    def _surprises(
+        self, encoded: Sequence[tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]], level: int
+    ) -> torch.Tensor:
+        """Of a level at all places of pictures: pairs of features and what they are repaired to. -> (N,)."""
+        pairs = [(self.repairable(features)[level], repaired[level]) for features, repaired in encoded]
+        return torch.cat([surprise(*pair).flatten() for pair in pairs])
 
 
 class JointSegmentation(nn.Module):

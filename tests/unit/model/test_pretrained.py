@@ -113,10 +113,11 @@ def test_surprise_is_relative_to_the_strength_of_the_features() -> None:
 
 def test_a_place_is_repaired_by_a_nearer_one_of_its_picture_that_is_like_the_bank_and_not_beside_it() -> None:
     feats, repaired = normal(2, 5, 8, 16), normal(2, 5, 8, 16, seed=1)
-    expected = repaired.clone()
+    expected, usual = repaired.clone(), surprise(feats, repaired).flatten().kthvalue(2 * 8 * 16 // 12).values
     for picture, (own, known) in enumerate(zip(feats, repaired, strict=True)):
         gaps = surprise(own[None], known[None])[0, 0]
-        alike = [divmod(index, 16) for index in gaps.flatten().argsort()[: 8 * 16 // 8].tolist()]
+        most_alike = gaps.flatten().argsort()[: 8 * 16 // 8]
+        alike = [divmod(index, 16) for index in most_alike.tolist() if gaps.flatten()[index] <= usual]
         for row, column in np.ndindex(8, 16):
             place = own[:, row, column]
             apart = [at for at in alike if max(abs(at[0] - row), abs(at[1] - column)) >= 4]
@@ -124,20 +125,34 @@ def test_a_place_is_repaired_by_a_nearer_one_of_its_picture_that_is_like_the_ban
             if (place - nearest).norm() < (place - known[:, row, column]).norm():
                 expected[picture, :, row, column] = nearest
     assert 0.2 < (expected != repaired).float().mean() < 1
-    torch.testing.assert_close(repair_by_itself(feats, repaired), expected)
+    torch.testing.assert_close(repair_by_itself(feats, repaired, usual), expected)
+    assert torch.equal(repair_by_itself(feats, repaired, torch.tensor(0.0)), repaired)  # none is like the bank
     small = normal(1, 5, 3, 3)  # all are beside each other
-    assert torch.equal(repair_by_itself(small, small + 1), small + 1)
+    assert torch.equal(repair_by_itself(small, small + 1, torch.tensor(9.0)), small + 1)
 
 
 @torch.no_grad()
-def test_surface_of_another_scale_is_less_of_a_surprise_beside_its_own_picture() -> None:
-    network, picture = make_network("distance"), to_batch(surface(2, seed=7))
-    features = network.encoder(F.interpolate(picture, scale_factor=2, mode="bilinear"))
-    by_both, by_bank = network.repair(features), network.train().repair(features)
-    pairs = zip(network.repairable(features), by_both, by_bank, strict=True)
-    gaps = torch.tensor([[surprise(feats, clean).mean() for clean in both] for feats, *both in pairs])
-    assert (gaps[:2, 0] < 0.95 * gaps[:2, 1]).all()
-    assert gaps[2, 0] == gaps[2, 1]
+def test_a_picture_repairs_itself_only_if_it_is_like_held_out_good_ones() -> None:
+    network = make_network("distance")
+
+    def gaps(picture: torch.Tensor) -> torch.Tensor:
+        features = network.encoder(picture)
+        pairs = zip(network.repairable(features), network.repair(features), strict=True)
+        return torch.stack([surprise(*pair).mean() for pair in pairs])
+
+    held_out, enlarged = (to_batch(surface(3, seed=1)), F.interpolate(to_batch(surface(2, seed=7)), scale_factor=2))
+    by_both, usual = gaps(enlarged), network.usual.clone()
+    network.train()
+    by_bank = gaps(enlarged)
+    features = network.encoder(held_out)
+    for level, limit in enumerate(usual):
+        known = surprise(network.repairable(features)[level], network.repair(features)[level])
+        assert 0.98 < (known <= limit).float().mean() <= 0.995
+    network.eval().usual.fill_(9)
+    by_itself = gaps(enlarged)
+    assert (by_itself[:2] < 0.95 * by_bank[:2]).all()
+    assert (by_both[:2] > 0.99 * by_bank[:2]).all()
+    assert by_itself[2] == by_bank[2]
 
 
 def test_the_coarsest_level_is_compared_by_its_cosine_before_it_was_standardised() -> None:
