@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ndpnet.data.fitting import fit_image
 from ndpnet.data.levels import DEPTHS, Levels, count_levels, table_of
-from ndpnet.data.png import encode_png, read_chunks
+from ndpnet.data.png import encode_png, read_chunks, stream_of
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF", "TGA", "DIB")
 UNSIGNED = {"TGA": ".tga", "DIB": ".dib"}  # known by their ending alone: damaged files of others could look like them
@@ -216,9 +216,9 @@ def _opened(source: Path | bytes, name: str) -> Iterator[ImageFile.ImageFile]:
     # PIL's own limit is half of ours; ours is checked below, before any pixel is decoded
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # notes of any length are no damage
-    stream = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
     try:
-        with Image.open(stream, formats=_formats(name)) as image:
+        # a stream, no path: PIL would map the file, and reads the rows of a turned TIFF at the width of the upright one
+        with stream_of(source) as stream, Image.open(stream, formats=_formats(name)) as image:
             yield image
     except MemoryError:
         raise
@@ -296,7 +296,7 @@ def _reason(error: Exception, source: Path | bytes) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"{error.strerror} (check the file and its permissions)"
     if isinstance(error, UnidentifiedImageError):
-        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
+        with stream_of(source) as stream:
             is_tiff = stream.read(4) in TIFF_STARTS
         return (
             OTHER_TIFF if is_tiff else "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)"

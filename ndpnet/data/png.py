@@ -5,16 +5,22 @@ import struct
 import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
+def stream_of(source: Path | bytes) -> BinaryIO:
+    """Open a file, or what was read of it."""
+    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+
+
 def read_chunks(source: Path | bytes, kinds: Collection[bytes]) -> list[tuple[bytes, bytes]]:
     """Return the chunks of some kinds, before the pixels and behind them, which are passed over. -> kind, content."""
     chunks = []
-    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
+    with stream_of(source) as stream:
         stream.seek(len(SIGNATURE))
         while len(header := stream.read(8)) == 8 and header[4:] != b"IEND":
             size, kind = int.from_bytes(header[:4], "big"), header[4:]

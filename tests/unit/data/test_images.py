@@ -66,13 +66,17 @@ def test_more_than_400_megapixels_is_refused_before_decoding() -> None:
         read_image(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 4) + b"IDAT" + bytes(8), name="huge.png")
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "tiff"])
-def test_header_tells_the_upright_size(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize(("name", "white"), [("x.jpg", 255), ("x.png", 255), ("x.tiff", 255), ("x.tiff", 65535)])
+def test_a_turned_file_is_read_upright(tmp_path: Path, name: str, white: int) -> None:
     exif = Image.Exif()
     exif[274] = 6
-    Image.new("RGB", (100, 70)).save(tmp_path / f"x.{ending}", exif=exif)
-    header = read_header(tmp_path / f"x.{ending}", name="x")
-    assert (header.width, header.height) == read_image(tmp_path / f"x.{ending}").shape[1::-1] == (70, 100)
+    pixels = np.zeros((70, 104), dtype=np.min_scalar_type(white))
+    pixels[:, 48:] = white
+    Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    header, image = read_header(tmp_path / name, name="x"), read_image(tmp_path / name)
+    assert (header.width, header.height) == image.shape[1::-1] == (70, 104)
+    assert image[:48].max() == 0
+    assert image[48:].min() == 255
 
 
 def turned_png(note: str, *, is_behind: bool) -> bytes:
