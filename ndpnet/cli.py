@@ -136,7 +136,7 @@ def quick_command(out: Path) -> None:
     "--false-alarm-rate", "target_rate", type=RATE, help="Promise at most this rate, as 0.01; else the model's."
 )
 @click.option(
-    "--review-rate", type=RATE, help="Add the verdict review: the share of good pictures for a person to look at."
+    "--review-rate", type=RATE, help="Add the verdict review: share of good pictures for a person; else the model's."
 )
 @click.option("--roi", "roi_path", type=FolderPath, help="Picture, white where to inspect: for another camera.")
 @click.option("--rules", "rules_path", type=FolderPath, help="Zones and the smallest defect, as YAML: docs/station.md.")

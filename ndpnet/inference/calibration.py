@@ -91,9 +91,9 @@ def calibrate(
 ) -> dict[str, Any]:
     """Copy a package and refit its threshold, and those of its engines, on a folder of good images. -> the record.
 
-    Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name;
-    None: as in the package. `roi_path`: a picture, white where the new package inspects. `rules_path`: zones and the
-    smallest defect, as YAML. `review_rate`: share of good images that a person may have to look at; None: two verdicts.
+    Images that show the same pixels count once. `group_pattern`: what was photographed together, by its file name with
+    its folders. `roi_path`: a picture, white where the new package inspects. `rules_path`: zones and the smallest
+    defect, as YAML. `review_rate`: share of good images that a person may have to look at. None: as in the package.
     `is_pinned`: these images are pinned; with those of the training the package then is, too.
     ValueError: no images, an unreadable one, one that was trained on, that the pattern finds no group in, or a region
     that does not fit.
@@ -102,8 +102,11 @@ def calibrate(
     package.use_its_threads()
     if group_pattern is None:
         group_pattern = package.config["params"]["data"]["group_pattern"]
+    before = package.threshold or {}
     if target_rate is None:
-        target_rate = package.config["params"]["evaluation"]["target_false_alarm_rate"]
+        target_rate = before.get("target_rate", package.config["params"]["evaluation"]["target_false_alarm_rate"])
+    if review_rate is None:
+        review_rate = before.get("review", {}).get("review_rate")
     check_apart(out, model, good_images)
     roi = _new_roi(roi_path)
     with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else calibrates into it meanwhile

@@ -234,6 +234,8 @@ def test_with_a_review_rate_there_are_three_verdicts_and_the_record_says_what_th
     assert f"0 defective, {words.count('review')} for review, {words.count('good')} good, " in page
     assert "<option>review</option>" in page
     assert f'"review": {review["value"]}' in page
+    # the rates stay when the threshold is fitted again
+    assert calibrate(tmp_path / "new", good_dir, tmp_path / "again", group_pattern="") == record
     # a threshold by hand promises nothing: two verdicts
     assert Inspector.load(tmp_path / "new", threshold=0.0).review_threshold is None
     assert Inspector.load(pipeline.model_dir).review_threshold is None
