@@ -13,6 +13,7 @@ from ndpnet.config import Params
 from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.decoding import read_picture
 from ndpnet.data.images import read_header
+from ndpnet.data.importing.sources.own import flat_name
 from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.names import refuse_defective
@@ -139,7 +140,7 @@ def _good_pictures(inspector: Inspector, good_images: Path, pattern: str) -> Ite
     paths, manifest, index = listing.checked(), inspector.opened_package.manifest(), CopyIndex()
     refuse_defective(root, paths)
     names = [path.relative_to(root).as_posix() for path in paths]
-    groups = [group_of(name, pattern) for name in names]
+    groups = [group_of(flat_name(name), pattern) for name in names]  # as an import names them
     for record in manifest.records("train"):
         index.add(record.path, record.known_by, is_test=False)
     kept = []

@@ -134,6 +134,14 @@ def test_defective_pictures_and_masks_are_refused(pipeline: Pipeline, tmp_path: 
     assert calibrate(pipeline.model_dir, pipeline.data_dir / "wall/test/good", tmp_path / "new")["num_images"] == 6
 
 
+def test_folders_are_part_of_the_names_that_tell_groups(pipeline: Pipeline, good_dir: Path, tmp_path: Path) -> None:
+    for path in sorted(good_dir.iterdir()):
+        part, number = path.stem.rsplit("_", 1)
+        (good_dir / part).mkdir(exist_ok=True)
+        path.rename(good_dir / part / f"{number}.png")
+    assert calibrate(pipeline.model_dir, good_dir, tmp_path / "new")["num_units"] == 4
+
+
 def test_copies_count_once(
     pipeline: Pipeline, good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
