@@ -40,7 +40,7 @@ def check_inputs(prepared: PreparedData, package: ModelPackage) -> None:
                 f"(run `ndpnet prepare -P data.{name}={expected[name]}`)"
             )
     same_ratio = abs(prepared.aspect_ratio / package.aspect_ratio - 1) <= FILL_TOLERANCE
-    if prepared.input_size != package.input_size or not same_ratio:
+    if package.tiling is None and (prepared.input_size != package.input_size or not same_ratio):
         sizes = [f"{width}x{height}" for height, width in (prepared.input_size, package.input_size)]
         raise ValueError(
             f"{prepared.folder} is prepared at {sizes[0]} px for an aspect ratio of {prepared.aspect_ratio:.3g}, the "

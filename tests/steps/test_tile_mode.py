@@ -17,6 +17,7 @@ from skimage.data import brick
 from ndpnet import steps
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.tiling import Tiling
+from ndpnet.evaluation.judging import check_inputs
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.package import read_package, write_config, write_references
@@ -117,6 +118,11 @@ def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:
     assert len(list((run.evaluation_dir / "overlays").glob("0*"))) == 6
     highest = read_package(run.model_dir).threshold["highest"]
     assert len(list((run.evaluation_dir / "overlays").glob("calibration_*"))) == len(highest) > 0
+
+
+def test_a_model_of_scans_is_judged_by_scans_of_any_shape(run: Run) -> None:
+    data, package = PreparedData.load(run.prepared_dir), read_package(run.model_dir)
+    check_inputs(replace(data, settings=data.settings | {"aspect_ratio": 2 * package.aspect_ratio}), package)
 
 
 def test_a_defect_outside_the_region_is_left_out(roi_run: Run) -> None:
