@@ -75,9 +75,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file atomically; parents are created. ValueError: it cannot be written."""
+    """Write a UTF-8 file atomically, names of files as they are; parents are created. ValueError: it cannot be."""
     try:
-        replace_file(path, text.encode("utf-8"))
+        replace_file(path, text.encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise unwritable(path, error) from error
 

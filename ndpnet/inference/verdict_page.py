@@ -32,7 +32,7 @@ def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *
     text = pages.render(
         "inference",
         PAGE,
-        title=_shown(title),
+        title=title,
         rows=[_page_row(folder, row) for row in worst_first[:MAX_SHOWN]],
         counts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS},
         num_unlike=sum(bool(row.get("warnings")) for row in rows),
@@ -44,14 +44,8 @@ def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *
 
 def _page_row(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     paths = overlay_paths(folder / "overlays", row["path"])
-    row = row | {"title": _shown(row["path"]), "error": _shown(row.get("error", ""))}
     with suppress(OSError):  # a name that the file system cannot have
         link = next((path for path in paths if path.is_file()), None)
         address = None if link is None else quote(os.fsencode(link.relative_to(folder)))
         return row | {"address": address}
     return row | {"address": quote(f"overlays/{paths[1].name}")}
-
-
-def _shown(name: str) -> str:
-    """A file's name, or what names it, as text; what is no UTF-8 in it as question marks."""
-    return name.encode("utf-8", "replace").decode("utf-8")

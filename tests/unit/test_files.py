@@ -30,6 +30,11 @@ def test_cells_compute_nothing_and_end_no_row(text: str, cell: str) -> None:
     assert as_cells({"path": text, "score": -1.5}) == {"path": cell, "score": -1.5}
 
 
+def test_a_name_that_is_no_utf_8_is_written_as_it_is(tmp_path: Path) -> None:
+    write_text(tmp_path / "names.csv", os.fsdecode(b"\xff.png"))
+    assert (tmp_path / "names.csv").read_bytes() == b"\xff.png"
+
+
 def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "out"
