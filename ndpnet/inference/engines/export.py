@@ -98,6 +98,11 @@ def _open_inputs(model: Path, prepared_dir: Path, bank_dir: Path) -> ExportInput
         raise ValueError(f"{prepared_dir} is not what {model} was trained on (pass that prepared folder)")
     if folder_hash(bank_dir, BANK_FILES) != lineage["bank_hash"]:
         raise ValueError(f"{bank_dir} is not the bank that {model} was trained with (pass that one)")
+    if package.threshold and content_hash(prepared.records("calibration")) != package.threshold["data_hash"]:
+        raise ValueError(
+            f"the model was calibrated on other images than those of {prepared_dir} (export the model as it was "
+            "trained, then `ndpnet calibrate` the export: that refits its engines, too)"
+        )
     images = choose_images(prepared, bank, package)
     inspector = Inspector.load(model)
     return ExportInputs(package, prepared, images, inspector, ask(inspector, images))
@@ -180,11 +185,6 @@ def _fit_threshold(inspector: Inspector, inputs: ExportInputs) -> dict[str, Any]
     if record is None:
         return None
     records, images = inputs.prepared.records("calibration"), inputs.prepared.images("calibration")
-    if content_hash(records) != record["data_hash"]:
-        raise ValueError(
-            f"the model was calibrated on other images than those of {inputs.prepared.folder} (export the model as "
-            "it was trained, then `ndpnet calibrate` the export: that refits its engines, too)"
-        )
     scores = [
         inspector.predict(image, name=source.path).score
         for image, source in zip(tqdm(images, "calibrate", disable=None), records, strict=True)

@@ -185,25 +185,31 @@ def test_bounds_of_parity(precision: str, change: dict, beyond: list[str]) -> No
     assert excesses({"training": images, "validation": images | aurocs | change}, bounds) == beyond
 
 
-def test_what_does_not_belong_to_the_model_is_refused(
-    trained_dir: Path, exported_dir: Path, pipeline: Pipeline, tmp_path: Path
+def test_what_does_not_belong_to_the_model_is_refused_before_anything_is_computed(
+    trained_dir: Path, pipeline: Pipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     inputs = {"prepared": pipeline.prepared_dir, "bank": pipeline.bank_dir}
-    bank_dir, prepared_dir = tmp_path / "bank", tmp_path / "prepared"
-    shutil.copytree(pipeline.bank_dir, bank_dir)
+    bank_dir = shutil.copytree(pipeline.bank_dir, tmp_path / "bank")
     (bank_dir / "bank.json").write_text((bank_dir / "bank.json").read_text() + " ")
-    shutil.copytree(pipeline.prepared_dir, prepared_dir)
-    manifest = json.loads((prepared_dir / "manifest.json").read_text())
-    next(each for each in manifest["files"] if each["split"] == "train")["sha256"] = "0" * 64
-    (prepared_dir / "manifest.json").write_text(json.dumps(manifest))
+
+    def with_another(split: str) -> Path:
+        folder = shutil.copytree(pipeline.prepared_dir, tmp_path / split)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        next(each for each in manifest["files"] if each["split"] == split)["sha256"] = "0" * 64
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
+
     refused = {
         r"^no engine 'tensorrt' \(one of torch, onnx, openvino\)$": {"engine": "tensorrt"},
         r"^no precision 'bf16' with engine onnx \(one of fp32\)$": {"precision": "bf16"},
         r"^every model has the engine torch": {"engine": "torch"},
         r"bank is not the bank that .* was trained with": {"bank": bank_dir},
-        r"prepared is not what .* was trained on": {"prepared": prepared_dir},
+        r"train is not what .* was trained on": {"prepared": with_another("train")},
+        r"calibrated on other images than those of .*calibration ": {"prepared": with_another("calibration")},
     }
     for message, change in refused.items():
         with pytest.raises(ValueError, match=message):
-            export(exported_dir, tmp_path / "out", **{"engine": "onnx", "precision": "fp32", **inputs, **change})
+            export(trained_dir, tmp_path / "out", **{"engine": "onnx", "precision": "fp32", **inputs, **change})
     assert not (tmp_path / "out").exists()
+    assert not any("tracing" in message for message in caplog.messages)
