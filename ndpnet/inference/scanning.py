@@ -35,7 +35,7 @@ def _blend(run: Callable[[np.ndarray], np.ndarray], scan: np.ndarray, tiling: Ti
     rows, columns = (list(zip(tiling.offsets(side), tiling.weights(side), strict=True)) for side in axes)
     for (top, row_weight), (left, column_weight) in product(rows, columns):
         # one by one: the bits of a convolution may depend on the batch
-        planes = run(cut_tile(scan, top, left, tiling.side)[None])[0]
+        planes = run(np.array(cut_tile(scan, top, left, tiling.side))[None])[0]  # a copy: torch warns of read-only ones
         inside = total[..., top : top + tiling.side, left : left + tiling.side]
         inside += (row_weight[:, None] * column_weight * planes)[..., : inside.shape[-2], : inside.shape[-1]]
 

@@ -39,6 +39,7 @@ def filtered(raw: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 700), (64, 90), (1, 1), (257, 255), (449, 5)])
 def test_tiles_of_a_pointwise_network_make_its_map(height: int, width: int, side: int) -> None:
     scan = noise(height, width)
+    scan.flags.writeable = False  # as np.asarray of a picture
     engine, tiling = TorchEngine(Pointwise(), CPU, has_filters=False), Tiling(side)
     anomaly_map = predict_scan(engine, scan, tiling)
     raw = (scan.astype(np.float32) / 255).mean(axis=2) ** 2
