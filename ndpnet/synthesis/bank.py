@@ -56,7 +56,12 @@ class DefectBank:
         if not (bank_dir / COUNTS).is_file():
             raise ValueError(f"no defect bank in {bank_dir} (run `ndpnet synthesize`)")
         counts = read_record(bank_dir / COUNTS, FORMAT_VERSION, "run `ndpnet synthesize` again")
-        masks, sources = (np.load(bank_dir / f"{name}.npy", mmap_mode="r") for name in ("masks", "sources"))
+        try:
+            masks, sources = (np.load(bank_dir / f"{name}.npy", mmap_mode="r") for name in ("masks", "sources"))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"cannot read the masks and sources in {bank_dir} (run `ndpnet synthesize` again)"
+            ) from error
         return cls(masks, sources, num_cracks=counts["num_crack_masks"])
 
 

@@ -95,8 +95,15 @@ def test_cracks_come_last_and_leave_the_other_masks_as_they_are(tmp_path: Path, 
     assert 0.005 < cracks.mean() < 0.04
 
 
-def test_a_bank_of_another_format_is_refused(tmp_path: Path, photo_dir: Path) -> None:
+def test_a_bank_that_is_damaged_or_of_another_format_is_refused(tmp_path: Path, photo_dir: Path) -> None:
     counts = build(tmp_path / "bank", photo_dir)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut/bank.json").write_text(json.dumps(counts))
+    (tmp_path / "cut/masks.npy").write_bytes((tmp_path / "bank/masks.npy").read_bytes()[:1000])
+    with pytest.raises(
+        ValueError, match=r"^cannot read the masks and sources in .*cut \(run `ndpnet synthesize` again\)$"
+    ):
+        DefectBank.load(tmp_path / "cut")
     (tmp_path / "bank/bank.json").write_text(json.dumps(counts | {"format_version": 1}))
     with pytest.raises(ValueError, match=r"has format 1, this ndpnet reads 2 \(run `ndpnet synthesize` again\)"):
         DefectBank.load(tmp_path / "bank")
