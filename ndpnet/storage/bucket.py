@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from boto3.exceptions import Boto3Error
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -26,7 +27,7 @@ NUM_CONNECTIONS = 8
 MAX_PENDING = 64  # downloads that are ordered and have not arrived
 MAX_OBJECT_BYTES = 64 << 20  # that `read` takes into memory
 REPLACED, REMOVED = "was replaced since it was listed", "was removed since it was listed"
-S3_ERRORS = (BotoCoreError, ClientError, RetriesExceededError, S3ValidationError)
+S3_ERRORS = (Boto3Error, BotoCoreError, ClientError, RetriesExceededError, S3ValidationError)
 AGAIN = "run the same command again: it continues"
 FIX = (
     "check bucket and prefix, --endpoint-url or AWS_ENDPOINT_URL, and the rights of AWS_ACCESS_KEY_ID and "

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from ndpnet.redaction import redact
+from ndpnet.storage.bucket import S3_ERRORS
 from ndpnet.tracking.client import connect, has_server, is_off
 
 PACKAGE_HASH, EVALUATION_HASH, CATEGORY = "ndpnet.package_hash", "ndpnet.evaluation_hash", "ndpnet.category"
@@ -114,6 +115,7 @@ def in_one_line() -> Iterator[None]:
         raise RegistryError("tracking is switched off, and the model registry with it (unset NDPNET_TRACKING)")
     try:
         yield
-    except (MlflowException, RequestException, ParseError) as error:
+    except (MlflowException, RequestException, ParseError, *S3_ERRORS) as error:
         text = redact(str(error))[:MAX_MESSAGE]
-        raise RegistryError(f"the model registry failed: {text} (check MLFLOW_TRACKING_URI, try again)") from error
+        fix = "check MLFLOW_TRACKING_URI and, if its files lie on S3, AWS_ACCESS_KEY_ID; then try again"
+        raise RegistryError(f"the model registry failed: {text} ({fix})") from error

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,13 @@ import pytest
 from calls import Calls, Killed, end_here
 from registering import IDENTITY, NAME, logged_models, stored_files
 from samples import CATEGORY, Pipeline
+from servers import set_only
 
 from ndpnet.inference.identity import package_files, package_hash
 from ndpnet.inference.package import read_package, write_config
 from ndpnet.model_card import SHORTENED
 from ndpnet.tracking import models, versions
-from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.client import EXPERIMENT, connect, experiment_id
 from ndpnet.tracking.flavor import PACKAGE_PATH
 
 REGISTRY_CALLS = (
@@ -256,3 +258,13 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(
         register()
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_registry_whose_files_lie_on_s3_names_what_s3_refuses(
+    register: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    without_keys = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+    set_only(monkeypatch, without_keys | {"AWS_SHARED_CREDENTIALS_FILE": os.devnull})
+    connect(is_begun=False).create_experiment(EXPERIMENT, artifact_location="s3://models/ndpnet")
+    with pytest.raises(ValueError, match=r"registry failed: Unable to locate credentials .*AWS_ACCESS_KEY_ID"):
+        register()
