@@ -15,7 +15,7 @@ EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # of machine learning, not of language models
     NOTE: "Surface inspection with ndpnet: a run for every pipeline, and in it one for every step.",
 }
-DEFAULT_URI, ARTIFACTS = "sqlite:///mlflow.db", "mlartifacts"
+ARTIFACTS = "mlartifacts"
 SWITCH, OFF = "NDPNET_TRACKING", ("off", "0", "false", "no")
 
 
@@ -26,7 +26,10 @@ def is_off() -> bool:
 
 def tracking_uri() -> str:
     """The tracking server, as the environment has it: by default a database in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or DEFAULT_URI
+    # DVC's `exp run --temp` and its queue run in a copy of the tree below it, and remove the copy
+    tree, is_copy, _ = str(Path.cwd()).partition("/.dvc/tmp/exps/")
+    database = f"{tree}/mlflow.db" if is_copy else "mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{database}"
 
 
 def has_server() -> bool:

@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from processes import TIME_LIMIT, start
 
 from ndpnet.promotion.table import format_history
-from ndpnet.tracking.client import connect, experiment_id
+from ndpnet.tracking.client import connect, experiment_id, has_server, local_database
 from ndpnet.tracking.moves import Author
 from ndpnet.tracking.registry import CHAMPION, Registry
 from ndpnet.tracking.versions import champion_tags
@@ -283,6 +283,20 @@ def test_asking_makes_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Registry(NAME)
     assert champion_tags("o ring") == {}
     assert not list(tmp_path.iterdir())
+
+
+def test_an_experiment_in_a_copy_of_the_tree_is_recorded_in_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    copy = tmp_path / ".dvc/tmp/exps/standalone/tmp1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert local_database() == tmp_path / "mlflow.db"
+    assert not has_server()
+    connect(is_begun=False).search_experiments()
+    assert has_server()
+    assert not list(copy.iterdir())
 
 
 @pytest.mark.slow
