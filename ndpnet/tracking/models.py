@@ -82,8 +82,8 @@ def register(
         if version is None:
             run_id = _run_of(client, package, tags)
             model = uploaded(client, package, evaluation, run_id=run_id, tags=tags, card=card)
+            client.set_terminated(run_id)  # before: the next call of a killed one looks no further than the version
             version = _create_version(client, name, model, tags, card)
-            client.set_terminated(run_id)
         else:
             version = _add_what_is_known_now(client, version, tags, card)
         return _record(version)
