@@ -22,7 +22,7 @@ from ndpnet.files import hash_of
 from ndpnet.tracking.client import NOTE, connect, experiment_id
 from ndpnet.tracking.moves import MAX_REASON, Author, Kind, Move, Timeline, replay
 from ndpnet.tracking.runs import DESCRIPTIONS
-from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, entries_of, get_version, in_one_line
+from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, entries_of, find_at, get_version, in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +190,9 @@ class Registry:
             return False
         is_off = aliases.get(CHAMPION) != champion
         if is_off:
+            if find_at(self.client, self.name, champion) is None:
+                fix = "`ndpnet rollback` goes back to the one before"
+                raise ValueError(f"version {champion}, the champion of {self.name}, was deleted ({fix})")
             self._set_alias(CHAMPION, champion)
         if aliases.get(CHALLENGER) == champion:
             self.client.delete_registered_model_alias(self.name, CHALLENGER)

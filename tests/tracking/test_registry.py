@@ -111,7 +111,7 @@ def test_a_move_away_from_what_is_no_longer_champion_is_refused(store: Path) -> 
     assert len(Registry(NAME).timeline().moves) == 2
 
 
-def test_an_alias_set_by_hand_is_put_back(store: Path) -> None:
+def test_what_is_done_by_hand_is_put_right(store: Path) -> None:
     promote(1)
     promote(2, 1)
     client = connect()
@@ -124,6 +124,11 @@ def test_an_alias_set_by_hand_is_put_back(store: Path) -> None:
     client.delete_registered_model_alias(NAME, CHAMPION)
     Registry(NAME).settle()
     assert champion_of(client) == 2
+    client.delete_model_version(NAME, "2")
+    with pytest.raises(ValueError, match=r"version 2, the champion of .* was deleted \(`ndpnet rollback`"):
+        Registry(NAME).settle()
+    rollback(2, 1)
+    assert champion_of(client) == 1
 
 
 def test_an_alias_from_before_the_first_move_is_the_champion_to_beat(store: Path) -> None:
