@@ -13,13 +13,17 @@ MAX_POINTS = 200  # of a ROC curve in the artifact's metadata
 
 def show_evaluation(
     evaluation_dir: str,
+    model_dir: str,
     judged: dict[str, Any],
     metrics: Metrics,
     roc: ClassificationMetrics,
     report: HTML,
     summary: str,
 ) -> None:
-    """Metrics, ROC curve and report of an evaluation as KFP's artifacts; the category's row in the file `summary`."""
+    """Metrics, ROC curve and report of an evaluation as KFP's artifacts; the category's row in the file `summary`.
+
+    The row says where report and model lie: taken from KFP's cache they lie among the outputs of an earlier run.
+    """
     from ndpnet.evaluation.overview import row_of
 
     for name, value in judged.items():
@@ -31,8 +35,12 @@ def show_evaluation(
         matrix = [[counts["true_negative"], counts["false_positive"]]]
         matrix.append([counts["false_negative"], counts["true_positive"]])
         roc.log_confusion_matrix(["good", "defective"], matrix)
-    shutil.copyfile(Path(evaluation_dir) / "report.html", report.path)
-    Path(summary).write_text(json.dumps(row_of(judged["category"], judged), sort_keys=True), encoding="utf-8")
+    for shown in (metrics, roc):  # KFP's local cache takes no task of which an output has no file
+        Path(shown.path).touch()
+    report_path = Path(evaluation_dir) / "report.html"
+    shutil.copyfile(report_path, report.path)
+    row = row_of(judged["category"], judged) | {"places": {"report": str(report_path), "model": model_dir}}
+    Path(summary).write_text(json.dumps(row, sort_keys=True), encoding="utf-8")
 
 
 def _show_roc(predictions: Path, roc: ClassificationMetrics) -> None:

@@ -99,7 +99,7 @@ def evaluate(
     from ndpnet.promotion.gate import passes_floors
 
     judged = tracked_steps.evaluate(prepared.path, model.path, evaluation.path, params)
-    show_evaluation(evaluation.path, judged, metrics, roc, report, summary)
+    show_evaluation(evaluation.path, model.path, judged, metrics, roc, report, summary)
     return passes_floors(judged, promotion_of(params))
 
 

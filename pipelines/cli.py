@@ -110,9 +110,8 @@ def _echo_run(run: "LocalRun") -> None:
         click.echo(f"\n{format_checks(promotion)}")
     click.echo()
     for row in run.rows:
-        for name in ("report", "model"):
-            if name in row:
-                click.echo(f"{row['category']}: {name} {row[name]}")
+        for name, place in row.get("places", {}).items():
+            click.echo(f"{row['category']}: {name} {place}")
     click.echo(f"all categories: {run.page_path}")
     if run.has_failed:
         raise ValueError("a task failed (see above; the same command goes on with what is missing)")

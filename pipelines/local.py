@@ -168,22 +168,10 @@ def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
     run.rows = complete([json.loads(output["parameterValues"]["Output"]) for output in outputs], categories)
     paths = sorted(newest.glob("**/promote/promotion/promotion.json"))
     run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    reports = _places(run_dir, "evaluate/evaluation/metrics.json", "report.html")
-    models = _places(run_dir, "train-phase2/model/config.json")
-    for row in run.rows:
-        for name, places in (("report", reports), ("model", models)):
-            if row["category"] in places:
-                row[name] = str(places[row["category"]])
     write_overview(run.page_path, [_linked(row, run.page_path.parent) for row in run.rows])
     return run
 
 
-def _places(run_dir: Path, marker: str, name: str = "") -> dict[str, Path]:
-    """The newest folder with a marker file, or a file in that folder, by the category that the marker names."""
-    markers = sorted(run_dir.glob(f"*/**/{marker}"), key=lambda path: path.stat().st_mtime)
-    return {json.loads(path.read_text(encoding="utf-8"))["category"]: path.parent / name for path in markers}
-
-
 def _linked(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The row with addresses that hold from a page in the folder."""
-    return row | {name: os.path.relpath(row[name], folder) for name in ("report", "model") if name in row}
+    return row | {name: os.path.relpath(place, folder) for name, place in row.get("places", {}).items()}

@@ -43,6 +43,8 @@ def test_evaluate_shows_what_it_found(pipeline: Pipeline, tmp_path: Path) -> Non
     assert (tmp_path / "page.html").read_text() == (tmp_path / "evaluation/report.html").read_text()
     row = json.loads(category_row.python_func(CATEGORY, (tmp_path / "summary").read_text()))
     assert row["values"]["image_auroc"]["value"] == found["image_auroc"]["value"]
+    report_path = tmp_path / "evaluation/report.html"
+    assert row["places"] == {"report": str(report_path), "model": str(pipeline.model_dir)}
     floors = promotion_of(pipeline.params).floors
     assert passes == all(found[name]["value"] >= floor for name, floor in floors.items())
 

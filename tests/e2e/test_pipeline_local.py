@@ -62,6 +62,8 @@ def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(reposit
     }
     assert "failed before it was evaluated" in rows["broken"]
     assert "n/a" not in rows[CATEGORY]
+    assert "Task evaluate cache hit" in finished.stderr  # of the run before, with its report and model
+    assert set(re.findall(rf"^{CATEGORY}: (report|model) /", finished.stdout, re.MULTILINE)) == {"report", "model"}
     assert "broken/test" in finished.stderr  # the file that is no picture
     page = (repository.folder / "build/kfp/overview.html").read_text()
     assert "2 categories, 1 of them failed" in page
