@@ -1,6 +1,7 @@
 """Where verdicts go: files, webhooks, MQTT, OPC UA; each fed from the journal, in order, at its own pace."""
 
 import csv
+import errno
 import hashlib
 import hmac
 import io
@@ -131,10 +132,16 @@ class FileReceiver(Receiver):
 
     def deliver(self, row: Row) -> None:
         """Append a line that is whole, and on disk."""
-        with self._path.open("a", encoding="utf-8", newline="") as stream:
-            stream.write(self._line(row, is_first=stream.tell() == 0))
-            stream.flush()
-            os.fsync(stream.fileno())
+        with self._path.open("ab", buffering=0) as stream:
+            start = stream.tell()
+            line = self._line(row, is_first=start == 0).encode()
+            try:
+                if stream.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(stream.fileno())
+            except OSError:
+                stream.truncate(start)  # it comes again: not after half of itself
+                raise
 
     def _line(self, row: Row, *, is_first: bool) -> str:
         if not self._is_csv:

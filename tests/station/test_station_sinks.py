@@ -66,6 +66,20 @@ def test_a_file_has_every_verdict_once_whatever_was_cut(journal, tmp_path, kind)
     assert config.path.read_bytes().startswith(whole)
 
 
+@pytest.mark.parametrize("small_disk", ["32k"], indirect=True)
+def test_a_full_disk_leaves_no_half_line_in_a_file(journal, small_disk):
+    sink = sink_of(FileSink(name="files", kind="jsonl", path=small_disk / "verdicts.jsonl"), journal)
+    judge(journal, 60)
+    (small_disk / "ballast").write_bytes(bytes(24_000))
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            sink.step()
+    (small_disk / "ballast").unlink()
+    sink.step()
+    lines = (small_disk / "verdicts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == list(range(1, 61))
+
+
 def test_a_verdict_whose_delivery_could_not_be_noted_is_not_delivered_again(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "LOCK_SECONDS", 0.1)
     journal = Journal(tmp_path / "journal.sqlite")
