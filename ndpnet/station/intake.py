@@ -19,7 +19,7 @@ class Intake:
 
     def __init__(self, journal: Journal, store: Store, station: StationConfig, accepted: Callable[[], None]) -> None:
         self.journal, self.store, self.limits, self._accepted = journal, store, station.server, accepted
-        self._sample = station.review_sample
+        self._sample, self.station_name = station.review_sample, station.name or ""
 
     @property
     def max_bytes(self) -> float:

@@ -63,7 +63,7 @@ class MessageSource:
 
     def _connect(self) -> "Client":
         # by this name the broker knows the line again, and what it has not had; of two of one name it throws one out
-        place = hashlib.sha256(f"{self.intake.journal.station}/{self.broker.topic}".encode()).hexdigest()[:12]
+        place = hashlib.sha256(f"{self.intake.station_name}/{self.broker.topic}".encode()).hexdigest()[:12]
         options = {"client_id": f"ndpnet-{self.line}-{place}", "clean_session": False, "manual_ack": True}
         client = make_client(self.broker, **options)
         client.on_connect = self._subscribe

@@ -22,10 +22,11 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         yield running
 
 
-def source_of(folder: Path, broker: Broker, /, **settings) -> MessageSource:
+def source_of(folder: Path, broker: Broker, station: str | None = None, /, **settings) -> MessageSource:
     mqtt = {"host": "127.0.0.1", "port": broker.port, "topic": TOPIC, **settings}
     changes = {"source": None, "mqtt": mqtt}
-    config = config_of(folder, folder / "model", wall=changes, server={"max_waiting": 3, "max_megabytes": 0.05})
+    server = {"max_waiting": 3, "max_megabytes": 0.05}
+    config = config_of(folder, folder / "model", wall=changes, server=server, name=station)
     return MessageSource(config.lines[0], intake_of(config))
 
 
@@ -78,16 +79,22 @@ def test_messages_are_pictures_each_once_and_none_is_lost(tmp_path, broker):
     source.close()
 
 
-def test_lines_of_one_name_at_two_stations_have_each_their_own_messages(tmp_path, broker):
-    sources = [source_of(tmp_path / name, broker, topic=f"{name}/wall") for name in ("press", "oven")]
+@pytest.mark.parametrize(
+    ("stations", "topics"), [((None, None), ("press/wall", "oven/wall")), (("press", "oven"), (TOPIC, TOPIC))]
+)
+def test_lines_of_one_name_at_two_stations_have_each_their_own_messages(tmp_path, broker, stations, topics):
+    told = list(zip(stations, topics, "ab", strict=True))
+    sources = [source_of(tmp_path / folder, broker, station, topic=topic) for station, topic, folder in told]
     for source in sources:
         subscribe(source)
+    for _ in range(2):
+        sources[0].step()  # the other one has not thrown it off
     for number, source in enumerate(sources):
         publish(source, picture(number))
-        listen_until(source, lambda source=source: source.intake.journal.num_waiting() == 1)
-    names = [row["name"] for source in sources for row in source.intake.journal.next_pictures(["wall"])]
-    assert names == ["press/wall", "oven/wall"]
-    for source in sources:
+    for source, topic in zip(sources, topics, strict=True):
+        journal, number = source.intake.journal, topics.count(topic)
+        listen_until(source, lambda journal=journal, number=number: journal.num_waiting() == number)
+        assert {row["name"] for row in journal.next_pictures(["wall"])} == {topic}
         source.close()
 
 
