@@ -16,6 +16,7 @@ from ndpnet.storage.urls import parse_url
 DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 REGISTERED = "models:/"
+PICTURES, MAPS, MODELS = OWN_FOLDERS = "pictures", "maps", "models"  # what is not known there is removed
 POSTGRESQL = re.compile(r"postgresql(\+psycopg)?://\S+$")
 
 
@@ -225,6 +226,10 @@ class StationConfig(Section):
         for path in paths:
             if paths.count(path) > 1:
                 raise ValueError(f"sinks: two write to {path} (give each its own file)")
+        places = *written.values(), *(source for _, source in watching), *paths
+        for place, own in itertools.product(places, OWN_FOLDERS):
+            if place.resolve().is_relative_to(self.folder.resolve() / own):
+                raise ValueError(f"{place} is among what the station itself stores (choose another place)")
         return self
 
 

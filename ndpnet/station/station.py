@@ -12,7 +12,7 @@ import uvicorn
 
 from ndpnet.locks import locked
 from ndpnet.station.camera import Camera
-from ndpnet.station.config import LineConfig, StationConfig
+from ndpnet.station.config import MODELS, PICTURES, LineConfig, StationConfig
 from ndpnet.station.intake import Intake
 from ndpnet.station.journal import open_journal
 from ndpnet.station.judge import Judge, Line
@@ -23,14 +23,14 @@ from ndpnet.station.retrain import Retraining
 from ndpnet.station.routes import make_app
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import Feeder, open_sinks
-from ndpnet.station.store import FILES, PICTURES, Store, retain
+from ndpnet.station.store import FILES, Store, retain
 from ndpnet.station.tables import MODEL
 from ndpnet.station.watch import FolderWatch
 
 logger = logging.getLogger(__name__)
 # threads without which pictures are taken and judged
 SINK, REGISTRY, RETRAIN, RETENTION = "sink ", "registry", "retrain", "retention"
-MODELS, BUCKET = "models", "S3 store"
+BUCKET = "S3 store"
 LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
 SCAN_REST = 9.0  # times as long as it took to list a folder: at most a tenth of a core

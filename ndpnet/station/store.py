@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ndpnet.files import replace_file
-from ndpnet.station.config import StoreConfig
+from ndpnet.station.config import MAPS, PICTURES, StoreConfig
 from ndpnet.station.journal import Journal, is_waiting
 from ndpnet.station.queries import num_bytes_stored
 from ndpnet.station.sinks import Receiver
@@ -20,7 +20,6 @@ from ndpnet.station.tables import pictures
 from ndpnet.storage.urls import parse_url
 
 logger = logging.getLogger(__name__)
-PICTURES, MAPS = "pictures", "maps"
 FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
 DAY = 86400.0
 GIGABYTE = 1e9

@@ -45,6 +45,8 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
         ({"lines": [LINE | {"source": "in"}], "folder": "in"}, "folder: line wall watches"),
         ({"lines": [LINE | SEEN, LINE | SEEN | {"name": "b"}]}, "wall and b watch the same pictures"),
         ({"lines": [LINE], "sinks": [FILE, FILE | {"name": "b"}]}, "two write to"),
+        ({"lines": [LINE | SEEN | {"done_dir": "station/pictures/done"}]}, "done is among what the station itself"),
+        ({"lines": [LINE | {"source": "station/models"}]}, "models is among what"),
         ({"lines": [LINE, LINE]}, "two have the name wall"),
         ({"lines": [LINE | {"name": "../wall"}]}, "name"),
         ({"lines": [LINE | {"model": "models:/only"}]}, "write models:/NAME@ALIAS"),
