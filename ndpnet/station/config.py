@@ -232,6 +232,18 @@ class StationConfig(Section):
                 raise ValueError(f"{place} is among what the station itself stores (choose another place)")
         return self
 
+    @model_validator(mode="after")
+    def _verdicts_are_no_pictures(self) -> "StationConfig":
+        for sink, line in itertools.product(self.sinks, self.lines):
+            taken = line.mqtt
+            if taken is None or not isinstance(sink, MqttSink) or (taken.host, taken.port) != (sink.host, sink.port):
+                continue
+            from paho.mqtt.client import topic_matches_sub
+
+            if any(topic_matches_sub(taken.topic, f"{sink.topic}/{each.name}") for each in self.lines):
+                raise ValueError(f"sink {sink.name}: line {line.name} takes its messages for pictures (another topic)")
+        return self
+
 
 def load_station(path: Path) -> StationConfig:
     """Read a station's file; its paths are relative to its folder. ValueError in one line."""

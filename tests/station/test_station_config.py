@@ -12,6 +12,7 @@ from ndpnet.station.config import load_station
 
 LINE = {"name": "wall", "model": "model"}
 SEEN = {"source": "in", "done_dir": "done"}
+BUS, SENT = {"host": "broker", "topic": "line/+"}, {"name": "a", "kind": "mqtt"}
 FILE = {"name": "a", "kind": "csv", "path": "verdicts.csv"}
 
 
@@ -47,6 +48,7 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
         ({"lines": [LINE], "sinks": [FILE, FILE | {"name": "b"}]}, "two write to"),
         ({"lines": [LINE | SEEN | {"done_dir": "station/pictures/done"}]}, "done is among what the station itself"),
         ({"lines": [LINE | {"source": "station/models"}]}, "models is among what"),
+        ({"lines": [LINE | {"mqtt": BUS}], "sinks": [SENT | BUS | {"topic": "line"}]}, "sink a: line wall takes"),
         ({"lines": [LINE, LINE]}, "two have the name wall"),
         ({"lines": [LINE | {"name": "../wall"}]}, "name"),
         ({"lines": [LINE | {"model": "models:/only"}]}, "write models:/NAME@ALIAS"),
