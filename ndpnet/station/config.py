@@ -167,7 +167,7 @@ class OpcuaSink(Section):
 
     name: Name
     kind: Literal["opcua"]
-    endpoint: Annotated[str, Field(pattern="^opc.tcp://")]
+    endpoint: Annotated[str, Field(pattern=r"^opc\.tcp://[^/]+:\d+")]
 
 
 Sink = Annotated[FileSink | WebhookSink | MqttSink | OpcuaSink, Field(discriminator="kind")]
@@ -267,11 +267,11 @@ def parse_station(values: dict[str, Any], *, base: Path, name: str = "the statio
     for section, value in (("line", of_line), ("camera", of_camera)):
         if not isinstance(value, dict):
             raise ValueError(f"{name}: setting {section!r} is no table of settings, but {value!r}")
-    lines = resolved["lines"] if isinstance(resolved["lines"], list) else []
-    resolved["lines"] = [_lay_over(of_line, line) for line in lines]
-    for line in resolved["lines"]:
-        if isinstance(line, dict) and line["camera"] is not None:
-            line["camera"] = _lay_over(of_camera, line["camera"])
+    if isinstance(resolved["lines"], list):
+        resolved["lines"] = [_lay_over(of_line, line) for line in resolved["lines"]]
+        for line in resolved["lines"]:
+            if isinstance(line, dict) and line["camera"] is not None:
+                line["camera"] = _lay_over(of_camera, line["camera"])
     try:
         return StationConfig.model_validate(resolved, context=base.absolute())
     except ValidationError as error:

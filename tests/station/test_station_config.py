@@ -49,6 +49,8 @@ def test_a_model_of_the_registry_is_no_path(tmp_path):
         ({"lines": [LINE | SEEN | {"done_dir": "station/pictures/done"}]}, "done is among what the station itself"),
         ({"lines": [LINE | {"source": "station/models"}]}, "models is among what"),
         ({"lines": [LINE | {"mqtt": BUS}], "sinks": [SENT | BUS | {"topic": "line"}]}, "sink a: line wall takes"),
+        ({"lines": LINE}, "setting 'lines': Input should be a valid tuple"),
+        ({"lines": [LINE], "sinks": [{"name": "a", "kind": "opcua", "endpoint": "opc.tcp://"}]}, "endpoint"),
         ({"lines": [LINE, LINE]}, "two have the name wall"),
         ({"lines": [LINE | {"name": "../wall"}]}, "name"),
         ({"lines": [LINE | {"model": "models:/only"}]}, "write models:/NAME@ALIAS"),
