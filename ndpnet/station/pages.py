@@ -182,10 +182,12 @@ class Pages:
     def set_threshold(self, request: Request, body: dict[str, Any]) -> Response:
         """Use another threshold from the next picture on; None: the model's own again."""
         line, who = self._line(request.path_params["line"]), who_of(request, body)
-        reason = reason_of(body)
+        reason, model = reason_of(body), line.model
+        if body.get("model", model.hash) != model.hash:  # the scores that were looked at are another one's
+            raise ValueError(f"another model judges line {line.name} by now (load the page again)")
         value = None if body.get("value") is None else finite(body["value"])
         facts = {"value": value, "before": line.threshold, "reason": reason}
-        facts |= {"model": line.model.hash, "engine": line.model.engine}
+        facts |= {"model": model.hash, "engine": model.engine}
         self._journal.note(THRESHOLD, facts, line=line.name, who=who)
         self._station.judge.wake()
         return JSONResponse(facts)

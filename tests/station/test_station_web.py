@@ -95,6 +95,7 @@ def test_what_is_asked_wrongly_is_said_in_one_line(station, path, said):
         ({"reason": "half \ud800"}, "reason 'half \\ud800' is no text"),
         ({"reason": "\0"}, "reason '\\x00' is no text"),
         ({"who": ["Ann"]}, "who ['Ann'] is no text"),
+        ({"model": "0" * 64}, "another model judges line wall by now (load the page again)"),
         ({"reason": " "}, "a reason is missing (it is in the history for those who come after you)"),
     ],
 )

@@ -370,7 +370,7 @@ if ($("#use")) $("#use").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (!isNamed()) return;
   const form = event.currentTarget, isOwn = event.submitter && event.submitter.name === "own";
-  await post(`/api/lines/${form.dataset.line}/threshold`, { value: isOwn ? null : chosen(), reason: form.reason.value, who: who() });
+  await post(`/api/lines/${form.dataset.line}/threshold`, { value: isOwn ? null : chosen(), reason: form.reason.value, who: who(), model: form.dataset.model });
   setTimeout(() => location.reload(), 700); // the judge takes it between two pictures
 });
 
