@@ -175,8 +175,17 @@ def test_another_threshold_by_the_slider_and_a_reason(station, page):
     page.goto(f"{url}/whatif")
     page.fill("#who", "Eve")
     page.locator("#threshold").focus()
+    wait_for(page, "document.querySelector('[data-promised]').textContent")
+    late = {}
+    page.route("**/whatif?threshold=*", lambda route: late.update(first=route), times=1)
+    with page.expect_request("**/whatif?threshold=*"):
+        page.keyboard.press("End")
     page.keyboard.press("Home")
     wait_for(page, "document.querySelector('[data-promised]').textContent === '100.0 %'")
+    with page.expect_response("**/whatif?threshold=*"):  # that of a place that the slider has left
+        late["first"].continue_()
+    page.wait_for_timeout(300)
+    assert page.text_content("[data-promised]") == "100.0 %"
     page.fill("#use [name=reason]", "to see what happens")
     page.locator("#use button").first.click()
     page.get_by_text("to see what happens").nth(num_before // 2).wait_for()

@@ -348,6 +348,7 @@ const percent = (share) => share === null ? "not known" : `${share >= 0.01 || sh
 async function showConsequences() {
   const answer = await ask(`/api/lines/${slider.dataset.line}/whatif?threshold=${chosen()}`);
   const follows = await answer.json();
+  if (follows.threshold !== chosen()) return; // the slider has moved meanwhile
   for (const cell of $$("[data-pair]")) {
     const [number, total] = follows[cell.dataset.pair];
     cell.textContent = total ? `${number} of ${total} (${percent(number / total)})` : "none reviewed";
