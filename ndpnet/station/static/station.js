@@ -394,7 +394,7 @@ if ($("#login")) $("#login").addEventListener("submit", async (event) => {
 // ---- keys
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea")) return;
+  if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea")) return;
   const press = (selector) => { const found = $(selector); if (found) { found.click(); event.preventDefault(); } };
   const actions = {
     g: () => press('[data-label="good"]'),
