@@ -220,11 +220,13 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
             reason = error.strerror or str(error)
             raise ValueError(f"no TLS with {files}: {reason} (server.certificate, server.key)") from error
         family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+        host = f"[{server.host}]" if family is socket.AF_INET6 else server.host
         try:
             listening = socket.create_server((server.host, server.port), family=family)
         except OSError as error:
-            text = f"cannot listen on {server.host}:{server.port} (another program may: choose server.port)"
+            reason = (error.strerror or str(error)).partition(" (")[0]
+            text = f"cannot listen on {host}:{server.port}: {reason} (choose another server.host or server.port)"
             raise ValueError(text) from error
         scheme = "http" if server.certificate is None else "https"
-        ready(station, f"{scheme}://{server.host}:{listening.getsockname()[1]}/")
+        ready(station, f"{scheme}://{host}:{listening.getsockname()[1]}/")
         uvicorn.Server(settings).run(sockets=[listening])

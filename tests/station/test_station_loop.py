@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from ndpnet.station.journal import Journal, JournalError, Judgement, Picture, op
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
 from ndpnet.station.models import open_model
 from ndpnet.station.queries import last_events, num_to_review
-from ndpnet.station.station import running
+from ndpnet.station.station import running, serve
 from ndpnet.station.store import Store
 
 LINES = [{"name": "wall", "model": "model"}]
@@ -289,11 +290,22 @@ def test_a_demo_that_is_missing_is_one_line(tmp_path, monkeypatch):
         ("model", {"certificate": "none.pem", "key": "none.pem"}, "no TLS with {folder}/none.pem"),
         ("model", {"certificate": "a.pem", "key": "a.pem"}, "no TLS with {folder}/a.pem"),
         ("model", {"host": "0.0.0.0"}, "nobody has a token"),  # beyond loopback
+        ("model", {"host": "192.0.2.7", "token_file": "tokens"}, "7:0: Cannot assign requested address (choose"),
     ],
 )
 def test_what_keeps_a_station_from_starting_is_one_line(pipeline, tmp_path, model, server, said):
     (tmp_path / "model").symlink_to(pipeline.model_dir)
     (tmp_path / "a.pem").write_text("no certificate")
+    (tmp_path / "tokens").write_text(f"gate camera {'x' * 32}")
     told = command(tmp_path, lines=[LINES[0] | {"model": model}], server={"port": 0} | server)
     assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
     assert said.format(folder=tmp_path) in told.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 on this machine")
+def test_the_address_of_the_page_is_a_url_by_ipv6_too(pipeline, tmp_path):
+    def ready(_, url):
+        raise InterruptedError(url)
+
+    with pytest.raises(InterruptedError, match=r"^http://\[::1\]:\d+/$"):
+        serve(config_of(tmp_path, pipeline.model_dir, server={"host": "::1", "port": 0}), ready)
