@@ -136,7 +136,7 @@ class Inspection:
         assert row is not None  # no row is ever removed
         answer = public(row)
         if request.query_params.get("map") in ("1", "true") and row["map"]:
-            with suppress(FileNotFoundError):  # the bucket may keep maps for a shorter time
+            with suppress(FileNotFoundError, ValueError):  # the bucket may keep maps for a shorter time, or be away
                 answer["map"] = base64.b64encode(await run_in_threadpool(self._station.store.read, row["map"])).decode()
         return JSONResponse(answer, 422 if row["verdict"] == "error" else 200)
 
