@@ -167,6 +167,7 @@ def test_from_a_picture_that_waits_the_way_back_leads_to_the_last_verdict(statio
     page = get(f"{url}/pictures/{waiting}").text
     assert f'rel="prev" href="/pictures/{second}"' in page
     assert 'rel="next"' not in page
+    assert "None" not in page
     assert f'rel="next" href="/pictures/{second}"' in get(f"{url}/pictures/{first}").text
 
 
