@@ -95,6 +95,7 @@ def test_a_picture_is_shown_with_its_own_verdict_alone(station, page):
 
 def test_live_shows_the_last_picture_with_its_map_over_it(station, page):
     _, url = station
+    post(url, b"no picture")
     told = post(url, picture(2)).json()
     page.goto(url)
     wait_for(page, f"document.querySelector('[data-last]').dataset.last >= {told['id']}")
@@ -102,6 +103,9 @@ def test_live_shows_the_last_picture_with_its_map_over_it(station, page):
     wait_for(page, "document.querySelector('.stage canvas').width === 64")
     picture_box, map_box = (page.locator(f".stage {name}").bounding_box() for name in ("img", "canvas"))
     assert abs(map_box["width"] - min(picture_box["width"], picture_box["height"])) < 2
+    right = "getBoundingClientRect().right"
+    badges = "[...document.querySelectorAll('.tiles .badge')]"
+    assert page.evaluate(f"{badges}.every((badge) => badge.{right} < badge.closest('div').{right})")
 
 
 def test_a_person_reviews_with_keys_and_goes_back(station, page):
