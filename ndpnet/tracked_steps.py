@@ -92,14 +92,15 @@ def evaluate(
     precision: str | None = None,
 ) -> dict[str, Any]:
     """Judge the test images, with another engine than torch if the model has it; the report shows the champion, too."""
-    category, champion = PreparedData.load(prepared).manifest.category, None
+    # both are read before the finished run of this folder is touched
+    category, package, champion = PreparedData.load(prepared).manifest.category, read_package(Path(model)), None
     if has_server() and not is_off():
         from ndpnet.tracking.models import champion_summary
 
         champion = champion_summary(category)
     inputs = {"prepared": prepared, "model": model}
     if engine != "torch":
-        inputs["engine"], _ = read_engine(read_package(Path(model)), engine, precision)
+        inputs["engine"], _ = read_engine(package, engine, precision)
     with step_run("evaluate", out=out, params=params, inputs=inputs) as run:
         arguments = (prepared, model, out, params, report_identity())
         return run.result(steps.evaluate(*arguments, engine=engine, precision=precision, champion=champion))

@@ -63,6 +63,24 @@ def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> No
     assert connect().get_experiment_by_name("ndpnet").tags["mlflow.experimentKind"] == "custom_model_development"
 
 
+def test_a_mistyped_path_leaves_finished_runs_as_they_are(pipeline: Pipeline, store: Path) -> None:
+    build, missing = store / "build" / CATEGORY, store / "brik"
+    prepared, model, bank, params = pipeline.prepared_dir, pipeline.model_dir, pipeline.bank_dir, pipeline.params
+    tracked_steps.evaluate(prepared, model, build / "evaluation", params)
+    before = stored_runs(connect())
+    for call in (
+        lambda: tracked_steps.prepare(missing, CATEGORY, build / "prepared", params),
+        lambda: tracked_steps.train(
+            steps.train_phase1, build / "phase1", params, store / "work", prepared=missing, bank=bank
+        ),
+        lambda: tracked_steps.evaluate(missing, model, build / "evaluation", params),
+        lambda: tracked_steps.evaluate(prepared, missing, build / "evaluation", params),
+    ):
+        with pytest.raises(ValueError, match="brik"):
+            call()
+    assert stored_runs(connect()) == before
+
+
 def test_another_engine_is_another_run(exported_dir: Path, pipeline: Pipeline, store: Path) -> None:
     for engine in ("onnx", "torch"):
         arguments = (pipeline.prepared_dir, exported_dir, store / "build" / engine, pipeline.params)
