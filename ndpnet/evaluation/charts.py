@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from ndpnet.data.arrays import spread_rows
 from ndpnet.files import write_text
+from ndpnet.metrics.summary import HEADLINE
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -104,7 +105,7 @@ def score_chart(scores: np.ndarray, labels: np.ndarray, *, threshold: float | No
         ):
             chosen = scores[labels == is_defective]
             axes.hist(chosen, bins=bins.tolist(), color=colour, alpha=0.85)
-            axes.text(0.995, 0.9, f"{len(chosen)} {name}", transform=axes.transAxes, ha="right", va="top", color=colour)
+            axes.set_title(f"{len(chosen)} {name}", loc="left", color=colour)
             axes.set_ylim(0, max(axes.get_ylim()[1], 1.0))
             axes.set_ylabel("images")
             axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -149,10 +150,11 @@ def loss_chart(history: History, *, name: str) -> str:
         rows[0].set_ylabel("loss (log scale)")
         rows[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1.2, columnspacing=1.2)
         for colour, (term, (steps, values)) in zip(SERIES[1:], validation.items(), strict=False):
-            label = term.removeprefix(VALIDATION_PREFIX).replace("_", " ")
+            metric = term.removeprefix(VALIDATION_PREFIX)
+            label = HEADLINE.get(metric, metric.replace("_", " "))
             rows[1].plot(steps, values, color=colour, marker="o", markersize=2.5, label=label)
         if validation:
-            rows[1].set_ylabel("validation")
+            rows[1].set_title("on artificial defects of held-out pictures", loc="left")
             rows[1].legend(loc="best", handlelength=1.2)
         rows[-1].set_xlabel("training step")
         return _svg(figure, name=name)

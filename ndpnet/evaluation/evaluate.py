@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 METRICS, PHASES = "metrics.json", ("phase1", "phase2")
 LACKS_PERCEPTUAL_LOSS = (
     "The model was trained without a part of its method (the perceptual loss): faint defects may be missed. Ask "
-    "for one of the profile line, which needs no such part, or one trained with losses.perceptual_weights."
+    "for one of the profile line, which needs no such part."
 )
 
 

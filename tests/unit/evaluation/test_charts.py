@@ -51,6 +51,12 @@ def test_tables_hold_the_curves_and_the_smoothed_losses(tmp_path: Path) -> None:
     assert (long[0]["step"], long[-1]["step"]) == (1, 2000)
 
 
+def test_charts_name_metrics_as_all_pages_do() -> None:
+    drawn = charts.loss_chart(history(5), name="phase2")
+    assert "image ROCAUC" in drawn
+    assert "image auroc" not in drawn
+
+
 def test_a_curve_that_is_not_available_is_a_table_without_rows(tmp_path: Path) -> None:
     charts.write_curves(tmp_path, {"roc": None, "pro": None}, {"phase1": [], "phase2": []})
     assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
