@@ -134,7 +134,8 @@ class Inspector:
     def __repr__(self) -> str:
         category = "no package" if self.package is None else self.package.config["category"]
         size = f"{self.input_size[1]}x{self.input_size[0]} px" + ("" if self.tiling is None else " tiles")
-        return f"Inspector({category}, {size}, {self.engine_name}, threshold {self.threshold} {self.threshold_source})"
+        bound = "no threshold" if self.threshold is None else f"threshold {self.threshold:.4f} {self.threshold_source}"
+        return f"Inspector({category}, {size}, {self.engine_name}, {bound})"
 
     @property
     def map_level(self) -> float | None:

@@ -87,6 +87,9 @@ class Verdict:
 
         Image.fromarray(draw_verdict(image, self)).save(path)
 
+    def __repr__(self) -> str:
+        return f"Verdict({self})"
+
     def __str__(self) -> str:
         bounds = {"review from": self.review_threshold, "threshold": self.threshold}
         shown = [f", {name} {value:.4f}" for name, value in bounds.items() if value is not None]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_specks_are_shown_in_no_map_whatever_threshold_marks(inspector: Inspecto
 
 def test_what_people_pass_and_get_in_a_program(pipeline: Pipeline, tmp_path: Path) -> None:
     inspector = Inspector.load(str(pipeline.model_dir))
-    assert repr(inspector).startswith("Inspector(wall, 64x64 px, torch-fp32, threshold 0.")
+    assert re.fullmatch(r"Inspector\(wall, 64x64 px, torch-fp32, threshold 0\.\d{4} calibrated\)", repr(inspector))
     path = pipeline.data_dir / "wall/test/hole/wall_p80_1.png"
     colour = np.asarray(Image.open(path).convert("RGB"))
     grey = np.asarray(Image.open(path).convert("L"))
