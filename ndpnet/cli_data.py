@@ -155,4 +155,4 @@ def _echo_identity(identity: dict[str, Any]) -> None:
             for category, places in value.items():
                 click.echo(f"{category}: " + ", ".join(f"{place} {count}" for place, count in places.items()))
         elif value is not None:
-            click.echo(f"{name}: {value}")
+            click.echo(f"{name.removeprefix('num_').replace('_', ' ')}: {value}")

@@ -41,7 +41,9 @@ def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path,
             f"{parity[name]['largest_score_difference']:.2g}, verdicts that differ: "
             f"{parity[name]['num_differing_verdicts']} of {parity[name]['num_images']}"
         )
-    click.echo(f"threshold: {parity['thresholds']['engine']}, with torch {parity['thresholds']['torch']}")
+    of_engine, of_torch = (parity["thresholds"][name] for name in ("engine", "torch"))
+    if of_torch is not None:
+        click.echo(f"threshold: {of_engine:.4f}, with torch {of_torch:.4f}")
 
 
 @click.command("speed")

@@ -35,6 +35,8 @@ def _check_libraries(folder: Path) -> tuple[str, str]:
     from ndpnet.promotion.worktree import find_differences
     from ndpnet.tracking.identity import LOCK
 
+    if not (folder / LOCK).is_file():
+        return "unknown", f"no {LOCK} here (it is in a clone)"
     differences = find_differences(folder / LOCK)
     if not differences:
         return "ok", f"all as in {LOCK}"

@@ -40,6 +40,7 @@ def test_what_cannot_be_found_out_does_not_pass(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
     checks = checks_of(tmp_path)  # without a lock
     assert {checks[name].verdict for name in ("libraries", "tracking")} == {"unknown"}
+    assert checks["libraries"].text == "no requirements.lock here (it is in a clone)"
 
 
 @pytest.mark.parametrize("address", ["postgresql://bob:hunter2hunter2@db/x", "bob:hunter2hunter2@host:5000"])
