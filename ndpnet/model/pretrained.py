@@ -91,8 +91,11 @@ class PretrainedNDPNet(nn.Module):
         picture itself. While training the bank's alone: maps become no better by the others, and steps slower.
         """
         levels = self.repairable(features)
-        repaired = [bank(feats, groups) for bank, feats in zip(self.banks, levels, strict=True)]
+        repaired = self._repair_by_bank(levels, groups)
         return repaired if self.training else self._repair_by_itself(levels, repaired)
+
+    def _repair_by_bank(self, levels: Sequence[torch.Tensor], groups: torch.Tensor | None) -> list[torch.Tensor]:
+        return [bank(feats, groups) for bank, feats in zip(self.banks, levels, strict=True)]
 
     def _repair_by_itself(self, levels: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [*map(repair_by_itself, levels[:-1], repaired[:-1], self.usual), repaired[-1]]
@@ -191,13 +194,12 @@ class PretrainedNDPNet(nn.Module):
         """Put the maps on one scale by good pictures (B, 3, H, W): held out, or with the groups (B,) they are of."""
         self.eval()
         encoded, tones, device = [], [], self.logit_scale.device
-        self.usual.zero_()  # the bank alone says what it is
         for image, numbers in pictures:
             shown, groups = image.to(device), None if numbers is None else numbers.to(device)
             features = self.encoder(shown)
-            encoded.append((features, self.repair(features, groups)))
+            encoded.append((features, self._repair_by_bank(self.repairable(features), groups)))
             tones.append(self.tone(shown, groups))
-        for level in range(NUM_LEVELS - 1):
+        for level in range(NUM_LEVELS - 1):  # the bank alone says what is usual
             gaps = self._surprises(encoded, level)
             self.usual[level] = gaps.kthvalue(ceil(USUAL_SHARE * len(gaps))).values
         encoded = [(features, self._repair_by_itself(self.repairable(features), clean)) for features, clean in encoded]
