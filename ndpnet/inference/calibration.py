@@ -103,11 +103,7 @@ def calibrate(
     package.use_its_threads()
     if group_pattern is None:
         group_pattern = package.config["params"]["data"]["group_pattern"]
-    before = package.threshold or {}
-    if target_rate is None:
-        target_rate = before.get("target_rate", package.config["params"]["evaluation"]["target_false_alarm_rate"])
-    if review_rate is None:
-        review_rate = before.get("review", {}).get("review_rate")
+    rates = _rates(package, target_rate, review_rate)
     check_apart(out, model, good_images)
     roi = _new_roi(roi_path)
     with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else calibrates into it meanwhile
@@ -123,12 +119,20 @@ def calibrate(
         manifest = package.manifest()  # the new pictures take the place of the old ones: they are no test images
         others = [record for record in manifest.files if record.split != "calibration"]
         Manifest(manifest.category, (*others, *measured.records)).save(folder / MANIFEST)
-        of_torch, *of_engines = measured.thresholds(target_rate, review_rate)
+        of_torch, *of_engines = measured.thresholds(*rates)
         for name, of_engine in zip(engine_names(package), of_engines, strict=True):
             replace_threshold(folder / ENGINES_DIR / name, of_engine)
         lineage = package.config["lineage"]
         pinned = {"is_data_pinned": is_pinned and lineage["is_data_pinned"]}
         return _set_calibration(folder, of_torch, measured, lineage=lineage | pinned)
+
+
+def _rates(package: ModelPackage, target: float | None, review: float | None) -> tuple[float, float | None]:
+    """Rates of false alarms and of review; those that are not asked for are the package's."""
+    before = package.threshold or {}
+    if target is None:
+        target = before.get("target_rate", package.config["params"]["evaluation"]["target_false_alarm_rate"])
+    return target, before.get("review", {}).get("review_rate") if review is None else review
 
 
 def _good_pictures(inspector: Inspector, good_images: Path, pattern: str) -> Iterator[tuple[FileRecord, np.ndarray]]:
