@@ -1,54 +1,52 @@
-"""A Python in which some requirements alone can be imported, as if nothing else was installed."""
+"""An environment in which some requirements alone are installed, as links to the packages of this one."""
 
-import json
-import os
+import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+import sysconfig
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ndpnet.commands import output
-
-BLOCKING = """
-import json, os, sys
-from importlib.machinery import PathFinder
-blocked, find = set(json.loads(os.environ["BLOCKED"])), PathFinder.find_spec
-PathFinder.find_spec = classmethod(
-    lambda cls, name, path=None, target=None: None if name.partition(".")[0] in blocked else find(name, path, target)
-)
-"""
-# they train, track, store or schedule
-HEAVY = {"kfp", "dvc", "boto3", "sklearn", "lightning_fabric", "matplotlib", "sqlalchemy"}
+PROJECT = "ndpnet"  # not linked: of a checkout, and not what a wheel holds
+HEAVY = {"kfp", "dvc", "boto3", "sklearn", "lightning_fabric", "sqlalchemy"}  # they train, track, store or schedule
 
 
-def _closure(requirements: list[str]) -> set[str]:
-    """Names of the distributions that they install."""
-    found, todo = set(), [Requirement(each) for each in requirements]
-    while todo:
-        requirement = todo.pop()
-        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
-        if key in found:
-            continue
-        found.add(key)
-        try:
-            inner = [Requirement(each) for each in distribution(requirement.name).requires or []]
-        except PackageNotFoundError:
-            continue  # of another platform
-        extras = requirement.extras | {""}
-        todo += [each for each in inner if not each.marker or any(each.marker.evaluate({"extra": x}) for x in extras)]
-    return {name for name, _ in found}
+class Environment:
+    """A folder with a Python of its own; ndpnet itself is not in it. ImportError: a requirement is not installed."""
+
+    def __init__(self, folder: Path, requirements: list[str]) -> None:
+        self.scripts = folder / "bin"
+        self.site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        for package in needed_by(requirements):
+            for file in package.files or []:
+                # no scripts, which name this Python; MLflow and its smaller part have files in common
+                if ".." not in file.parts and not (self.site / file).exists():
+                    (self.site / file).parent.mkdir(parents=True, exist_ok=True)
+                    (self.site / file).symlink_to(file.locate())
+
+    def heavy(self) -> set[str]:
+        """Which of HEAVY it has."""
+        return {name for name in HEAVY if (self.site / name).exists()}
 
 
-def blocked_by(requirements: list[str]) -> list[str]:
-    """Modules that are installed here, and that these requirements do not bring along."""
-    installed = _closure(requirements) | {"ndpnet"}
-    modules = packages_distributions()
-    return [name for name, owners in modules.items() if not {canonicalize_name(each) for each in owners} & installed]
+def needed_by(requirements: list[str]) -> Iterator[Distribution]:
+    """The packages that pip installs for them."""
+    known, waiting = {PROJECT}, with_extras(requirements)
+    for name, of_extra in waiting:  # grows
+        package = distribution(name)
+        if name not in known:
+            known.add(name)
+            yield package
+        inner = [(line, Requirement(line).marker) for line in package.requires or []]
+        more = with_extras(line for line, marker in inner if marker is None or marker.evaluate({"extra": of_extra}))
+        waiting += [each for each in more if each not in waiting]
 
 
-def run_without(blocked: list[str], code: str, *arguments: object, cwd: Path, path: str = "") -> str:
-    """Run Python code where these modules cannot be imported; path: PYTHONPATH. -> what it prints"""
-    environment = os.environ | {"BLOCKED": json.dumps(blocked), "PYTHONPATH": path}
-    return output([sys.executable, "-c", BLOCKING + code, *map(str, arguments)], cwd, environment)
+def with_extras(requirements: Iterable[str]) -> list[tuple[str, str]]:
+    """Names of packages, alone and with each extra that is asked for."""
+    asked = map(Requirement, requirements)
+    return [(canonicalize_name(each.name), extra) for each in asked for extra in ("", *each.extras)]

@@ -13,15 +13,6 @@ from samples import CATEGORY, Pipeline
 from ndpnet.inference.package import read_package
 
 
-@pytest.mark.slow
-def test_quick_finds_the_scratch_from_nothing(tmp_path: Path) -> None:
-    finished = run_cli(["quick", "--out", tmp_path / "quick"], tmp_path / "log")
-    assert finished.exit_code == 0, finished.stderr
-    assert "test/scratch/brick_r6c5_07.png: defective: score 0." in finished.stdout
-    assert (tmp_path / "quick/verdict.png").is_file()
-    assert (tmp_path / "quick/model/config.json").is_file()
-
-
 def test_the_exit_code_of_inspect_is_its_verdict(pipeline: Pipeline, tmp_path: Path) -> None:
     pictures = shutil.copytree(pipeline.data_dir / CATEGORY / "test/good", tmp_path / "pictures")
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import requests
-from installed import HEAVY, blocked_by, run_without
+from installed import Environment
 from pictures import as_base64
 from samples import CATEGORY, Pipeline
 from servers import ServerProcess
 
 from ndpnet import steps
+from ndpnet.commands import output
 from ndpnet.data.images import read_image
 from ndpnet.inference import Inspector
 from ndpnet.tracking import models
@@ -23,6 +24,7 @@ from ndpnet.tracking.flavor import REQUIREMENTS
 
 ANSWER_LIMIT = 60.0  # seconds, on a busy machine
 PREDICT = """
+import json, sys
 import mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
 answers = model.predict({"image": json.loads(open(sys.argv[2]).read())})
@@ -107,9 +109,9 @@ def test_it_loads_where_only_its_requirements_are(
     requirements = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
     assert sorted(requirements) == sorted(REQUIREMENTS)
     (tmp_path / "pictures.json").write_text(json.dumps([as_base64(path) for path in pictures]))
-    blocked = blocked_by(requirements)
-    assert set(blocked) >= HEAVY, "what trains, tracks and stores is not needed"
-    said = run_without(blocked, PREDICT, folder, tmp_path / "pictures.json", cwd=tmp_path)
+    environment = Environment(tmp_path / "environment", requirements)
+    assert environment.heavy() == set()
+    said = output([f"{environment.scripts}/python", "-c", PREDICT, folder, "pictures.json"], tmp_path)
     answer = json.loads(said.partition("ANSWER ")[2])
     inspector = Inspector.load(pipeline.model_dir)
     assert answer["scores"] == [inspector.inspect(path).score for path in pictures]

@@ -7,26 +7,9 @@ from pathlib import Path
 
 import pytest
 from documents import ROOT
-from installed import HEAVY, blocked_by, run_without
 from packaging.requirements import Requirement
-from samples import CATEGORY, Pipeline
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-
-def test_inspect_needs_what_its_extra_installs_and_no_more(pipeline: Pipeline, tmp_path: Path) -> None:
-    blocked = blocked_by(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["inspect"])
-    assert (HEAVY | {"mlflow"}) - {"matplotlib"} <= set(blocked)
-    pictures = pipeline.data_dir / CATEGORY / "test/good"
-    for verb in (
-        ["inspect", pictures, "--model", pipeline.model_dir, "--out", tmp_path / "out", "--threshold", "0.999"],
-        ["calibrate", pipeline.model_dir, pictures, "--out", tmp_path / "new"],
-        ["--help"],
-    ):
-        code = "from ndpnet.cli import main; main(sys.argv[1:])"
-        run_without(blocked, code, *verb, cwd=tmp_path, path=str(ROOT))
-    assert len((tmp_path / "out/predictions.csv").read_text().splitlines()) == 7
-    assert len(list((tmp_path / "out/overlays").iterdir())) == 6
 
 
 def test_extras_together_are_what_the_lock_pins() -> None:
