@@ -44,7 +44,7 @@ endif
 	@for table in build/*/evaluation/table.txt; do echo; cat $$table; echo "report: $$(dirname $$table)/report.html"; done
 
 test: venv # all tests, on JOBS processes
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: lint # style, types and unit tests: for the inner loop
 	$(BIN)/python -m pytest --numprocesses $(JOBS) tests/unit

@@ -32,6 +32,16 @@ def pytest_configure() -> None:
     settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first: else one process ends with them alone."""
+
+    def files_with(*marks: str) -> set[Path]:
+        return {item.path for item in items if any(item.get_closest_marker(mark) for mark in marks)}
+
+    longest, long = files_with("timeout"), files_with("slow", "peers")
+    items.sort(key=lambda item: (item.path not in longest, item.path not in long))
+
+
 @pytest.fixture(autouse=True)
 def _denormals_as_ieee_has_them() -> None:
     """Inference runtimes leave them flushed to zero in the thread that they ran in; hypothesis refuses to draw then."""
