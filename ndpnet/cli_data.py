@@ -82,9 +82,9 @@ def data_status(data: Path) -> None:
     """Say which pictures are pinned, and whether they are here. Exit code 3 if they differ."""
     from ndpnet.data.versions.version import read_status
 
-    status = read_status(data)
-    click.echo("\n".join(status.lines))
-    sys.exit(0 if status.is_as_pinned else EXIT_DIFFERS)
+    is_as_pinned, lines = read_status(data)
+    click.echo("\n".join(lines))
+    sys.exit(0 if is_as_pinned else EXIT_DIFFERS)
 
 
 @data_group.command("add")

@@ -82,7 +82,7 @@ def test_a_batch_from_s3_is_added(repository: Repository, s3: S3Server, tmp_path
     finished = repository.run(*command, s3.endpoint_url)
     assert finished.stdout.startswith("2 added to wall/train/good, 0 were there already\n  train/good: 12 -> 14\n")
     assert (repository.data_dir / "wall/train/good/ü b.png").read_bytes() == (tmp_path / "ü b.png").read_bytes()
-    assert read_status(repository.data_dir).is_as_pinned
+    assert read_status(repository.data_dir)[0]
     again = repository.run(*command, s3.endpoint_url)
     assert again.stdout.startswith("0 added to wall/train/good, 2 were there already\n")
     assert not [path.name for path in repository.folder.iterdir() if path.name.endswith((".partial", ".adding"))]

@@ -239,6 +239,6 @@ def test_the_verbs_from_push_to_prepare_with_s3(history: History, s3: S3Server, 
     assert s3.secret_key not in finished.stdout + finished.stderr
     assert data_of(out_dir) == contents(repository.data_dir)
     finished = repository.run(*NDPNET, "data", "manifest", out_dir, "--out", tmp_path / "manifest.json")
-    assert Version.load(tmp_path / "manifest.json").files == Version.load(out_dir / VERSION).files
+    assert Version.load(tmp_path / "manifest.json").hashes == Version.load(out_dir / VERSION).hashes
     assert json.loads((tmp_path / "manifest.json").read_text())["revision"] is None
     assert [path.name for path in out_dir.parent.iterdir()] == ["data"]

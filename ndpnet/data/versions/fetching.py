@@ -28,7 +28,7 @@ from ndpnet.data.versions.version import (
 from ndpnet.files import hash_of, sha256_of
 from ndpnet.folders import atomic_folder, check_output, sizes_below, staging_folder
 from ndpnet.redaction import redact
-from ndpnet.storage.pins import Files, PinnedFolder, PinnedRevision
+from ndpnet.storage.pins import Files, PinnedRevision
 from ndpnet.storage.urls import is_on_s3
 
 RESOLVED = "resolved.json"
@@ -62,8 +62,8 @@ def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[st
         where = redact(source.url or "", source.url or "")
         logger.info("%s of %s is commit %s", source.revision or "HEAD", where, pinned.commit)
         there, paths = _intact_version(out_dir), choose(pinned.files, category)
-        if there and there.pinned_hash == pinned.hash and [file.path for file in there.files] == paths:
-            current = Version(there.files, pinned.commit, pinned.hash)
+        if there and there.pinned_hash == pinned.hash and list(there.hashes) == paths:
+            current = replace(there, revision=pinned.commit)
             if current != there:  # another commit that pins the same data
                 current.save(out_dir / VERSION)
             logger.info(KEPT, out_dir)
@@ -105,16 +105,14 @@ def read_manifest(source: DataSource) -> Version:
 
 def _check_download(folder: Path, prefix: str, version: Version) -> None:
     """Compare each file of the version with what came; damaged ones are removed, so that they are asked for again."""
-    for file in version.files:
-        target = folder / file.path
+    for path, sha256 in version.hashes.items():
+        target = folder / path
         if not target.is_file():
-            raise ValueError(f"{prefix} has no {file.path}, which the manifest names (upload it, or correct --prefix)")
-        if target.stat().st_size != file.size or sha256_of(target) != file.sha256:
+            raise ValueError(f"{prefix} has no {path}, which the manifest names (upload it, or correct --prefix)")
+        if sha256_of(target) != sha256:
             target.unlink()
-            raise ValueError(
-                f"{file.path} of {prefix} is another than in the manifest: not its sha256 (upload the manifest's "
-                "version, or make a new manifest)"
-            )
+            fix = "upload the manifest's version, or make a new manifest"
+            raise ValueError(f"{path} of {prefix} is another than in the manifest: not its sha256 ({fix})")
 
 
 def _intact_version(out_dir: Path) -> Version | None:
@@ -137,7 +135,7 @@ def _known_files(out_dir: Path) -> dict[str, int]:
     if not (out_dir / VERSION).is_file():
         return {}
     try:
-        known = {VERSION, *(file.path for file in Version.load(out_dir / VERSION).files)}
+        known = {VERSION, *Version.load(out_dir / VERSION).hashes}
     except ValueError as error:
         raise ValueError(f"{out_dir / VERSION} is damaged (remove {out_dir}: it is fetched anew)") from error
     return {name: size for name, size in sizes_below(out_dir).items() if name in known}
@@ -146,10 +144,10 @@ def _known_files(out_dir: Path) -> dict[str, int]:
 def _move_into_place(staging_dir: Path, out_dir: Path, version: Version) -> None:
     """Move the version's files, and no others, to their final folder; it appears complete or not at all."""
     with atomic_folder(out_dir, marker=VERSION, known=_known_files(out_dir)) as folder:
-        for parent in {(folder / file.path).parent for file in version.files}:
+        for parent in {(folder / path).parent for path in version.hashes}:
             parent.mkdir(parents=True, exist_ok=True)
-        for file in version.files:
-            (staging_dir / file.path).rename(folder / file.path)
+        for path in version.hashes:
+            (staging_dir / path).rename(folder / path)
         version.save(folder / VERSION)
 
 
@@ -182,10 +180,13 @@ class Resolved:
 def resolve(source: DataSource) -> Resolved:
     """Look what a source means now; no picture is fetched. ValueError names what is wrong with it."""
     if source.folder is not None:
-        return _resolve_folder(Path(source.folder))
+        pin = check_pinned(Path(source.folder), "")
+        here = DataSource(folder=str(Path(source.folder).resolve()), version=pin.hash)
+        return Resolved(here, pin.here)
     source.check()
     if source.url is None:
-        return _resolved_by(read_manifest(source), source)
+        version = read_manifest(source)
+        return Resolved(replace(source, version=version.data_hash), version.hashes)
     if "://" in source.url and urlsplit(source.url).password:
         raise ValueError("the git URL holds a password, which would be stored with the run (use git's credentials)")
     with open_revision(source) as pinned:
@@ -203,19 +204,6 @@ def local_copy(source: DataSource, category: str) -> Iterator[Path]:
         data_dir = Path(scratch) / "data"
         fetch_version(data_dir, source, category=category)
         yield data_dir
-
-
-def _resolve_folder(data_dir: Path) -> Resolved:
-    check_pinned(data_dir, "")
-    here = DataSource(folder=str(data_dir.resolve()))
-    with PinnedFolder.open(data_dir) as folder:
-        if folder is not None and folder.dvc_path.is_file():
-            return Resolved(replace(here, version=folder.pinned_hash()), folder.listing())
-    return _resolved_by(Version.load(data_dir / VERSION), here)
-
-
-def _resolved_by(version: Version, source: DataSource) -> Resolved:
-    return Resolved(replace(source, version=version.data_hash), version.hashes)
 
 
 def _check_version(source: DataSource, version: str | None) -> None:

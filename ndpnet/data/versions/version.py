@@ -28,31 +28,18 @@ class UnpinnedError(ValueError):
 
 
 @dataclass(frozen=True)
-class VersionedFile:
-    """One file; `path` is posix, relative to the data folder."""
-
-    path: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
 class Version:
     """Every file of a version of the data, in the order of their paths, and where it was pinned (None: not in git)."""
 
-    files: tuple[VersionedFile, ...]
+    hashes: Files  # posix path relative to the data folder -> sha256
+    sizes: dict[str, int]
     revision: str | None = None
     pinned_hash: str | None = None
 
     @property
     def data_hash(self) -> str:
         """The sha256 over the paths with the hashes of their content: the same wherever the files came from."""
-        return hash_of([[file.path, file.sha256] for file in self.files])
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """The sha256 of each file by path."""
-        return {file.path: file.sha256 for file in self.files}
+        return hash_of(list(self.hashes.items()))
 
     def identity(self) -> dict[str, Any]:
         """What names this version, with counts of pictures per category and folder."""
@@ -60,19 +47,19 @@ class Version:
             "revision": self.revision,
             "data_hash": self.data_hash,
             "pinned_hash": self.pinned_hash,
-            "num_files": len(self.files),
-            "num_bytes": sum(file.size for file in self.files),
-            "categories": count_pictures(file.path for file in self.files),
+            "num_files": len(self.hashes),
+            "num_bytes": sum(self.sizes.values()),
+            "categories": count_pictures(self.hashes),
         }
 
     def only(self, category: str) -> "Version":
         """The files of one category; of all, where it is empty. ValueError names the categories."""
-        chosen = set(choose([file.path for file in self.files], category))
-        return replace(self, files=tuple(file for file in self.files if file.path in chosen))
+        hashes = {path: self.hashes[path] for path in choose(self.hashes, category)}
+        return replace(self, hashes=hashes, sizes={path: self.sizes[path] for path in hashes})
 
     def save(self, path: Path) -> None:
         """Write it as JSON; equal versions give equal bytes."""
-        files = [{"path": file.path, "sha256": file.sha256, "size": file.size} for file in self.files]
+        files = [{"path": name, "sha256": sha256, "size": self.sizes[name]} for name, sha256 in self.hashes.items()]
         write_json(path, {"format_version": FORMAT_VERSION, **self.identity(), "files": files})
 
     @classmethod
@@ -80,12 +67,11 @@ class Version:
         """Read what `save` wrote, a file or its bytes; ValueError names what is wrong with it."""
         name = name or str(source)
         try:
-            text = source if isinstance(source, bytes) else Path(source).read_bytes()
-            content = json.loads(text)
-            files = tuple(VersionedFile(**file) for file in content["files"])
-            version = cls(files, content["revision"], content["pinned_hash"])
+            content = json.loads(source if isinstance(source, bytes) else Path(source).read_bytes())
+            _check_paths([file["path"] for file in content["files"]])
+            hashes, sizes = ({file["path"]: file[key] for file in content["files"]} for key in ("sha256", "size"))
+            version = cls(hashes, sizes, content["revision"], content["pinned_hash"])
             known = (content["format_version"], content["data_hash"])
-            _check_paths(files)
         except (OSError, ValueError, KeyError, TypeError) as error:
             detail = " ".join(str(error).split())
             raise ValueError(f"cannot read the manifest {name}: {detail} (run `ndpnet data manifest` again)") from error
@@ -121,23 +107,52 @@ def compare(pinned: dict[str, str], present: dict[str, str]) -> Difference:
     )
 
 
-def check_pinned(data_dir: Path, category: str) -> None:
-    """Raise ValueError unless exactly what is pinned lies in a category's folder; "": in the whole data folder.
+@dataclass(frozen=True)
+class Pin:
+    """What pins a data folder: the .dvc file beside it (unchanged files cost a stat each), or a version.json in it."""
 
-    Pinned by the .dvc file beside the data folder (unchanged files cost a stat each), or by a version.json in it.
-    """
+    name: str  # of that file
+    hash: str | None
+    files: Files | None  # None: their list is not on this machine
+    here: Files  # what lies here, of one category or of all
+    fix: str
+
+    @classmethod
+    def read(cls, data_dir: Path, category: str) -> "Pin | None":
+        """None: nothing pins it. category: what lies here of it; "": in the whole folder."""
+        with PinnedFolder.open(data_dir) as folder:
+            if folder is not None and folder.dvc_path.is_file():
+                back = f"`dvc checkout {data_dir}.dvc` to get back what is pinned"
+                fix = f"run `dvc add {data_dir}` to pin what is here, or {back}"
+                pinned = folder.pinned_hash(), folder.pinned_files()
+                return cls(folder.dvc_path.name, *pinned, folder.listing(category), fix)
+        if not (data_dir / VERSION).is_file():
+            return None
+        version, fix = Version.load(data_dir / VERSION), "run `ndpnet version-data` again to get back what is pinned"
+        return cls(VERSION, version.data_hash, version.hashes, hashes_of(data_dir, category), fix)
+
+    def check(self, data_dir: Path, category: str) -> None:
+        """Raise ValueError unless what lies here is what is pinned of the category."""
+        if self.files is None and self.here:
+            lost = "the list of the pinned files is not here to say what differs"
+            raise UnpinnedError(f"{data_dir}/ is not what {self.name} pins, and {lost}", self.fix)
+        pinned = {path: value for path, value in (self.files or {}).items() if _is_of(path, category)}
+        if not pinned and not self.here:
+            raise _no_category(data_dir, category)
+        if not self.here:
+            raise ValueError(f"{data_dir / category} is not here, but {self.name} pins it (run `dvc pull`)")
+        if difference := compare(pinned, self.here):
+            raise UnpinnedError(f"{data_dir / category} is not what {self.name} pins: {difference}", self.fix)
+
+
+def check_pinned(data_dir: Path, category: str) -> Pin:
+    """Raise ValueError unless exactly what is pinned lies in a category's folder; "": in the whole data folder."""
     data_dir, category = Path(data_dir), _normalised(category)
-    name, pinned, present, fix = _pinned_and_present(data_dir, category)
-    if pinned is None and present:
-        lost = "the list of the pinned files is not here to say what differs"
-        raise UnpinnedError(f"{data_dir}/ is not what {name} pins, and {lost}", fix)
-    pinned = {path: value for path, value in (pinned or {}).items() if not category or path.startswith(f"{category}/")}
-    if not pinned and not present:
-        raise _no_category(data_dir, category)
-    if not present:
-        raise ValueError(f"{data_dir / category} is not here, but {name} pins it (run `dvc pull`)")
-    if difference := compare(pinned, present):
-        raise UnpinnedError(f"{data_dir / category} is not what {name} pins: {difference}", fix)
+    pin = Pin.read(data_dir, category)
+    if pin is None:
+        raise _unpinned(data_dir, category)
+    pin.check(data_dir, category)
+    return pin
 
 
 def is_pinned(folder: Path) -> bool:
@@ -153,22 +168,15 @@ def is_pinned(folder: Path) -> bool:
     return False
 
 
-def _pinned_and_present(data_dir: Path, category: str) -> tuple[str, Files | None, Files, str]:
-    """Return what pins, the pinned files (None: not known here), those of the category here, and the fix."""
-    with PinnedFolder.open(data_dir) as folder:
-        if folder is not None and folder.dvc_path.is_file():
-            back = f"`dvc checkout {data_dir}.dvc` to get back what is pinned"
-            fix = f"run `dvc add {data_dir}` to pin what is here, or {back}"
-            return folder.dvc_path.name, folder.pinned_files(), folder.listing(category), fix
-    if not (data_dir / VERSION).is_file():
-        if not data_dir.is_dir():
-            hint = "it is a file" if data_dir.exists() else f"check the path, or run `ndpnet demo-data {data_dir}`"
-            raise ValueError(f"no data folder {data_dir} ({hint})")
-        if not (data_dir / category).is_dir():
-            raise _no_category(data_dir, category)
-        raise UnpinnedError(f"{data_dir}/ is not pinned", f"run `dvc add {data_dir}`")
-    fix = "run `ndpnet version-data` again to get back what is pinned"
-    return VERSION, Version.load(data_dir / VERSION).hashes, hashes_of(data_dir, category), fix
+def _unpinned(data_dir: Path, category: str) -> ValueError:
+    if not data_dir.is_dir():
+        hint = "it is a file" if data_dir.exists() else f"check the path, or run `ndpnet demo-data {data_dir}`"
+        return ValueError(f"no data folder {data_dir} ({hint})")
+    if not (data_dir / category).is_dir():
+        return _no_category(data_dir, category)
+    return UnpinnedError(
+        f"{data_dir}/ is not pinned", f"run `dvc add {data_dir}`, in a new repository after `git init && dvc init`"
+    )
 
 
 def _no_category(data_dir: Path, category: str) -> ValueError:
@@ -184,7 +192,7 @@ def _no_category(data_dir: Path, category: str) -> ValueError:
 def choose(paths: Iterable[str], category: str) -> list[str]:
     """Those of a category, or all where it is empty. ValueError names the categories that there are."""
     paths = sorted(paths)
-    chosen = [path for path in paths if not category or path.startswith(f"{category}/")]
+    chosen = [path for path in paths if _is_of(path, category)]
     if not chosen:
         known = ", ".join(count_pictures(paths)) or "none"
         raise ValueError(f"the data have no category {category!r} (they have: {known})")
@@ -204,8 +212,8 @@ def version_of_files(
 ) -> Version:
     """Hash the named files."""
     hashes = _sha256_of_all(folder, sorted(path for path in paths if path != VERSION))
-    files = (VersionedFile(path, sha256, (folder / path).stat().st_size) for path, sha256 in hashes.items())
-    return Version(tuple(files), revision, pinned_hash)
+    sizes = {path: (folder / path).stat().st_size for path in hashes}
+    return Version(hashes, sizes, revision, pinned_hash)
 
 
 def hashes_of(folder: Path, below: str = "") -> dict[str, str]:
@@ -237,6 +245,10 @@ def count_pictures(paths: Iterable[str]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _is_of(path: str, category: str) -> bool:
+    return not category or path.startswith(f"{category}/")
+
+
 def _normalised(category: str) -> str:
     path = PurePosixPath(category)
     if path.is_absolute() or ".." in path.parts:
@@ -249,8 +261,7 @@ def _sha256_of_all(folder: Path, paths: list[str]) -> dict[str, str]:
         return dict(zip(paths, pool.map(lambda path: sha256_of(folder / path), paths), strict=True))
 
 
-def _check_paths(files: Iterable[VersionedFile]) -> None:
-    paths = [file.path for file in files]
+def _check_paths(paths: list[str]) -> None:
     for path in paths:
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts or PurePosixPath(path).as_posix() != path:
@@ -259,38 +270,23 @@ def _check_paths(files: Iterable[VersionedFile]) -> None:
         raise ValueError("its files are none, or not in the order of their paths")
 
 
-@dataclass(frozen=True)
-class DataStatus:
-    """The state of a data folder as lines to print; `is_as_pinned` only if exactly what is pinned lies here."""
+def read_status(data_dir: Path) -> tuple[bool, list[str]]:
+    """Compare a data folder with its pin. -> whether exactly what is pinned lies here, and lines that say so.
 
-    is_as_pinned: bool
-    lines: tuple[str, ...]
-
-
-def read_status(data_dir: Path) -> DataStatus:
-    """Compare a data folder with its pin. ValueError: no such folder."""
-    data_dir = Path(data_dir)
-    with PinnedFolder.open(data_dir) as folder:
-        if folder is not None and folder.dvc_path.is_file():
-            files, pinned = folder.pinned_files() or {}, f"{folder.dvc_path.name}: {folder.pinned_hash()}"
-        elif (data_dir / VERSION).is_file():
-            version = Version.load(data_dir / VERSION)
-            files, pinned = version.hashes, f"{VERSION}: {version.data_hash}"
-        elif data_dir.is_dir():
-            fix = "run `git init && dvc init` here first" if folder is None else f"run `dvc add {data_dir}`"
-            return DataStatus(False, (f"pinned   nothing: {data_dir}/ is not pinned ({fix})",))
-        else:
-            raise ValueError(f"no folder {data_dir} and no {data_dir}.dvc (check the path)")
-    lines = [f"pinned   {pinned}", *_count_lines(files)]
+    ValueError: no such folder.
+    """
+    pin = Pin.read(data_dir, "")
+    if pin is None:
+        error = _unpinned(data_dir, "")
+        if not isinstance(error, UnpinnedError):
+            raise error
+        return False, [f"pinned   nothing: {error}"]
+    lines = [f"pinned   {pin.name}: {pin.hash}"]
+    for category, places in count_pictures(pin.files or {}).items():
+        counts = ", ".join(f"{place} {count}" for place, count in places.items())
+        lines.append(f"         {category}: {counts or 'no pictures'}")
     try:
-        check_pinned(data_dir, "")
+        pin.check(data_dir, "")
     except ValueError as error:
-        return DataStatus(False, (*lines, f"here     {error}"))
-    return DataStatus(True, (*lines, "here     exactly what is pinned"))
-
-
-def _count_lines(paths: Iterable[str]) -> list[str]:
-    return [
-        f"         {category}: " + (", ".join(f"{place} {count}" for place, count in places.items()) or "no pictures")
-        for category, places in count_pictures(paths).items()
-    ]
+        return False, [*lines, f"here     {error}"]
+    return True, [*lines, "here     exactly what is pinned"]

@@ -56,7 +56,7 @@ def test_what_differs_is_refused_for_its_category_alone(repository: Repository, 
 
 def test_nothing_pins_the_data(tmp_path: Path) -> None:
     write_small_category(tmp_path / "data/wall", seed=0)
-    with pytest.raises(ValueError, match=r"data/ is not pinned \(run `dvc add .*data`; or pass --allow-unpinned: such"):
+    with pytest.raises(ValueError, match=r"data/ is not pinned \(run `dvc add .*data`, .*; or pass --allow-unpinned"):
         check_pinned(tmp_path / "data", "wall")
 
 
@@ -143,7 +143,7 @@ def test_status_in_each_state(tmp_path: Path, repository: Repository) -> None:
     exit_code, told = status(repository.data_dir)
     assert (exit_code, "(run `dvc pull`" in told) == (3, True)
     (repository.folder / "data.dvc").unlink()
-    with pytest.raises(ValueError, match=r"no folder .*data and no .*data\.dvc"):
+    with pytest.raises(ValueError, match=r"no data folder .*data \(check the path"):
         read_status(repository.data_dir)
     write_small_category(tmp_path / "data/wall", seed=0)
     exit_code, told = status(tmp_path / "data")
