@@ -18,7 +18,8 @@ from measuring import alone, options
 from PIL import Image
 
 from ndpnet.config import load_params
-from ndpnet.data.prepared import PreparedData, prepare
+from ndpnet.data.prepared import PreparedData
+from ndpnet.data.preparing import prepare
 
 SIDE, IMAGE_SIZE = 1024, 256
 SETTINGS = {"image_size": IMAGE_SIZE, "group_pattern": "", "calibration_fraction": 0.2, "validation_fraction": 0.1}

@@ -14,8 +14,8 @@ ADAPTERS = ("components", "pipelines", "benchmark")  # links; they call the libr
 # a change here may change a model: its pictures, what a training step computes, the scores that set its threshold
 TRAINING_CODE = (
     *("config.py", "lineage.py", "losses.py", "perceptual.py", "model", "synthesis", "training"),
-    *(f"data/{name}.py" for name in ("arrays", "decoding", "fitting", "images", "levels", "manifest", "masks", "png")),
-    *(f"data/{name}.py" for name in ("prepared", "roi", "split", "tiling")),
+    *(f"data/{name}.py" for name in ("arrays", "fitting", "images", "levels", "manifest", "masks", "png", "prepared")),
+    *(f"data/{name}.py" for name in ("preparing", "roi", "split", "tiling")),
     *(f"inference/{name}.py" for name in ("calibration", "inspector", "likeness", "package", "rules", "scanning")),
     "inference/engines/engine.py",
     *(f"metrics/{name}.py" for name in ("exact", "properties", "threshold")),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.demo import make_demo_data
-from ndpnet.data.prepared import prepare
+from ndpnet.data.preparing import prepare
 
 if TYPE_CHECKING:
     from ndpnet.inference import Verdict

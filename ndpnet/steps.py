@@ -68,7 +68,7 @@ def prepare(
 
     Pictures that are not exactly the pinned ones are refused, or with `allow_unpinned` recorded as such.
     """
-    from ndpnet.data import prepared
+    from ndpnet.data import preparing
     from ndpnet.data.versions.version import UnpinnedError, check_pinned
 
     check_apart(out, Path(data_dir) / category)
@@ -80,7 +80,7 @@ def prepare(
             raise
         is_pinned = False
         logger.warning("unpinned data, its models cannot be promoted: %s", error.fact)
-    return prepared.prepare(data_dir, category, out, parse_params(params).data, is_pinned=is_pinned)
+    return preparing.prepare(data_dir, category, out, parse_params(params).data, is_pinned=is_pinned)
 
 
 def synthesize(out: Path, params: ParamsLike) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from ndpnet.files import hash_of, write_json
 
 SPLITS = ("train", "validation", "calibration", "test")
+LEARNT_SPLITS = ("train", "validation")  # what a network learns from, and is chosen by
 GOOD = "good"
 
 

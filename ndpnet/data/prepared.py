@@ -1,8 +1,6 @@
-"""One category as decoded arrays: writing the prepared folder, and reading it."""
+"""One category as decoded arrays: what `prepare` wrote, opened for reading."""
 
-import logging
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,162 +8,15 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from ndpnet.config import DataConfig
 from ndpnet.data.arrays import Views
-from ndpnet.data.copies import CopyIndex, warn_of_alike
-from ndpnet.data.decoding import LEARNT_SPLITS, Job, decode_category, find_bit_depth
-from ndpnet.data.fitting import MAX_STRETCH, covered_size, input_size_of, median_aspect_ratio, scaled_size
-from ndpnet.data.images import read_header
-from ndpnet.data.importing.sources.mvtec import scan_mvtec
-from ndpnet.data.listing import IMPORTED
-from ndpnet.data.manifest import GOOD, SPLITS, FileRecord, Manifest
-from ndpnet.data.names import check_category
-from ndpnet.data.roi import ROI, find_roi, read_roi, write_roi
-from ndpnet.data.split import assign_splits, group_of
+from ndpnet.data.fitting import covered_size, scaled_size
+from ndpnet.data.manifest import LEARNT_SPLITS, FileRecord, Manifest
+from ndpnet.data.roi import ROI, read_roi
 from ndpnet.data.tiling import Tiling
-from ndpnet.files import read_record, sha256_of, write_json
-from ndpnet.folders import atomic_folder
+from ndpnet.files import read_record
 
 FORMAT_VERSION = 5
 SETTINGS = "prepared.json"
-
-logger = logging.getLogger(__name__)
-
-
-def prepare(
-    data_dir: Path, category: str, out_dir: Path, data: DataConfig, *, is_pinned: bool = False
-) -> dict[str, Any]:
-    """Decode one category into uint8 arrays and a manifest under `out_dir`, atomically; return its counts.
-
-    The bytes are a function of the pictures and the arguments alone. ValueError names the file and the fix.
-    """
-    check_category(category)
-    category_dir = Path(data_dir) / category
-    jobs, roi = _plan(category_dir, data), find_roi(category_dir)
-    rule, side = data if data.mode == "tile" else None, data.image_size
-    trained = (job.header for job in jobs if job.split == "train")
-    aspect_ratio = median_aspect_ratio((header.width, header.height) for header in trained)
-    input_size = input_size_of(aspect_ratio, side) if rule is None else (side, side)
-    if rule is None:
-        _warn_of_shapes(jobs, input_size, aspect_ratio)
-    with atomic_folder(out_dir, marker=SETTINGS) as partial_dir:
-        bit_depth = find_bit_depth(category_dir, jobs)
-        done = decode_category(
-            category_dir,
-            jobs,
-            partial_dir,
-            bit_depth=bit_depth,
-            input_size=input_size,
-            aspect_ratio=aspect_ratio,
-            rule=rule,
-            roi=roi,
-        )
-        records = done.records
-        done.copies.refuse_leaks()
-        _check_trained([record.split for record in records])
-        _warn_of_copies(done.copies, {record.path for record in records})
-        counts = {} if rule is None else _count_tiles(records, done.num_rejected)
-        _warn_of_groups(records, data)
-        warn_of_alike(done.thumbnails, records)
-        if done.mask_notes:
-            logger.warning("%d masks need a look, first %s", len(done.mask_notes), done.mask_notes[0])
-        manifest = Manifest(category, tuple(records))
-        if (category_dir / IMPORTED).is_file():
-            shutil.copyfile(category_dir / IMPORTED, partial_dir / IMPORTED)  # its licence goes with the data
-        manifest.save(partial_dir / "manifest.json")
-        if roi is not None:
-            write_roi(partial_dir / ROI, roi)
-        # all parameters: what no array depends on, as tile_side, reaches the model so
-        settings = data.model_dump() | {"is_pinned": is_pinned, "format_version": FORMAT_VERSION}
-        settings |= {"input_size": input_size, "aspect_ratio": aspect_ratio}
-        settings |= {"roi_sha256": None if roi is None else sha256_of(partial_dir / ROI)}
-        write_json(partial_dir / SETTINGS, settings)
-    return _counts(manifest) | counts | {"has_roi": roi is not None}
-
-
-def _plan(category_dir: Path, data: DataConfig) -> list[Job]:
-    """Choose the split of every picture, by its path. ValueError: none is left to train on."""
-    images = scan_mvtec(category_dir)
-    groups = [group_of(image.path, data.group_pattern) for image in images]
-    pairs = list(zip(images, groups, strict=True))
-    of_groups = assign_splits(
-        (group for image, group in pairs if image.split != "test"),
-        calibration_fraction=data.calibration_fraction,
-        validation_fraction=data.validation_fraction,
-    )
-    splits = ["test" if image.split == "test" else of_groups[group] for image, group in pairs]
-    _check_trained(splits)
-    headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)]
-    return list(map(Job, images, groups, splits, headers))
-
-
-def _check_trained(splits: Sequence[str]) -> None:
-    if "train" not in splits:
-        raise ValueError(
-            f"no image is left to train on: calibration takes {splits.count('calibration')} of train/good and "
-            f"validation {splits.count('validation')} (add groups, or lower the two fractions)"
-        )
-
-
-def _warn_of_shapes(jobs: Sequence[Job], input_size: tuple[int, int], aspect_ratio: float) -> None:
-    stretches = [job.header.width / job.header.height / aspect_ratio for job in jobs]
-    other = [job for job, stretch in zip(jobs, stretches, strict=True) if max(stretch, 1 / stretch) > MAX_STRETCH]
-    if other:
-        logger.warning(
-            "%d of %d pictures have another aspect ratio than most and fill only a part of the network's input of "
-            "%dx%d, first %s (photograph them alike, or use data.mode=tile)",
-            *(len(other), len(jobs), *input_size[::-1], other[0].image.path),
-        )
-
-
-def _warn_of_groups(records: list[FileRecord], data: DataConfig) -> None:
-    groups = {split: {record.group for record in records if record.split == split} for split in SPLITS}
-    shared = groups["test"] & (groups["train"] | groups["validation"] | groups["calibration"])
-    if shared:
-        logger.warning(
-            "%d groups are in train and in test, first %s: test depends on train (import again with --group-pattern)",
-            *(len(shared), min(shared)),
-        )
-    for split, fraction in {"validation": data.validation_fraction, "calibration": data.calibration_fraction}.items():
-        if fraction > 0 and not groups[split]:
-            logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)
-
-
-def _warn_of_copies(index: CopyIndex, written: set[str]) -> None:
-    tested = [pair for pair in index.copies.items() if pair[0] in written]
-    trained = [pair for pair in index.copies.items() if pair[0] not in written]
-    for copies, fate in ((trained, "each counts once"), (tested, "each is tested on twice (remove one)")):
-        if copies:
-            logger.warning("%d pictures are copies, first %s = %s: %s", len(copies), *copies[0], fate)
-
-
-def _count_tiles(records: list[FileRecord], num_rejected: int) -> dict[str, int]:
-    """Count the training tiles; ValueError if none is left."""
-    counts = {
-        f"num_{split}_tiles": sum(len(record.tiles) for record in records if record.split == split)
-        for split in LEARNT_SPLITS
-    }
-    if not counts["num_train_tiles"]:
-        raise ValueError(
-            f"no training tile is left: {num_rejected} were rejected as background or ignored (lower "
-            f"data.tile_min_contrast, or look at {ROI})"
-        )
-    return {**counts, "num_rejected_tiles": num_rejected}
-
-
-def _counts(manifest: Manifest) -> dict[str, Any]:
-    counts: dict[str, Any] = {f"num_{split}": len(manifest.records(split)) for split in SPLITS}
-    defective = [record for record in manifest.records("test") if record.defect_type != GOOD]
-    return {
-        "category": manifest.category,
-        **counts,
-        "num_test_good": counts["num_test"] - len(defective),
-        "num_test_defective": len(defective),
-        "num_defect_types": len({record.defect_type for record in defective}),
-        "num_calibration_groups": len({record.group for record in manifest.records("calibration")}),
-        "has_masks": any(record.mask_path for record in defective),
-        "data_hash": manifest.data_hash,
-    }
 
 
 @dataclass(frozen=True)

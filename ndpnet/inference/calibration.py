@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from ndpnet.config import Params
 from ndpnet.data.copies import CopyIndex, warn_of_alike
-from ndpnet.data.decoding import read_picture
 from ndpnet.data.images import read_header
 from ndpnet.data.importing.sources.own import flat_name
 from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
+from ndpnet.data.preparing import read_picture
 from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.split import group_of
 from ndpnet.files import write_json

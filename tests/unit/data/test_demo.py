@@ -15,7 +15,8 @@ from ndpnet.config import load_params
 from ndpnet.data.demo import DEMO_CATEGORIES, DEMO_GROUP_PATTERN, TEST_CELLS, TRAIN_CELLS, WINDOW, make_demo_data
 from ndpnet.data.demo_defects import RENDERERS, Draws, draw_defect
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.prepared import PreparedData, prepare
+from ndpnet.data.prepared import PreparedData
+from ndpnet.data.preparing import prepare
 from ndpnet.data.split import assign_splits
 from ndpnet.metrics.summary import MIN_UNITS
 

@@ -11,7 +11,8 @@ from PIL import Image
 from repositories import contents
 from samples import data_config, write_picture
 
-from ndpnet.data.prepared import FORMAT_VERSION, PreparedData, prepare
+from ndpnet.data.prepared import FORMAT_VERSION, PreparedData
+from ndpnet.data.preparing import prepare
 from ndpnet.data.split import assign_splits
 
 FRACTIONS = {"calibration_fraction": 0.2, "validation_fraction": 0.1}

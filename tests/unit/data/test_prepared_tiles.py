@@ -12,7 +12,8 @@ from scans import CATEGORY, SIDE, SIZES, TILE_DATA, TILE_SIDE, write_scans
 from skimage.data import brick
 
 from ndpnet.data.images import read_image
-from ndpnet.data.prepared import PreparedData, prepare
+from ndpnet.data.prepared import PreparedData
+from ndpnet.data.preparing import prepare
 
 SETTINGS = data_config(**TILE_DATA, group_pattern=r"_(p\d+)_", calibration_fraction=0.2, validation_fraction=0.1)
 

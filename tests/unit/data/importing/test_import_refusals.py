@@ -15,7 +15,7 @@ from ndpnet.data import images as reading
 from ndpnet.data.importing.importer import import_source
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.importing.staging import opened_source
-from ndpnet.data.prepared import prepare
+from ndpnet.data.preparing import prepare
 from ndpnet.folders import LIST
 
 PREPARE = data_config(image_size=64, group_pattern="", calibration_fraction=0.2, validation_fraction=0.0)

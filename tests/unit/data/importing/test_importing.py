@@ -17,7 +17,7 @@ from ndpnet.data.importing.placing import draw_ellipses
 from ndpnet.data.importing.report import report_lines
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.masks import open_mask
-from ndpnet.data.prepared import prepare
+from ndpnet.data.preparing import prepare
 from ndpnet.data.split import assign_splits
 from ndpnet.folders import LIST
 

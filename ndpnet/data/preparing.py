@@ -1,0 +1,338 @@
+"""Writing one category as prepared arrays: decoded in threads, memory flat, fitted to one size or as scans."""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ndpnet.config import DataConfig
+from ndpnet.data.arrays import ArrayAppender
+from ndpnet.data.copies import CopyIndex, thumbnail, warn_of_alike
+from ndpnet.data.fitting import (
+    MAX_STRETCH,
+    continue_surface,
+    covered_size,
+    fit_image,
+    input_size_of,
+    median_aspect_ratio,
+    scale_plane,
+    scale_scan,
+    scaled_size,
+)
+from ndpnet.data.images import Header, open_image, read_header
+from ndpnet.data.importing.sources.mvtec import scan_mvtec
+from ndpnet.data.importing.sources.plan import SourceImage
+from ndpnet.data.levels import Levels, depth_of_set
+from ndpnet.data.listing import IMPORTED
+from ndpnet.data.manifest import GOOD, LEARNT_SPLITS, SPLITS, FileRecord, Manifest
+from ndpnet.data.masks import Mask, check_mask, open_mask
+from ndpnet.data.names import check_category
+from ndpnet.data.prepared import FORMAT_VERSION, SETTINGS
+from ndpnet.data.roi import ROI, check_roi_fits, find_roi, write_roi
+from ndpnet.data.split import assign_splits, group_of
+from ndpnet.data.threads import map_in_threads, read_bytes
+from ndpnet.data.tiling import contrast, training_origins
+from ndpnet.files import sha256_of, write_json
+from ndpnet.folders import atomic_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to read, its group and split."""
+
+    image: SourceImage
+    group: str
+    split: str
+    header: Header
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it was read."""
+
+    record: FileRecord
+    image: np.ndarray  # uint8 (H, W, 3)
+    mask: Mask | None
+    thumbnail: np.ndarray  # float32 (SIDE^2,)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What all pictures of a category become: of the network's input (height, width), or in `tile` mode scans."""
+
+    data: DataConfig
+    bit_depth: int
+    input_size: tuple[int, int]
+    aspect_ratio: float
+    roi: np.ndarray | None  # bool (H, W), true where the picture is inspected
+
+
+def prepare(
+    data_dir: Path, category: str, out_dir: Path, data: DataConfig, *, is_pinned: bool = False
+) -> dict[str, Any]:
+    """Decode one category into uint8 arrays and a manifest under `out_dir`, atomically; return its counts.
+
+    The bytes are a function of the pictures and the arguments alone. ValueError names the file and the fix.
+    """
+    check_category(category)
+    category_dir = Path(data_dir) / category
+    jobs, roi = _plan(category_dir, data), find_roi(category_dir)
+    trained = (job.header for job in jobs if job.split == "train")
+    aspect_ratio = median_aspect_ratio((header.width, header.height) for header in trained)
+    side = data.image_size
+    input_size = (side, side) if data.mode == "tile" else input_size_of(aspect_ratio, side)
+    if data.mode != "tile":
+        _warn_of_shapes(jobs, input_size, aspect_ratio)
+    with atomic_folder(out_dir, marker=SETTINGS) as folder:
+        target = Target(data, find_bit_depth(category_dir, jobs), input_size, aspect_ratio, roi)
+        manifest = Manifest(category, tuple(_write_pictures(category_dir, jobs, folder, target)))
+        counts = _counts(manifest) | _tile_counts(manifest, data) | {"has_roi": roi is not None}
+        _warn_of_groups(manifest, data)
+        if (category_dir / IMPORTED).is_file():
+            shutil.copyfile(category_dir / IMPORTED, folder / IMPORTED)  # its licence goes with the data
+        manifest.save(folder / "manifest.json")
+        if roi is not None:
+            write_roi(folder / ROI, roi)
+        # all parameters: what no array depends on, as tile_side, reaches the model so
+        settings = data.model_dump() | {"is_pinned": is_pinned, "format_version": FORMAT_VERSION}
+        settings |= {"input_size": input_size, "aspect_ratio": aspect_ratio}
+        settings |= {"roi_sha256": None if roi is None else sha256_of(folder / ROI)}
+        write_json(folder / SETTINGS, settings)
+    return counts
+
+
+def _plan(category_dir: Path, data: DataConfig) -> list[Job]:
+    """Choose the split of every picture, by its path. ValueError: none is left to train on."""
+    images = scan_mvtec(category_dir)
+    groups = [group_of(image.path, data.group_pattern) for image in images]
+    pairs = list(zip(images, groups, strict=True))
+    of_groups = assign_splits(
+        (group for image, group in pairs if image.split != "test"),
+        calibration_fraction=data.calibration_fraction,
+        validation_fraction=data.validation_fraction,
+    )
+    splits = ["test" if image.split == "test" else of_groups[group] for image, group in pairs]
+    _check_trained(splits)
+    headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)]
+    return list(map(Job, images, groups, splits, headers))
+
+
+def _check_trained(splits: Sequence[str]) -> None:
+    if "train" not in splits:
+        raise ValueError(
+            f"no image is left to train on: calibration takes {splits.count('calibration')} of train/good and "
+            f"validation {splits.count('validation')} (add groups, or lower the two fractions)"
+        )
+
+
+def _warn_of_shapes(jobs: Sequence[Job], input_size: tuple[int, int], aspect_ratio: float) -> None:
+    stretches = [job.header.width / job.header.height / aspect_ratio for job in jobs]
+    other = [job for job, stretch in zip(jobs, stretches, strict=True) if max(stretch, 1 / stretch) > MAX_STRETCH]
+    if other:
+        logger.warning(
+            "%d of %d pictures have another aspect ratio than most and fill only a part of the network's input of "
+            "%dx%d, first %s (photograph them alike, or use data.mode=tile)",
+            *(len(other), len(jobs), *input_size[::-1], other[0].image.path),
+        )
+
+
+def find_bit_depth(category_dir: Path, jobs: Sequence[Job]) -> int:
+    """Bits that the levels of a category's pictures use; ValueError for a mixture. Only 16-bit ones are decoded."""
+
+    def read_levels(job: Job) -> tuple[str, Levels]:
+        path = category_dir / job.image.path
+        return str(path), open_image(path).levels if job.header.is_wide else Levels(8, 255, 0.0)
+
+    return depth_of_set(map_in_threads(read_levels, jobs, pixels_of=lambda job: job.header.num_pixels))
+
+
+def _write_pictures(category_dir: Path, jobs: Sequence[Job], folder: Path, target: Target) -> list[FileRecord]:
+    """Write the pictures of each split, and masks where there are any; copies in train/good are left out. -> records
+
+    What a person should look at is said. ValueError: a picture is trained and tested on.
+    """
+    index, records, thumbnails, notes = CopyIndex(), list[FileRecord](), list[np.ndarray](), list[str]()
+    with ExitStack() as stack:
+        arrays = _open_arrays(stack, jobs, folder, target.input_size)
+        for picture in _decoded(category_dir, jobs, target):
+            record = picture.record
+            is_test, is_good = record.split == "test", record.defect_type == GOOD
+            if index.add(record.path, record.known_by, is_test=is_test, is_good=is_good) is None or is_test:
+                _append(arrays, picture, target)
+                records.append(record)
+                thumbnails.append(picture.thumbnail)
+                if picture.mask and picture.mask.note:
+                    notes.append(f"{record.mask_path} {picture.mask.note}")
+    index.refuse_leaks()
+    _check_trained([record.split for record in records])
+    _warn_of_copies(index, {record.path for record in records})
+    warn_of_alike(thumbnails, records)
+    if notes:
+        logger.warning("%d masks need a look, first %s", len(notes), notes[0])
+    return records
+
+
+def _decoded(category_dir: Path, jobs: Sequence[Job], target: Target) -> Iterator[Picture]:
+    """Pictures as they are stored, in order: fitted, those to train on filling the input; of scans those with tiles."""
+
+    def decode(job: Job) -> Picture:
+        picture, data = read_picture(category_dir, job.image, job.group, job.split, target.bit_depth), target.data
+        name, own = str(category_dir / job.image.path), picture.image.shape[:2]
+        if target.roi is not None:
+            check_roi_fits(target.roi, *own[::-1], mode=data.mode, name=name)
+        if data.mode == "tile":
+            scan = scale_scan(picture.image, data.scale, name=name)
+            tiles = choose_tiles(scan, data, target.roi, name=name) if job.split in LEARNT_SPLITS else ()
+            return _with_image(replace(picture, record=replace(picture.record, tiles=tiles)), scan)
+        fitted = fit_image(picture.image, covered_size(own, target.input_size, target.aspect_ratio), name=name)
+        learnt = job.split in LEARNT_SPLITS
+        return _with_image(picture, continue_surface(fitted, target.input_size) if learnt else fitted)
+
+    pictures = map_in_threads(decode, jobs, pixels_of=lambda job: job.header.num_pixels)
+    yield from tqdm(pictures, "decode", total=len(jobs), unit="image", disable=None)
+
+
+def _open_arrays(
+    stack: ExitStack, jobs: Sequence[Job], out_dir: Path, size: tuple[int, int]
+) -> dict[str, ArrayAppender]:
+    """Return the arrays to write, masks only where there are any; pictures of any size lie one behind the other."""
+    shapes: dict[str, tuple[int, ...]] = {split: (*size, 3) if split in LEARNT_SPLITS else () for split in SPLITS}
+    if any(job.image.mask_path for job in jobs):
+        shapes["masks"] = ()
+    return {name: stack.enter_context(ArrayAppender(out_dir / f"{name}.npy", shape)) for name, shape in shapes.items()}
+
+
+def _append(arrays: dict[str, ArrayAppender], picture: Picture, target: Target) -> None:
+    split = picture.record.split
+    if target.data.mode == "tile" and split in LEARNT_SPLITS:
+        side = target.data.image_size
+        for left, top in picture.record.tiles:
+            arrays[split].append(picture.image[top : top + side, left : left + side])
+        return
+    arrays[split].append(picture.image)
+    if split == "test" and "masks" in arrays:
+        mask = np.zeros(picture.image.shape[:2]) if picture.mask is None else picture.mask.marked
+        arrays["masks"].append(mask.astype(np.uint8))
+
+
+def _with_image(picture: Picture, image: np.ndarray) -> Picture:
+    """The picture scaled, and its mask with it."""
+    mask = picture.mask
+    if mask is not None:
+        mask = replace(mask, marked=scale_plane(mask.marked, image.shape[:2]))
+    return replace(picture, image=image, mask=mask)
+
+
+def choose_tiles(
+    scan: np.ndarray, data: DataConfig, roi: np.ndarray | None, *, name: str
+) -> tuple[tuple[int, int], ...]:
+    """(left, top) of a scan's training tiles: not those that are flat, and those that are wholly ignored."""
+    height, width = scan.shape[:2]
+    origins = _tile_grid(height, width, data)
+    if not origins:
+        needed = data.image_size + 2 * data.tile_margin
+        raise ValueError(
+            f"{name} has {width}x{height} pixels at scale {data.scale:g}, a training tile with its margins takes "
+            f"{needed} (lower data.image_size or data.tile_margin, or leave the scan out)"
+        )
+    fitted = None if roi is None else scale_plane(roi, (height, width))
+
+    def is_seen(left: int, top: int) -> bool:
+        inside = (slice(top, top + data.image_size), slice(left, left + data.image_size))
+        is_ignored = fitted is not None and not fitted[inside].any()
+        return not is_ignored and contrast(scan[inside]) >= data.tile_min_contrast
+
+    return tuple(origin for origin in origins if is_seen(*origin))
+
+
+def _tile_grid(height: int, width: int, data: DataConfig) -> list[tuple[int, int]]:
+    return training_origins(width, height, side=data.image_size, stride=data.tile_stride, margin=data.tile_margin)
+
+
+def read_picture(folder: Path, source: SourceImage, group: str, split: str, bit_depth: int) -> Picture:
+    """Hash and decode one picture, and its mask; bit_depth: of its set. ValueError names the file."""
+    content = read_bytes(folder / source.path)
+    opened = open_image(content, name=str(folder / source.path))
+    facts, image = opened.facts(), opened.rgb(bit_depth)
+    height, width = image.shape[:2]
+    mask, mask_sha256 = None, None
+    if source.mask_path:
+        mask_path = folder / source.mask_path
+        mask_content = read_bytes(mask_path)
+        mask, mask_sha256 = open_mask(mask_content, name=str(mask_path)), hashlib.sha256(mask_content).hexdigest()
+        check_mask(mask.marked, f"mask {mask_path}", is_good=False, size=(height, width))
+    record = FileRecord(
+        path=source.path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        group=group,
+        split=split,
+        defect_type=source.defect_type,
+        width=width,
+        height=height,
+        mask_path=source.mask_path,
+        mask_sha256=mask_sha256,
+        pixels_sha256=facts.pixels_sha256.hex(),
+        bit_depth=bit_depth,
+    )
+    return Picture(record, image, mask, thumbnail(image))
+
+
+def _warn_of_groups(manifest: Manifest, data: DataConfig) -> None:
+    groups = {split: {record.group for record in manifest.records(split)} for split in SPLITS}
+    shared = groups["test"] & (groups["train"] | groups["validation"] | groups["calibration"])
+    if shared:
+        logger.warning(
+            "%d groups are in train and in test, first %s: test depends on train (import again with --group-pattern)",
+            *(len(shared), min(shared)),
+        )
+    for split, fraction in {"validation": data.validation_fraction, "calibration": data.calibration_fraction}.items():
+        if fraction > 0 and not groups[split]:
+            logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)
+
+
+def _warn_of_copies(index: CopyIndex, written: set[str]) -> None:
+    tested = [pair for pair in index.copies.items() if pair[0] in written]
+    trained = [pair for pair in index.copies.items() if pair[0] not in written]
+    for copies, fate in ((trained, "each counts once"), (tested, "each is tested on twice (remove one)")):
+        if copies:
+            logger.warning("%d pictures are copies, first %s = %s: %s", len(copies), *copies[0], fate)
+
+
+def _tile_counts(manifest: Manifest, data: DataConfig) -> dict[str, int]:
+    """Count the training tiles, of scans; ValueError if none is left."""
+    if data.mode != "tile":
+        return {}
+    learnt = {split: manifest.records(split) for split in LEARNT_SPLITS}
+    counts = {f"num_{split}_tiles": sum(len(record.tiles) for record in records) for split, records in learnt.items()}
+    sizes = (scaled_size(record.height, record.width, data.scale) for records in learnt.values() for record in records)
+    num_rejected = sum(len(_tile_grid(*size, data)) for size in sizes) - sum(counts.values())
+    if not counts["num_train_tiles"]:
+        raise ValueError(
+            f"no training tile is left: {num_rejected} were rejected as background or ignored (lower "
+            f"data.tile_min_contrast, or look at {ROI})"
+        )
+    return counts | {"num_rejected_tiles": num_rejected}
+
+
+def _counts(manifest: Manifest) -> dict[str, Any]:
+    counts: dict[str, Any] = {f"num_{split}": len(manifest.records(split)) for split in SPLITS}
+    defective = [record for record in manifest.records("test") if record.defect_type != GOOD]
+    return {
+        "category": manifest.category,
+        **counts,
+        "num_test_good": counts["num_test"] - len(defective),
+        "num_test_defective": len(defective),
+        "num_defect_types": len({record.defect_type for record in defective}),
+        "num_calibration_groups": len({record.group for record in manifest.records("calibration")}),
+        "has_masks": any(record.mask_path for record in defective),
+        "data_hash": manifest.data_hash,
+    }
