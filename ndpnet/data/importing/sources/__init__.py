@@ -1,10 +1,9 @@
-"""Where the pictures lie in data sets of other layouts: one file per layout, each giving a plan of one form."""
+"""Where the pictures lie in data sets of other layouts: each reader gives a plan of one form."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from ndpnet.data.importing.sources.dagm import find_dagm
-from ndpnet.data.importing.sources.kolektor import find_kolektor
+from ndpnet.data.importing.sources.labelled import find_dagm, find_kolektor
 from ndpnet.data.importing.sources.mvtec import find_mvtec
 from ndpnet.data.importing.sources.own import find_folder, find_scans
 from ndpnet.data.importing.sources.plan import CategoryPlan

@@ -22,10 +22,8 @@ logger = logging.getLogger(__name__)
 
 def find_mvtec(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with train/good (or train/ok), up to three levels down."""
-    plans = find_plans(root, name, {_is_category: read_category}, depth=3)
-    if not plans:
-        raise ValueError(f"no category in MVTec's layout in {root}: no train/good up to three levels down")
-    return plans
+    none = f"no category in MVTec's layout in {root}: no train/good up to three levels down"
+    return find_plans(root, name, {_is_category: read_category}, none, depth=3)
 
 
 def scan_mvtec(category_dir: Path) -> list[SourceImage]:

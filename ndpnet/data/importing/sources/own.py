@@ -24,12 +24,9 @@ DEFECTIVE = "defective"
 
 def find_folder(root: Path, name: str) -> list[CategoryPlan]:
     """Return the categories: folders with good/, up to two levels down."""
-    plans = find_plans(root, name, {_has_good: _read})
-    if not plans:
-        is_good = root.name.lower() in GOOD_FOLDERS
-        hint = f"did you mean {root.parent}?" if is_good else "put the defect-free pictures there"
-        raise ValueError(f"no folder good/ in {root} ({hint})")
-    return plans
+    is_good = root.name.lower() in GOOD_FOLDERS
+    hint = f"did you mean {root.parent}?" if is_good else "put the defect-free pictures there"
+    return find_plans(root, name, {_has_good: _read}, f"no folder good/ in {root} ({hint})")
 
 
 def find_scans(root: Path, name: str) -> list[CategoryPlan]:

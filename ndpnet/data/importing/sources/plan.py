@@ -139,15 +139,26 @@ def search_folders(reader: Reader, is_wanted: FolderTest, *, depth: int) -> list
 
 
 def find_plans(
-    root: Path, name: str, readers: Mapping[FolderTest, Callable[[Reader, str, str], CategoryPlan]], *, depth: int = 2
+    root: Path,
+    name: str,
+    readers: Mapping[FolderTest, Callable[[Reader, str, str], CategoryPlan]],
+    none: str,
+    *,
+    depth: int = 2,
 ) -> list[CategoryPlan]:
-    """Read the folders of each kind, at most `depth` below the source; `name` is that of the source itself."""
+    """Read the folders of each kind, at most `depth` below the source, by whose name one is called that fills it.
+
+    ValueError: there is none, in the words of `none`.
+    """
     folders = Reader(root)
-    return [
+    plans = [
         read(Reader(root), path, PurePosixPath(path).name or name)
         for is_wanted, read in readers.items()
         for path in search_folders(folders, is_wanted, depth=depth)
     ]
+    if not plans:
+        raise ValueError(none)
+    return plans
 
 
 def check_masks(reader: Reader, images: list[SourceImage], unclaimed: dict[str, str]) -> None:
