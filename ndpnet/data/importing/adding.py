@@ -96,7 +96,7 @@ def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, s
     """Copy all pictures before any gets its name: a full disk, or a source that goes away, changes nothing."""
     batch, rejected = Placer(root, staging_dir).place_all(find_batch(root, place, masks, source), "read")
     if rejected:
-        problems = [one_line(f"{picture.file} ({picture.reason})") for picture in rejected]
+        problems = [one_line(f"{file} ({reason})") for file, reason in rejected.items()]
         raise ValueError(f"nothing was added: {some_names(problems)}")
     return batch
 

@@ -2,7 +2,6 @@
 
 import gzip
 import lzma
-import shutil
 import tarfile
 import zipfile
 import zlib
@@ -67,15 +66,17 @@ def _unpack_tar(archive: Path, folder: Path, max_bytes: int) -> None:
     with tarfile.open(archive, tarinfo=_Member) as tar:
         for member in tqdm(iter(tar.next, None), "unpack", unit="file", disable=None):
             num_bytes = _add(archive, num_bytes, member.size, max_bytes)
-            _extract(tar, member, folder)
+            member.name = member.name.lstrip("/")
+            _check_member(member, folder)
+            tar.extract(member, folder, set_attrs=False)
             tar.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
         while tar.fileobj.read(CHUNK_BYTES):  # gzip and xz keep their checksum at the very end
             pass
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+def _check_member(member: tarfile.TarInfo, folder: Path) -> None:
     """What tarfile's filter "data" does, which Python 3.11.2 of Debian 12 lacks; links are refused."""
-    target = folder / member.name.lstrip("/")
+    target = folder / member.name
     if member.issym() or member.islnk():
         raise FileExistsError(f"{member.name!r} is a link")
     if not (member.isfile() or member.isdir()):
@@ -83,11 +84,6 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Non
     if not target.resolve().is_relative_to(folder.resolve()):
         raise FileExistsError(f"{member.name!r} lies outside the destination")
     _check_new(target, is_folder=member.isdir())
-    (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
-    source = tar.extractfile(member)
-    if source is not None:
-        with target.open("wb") as file:
-            shutil.copyfileobj(source, file, CHUNK_BYTES)
 
 
 def _unpack_zip(archive: Path, folder: Path, max_bytes: int) -> None:

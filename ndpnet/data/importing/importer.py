@@ -1,5 +1,6 @@
 """Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         return group_of(image.name, pattern) in tested
 
     with atomic_folder(out, marker=IMPORTED) as folder:
-        placer = Placer(opened.root, folder, is_ours=opened.is_ours, is_test_good=is_test_good)
+        placer = Placer(opened.root, folder, opened.is_ours, is_test_good)
         placed, rejected = placer.place_all(plan.images, plan.name)
         bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
         copies = _find_copies(placed)
@@ -88,12 +89,12 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         for path in _files(placed) - _files(imported):
             (folder / path).unlink()
         if not any(picture.split == "train" for picture in imported):
-            first = f", first {rejected[0].file}: {rejected[0].reason}" if rejected else ""
+            first = next((f", first {file}: {reason}" for file, reason in rejected.items()), "")
             why = f"{len(rejected)} of {len(plan.images)} are unreadable{first}"
             fix = "add more, or lower --test-good-share"
             raise ValueError(f"no good picture in {plan.folder} is left to train on: {why} ({fix})")
         if has_roi:
-            placer.copy_file((plan.folder / ROI).relative_to(opened.root), ROI)
+            shutil.copyfile(plan.folder / ROI, folder / ROI)
         report = build_report(
             plan,
             options={**options, "group_pattern": pattern},
@@ -136,15 +137,13 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     ValueError for what is trained and tested on. A test set of the publisher stays as it is.
     """
     ordered = sorted(placed, key=lambda picture: (picture.split != "train", picture.path))
-    firsts: dict[tuple[bytes, bool], str] = {}
     left_out, tested, index = dict[str, str](), dict[str, str](), CopyIndex()
     for picture in ordered:
-        name, pixels, is_good = picture.image.path, picture.facts.pixels_sha256, picture.defect_type == GOOD
         # where the publisher has no split, a copy is one wherever its name would put it
-        if not picture.image.split and (same := firsts.setdefault((pixels, is_good), name)) != name:
-            left_out[name] = same
-        elif first := index.add(name, [pixels], is_test=picture.split == "test", is_good=is_good):
-            (tested if picture.split == "test" else left_out)[name] = first
+        is_test, is_good = picture.image.split == "test", picture.defect_type == GOOD
+        first = index.add(picture.image.path, [picture.facts.pixels_sha256], is_test=is_test, is_good=is_good)
+        if first is not None:
+            (tested if is_test else left_out)[picture.image.path] = first
     index.refuse_leaks()
     return left_out, tested
 

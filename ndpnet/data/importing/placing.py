@@ -35,57 +35,49 @@ class Placed:
     mask_note: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A picture of the source that is not to be used."""
-
-    file: str
-    reason: str
-
-
+@dataclass(frozen=True)
 class Placer:
-    """Places the pictures of one source; called from several threads."""
+    """Places pictures of the source `root` in `folder`; called from several threads."""
 
-    def __init__(
-        self,
-        root: Path,
-        folder: Path,
-        *,
-        is_ours: bool = False,
-        is_test_good: Callable[[SourceImage], bool] = lambda image: False,
-    ) -> None:
-        self._root, self._folder, self._is_ours, self._is_test_good = root, folder, is_ours, is_test_good
+    root: Path
+    folder: Path
+    is_ours: bool = False  # nobody else has the source: its files may become the folder's
+    is_test_good: Callable[[SourceImage], bool] = lambda image: False
 
-    def place_all(self, images: list[SourceImage], title: str) -> tuple[list[Placed], list[Rejected]]:
-        """Place pictures in the order of their paths; the first error in this order is the one that is raised."""
+    def place_all(self, images: list[SourceImage], title: str) -> tuple[list[Placed], dict[str, str]]:
+        """Place pictures in the order of their paths. -> those, and why others are not to be used, by their paths.
+
+        ValueError: the first one in this order.
+        """
 
         def pixels_of(image: SourceImage) -> int:
-            return pixels_in(*(self._root / path for path in (image.path, image.mask_path) if path))
+            return pixels_in(*(self.root / path for path in (image.path, image.mask_path) if path))
 
+        placed, rejected = list[Placed](), dict[str, str]()
         ordered = sorted(images, key=lambda image: image.path)
-        tried = map_in_threads(self._place, ordered, pixels_of=pixels_of)
-        results = list(tqdm(tried, title, unit="file", total=len(images), disable=None))
-        placed = [result for result in results if isinstance(result, Placed)]
-        return placed, [result for result in results if isinstance(result, Rejected)]
+        results = map_in_threads(self._place, ordered, pixels_of=pixels_of)
+        progress = tqdm(results, title, unit="file", total=len(images), disable=None)
+        for image, result in zip(ordered, progress, strict=True):
+            if isinstance(result, Placed):
+                placed.append(result)
+            else:
+                rejected[image.path] = result
+        return placed, rejected
 
-    def copy_file(self, source: Path, path: str) -> None:
-        """Copy what lies beside the pictures."""
-        self._write(path, read_bytes(self._root / source), self._root / source)
-
-    def _place(self, image: SourceImage) -> Placed | Rejected:
+    def _place(self, image: SourceImage) -> Placed | str:
         """Copy a picture and its mask, decoding both; ValueError for a mask that contradicts its picture."""
-        mask_content = read_bytes(self._root / image.mask_path, name=image.mask_path) if image.mask_path else None
+        mask_content = read_bytes(self.root / image.mask_path, name=image.mask_path) if image.mask_path else None
         mask = None if mask_content is None else open_mask(mask_content, name=image.mask_path)
         is_good = image.defect_type == GOOD or (image.is_label and mask is not None and not mask.marked.any())
         defect_type = GOOD if is_good else image.defect_type
-        split = "test" if not is_good else image.split or ("test" if self._is_test_good(image) else "train")
+        split = "test" if not is_good else image.split or ("test" if self.is_test_good(image) else "train")
         path = f"{split}/{defect_type}/{image.name}"
-        content = read_bytes(self._root / image.path, name=str(self._root / image.path))
+        content = read_bytes(self.root / image.path, name=str(self.root / image.path))
         try:
             facts = self._describe(image, content)
         except ValueError as error:
-            return Rejected(image.path, str(error).removeprefix(f"cannot read {image.path}: "))
-        sha256 = self._write(path, content, self._root / image.path)
+            return str(error).removeprefix(f"cannot read {image.path}: ")
+        sha256 = self._write(path, content, self.root / image.path)
         marked = None if mask is None else mask.marked
         if image.ellipses:
             marked = draw_ellipses(image.ellipses, facts.height, facts.width)
@@ -113,14 +105,14 @@ class Placer:
         if defect_type == GOOD:
             return None, None
         path = f"ground_truth/{defect_type}/{mask_name(image.name, image.mask_path)}"
-        source = self._root / image.mask_path if image.mask_path else None
+        source = self.root / image.mask_path if image.mask_path else None
         return path, self._write(path, content or encode_png(mask), source)
 
     def _write(self, path: str, content: bytes, source: Path | None) -> str:
         """Write a new file, or take it over where nobody else has it. -> its sha256."""
-        target = self._folder / path
+        target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not (self._is_ours and source and _can_link(source, target)):
+        if not (self.is_ours and source and _can_link(source, target)):
             with target.open("xb") as writer:
                 writer.write(content)
         return hashlib.sha256(content).hexdigest()

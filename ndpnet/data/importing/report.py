@@ -2,17 +2,37 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from ndpnet.data.importing.placing import Placed, Rejected
-from ndpnet.data.importing.published import licence_of
+from ndpnet.data.importing.placing import Placed
 from ndpnet.data.importing.sources.plan import CategoryPlan
 from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD, data_hash_of
 from ndpnet.files import NUM_NAMES
 from ndpnet.table import one_line
 
+# the terms of public data sets: a model that is trained on them carries them on
+NON_COMMERCIAL = "CC BY-NC-SA 4.0: not for commercial use"
+
+# P. Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021, Table 1: the types of defects
+MVTEC_AD = {
+    "bottle": "broken_large broken_small contamination",
+    "cable": "bent_wire cable_swap combined cut_inner_insulation cut_outer_insulation missing_cable missing_wire "
+    "poke_insulation",
+    "capsule": "crack faulty_imprint poke scratch squeeze",
+    "carpet": "color cut hole metal_contamination thread",
+    "grid": "bent broken glue metal_contamination thread",
+    "hazelnut": "crack cut hole print",
+    "leather": "color cut fold glue poke",
+    "metal_nut": "bent color flip scratch",
+    "pill": "color combined contamination crack faulty_imprint pill_type scratch",
+    "screw": "manipulated_front scratch_head scratch_neck thread_side thread_top",
+    "tile": "crack glue_strip gray_stroke oil rough",
+    "toothbrush": "defective",
+    "transistor": "bent_lead cut_lead damaged_case misplaced",
+    "wood": "color combined hole liquid scratch",
+    "zipper": "broken_teeth combined fabric_border fabric_interior rough split_teeth squeezed_teeth",
+}
 MIN_SPREAD = 1.0  # grey levels of 256: below, a picture is nearly constant
 
 
@@ -48,7 +68,7 @@ def build_report(
     options: Mapping[str, Any],
     source: str,
     placed: list[Placed],
-    rejected: list[Rejected],
+    rejected: dict[str, str],
     imported: list[Placed],
     copies: tuple[dict[str, str], dict[str, str]],
     bit_depth: int,
@@ -69,13 +89,19 @@ def build_report(
         "group_pattern": None if has_own_split else options["group_pattern"],
         "train_limit": options["train_limit"],
         "num_left_out": len(placed) - len(copies[0]) - len(imported),
-        "rejected": [asdict(picture) for picture in rejected],
-        "duplicates": _pairs(copies[0]),
-        "test_duplicates": _pairs(copies[1]),
+        "rejected": _pairs(rejected, "reason"),
+        "duplicates": _pairs(copies[0], "same_as"),
+        "test_duplicates": _pairs(copies[1], "same_as"),
         "near_empty": [p.image.path for p in imported if p.facts.spread_at(bit_depth) < MIN_SPREAD],
         "mask_notes": [{"file": p.mask_path, "note": p.mask_note} for p in imported if p.mask_note],
         "ignored": sorted(ignored),
     }
+
+
+def licence_of(layout: str, category: str, defect_types: set[str]) -> str | None:
+    """The terms that a category's publisher names, by its layout, name and types of defects; None: not known."""
+    is_mvtec = layout == "mvtec" and bool(defect_types) and defect_types <= set(MVTEC_AD.get(category, "").split())
+    return NON_COMMERCIAL if layout == "kolektor" or is_mvtec else None
 
 
 def _counts(imported: list[Placed]) -> dict[str, dict[str, int]]:
@@ -85,5 +111,5 @@ def _counts(imported: list[Placed]) -> dict[str, dict[str, int]]:
     return {split: {kind: counts[of, kind] for of, kind in in_order if of == split} for split in ("train", "test")}
 
 
-def _pairs(copies: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"file": name, "same_as": first} for name, first in copies.items()]
+def _pairs(files: Mapping[str, str], name: str) -> list[dict[str, str]]:
+    return [{"file": file, name: value} for file, value in files.items()]

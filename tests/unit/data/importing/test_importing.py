@@ -143,7 +143,7 @@ def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_
     assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 30
     trained = next(number for number in range(30) if not groups_to_test([f"{number}.png"], 0.2))
     write_picture(tmp_path / "a/defective/x.png", picture(trained))
-    with pytest.raises(ValueError, match="are in train and in test"):
+    with pytest.raises(ValueError, match="are said to be good and defective"):
         import_source("folder", tmp_path / "a", tmp_path / "out")
     assert import_report(tmp_path / "out") == report  # the earlier import is still there
 

@@ -9,7 +9,7 @@ import pytest
 from data_sets import touch
 from samples import write_picture
 
-from ndpnet.data.importing.published import NON_COMMERCIAL, licence_of
+from ndpnet.data.importing.report import NON_COMMERCIAL, licence_of
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.importing.sources.plan import SourceImage
