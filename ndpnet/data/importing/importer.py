@@ -11,7 +11,7 @@ from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
-from ndpnet.data.importing.staging import OpenedSource, opened_source
+from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD
@@ -46,14 +46,14 @@ def import_source(
         check_apart(Path(out), Path(source))
     options = {"layout": layout, "test_good_share": test_good_share, "train_limit": train_limit}
     options |= {"group_pattern": group_pattern}
-    with opened_source(str(source), Path(out), max_bytes=max_bytes, endpoint_url=endpoint_url) as opened:
-        plans = _chosen(find_categories(layout, opened.root, opened.name), categories, str(source))
+    with opened_source(str(source), Path(out), max_bytes=max_bytes, endpoint_url=endpoint_url) as (root, name):
+        plans = _chosen(find_categories(layout, root, name), categories, str(source))
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
         for category_out in outs:
             check_category(category_out.resolve().name)
             check_output(category_out, marker=IMPORTED)
         return [
-            _import_category(plan, opened, category_out, options)
+            _import_category(plan, root, name, category_out, options)
             for plan, category_out in zip(plans, outs, strict=True)
         ]
 
@@ -66,8 +66,10 @@ def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -
     return [plan for plan in plans if not categories or plan.name in categories]
 
 
-def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """options: layout, test_good_share, train_limit, group_pattern."""
+def _import_category(
+    plan: CategoryPlan, root: Path, source: str, out: Path, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """root, source: where it lies and is from; options: layout, test_good_share, train_limit, group_pattern."""
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
     _check_names(plan.images)
@@ -79,7 +81,7 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         return group_of(image.name, pattern) in tested
 
     with atomic_folder(out, marker=IMPORTED) as folder:
-        placer = Placer(opened.root, folder, opened.is_ours, is_test_good)
+        placer = Placer(root, folder, is_test_good)
         placed, rejected = placer.place_all(plan.images, plan.name)
         bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
         copies = _find_copies(placed)
@@ -98,13 +100,13 @@ def _import_category(plan: CategoryPlan, opened: OpenedSource, out: Path, option
         report = build_report(
             plan,
             options={**options, "group_pattern": pattern},
-            source=opened.name,
+            source=source,
             placed=placed,
             rejected=rejected,
             imported=imported,
             copies=copies,
             bit_depth=bit_depth,
-            ignored=[*plan.ignored, *unknown_beside(plan.images, plan.folder, opened.root)],
+            ignored=[*plan.ignored, *unknown_beside(plan.images, plan.folder, root)],
         )
         write_json(folder / IMPORTED, report)
     return report

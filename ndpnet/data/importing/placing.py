@@ -1,7 +1,6 @@
 """Bringing one picture from a source into a folder: read once, hashed, decoded, judged, copied."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -41,7 +40,6 @@ class Placer:
 
     root: Path
     folder: Path
-    is_ours: bool = False  # nobody else has the source: its files may become the folder's
     is_test_good: Callable[[SourceImage], bool] = lambda image: False
 
     def place_all(self, images: list[SourceImage], title: str) -> tuple[list[Placed], dict[str, str]]:
@@ -77,7 +75,7 @@ class Placer:
             facts = self._describe(image, content)
         except ValueError as error:
             return str(error).removeprefix(f"cannot read {image.path}: ")
-        sha256 = self._write(path, content, self.root / image.path)
+        sha256 = self._write(path, content)
         marked = None if mask is None else mask.marked
         if image.ellipses:
             marked = draw_ellipses(image.ellipses, facts.height, facts.width)
@@ -105,16 +103,14 @@ class Placer:
         if defect_type == GOOD:
             return None, None
         path = f"ground_truth/{defect_type}/{mask_name(image.name, image.mask_path)}"
-        source = self.root / image.mask_path if image.mask_path else None
-        return path, self._write(path, content or encode_png(mask), source)
+        return path, self._write(path, content or encode_png(mask))
 
-    def _write(self, path: str, content: bytes, source: Path | None) -> str:
-        """Write a new file, or take it over where nobody else has it. -> its sha256."""
+    def _write(self, path: str, content: bytes) -> str:
+        """Write a new file. -> its sha256."""
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not (self.is_ours and source and _can_link(source, target)):
-            with target.open("xb") as writer:
-                writer.write(content)
+        with target.open("xb") as writer:
+            writer.write(content)
         return hashlib.sha256(content).hexdigest()
 
 
@@ -151,11 +147,3 @@ def draw_ellipses(ellipses: tuple[Ellipse, ...], height: int, width: int) -> np.
         across = up * np.cos(angle) - right * np.sin(angle)
         mask |= (along / major) ** 2 + (across / minor) ** 2 <= 1
     return mask
-
-
-def _can_link(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        return False
-    return True

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.importing.archives import MAX_BYTES, archive_stem, is_archive, unpack
@@ -12,20 +11,11 @@ from ndpnet.folders import staging_folder
 from ndpnet.storage.urls import is_on_s3
 
 
-@dataclass(frozen=True)
-class OpenedSource:
-    """A source as a folder."""
-
-    root: Path
-    name: str  # what a category that fills it is called, and what the report says
-    is_ours: bool  # its files may become the output's: nobody else has them
-
-
 @contextmanager
 def opened_source(
     source: str, out: Path, *, max_bytes: int = MAX_BYTES, endpoint_url: str | None = None
-) -> Iterator[OpenedSource]:
-    """Yield a folder, an unpacked archive or what lies in S3, as a folder.
+) -> Iterator[tuple[Path, str]]:
+    """Yield a folder, an unpacked archive or what lies in S3, as a folder, and what a category is called that fills it.
 
     A download stays where it is until the import succeeds: the same command then continues it. ValueError names what
     is missing or refused.
@@ -38,17 +28,17 @@ def opened_source(
             finally:
                 shutil.rmtree(folder / "unpacked", ignore_errors=True)
     elif path.is_dir():
-        yield OpenedSource(path, path.resolve().name, is_ours=False)
+        yield path, path.resolve().name
     elif path.is_file():
         with _staging(out, str(path.resolve())) as folder:
             with naming_full_disk(folder, out):
                 unpack(path, folder, max_bytes=max_bytes)
-            yield OpenedSource(folder, archive_stem(path.name), is_ours=True)
+            yield folder, archive_stem(path.name)
     else:
         raise ValueError(f"no folder or archive {source} (check the path)")
 
 
-def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) -> OpenedSource:
+def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) -> tuple[Path, str]:
     from ndpnet.storage.s3 import download  # boto3 is slow to import
 
     downloaded, unpacked = folder / "download", folder / "unpacked"
@@ -58,8 +48,8 @@ def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) 
         shutil.rmtree(unpacked, ignore_errors=True)
         with naming_full_disk(folder, folder):
             unpack(files[0], unpacked, max_bytes=max_bytes)
-        return OpenedSource(unpacked, archive_stem(files[0].name), is_ours=True)
-    return OpenedSource(downloaded, PurePosixPath(url).name, is_ours=True)
+        return unpacked, archive_stem(files[0].name)
+    return downloaded, PurePosixPath(url).name
 
 
 def _staging(out: Path, key: object, *, outlives_failure: bool = False) -> AbstractContextManager[Path]:

@@ -147,12 +147,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, small_disk: 
 
 def test_two_imports_of_one_archive_do_not_meet(tmp_path: Path) -> None:
     archive = data_sets.pack_tar(tmp_path / "x.tar", data_sets.mvtec(tmp_path / "wall"))
-    with opened_source(str(archive), tmp_path / "data/wall") as opened:
-        before = contents(opened.root)
+    with opened_source(str(archive), tmp_path / "data/wall") as (root, _):
+        before = contents(root)
         assert len(before) == 22
         with pytest.raises(ValueError, match=r"another process works in .*fetching \(wait for it"):
             import_source("mvtec", archive, tmp_path / "data/wall")
-        assert contents(opened.root) == before
+        assert contents(root) == before
     import_source("mvtec", archive, tmp_path / "data/wall")
     assert names_in(tmp_path / "data") == ["wall"]
 
