@@ -150,9 +150,8 @@ def version_data_command(out: Path, **options: Any) -> None:
 
 
 def _echo_identity(identity: dict[str, Any]) -> None:
-    for name, value in identity.items():
-        if name == "categories":
-            for category, places in value.items():
-                click.echo(f"{category}: " + ", ".join(f"{place} {count}" for place, count in places.items()))
-        elif value is not None:
-            click.echo(f"{name.removeprefix('num_').replace('_', ' ')}: {value}")
+    from ndpnet.data.versions.version import count_lines
+
+    named = {name: value for name, value in identity.items() if name != "categories" and value is not None}
+    lines = [f"{name.removeprefix('num_').replace('_', ' ')}: {value}" for name, value in named.items()]
+    click.echo("\n".join([*lines, *count_lines(identity["categories"])]))

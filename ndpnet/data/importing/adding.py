@@ -62,9 +62,10 @@ def add_batch(
             opened_source(source, data_dir, endpoint_url=endpoint_url) as (root, _),
         ):
             batch = _read_batch(root, staging_dir, place, masks, source)
-            before = _pinned_files(folder, f"{category}/", batch)
+            here = folder.listing()
+            there = _read_category(data_dir, here, category)
+            before = _pinned_files(folder, here, there, batch)
             _check_masks(before, batch, category, place)
-            there = _read_category(data_dir, folder.listing(), category)
             new = _choose_names(_find_new(there, batch, f"{category}/{place}"), data_dir, f"{category}/{place}")
             for target, (picture, earlier) in new.items():
                 _move(picture, earlier, staging_dir, data_dir, target)
@@ -101,9 +102,8 @@ def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, s
     return batch
 
 
-def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> Files:
+def _pinned_files(folder: PinnedFolder, here: Files, there: dict[str, ImageFacts], batch: list[Placed]) -> Files:
     """Return what is pinned; ValueError if the data differs from it by more than an earlier try of this batch left."""
-    here = folder.listing()
     if folder.pinned_hash() is None:
         return here
     pinned, name = folder.pinned_files() or {}, folder.data_dir.name
@@ -112,10 +112,7 @@ def _pinned_files(folder: PinnedFolder, below: str, batch: list[Placed]) -> File
     added = {here[path] for path in difference.added}
 
     def is_ours(path: str) -> bool:
-        file = folder.data_dir / path
-        if not path.startswith(below) or not has_picture_name(file.name):
-            return False
-        return sha256_of(file) in masks or open_image(file).facts().pixels_sha256 in pixels
+        return there[path].pixels_sha256 in pixels if path in there else sha256_of(folder.data_dir / path) in masks
 
     is_moved = all(pinned[path] in added for path in difference.deleted)  # a good picture that is defective now
     if difference.changed or not is_moved or not all(map(is_ours, difference.added)):

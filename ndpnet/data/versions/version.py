@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ndpnet.data.listing import has_picture_name
 from ndpnet.files import hash_of, sha256_of, write_json
+from ndpnet.folders import sizes_below
 from ndpnet.storage.pins import Files, PinnedFolder
 
 VERSION = "version.json"
@@ -180,12 +180,8 @@ def _unpinned(data_dir: Path, category: str) -> ValueError:
 
 
 def _no_category(data_dir: Path, category: str) -> ValueError:
-    names = [path.name for path in data_dir.iterdir() if path.is_dir()] if data_dir.is_dir() else []
-    near = get_close_matches(category, names, n=1)
-    hint = f"did you mean {near[0]!r}? else " if near else ""
-    hint += "run `dvc pull`, or check the data folder and the category's name"
-    if (data_dir / "train").is_dir():
-        hint = f"{data_dir} is a category: give the folder above it, {data_dir.parent}"
+    there = sorted(path.name for path in data_dir.iterdir() if path.is_dir()) if data_dir.is_dir() else []
+    hint = f"there: {', '.join(there) or 'none'}; run `dvc pull`, or check the data folder and the category's name"
     return ValueError(f"no folder {data_dir / category} ({hint})")
 
 
@@ -223,13 +219,12 @@ def hashes_of(folder: Path, below: str = "") -> dict[str, str]:
 
 def list_files(folder: Path, below: str = "") -> list[str]:
     """Return all files, hidden ones too, but the version.json on top; posix paths relative to `folder`, in order."""
-    paths = []
-    for root, folders, names in os.walk(Path(folder) / below):
-        for name in folders:
-            if (Path(root) / name).is_symlink():
-                raise ValueError(f"{Path(root) / name} is a link to a folder (put the folder itself there)")
-        paths += [(Path(root) / name).relative_to(folder).as_posix() for name in names]
-    return sorted(path for path in paths if path != VERSION)
+    sizes = sizes_below(folder / below) if (folder / below).is_dir() else {}
+    for path, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{folder / below / path} is a link to a folder, or to nothing (put what it means there)")
+    paths = (PurePosixPath(below, path).as_posix() for path in sizes)
+    return [path for path in paths if path != VERSION]
 
 
 def count_pictures(paths: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -243,6 +238,12 @@ def count_pictures(paths: Iterable[str]) -> dict[str, dict[str, int]]:
             place = f"{parts[1]}/{parts[2]}"
             counts[parts[0]][place] = counts[parts[0]].get(place, 0) + 1
     return counts
+
+
+def count_lines(counts: dict[str, dict[str, int]]) -> list[str]:
+    """What `count_pictures` has counted, a category a line."""
+    of_places = {name: ", ".join(f"{place} {num}" for place, num in places.items()) for name, places in counts.items()}
+    return [f"{category}: {of_its_places or 'no pictures'}" for category, of_its_places in of_places.items()]
 
 
 def _is_of(path: str, category: str) -> bool:
@@ -281,10 +282,8 @@ def read_status(data_dir: Path) -> tuple[bool, list[str]]:
         if not isinstance(error, UnpinnedError):
             raise error
         return False, [f"pinned   nothing: {error}"]
-    lines = [f"pinned   {pin.name}: {pin.hash}"]
-    for category, places in count_pictures(pin.files or {}).items():
-        counts = ", ".join(f"{place} {count}" for place, count in places.items())
-        lines.append(f"         {category}: {counts or 'no pictures'}")
+    counts = count_lines(count_pictures(pin.files or {}))
+    lines = [f"pinned   {pin.name}: {pin.hash}", *(f"         {line}" for line in counts)]
     try:
         pin.check(data_dir, "")
     except ValueError as error:

@@ -32,10 +32,8 @@ def scan_mvtec(category_dir: Path) -> list[SourceImage]:
     Without test there is nothing to evaluate, without ground_truth no pixel metrics: both are allowed.
     """
     category_dir = Path(category_dir)
-    if not category_dir.is_dir():
-        raise ValueError(f"no folder {category_dir} (run `dvc pull`, or check the data folder and the category's name)")
     if not (category_dir / "train/good").is_dir():
-        raise ValueError(f"no folder {category_dir / 'train/good'} (put the defect-free training images there)")
+        raise ValueError(f"no folder {category_dir / 'train/good'} (put defect-free images there, or run `dvc pull`)")
     reader = Reader(category_dir, is_strict=True)
     images = read_category(reader, "", category_dir.name).images
     say_others(category_dir / path for path in reader.ignored)

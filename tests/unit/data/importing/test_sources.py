@@ -290,8 +290,3 @@ def test_bad_folders_are_named(tmp_path: Path, paths: tuple[str, ...], message: 
     with pytest.raises(ValueError, match=message) as caught:
         scan_mvtec(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_missing_category_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no folder .*/brik \(run `dvc pull`, or check"):
-        scan_mvtec(tmp_path / "brik")
