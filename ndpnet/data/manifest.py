@@ -76,6 +76,19 @@ class Manifest:
             raise ValueError(f"cannot read the manifest {path}: {detail} (run `ndpnet prepare` again)") from error
 
 
+def unread(
+    path: str,
+    group: str,
+    split: str,
+    defect_type: str,
+    bit_depth: int,
+    size: tuple[int, int] = (0, 0),
+    mask_path: str | None = None,
+) -> FileRecord:
+    """A picture whose content nobody has looked at. size: width and height."""
+    return FileRecord(path, "", group, split, defect_type, *size, mask_path, None, "", bit_depth)
+
+
 def data_hash_of(pictures: Iterable[Any]) -> str:
     """The sha256 over the sorted paths with the content hashes of pictures and masks. pictures: as FileRecord."""
     return hash_of(sorted([p.path, p.sha256, p.mask_path or "", p.mask_sha256 or ""] for p in pictures))

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +28,9 @@ from ndpnet.data.fitting import (
 )
 from ndpnet.data.images import Header, open_image, read_header
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
-from ndpnet.data.importing.sources.plan import SourceImage
 from ndpnet.data.levels import Levels, depth_of_set
 from ndpnet.data.listing import IMPORTED
-from ndpnet.data.manifest import GOOD, LEARNT_SPLITS, SPLITS, FileRecord, Manifest
+from ndpnet.data.manifest import GOOD, LEARNT_SPLITS, SPLITS, FileRecord, Manifest, unread
 from ndpnet.data.masks import Mask, check_mask, open_mask
 from ndpnet.data.names import check_category
 from ndpnet.data.prepared import FORMAT_VERSION, SETTINGS
@@ -43,16 +42,6 @@ from ndpnet.files import sha256_of, write_json
 from ndpnet.folders import atomic_folder
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A picture to read, its group and split."""
-
-    image: SourceImage
-    group: str
-    split: str
-    header: Header
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,6 @@ class Target:
     """What all pictures of a category become: of the network's input (height, width), or in `tile` mode scans."""
 
     data: DataConfig
-    bit_depth: int
     input_size: tuple[int, int]
     aspect_ratio: float
     roi: np.ndarray | None  # bool (H, W), true where the picture is inspected
@@ -85,16 +73,14 @@ def prepare(
     """
     check_category(category)
     category_dir = Path(data_dir) / category
-    jobs, roi = _plan(category_dir, data), find_roi(category_dir)
-    trained = (job.header for job in jobs if job.split == "train")
-    aspect_ratio = median_aspect_ratio((header.width, header.height) for header in trained)
-    side = data.image_size
-    input_size = (side, side) if data.mode == "tile" else input_size_of(aspect_ratio, side)
-    if data.mode != "tile":
-        _warn_of_shapes(jobs, input_size, aspect_ratio)
     with atomic_folder(out_dir, marker=SETTINGS) as folder:
-        target = Target(data, find_bit_depth(category_dir, jobs), input_size, aspect_ratio, roi)
-        manifest = Manifest(category, tuple(_write_pictures(category_dir, jobs, folder, target)))
+        planned, roi, side = _plan(category_dir, data), find_roi(category_dir), data.image_size
+        aspect_ratio = median_aspect_ratio((each.width, each.height) for each in planned if each.split == "train")
+        input_size = (side, side) if data.mode == "tile" else input_size_of(aspect_ratio, side)
+        if data.mode != "tile":
+            _warn_of_shapes(planned, input_size, aspect_ratio)
+        target = Target(data, input_size, aspect_ratio, roi)
+        manifest = Manifest(category, tuple(_write_pictures(category_dir, planned, folder, target)))
         counts = _counts(manifest) | _tile_counts(manifest, data) | {"has_roi": roi is not None}
         _warn_of_groups(manifest, data)
         if (category_dir / IMPORTED).is_file():
@@ -110,8 +96,8 @@ def prepare(
     return counts
 
 
-def _plan(category_dir: Path, data: DataConfig) -> list[Job]:
-    """Choose the split of every picture, by its path. ValueError: none is left to train on."""
+def _plan(category_dir: Path, data: DataConfig) -> list[FileRecord]:
+    """Choose the split of every picture, by its path. ValueError: none is left to train on, or depths are mixed."""
     images = scan_mvtec(category_dir)
     groups = [group_of(image.path, data.group_pattern) for image in images]
     pairs = list(zip(images, groups, strict=True))
@@ -122,8 +108,12 @@ def _plan(category_dir: Path, data: DataConfig) -> list[Job]:
     )
     splits = ["test" if image.split == "test" else of_groups[group] for image, group in pairs]
     _check_trained(splits)
-    headers = [read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)]
-    return list(map(Job, images, groups, splits, headers))
+    headers = {path: read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)}
+    bit_depth = _find_bit_depth(headers)
+    return [
+        unread(image.path, group, split, image.defect_type, bit_depth, (header.width, header.height), image.mask_path)
+        for image, group, split, header in zip(images, groups, splits, headers.values(), strict=True)
+    ]
 
 
 def _check_trained(splits: Sequence[str]) -> None:
@@ -134,36 +124,37 @@ def _check_trained(splits: Sequence[str]) -> None:
         )
 
 
-def _warn_of_shapes(jobs: Sequence[Job], input_size: tuple[int, int], aspect_ratio: float) -> None:
-    stretches = [job.header.width / job.header.height / aspect_ratio for job in jobs]
-    other = [job for job, stretch in zip(jobs, stretches, strict=True) if max(stretch, 1 / stretch) > MAX_STRETCH]
+def _warn_of_shapes(planned: Sequence[FileRecord], input_size: tuple[int, int], aspect_ratio: float) -> None:
+    stretches = {each.path: each.width / each.height / aspect_ratio for each in planned}
+    other = [path for path, stretch in stretches.items() if max(stretch, 1 / stretch) > MAX_STRETCH]
     if other:
         logger.warning(
             "%d of %d pictures have another aspect ratio than most and fill only a part of the network's input of "
             "%dx%d, first %s (photograph them alike, or use data.mode=tile)",
-            *(len(other), len(jobs), *input_size[::-1], other[0].image.path),
+            *(len(other), len(planned), *input_size[::-1], other[0]),
         )
 
 
-def find_bit_depth(category_dir: Path, jobs: Sequence[Job]) -> int:
+def _find_bit_depth(headers: Mapping[Path, Header]) -> int:
     """Bits that the levels of a category's pictures use; ValueError for a mixture. Only 16-bit ones are decoded."""
 
-    def read_levels(job: Job) -> tuple[str, Levels]:
-        path = category_dir / job.image.path
-        return str(path), open_image(path).levels if job.header.is_wide else Levels(8, 255, 0.0)
+    def read_levels(path: Path) -> tuple[str, Levels]:
+        return str(path), open_image(path).levels if headers[path].is_wide else Levels(8, 255, 0.0)
 
-    return depth_of_set(map_in_threads(read_levels, jobs, pixels_of=lambda job: job.header.num_pixels))
+    return depth_of_set(map_in_threads(read_levels, headers, pixels_of=lambda path: headers[path].num_pixels))
 
 
-def _write_pictures(category_dir: Path, jobs: Sequence[Job], folder: Path, target: Target) -> list[FileRecord]:
+def _write_pictures(
+    category_dir: Path, planned: Sequence[FileRecord], folder: Path, target: Target
+) -> list[FileRecord]:
     """Write the pictures of each split, and masks where there are any; copies in train/good are left out. -> records
 
     What a person should look at is said. ValueError: a picture is trained and tested on.
     """
     index, records, thumbnails, notes = CopyIndex(), list[FileRecord](), list[np.ndarray](), list[str]()
     with ExitStack() as stack:
-        arrays = _open_arrays(stack, jobs, folder, target.input_size)
-        for picture in _decoded(category_dir, jobs, target):
+        arrays = _open_arrays(stack, planned, folder, target.input_size)
+        for picture in _decoded(category_dir, planned, target):
             record = picture.record
             is_test, is_good = record.split == "test", record.defect_type == GOOD
             if index.add(record.path, record.known_by, is_test=is_test, is_good=is_good) is None or is_test:
@@ -181,32 +172,32 @@ def _write_pictures(category_dir: Path, jobs: Sequence[Job], folder: Path, targe
     return records
 
 
-def _decoded(category_dir: Path, jobs: Sequence[Job], target: Target) -> Iterator[Picture]:
+def _decoded(category_dir: Path, planned: Sequence[FileRecord], target: Target) -> Iterator[Picture]:
     """Pictures as they are stored, in order: fitted, those to train on filling the input; of scans those with tiles."""
 
-    def decode(job: Job) -> Picture:
-        picture, data = read_picture(category_dir, job.image, job.group, job.split, target.bit_depth), target.data
-        name, own = str(category_dir / job.image.path), picture.image.shape[:2]
+    def decode(record: FileRecord) -> Picture:
+        picture, data = read_picture(category_dir, record), target.data
+        name, own = str(category_dir / record.path), picture.image.shape[:2]
         if target.roi is not None:
             check_roi_fits(target.roi, *own[::-1], mode=data.mode, name=name)
+        is_learnt = record.split in LEARNT_SPLITS
         if data.mode == "tile":
             scan = scale_scan(picture.image, data.scale, name=name)
-            tiles = choose_tiles(scan, data, target.roi, name=name) if job.split in LEARNT_SPLITS else ()
+            tiles = choose_tiles(scan, data, target.roi, name=name) if is_learnt else ()
             return _with_image(replace(picture, record=replace(picture.record, tiles=tiles)), scan)
         fitted = fit_image(picture.image, covered_size(own, target.input_size, target.aspect_ratio), name=name)
-        learnt = job.split in LEARNT_SPLITS
-        return _with_image(picture, continue_surface(fitted, target.input_size) if learnt else fitted)
+        return _with_image(picture, continue_surface(fitted, target.input_size) if is_learnt else fitted)
 
-    pictures = map_in_threads(decode, jobs, pixels_of=lambda job: job.header.num_pixels)
-    yield from tqdm(pictures, "decode", total=len(jobs), unit="image", disable=None)
+    pictures = map_in_threads(decode, planned, pixels_of=lambda record: record.width * record.height)
+    yield from tqdm(pictures, "decode", total=len(planned), unit="image", disable=None)
 
 
 def _open_arrays(
-    stack: ExitStack, jobs: Sequence[Job], out_dir: Path, size: tuple[int, int]
+    stack: ExitStack, planned: Sequence[FileRecord], out_dir: Path, size: tuple[int, int]
 ) -> dict[str, ArrayAppender]:
     """Return the arrays to write, masks only where there are any; pictures of any size lie one behind the other."""
     shapes: dict[str, tuple[int, ...]] = {split: (*size, 3) if split in LEARNT_SPLITS else () for split in SPLITS}
-    if any(job.image.mask_path for job in jobs):
+    if any(record.mask_path for record in planned):
         shapes["masks"] = ()
     return {name: stack.enter_context(ArrayAppender(out_dir / f"{name}.npy", shape)) for name, shape in shapes.items()}
 
@@ -258,30 +249,23 @@ def _tile_grid(height: int, width: int, data: DataConfig) -> list[tuple[int, int
     return training_origins(width, height, side=data.image_size, stride=data.tile_stride, margin=data.tile_margin)
 
 
-def read_picture(folder: Path, source: SourceImage, group: str, split: str, bit_depth: int) -> Picture:
-    """Hash and decode one picture, and its mask; bit_depth: of its set. ValueError names the file."""
-    content = read_bytes(folder / source.path)
-    opened = open_image(content, name=str(folder / source.path))
-    facts, image = opened.facts(), opened.rgb(bit_depth)
-    height, width = image.shape[:2]
-    mask, mask_sha256 = None, None
-    if source.mask_path:
-        mask_path = folder / source.mask_path
+def read_picture(folder: Path, record: FileRecord) -> Picture:
+    """Hash and decode a picture that is `unread` so far, and its mask. ValueError names the file."""
+    content = read_bytes(folder / record.path)
+    opened = open_image(content, name=str(folder / record.path))
+    facts, image, mask, mask_sha256 = opened.facts(), opened.rgb(record.bit_depth), None, None
+    if record.mask_path:
+        mask_path = folder / record.mask_path
         mask_content = read_bytes(mask_path)
         mask, mask_sha256 = open_mask(mask_content, name=str(mask_path)), hashlib.sha256(mask_content).hexdigest()
-        check_mask(mask.marked, f"mask {mask_path}", is_good=False, size=(height, width))
-    record = FileRecord(
-        path=source.path,
+        check_mask(mask.marked, f"mask {mask_path}", is_good=False, size=image.shape[:2])
+    record = replace(
+        record,
         sha256=hashlib.sha256(content).hexdigest(),
-        group=group,
-        split=split,
-        defect_type=source.defect_type,
-        width=width,
-        height=height,
-        mask_path=source.mask_path,
+        width=facts.width,
+        height=facts.height,
         mask_sha256=mask_sha256,
         pixels_sha256=facts.pixels_sha256.hex(),
-        bit_depth=bit_depth,
     )
     return Picture(record, image, mask, thumbnail(image))
 

@@ -31,8 +31,8 @@ LABELS = "labels.txt"
 def find_dagm(root: Path, name: str) -> list[CategoryPlan]:
     """Return the classes of either shape, up to two levels down."""
     none = f"no DAGM class in {root}: neither ClassN/Train with Label/ nor ClassN beside ClassN_def"
-    readers = {_has_dagm_halves: _read_dagm_halves, _has_sibling: _read_pair}
-    return find_plans(root, name, readers, f"{none} (choose their parent folder)")
+    none += " (choose their parent folder)"
+    return find_plans(root, name, {_has_dagm_halves: _read_dagm_halves, _has_sibling: _read_pair}, none)
 
 
 def find_kolektor(root: Path, name: str) -> list[CategoryPlan]:
