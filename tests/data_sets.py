@@ -139,6 +139,11 @@ def pack_zip(path: Path, folder: Path, *, prefix: str = "") -> Path:
     return path
 
 
+def pack(path: Path, folder: Path) -> Path:
+    """Pack a folder's content as the name's ending says."""
+    return (pack_zip if path.suffix == ".zip" else pack_tar)(path, folder)
+
+
 def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
     """Write a tar of hand-made members."""
     with tarfile.open(path, "w") as tar:

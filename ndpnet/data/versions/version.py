@@ -181,8 +181,8 @@ def _unpinned(data_dir: Path, category: str) -> ValueError:
 
 def _no_category(data_dir: Path, category: str) -> ValueError:
     there = sorted(path.name for path in data_dir.iterdir() if path.is_dir()) if data_dir.is_dir() else []
-    hint = f"there: {', '.join(there) or 'none'}; run `dvc pull`, or check the data folder and the category's name"
-    return ValueError(f"no folder {data_dir / category} ({hint})")
+    hint = "run `dvc pull`, or check the data folder and the category's name"
+    return ValueError(f"no folder {data_dir / category} ({hint}; there: {', '.join(there) or 'none'})")
 
 
 def choose(paths: Iterable[str], category: str) -> list[str]:

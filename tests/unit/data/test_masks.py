@@ -24,24 +24,30 @@ def test_two_levels_are_a_defect_and_none_whatever_they_are(level: int) -> None:
     assert mask.note is None
 
 
-def test_labels_are_all_defects() -> None:
-    assert open_mask(grey([[0, 1, 2, 31]])).marked.tolist() == [[False, True, True, True]]
-    assert open_mask(png_16(np.array([[0, 1, 2]]))).marked.tolist() == [[False, True, True]]
-    assert open_mask(encoded(Image.new("1", (2, 1), 1))).marked.tolist() == [[True, True]]
-    assert not open_mask(grey([[0, 0]])).marked.any()
+COLOURS = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
+COLOURS.putpalette([0, 0, 0, 128, 0, 0, 0, 64, 0])
+
+
+@pytest.mark.parametrize(
+    ("content", "marked"),
+    [
+        (grey([[0, 1, 2, 31]]), [0, 1, 1, 1]),
+        (png_16(np.array([[0, 1, 2]])), [0, 1, 1]),
+        (encoded(Image.new("1", (2, 1), 1)), [1, 1]),
+        (grey([[0, 0]]), [0, 0]),
+        (encoded(COLOURS), [0, 1, 1]),
+        (png_16(np.array([[0, 1, 65535]])), [0, 0, 1]),  # 16 bits are halved in the range that is used
+        (png_16(np.array([[0, 100, 2047, 2048, 4095]])), [0, 0, 0, 1, 1]),
+    ],
+)
+def test_labels_and_colours_are_defects_and_of_many_levels_the_upper_half(content: bytes, marked: list[int]) -> None:
+    assert open_mask(content).marked.tolist() == [[bool(level) for level in marked]]
 
 
 @pytest.mark.parametrize("border", [100, 255])
 def test_labels_with_a_brighter_border_are_all_defects(border: int) -> None:
     labels = disc(4).astype(int) + disc(6) + (disc(8) & ~disc(6)) * border  # 2 in 1 in the border
     np.testing.assert_array_equal(open_mask(grey(labels)).marked, disc(8))
-
-
-def test_16_bits_are_halved_in_the_range_that_is_used() -> None:
-    assert open_mask(png_16(np.array([[0, 1, 65535]]))).marked.tolist() == [[False, False, True]]
-    assert open_mask(png_16(np.array([[0, 100, 2047, 2048, 4095]]))).marked.tolist() == [
-        [False, False, False, True, True]
-    ]
 
 
 def test_a_blurred_edge_is_cut_at_half_of_its_height() -> None:
@@ -70,12 +76,6 @@ def test_noise_of_few_levels_is_no_label(rows: slice, quality: int) -> None:
     low, white = np.split(np.unique(noisy), [-1])
     assert (white, low.max() > 0, low.max() < 32) == (255, True, True)
     np.testing.assert_array_equal(open_mask(grey(noisy)).marked, bar > 0)
-
-
-def test_colours_of_a_palette_are_defects() -> None:
-    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
-    image.putpalette([0, 0, 0, 128, 0, 0, 0, 64, 0])
-    assert open_mask(encoded(image)).marked.tolist() == [[False, True, True]]
 
 
 def test_what_can_be_read_in_two_ways_is_refused() -> None:

@@ -44,7 +44,7 @@ def test_mvtec_is_found_up_to_three_levels_down(tmp_path: Path, parents: str) ->
     assert len(masks) == 6
 
 
-def test_dagm_labels_that_contradict_the_masks_are_an_error(tmp_path: Path) -> None:
+def test_dagm_labels_that_contradict_the_masks_or_lack_are_an_error(tmp_path: Path) -> None:
     label_dir = data_sets.dagm_halves(tmp_path / "Class1") / "Train/Label"
     (label_dir / "0007_label.PNG").unlink()
     with pytest.raises(ValueError, match=r"labels.txt and the masks of .*Class1/Train/0007.PNG disagree"):
@@ -53,10 +53,7 @@ def test_dagm_labels_that_contradict_the_masks_are_an_error(tmp_path: Path) -> N
     write_picture(label_dir / "0007_label.PNG", data_sets.mask())
     with pytest.raises(ValueError, match=r"0099_label.PNG has no picture"):
         found("dagm", tmp_path)
-
-
-def test_dagm_without_labels_of_a_half_is_an_error(tmp_path: Path) -> None:
-    shutil.rmtree(data_sets.dagm_halves(tmp_path / "Class1") / "Train/Label")
+    shutil.rmtree(label_dir)
     with pytest.raises(ValueError, match=r"^no Label/ in .*Class1/Train says what is good \(unpack the whole"):
         found("dagm", tmp_path)
 
