@@ -1,7 +1,7 @@
 """Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from ndpnet.data.importing.report import build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
 from ndpnet.data.importing.staging import opened_source
-from ndpnet.data.levels import depth_of_set
 from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key
@@ -45,7 +44,6 @@ def import_source(
     if Path(source).is_dir():
         check_apart(Path(out), Path(source))
     options = {"layout": layout, "test_good_share": test_good_share, "train_limit": train_limit}
-    options |= {"group_pattern": group_pattern}
     with opened_source(str(source), Path(out), max_bytes=max_bytes, endpoint_url=endpoint_url) as (root, name):
         plans = _chosen(find_categories(layout, root, name), categories, str(source))
         outs = [Path(out)] if len(plans) == 1 else [Path(out) / plan.name for plan in plans]
@@ -53,7 +51,7 @@ def import_source(
             check_category(category_out.resolve().name)
             check_output(category_out, marker=IMPORTED)
         return [
-            _import_category(plan, root, name, category_out, options)
+            _import_category(plan, root, category_out, options | {"source": name, "group_pattern": group_pattern})
             for plan, category_out in zip(plans, outs, strict=True)
         ]
 
@@ -66,10 +64,8 @@ def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -
     return [plan for plan in plans if not categories or plan.name in categories]
 
 
-def _import_category(
-    plan: CategoryPlan, root: Path, source: str, out: Path, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """root, source: where it lies and is from; options: layout, test_good_share, train_limit, group_pattern."""
+def _import_category(plan: CategoryPlan, root: Path, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """options: source, layout, test_good_share, train_limit, group_pattern, as the report names them."""
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
     _check_names(plan.images)
@@ -83,7 +79,6 @@ def _import_category(
     with atomic_folder(out, marker=IMPORTED) as folder:
         placer = Placer(root, folder, is_test_good)
         placed, rejected = placer.place_all(plan.images, plan.name)
-        bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
         copies = _find_copies(placed)
         imported = _limit(
             [picture for picture in placed if picture.image.path not in copies[0]], options["train_limit"]
@@ -97,17 +92,9 @@ def _import_category(
             raise ValueError(f"no good picture in {plan.folder} is left to train on: {why} ({fix})")
         if has_roi:
             shutil.copyfile(plan.folder / ROI, folder / ROI)
-        report = build_report(
-            plan,
-            options={**options, "group_pattern": pattern},
-            source=source,
-            placed=placed,
-            rejected=rejected,
-            imported=imported,
-            copies=copies,
-            bit_depth=bit_depth,
-            ignored=[*plan.ignored, *unknown_beside(plan.images, plan.folder, root)],
-        )
+        others = unknown_beside(plan.images, plan.folder, root)
+        used = options | {"group_pattern": pattern}
+        report = build_report(plan, used, placed, rejected, imported, copies, others)
         write_json(folder / IMPORTED, report)
     return report
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ndpnet.data.importing.placing import Placed
 from ndpnet.data.importing.sources.plan import CategoryPlan
+from ndpnet.data.levels import depth_of_set
 from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD, data_hash_of
 from ndpnet.files import NUM_NAMES
@@ -64,37 +65,36 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
 
 def build_report(
     plan: CategoryPlan,
-    *,
     options: Mapping[str, Any],
-    source: str,
     placed: list[Placed],
     rejected: dict[str, str],
     imported: list[Placed],
     copies: tuple[dict[str, str], dict[str, str]],
-    bit_depth: int,
-    ignored: list[str],
+    others: list[str],
 ) -> dict[str, Any]:
-    """The content of import.json, the same bytes for the same source and options. copies: left out, and tested on."""
-    defect_types = {picture.defect_type for picture in placed if picture.defect_type != GOOD}
+    """The content of import.json, the same bytes for the same source and options. copies: left out, and tested on.
+
+    ValueError: the pictures mix depths.
+    """
+    bit_depth = depth_of_set((picture.image.path, picture.facts.levels) for picture in placed)
     has_own_split = all(image.split for image in plan.images)
+    not_asked = dict.fromkeys(("test_good_share", "group_pattern") if has_own_split else ())
+    defect_types = {picture.defect_type for picture in placed if picture.defect_type != GOOD}
     return {
-        "layout": options["layout"],
-        "source": source,
+        **options,
+        **not_asked,
         "category": plan.name,
         "counts": _counts(imported),
         "data_hash": data_hash_of(imported),
         "bit_depth": bit_depth,
         "licence": licence_of(options["layout"], plan.name, defect_types),
-        "test_good_share": None if has_own_split else options["test_good_share"],
-        "group_pattern": None if has_own_split else options["group_pattern"],
-        "train_limit": options["train_limit"],
         "num_left_out": len(placed) - len(copies[0]) - len(imported),
         "rejected": _pairs(rejected, "reason"),
         "duplicates": _pairs(copies[0], "same_as"),
         "test_duplicates": _pairs(copies[1], "same_as"),
         "near_empty": [p.image.path for p in imported if p.facts.spread_at(bit_depth) < MIN_SPREAD],
         "mask_notes": [{"file": p.mask_path, "note": p.mask_note} for p in imported if p.mask_note],
-        "ignored": sorted(ignored),
+        "ignored": sorted([*plan.ignored, *others]),
     }
 
 
