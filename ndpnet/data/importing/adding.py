@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ndpnet.data.images import ImageFacts, open_image
+from ndpnet.data.importing.opening import opened_source
 from ndpnet.data.importing.placing import Placed, Placer, check_length, mask_name
 from ndpnet.data.importing.sources.own import find_batch, flat_name
-from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.levels import depth_of_set
 from ndpnet.data.listing import has_picture_name
 from ndpnet.data.manifest import GOOD
@@ -126,12 +126,10 @@ def _check_masks(files: Files, batch: list[Placed], category: str, place: str) -
     if place.endswith(f"/{GOOD}"):
         return
     has_masks = any(path.startswith(f"{category}/ground_truth/") for path in files)
-    is_given = batch[0].mask_path is not None
-    if has_masks and not is_given:
-        raise ValueError(f"the defective pictures of {category} have masks, these have none (pass --masks FOLDER)")
     is_defective = (path.startswith(f"{category}/test/") and f"/test/{GOOD}/" not in path for path in files)
-    if is_given and not has_masks and any(is_defective):
-        raise ValueError(f"the defective pictures of {category} have no masks (draw theirs too, or leave --masks out)")
+    if has_masks != (batch[0].mask_path is not None) and any(is_defective):
+        fix = "pass --masks FOLDER" if has_masks else "draw theirs too, or leave --masks out"
+        raise ValueError(f"masks are for all defective pictures of {category}, or for none ({fix})")
 
 
 def _read_category(data_dir: Path, files: Files, category: str) -> dict[str, ImageFacts]:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet.data.copies import CopyIndex
-from ndpnet.data.importing.archives import MAX_BYTES
+from ndpnet.data.importing.opening import MAX_BYTES, opened_source
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import build_report
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
-from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key

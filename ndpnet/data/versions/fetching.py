@@ -23,6 +23,7 @@ from ndpnet.data.versions.version import (
     compare,
     count_pictures,
     hashes_of,
+    list_files,
     version_of_files,
 )
 from ndpnet.files import hash_of, sha256_of
@@ -120,7 +121,7 @@ def _intact_version(out_dir: Path) -> Version | None:
     if not (out_dir / VERSION).is_file():
         return None
     version = Version.load(out_dir / VERSION)
-    if damage := compare(version.hashes, hashes_of(out_dir)):
+    if damage := compare(version.hashes, hashes_of(out_dir, list_files(out_dir))):
         logger.warning("%s is no longer what its %s says, it is fetched again: %s", out_dir, VERSION, damage)
         return None
     return version

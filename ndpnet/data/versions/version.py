@@ -129,7 +129,7 @@ class Pin:
         if not (data_dir / VERSION).is_file():
             return None
         version, fix = Version.load(data_dir / VERSION), "run `ndpnet version-data` again to get back what is pinned"
-        return cls(VERSION, version.data_hash, version.hashes, hashes_of(data_dir, category), fix)
+        return cls(VERSION, version.data_hash, version.hashes, hashes_of(data_dir, list_files(data_dir, category)), fix)
 
     def check(self, data_dir: Path, category: str) -> None:
         """Raise ValueError unless what lies here is what is pinned of the category."""
@@ -207,14 +207,16 @@ def version_of_files(
     folder: Path, paths: Iterable[str], *, revision: str | None = None, pinned_hash: str | None = None
 ) -> Version:
     """Hash the named files."""
-    hashes = _sha256_of_all(folder, sorted(path for path in paths if path != VERSION))
+    hashes = hashes_of(folder, (path for path in paths if path != VERSION))
     sizes = {path: (folder / path).stat().st_size for path in hashes}
     return Version(hashes, sizes, revision, pinned_hash)
 
 
-def hashes_of(folder: Path, below: str = "") -> dict[str, str]:
-    """The sha256 of every file in a folder, or in a folder of it, by path."""
-    return _sha256_of_all(folder, list_files(folder, below))
+def hashes_of(folder: Path, paths: Iterable[str]) -> Files:
+    """The sha256 of the named files, in the order of their paths."""
+    paths = sorted(paths)
+    with ThreadPoolExecutor(min(NUM_THREADS, os.cpu_count() or 1)) as pool:
+        return dict(zip(paths, pool.map(lambda path: sha256_of(folder / path), paths), strict=True))
 
 
 def list_files(folder: Path, below: str = "") -> list[str]:
@@ -255,11 +257,6 @@ def _normalised(category: str) -> str:
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"category {category!r} lies outside the data folder (name a folder in it)")
     return "" if path == PurePosixPath() else path.as_posix()
-
-
-def _sha256_of_all(folder: Path, paths: list[str]) -> dict[str, str]:
-    with ThreadPoolExecutor(min(NUM_THREADS, os.cpu_count() or 1)) as pool:
-        return dict(zip(paths, pool.map(lambda path: sha256_of(folder / path), paths), strict=True))
 
 
 def _check_paths(paths: list[str]) -> None:

@@ -13,8 +13,8 @@ from samples import data_config, write_picture
 
 from ndpnet.data import images as reading
 from ndpnet.data.importing.importer import import_source
+from ndpnet.data.importing.opening import opened_source
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
-from ndpnet.data.importing.staging import opened_source
 from ndpnet.data.preparing import prepare
 from ndpnet.folders import LIST
 
