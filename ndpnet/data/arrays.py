@@ -1,10 +1,7 @@
-"""uint8 arrays on disk: appended to, and read as pictures of any mix of sizes."""
+"""uint8 arrays on disk that are appended to, and rows that stand for all."""
 
 import math
-from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
@@ -43,25 +40,3 @@ class ArrayAppender:
         # numpy leaves room in the header for the first axis to grow
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self.stream, header)
-
-
-class Views(Sequence[np.ndarray]):
-    """Pictures of any mix of sizes that lie one behind the other in a flat array."""
-
-    def __init__(self, flat: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> None:
-        self.flat, self.shapes = flat, list(shapes)
-        self.starts = [0, *accumulate(math.prod(shape) for shape in self.shapes)]
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
-        """One picture without a copy, or a list of them."""
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        index = range(len(self))[index]  # negative ones count from the end, others end an iteration
-        return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.shapes[index])

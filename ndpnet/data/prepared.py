@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 
-from ndpnet.data.arrays import Views
 from ndpnet.data.fitting import covered_size, scaled_size
 from ndpnet.data.manifest import LEARNT_SPLITS, FileRecord, Manifest
 from ndpnet.data.roi import ROI, read_roi
@@ -17,6 +17,8 @@ from ndpnet.files import read_record
 
 FORMAT_VERSION = 5
 SETTINGS = "prepared.json"
+
+Pictures = np.ndarray | list[np.ndarray]  # a list where they have different sizes: views, none is loaded
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class PreparedData:
     @overload
     def images(self, split: Literal["train", "validation"]) -> np.ndarray: ...
     @overload
-    def images(self, split: str) -> np.ndarray | Views: ...
-    def images(self, split: str) -> np.ndarray | Views:
+    def images(self, split: str) -> Pictures: ...
+    def images(self, split: str) -> Pictures:
         """Return one split's pictures. -> uint8 (N, H, W, 3), or N views (H, W, 3) of different sizes.
 
         Those that a network learns from fill its input. Of calibration and test each is what it covers of the input,
@@ -75,7 +77,7 @@ class PreparedData:
             return self._open(f"{split}.npy", (num_rows, *self.input_size, 3))
         return self._open_views(f"{split}.npy", [(*size, 3) for size in self._sizes(records)])
 
-    def masks(self) -> np.ndarray | Views | None:
+    def masks(self) -> Pictures | None:
         """Return the test masks, zeros for good pictures, or None if the set has none.
 
         -> uint8 0/1 (N_test, H, W), or N_test views (H, W) of different sizes.
@@ -112,9 +114,12 @@ class PreparedData:
             return [scaled_size(*size, self.tiling.scale) for size in sizes]
         return [covered_size(size, self.input_size, self.aspect_ratio) for size in sizes]
 
-    def _open_views(self, file_name: str, shapes: Sequence[tuple[int, ...]]) -> np.ndarray | Views:
-        flat = self._open(file_name, (sum(map(math.prod, shapes)),))
-        return flat.reshape(len(shapes), *shapes[0]) if len(set(shapes)) == 1 else Views(flat, shapes)
+    def _open_views(self, file_name: str, shapes: Sequence[tuple[int, ...]]) -> Pictures:
+        ends = list(accumulate(map(math.prod, shapes)))
+        flat = self._open(file_name, (ends[-1] if ends else 0,))
+        if len(set(shapes)) == 1:
+            return flat.reshape(len(shapes), *shapes[0])
+        return [flat[end - math.prod(shape) : end].reshape(shape) for shape, end in zip(shapes, ends, strict=True)]
 
     def _open(self, file_name: str, shape: tuple[int, ...]) -> np.memmap:
         path = self.folder / file_name

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ndpnet.data.arrays import Views
-from ndpnet.data.prepared import PreparedData
+from ndpnet.data.prepared import Pictures, PreparedData
 from ndpnet.evaluation import judging
 from ndpnet.inference.inspector import Inspector
 from ndpnet.metrics import summary, weighted
@@ -113,7 +112,7 @@ def find_worst_type(challenger: dict[str, Any], champion: dict[str, Any], metric
     return max(drops, key=lambda loss: loss.drop, default=None)
 
 
-def time_both(inspectors: Sequence[Inspector], images: Sequence[np.ndarray | Views]) -> list[float]:
+def time_both(inspectors: Sequence[Inspector], images: Sequence[Pictures]) -> list[float]:
     """Median seconds of a prediction by each model, in turn: what else this machine does meets all of them alike."""
     seconds: list[list[float]] = [[] for _ in inspectors]
     deadline = time.monotonic() + MAX_TIMED_SECONDS
