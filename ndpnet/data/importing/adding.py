@@ -14,7 +14,7 @@ from ndpnet.data.listing import has_picture_name
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import name_key, type_of
 from ndpnet.data.threads import map_in_threads, pixels_in
-from ndpnet.data.versions.version import compare, count_pictures
+from ndpnet.data.versions.version import compare, count_pictures, describe
 from ndpnet.files import naming_full_disk, sha256_of, some_names
 from ndpnet.folders import staging_folder
 from ndpnet.storage.pins import Files, PinnedFolder
@@ -108,16 +108,16 @@ def _pinned_files(folder: PinnedFolder, here: Files, there: dict[str, ImageFacts
         return here
     pinned, name = folder.pinned_files() or {}, folder.data_dir.name
     difference = compare(pinned, here)
+    added, deleted = difference.get("added", []), difference.get("deleted", [])
     masks, pixels = {each.mask_sha256 for each in batch}, {each.facts.pixels_sha256 for each in batch}
-    added = {here[path] for path in difference.added}
 
     def is_ours(path: str) -> bool:
         return there[path].pixels_sha256 in pixels if path in there else sha256_of(folder.data_dir / path) in masks
 
-    is_moved = all(pinned[path] in added for path in difference.deleted)  # a good picture that is defective now
-    if difference.changed or not is_moved or not all(map(is_ours, difference.added)):
+    is_moved = {pinned[path] for path in deleted} <= {here[path] for path in added}  # good pictures, defective now
+    if "changed" in difference or not is_moved or not all(map(is_ours, added)):
         fix = f"run `dvc add {name}` first to pin what is here, or `dvc checkout {name}.dvc` to get back what is pinned"
-        raise ValueError(f"{name}/ is not what {name}.dvc pins: {difference} ({fix})")
+        raise ValueError(f"{name}/ is not what {name}.dvc pins: {describe(difference)} ({fix})")
     return pinned
 
 

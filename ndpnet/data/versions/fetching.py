@@ -22,6 +22,7 @@ from ndpnet.data.versions.version import (
     choose,
     compare,
     count_pictures,
+    describe,
     hashes_of,
     list_files,
     version_of_files,
@@ -122,7 +123,7 @@ def _intact_version(out_dir: Path) -> Version | None:
         return None
     version = Version.load(out_dir / VERSION)
     if damage := compare(version.hashes, hashes_of(out_dir, list_files(out_dir))):
-        logger.warning("%s is no longer what its %s says, it is fetched again: %s", out_dir, VERSION, damage)
+        logger.warning("%s is no longer what its %s says, it is fetched again: %s", out_dir, VERSION, describe(damage))
         return None
     return version
 

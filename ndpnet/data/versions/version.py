@@ -80,31 +80,18 @@ class Version:
         return version
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How what lies here differs from what is pinned: paths in order."""
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    deleted: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.deleted)
-
-    def __str__(self) -> str:
-        named = {"changed": self.changed, "added": self.added, "deleted": self.deleted}
-        counts = ", ".join(f"{len(paths)} {name}" for name, paths in named.items() if paths)
-        return f"{counts}, first {next(paths[0] for paths in named.values() if paths)}"
-
-
-def compare(pinned: dict[str, str], present: dict[str, str]) -> Difference:
-    """Compare two mappings of paths to hashes."""
+def compare(pinned: Files, present: Files) -> dict[str, list[str]]:
+    """How what lies here differs from what is pinned: the paths that are changed, added and deleted, if there are."""
     both = pinned.keys() & present.keys()
-    return Difference(
-        added=tuple(sorted(present.keys() - both)),
-        changed=tuple(sorted(path for path in both if pinned[path] != present[path])),
-        deleted=tuple(sorted(pinned.keys() - both)),
-    )
+    changed = (path for path in both if pinned[path] != present[path])
+    paths = {"changed": changed, "added": present.keys() - both, "deleted": pinned.keys() - both}
+    return {name: listed for name, of_kind in paths.items() if (listed := sorted(of_kind))}
+
+
+def describe(difference: dict[str, list[str]]) -> str:
+    """A difference as `compare` finds it, in short: "1 changed, 2 added, first wall/train/good/1.png"."""
+    counts = ", ".join(f"{len(paths)} {name}" for name, paths in difference.items())
+    return f"{counts}, first {next(iter(difference.values()))[0]}"
 
 
 @dataclass(frozen=True)
@@ -142,7 +129,7 @@ class Pin:
         if not self.here:
             raise ValueError(f"{data_dir / category} is not here, but {self.name} pins it (run `dvc pull`)")
         if difference := compare(pinned, self.here):
-            raise UnpinnedError(f"{data_dir / category} is not what {self.name} pins: {difference}", self.fix)
+            raise UnpinnedError(f"{data_dir / category} is not what {self.name} pins: {describe(difference)}", self.fix)
 
 
 def check_pinned(data_dir: Path, category: str) -> Pin:
