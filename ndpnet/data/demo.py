@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +65,13 @@ def make_demo_data(out_dir: Path) -> dict[str, dict[str, int]]:
 
 def _draw_category(category: str, photograph: np.ndarray, draws: Draws) -> Iterator[tuple[str, bytes]]:
     """Every file of a category: its path and its content."""
-    windows = choose_windows(draws, TRAIN_CELLS, len(TRAIN_CELLS) * WINDOWS_PER_CELL)
-    for number, (cell, surface) in enumerate(_cut(photograph, windows)):
+    num_train = len(TRAIN_CELLS) * WINDOWS_PER_CELL
+    for number, (cell, surface) in enumerate(_surfaces(photograph, draws, TRAIN_CELLS, num_train)):
         yield f"train/good/{category}_{cell}_{number // len(TRAIN_CELLS):02d}.png", encode_png(surface)
-    for number, (cell, surface) in enumerate(_cut(photograph, choose_windows(draws, TEST_CELLS, NUM_TEST_GOOD))):
+    for number, (cell, surface) in enumerate(_surfaces(photograph, draws, TEST_CELLS, NUM_TEST_GOOD)):
         yield f"test/good/{category}_{cell}_{number:02d}.png", encode_png(surface)
     for kind in RENDERERS:
-        for number, (cell, surface) in enumerate(_cut(photograph, choose_windows(draws, TEST_CELLS, NUM_PER_DEFECT))):
+        for number, (cell, surface) in enumerate(_surfaces(photograph, draws, TEST_CELLS, NUM_PER_DEFECT)):
             image, mask = draw_defect(surface, kind, hardness=number / (NUM_PER_DEFECT - 1), draws=draws)
             stem = f"{kind}/{category}_{cell}_{number:02d}"
             yield f"test/{stem}.png", encode_png(image)
@@ -80,17 +80,20 @@ def _draw_category(category: str, photograph: np.ndarray, draws: Draws) -> Itera
     yield "import.json", as_json(source).encode()  # as `ndpnet import` says it: models carry the licence on
 
 
-def choose_windows(draws: Draws, cells: Sequence[str], num_windows: int) -> list[tuple[str, int, int]]:
-    """Return (cell, top, left) of different windows at random offsets in their cells, the cells in turn."""
+def _surfaces(
+    photograph: np.ndarray, draws: Draws, cells: Sequence[str], number: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Different windows at random offsets in their cells, the cells in turn. -> cell, uint8 (WINDOW, WINDOW)."""
     windows: list[tuple[str, int, int]] = []
-    while len(windows) < num_windows:
+    while len(windows) < number:  # all are drawn before the first defect is
         cell = cells[len(windows) % len(cells)]
-        row, column = (int(number) - 1 for number in cell[1:].split("c"))
+        row, column = (int(digits) - 1 for digits in cell[1:].split("c"))
         offset_y, offset_x = (draws.integer(0, CELL - WINDOW + 1) for _ in "yx")
         window = (cell, row * CELL + offset_y, column * CELL + offset_x)
         if window not in windows:
             windows.append(window)
-    return windows
+    for cell, top, left in windows:
+        yield cell, photograph[top : top + WINDOW, left : left + WINDOW]
 
 
 def enlarge(photograph: np.ndarray, size: int) -> np.ndarray:
@@ -114,8 +117,3 @@ def _photograph(category: str) -> np.ndarray:
     if hashlib.sha256(photograph.tobytes()).hexdigest() != PIXELS_SHA256[category]:
         raise ValueError(f"scikit-image's picture {category!r} is another than the demo's (install scikit-image 0.26)")
     return enlarge(photograph, NUM_CELLS * CELL)
-
-
-def _cut(photograph: np.ndarray, windows: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, np.ndarray]]:
-    for cell, top, left in windows:
-        yield cell, photograph[top : top + WINDOW, left : left + WINDOW]

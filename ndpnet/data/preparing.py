@@ -182,11 +182,13 @@ def _decoded(category_dir: Path, planned: Sequence[FileRecord], target: Target) 
             check_roi_fits(target.roi, *own[::-1], mode=data.mode, name=name)
         is_learnt = record.split in LEARNT_SPLITS
         if data.mode == "tile":
-            scan = scale_scan(picture.image, data.scale, name=name)
-            tiles = choose_tiles(scan, data, target.roi, name=name) if is_learnt else ()
-            return _with_image(replace(picture, record=replace(picture.record, tiles=tiles)), scan)
-        fitted = fit_image(picture.image, covered_size(own, target.input_size, target.aspect_ratio), name=name)
-        return _with_image(picture, continue_surface(fitted, target.input_size) if is_learnt else fitted)
+            image = scale_scan(picture.image, data.scale, name=name)
+            tiles = choose_tiles(image, data, target.roi, name=name) if is_learnt else ()
+        else:
+            image = fit_image(picture.image, covered_size(own, target.input_size, target.aspect_ratio), name=name)
+            image, tiles = continue_surface(image, target.input_size) if is_learnt else image, ()
+        mask = picture.mask and replace(picture.mask, marked=scale_plane(picture.mask.marked, image.shape[:2]))
+        return replace(picture, record=replace(picture.record, tiles=tiles), image=image, mask=mask)
 
     pictures = map_in_threads(decode, planned, pixels_of=lambda record: record.width * record.height)
     yield from tqdm(pictures, "decode", total=len(planned), unit="image", disable=None)
@@ -213,14 +215,6 @@ def _append(arrays: dict[str, ArrayAppender], picture: Picture, target: Target) 
     if split == "test" and "masks" in arrays:
         mask = np.zeros(picture.image.shape[:2]) if picture.mask is None else picture.mask.marked
         arrays["masks"].append(mask.astype(np.uint8))
-
-
-def _with_image(picture: Picture, image: np.ndarray) -> Picture:
-    """The picture scaled, and its mask with it."""
-    mask = picture.mask
-    if mask is not None:
-        mask = replace(mask, marked=scale_plane(mask.marked, image.shape[:2]))
-    return replace(picture, image=image, mask=mask)
 
 
 def choose_tiles(

@@ -7,9 +7,8 @@ from typing import Any
 from ndpnet.data.importing.placing import Placed
 from ndpnet.data.importing.sources.plan import CategoryPlan
 from ndpnet.data.levels import depth_of_set
-from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD, data_hash_of
-from ndpnet.files import NUM_NAMES
+from ndpnet.files import some_names
 from ndpnet.table import one_line
 
 # the terms of public data sets: a model that is trained on them carries them on
@@ -58,8 +57,7 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     }
     for title, entries in listed.items():
         if entries:
-            more = f", and {len(entries) - NUM_NAMES} more in {IMPORTED}" if len(entries) > NUM_NAMES else ""
-            lines.append(f"  {len(entries)} {title}: {', '.join(map(one_line, entries[:NUM_NAMES]))}{more}")
+            lines.append(f"  {len(entries)} {title}: {some_names([one_line(entry) for entry in entries])}")
     return lines
 
 
