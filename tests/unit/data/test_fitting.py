@@ -26,6 +26,8 @@ def test_fit_image_keeps_what_fits_and_averages_the_rest() -> None:
     assert np.abs(fitted[:, 2:-2].astype(int) - 100).max() <= 8
     with pytest.raises(ValueError, match=r"a\.png has 100x63 pixels, a side below 64"):
         fit_image(np.zeros((63, 100, 3), dtype=np.uint8), (64, 64), name="a.png")
+    with pytest.raises(ValueError, match=r"^s\.png has 90x60 pixels at scale 0\.3, a side below 64"):
+        scale_scan(np.zeros((200, 300, 3), dtype=np.uint8), 0.3, name="s.png")
 
 
 def test_a_scaled_mask_takes_half_the_area_and_loses_no_defect() -> None:
@@ -78,11 +80,6 @@ def test_a_surface_goes_on_as_it_was() -> None:
     longer = continue_surface(noise, (64, 64))
     np.testing.assert_array_equal(longer[:40], noise)
     assert {row.tobytes() for row in longer} == {row.tobytes() for row in noise}  # nothing is made up
-
-
-def test_a_scan_is_never_scaled_to_less_than_64() -> None:
-    with pytest.raises(ValueError, match=r"^s\.png has 90x60 pixels at scale 0\.3, a side below 64"):
-        scale_scan(np.zeros((200, 300, 3), dtype=np.uint8), 0.3, name="s.png")
 
 
 @pytest.mark.parametrize(("num_rows", "num_columns"), [(8, 5), (9, 5), (11, 7), (40, 21)])

@@ -158,27 +158,23 @@ def test_copies_count_once_whatever_their_file(data_dir: Path, tmp_path: Path) -
     assert contents(tmp_path / "with") == contents(tmp_path / "without")
 
 
-def test_a_picture_is_not_good_and_defective_in_one_test_set(data_dir: Path, tmp_path: Path) -> None:
-    defective = next((data_dir / "tile/test").glob("[!g]*/*.png"))
-    with Image.open(defective) as image:
-        image.save(data_dir / "tile/test/good/p9_again.bmp")
-    with pytest.raises(ValueError, match=r"^1 pictures are said to be good and defective, first .*again\.bmp"):
-        prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-
-
-def test_folders_that_are_none_of_the_layout_are_named(
-    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("shown", "copy", "message"),
+    [
+        ("test/cut/p90_1.png", "p9_again.bmp", r"^1 pictures are said to be good and defective, first .*again\.bmp"),
+        (
+            "train/good/p3_1.png",
+            "p99_0.bmp",
+            r"first train/good/p3_1\.png = test/good/p99_0\.bmp",
+        ),
+    ],
+)
+def test_a_test_picture_is_not_trained_on_nor_good_and_defective_whatever_its_file(
+    data_dir: Path, tmp_path: Path, shown: str, copy: str, message: str
 ) -> None:
-    (data_dir / "tile/masks").mkdir()
-    prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-    assert "left out of " in caplog.text
-    assert "/tile: masks/ (known are train, test and ground_truth)" in caplog.text
-
-
-def test_a_copy_in_another_format_in_test_is_refused(data_dir: Path, tmp_path: Path) -> None:
-    with Image.open(data_dir / "tile/train/good/p3_1.png") as image:
-        image.save(data_dir / "tile/test/good/p99_0.bmp")
-    with pytest.raises(ValueError, match=r"first train/good/p3_1\.png = test/good/p99_0\.bmp"):
+    with Image.open(data_dir / "tile" / shown) as image:
+        image.save(data_dir / "tile/test/good" / copy)
+    with pytest.raises(ValueError, match=message):
         prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
 
 
@@ -190,8 +186,10 @@ def test_what_a_person_should_look_at_is_said(data_dir: Path, tmp_path: Path, ca
         Image.fromarray(changed).save(data_dir / "tile/train/good" / name)
     large = np.pad(np.ones((60, 60), dtype=bool), (0, 4))
     write_picture(data_dir / "tile/ground_truth/cut/p90_1_mask.png", large)
+    (data_dir / "tile/masks").mkdir()
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
-    alike, mask = [record.getMessage() for record in caplog.records]
+    unknown, alike, mask = [record.getMessage() for record in caplog.records]
+    assert unknown.endswith("/tile: masks/ (known are train, test and ground_truth)")
     assert alike.startswith(
         "1 pictures look nearly as another one, first train/good/p50_0.png and train/good/p51_0.png"
     )

@@ -247,15 +247,6 @@ def test_finds_all_in_path_order_with_their_masks(tmp_path: Path) -> None:
     ]
 
 
-def test_good_pictures_are_good_by_whatever_name(tmp_path: Path) -> None:
-    touch(tmp_path, "train/good/0.png", "test/OK/1.png", "test/nok/3.png")
-    found = {image.path: image.defect_type for image in scan_mvtec(tmp_path) if image.split == "test"}
-    assert found == {"test/OK/1.png": "good", "test/nok/3.png": "nok"}
-    touch(tmp_path, "test/good ones/4.png")
-    with pytest.raises(ValueError, match=r"^folder 'good ones' holds good pictures, or a type of defect\?"):
-        scan_mvtec(tmp_path)
-
-
 def test_training_only_and_masks_missing_altogether_are_allowed(tmp_path: Path) -> None:
     touch(tmp_path, "train/good/0.png")
     assert [image.path for image in scan_mvtec(tmp_path)] == ["train/good/0.png"]
