@@ -148,16 +148,18 @@ def _find_new(there: dict[str, ImageFacts], batch: list[Placed], place: str) -> 
         [(path, facts.levels) for path, facts in there.items()]
         + [(picture.image.path, picture.facts.levels) for picture in batch]
     )
-    paths = {facts.pixels_sha256: path for path, facts in there.items()}
+    paths: dict[bytes, list[str]] = {}
+    for path, facts in there.items():
+        paths.setdefault(facts.pixels_sha256, []).append(path)
     new: dict[bytes, New] = {}
     for picture in batch:
-        known = paths.get(picture.facts.pixels_sha256)
-        was_good = known is not None and type_of(known.split("/")[2]) == GOOD
-        if known is None or (was_good and picture.defect_type != GOOD):  # what was said last counts
-            new.setdefault(picture.facts.pixels_sha256, (picture, known))
-        elif not known.startswith(f"{place}/"):
-            fix = "trained on or tested on as one type: remove one"
-            raise ValueError(f"{picture.image.path} is there as {known} (a picture is {fix})")
+        known = paths.get(picture.facts.pixels_sha256, [])
+        was_good = len(known) == 1 and type_of(known[0].split("/")[2]) == GOOD
+        if not known or (was_good and picture.defect_type != GOOD):  # what was said last counts
+            new.setdefault(picture.facts.pixels_sha256, (picture, known[0] if known else None))
+        elif not all(path.startswith(f"{place}/") for path in known):
+            fix = "trained on or tested on as one type: remove all but one"
+            raise ValueError(f"{picture.image.path} is there as {some_names(known)} (a picture is {fix})")
     return list(new.values())
 
 

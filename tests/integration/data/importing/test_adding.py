@@ -80,7 +80,7 @@ def test_a_picture_of_another_place_is_an_error(
         masks = tmp_path / "masks"
         for name in ("a", "x"):
             write_picture(masks / f"{name}_mask.png", mask())
-    message = rf"^x\.bmp is there as wall/{known} \(a picture is trained on or tested on as one type: remove one"
+    message = rf"^x\.bmp is there as wall/{known} \(a picture is trained .*: remove all but one"
     assert_refused(repository, batch, message, place=place, masks=masks)
 
 
@@ -113,6 +113,19 @@ def test_a_good_picture_that_is_called_defective_now_is_moved(
     again = add(repository, batch, place="test/hole", masks=masks)
     assert (again.num_added, again.num_copies, again.changes) == (0, 2, added.changes)
     assert (repository.folder / "data.dvc").read_bytes() == (tmp_path / "data.dvc").read_bytes()
+
+
+def test_a_good_picture_that_lies_there_twice_is_not_half_moved(
+    repository: Repository, wall: Path, tmp_path: Path
+) -> None:
+    batch, masks = write_batch(tmp_path / "batch", ["a.png"]), tmp_path / "masks"
+    shutil.copy(wall / "train/good/p00.png", wall / "train/good/z.png")
+    repository.run("dvc", "add", "data")
+    shutil.copy(wall / "train/good/p00.png", batch / "x.png")
+    for stem in ("a", "x"):
+        write_picture(masks / f"{stem}.png", mask())
+    message = r"^x\.png is there as wall/train/good/p00\.png, wall/train/good/z\.png \(.* remove all but one\)$"
+    assert_refused(repository, batch, message, place="test/hole", masks=masks)
 
 
 @pytest.mark.parametrize(
