@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 from documents import PAGES, ROOT, Command, code_spans, commands, fences, name_of
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ndpnet.cli import main
 from ndpnet.config import Section, load_params
@@ -16,7 +17,7 @@ from ndpnet.config import Section, load_params
 SECTIONS = {name for name, value in load_params() if isinstance(value, Section)}
 PARAMETER = re.compile(rf"(?:{'|'.join(sorted(SECTIONS))})(?:\.[a-z_0-9]+)+")
 OVERRIDE = re.compile(r"""-P '?([a-z_0-9.]+=[^\s`'")]+)""")
-DVC_OVERRIDE = re.compile(r"(?:-S|--set-param) '?ndpnet/params\.yaml:([a-z_0-9.]+=[^\s`'\")]+)")
+DVC_OVERRIDE = re.compile(r"""-S ('ndpnet/params\.yaml:[^'\n]+'|ndpnet/params\.yaml:[^\s`]+)""")
 MAKE = re.compile(r"(?<![\w-])make ([a-z-]+)(?=[\s`]|$)")
 SCRIPT = re.compile(r"(?<![\w-])(?:python|pytest|bash|sudo)(?: -m \S+)? ((?:benchmarks|deploy|tests)/[\w/.-]+)")
 
@@ -73,7 +74,10 @@ def test_the_command_line_takes_it(command: Command) -> None:
 def test_parameters_that_it_names_exist(page: Path) -> None:
     text = page.read_text()
     overrides = [each for each in OVERRIDE.findall(text) if each != "name=value"]
-    load_params(overrides=[each for each in overrides + DVC_OVERRIDE.findall(text) if not each.startswith("profile=")])
+    values = [each.strip("'").partition(":")[2] for each in DVC_OVERRIDE.findall(text)]
+    for each in OverridesParser.create().parse_overrides(values):  # as DVC reads them: brackets ask for quotes
+        overrides.append(f"{each.key_or_group}={each.value()}")
+    load_params(overrides=[each for each in overrides if not each.startswith("profile=")])
     for profile in re.findall(r"(?:--profile |params\.yaml:profile=)(\w+)", text):
         load_params(profile=profile)
     known = set(parameters(load_params().model_dump()))
