@@ -27,8 +27,12 @@ from ndpnet.cli_engines import engine_options
 def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
     """Decode the pictures of one category and split them for training, calibration and test."""
     from ndpnet import tracked_steps
+    from ndpnet.data.versions.version import UnpinnedError
 
-    counts = tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned)
+    try:
+        counts = tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned)
+    except UnpinnedError as error:
+        raise ValueError(f"{error}; or pass --allow-unpinned: such a model cannot be promoted") from error
     click.echo(
         f"{category}: {counts['num_train']} pictures to train on, {counts['num_validation']} to watch it, "
         f"{counts['num_calibration']} in {counts['num_calibration_groups']} groups to set the threshold; to test "

@@ -16,14 +16,13 @@ from ndpnet.storage.pins import Files, PinnedFolder
 VERSION = "version.json"
 FORMAT_VERSION = 1
 NUM_THREADS = 4
-ALLOW = "pass --allow-unpinned: such a model cannot be promoted"
 
 
 class UnpinnedError(ValueError):
     """Pictures that are not the pinned ones; `fact` says it without the ways out."""
 
     def __init__(self, fact: str, fix: str) -> None:
-        super().__init__(f"{fact} ({fix}; or {ALLOW})")
+        super().__init__(f"{fact} ({fix})")
         self.fact = fact
 
 
