@@ -148,14 +148,14 @@ def loss_chart(history: History, *, name: str) -> str:
         rows[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         rows[0].yaxis.set_minor_formatter(NullFormatter())
         rows[0].set_ylabel("loss (log scale)")
-        rows[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1.2, columnspacing=1.2)
+        rows[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.2, columnspacing=4)
         for colour, (term, (steps, values)) in zip(SERIES[1:], validation.items(), strict=False):
             metric = term.removeprefix(VALIDATION_PREFIX)
             label = HEADLINE.get(metric, metric.replace("_", " "))
             rows[1].plot(steps, values, color=colour, marker="o", markersize=2.5, label=label)
         if validation:
             rows[1].set_title("on artificial defects of held-out pictures", loc="left")
-            rows[1].legend(loc="best", handlelength=1.2)
+            rows[1].legend(loc="center left", handlelength=1.2)
         rows[-1].set_xlabel("training step")
         return _svg(figure, name=name)
 

@@ -1,6 +1,7 @@
 """What the charts of the report are drawn from, and the same curves as tables."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,16 @@ def test_charts_name_metrics_as_all_pages_do() -> None:
     drawn = charts.loss_chart(history(5), name="phase2")
     assert "image ROCAUC" in drawn
     assert "image auroc" not in drawn
+
+
+def test_words_beside_each_other_have_room_to_be_larger_on_a_telephone() -> None:
+    terms = ("loss", "reconstruction", "perceptual", "feature_repair", "segmentation", "validation/defect_perception")
+    drawn = charts.loss_chart([{"step": step, **dict.fromkeys(terms, 1 / step)} for step in (1, 2)], name="phase2")
+    words = re.findall(r'text-anchor: start[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]+)<', drawn)
+    assert len(words) == len(terms) + 1  # the title
+    for x, y, word in words:
+        others = [float(other) for other, line, _ in words if line == y and float(other) > float(x)]
+        assert float(x) + 6.6 * len(word) < min(others, default=345.6), word  # 11 px, of which a letter takes 0.6
 
 
 def test_a_curve_that_is_not_available_is_a_table_without_rows(tmp_path: Path) -> None:
