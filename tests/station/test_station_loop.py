@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import registered
+import requests
 import torch
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -208,6 +209,8 @@ def test_an_alarm_that_nobody_answers_lets_the_watch_start_anew_and_stays(pipeli
         assert line.alarm is not None
         assert len(last_events(station.journal, 9, kind="drift")) == 1
         assert len(last_events(station.journal, 9, kind="restarted")) == 2
+        surest = requests.get(f"{url}/health").text.partition("The surest change: ")[2].partition("</p>")[0]
+        assert re.findall("<b>(.*?)</b>", surest) == ["not good", "brightness"]  # of the others nothing is sure
 
 
 @pytest.fixture
