@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ndpnet import steps
 from ndpnet.config import load_params
-from ndpnet.data.demo import make_demo_data
+from ndpnet.data.demo import DEMO_GROUP_PATTERN, make_demo_data
 from ndpnet.data.preparing import prepare
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CATEGORY = "brick"
 PICTURE = "test/scratch/brick_r6c5_07.png"
 SMALL = (
+    *("data.mode=resize", f"data.group_pattern={DEMO_GROUP_PATTERN}"),  # not what a site's surface has set
     *("data.image_size=128", "synthesis.patch_size=128", "synthesis.num_masks=256", "synthesis.num_sources=33"),
     *("model.bank_size=1024", "model.score_pixels=50", "train.num_validations=1"),
     *("train.phase1.min_steps=20", "train.phase1.epochs=0.1", "train.phase2.min_steps=60", "train.phase2.epochs=0.1"),
@@ -27,7 +28,7 @@ def quick(out: Path) -> tuple[Path, "Verdict"]:
     """
     from ndpnet.inference import Inspector
 
-    out, params = Path(out), load_params(overrides=SMALL)
+    out, params = Path(out), load_params(profile="demo", overrides=SMALL)
     data, prepared, bank, phase1, model, work = (
         out / name for name in ("data", "prepared", "bank", "phase1", "model", "work")
     )
