@@ -66,6 +66,9 @@ def test_words_beside_each_other_have_room_to_be_larger_on_a_telephone() -> None
     for x, y, word in words:
         others = [float(other) for other, line, _ in words if line == y and float(other) > float(x)]
         assert float(x) + 6.6 * len(word) < min(others, default=345.6), word  # 11 px, of which a letter takes 0.6
+    (label,) = (float(x) for x in re.findall(r"rotate\(-90 ([\d.]+)", drawn))
+    for x, number in re.findall(r'text-anchor: end[^>]* x="([\d.]+)"[^>]*>([^<]+)<', drawn):
+        assert float(x) - 6.6 * len(number) > label, number
 
 
 def test_a_curve_that_is_not_available_is_a_table_without_rows(tmp_path: Path) -> None:
