@@ -32,12 +32,15 @@ def assign_splits(groups: Iterable[str], *, calibration_fraction: float, validat
         raise ValueError(f"{fractions} leave no share to train on (both at least 0, their sum below 1)")
     positions = {group: _position(group) for group in groups}
     splits, ordered, below = dict[str, str](), sorted(positions, key=positions.__getitem__), 0.0
-    for split, fraction in {"calibration": calibration_fraction, "validation": validation_fraction}.items():
+    shares = {"calibration": calibration_fraction, "validation": validation_fraction}
+    asked = {split: fraction for split, fraction in shares.items() if fraction > 0}
+    for num_others, (split, fraction) in zip(range(len(asked), 0, -1), asked.items(), strict=True):
         below += fraction
-        may_stand_in = fraction > 0 and len(positions) > 2 and len(ordered) > 1
-        chosen = [group for group in ordered if positions[group] < below] or ordered[: int(may_stand_in)]
-        splits |= dict.fromkeys(chosen, split)
-        ordered = ordered[len(chosen) :]
+        count = sum(positions[group] < below for group in ordered)
+        if len(positions) > 2:
+            count = min(max(count, 1), len(ordered) - num_others)  # one for each share after it, training's the last
+        splits |= dict.fromkeys(ordered[:count], split)
+        ordered = ordered[count:]
     return splits | dict.fromkeys(ordered, "train")
 
 

@@ -110,7 +110,10 @@ def _train_encoder(inputs: PhaseInputs) -> tuple[Network, dict[str, float]]:
     logger.info("phase 1 trains the decoder alone: the encoder %s is frozen", params.model.encoder)
     load_backbone(network.encoder, params.model.encoder_weights)
     vgg = None if params.losses.perceptual_weights == "none" else _load_vgg(params)
-    fit_bank(network, inputs.prepared.images("train"), inputs.prepared.row_groups("train"), seed=params.seed)
+    images = inputs.prepared.images("train")
+    if len(images) == 1 and not len(inputs.prepared.images("validation")):
+        raise ValueError("one picture to train on, and none held out: how good ones differ is not known (add some)")
+    fit_bank(network, images, inputs.prepared.row_groups("train"), seed=params.seed)
     return _launch(fabric, inputs, PretrainedPhase1, network, vgg)
 
 

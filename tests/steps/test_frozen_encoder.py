@@ -1,6 +1,7 @@
 """Behind a frozen ImageNet encoder: trained, killed, judged, calibrated, exported, on long pictures and on scans."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,15 @@ def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run:
     kept = [name for name in first if name.startswith(("encoder.", "banks.", "decoder.", "colours.", "colour_bank."))]
     assert len(kept) == len(first)
     assert all(torch.equal(first[name], second[name]) for name in kept)
+
+
+def test_one_picture_with_none_held_out_is_refused(run: Pipeline, data_dir: Path, tmp_path: Path) -> None:
+    good = Path(CATEGORY, "train/good")
+    (tmp_path / good).mkdir(parents=True)
+    shutil.copy(data_dir / good / "wall_p00_0.png", tmp_path / good)
+    steps.prepare(tmp_path, CATEGORY, tmp_path / "prepared", run.params, allow_unpinned=True)
+    with pytest.raises(ValueError, match="none held out"):
+        steps.train_phase1(tmp_path / "prepared", run.bank_dir, tmp_path / "out", run.params, tmp_path / "work")
 
 
 def test_weights_count_by_their_content(run: Pipeline, tmp_path: Path) -> None:

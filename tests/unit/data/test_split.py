@@ -18,15 +18,15 @@ def test_adding_groups_moves_none() -> None:
     assert assign_splits(names[:60], **FRACTIONS).items() <= every.items()
 
 
-def test_few_groups_leave_no_share_empty_that_is_asked_for() -> None:
+@pytest.mark.parametrize(("calibration", "validation"), [(0.1, 0.05), (0.6, 0.3)])
+def test_few_groups_leave_no_share_empty_that_is_asked_for(calibration: float, validation: float) -> None:
     for start in range(50):
         for count in range(1, 7):
             names = [f"roll{number}" for number in range(start, start + count)]
-            counts = Counter(assign_splits(names, calibration_fraction=0.1, validation_fraction=0.05).values())
+            splits = assign_splits(names, calibration_fraction=calibration, validation_fraction=validation)
             if count > 2:
-                assert counts["calibration"] >= 1
-                assert counts["train"] >= 1
-            alone = assign_splits(names, calibration_fraction=0.1, validation_fraction=0)
+                assert set(splits.values()) == {"calibration", "validation", "train"}
+            alone = assign_splits(names, calibration_fraction=calibration, validation_fraction=0)
             assert "validation" not in alone.values()
     nearest = min("abc", key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     assert assign_splits("abc", calibration_fraction=1e-9, validation_fraction=0)[nearest] == "calibration"
