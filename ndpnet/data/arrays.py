@@ -8,7 +8,7 @@ import numpy as np
 
 def spread_rows(count: int, at_most: int) -> np.ndarray:
     """Up to `at_most` of `count` rows, spread over all of them. -> int (N,)."""
-    return np.unique(np.linspace(0, count - 1, at_most).round().astype(int))
+    return np.unique(np.linspace(0, count - 1, at_most).round().astype(int))[:count]
 
 
 class ArrayAppender:

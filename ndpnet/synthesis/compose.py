@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from ndpnet.config import SynthesisConfig
+from ndpnet.data.arrays import spread_rows
 from ndpnet.synthesis.bank import DefectBank
 
 FILLING = ("source_gain", "source_bias", "is_grey", "plain_contrast", "is_dark", "is_plain", "beta", "softness")
 CRACK_DEPTHS = (0.15, 0.7)  # share of the surface's light that a crack takes, at its darkest
 FAINTEST = 0.3  # part of a crack, of its depth
+NUM_LOOKED_AT = 64  # images, to learn whether the surface is grey
 SAMPLES_AT_ONCE = 64  # on a GPU, where launching takes longer than computing: the batches of several steps
 
 
@@ -82,7 +84,8 @@ class DefectComposer:
         self.seed, self.phase, self.device = seed, phase, device
         self.patch_size, self.first_crack = bank.patch_size, bank.first_crack
         self.bit_shifts = torch.arange(7, -1, -1, device=device, dtype=torch.uint8)
-        self.is_grey_surface = bool((images[:64, ..., 0] == images[:64, ..., 2]).all())
+        some = images[spread_rows(len(images), NUM_LOOKED_AT)]
+        self.is_grey_surface = bool((some[..., 0] == some[..., 2]).all())
         self.window_sizes = (
             window_sums(torch.ones(1, self.patch_size, self.patch_size, dtype=torch.uint8)).to(device).view(-1)
         )

@@ -118,7 +118,7 @@ def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndar
     of_rows = group_numbers(groups)[rows].split(PICTURES_AT_ONCE)
     seen = list(zip(_batches(trained, rows), of_rows, strict=True))
     network.fit_tone(seen)
-    unseen = [(batch, None) for batch in _batches(held_out, np.arange(len(held_out))[:MAX_FITTED])]
+    unseen = [(batch, None) for batch in _batches(held_out, spread_rows(len(held_out), MAX_FITTED))]
     network.fit_scales(unseen or seen)
 
 

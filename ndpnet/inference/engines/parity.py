@@ -45,8 +45,8 @@ def choose_images(prepared: PreparedData, bank: DefectBank, package: ModelPackag
     """
     training, held_out, names = prepared.images("train"), prepared.images("validation"), prepared.row_names("train")
     rows = spread_rows(len(training), NUM_TRAINING)
-    surfaces = (held_out if len(held_out) else training)[:NUM_VALIDATION]
-    filled = [continue_surface(image, package.graph_size) for image in surfaces]
+    surfaces = held_out if len(held_out) else training
+    filled = [continue_surface(surfaces[row], package.graph_size) for row in spread_rows(len(surfaces), NUM_VALIDATION)]
     validation, masks = with_defects(filled, bank, package.config["params"])
     shown = np.stack([continue_surface(training[row], package.graph_size) for row in rows])
     return ParityImages(shown, [names[row] for row in rows], validation, masks, len(held_out) > 0)

@@ -214,6 +214,15 @@ def test_scales_without_held_out_pictures_leave_out_each_picture_s_own_patches()
     assert (spreads != network.level_spreads).all()
 
 
+def test_scales_go_by_pictures_spread_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ndpnet.training.pretrained.MAX_FITTED", 3)
+    network, held_out, maxima = make_network(), surface(5, seed=1), []
+    for pictures in (held_out, held_out[::2]):
+        fit_scales(network, pictures, surface(4), ["a", "a", "b", "c"])
+        maxima.append(network.good_maximum.item())
+    assert maxima[0] == maxima[1]
+
+
 def test_a_stain_is_another_colour_and_grey_pictures_have_none() -> None:
     network, brown = make_network("distance"), surface(2, seed=7)
     stained = brown.copy()
