@@ -111,8 +111,9 @@ def _effective_size(hits: np.ndarray, unit: np.ndarray) -> float:
     num_images, num_units, rate = hits.size, unit.max() + 1, hits.mean()
     if num_units in (1, num_images) or rate in (0.0, 1.0):
         return float(num_units)
-    residuals = np.bincount(unit, weights=hits - rate)
-    variance = num_units / (num_units - 1) * (residuals**2).sum() / num_images**2
+    # how far leaving out each group moves the rate: one that has most images moves it most
+    changes = np.bincount(unit, weights=hits - rate) / (num_images - np.bincount(unit))
+    variance = (num_units - 1) / num_units * (changes**2).sum()
     binomial = rate * (1 - rate)
     variance = (num_units * variance + binomial / num_units) / (num_units + 1)
     quantiles = stats.norm.isf(TAIL) / stats.t.isf(TAIL, num_units - 1)
