@@ -167,7 +167,6 @@ def _page_data(content: ReportContent) -> dict[str, Any]:
     record = content.summary["threshold"] or {}
     return {
         "threshold": record.get("value"),
-        "guaranteed": record.get("guaranteed_rate"),
         "scores": [float(score) for score in content.scores],
         "truths": [int(label) for label in content.labels],
         "promised": record.get("promised_rates", []),

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from ndpnet.files import hash_of, write_text
 from ndpnet.inference import OVERLAY_SUFFIX, pages
 from ndpnet.inference.inspector import Inspector
+from ndpnet.metrics.threshold import percent_of
 
 PAGE = "index.html.j2"
 VERDICTS = ("defective", "review", "good", "error")
@@ -27,17 +28,18 @@ def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *
     """Write index.html beside the rows: the pictures, worst first."""
     worst_first = sorted(rows, key=lambda row: (row["verdict"] != "error", -row.get("score", 0.0)))
     record = inspector.threshold_record or {}
-    data = {"threshold": inspector.threshold, "guaranteed": record.get("guaranteed_rate")}
-    data |= {"review": inspector.review_threshold, "promised": record.get("promised_rates", []), "truths": []}
+    data = {"threshold": inspector.threshold, "promised": record.get("promised_rates", []), "truths": []}
     text = pages.render(
         "inference",
         PAGE,
+        {"rate": percent_of},
         title=title,
+        guaranteed=record.get("guaranteed_rate"),
         rows=[_page_row(folder, row) for row in worst_first[:MAX_SHOWN]],
         counts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS},
         num_unlike=sum(bool(row.get("warnings")) for row in rows),
         inspector=inspector,
-        page=data | {"scores": [row["score"] for row in rows if "score" in row]},
+        page=data | {"review": inspector.review_threshold, "scores": [row["score"] for row in rows if "score" in row]},
     )
     write_text(folder / "index.html", text)
 

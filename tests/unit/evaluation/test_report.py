@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ndpnet.evaluation.cases import embed_image
 from ndpnet.inference.overlay import encode_png
 from ndpnet.metrics.intervals import rate_interval
 
+CHROMIUM = "/usr/bin/chromium"
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -162,7 +164,20 @@ def test_no_script_runs_but_the_page_s_own(html: str) -> None:
     (data,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', html, re.DOTALL)
     page = json.loads(data)
     assert [page["scores"], page["truths"]] == [values.tolist() for values in scores_and_labels()]
-    assert (page["threshold"], page["guaranteed"], page["promised"]) == (0.5, 0.01, [[0.25, 0.5], [0.5, 0.01]])
+    assert (page["threshold"], page["promised"]) == (0.5, [[0.25, 0.5], [0.5, 0.01]])
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no chromium on this machine (apt-get install chromium)")
+def test_the_script_counts_many_images_and_keeps_what_is_promised_of_units(tmp_path: Path, no_charts: None) -> None:
+    summary = full_summary(threshold=threshold_record(unit_rate=0.07))
+    scores = np.linspace(0, 1, 200_000)
+    write(tmp_path / "report.html", summary=summary, scores=scores, labels=scores > 0.25)
+    command = [CHROMIUM, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    url = (tmp_path / "report.html").as_uri()
+    shown = Page(subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout).text
+    assert "50000 of 150000 (33.3 %)" in shown
+    assert "at most 1.0 % of images, 7.0 % of units" in shown
 
 
 def test_every_image_is_in_the_gallery_and_leads_to_its_case(html: str) -> None:
