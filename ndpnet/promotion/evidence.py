@@ -88,7 +88,7 @@ def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) 
     value = _value(challenger.summary, metric)
     before = None if champion is None else _value(champion.summary, metric)
     if champion is None or value is None or before is None:
-        return Compared(value)
+        return Compared(value, before)
     if value == before and _is_same_model(metric, challenger.test, champion.test):
         return Compared(value, before, is_same_model=True)
     rows, classes = _rows(metric, challenger.test, champion.test)

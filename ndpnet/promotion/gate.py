@@ -210,7 +210,9 @@ def _not_worse(metric: str, compared: Compared | None, tolerance: float | Litera
     if compared is None:
         return _not_applicable(name, bound, NO_CHAMPION)
     if compared.challenger is None:
-        return _check(name, None, bound, None, "this test set cannot tell", is_required=False)
+        is_told = compared.champion is not None  # as precision, of which one that calls nothing defective has none
+        sentence = "of the champion alone it can be measured" if is_told else "this test set cannot tell"
+        return _check(name, None, bound, None, sentence, is_required=is_told)
     if compared.is_same_model:
         return _check(name, 0.0, bound, True, "the two models give every image the same score")
     if compared.champion is None or compared.spread is None:

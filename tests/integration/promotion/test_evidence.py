@@ -15,6 +15,7 @@ from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import MANIFEST, read_package, write_config
 from ndpnet.metrics import exact, summary
 from ndpnet.promotion.evidence import JudgedModel, Side, compare, find_worst_type, gather, time_both
+from ndpnet.promotion.gate import Compared
 
 METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision")
 
@@ -75,6 +76,14 @@ def test_a_test_set_without_good_images_or_masks_gives_none(two: tuple[JudgedMod
     bad = judge(rng.uniform(size=6), ["hole"] * 6, list("abcdef"))
     assert compare("image_auroc", bad, bad).challenger is None
     assert compare("recall", bad, bad).is_same_model
+
+
+def test_precision_of_one_that_calls_nothing_defective_stands_beside_the_champion_s(
+    two: tuple[JudgedModel, JudgedModel],
+) -> None:
+    test = two[0].test
+    silent = judge(test.scores / 10, test.types.tolist(), test.groups.tolist())
+    assert compare("precision", silent, two[0]) == Compared(None, two[0].summary["precision"]["value"])
 
 
 def test_the_same_scores_are_no_same_map(two: tuple[JudgedModel, JudgedModel]) -> None:

@@ -121,6 +121,7 @@ TABLE = [
     (AGAINST, {}, "pass", False, pytest.approx(-0.02)),
     (AGAINST, {"metrics": metric("image_auroc", of_low(-0.021))}, "fail", True, pytest.approx(-0.021)),
     (AGAINST, {"metrics": metric("image_auroc", Compared(None))}, "not available", False, None),
+    (AGAINST, {"metrics": metric("image_auroc", Compared(None, 0.9))}, "not available", True, None),
     (AGAINST, {"metrics": metric("image_auroc", Compared(0.9))}, "not available", True, None),
     (AGAINST, {"metrics": metric("image_auroc", Compared(0.9, 0.9, None))}, "not available", True, None),
     ("pro_auc against champion", {"metrics": metric("pro_auc", of_low(-0.031))}, "fail", True, pytest.approx(-0.031)),
