@@ -229,9 +229,9 @@ def _false_alarm_answer(summary: Summary) -> dict[str, Any]:
 
 
 def _keeps_promise(summary: Summary) -> bool | None:
-    """Whether the false-alarm rate seen agrees with the rate promised, but for chance; None: one of them is unknown."""
+    """Whether the false-alarm rate seen agrees with the rate promised, but for chance; None: no rate was seen."""
     seen, threshold = summary["false_alarm_rate"], summary["threshold"]
-    if seen is None or threshold["guaranteed_rate"] is None:
+    if seen is None:
         return None
     promised, num_units = threshold["guaranteed_rate"], threshold["num_units"]
     # a mean over calibrations: this one left promised * (num_units + 1) - 1 of its own units above the threshold
@@ -253,9 +253,7 @@ def _doubts_about_promise(summary: Summary) -> list[tuple[bool, str]]:
     good, seen, threshold = summary["num_good"], summary["false_alarm_rate"], summary["threshold"]
     target = threshold["target_rate"]
     doubts = []
-    if threshold["guaranteed_rate"] is None:
-        doubts.append((True, "Nothing was calibrated: the threshold promises no false-alarm rate."))
-    elif threshold["num_units"] < threshold["units_needed"]:
+    if threshold["num_units"] < threshold["units_needed"]:
         units = f"Only {threshold['num_units']} independent good units set the threshold"
         promise = f"they promise {percent_of(threshold['guaranteed_rate'])}; {threshold['units_needed']} are needed"
         doubts.append((False, f"{units}: {promise} to promise {percent_of(target)}."))
