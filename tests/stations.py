@@ -20,7 +20,7 @@ from samples import SIZE
 from ndpnet.cli import main
 from ndpnet.station.config import StationConfig, parse_station
 from ndpnet.station.intake import Intake
-from ndpnet.station.journal import Journal, Picture, open_journal
+from ndpnet.station.journal import Journal, open_journal
 from ndpnet.station.routes import make_app
 from ndpnet.station.station import Station, running
 from ndpnet.station.store import Store
@@ -62,9 +62,10 @@ def served(config: StationConfig) -> Iterator[tuple[Station, str]]:
             thread.join(SECONDS)
 
 
-def accept(journal: Journal, key: str, line: str = "wall") -> tuple[int, bool]:
-    """Enter a picture without a file. -> its id, and whether it is new"""
-    return journal.accept(Picture(line, f"{key}.png", key, f"pictures/{key}.png", "0" * 64, 1000))
+def accept(journal: Journal, key: str, line: str = "wall", **about: Any) -> tuple[int, bool]:
+    """Enter a picture without a file; about: its other columns. -> its id, and whether it is new"""
+    plain = {"name": f"{key}.png", "file": f"pictures/{key}.png", "sha256": "0" * 64, "num_bytes": 1000}
+    return journal.accept(line, key, **plain | about)
 
 
 def picture(seed: int = 0, *, size: int = 64, level: int = 120, kind: str = "PNG") -> bytes:

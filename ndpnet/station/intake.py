@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ndpnet.station.config import StationConfig
-from ndpnet.station.journal import Journal, LostError, Picture
+from ndpnet.station.journal import Journal, LostError
 from ndpnet.station.store import Store
 
 SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp"}
@@ -38,10 +38,10 @@ class Intake:
     def add(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
         """As `take` after `known`. -> its id, and whether nobody has entered it meanwhile."""
         file, sha256 = self.store.add(content, line, suffix)
-        picture = Picture(line, name, key, file, sha256, len(content), self._is_sampled(sha256))
+        about = {"name": name, "file": file, "sha256": sha256, "num_bytes": len(content)}
         is_new = False
         try:
-            picture_id, is_new = self.journal.accept(picture)
+            picture_id, is_new = self.journal.accept(line, key, is_sampled=self._is_sampled(sha256), **about)
         except LostError:
             is_new = True  # it may be: if it is not, the next start removes the file
             raise

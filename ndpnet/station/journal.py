@@ -57,19 +57,6 @@ class LostError(JournalError):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as it arrives; `file` is its name in the store."""
-
-    line: str
-    name: str
-    key: str
-    file: str
-    sha256: str
-    num_bytes: int
-    is_sampled: bool = False
-
-
-@dataclass(frozen=True)
 class Judgement:
     """What is written of a judged picture."""
 
@@ -146,13 +133,13 @@ class Journal:
 
     # ---- pictures
 
-    def accept(self, picture: Picture) -> tuple[int, bool]:
-        """Enter a picture unless it is there. -> its id, and whether it is new."""
+    def accept(self, line: str, key: str, **about: Any) -> tuple[int, bool]:
+        """Enter a picture unless it is there; about: its other columns. -> its id, and whether it is new."""
+        values = {"line": line, "key": key, "station": self.station, "received_at": time.time()} | about
         with self.write() as db:
-            known = db.scalar(ID_OF, {"line": picture.line, "key": picture.key})
+            known = db.scalar(ID_OF, values)
             if known is not None:
                 return known, False
-            values = picture.__dict__ | {"station": self.station, "received_at": time.time()}
             return db.execute(sa.insert(pictures).returning(pictures.c.id), values).scalar_one(), True
 
     def id_of(self, line: str, key: str, *, max_waiting: int) -> int | None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from stations import accept
 
 from ndpnet.station.config import StoreConfig
-from ndpnet.station.journal import MAX_CRASHES, Journal, JournalError, Judgement, Picture
+from ndpnet.station.journal import MAX_CRASHES, Journal, JournalError, Judgement
 from ndpnet.station.queries import counts, daily_pictures, next_to_review, num_to_review, scores, search, what_if
 from ndpnet.station.store import Store, retain
 
@@ -175,9 +175,8 @@ def test_the_shift_is_counted_by_verdict_and_the_day_by_line(journal):
 
 def fill(journal, store, num, verdict="good"):
     for number in range(num):
-        name, sha256 = store.add(bytes(1000), "wall", ".png")
-        key = f"{verdict} {number}"
-        picture_id, _ = journal.accept(Picture("wall", f"{key}.png", key, name, sha256, 1000))
+        file, _ = store.add(bytes(1000), "wall", ".png")
+        picture_id, _ = accept(journal, f"{verdict} {number}", file=file)
         journal.finish(picture_id, Judgement(verdict, score=0.1, map_bytes=500))
 
 

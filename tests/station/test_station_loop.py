@@ -18,13 +18,13 @@ from mlflow import MlflowClient
 from mlflow_servers import new_database
 from samples import Pipeline
 from sqlalchemy import text
-from stations import command, config_of, picture, post, served, wait_until, wall
+from stations import accept, command, config_of, picture, post, served, wait_until, wall
 
 from ndpnet.cli import main
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import write_config
 from ndpnet.station import judge, tables
-from ndpnet.station.journal import Journal, JournalError, Judgement, Picture, open_journal
+from ndpnet.station.journal import Journal, JournalError, Judgement, open_journal
 from ndpnet.station.loop import GROUP_PATTERN, export_batch
 from ndpnet.station.models import open_model
 from ndpnet.station.queries import last_events, num_to_review
@@ -217,9 +217,9 @@ def test_an_alarm_that_nobody_answers_lets_the_watch_start_anew_and_stays(pipeli
 def journal(tmp_path) -> Journal:
     journal, store = Journal(tmp_path / "station/journal.sqlite"), Store(tmp_path / "station")
     for number in range(6):
-        name, sha256 = store.add(bytes([number]), "wall", ".png")
-        picture = Picture("wall", f"{number}.png", str(number), name, sha256, 1, is_sampled=number % 2 == 0)
-        journal.finish(journal.accept(picture)[0], Judgement("defective", score=0.9, threshold=0.5))
+        file, _ = store.add(bytes([number]), "wall", ".png")
+        picture_id, _ = accept(journal, str(number), file=file, is_sampled=number % 2 == 0)
+        journal.finish(picture_id, Judgement("defective", score=0.9, threshold=0.5))
     return journal
 
 
@@ -239,10 +239,9 @@ def test_only_pictures_drawn_at_random_are_for_calibration(journal, tmp_path):
 
 
 def test_what_could_not_be_judged_is_not_asked_about_and_teaches_nothing(journal, tmp_path):
-    name, sha256 = Store(tmp_path / "station").add(b"cut", "wall", ".png")
+    file, _ = Store(tmp_path / "station").add(b"cut", "wall", ".png")
     for is_sampled in (True, False):
-        broken = Picture("wall", "cut.png", f"cut {is_sampled}", name, sha256, 1, is_sampled=is_sampled)
-        picture_id, _ = journal.accept(broken)
+        picture_id, _ = accept(journal, f"cut {is_sampled}", file=file, is_sampled=is_sampled)
         journal.finish(picture_id, Judgement("error", error="cannot read cut.png"))
     assert num_to_review(journal, ("review",)) == 3  # the sample of others
     journal.review(picture_id, "good", "Ann")

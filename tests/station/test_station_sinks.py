@@ -14,11 +14,11 @@ from http_servers import Answer, serving
 from mqtt_broker import Broker, needs_mosquitto
 from servers import free_port
 from sqlalchemy import text
-from stations import wait_until
+from stations import accept, wait_until
 
 from ndpnet.station import tables
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, WebhookSink
-from ndpnet.station.journal import Journal, JournalError, Judgement, Picture
+from ndpnet.station.journal import Journal, JournalError, Judgement
 from ndpnet.station.sinks import open_sinks
 
 
@@ -30,7 +30,7 @@ def journal(tmp_path):
 def judge(journal, num, *, verdict="good", name="part", line="wall"):
     first = journal.value(text("SELECT count(*) FROM pictures"))
     for number in range(first, first + num):
-        picture_id, _ = journal.accept(Picture(line, f"{name}{number}.png", str(number), "f", "0" * 64, 1))
+        picture_id, _ = accept(journal, str(number), line, name=f"{name}{number}.png")
         regions = [{"area": 4}] if verdict == "defective" else []
         journal.finish(picture_id, Judgement(verdict, score=0.25, threshold=0.5, regions=regions))
 
