@@ -71,7 +71,7 @@ def station(
 
 def _export(config: "StationConfig", line: str | None, out: Path) -> None:
     from ndpnet.station.journal import open_journal
-    from ndpnet.station.loop import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
+    from ndpnet.station.retrain import CALIBRATION, GROUP_PATTERN, MASKS, PAINTED, export_batch
     from ndpnet.station.store import Store
     from ndpnet.station.tables import MODEL
 
@@ -80,19 +80,17 @@ def _export(config: "StationConfig", line: str | None, out: Path) -> None:
     if name not in names:
         raise ValueError(f"no line {name!r} (--line: one of {', '.join(names)})")
     journal = open_journal(config)
-    batch = export_batch(journal, Store(config.folder, config.store.url), name, out)
-    click.echo(f"{', '.join(f'{number} {place}' for place, number in batch.num_pictures.items())}: {out}")
-    if batch.num_unseen:
-        click.echo(
-            f"{batch.num_unseen} pictures of the sample wait for review: before that the threshold may be too high"
-        )
+    num_pictures, num_unseen = export_batch(journal, Store(config.folder, config.store.url), name, out)
+    click.echo(f"{', '.join(f'{number} {place}' for place, number in num_pictures.items())}: {out}")
+    if num_unseen:
+        click.echo(f"{num_unseen} pictures of the sample wait for review: before that the threshold may be too high")
     good, painted, masks, calibration = (quote(str(out / part)) for part in ("good", PAINTED, MASKS, CALIBRATION))
     known = journal.last_event(name, MODEL)  # a line that has never judged has no picture to export
     category = quote(known["facts"]["category"] if known else name)
     click.echo(f"next: dvc add {quote(str(out))}")
     click.echo(f"      ndpnet calibrate MODEL {calibration} --group-pattern '{GROUP_PATTERN}' --out NEW")
     click.echo(f"      ndpnet data add {good} --category {category}")
-    if batch.num_pictures[PAINTED]:
+    if num_pictures[PAINTED]:
         click.echo(f"      ndpnet data add {painted} --category {category} --as test/defect --masks {masks}")
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from stations import SECONDS, picture, post
 
 from ndpnet.data.importing.sources.own import find_batch
-from ndpnet.station.loop import export_batch
+from ndpnet.station.retrain import export_batch
 
 
 def sent(array: np.ndarray) -> str:
@@ -77,10 +77,10 @@ def test_painted_pictures_are_exported_with_their_masks_as_data_add_reads_them(s
     painted, plain = (post(url, picture(number)).json() for number in (40, 41))
     review(url, painted, mask=sent(area(64)))
     review(url, plain)
-    batch = export_batch(running.journal, running.store, "wall", tmp_path / "batch")
+    num_pictures, _ = export_batch(running.journal, running.store, "wall", tmp_path / "batch")
     names = {path.stem for path in (tmp_path / "batch/painted").iterdir()}
     assert names == {path.stem for path in (tmp_path / "batch/masks").iterdir()}
-    assert batch.num_pictures["painted"] == len(names) >= 1
+    assert num_pictures["painted"] == len(names) >= 1
     assert any(name.endswith(f"_{painted['id']}") for name in names)
     assert not any(name.endswith(f"_{plain['id']}") for name in names)
     images = find_batch(

@@ -11,7 +11,7 @@ from servers import set_only
 from stations import SECONDS, config_of, picture, post, served, wait_until
 
 from ndpnet.station.journal import open_journal
-from ndpnet.station.loop import export_batch
+from ndpnet.station.retrain import export_batch
 from ndpnet.station.routes import MAX_ANSWERS
 from ndpnet.station.station import BUCKET
 from ndpnet.station.store import Store, retain
@@ -137,8 +137,8 @@ def test_retention_on_s3_removes_the_oldest_and_never_what_waits_for_review(pipe
     settings = config.store.model_copy(update={"keep_gigabytes": 1e-9})
     assert retain(journal, store, settings, config.review) == 0  # all were drawn for review
     journal.review(2, "good", "Ann")
-    batch = export_batch(journal, store, "wall", tmp_path / "batch")
-    assert batch.num_pictures == {"good": 1, "defective": 0, "painted": 0, "calibration": 1}
+    num_pictures, _ = export_batch(journal, store, "wall", tmp_path / "batch")
+    assert num_pictures == {"good": 1, "defective": 0, "painted": 0, "calibration": 1}
     assert next((tmp_path / "batch/good").iterdir()).read_bytes() == picture(1)
     assert retain(journal, store, settings, config.review) == 1
     left = [journal.picture(number) for number in (1, 3)]

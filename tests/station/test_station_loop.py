@@ -25,9 +25,9 @@ from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import write_config
 from ndpnet.station import judge, tables
 from ndpnet.station.journal import Journal, JournalError, Judgement, open_journal
-from ndpnet.station.loop import GROUP_PATTERN, export_batch
 from ndpnet.station.models import open_model
 from ndpnet.station.queries import last_events, num_to_review
+from ndpnet.station.retrain import GROUP_PATTERN, export_batch
 from ndpnet.station.station import running, serve
 from ndpnet.station.store import Store
 
@@ -230,7 +230,7 @@ def test_only_pictures_drawn_at_random_are_for_calibration(journal, tmp_path):
     journal.review(5, "good", "Ann")
     (tmp_path / "station" / journal.picture(5)["file"]).unlink()  # by hand, or as the oldest while this is written
     batch = export_batch(journal, Store(tmp_path / "station"), "wall", tmp_path / "batch")
-    assert (batch.num_pictures, batch.num_unseen) == ({"good": 2, "defective": 1, "painted": 0, "calibration": 1}, 0)
+    assert batch == ({"good": 2, "defective": 1, "painted": 0, "calibration": 1}, 0)
     assert len(json.loads((tmp_path / "batch/batch.json").read_text())["pictures"]) == 3
     names = sorted(path.relative_to(tmp_path / "batch").as_posix() for path in (tmp_path / "batch").rglob("*.png"))
     assert [name.split("/")[0] for name in names] == ["calibration", "defective", "good", "good"]
@@ -247,7 +247,7 @@ def test_what_could_not_be_judged_is_not_asked_about_and_teaches_nothing(journal
     journal.review(picture_id, "good", "Ann")
     journal.review(1, "good", "Ann")
     batch = export_batch(journal, Store(tmp_path / "station"), "wall", tmp_path / "batch")
-    assert (batch.num_pictures, batch.num_unseen) == ({"good": 1, "defective": 0, "painted": 0, "calibration": 1}, 2)
+    assert batch == ({"good": 1, "defective": 0, "painted": 0, "calibration": 1}, 2)
 
 
 def test_the_command_exports_and_says_what_comes_next(journal, tmp_path):

@@ -19,7 +19,7 @@ from stations import SECONDS, config_of, post, served, wait_until, wall
 from ndpnet.data.manifest import Manifest
 from ndpnet.inference.calibration import calibrate
 from ndpnet.inference.inspector import Inspector
-from ndpnet.station.loop import export_batch
+from ndpnet.station.retrain import export_batch
 
 DARK, NUM_REVIEWED, HOUR = 0.5, 40, 3600.0
 TRAINING_SECONDS = 1200.0  # of the slowest machine
@@ -97,8 +97,8 @@ def test_drift_alarm_review_recalibration_training_and_the_new_champion_keeps_th
         darken_until_it_rings(station, url, rng)
         assert false_alarm_rate(review_dark_pictures(station, url, rng)) > 2 * first.facts["guaranteed_rate"]
 
-        batch = export_batch(station.journal, station.store, "wall", tmp_path / "batch")
-        assert batch.num_pictures == {"good": NUM_REVIEWED, "defective": 0, "painted": 0, "calibration": NUM_REVIEWED}
+        num_pictures, _ = export_batch(station.journal, station.store, "wall", tmp_path / "batch")
+        assert num_pictures == {"good": NUM_REVIEWED, "defective": 0, "painted": 0, "calibration": NUM_REVIEWED}
         record = calibrate(
             *(pipeline.model_dir, tmp_path / "batch/calibration", tmp_path / "new"), group_pattern="", target_rate=0.25
         )
