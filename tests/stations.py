@@ -19,11 +19,10 @@ from samples import SIZE
 
 from ndpnet.cli import main
 from ndpnet.station.config import StationConfig, parse_station
-from ndpnet.station.intake import Intake
 from ndpnet.station.journal import Journal, open_journal
 from ndpnet.station.routes import make_app
 from ndpnet.station.station import Station, running
-from ndpnet.station.store import Store
+from ndpnet.station.store import Intake, Store
 
 SECONDS = 60.0
 

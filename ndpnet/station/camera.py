@@ -11,8 +11,8 @@ import numpy as np
 
 from ndpnet.inference.overlay import encode_png
 from ndpnet.station.config import LineConfig
-from ndpnet.station.intake import Intake
 from ndpnet.station.journal import FullError
+from ndpnet.station.store import Intake
 
 PYTHON, HELPER = "/usr/bin/python3", Path(__file__).with_name("aravis_frames.py")
 STOP_SECONDS = 5.0

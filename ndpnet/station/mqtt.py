@@ -13,7 +13,7 @@ from ndpnet.station.security import read_secret
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
-    from ndpnet.station.intake import Intake
+    from ndpnet.station.store import Intake
 
 LOOP_SECONDS = 1.0
 MAX_SHOWN = 300  # characters of a name

@@ -13,7 +13,6 @@ import uvicorn
 from ndpnet.locks import locked
 from ndpnet.station.camera import Camera
 from ndpnet.station.config import MODELS, PICTURES, LineConfig, StationConfig
-from ndpnet.station.intake import Intake
 from ndpnet.station.journal import open_journal
 from ndpnet.station.judge import Judge, Line
 from ndpnet.station.measures import Measures
@@ -23,7 +22,7 @@ from ndpnet.station.retrain import Retraining
 from ndpnet.station.routes import make_app
 from ndpnet.station.security import read_tokens
 from ndpnet.station.sinks import Feeder, open_sinks
-from ndpnet.station.store import FILES, Store, retain
+from ndpnet.station.store import FILES, Intake, Store, retain
 from ndpnet.station.tables import MODEL
 from ndpnet.station.watch import FolderWatch
 

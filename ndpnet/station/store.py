@@ -1,10 +1,11 @@
-"""Pictures and maps as files below the station's folder, then on S3 if there is a bucket; and when they go."""
+"""Pictures and maps as files, here or on S3: how a picture enters, its bytes before its row, and when it goes."""
 
 import hashlib
 import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ndpnet.files import replace_file
-from ndpnet.station.config import MAPS, PICTURES, StoreConfig
-from ndpnet.station.journal import Journal, is_waiting
+from ndpnet.station.config import MAPS, PICTURES, StationConfig, StoreConfig
+from ndpnet.station.journal import Journal, LostError, is_waiting
 from ndpnet.station.queries import num_bytes_stored
 from ndpnet.station.sinks import Receiver
 from ndpnet.station.tables import pictures
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
 DAY = 86400.0
 GIGABYTE = 1e9
+SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"II*\x00": ".tif", b"MM\x00*": ".tif", b"BM": ".bmp"}
 AT_ONCE = 500  # pictures that are removed between two notes in the journal
 
 
@@ -90,12 +92,8 @@ class Store(Receiver):
 
     def remove_unknown(self, journal: Journal) -> int:
         """Remove what a killed station wrote and did not enter in its journal. -> how many"""
-        known = {
-            name
-            for row in journal.rows(sa.select(pictures.c.file, pictures.c.map).where(pictures.c.file.is_not(None)))
-            for name in row.values()
-            if name
-        }
+        stored = journal.rows(sa.select(pictures.c.file, pictures.c.map).where(pictures.c.file.is_not(None)))
+        known = {name for row in stored for name in row.values()}
         num_removed = 0
         for root in (PICTURES, MAPS):
             for path in (self.folder / root).rglob("*"):
@@ -103,6 +101,50 @@ class Store(Receiver):
                     path.unlink()
                     num_removed += 1
         return num_removed
+
+
+class Intake:
+    """Takes pictures as long as there is room; `accepted` is called once one is in the journal."""
+
+    def __init__(self, journal: Journal, store: Store, station: StationConfig, accepted: Callable[[], None]) -> None:
+        self.journal, self.store, self.limits, self._accepted = journal, store, station.server, accepted
+        self._sample, self.station_name = station.review_sample, station.name or ""
+
+    @property
+    def max_bytes(self) -> float:
+        """Of one picture."""
+        return self.limits.max_megabytes * 1e6
+
+    def known(self, line: str, key: str) -> int | None:
+        """Id of a picture that was taken before. FullError: it was not, and there is no room."""
+        return self.journal.id_of(line, key, max_waiting=self.limits.max_waiting)
+
+    def take(self, line: str, name: str, key: str, content: bytes) -> int:
+        """Enter a picture once. -> its id. FullError: no room; OSError: no disk."""
+        known = self.known(line, key)
+        return self.add(line, name, key, content, suffix_of(content))[0] if known is None else known
+
+    def add(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
+        """As `take` after `known`. -> its id, and whether nobody has entered it meanwhile."""
+        file, sha256 = self.store.add(content, line, suffix)
+        is_sampled = int(sha256[:16], 16) < self._sample * 2**64  # drawn by the content: no score or restart decides
+        about = {"name": name, "file": file, "sha256": sha256, "num_bytes": len(content)}
+        is_new = False
+        try:
+            picture_id, is_new = self.journal.accept(line, key, is_sampled=is_sampled, **about)
+        except LostError:
+            is_new = True  # it may be: if it is not, the next start removes the file
+            raise
+        finally:
+            if not is_new:
+                self.store.take_back(file)
+        self._accepted()
+        return picture_id, is_new
+
+
+def suffix_of(content: bytes) -> str:
+    """How the name of a file with this content ends."""
+    return next((suffix for magic, suffix in SUFFIXES.items() if content.startswith(magic)), ".bin")
 
 
 def retain(journal: Journal, store: Store, config: StoreConfig, review: tuple[str, ...]) -> int:

@@ -12,8 +12,8 @@ from ndpnet.data.images import format_of
 from ndpnet.data.listing import has_picture_name
 from ndpnet.files import replace_file
 from ndpnet.station.config import LineConfig
-from ndpnet.station.intake import Intake
 from ndpnet.station.journal import FullError
+from ndpnet.station.store import Intake
 
 logger = logging.getLogger(__name__)
 UNFINISHED = (".partial", ".part", ".tmp", ".crdownload", ".filepart")

@@ -17,9 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from ndpnet.station.intake import suffix_of
 from ndpnet.station.journal import FullError, JournalError, check_name
 from ndpnet.station.security import HEADERS, Pace, person_of, refusal
+from ndpnet.station.store import suffix_of
 
 if TYPE_CHECKING:
     from ndpnet.station.station import Station

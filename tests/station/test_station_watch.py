@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from stations import config_of, intake_of, picture, put
 
-from ndpnet.station.intake import Intake
 from ndpnet.station.journal import Judgement
+from ndpnet.station.store import Intake
 from ndpnet.station.watch import FolderWatch
 
 
