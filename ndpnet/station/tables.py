@@ -1,8 +1,6 @@
 """The journal's tables, the same on SQLite and PostgreSQL, and how a database is opened."""
 
 import sqlite3
-import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +154,6 @@ def open_database(place: Path | str) -> sa.Engine:
     # a station without power or cable leaves its locks
     limits += " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4"
     how = {"options": limits, "connect_timeout": 10, "application_name": "ndpnet station"}
-    # a server that is cut off is away, too: else a query would wait for it a quarter of an hour, or for ever
-    how |= {"tcp_user_timeout": milliseconds, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
     url = sa.make_url(place).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(url, connect_args=how, pool_pre_ping=True, **options)
     sa.event.listen(engine, "do_connect", _connect_in_time)
@@ -165,31 +161,19 @@ def open_database(place: Path | str) -> sa.Engine:
 
 
 def _connect_in_time(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
-    """Connect so that every wait has an end: a frozen server keeps connections open, and libpq has no option for it."""
+    """Connect so that every wait has an end: a server may be frozen or cut off, and libpq has no option for it."""
     from psycopg import Connection, OperationalError
 
     class LimitedConnection(Connection[Any]):
-        def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        def wait(self, *arguments: Any, **options: Any) -> Any:
             try:
-                return super().wait(_in_time(gen), *arguments, **options)
-            except TimeoutError as error:
-                self.close()
-                raise OperationalError(f"no answer within {ANSWER_SECONDS:g} seconds") from error
+                return super().wait(*arguments, **options | {"timeout": ANSWER_SECONDS})
+            except OperationalError as error:
+                if error.sqlstate is None:  # not the server says so: it does not answer, or is gone
+                    self.close()
+                raise
 
     return LimitedConnection.connect(*arguments, **options)
-
-
-def _in_time(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """What psycopg waits for, until the time is over. TimeoutError: it is."""
-    end, ready = time.monotonic() + ANSWER_SECONDS, None
-    while True:
-        try:
-            wanted = steps.send(ready)
-        except StopIteration as done:
-            return done.value
-        ready = yield wanted
-        if not ready and time.monotonic() > end:
-            raise TimeoutError
 
 
 def _set_up(connection: sqlite3.Connection, record: Any) -> None:
