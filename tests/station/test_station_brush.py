@@ -72,8 +72,6 @@ def test_what_is_no_area_of_a_defect_is_refused_and_nothing_is_noted(station, bo
 
 def test_painted_pictures_are_exported_with_their_masks_as_data_add_reads_them(station, tmp_path):
     running, url = station
-    for number in range(30, 34):
-        review(url, post(url, picture(number)).json(), label="good")
     painted, plain = (post(url, picture(number)).json() for number in (40, 41))
     review(url, painted, mask=sent(area(64)))
     review(url, plain)
