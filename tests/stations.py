@@ -1,9 +1,11 @@
 """Stations for the tests: a configuration with a small model, and a running one with its server."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 from pictures import encoded
 from PIL import Image
-from processes import wait_until
+from processes import start_cli, wait_until
 from samples import SIZE
 
 from ndpnet.cli import main
@@ -44,6 +46,20 @@ def command(folder: Path, *options: object, **values: Any) -> Result:
     """Run `ndpnet station` on a file with these values."""
     (folder / "station.yaml").write_text(yaml.safe_dump(values))
     return CliRunner().invoke(main, ["station", "--config", str(folder / "station.yaml"), *map(str, options)])
+
+
+def start_station(folder: Path, model_dir: Path, name: str = "station", /, **values: Any) -> BaseProcess:
+    """Start a station in a process of its own: its line `wall` moves folder/in to folder/done, its sink is a file."""
+    line = {"name": "wall", "model": str(model_dir), "source": "in", "done_dir": "done", "settle_seconds": 0}
+    sink = {"name": "files", "kind": "jsonl", "path": f"{name}.jsonl"}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"folder": name, "lines": [line], "sinks": [sink]} | values))
+    return start_cli(["station", "--config", path], folder / f"{name}.log")
+
+
+def delivered(path: Path) -> list[int]:
+    """Places, as they came, of the verdicts in a sink's file of JSON lines."""
+    return [json.loads(line)["seq"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @contextmanager
@@ -88,6 +104,16 @@ def put(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     partial.replace(path)
+
+
+def get(url: str, **options: Any) -> requests.Response:
+    """Ask for something."""
+    return requests.get(url, timeout=SECONDS, **options)
+
+
+def send(url: str, **body: Any) -> requests.Response:
+    """Send what a person says."""
+    return requests.post(url, json=body, timeout=SECONDS)
 
 
 def post(url: str, content: bytes, **options: Any) -> requests.Response:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from pictures import as_base64, decoded, encoded
 from PIL import Image
-from stations import SECONDS, picture, post
+from stations import get, picture, post, send
 
 from ndpnet.data.importing.sources.own import find_batch
 from ndpnet.station.retrain import export_batch
@@ -17,9 +16,8 @@ def sent(array: np.ndarray) -> str:
     return as_base64(encoded(Image.fromarray(array)))
 
 
-def review(url: str, told: dict, **body) -> requests.Response:
-    path = f"{url}/api/pictures/{told['id']}/review"
-    return requests.post(path, json={"label": "defective", "who": "Ann"} | body, timeout=SECONDS)
+def review(url: str, told: dict, **body):
+    return send(f"{url}/api/pictures/{told['id']}/review", **{"label": "defective", "who": "Ann"} | body)
 
 
 def area(side: int) -> np.ndarray:
@@ -37,7 +35,7 @@ def test_an_area_of_any_size_becomes_a_mask_of_the_pictures_size(station, side):
     assert [each["is_painted"] for each in answer["opinions"]][-1]
     expected = np.zeros((64, 64), np.uint8)
     expected[:32, :32] = 255
-    mask = requests.get(f"{url}/pictures/{told['id']}/mask", timeout=SECONDS)
+    mask = get(f"{url}/pictures/{told['id']}/mask")
     assert mask.headers["content-type"] == "image/png"
     np.testing.assert_array_equal(decoded(mask.content), expected)
 
@@ -47,7 +45,7 @@ def test_whoever_changes_their_mind_takes_the_area_back(station):
     told = post(url, picture(21)).json()
     review(url, told, mask=sent(area(64)))
     review(url, told, label="good")
-    assert requests.get(f"{url}/pictures/{told['id']}/mask", timeout=SECONDS).status_code == 404
+    assert get(f"{url}/pictures/{told['id']}/mask").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from servers import set_only
-from stations import SECONDS, config_of, picture, post, served, wait_until
+from stations import SECONDS, config_of, get, picture, post, served, wait_until
 
 from ndpnet.station.journal import open_journal
 from ndpnet.station.retrain import export_batch
@@ -36,11 +36,7 @@ def files(folder) -> list[str]:
 
 
 def statuses(url: str, ids: range) -> set[int]:
-    return {
-        requests.get(f"{url}/pictures/{number}/{kind}", timeout=SECONDS).status_code
-        for number in ids
-        for kind in ("image", "map")
-    }
+    return {get(f"{url}/pictures/{number}/{kind}").status_code for number in ids for kind in ("image", "map")}
 
 
 def test_files_go_to_s3_stay_here_while_it_is_away_and_follow_when_it_is_back(pipeline, tmp_path, server):

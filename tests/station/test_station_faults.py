@@ -1,6 +1,5 @@
 """What a station does when it is killed, its disk is full, its journal is locked or its pictures are damaged."""
 
-import json
 import os
 import random
 import shutil
@@ -10,11 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import requests
-import yaml
-from processes import start_cli
 from sqlalchemy import text
-from stations import SECONDS, config_of, picture, post, put, served, wait_until
+from stations import config_of, delivered, get, picture, post, put, served, start_station, wait_until
 
 from ndpnet.inference.inspector import Inspector
 
@@ -29,32 +25,20 @@ def query(path: Path, text: str) -> list[tuple]:
         return []
 
 
-class KilledLine:
-    """A line of its own process, with pictures of which every tenth is damaged."""
+@pytest.mark.slow
+@pytest.mark.timeout(60 * NUM_KILLS)
+def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipeline, tmp_path):
+    draw, journal, contents = random.Random(18), tmp_path / "station/journal.sqlite", {}
+    for number in range(6 * NUM_KILLS):
+        name = f"{number % 3}/part{number:03}.png"
+        contents[name] = picture(number)[: 150 if number % 10 == 9 else None]  # every tenth is damaged
+        put(tmp_path / "in" / name, contents[name])
 
-    def __init__(self, folder: Path, model_dir: Path, num_pictures: int) -> None:
-        self.folder, self.journal = folder, folder / "station/journal.sqlite"
-        line = {"name": "wall", "model": str(model_dir), "source": "in", "done_dir": "done", "settle_seconds": 0}
-        values = {"folder": "station", "server": {"port": 0, "max_waiting": 8}, "lines": [line]}
-        values["sinks"] = [{"name": "files", "kind": "jsonl", "path": "verdicts.jsonl"}]
-        (folder / "station.yaml").write_text(yaml.safe_dump(values))
-        self.contents = {}
-        for number in range(num_pictures):
-            name = f"{number % 3}/part{number:03}.png"
-            self.contents[name] = picture(number)[: 150 if number % 10 == 9 else None]
-            put(folder / "in" / name, self.contents[name])
+    def num_judged() -> int:
+        return (query(journal, "SELECT count(*) FROM pictures WHERE seq IS NOT NULL") or [(0,)])[0][0]
 
-    def num_judged(self) -> int:
-        return (query(self.journal, "SELECT count(*) FROM pictures WHERE seq IS NOT NULL") or [(0,)])[0][0]
-
-    def delivered(self) -> list[int]:
-        """Places, in their order, of the verdicts that the sink has."""
-        path = self.folder / "verdicts.jsonl"
-        return [json.loads(line)["seq"] for line in path.read_text().splitlines()] if path.exists() else []
-
-    def run(self, condition: Callable[[], bool], *, pause: float = 0.0) -> None:
-        """Run the station until a condition holds and a little longer, then kill it."""
-        process = start_cli(["station", "--config", self.folder / "station.yaml"], self.folder / "log")
+    def run_until(condition: Callable[[], bool], *, pause: float = 0.0) -> None:
+        process = start_station(tmp_path, pipeline.model_dir, server={"port": 0, "max_waiting": 8})
         try:
             wait_until(condition)
             time.sleep(pause)
@@ -63,22 +47,17 @@ class KilledLine:
             process.kill()
             process.join()
 
-
-@pytest.mark.slow
-@pytest.mark.timeout(60 * NUM_KILLS)
-def test_killed_at_random_moments_it_loses_no_picture_and_judges_none_twice(pipeline, tmp_path):
-    line, draw = KilledLine(tmp_path, pipeline.model_dir, num_pictures=6 * NUM_KILLS), random.Random(18)
     for _ in range(NUM_KILLS):
-        goal = min(line.num_judged() + draw.randrange(0, 5), len(line.contents))  # a fast machine may be done
-        line.run(lambda goal=goal: line.num_judged() >= goal, pause=draw.random() * 0.1)
-    in_order = list(range(1, len(line.contents) + 1))
-    line.run(lambda: len(line.delivered()) >= len(in_order))
-    rows = query(line.journal, "SELECT name, seq, verdict, score, file FROM pictures")
-    assert sorted(row[0] for row in rows) == sorted(line.contents)
-    assert sorted(row[1] for row in rows) == line.delivered() == in_order
+        goal = min(num_judged() + draw.randrange(0, 5), len(contents))  # a fast machine may be done
+        run_until(lambda goal=goal: num_judged() >= goal, pause=draw.random() * 0.1)
+    in_order = list(range(1, len(contents) + 1))
+    run_until(lambda: len(delivered(tmp_path / "station.jsonl")) >= len(in_order))
+    rows = query(journal, "SELECT name, seq, verdict, score, file FROM pictures")
+    assert sorted(row[0] for row in rows) == sorted(contents)
+    assert sorted(row[1] for row in rows) == delivered(tmp_path / "station.jsonl") == in_order
     inspector = Inspector.load(pipeline.model_dir)
     for name, _, verdict, score, file in rows:
-        content = line.contents[name]
+        content = contents[name]
         assert (tmp_path / "station" / file).read_bytes() == (tmp_path / "done" / name).read_bytes() == content
         if len(content) > 150:
             assert score == inspector.inspect(content).score
@@ -100,7 +79,7 @@ def test_a_full_disk_loses_nothing_and_when_there_is_room_again_it_goes_on(pipel
         put(config.lines[0].source / "part.png", picture(2))
         wait_until(lambda: "folder wall" in station.problems)
         station.problems.pop("disk", None)  # nobody need post a picture
-        assert requests.get(f"{url}/readyz", timeout=SECONDS).status_code == 503
+        assert get(f"{url}/readyz").status_code == 503
         assert not station.is_working()
         assert station.dead_threads() == []
         assert station.journal.value(text("SELECT count(*) FROM pictures")) == 1
@@ -111,7 +90,7 @@ def test_a_full_disk_loses_nothing_and_when_there_is_room_again_it_goes_on(pipel
         assert "disk" not in station.problems
         station.problems["sink files"] = "away"
         wait_until(station.is_working)
-        assert requests.get(f"{url}/readyz", timeout=SECONDS).text == "ok\n"
+        assert get(f"{url}/readyz").text == "ok\n"
 
 
 def test_no_room_for_a_verdict_makes_no_error_of_a_good_picture(pipeline, tmp_path, monkeypatch):

@@ -1,17 +1,14 @@
 """Several stations that write to one journal in PostgreSQL, and a journal of another version."""
 
-import json
 import os
 import signal
 import sqlite3
 
 import pytest
-import requests
-from processes import start_cli
 from proxy import Proxy
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
-from stations import SECONDS, accept, config_of, intake_of, picture, post, put, served, wait_until
+from stations import accept, config_of, delivered, get, intake_of, picture, post, put, served, start_station, wait_until
 
 from ndpnet.station import queries, tables
 from ndpnet.station.journal import LAST_SEQ, Journal, JournalError, Judgement
@@ -116,8 +113,8 @@ def test_while_the_database_is_away_nothing_is_taken_and_then_everything(pipelin
         try:
             refused = post(url, picture(1))
             assert (refused.status_code, int(refused.headers["Retry-After"])) == (503, 10)
-            assert requests.get(f"{url}/history", timeout=SECONDS).status_code == 503
-            assert requests.get(f"{url}/healthz", timeout=SECONDS).status_code == 200  # a restart would mend nothing
+            assert get(f"{url}/history").status_code == 503
+            assert get(f"{url}/healthz").status_code == 200  # a restart would mend nothing
             put(config.lines[0].source / "part.png", picture(2))
             wait_until(lambda: "folder wall" in station.problems and "judge" in station.problems)
             assert "journal cannot be used" in station.problems["judge"]
@@ -135,15 +132,10 @@ def test_two_stations_with_one_folder_killed_at_any_time_judge_every_picture_onc
     num_pictures, journal = 40, Journal(journal_url, station="nobody")
     for number in range(num_pictures):
         put(tmp_path / f"in/part{number:02}.png", picture(number))
-    for name in ("press", "oven"):
-        line = {"name": "wall", "model": str(pipeline.model_dir), "source": "in", "done_dir": "done"}
-        values = {"folder": name, "name": name, "journal": journal_url, "lines": [line | {"settle_seconds": 0}]}
-        values["server"] = {"port": 0, "max_waiting": 4}
-        values["sinks"] = [{"name": "files", "kind": "jsonl", "path": f"{name}.jsonl"}]
-        (tmp_path / f"{name}.yaml").write_text(json.dumps(values))
 
     def start(name: str):
-        return start_cli(["station", "--config", tmp_path / f"{name}.yaml"], tmp_path / f"{name}.log")
+        server = {"port": 0, "max_waiting": 4}
+        return start_station(tmp_path, pipeline.model_dir, name, name=name, journal=journal_url, server=server)
 
     def num_judged() -> int:
         return journal.value(text("SELECT count(*) FROM pictures WHERE seq IS NOT NULL"))
@@ -156,12 +148,8 @@ def test_two_stations_with_one_folder_killed_at_any_time_judge_every_picture_onc
             running[name].join()
             running[name] = start(name)
         wait_until(lambda: num_judged() == num_pictures, seconds=120)
-
-        def delivered() -> list[int]:
-            lines = [line for name in running for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
-            return sorted(json.loads(line)["seq"] for line in lines)
-
-        wait_until(lambda: delivered() == list(range(1, num_pictures + 1)))
+        files, in_order = [tmp_path / f"{name}.jsonl" for name in running], list(range(1, num_pictures + 1))
+        wait_until(lambda: sorted(seq for path in files for seq in delivered(path)) == in_order)
     finally:
         for process in running.values():
             process.kill()

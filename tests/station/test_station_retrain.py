@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import registered
-import requests
 from compiled import IMAGE
 from kfp_server import KfpServer
 from mlflow import MlflowClient
 from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline
 from sqlalchemy import text
-from stations import SECONDS, config_of, post, served, wait_until, wall
+from stations import config_of, get, post, send, served, wait_until, wall
 
 from ndpnet.data.manifest import Manifest
 from ndpnet.inference.calibration import calibrate
@@ -45,7 +44,7 @@ def checkout(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def ask(url: str, path: str, **body: object) -> None:
-    answer = requests.post(f"{url}/api/{path}", json={"who": "Ann", **body}, timeout=SECONDS)
+    answer = send(f"{url}/api/{path}", who="Ann", **body)
     assert answer.status_code == 200, answer.text
 
 
@@ -59,7 +58,7 @@ def darken_until_it_rings(station, url: str, rng: np.random.Generator) -> None:
             break
     names = [change["name"] for change in station.lines["wall"].alarm["facts"]["changes"]]
     assert "brightness" in names[:3]
-    health = requests.get(f"{url}/health", timeout=SECONDS).text
+    health = get(f"{url}/health").text
     assert "the line has changed" in health
     assert "recalibrate" in health
 
@@ -108,7 +107,7 @@ def test_drift_alarm_review_recalibration_training_and_the_new_champion_keeps_th
         assert false_alarm_rate(told) <= 2 * record["guaranteed_rate"]
 
         ask(url, "lines/wall/retrain", reason="a lamp was changed")
-        again = requests.post(f"{url}/api/lines/wall/retrain", json={"who": "Bob", "reason": "x"}, timeout=SECONDS)
+        again = send(f"{url}/api/lines/wall/retrain", who="Bob", reason="x")
         assert "goes on" in again.json()["error"]
         done = wait_until(lambda: station.journal.last_event("wall", "retrained"), TRAINING_SECONDS)
         assert done["facts"]["outcome"] == "promoted", done
@@ -166,7 +165,7 @@ def test_what_fails_is_said_and_may_be_asked_for_again(pipeline: Pipeline, tmp_p
         facts = station.journal.last_event("wall", "retrained")["facts"]
         assert facts["outcome"] == "failed"
         assert "nobody has called a picture of wall good" in facts["reason"]
-        assert "a training" not in requests.get(f"{url}/health", timeout=SECONDS).text.lower()
+        assert "a training" not in get(f"{url}/health").text.lower()
         station.journal.station = "oven"  # a station with a line of this name is asked: it trains, and no other
         station.journal.note("retrain", {"reason": "a lamp was changed"}, line="wall")
         station.journal.station = ""

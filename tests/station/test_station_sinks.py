@@ -10,15 +10,18 @@ import time
 from contextlib import closing
 
 import pytest
+from asyncua import ua
+from asyncua.sync import Client
 from http_servers import Answer, serving
 from mqtt_broker import Broker, needs_mosquitto
 from servers import free_port
 from sqlalchemy import text
-from stations import accept, wait_until
+from stations import accept, delivered, wait_until
 
 from ndpnet.station import tables
 from ndpnet.station.config import FileSink, MqttSink, OpcuaSink, WebhookSink
 from ndpnet.station.journal import Journal, JournalError, Judgement
+from ndpnet.station.mqtt import make_client
 from ndpnet.station.sinks import open_sinks
 
 
@@ -33,6 +36,10 @@ def judge(journal, num, *, verdict="good", name="part", line="wall"):
         picture_id, _ = accept(journal, str(number), line, name=f"{name}{number}.png")
         regions = [{"area": 4}] if verdict == "defective" else []
         journal.finish(picture_id, Judgement(verdict, score=0.25, threshold=0.5, regions=regions))
+
+
+def plc() -> OpcuaSink:
+    return OpcuaSink(name="plc", kind="opcua", endpoint=f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/")
 
 
 def sink_of(config, journal, is_alive=lambda: True):
@@ -76,8 +83,7 @@ def test_a_full_disk_leaves_no_half_line_in_a_file(journal, small_disk):
             sink.step()
     (small_disk / "ballast").unlink()
     sink.step()
-    lines = (small_disk / "verdicts.jsonl").read_text().splitlines()
-    assert [json.loads(line)["seq"] for line in lines] == list(range(1, 61))
+    assert delivered(small_disk / "verdicts.jsonl") == list(range(1, 61))
 
 
 def test_a_verdict_whose_delivery_could_not_be_noted_is_not_delivered_again(tmp_path, monkeypatch):
@@ -90,8 +96,7 @@ def test_a_verdict_whose_delivery_could_not_be_noted_is_not_delivered_again(tmp_
         with pytest.raises(JournalError, match="locked"):
             feeder.step()
     feeder.step()
-    rows = [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
-    assert ([row["seq"] for row in rows], feeder.lag()) == ([1, 2], 0)
+    assert (delivered(tmp_path / "verdicts.jsonl"), feeder.lag()) == ([1, 2], 0)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ def test_a_new_sink_is_told_what_happens_from_then_on(journal, tmp_path):
     sink = sink_of(FileSink(name="late", kind="jsonl", path=tmp_path / "late.jsonl"), journal)
     judge(journal, 1)
     sink.step()
-    assert [json.loads(line)["seq"] for line in (tmp_path / "late.jsonl").read_text().splitlines()] == [4]
+    assert delivered(tmp_path / "late.jsonl") == [4]
 
 
 def test_a_webhook_gets_signed_verdicts_in_order_and_again_what_it_did_not_take(journal, tmp_path):
@@ -157,12 +162,10 @@ def test_a_secret_that_cannot_be_read_is_named(journal, tmp_path):
 
 @needs_mosquitto
 def test_mqtt_messages_come_in_order_and_none_is_lost_while_the_broker_is_away(journal, tmp_path):
-    from paho.mqtt.client import Client
-    from paho.mqtt.enums import CallbackAPIVersion
-
     broker, got, subscribed = Broker(tmp_path), [], threading.Event()
     broker.start()
-    client = Client(CallbackAPIVersion.VERSION2)
+    config = MqttSink(name="bus", kind="mqtt", host="127.0.0.1", port=broker.port, topic="plant/verdicts")
+    client = make_client(config)
     client.on_message = lambda *args: got.append((args[2].topic, json.loads(args[2].payload)["seq"]))
     client.on_subscribe = lambda *_: subscribed.set()
     client.on_connect = lambda *_: client.subscribe("plant/#", qos=1)
@@ -171,9 +174,7 @@ def test_mqtt_messages_come_in_order_and_none_is_lost_while_the_broker_is_away(j
     client.loop_start()
     try:
         assert subscribed.wait(20)
-        sink = sink_of(
-            MqttSink(name="bus", kind="mqtt", host="127.0.0.1", port=broker.port, topic="plant/verdicts"), journal
-        )
+        sink = sink_of(config, journal)
         judge(journal, 3)
         sink.step()
         wait_until(lambda: len(got) == 3)  # what the broker had not handed on when it is killed is gone with it
@@ -194,13 +195,10 @@ def test_mqtt_messages_come_in_order_and_none_is_lost_while_the_broker_is_away(j
 
 
 def test_a_plc_finds_a_line_under_the_same_ids_whichever_is_judged_first(journal, caplog):
-    from asyncua.sync import Client
-
     caplog.set_level("INFO")
-    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/"
+    config = plc()
     for last in ("wall", "roof"):  # a restart, and the other line first
-        plc = OpcuaSink(name="plc", kind="opcua", endpoint=endpoint)
-        with closing(sink_of(plc, journal)) as sink, Client(endpoint) as client:
+        with closing(sink_of(config, journal)) as sink, Client(config.endpoint) as client:
             space = client.get_namespace_index("urn:ndpnet:station")
             nodes = {name: client.get_node(f"ns={space};s={name}.Sequence") for name in ("wall", "roof")}
             assert [node.read_value() for node in nodes.values()] == [0, 0]
@@ -214,21 +212,17 @@ def test_a_plc_finds_a_line_under_the_same_ids_whichever_is_judged_first(journal
 
 
 def test_a_plcs_server_that_cannot_start_leaves_nothing_that_keeps_the_station_from_ending(journal):
-    endpoint = f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/"
-    sink = sink_of(OpcuaSink(name="plc", kind="opcua", endpoint=endpoint), journal)
+    config = plc()
+    sink = sink_of(config, journal)
     with pytest.raises(OSError, match="in use"):
-        sink_of(OpcuaSink(name="other", kind="opcua", endpoint=endpoint), journal)
+        sink_of(config, journal)
     assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
     sink.close()
 
 
 def test_a_plc_reads_the_last_verdict_and_a_watchdog_that_stops_with_the_station(journal):
-    from asyncua import ua
-    from asyncua.sync import Client
-
-    alive = [True]
-    plc = OpcuaSink(name="plc", kind="opcua", endpoint=f"opc.tcp://127.0.0.1:{free_port()}/ndpnet/")
-    with closing(sink_of(plc, journal, lambda: alive[0])) as sink, Client(plc.endpoint) as client:
+    alive, config = [True], plc()
+    with closing(sink_of(config, journal, lambda: alive[0])) as sink, Client(config.endpoint) as client:
         judge(journal, 2)
         judge(journal, 1, verdict="defective")
         sink.step()

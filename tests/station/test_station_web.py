@@ -11,16 +11,12 @@ import requests
 from pictures import decoded
 from sqlalchemy import text
 from starlette.datastructures import Headers
-from stations import SECONDS, accept, config_of, picture, post, put, served, wait_until
+from stations import SECONDS, accept, config_of, get, picture, post, put, send, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
 from ndpnet.station import queries
 from ndpnet.station.journal import Judgement
 from ndpnet.station.security import ROLES, new_token, refusal
-
-
-def get(url, **options):
-    return requests.get(url, timeout=SECONDS, **options)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
@@ -83,7 +79,7 @@ def test_what_cannot_be_read_is_an_error_and_the_next_picture_is_judged(station,
     ],
 )
 def test_what_is_asked_wrongly_is_said_in_one_line(station, path, said):
-    answer = requests.get(f"{station[1]}{path}", timeout=SECONDS)
+    answer = get(f"{station[1]}{path}")
     assert (answer.status_code, answer.json()["error"]) == (400, said)
 
 
@@ -103,8 +99,7 @@ def test_what_is_asked_wrongly_is_said_in_one_line(station, path, said):
 )
 def test_what_is_sent_wrongly_changes_nothing(station, change, said):
     before = station[0].lines["wall"].threshold
-    body = {"value": 0.1, "who": "Ann", "reason": "to try"} | change
-    answer = requests.post(f"{station[1]}/api/lines/wall/threshold", json=body, timeout=SECONDS)
+    answer = send(f"{station[1]}/api/lines/wall/threshold", **{"value": 0.1, "who": "Ann", "reason": "to try"} | change)
     assert (answer.status_code, answer.json()["error"]) == (400, said)
     assert station[0].lines["wall"].threshold == before
 
@@ -177,16 +172,14 @@ def test_a_threshold_is_in_the_history_and_in_force_from_the_next_picture_on(sta
     running, url = station
     own = running.lines["wall"].threshold
     path = f"{url}/api/lines/wall/threshold"
-    body = {"value": 1e-6, "who": "Ann", "reason": "a customer complained"}
-    assert requests.post(path, json=body, timeout=SECONDS).status_code == 200
+    assert send(path, value=1e-6, who="Ann", reason="a customer complained").status_code == 200
     told = post(url, picture(10)).json()
     assert (told["verdict"], told["threshold"], told["threshold_source"]) == ("defective", 1e-6, "manual")
     assert "a customer complained" in get(f"{url}/whatif").text
     follows = get(f"{url}/api/lines/wall/whatif?threshold=0.000001").json()
     assert follows["num_defective"] == follows["num_pictures"] > 0
     assert follows["promised_rate"] == 1.0
-    body = {"value": None, "who": "Ann", "reason": "it was not the station"}
-    assert requests.post(path, json=body, timeout=SECONDS).status_code == 200
+    assert send(path, value=None, who="Ann", reason="it was not the station").status_code == 200
     assert post(url, picture(11)).json()["threshold"] == own
 
 
