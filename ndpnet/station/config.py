@@ -15,7 +15,7 @@ from ndpnet.storage.urls import parse_url
 
 DEFAULTS_PATH = Path(__file__).with_name("station.yaml")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-REGISTERED = "models:/"
+REGISTERED = re.compile(r"models:/(.+)[@/]([^@/]+)")  # name, and alias or version
 PICTURES, MAPS, MODELS = OWN_FOLDERS = "pictures", "maps", "models"  # what is not known there is removed
 POSTGRESQL = re.compile(r"postgresql(\+psycopg)?://\S+$")
 
@@ -25,17 +25,11 @@ def _from_base(path: Path, info: ValidationInfo) -> Path:
 
 
 def _model_from_base(model: str, info: ValidationInfo) -> str:
-    if not model.startswith(REGISTERED):
+    if not model.startswith("models:/"):
         return str(_from_base(Path(model), info))
-    if not all(_registered(model)):
+    if not REGISTERED.fullmatch(model):
         raise ValueError(f"{model} is no model of the registry (write models:/NAME@ALIAS, or a folder)")
     return model
-
-
-def _registered(model: str) -> tuple[str, str]:
-    """Name and alias or version."""
-    name, _, ref = model.removeprefix(REGISTERED).replace("@", "/").rpartition("/")
-    return name, ref
 
 
 Located = Annotated[Path, AfterValidator(_from_base)]  # seen from the folder of the file that names it
@@ -63,12 +57,6 @@ class ServerConfig(Section):
         """Whether only this machine can reach it."""
         return self.host in LOOPBACK
 
-    @model_validator(mode="after")
-    def _key_has_its_certificate(self) -> "ServerConfig":
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("server.certificate and server.key go together (give both files, or none)")
-        return self
-
 
 class StoreConfig(Section):
     """What is stored, and for how long."""
@@ -77,12 +65,6 @@ class StoreConfig(Section):
     maps: Literal["all", "not_good", "none"]
     keep_days: Above0
     keep_gigabytes: Above0
-
-    @model_validator(mode="after")
-    def _url_is_on_s3(self) -> "StoreConfig":
-        if self.url is not None:
-            parse_url(self.url)
-        return self
 
 
 class DriftConfig(Section):
@@ -135,7 +117,8 @@ class LineConfig(Section):
     @property
     def registered(self) -> tuple[str, str] | None:
         """Name and alias or version in the registry; None of a folder."""
-        return _registered(self.model) if self.model.startswith(REGISTERED) else None
+        found = REGISTERED.fullmatch(self.model)
+        return None if found is None else (found[1], found[2])
 
 
 class FileSink(Section):
@@ -192,6 +175,10 @@ class StationConfig(Section):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "StationConfig":
+        if (self.server.certificate is None) != (self.server.key is None):
+            raise ValueError("server.certificate and server.key go together (give both files, or none)")
+        if self.store.url is not None:
+            parse_url(self.store.url)
         if self.journal is not None and not POSTGRESQL.match(self.journal):  # not shown: it may hold a password
             raise ValueError("journal is no address of PostgreSQL (postgresql://USER@HOST/DATABASE, or leave it out)")
         if self.journal is not None and self.name is None:
