@@ -2,12 +2,12 @@
 
 import itertools
 import random
-import shutil
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ndpnet.files import replace_file
 from ndpnet.station.config import StationConfig, parse_station
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ def feed(station: "Station", data_dir: Path) -> None:
         for number in itertools.count(1):
             time.sleep(SECONDS)
             path = draw.choice(defective if draw.random() < DEFECTIVE_SHARE and defective else good)
-            partial = incoming / f".{path.name}.partial"
-            shutil.copyfile(path, partial)
-            partial.replace(incoming / f"{path.stem}_{number}{path.suffix}")
+            replace_file(incoming / f"{path.stem}_{number}{path.suffix}", path.read_bytes())
 
     threading.Thread(target=go_on, name="feeding", daemon=True).start()
