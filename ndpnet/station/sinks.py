@@ -220,7 +220,6 @@ class OpcuaReceiver(Receiver):
     """An OPC UA server with the last verdict of every line, to be read, and a watchdog bit."""
 
     def __init__(self, config: OpcuaSink, lines: Sequence[str], is_alive: Callable[[], bool]) -> None:
-        from asyncua import ua
         from asyncua.sync import Server, ThreadLoop
 
         logging.getLogger("asyncua").setLevel(logging.WARNING)  # a line for every node of the standard
@@ -232,17 +231,13 @@ class OpcuaReceiver(Receiver):
         self._server.set_endpoint(config.endpoint)
         self._server.set_server_name("ndpnet station")
         space = self._server.register_namespace("urn:ndpnet:station")
-
-        def names(node: str, shown: str) -> tuple[Any, Any]:
-            return ua.NodeId(ua.String(node), space), ua.QualifiedName(shown, space)
-
-        root = self._server.nodes.objects.add_object(*names("Station", "Station"))
-        self._watchdog = root.add_variable(*names("Watchdog", "Watchdog"), False)
+        root = self._server.nodes.objects.add_object(f"ns={space};s=Station", f"{space}:Station")
+        self._watchdog = root.add_variable(f"ns={space};s=Watchdog", f"{space}:Watchdog", False)
         self._lines: dict[str, dict[str, Any]] = {}
         for line in lines:
-            place = root.add_object(*names(f"Station/{line}", line))
+            place = root.add_object(f"ns={space};s=Station/{line}", f"{space}:{line}")
             self._lines[line] = {
-                name: place.add_variable(*names(f"{line}.{name}", name), value)
+                name: place.add_variable(f"ns={space};s={line}.{name}", f"{space}:{name}", value)
                 for name, value in _opcua_values(BEFORE_FIRST).items()
             }
         self._server.start()
