@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from mqtt_broker import Broker, needs_mosquitto
+from paho.mqtt.publish import multiple
 from sqlalchemy import text
 from stations import config_of, intake_of, picture, put, wait_until
 
 from ndpnet.station.journal import Judgement
-from ndpnet.station.mqtt import MessageSource, make_client
+from ndpnet.station.mqtt import MessageSource
 
 pytestmark = needs_mosquitto
 TOPIC = "line/wall"
@@ -31,13 +32,8 @@ def source_of(folder: Path, broker: Broker, station: str | None = None, /, **set
 
 
 def publish(source: MessageSource, *payloads: bytes) -> None:
-    client, topic = make_client(source.broker), source.broker.topic
-    client.connect(source.broker.host, source.broker.port)
-    client.loop_start()
-    for payload in payloads:
-        client.publish(topic, payload, qos=1).wait_for_publish(30)
-    client.disconnect()
-    client.loop_stop()
+    messages = [(source.broker.topic, payload, 1, False) for payload in payloads]
+    multiple(messages, hostname=source.broker.host, port=source.broker.port)
 
 
 def listen_until(source: MessageSource, condition) -> None:
@@ -72,9 +68,8 @@ def test_messages_are_pictures_each_once_and_none_is_lost(tmp_path, broker):
     for _ in range(3):
         source.step()
     rows = source.intake.journal.rows(text("SELECT file, num_bytes FROM pictures ORDER BY id"))
-    assert sorted(source.intake.store.read(row["file"]) for row in rows) == sorted(
-        [*contents, b""]
-    )  # one was too large
+    expected = sorted([*contents, b""])  # one was too large
+    assert sorted(source.intake.store.read(row["file"]) for row in rows) == expected
     assert all(row["file"].endswith(".png") for row in rows if row["num_bytes"])
     source.close()
 
