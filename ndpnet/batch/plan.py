@@ -13,14 +13,15 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from ndpnet.batch.results import PLAN, Results
 from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, is_litter, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.files import hash_of
 from ndpnet.storage.bucket import Bucket, StoredObject
 from ndpnet.storage.urls import parse_url
 
+PLAN = "plan.json"  # its name, below the prefix of the results
 MAX_SHARDS = 500  # a pod each; the summary reads the rows of all of them side by side
 MODEL = re.compile(r"(?P<name>[^@]+)(@(?P<ref>[^@]+))?")
 MAX_PLAN_BYTES = 256 << 20  # about two million pictures; each shard holds all of it in memory
@@ -61,7 +62,7 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class Plan:
-    """Pictures in the order of their keys, which all begin with `root`. started_at: UTC, ISO 8601."""
+    """Pictures below a prefix in the order of their names. started_at: UTC, ISO 8601."""
 
     bucket: str
     root: str
@@ -79,17 +80,12 @@ class Plan:
     @cached_property
     def content_hash(self) -> str:
         """Hash of what is inspected, and by what: not of when, or by how many."""
-        listed = [[self.path_of(picture), picture.size, picture.etag] for picture in self.pictures]
-        return hash_of([self.prefix, listed, asdict(self.model), self.has_overlays])
+        return hash_of([self.prefix, self._listed(), asdict(self.model), self.has_overlays])
 
     @cached_property
     def id(self) -> str:
         """Names this plan among all that were ever made for one place."""
         return hash_of([self.content_hash, self.num_shards, self.started_at])[:16]
-
-    def path_of(self, picture: StoredObject) -> str:
-        """Of a picture, below the prefix."""
-        return picture.key[len(self.root) :]
 
     def pictures_of(self, shard: int) -> tuple[StoredObject, ...]:
         """Every num_shards-th picture: neighbours are often alike in size. ValueError: there is no such shard."""
@@ -97,10 +93,17 @@ class Plan:
             raise ValueError(f"there is no shard {shard} (the plan has 0 to {self.num_shards - 1})")
         return self.pictures[shard :: self.num_shards]
 
+    def part_name(self, shard: int) -> str:
+        """Of the rows of one shard, below the prefix of the results."""
+        return f"shards/{self.id}/{shard:04d}-of-{self.num_shards:04d}.jsonl"
+
+    def _listed(self) -> list[list[Any]]:
+        return [[picture.name, picture.size, picture.etag] for picture in self.pictures]
+
     def to_json(self) -> str:
         """As it is stored."""
-        listed = [[self.path_of(picture), picture.size, picture.etag] for picture in self.pictures]
-        return json.dumps(asdict(replace(self, pictures=())) | {"id": self.id, "pictures": listed}, sort_keys=True)
+        known = asdict(replace(self, pictures=())) | {"id": self.id, "pictures": self._listed()}
+        return json.dumps(known, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, name: str) -> "Plan":
@@ -108,9 +111,8 @@ class Plan:
         try:
             stored = json.loads(text)
             del stored["id"]  # for people: it follows from the rest
-            root, model = stored["root"], PlannedModel(**stored["model"])
-            pictures = tuple(StoredObject(root + path, size, etag) for path, size, etag in stored["pictures"])
-            return cls(**stored | {"pictures": pictures, "model": model})
+            pictures = tuple(StoredObject(name, size, etag) for name, size, etag in stored["pictures"])
+            return cls(**stored | {"pictures": pictures, "model": PlannedModel(**stored["model"])})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{name} is no plan of an inspection (choose another --out, or remove it)") from error
 
@@ -121,13 +123,11 @@ def make_plan(request: InspectionRequest) -> Plan:
     The same pictures, model and shards as those of the plan that is there give that plan again: what its shards have
     finished counts. ValueError: no pictures, no such model or threshold, or a place that cannot be written.
     """
-    name, key = parse_url(request.prefix)
-    results = Results(request.out, request.endpoint_url)
-    bucket = Bucket(name, endpoint_url=request.endpoint_url)
-    root, objects = bucket.below(key)
-    pictures = tuple(sorted(_pictures(bucket, root, objects, request), key=lambda picture: picture.key))
+    source, objects = Bucket.below(request.prefix, endpoint_url=request.endpoint_url)
+    bucket, root = parse_url(source.url_of(""))
+    pictures = tuple(sorted(_pictures(source, objects, request), key=lambda picture: picture.name))
     plan = Plan(
-        bucket=name,
+        bucket=bucket,
         root=root,
         pictures=pictures,
         model=_resolve(request),
@@ -135,10 +135,10 @@ def make_plan(request: InspectionRequest) -> Plan:
         num_shards=min(request.num_shards, len(pictures)),
         started_at=datetime.now(UTC).isoformat(timespec="microseconds"),
     )
-    return _stored(plan, results)
+    return _stored(plan, Bucket(request.out, endpoint_url=request.endpoint_url))
 
 
-def load_plan(results: Results, plan_id: str) -> Plan:
+def load_plan(results: Bucket, plan_id: str) -> Plan:
     """The plan with this id. ValueError: there is none, or another one by now."""
     plan = _read(results)
     if plan.id != plan_id:
@@ -147,23 +147,20 @@ def load_plan(results: Results, plan_id: str) -> Plan:
     return plan
 
 
-def _pictures(
-    bucket: Bucket, root: str, objects: Sequence[StoredObject], request: InspectionRequest
-) -> list[StoredObject]:
+def _pictures(source: Bucket, objects: Sequence[StoredObject], request: InspectionRequest) -> list[StoredObject]:
     """The pictures to judge; what else is listed is named in the log, as of a folder. ValueError: there is none."""
-    paths = {stored.key: PurePosixPath(stored.key[len(root) :]) for stored in objects}
-    out_name, out_key = parse_url(request.out)
-    results = f"{out_key}/" if bucket.name == out_name else None
-    pictures = [key for key in paths if _is_picture(key[len(root) :]) and not (results and key.startswith(results))]
+    paths = {stored.name: PurePosixPath(stored.name) for stored in objects}
+    results = f"{request.out}/"
+    pictures = [name for name in paths if _is_picture(name) and not source.url_of(name).startswith(results)]
     known, names = set(paths.values()), set(pictures)
-    judged, left_out = without_own(PurePosixPath(), [paths[key] for key in pictures], is_file=known.__contains__)
-    say_left_out({bucket.url_of(f"{root}{folder}"): content for folder, content in left_out.items()})
-    say_others(bucket.url_of(key) for key in paths if key not in names and not key.endswith("/"))
+    judged, left_out = without_own(PurePosixPath(), [paths[name] for name in pictures], is_file=known.__contains__)
+    say_left_out({source.url_of(str(folder)): content for folder, content in left_out.items()})
+    say_others(source.url_of(name) for name in paths if name not in names and not name.endswith("/"))
     if not judged:
         endings = ", ".join(READ_SUFFIXES)
         raise ValueError(f"no pictures under {request.prefix} (check bucket and prefix; known endings: {endings})")
     chosen = set(judged)
-    return [stored for stored in objects if stored.key in names and paths[stored.key] in chosen]
+    return [stored for stored in objects if stored.name in names and paths[stored.name] in chosen]
 
 
 def _is_picture(path: str) -> bool:
@@ -187,18 +184,17 @@ def _resolve(request: InspectionRequest) -> PlannedModel:
     return PlannedModel(name, version, package_hash, threshold["value"])
 
 
-def _stored(plan: Plan, results: Results) -> Plan:
-    key = results.key_of(PLAN)
-    if results.bucket.find(key) is not None:
+def _stored(plan: Plan, results: Bucket) -> Plan:
+    if results.find(PLAN) is not None:
         stored = _read(results)
         if (stored.content_hash, stored.num_shards) == (plan.content_hash, plan.num_shards):
             plan = stored
     content = plan.to_json().encode("ascii")
     if len(content) > MAX_PLAN_BYTES:
         raise ValueError(f"{len(plan.pictures)} pictures are too many at once (inspect the folders below one by one)")
-    results.bucket.put(key, BytesIO(content))  # one that is there, too: whether it can be written shows now
+    results.put(PLAN, BytesIO(content))  # one that is there, too: whether it can be written shows now
     return plan
 
 
-def _read(results: Results) -> Plan:
+def _read(results: Bucket) -> Plan:
     return Plan.from_json(results.read(PLAN, max_bytes=MAX_PLAN_BYTES), name=results.url_of(PLAN))

@@ -5,13 +5,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndpnet.batch.plan import Plan, load_plan
-from ndpnet.batch.results import Results, overlay_name, part_name
-from ndpnet.files import naming_full_disk
+from ndpnet.files import naming_full_disk, read_json_lines
 from ndpnet.folders import scratch_folder
 from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.storage.bucket import Bucket, StoredObject
@@ -24,16 +22,6 @@ MAX_BLOCK, MAX_BLOCK_BYTES = 64, 1 << 30  # pictures and bytes that are on the d
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """What all blocks of a shard share."""
-
-    plan: Plan
-    inspector: "Inspector"
-    source: Bucket
-    results: Results
-
-
 def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu", endpoint_url: str = "") -> float:
     """Inspect the pictures of one shard of the plan under `out`; store overlays, and last the rows. -> seconds
 
@@ -41,18 +29,18 @@ def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu", en
     same objects again. ValueError: S3, the registry or the disk fails.
     """
     start = time.perf_counter()
-    results = Results(out, endpoint_url)
+    results = Bucket(out, endpoint_url=endpoint_url)
     plan = load_plan(results, plan_id)
-    pictures = plan.pictures_of(shard)
+    pictures, source = plan.pictures_of(shard), Bucket(plan.prefix, endpoint_url=endpoint_url)
     with scratch_folder(Path(tempfile.gettempdir()) / "ndpnet-shard") as scratch:
         inspector = _load_model(plan, scratch / "model", device)
-        work = Shard(plan, inspector, Bucket(plan.bucket, endpoint_url=endpoint_url), results)
         rows_path = scratch / "rows.jsonl"
         with rows_path.open("w", encoding="utf-8", newline="\n") as lines:
             for block in _blocks(pictures):
-                for row in _inspect_block(work, block, scratch / "block"):
-                    lines.write(json.dumps(row, sort_keys=True) + "\n")
-        results.put({part_name(plan.id, shard, plan.num_shards): rows_path})
+                rows, overlays = _inspect_block(inspector, source, block, scratch / "block", plan.has_overlays)
+                results.put_files(overlays)
+                lines.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        results.put_files({plan.part_name(shard): rows_path})
     return time.perf_counter() - start
 
 
@@ -80,8 +68,10 @@ def _blocks(pictures: Sequence[StoredObject]) -> Iterator[list[StoredObject]]:
         yield block
 
 
-def _inspect_block(work: Shard, block: list[StoredObject], folder: Path) -> Iterator[Row]:
-    """Fetch, inspect, store the overlays. Yields a row per picture, in their order."""
+def _inspect_block(
+    inspector: "Inspector", source: Bucket, block: list[StoredObject], folder: Path, has_overlays: bool
+) -> tuple[list[Row], dict[str, Path]]:
+    """Fetch and inspect. -> a row per picture, in their order, and the overlays by the names of their objects"""
     from ndpnet.inference.folder import LINES, inspect_folder
 
     pictures_dir, results_dir = folder / "pictures", folder / "results"
@@ -89,24 +79,21 @@ def _inspect_block(work: Shard, block: list[StoredObject], folder: Path) -> Iter
     pictures_dir.mkdir(parents=True)
     # by number: a key may be what no file name can be
     local = {
-        pictures_dir / f"{number:06d}{Path(picture.key).suffix.lower()}": picture
+        pictures_dir / f"{number:06d}{Path(picture.name).suffix.lower()}": picture
         for number, picture in enumerate(block)
     }
     with naming_full_disk(folder, folder):
         listed = ((picture, path) for path, picture in local.items())
-        changed = {path: problem for path, problem in work.source.fetch(listed) if problem}
-    rows: dict[str, Row] = {}
+        changed = {path: problem for path, problem in source.fetch(listed) if problem}
+    judged: dict[str, Row] = {}
     if len(changed) < len(local):
-        inspect_folder(work.inspector, pictures_dir, results_dir, with_overlays=work.plan.has_overlays)
-        lines = (results_dir / LINES).read_text(encoding="utf-8").splitlines()
-        rows = {row["path"]: row for row in map(json.loads, lines)}
-    drawn = {
-        overlay_name(work.plan.path_of(picture)): results_dir / "overlays" / f"{path.name}{OVERLAY_SUFFIX}"
-        for path, picture in local.items()
-    }
-    work.results.put({name: file for name, file in drawn.items() if file.is_file()})
+        inspect_folder(inspector, pictures_dir, results_dir, with_overlays=has_overlays)
+        judged = {row["path"]: row for row in read_json_lines(results_dir / LINES)}
+    rows, overlays = [], {}
     for path, picture in local.items():
-        url = work.source.url_of(picture.key)
-        row = rows.get(path.name) or {"verdict": "error", "error": f"{url} {changed[path]}"}
-        error = row["error"].replace(str(path), url)
-        yield row | {"path": work.plan.path_of(picture), "error": error}
+        url = source.url_of(picture.name)
+        row = judged.get(path.name) or {"verdict": "error", "error": f"{url} {changed[path]}"}
+        rows.append(row | {"path": picture.name, "error": row["error"].replace(str(path), url)})
+        if (overlay := results_dir / "overlays" / f"{path.name}{OVERLAY_SUFFIX}").is_file():
+            overlays[f"overlays/{picture.name}{OVERLAY_SUFFIX}"] = overlay
+    return rows, overlays

@@ -10,11 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ndpnet.batch.plan import Plan, load_plan
-from ndpnet.batch.results import PLAN, SUMMARY, TABLE, TIMING, Results, part_name
+from ndpnet.batch.plan import PLAN, Plan, load_plan
 from ndpnet.files import write_json
 from ndpnet.inference.folder import LINES, start_table, table_row
+from ndpnet.storage.bucket import Bucket
 
+TABLE, SUMMARY, TIMING = "predictions.csv", "summary.json", "timing.json"
 MAX_SUMMARY_BYTES = 256 << 20  # it names every picture that failed
 
 
@@ -24,7 +25,7 @@ def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), en
     All but timing.json are a function of pictures and model: the number of shards changes no byte. ValueError: a shard
     has not finished, or S3 fails.
     """
-    results = Results(out, endpoint_url)
+    results = Bucket(out, endpoint_url=endpoint_url)
     plan = load_plan(results, plan_id)
     with TemporaryDirectory(prefix="ndpnet-") as scratch:
         folder = Path(scratch)
@@ -33,28 +34,28 @@ def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), en
         write_json(folder / TIMING, _timing(plan, shard_seconds))
         write_json(folder / SUMMARY, summary)
         for names in ((TABLE, LINES, TIMING), (SUMMARY,)):
-            results.put({name: folder / name for name in names})
+            results.put_files({name: folder / name for name in names})
     return summary
 
 
 def read_summary(out: str, *, endpoint_url: str = "") -> dict[str, Any]:
     """What `summarise` has stored."""
-    return json.loads(Results(out, endpoint_url).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
+    return json.loads(Bucket(out, endpoint_url=endpoint_url).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
 
 
-def _fetch_parts(plan: Plan, results: Results, folder: Path) -> list[Path]:
+def _fetch_parts(plan: Plan, results: Bucket, folder: Path) -> list[Path]:
     """The rows of each shard. ValueError names one that has left none."""
     parts = []
     for shard in range(plan.num_shards):
-        name = part_name(plan.id, shard, plan.num_shards)
-        stored = results.bucket.find(results.key_of(name))
+        name = plan.part_name(shard)
+        stored = results.find(name)
         if stored is None:
             fix = f"run the inspection again; if it thinks that all is done, remove {results.url_of(PLAN)} first"
             raise ValueError(f"shard {shard} of {plan.num_shards} has left no rows at {results.url_of(name)} ({fix})")
         parts.append((stored, folder / f"{shard}.jsonl"))
-    for (stored, _), (_, problem) in zip(parts, results.bucket.fetch(parts), strict=True):
+    for (stored, _), (_, problem) in zip(parts, results.fetch(parts), strict=True):
         if problem:
-            raise ValueError(f"{results.bucket.url_of(stored.key)} {problem} (run the same command again)")
+            raise ValueError(f"{results.url_of(stored.name)} {problem} (run the same command again)")
     return [path for _, path in parts]
 
 
@@ -93,7 +94,7 @@ def _in_order(plan: Plan, parts: list[Path]) -> Iterator[str]:
         for number, picture in enumerate(plan.pictures):
             shard = number % plan.num_shards
             line = streams[shard].readline()
-            if not line.endswith("\n") or json.loads(line)["path"] != plan.path_of(picture):
+            if not line.endswith("\n") or json.loads(line)["path"] != picture.name:
                 raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
             yield line
         for shard, stream in enumerate(streams):

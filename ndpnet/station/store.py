@@ -18,7 +18,6 @@ from ndpnet.station.journal import Journal, LostError, is_waiting
 from ndpnet.station.queries import num_bytes_stored
 from ndpnet.station.sinks import Receiver
 from ndpnet.station.tables import pictures
-from ndpnet.storage.urls import parse_url
 
 logger = logging.getLogger(__name__)
 FILES = ("seq", "judged_at", "file", "map")  # what `deliver` is told
@@ -33,13 +32,12 @@ class Store(Receiver):
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         """Nothing is asked of the bucket yet. ValueError: there are no S3 settings."""
-        self.folder, self._bucket, self._prefix = Path(folder), None, ""
+        self.folder, self._bucket = Path(folder), None
         self._moving = threading.Lock()  # what is removed is not on its way
         if url is not None:
             from ndpnet.storage.bucket import Bucket
 
-            name, prefix = parse_url(url)
-            self._bucket, self._prefix = Bucket(name), f"{prefix.rstrip('/')}/" if prefix else ""
+            self._bucket = Bucket(url)
 
     def add(self, content: bytes, line: str, suffix: str) -> tuple[str, str]:
         """Write a picture under a new name. -> that name, below the folder, and its sha256"""
@@ -61,7 +59,7 @@ class Store(Receiver):
             if self._bucket is None:
                 raise
         try:
-            return self._bucket.read(self._prefix + name)
+            return self._bucket.read(name)
         except ValueError as error:
             answer = getattr(error.__cause__, "response", {})
             if answer.get("Error", {}).get("Code") != "NoSuchKey":
@@ -77,7 +75,7 @@ class Store(Receiver):
         with self._moving:
             for name in filter(None, names):
                 if self._bucket is not None:
-                    self._bucket.delete(self._prefix + name)
+                    self._bucket.delete(name)
                 (self.folder / name).unlink(missing_ok=True)
 
     def deliver(self, row: dict[str, Any]) -> None:
@@ -87,7 +85,7 @@ class Store(Receiver):
             with self._moving, suppress(FileNotFoundError):  # it is there already, or was removed
                 path = self.folder / name
                 with path.open("rb") as stream:
-                    self._bucket.put(self._prefix + name, stream)
+                    self._bucket.put(name, stream)
                 path.unlink()
 
     def remove_unknown(self, journal: Journal) -> int:

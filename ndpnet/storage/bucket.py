@@ -5,9 +5,10 @@ AWS's own settings hold, as AWS_MAX_ATTEMPTS and AWS_RETRY_MODE for how long a s
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
 from ndpnet.redaction import redact
+from ndpnet.storage.urls import parse_url
 
 NUM_CONNECTIONS = 8
 MAX_PENDING = 64  # downloads that are ordered and have not arrived
@@ -37,19 +39,23 @@ FIX = (
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object as S3 lists it: its key, size in bytes and ETag."""
+    """One object as S3 lists it: its name below the folder, size in bytes and ETag."""
 
-    key: str
+    name: str
     size: int
     etag: str
 
 
 class Bucket:
-    """One bucket, for many threads. What goes wrong is a ValueError of one line."""
+    """A folder of one bucket, for many threads. What goes wrong is a ValueError of one line.
 
-    def __init__(self, name: str, *, endpoint_url: str | None = "") -> None:
+    Objects go by their names below the folder.
+    """
+
+    def __init__(self, url: str, *, endpoint_url: str | None = "") -> None:
         """At the endpoint given, else AWS_ENDPOINT_URL, else AWS; nothing is asked of it yet."""
-        self.name, self.endpoint = name, "AWS"
+        self._bucket, key = parse_url(url)
+        self._root, self.endpoint = key if not key or key.endswith("/") else f"{key}/", "AWS"
         logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it has credentials from
         config = Config(connect_timeout=10, max_pool_connections=NUM_CONNECTIONS + 2)
         with self._in_words(""):
@@ -62,74 +68,80 @@ class Bucket:
                 raise ValueError(f"the S3 endpoint is no address ({fix})") from None  # it may hold a password
         self.endpoint = redact(self._client.meta.endpoint_url)
 
-    def url_of(self, key: str) -> str:
-        """As s3://bucket/key."""
-        return f"s3://{self.name}/{key}"
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin so, page by page."""
-        with self._in_words(prefix):
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-                for entry in page.get("Contents", ()):
-                    yield StoredObject(entry["Key"], entry["Size"], entry.get("ETag", ""))
-
-    def below(self, key: str) -> tuple[str, Sequence[StoredObject]]:
-        """The object with this key, else all below it as a folder. -> what their keys begin with, and they.
+    @classmethod
+    def below(cls, url: str, *, endpoint_url: str | None = "") -> tuple["Bucket", list[StoredObject]]:
+        """The object at an address, else all below it as a folder. -> the folder, and what lies there.
 
         Empty objects that only mark a folder are left out. ValueError: there are none.
         """
-        root = key if not key or key.endswith("/") else f"{key}/"
-        only = self.find(key) if root != key else None
-        if only is not None and (only.size or not next(self.list(root), None)):
-            return key[: key.rfind("/") + 1], [only]
-        objects = [stored for stored in self.list(root) if stored.size or not stored.key.endswith("/")]
+        name = parse_url(url)[1].rpartition("/")[2]
+        bucket = cls(url.removesuffix(name), endpoint_url=endpoint_url)
+        if name:
+            only, parent, bucket = bucket.find(name), bucket, copy(bucket)
+            bucket._root += f"{name}/"
+            if only is not None and (only.size or not next(bucket.list(), None)):
+                return parent, [only]
+        objects = [stored for stored in bucket.list() if stored.size or stored.name.rpartition("/")[2]]
         if not objects:
-            raise ValueError(f"no object under {self.url_of(root)} (check bucket and prefix)")
-        return root, objects
+            raise ValueError(f"no object under {bucket.url_of('')} (check bucket and prefix)")
+        return bucket, objects
 
-    def find(self, key: str) -> StoredObject | None:
-        """Return one object as it is now, None if there is none with this key."""
+    def url_of(self, name: str) -> str:
+        """As s3://BUCKET/KEY."""
+        return f"s3://{self._bucket}/{self._root}{name}"
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose names begin so, page by page."""
+        with self._in_words(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._root + prefix
+            ):
+                for entry in page.get("Contents", ()):
+                    yield StoredObject(entry["Key"][len(self._root) :], entry["Size"], entry.get("ETag", ""))
+
+    def find(self, name: str) -> StoredObject | None:
+        """Return one object as it is now, None if there is none with this name."""
         try:
-            with self._in_words(key):
-                head = self._client.head_object(Bucket=self.name, Key=key)
+            with self._in_words(name):
+                head = self._client.head_object(**self._address(name))
         except ValueError as error:
             if isinstance(error.__cause__, ClientError):
-                next(self.list(key), None)  # a HEAD has no body that says why
+                next(self.list(name), None)  # a HEAD has no body that says why
             if _is_missing(error):
                 return None
             raise
-        return StoredObject(key, head["ContentLength"], head.get("ETag", ""))
+        return StoredObject(name, head["ContentLength"], head.get("ETag", ""))
 
-    def read(self, key: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+    def read(self, name: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
         """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
-        with self._in_words(key):
-            answer = self._client.get_object(Bucket=self.name, Key=key)
+        with self._in_words(name):
+            answer = self._client.get_object(**self._address(name))
             size = answer["ContentLength"]
             if size > max_bytes:
-                url = self.url_of(key)
+                url = self.url_of(name)
                 raise ValueError(f"{url} has {size} bytes, more than the {max_bytes} that are read into memory")
             return answer["Body"].read()
 
-    def put(self, key: str, stream: BinaryIO) -> None:
+    def put(self, name: str, stream: BinaryIO) -> None:
         """Store a file, from its beginning, as one object: whole or not at all. Up to 5 GiB on AWS."""
         stream.seek(0)
-        with self._in_words(key):
-            self._client.put_object(Bucket=self.name, Key=key, Body=stream)
+        with self._in_words(name):
+            self._client.put_object(**self._address(name), Body=stream)
 
     def put_files(self, files: Mapping[str, Path]) -> None:
-        """Store files under their keys, several at once; the first error ends it, and those that are stored stay."""
+        """Store files under their names, several at once; the first error ends it, and those that are stored stay."""
 
-        def put(key: str, path: Path) -> None:
+        def put(name: str, path: Path) -> None:
             with Path(path).open("rb") as stream:
-                self.put(key, stream)
+                self.put(name, stream)
 
         with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
             list(pool.map(put, files.keys(), files.values()))
 
-    def delete(self, key: str) -> None:
+    def delete(self, name: str) -> None:
         """Remove an object; that there is none is no error."""
-        with self._in_words(key):
-            self._client.delete_object(Bucket=self.name, Key=key)
+        with self._in_words(name):
+            self._client.delete_object(**self._address(name))
 
     def fetch(self, objects: Iterable[tuple[StoredObject, Path]]) -> Iterator[tuple[Path, str]]:
         """Download objects exactly as they were listed, several at once, to paths in folders that are there.
@@ -140,9 +152,9 @@ class Bucket:
         pending: deque[tuple[StoredObject, Path, TransferFuture]] = deque()
         with _Transfers(self._client, TransferConfig(max_request_concurrency=NUM_CONNECTIONS)) as transfers:
             for stored, path in objects:
-                where = {"bucket": self.name, "key": stored.key, "fileobj": str(path)}
+                where = (self._bucket, self._root + stored.name, str(path))
                 only_as_listed = {"IfMatch": stored.etag} if stored.etag else {}
-                future = transfers.download(**where, extra_args=only_as_listed, subscribers=[_Listed(stored)])
+                future = transfers.download(*where, extra_args=only_as_listed, subscribers=[_Listed(stored)])
                 pending.append((stored, path, future))
                 if len(pending) == MAX_PENDING:
                     yield self._finish(*pending.popleft())
@@ -151,7 +163,7 @@ class Bucket:
 
     def _finish(self, stored: StoredObject, path: Path, future: TransferFuture) -> tuple[Path, str]:
         try:
-            with self._in_words(stored.key):
+            with self._in_words(stored.name):
                 future.result()
         except S3DownloadFailedError:  # If-Match
             return path, REPLACED
@@ -161,12 +173,15 @@ class Bucket:
             raise
         return path, ""
 
+    def _address(self, name: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._root + name}
+
     @contextmanager
-    def _in_words(self, key: str) -> Iterator[None]:
+    def _in_words(self, name: str) -> Iterator[None]:
         try:
             yield
         except S3_ERRORS as error:  # after boto3's own retries
-            raise ValueError(f"cannot reach {self.url_of(key)} at {self.endpoint}: {redact(error)} ({FIX})") from error
+            raise ValueError(f"cannot reach {self.url_of(name)} at {self.endpoint}: {redact(error)} ({FIX})") from error
 
 
 def _is_missing(error: ValueError) -> bool:

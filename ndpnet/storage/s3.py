@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from ndpnet.files import unwritable, write_json
 from ndpnet.storage.bucket import AGAIN, MAX_OBJECT_BYTES, Bucket, StoredObject
-from ndpnet.storage.urls import parse_url, relative_path
+from ndpnet.storage.urls import relative_path
 
 LISTED = ".listed.json"  # in a folder: the ETag of each of its files, by path
 
@@ -22,10 +22,8 @@ def download(url: str, folder: Path, *, endpoint_url: str | None = None) -> int:
     A broken download goes on: files that came, and whose objects are the same, are kept. No file has its name before
     it is whole. -> number of objects that had to come; ValueError in one line: what is wrong
     """
-    name, key = parse_url(url)
-    bucket = Bucket(name, endpoint_url=endpoint_url)
-    root, objects = bucket.below(key)
-    targets = {Path(folder) / relative_path(stored.key, root): stored for stored in objects}
+    bucket, objects = Bucket.below(url, endpoint_url=endpoint_url)
+    targets = {Path(folder) / relative_path(stored.name): stored for stored in objects}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         etags = _etags_of(Path(folder))
@@ -42,8 +40,8 @@ def download(url: str, folder: Path, *, endpoint_url: str | None = None) -> int:
 
 def read_object(url: str, *, endpoint_url: str | None = None, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
     """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
-    name, key = parse_url(url)
-    return Bucket(name, endpoint_url=endpoint_url).read(key, max_bytes=max_bytes)
+    name = url.rpartition("/")[2]
+    return Bucket(url.removesuffix(name), endpoint_url=endpoint_url).read(name, max_bytes=max_bytes)
 
 
 def _bring(bucket: Bucket, missing: dict[Path, StoredObject], folder: Path) -> None:
@@ -57,7 +55,7 @@ def _bring(bucket: Bucket, missing: dict[Path, StoredObject], folder: Path) -> N
         ordered = ((stored, Path(scratch) / str(number)) for number, stored in enumerate(missing.values()))
         for (path, stored), (arrived, problem) in zip(missing.items(), bucket.fetch(ordered), strict=True):
             if problem:
-                raise ValueError(f"{bucket.url_of(stored.key)} {problem} ({AGAIN})")
+                raise ValueError(f"{bucket.url_of(stored.name)} {problem} ({AGAIN})")
             path.parent.mkdir(parents=True, exist_ok=True)
             arrived.replace(path)
             bar.update(stored.size)

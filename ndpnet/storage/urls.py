@@ -21,13 +21,13 @@ def parse_url(url: str) -> tuple[str, str]:
     return name, key
 
 
-def relative_path(key: str, prefix: str) -> PurePosixPath:
-    """Return the path of an object below the target folder; ValueError names a key that cannot become one."""
-    parts = key[len(prefix) :].split("/")
+def relative_path(name: str) -> PurePosixPath:
+    """Return the path of an object below the target folder; ValueError names one that cannot have any."""
+    parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
         reason = "is no path below a folder: it has an empty part, `.` or `..`"
     elif any("\0" in part or len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in parts):
         reason = "has a part that no file name can be"
     else:
         return PurePosixPath(*parts)
-    raise ValueError(f"the key {key!r} {reason} (rename the object, or download a longer prefix)")
+    raise ValueError(f"the key {name!r} {reason} (rename the object, or download a longer prefix)")

@@ -12,12 +12,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from ndpnet.folders import scratch_folder
 from ndpnet.storage.bucket import Bucket
-from ndpnet.storage.urls import parse_url
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +36,8 @@ def local_work_dir(url: str, *, category: str, step: str, scratch_dir: Path | No
     what is wrong); once the step runs, no failure of it gets here. When the step has finished, its objects are removed;
     if it ends with an error, the last checkpoint is stored.
     """
-    name, prefix = parse_url(url)
     with scratch_folder(Path(scratch_dir or tempfile.gettempdir()) / "ndpnet-work") as folder:
-        mirror = Mirror(Bucket(name), f"{prefix.rstrip('/')}/{category}/{step}-".lstrip("/"), folder)
+        mirror = Mirror(Bucket(f"{url.rstrip('/')}/{category}"), f"{step}-", folder)
         mirror.check_writable()
         mirror.bring()
         mirror.start()
@@ -71,10 +69,10 @@ class Mirror:
     def bring(self) -> None:
         """Fetch and unpack what S3 has of the step. ValueError: S3 cannot be asked, or an object is no checkpoint."""
         listed = list(self._bucket.list(self._prefix))
-        stored = [entry for entry in listed if entry.key == self._key_of(PurePosixPath(entry.key).stem)]
-        packed = ((entry, self._folder / entry.key.rpartition("/")[2]) for entry in stored)
+        stored = [entry for entry in listed if entry.name.endswith(".tar") and "/" not in entry.name]
+        packed = ((entry, self._folder / entry.name) for entry in stored)
         for entry, (path, problem) in zip(stored, self._bucket.fetch(packed), strict=True):
-            url, name = self._bucket.url_of(entry.key), path.stem
+            url, name = self._bucket.url_of(entry.name), path.stem
             if problem:
                 raise ValueError(f"{url} {problem} (run the same command again)")
             _unpack(path, self._folder / name, url)
@@ -103,9 +101,6 @@ class Mirror:
     def _url(self) -> str:
         return self._bucket.url_of(self._prefix)
 
-    def _key_of(self, name: str) -> str:
-        return f"{self._prefix.rpartition('/')[0]}/{name}.tar"
-
     def _run(self) -> None:
         pause = POLL_SECONDS
         while not self._has_ended.wait(pause):
@@ -129,13 +124,13 @@ class Mirror:
             with tempfile.TemporaryFile(dir=self._folder) as packed:
                 if _pack(state_path.parent, packed):
                     self._stored[name] = None
-                    self._bucket.put(self._key_of(name), packed)
+                    self._bucket.put(f"{name}.tar", packed)
                     self._stored[name] = version
 
     def _remove_finished(self) -> None:
         for name in sorted(self._stored):
             if not (self._folder / name).exists():
-                self._bucket.delete(self._key_of(name))
+                self._bucket.delete(f"{name}.tar")
 
 
 def _version_of(path: Path) -> tuple[int, int] | None:

@@ -15,11 +15,11 @@ from servers import S3Server, set_only
 
 from ndpnet.batch import shard as shards
 from ndpnet.batch.plan import InspectionRequest, Plan, load_plan, make_plan
-from ndpnet.batch.results import Results
 from ndpnet.batch.shard import inspect_shard
 from ndpnet.batch.summary import read_summary, summarise
 from ndpnet.inference.folder import inspect_folder
 from ndpnet.inference.inspector import Inspector
+from ndpnet.storage.bucket import Bucket
 from ndpnet.tracking.client import connect
 
 pytestmark = pytest.mark.usefixtures("services")
@@ -106,7 +106,7 @@ def test_what_is_not_judged_is_named_in_the_log(
         place.put(name, pictures[0] if name.endswith("g") else b"")
     caplog.clear()
     plan = make_plan(request(place))
-    assert [plan.path_of(picture) for picture in plan.pictures] == list(NAMES)
+    assert [picture.name for picture in plan.pictures] == list(NAMES)
     others = next(message for message in caplog.messages if message.startswith("no pictures, left out: "))
     assert f"{place.prefix}/.thumbs/x.png, {place.prefix}/__MACOSX/x.png, {place.prefix}/a/.hidden.png" in others
     for folder, content in {"a/ground_truth": "masks", "earlier": "results", "verdicts": "results"}.items():
@@ -205,7 +205,7 @@ def test_the_same_plan_goes_on_and_any_other_is_a_new_one(place: Place, pictures
     asked = request(place, num_shards=2)
     first = make_plan(asked)
     assert make_plan(asked) == first
-    assert load_plan(Results(place.out()), first.id) == first
+    assert load_plan(Bucket(place.out()), first.id) == first
     place.remove("out/plan.json")
     second = make_plan(asked)
     assert (second.id != first.id, second.content_hash) == (True, first.content_hash)

@@ -135,7 +135,7 @@ def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, small_disk: Path) 
 
 
 def test_a_server_that_is_away_is_no_change_of_an_object(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
-    opened = Bucket(bucket)
+    opened = Bucket(f"s3://{bucket}")
     proxy.go_away()
     with pytest.raises(ValueError, match=r"^cannot reach s3://"):
         list(opened.fetch([(StoredObject("x", 1, '"etag"'), tmp_path / "x")]))

@@ -129,7 +129,7 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line(
         f"s3://{bucket}/damaged": rf"damaged/{is_none}",
         f"s3://{bucket}/other": rf"other/{is_none}",
         "s3://no-such-bucket/x": r"NoSuchBucket",
-        "s3://?": r"^'s3://\?' is no address on S3 \(give s3://BUCKET/PREFIX\)$",
+        "s3://?": r"^'s3://\?/brick' is no address on S3 \(give s3://BUCKET/PREFIX\)$",
     }
     for place, message in expected.items():
         with pytest.raises(ValueError, match=message), opened(place, scratch_dir=tmp_path):

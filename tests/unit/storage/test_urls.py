@@ -15,10 +15,10 @@ def test_url_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["p/../x", "p/a/..", "p/..", "p/./x", "p//x", "p//etc/passwd", "p/a//b", "p/a/", "p/", "p/a\0b", "p/" + "é" * 128],
+    ["../x", "a/..", "..", "./x", "/x", "/etc/passwd", "a//b", "a/", "", "a\0b", "é" * 128],
 )
 def test_keys_that_are_none(key: str) -> None:
     with pytest.raises(ValueError, match=r"^the key '") as caught:
-        relative_path(key, "p/")
+        relative_path(key)
     assert repr(key) in str(caught.value)
     assert "rename the object" in str(caught.value)
