@@ -11,7 +11,7 @@ from ndpnet.metrics.threshold import percent_of
 
 Verdict = Literal["pass", "fail", "not available", "not applicable"]
 
-NO_CHAMPION = "there is no champion yet"
+NO_CHAMPION, CANNOT_TELL = "there is no champion yet", "this test set cannot tell"
 REFUSED_SHARE = 0.1  # of test sets on which tolerances `auto` refuse a challenger as good as the champion
 
 
@@ -80,14 +80,18 @@ def decide(version: Challenger, evidence: Evidence, bounds: PromotionConfig) -> 
     Not known blocks, except where the test set cannot tell: a metric without masks or good images (one of the chosen
     metrics must be measurable), and defect types.
     """
+    withdrawn = "it was champion and was rolled back" if version.is_withdrawn else "never rolled back"
+    seen = f"{evidence.num_seen} test images are among the training images of one of the models"
+    uncompared = "the test images were not compared with the training images"
+    units = f"the smaller class of the test set has {evidence.num_units} independent units"
     is_test_pinned = evidence.test_set.get("is_pinned")
     return (
-        _withdrawn(version.is_withdrawn),
+        _check("not rolled back", float(version.is_withdrawn), 0.0, withdrawn),
         _flag("training data pinned", version.is_training_pinned, "the data that trained it was pinned"),
         _flag("test data pinned", is_test_pinned, "the data that it is judged on is pinned"),
         _git_clean(version),
-        _unseen(evidence.num_seen),
-        _units(evidence.num_units),
+        _check("test images unseen", evidence.num_seen, 0.0, seen, uncompared),
+        _check("independent test units", evidence.num_units, MIN_UNITS, units, "no test set was judged", is_least=True),
         _threshold(version.threshold),
         _false_alarms(evidence.false_alarms, bounds),
         *_metrics(evidence.metrics, bounds, has_champion=version.has_champion),
@@ -114,15 +118,17 @@ def passes_floors(summary: Mapping[str, Any], bounds: PromotionConfig) -> bool:
 def _check(
     name: str,
     number: float | None,
-    bound: float | None,
-    is_good: bool | None,
+    bound: float,
     sentence: str,
+    unknown: str = "",
     *,
+    is_least: bool = False,
     is_required: bool = True,
 ) -> Check:
-    """A check that was made (is_good) or could not be made (None, which blocks where the check is required)."""
-    if is_good is None:
-        return Check(name, None, bound, "not available", is_required, sentence)
+    """A number beside what it may be at most, or at least; one that is not known blocks where it is required."""
+    if number is None:
+        return Check(name, None, bound, "not available", is_required, unknown)
+    is_good = number >= bound if is_least else number <= bound
     return Check(name, number, bound, "pass" if is_good else "fail", not is_good, sentence)
 
 
@@ -130,14 +136,10 @@ def _not_applicable(name: str, bound: float | None, sentence: str) -> Check:
     return Check(name, None, bound, "not applicable", False, sentence)
 
 
-def _withdrawn(is_withdrawn: bool) -> Check:
-    sentence = "it was champion and was rolled back" if is_withdrawn else "never rolled back"
-    return _check("not rolled back", float(is_withdrawn), 0.0, not is_withdrawn, sentence)
-
-
 def _flag(name: str, is_so: bool | None, claim: str) -> Check:
-    sentence = claim if is_so else f"{'nothing says that' if is_so is None else 'it is not so that'} {claim}"
-    return _check(name, None if is_so is None else float(is_so), 1.0, is_so, sentence)
+    sentence = claim if is_so else f"it is not so that {claim}"
+    number = None if is_so is None else float(is_so)
+    return _check(name, number, 1.0, sentence, f"nothing says that {claim}", is_least=True)
 
 
 def _git_clean(version: Challenger) -> Check:
@@ -147,25 +149,10 @@ def _git_clean(version: Challenger) -> Check:
     return _flag("git tree clean", version.is_git_clean, claim)
 
 
-def _unseen(num_seen: int | None) -> Check:
-    name = "test images unseen"
-    if num_seen is None:
-        return _check(name, None, 0.0, None, "the test images were not compared with the training images")
-    sentence = f"{num_seen} test images are among the training images of one of the models"
-    return _check(name, num_seen, 0.0, num_seen == 0, sentence)
-
-
-def _units(num_units: int | None) -> Check:
-    name = "independent test units"
-    if num_units is None:
-        return _check(name, None, MIN_UNITS, None, "no test set was judged")
-    sentence = f"the smaller class of the test set has {num_units} independent units"
-    return _check(name, num_units, MIN_UNITS, num_units >= MIN_UNITS, sentence)
-
-
 def _threshold(threshold: float | None) -> Check:
-    sentence = "it has a threshold" if threshold is not None else "without a threshold it gives no verdict"
-    return _check("threshold", threshold, None, threshold is not None, sentence)
+    if threshold is None:
+        return Check("threshold", None, None, "fail", True, "without a threshold it gives no verdict")
+    return Check("threshold", threshold, None, "pass", False, "it has a threshold")
 
 
 def _false_alarms(rate: Interval | None, bounds: PromotionConfig) -> Check:
@@ -174,12 +161,11 @@ def _false_alarms(rate: Interval | None, bounds: PromotionConfig) -> Check:
     """
     name, budget = "false-alarm rate", bounds.false_alarm_budget
     if rate is None:
-        return _check(name, None, budget, None, "no good test image, or no threshold: false alarms are unknown")
+        return _check(name, None, budget, "", "no good test image, or no threshold: false alarms are unknown")
     kinds = {"lower": ("low", "lower bound"), "point": ("value", "as measured"), "upper": ("high", "upper bound")}
     name_of_end, kind = kinds[bounds.false_alarm_bound]
     value, low, high = (percent_of(rate[end]) for end in ("value", "low", "high"))
-    number, sentence = rate[name_of_end], f"{value}, 95 % interval {low} to {high}; {kind} counts"
-    return _check(name, number, budget, number <= budget, sentence)
+    return _check(name, rate[name_of_end], budget, f"{value}, 95 % interval {low} to {high}; {kind} counts")
 
 
 def _metrics(measured: Mapping[str, Compared], bounds: PromotionConfig, *, has_champion: bool) -> list[Check]:
@@ -194,14 +180,13 @@ def _metrics(measured: Mapping[str, Compared], bounds: PromotionConfig, *, has_c
             _not_worse(name, compared[name] if has_champion else None, tolerance, refused),
         )
     ]
-    count, sentence = len(measurable), f"{len(measurable)} of {len(compared)} chosen metrics can be measured here"
-    return [_check("metrics measurable", count, 1.0, count >= 1, sentence), *checks]
+    sentence = f"{len(measurable)} of {len(compared)} chosen metrics can be measured here"
+    return [_check("metrics measurable", len(measurable), 1.0, sentence, is_least=True), *checks]
 
 
 def _floor(metric: str, value: float | None, floor: float) -> Check:
-    if value is None:
-        return _check(metric, None, floor, None, "this test set cannot tell", is_required=False)
-    return _check(metric, value, floor, value >= floor, f"{percent_of(value)}, at least {percent_of(floor)} is asked")
+    sentence = "" if value is None else f"{percent_of(value)}, at least {percent_of(floor)} is asked"
+    return _check(metric, value, floor, sentence, CANNOT_TELL, is_least=True, is_required=False)
 
 
 def _not_worse(metric: str, compared: Compared | None, tolerance: float | Literal["auto"], refused: float) -> Check:
@@ -211,17 +196,17 @@ def _not_worse(metric: str, compared: Compared | None, tolerance: float | Litera
         return _not_applicable(name, bound, NO_CHAMPION)
     if compared.challenger is None:
         is_told = compared.champion is not None  # as precision, of which one that calls nothing defective has none
-        sentence = "of the champion alone it can be measured" if is_told else "this test set cannot tell"
-        return _check(name, None, bound, None, sentence, is_required=is_told)
+        sentence = "of the champion alone it can be measured" if is_told else CANNOT_TELL
+        return Check(name, None, bound, "not available", is_told, sentence)
     if compared.is_same_model:
-        return _check(name, 0.0, bound, True, "the two models give every image the same score")
+        return Check(name, 0.0, bound, "pass", False, "the two models give every image the same score")
     if compared.champion is None or compared.spread is None:
         # the test set can tell of the challenger: that it cannot of the champion is no reason to trust
-        return _check(name, None, bound, None, "the difference to the champion could not be measured")
+        return Check(name, None, bound, "not available", True, "the difference to the champion could not be measured")
     if tolerance == "auto":
         tolerance = margin(compared.spread, TAIL) + margin(compared.spread, refused)
     low = smallest_difference(compared.challenger - compared.champion, compared.spread)
-    return _check(name, low, -tolerance, low >= -tolerance, _difference_in_words(compared, low, tolerance))
+    return _check(name, low, -tolerance, _difference_in_words(compared, low, tolerance), is_least=True)
 
 
 def _difference_in_words(compared: Compared, low: float, tolerance: float) -> str:
@@ -242,25 +227,20 @@ def _beside_champion(evidence: Evidence, bounds: PromotionConfig, *, has_champio
     names = {"defect types": bounds.max_type_drop, "latency ratio": bounds.max_latency_ratio}
     if not has_champion:
         return [_not_applicable(name, bound, NO_CHAMPION) for name, bound in names.items()]
+    ratio, unknown = evidence.latency_ratio, "the two were not timed against each other"
+    sentence = "" if ratio is None else f"{ratio:.2f} times the champion's time, on this machine"
     return [
         _types(evidence.worst_type, bounds.max_type_drop),
-        _latency(evidence.latency_ratio, bounds.max_latency_ratio),
+        _check("latency ratio", ratio, bounds.max_latency_ratio, sentence, unknown),
     ]
 
 
 def _types(worst: TypeDrop | None, max_drop: float) -> Check:
     name = "defect types"
     if worst is None:
-        return _check(name, None, max_drop, None, "this test set cannot tell defect types apart", is_required=False)
+        return Check(name, None, max_drop, "not available", False, "this test set cannot tell defect types apart")
     sentence = f"{worst.defect_type} does worst of all: {-100 * worst.drop:+.1f} points of {HEADLINE[worst.metric]}"
-    return _check(name, worst.drop, max_drop, worst.drop <= max_drop, sentence)
-
-
-def _latency(ratio: float | None, max_ratio: float) -> Check:
-    name = "latency ratio"
-    if ratio is None:
-        return _check(name, None, max_ratio, None, "the two were not timed against each other")
-    return _check(name, ratio, max_ratio, ratio <= max_ratio, f"{ratio:.2f} times the champion's time, on this machine")
+    return _check(name, worst.drop, max_drop, sentence)
 
 
 def _export(difference: float | None, max_difference: float) -> Check:
@@ -268,4 +248,4 @@ def _export(difference: float | None, max_difference: float) -> Check:
     if difference is None:
         return _not_applicable(name, max_difference, "no exported engine is registered")
     sentence = f"exported engines differ from torch by up to {difference:.2g}, fp32 in score, others in ROCAUC"
-    return _check(name, difference, max_difference, difference <= max_difference, sentence)
+    return _check(name, difference, max_difference, sentence)
