@@ -92,9 +92,8 @@ def rollback(name: str, reason: str) -> None:
     if not reason.strip():
         raise ValueError("--reason is empty (say why the champion is withdrawn)")
     from ndpnet.promotion.promote import rollback as go_back
-    from ndpnet.tracking.identity import author
 
-    old, new = go_back(name, " ".join(reason.split()), author())
+    old, new = go_back(name, " ".join(reason.split()))
     click.echo(f"{name}: champion is version {new} again, no longer {old}")
 
 

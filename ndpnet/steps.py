@@ -162,10 +162,9 @@ def promote(
     """Make a version the champion if it passes the gate, or is forced; write promotion.json. -> its content."""
     from ndpnet.config_platform import promotion_of
     from ndpnet.promotion import promote as promotion
-    from ndpnet.tracking.identity import author
 
     bounds = promotion_of(params)
     request = promotion.PromotionRequest(
         name, bounds, version, prepared, champion_prepared, force_reason=force_reason, device=device
     )
-    return promotion.promote(request, author(), out)
+    return promotion.promote(request, out)

@@ -30,12 +30,8 @@ class JudgedModel:
     summary: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Side:
-    """A package and the prepared folder that it is judged on; its size or mode may differ from the other model's."""
-
-    package_dir: Path
-    prepared_dir: Path
+# a package, and the prepared folder that it is judged on; its size or mode may differ from the other model's
+Side = tuple[Path, Path]
 
 
 def gather(
@@ -50,8 +46,8 @@ def gather(
     Test images that one of the models was made with are counted, and then nothing is judged.
     """
     sides = [challenger] if champion is None else [challenger, champion]
-    prepared = [PreparedData.load(side.prepared_dir) for side in sides]
-    inspectors = [Inspector.load(side.package_dir, device=device) for side in sides]
+    prepared = [PreparedData.load(prepared_dir) for _, prepared_dir in sides]
+    inspectors = [Inspector.load(package_dir, device=device) for package_dir, _ in sides]
     _check_sides(prepared, inspectors)
     test_set, num_seen = _describe(prepared), count_seen(prepared[0], inspectors)
     if num_seen:

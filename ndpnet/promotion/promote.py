@@ -13,10 +13,10 @@ from ndpnet.inference.engines.stored import largest_difference
 from ndpnet.inference.package import read_package
 from ndpnet.model_card import shorten
 from ndpnet.promotion import gate
-from ndpnet.promotion.evidence import Side, gather
+from ndpnet.promotion.evidence import gather
 from ndpnet.promotion.table import format_checks
 from ndpnet.tracking.models import MAX_DESCRIPTION, download_package
-from ndpnet.tracking.moves import Author, Kind
+from ndpnet.tracking.moves import Kind
 from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Registry
 
 logger = logging.getLogger(__name__)
@@ -40,17 +40,17 @@ class PromotionRequest:
     device: str = "cpu"
 
 
-def promote(request: PromotionRequest, author: Author, out: Path | None = None) -> dict[str, Any]:
+def promote(request: PromotionRequest, out: Path | None = None) -> dict[str, Any]:
     """Make a version the champion if it passes the gate. -> the content of promotion.json, as written to `out`.
 
     It is uploaded, and the version marked with it, before the champion moves. A promotion that was cut short is
     finished first. ValueError: what was asked for is not there, or somebody was faster.
     """
     registry = Registry(request.name)
-    registry.adopt(author)
+    registry.adopt()
     timeline = registry.settle()
     version, champion = _choose(registry, request.version), timeline.champion
-    head = _head(registry, version, champion, author)
+    head = _head(registry, version, champion)
     if version == champion:
         report = head | {"decision": UNCHANGED, "checks": [], "blocking": []}
     else:
@@ -62,7 +62,7 @@ def promote(request: PromotionRequest, author: Author, out: Path | None = None) 
         if report["decision"] != REFUSED:
             kind: Kind = "force" if report["decision"] == FORCED else "promote"
             reason = request.force_reason
-            registry.move(kind, version, source=champion, author=author, reason=reason, run_id=run_id, evidence=report)
+            registry.move(kind, version, source=champion, reason=reason, run_id=run_id, evidence=report)
         report |= {"run_id": run_id}
     _write(report, out)
     return report
@@ -73,19 +73,19 @@ def _write(report: dict[str, Any], out: Path | None) -> None:
         write_json(Path(out) / EVIDENCE, report)
 
 
-def rollback(name: str, reason: str, author: Author) -> tuple[int, int]:
+def rollback(name: str, reason: str) -> tuple[int, int]:
     """Put the champion before this one back, at once and without judging it. -> the two versions, old and new.
 
     ValueError: there is none, or somebody was faster.
     """
     registry = Registry(name)
-    registry.adopt(author)
+    registry.adopt()
     timeline = registry.timeline()
     if timeline.champion is None:
         raise ValueError(f"{name} has no champion to roll back from (run `ndpnet promote`)")
     if timeline.previous is None:
         raise ValueError(f"{name} has no champion before version {timeline.champion} (nothing to go back to)")
-    registry.move("rollback", timeline.previous, source=timeline.champion, author=author, reason=reason)
+    registry.move("rollback", timeline.previous, source=timeline.champion, reason=reason)
     return timeline.champion, timeline.previous
 
 
@@ -95,12 +95,11 @@ def _choose(registry: Registry, version: int | None) -> int:
     return int(registry.version(version).version)
 
 
-def _head(registry: Registry, version: int, champion: int | None, author: Author) -> dict[str, Any]:
+def _head(registry: Registry, version: int, champion: int | None) -> dict[str, Any]:
     numbers = {"challenger": version, "champion": champion}
     return {
         "name": registry.name,
-        "who": author.who,
-        "when": author.when,
+        **registry.author,
         **{role: None if number is None else _identity(registry, number) for role, number in numbers.items()},
     }
 
@@ -156,9 +155,9 @@ def _measure(request: PromotionRequest, package_dir: Path, champion: int | None)
     champion_side = None
     if champion is not None:
         folder = download_package(request.name, champion, package_dir.with_name("champion"))
-        champion_side = Side(folder, request.champion_prepared_dir or request.prepared_dir)
+        champion_side = (folder, request.champion_prepared_dir or request.prepared_dir)
     metrics = tuple(request.bounds.tolerances)
-    return gather(Side(package_dir, request.prepared_dir), champion_side, metrics=metrics, device=request.device)
+    return gather((package_dir, request.prepared_dir), champion_side, metrics=metrics, device=request.device)
 
 
 def _keep(registry: Registry, version: int, report: dict[str, Any]) -> str:

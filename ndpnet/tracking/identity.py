@@ -10,7 +10,6 @@ from pathlib import Path
 from ndpnet import __version__
 from ndpnet.commands import git, uncommitted
 from ndpnet.files import sha256_of, some_names
-from ndpnet.tracking.moves import Author
 
 KFP_RUN_VARIABLE = "NDPNET_KFP_RUN_ID"
 LOCK = "requirements.lock"
@@ -55,12 +54,12 @@ def _processor() -> str:
     return names[0] if names else "unknown processor"
 
 
-def author() -> Author:
-    """Who calls, now."""
+def author() -> dict[str, str]:
+    """`who` calls, and `when`: now, in UTC (ISO 8601)."""
     who = os.environ.get("NDPNET_USER") or f"{user_name()}@{platform.node()}"
     run_id = os.environ.get(KFP_RUN_VARIABLE)
     when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Author(f"{who} (pipeline run {run_id})" if run_id else who, when)
+    return {"who": f"{who} (pipeline run {run_id})" if run_id else who, "when": when}
 
 
 def user_name() -> str:

@@ -10,21 +10,13 @@ MAX_REASON = 2000  # characters
 
 
 @dataclass(frozen=True)
-class Author:
-    """Who moves something, and when (ISO 8601, UTC)."""
-
-    who: str
-    when: str
-
-
-@dataclass(frozen=True)
 class Move:
     """One entry. It counts only if `source` was the champion when it was entered: of two at once the later is void.
     So is a rollback to another version than the one before.
 
-    number: its place, given by the registry; source: the champion before, None if there was none; run_id,
-    evidence_hash: where promotion.json lies and the hash of its content, empty where nothing was measured; token: the
-    caller's own, to find its entry again.
+    number: its place, given by the registry; source: the champion before, None if there was none; when: ISO 8601, UTC;
+    run_id, evidence_hash: where promotion.json lies and the hash of its content, empty where nothing was measured;
+    token: the caller's own, to find its entry again.
     """
 
     kind: Kind

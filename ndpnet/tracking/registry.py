@@ -20,7 +20,8 @@ from mlflow.exceptions import MlflowException
 
 from ndpnet.files import hash_of
 from ndpnet.tracking.client import NOTE, connect, experiment_id
-from ndpnet.tracking.moves import MAX_REASON, Author, Kind, Move, Timeline, replay
+from ndpnet.tracking.identity import author
+from ndpnet.tracking.moves import MAX_REASON, Kind, Move, Timeline, replay
 from ndpnet.tracking.runs import DESCRIPTIONS
 from ndpnet.tracking.versions import CATEGORY, PACKAGE_HASH, entries_of, find_at, get_version, in_one_line
 
@@ -32,9 +33,13 @@ ROUNDS = 10  # of following a list that others extend meanwhile
 
 
 class Registry:
-    """One registered model, its aliases and its history. Every method: ValueError in one line if the registry fails."""
+    """One registered model, its aliases and its history, for who calls now.
+
+    Every method: ValueError in one line if the registry fails.
+    """
 
     def __init__(self, name: str) -> None:
+        self.author = author()
         with in_one_line():
             self.name, self.client = name, connect()
             self._model()
@@ -92,7 +97,6 @@ class Registry:
         target: int,
         *,
         source: int | None,
-        author: Author,
         reason: str = "",
         run_id: str = "",
         evidence: Mapping[str, Any] | None = None,
@@ -103,9 +107,8 @@ class Registry:
         """
         self.version(target)  # it is there
         evidence_hash = hash_of(evidence) if evidence is not None else ""
-        entry = Move(
-            kind, source, target, author.who, author.when, reason[:MAX_REASON], run_id, evidence_hash, uuid.uuid4().hex
-        )
+        who, when, token = self.author["who"], self.author["when"], uuid.uuid4().hex
+        entry = Move(kind, source, target, who, when, reason[:MAX_REASON], run_id, evidence_hash, token)
         with in_one_line():
             if (timeline := self.timeline()).champion != source:
                 raise ValueError(self._was_late(source, timeline))
@@ -124,12 +127,12 @@ class Registry:
                     return timeline
         raise ValueError(f"the champion of {self.name} does not stop moving (try again)")
 
-    def adopt(self, author: Author) -> None:
+    def adopt(self) -> None:
         """Enter an alias `champion` that was set before the first move: no gate has seen this version."""
         champion = self.aliases().get(CHAMPION)
         if champion is not None and not self.timeline().moves:
             reason = "the alias was set before ndpnet's first promotion; no gate has seen this version"
-            self.move("adopt", champion, source=None, author=author, reason=reason)
+            self.move("adopt", champion, source=None, reason=reason)
 
     @property
     def history_name(self) -> str:

@@ -22,12 +22,9 @@ from ndpnet.promotion.promote import PromotionRequest, promote, rollback
 from ndpnet.tracking import models
 from ndpnet.tracking.client import connect
 from ndpnet.tracking.delivery import flush
-from ndpnet.tracking.moves import Author
 from ndpnet.tracking.registry import CHAMPION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("tracking_on")]
-
-ADA = Author("ada@here", "2026-01-01T00:00:00Z")
 
 
 @pytest.fixture
@@ -60,13 +57,13 @@ def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
     name = record["name"]
     asked = PromotionRequest(name, promotion_of(pipeline.params), 1, pipeline.prepared_dir)
-    assert promote(asked, ADA)["decision"] == "refused"
-    promote(replace(asked, prepared_dir=None, force_reason="first"), ADA)
+    assert promote(asked)["decision"] == "refused"
+    promote(replace(asked, prepared_dir=None, force_reason="first"))
     got = models.download_package(name, CHAMPION, tmp_path / "champion")
     assert package_hash(got) == record["package_hash"]
     assert models.registered_metrics(name, 1)["model_hash"]
     with pytest.raises(ValueError, match="no champion before version 1"):
-        rollback(name, "x", ADA)
+        rollback(name, "x")
     # addresses of the store itself, which clients need not reach
     assert "/presigned/" not in (folder / "mlflow.log").read_text()
 

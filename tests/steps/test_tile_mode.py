@@ -22,7 +22,7 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.package import read_package, write_config, write_references
 from ndpnet.inference.scanning import predict_scan
-from ndpnet.promotion.evidence import Side, gather
+from ndpnet.promotion.evidence import gather
 
 pytestmark = pytest.mark.slow
 
@@ -94,14 +94,14 @@ def test_a_model_of_scans_can_follow_one_of_whole_pictures(run: Run, tmp_path: P
     prepared = PreparedData.load(tmp_path / "prepared")
     write_references(np.array(prepared.images("train")[:1]), whole / "reference.png")
     write_config(whole, config | {"input_size": prepared.input_size})
-    scans, pictures = Side(run.model_dir, run.prepared_dir), Side(whole, tmp_path / "prepared")
+    scans, pictures = (run.model_dir, run.prepared_dir), (whole, tmp_path / "prepared")
     evidence = gather(scans, pictures, metrics=METRICS)
     measured = {name: each.challenger for name, each in evidence.metrics.items()}
     assert measured == {name: run.summary[name]["value"] for name in METRICS}
     assert evidence.metrics["pixel_auroc"].champion != evidence.metrics["pixel_auroc"].challenger
     assert all(each.spread.error >= 0 for each in evidence.metrics.values())
     with pytest.raises(ValueError, match=r"prepared with data.mode tile, the model takes resize"):
-        gather(scans, Side(whole, run.prepared_dir), metrics=METRICS)
+        gather(scans, (whole, run.prepared_dir), metrics=METRICS)
 
 
 def test_metrics_are_those_of_the_maps_at_scan_resolution(run: Run) -> None:

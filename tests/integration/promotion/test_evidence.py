@@ -14,7 +14,7 @@ from ndpnet.data.manifest import GOOD, Manifest
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import MANIFEST, read_package, write_config
 from ndpnet.metrics import exact, summary
-from ndpnet.promotion.evidence import JudgedModel, Side, compare, find_worst_type, gather, time_both
+from ndpnet.promotion.evidence import JudgedModel, compare, find_worst_type, gather, time_both
 from ndpnet.promotion.gate import Compared
 
 METRICS = ("image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision")
@@ -113,7 +113,7 @@ def test_the_type_that_lost_most_is_found(two: tuple[JudgedModel, JudgedModel]) 
 
 def test_two_thresholds_of_one_network(pipeline: Pipeline, tmp_path: Path) -> None:
     careless = with_threshold(pipeline.model_dir, tmp_path / "careless", 1e-6)
-    sides = Side(careless, pipeline.prepared_dir), Side(pipeline.model_dir, pipeline.prepared_dir)
+    sides = (careless, pipeline.prepared_dir), (pipeline.model_dir, pipeline.prepared_dir)
     evidence = gather(*sides, metrics=METRICS)
     assert evidence.num_seen == 0
     assert evidence.num_units == 6
@@ -141,7 +141,7 @@ def test_test_images_in_either_manifest_are_counted(pipeline: Pipeline, tmp_path
     write_config(leaky, json.loads((leaky / "config.json").read_text()))
     read_package(leaky)
     prepared = pipeline.prepared_dir
-    sides = [Side(leaky, prepared), Side(pipeline.model_dir, prepared)]
+    sides = [(leaky, prepared), (pipeline.model_dir, prepared)]
     for challenger, champion in (sides, sides[::-1], (sides[0], None)):
         evidence = gather(challenger, champion, metrics=METRICS)
         assert evidence.num_seen == 2
@@ -149,16 +149,16 @@ def test_test_images_in_either_manifest_are_counted(pipeline: Pipeline, tmp_path
 
 
 def test_another_category_and_other_test_images_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:
-    side = Side(pipeline.model_dir, pipeline.prepared_dir)
+    side = (pipeline.model_dir, pipeline.prepared_dir)
     manifest = Manifest.load(pipeline.prepared_dir / "manifest.json")
     other, fewer = (shutil.copytree(pipeline.prepared_dir, tmp_path / name) for name in ("other", "fewer"))
     replace(manifest, category="floor").save(other / "manifest.json")
     with pytest.raises(ValueError, match="of the category 'floor', the model of 'wall'"):
-        gather(Side(pipeline.model_dir, other), None, metrics=METRICS)
+        gather((pipeline.model_dir, other), None, metrics=METRICS)
     changed = tuple(replace(each, group="x") if each.split == "test" else each for each in manifest.files)
     replace(manifest, files=changed).save(fewer / "manifest.json")
     with pytest.raises(ValueError, match="differ in their test images or groups"):
-        gather(side, Side(pipeline.model_dir, fewer), metrics=METRICS)
+        gather(side, (pipeline.model_dir, fewer), metrics=METRICS)
 
 
 def test_the_slower_one_takes_longer(pipeline: Pipeline) -> None:
