@@ -1,15 +1,12 @@
 """The verbs of `ndpnet pipeline`: compile, run and inspect; those for a cluster are in cli_cluster.py."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ndpnet.cli_base import WORK_DIR, FolderPath, Resumable, end_by_verdicts, with_params
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
-
-if TYPE_CHECKING:
-    from ndpnet.pipelines.local import LocalRun
 
 MAX_NAMED = 20  # unreadable pictures; the summary names all
 LOCAL = click.option("--local", is_flag=True, expose_value=False, help="Changes nothing: it always runs here.")
@@ -57,7 +54,7 @@ def run_command(data: Path, categories: tuple[str, ...], out: Path, params: Any,
     from ndpnet.pipelines.local import run_locally
 
     chosen = list(categories or params.categories)
-    _echo_run(run_locally(params, DataSource(folder=str(data)), out, categories=chosen, **how))
+    _echo_run(**run_locally(params, DataSource(folder=str(data)), out, categories=chosen, **how))
 
 
 @pipeline_group.command("inspect", cls=Resumable)
@@ -101,17 +98,19 @@ def _echo_inspection(summary: dict[str, Any], out: str) -> None:
     end_by_verdicts(num_failed=summary["num_failed"], num_defective=summary["num_defective"], num_review=num_review)
 
 
-def _echo_run(run: "LocalRun") -> None:
+def _echo_run(
+    *, has_failed: bool, page_path: Path, rows: list[dict[str, Any]], promotions: list[dict[str, Any]]
+) -> None:
     from ndpnet.evaluation.overview import format_overview
     from ndpnet.promotion.table import format_checks
 
-    click.echo(f"\n{format_overview(run.rows)}")
-    for promotion in run.promotions:
+    click.echo(f"\n{format_overview(rows)}")
+    for promotion in promotions:
         click.echo(f"\n{format_checks(promotion)}")
     click.echo()
-    for row in run.rows:
+    for row in rows:
         for name, place in row.get("places", {}).items():
             click.echo(f"{row['category']}: {name} {place}")
-    click.echo(f"all categories: {run.page_path}")
-    if run.has_failed:
+    click.echo(f"all categories: {page_path}")
+    if has_failed:
         raise ValueError("a task failed (see above; the same command goes on with what is missing)")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +23,11 @@ PASSED = (
 )
 
 
-@dataclass(frozen=True)
-class LocalImage:
-    """An image that the engine has, under a name of its content."""
+def find_image(name: str, identity: Mapping[str, str]) -> tuple[str, str]:
+    """The image of that name, else the one that `make image` builds of a commit. ValueError: no engine, no image.
 
-    name: str
-    digest: str  # of the registry, if it came from one or went there
-
-
-def find_image(name: str, identity: Mapping[str, str]) -> LocalImage:
-    """The image of that name, else the one that `make image` builds of a commit. ValueError: no engine, no image."""
+    -> a name of its content, and its digest: of the registry, if it came from one or went there
+    """
     import docker
 
     name = name or f"{NAME}:{identity['git_commit']}{'-dirty' if identity['git_dirty'] == 'true' else ''}"
@@ -46,7 +40,7 @@ def find_image(name: str, identity: Mapping[str, str]) -> LocalImage:
         tag = image.id.partition(":")[2]
         image.tag(LOCAL_NAME, tag)
     digests = [reference.partition("@")[2] for reference in image.attrs["RepoDigests"] or ()]
-    return LocalImage(f"{LOCAL_NAME}:{tag}", digests[0] if digests else image.id)
+    return f"{LOCAL_NAME}:{tag}", digests[0] if digests else image.id
 
 
 def connect() -> "DockerClient":
@@ -62,11 +56,11 @@ def connect() -> "DockerClient":
 
 
 def run_arguments(
-    params: "Params", source: "DataSource", *, image: LocalImage, run_id: str, folders: list[Path]
+    params: "Params", source: "DataSource", *, digest: str, run_id: str, folders: list[Path]
 ) -> dict[str, Any]:
     """What KFP's DockerRunner is told, as JSON: the caller's user, a read-only root, the host's network, folders.
 
-    folders: those that tasks write to.
+    digest: of their image; folders: those that tasks write to.
     """
     from ndpnet.config_platform import cluster_of
     from ndpnet.tracking.client import local_database
@@ -77,7 +71,7 @@ def run_arguments(
         told["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
     writable = [*folders, *([database.parent] if database else [])]
     return {
-        "environment": told | {"NDPNET_KFP_RUN_ID": run_id, "NDPNET_IMAGE_DIGEST": image.digest},
+        "environment": told | {"NDPNET_KFP_RUN_ID": run_id, "NDPNET_IMAGE_DIGEST": digest},
         "mounts": _mounts(writable, _read_only_folders(params, source)),
         "labels": {RUN_LABEL: run_id},
         "user": f"{os.getuid()}:{os.getgid()}",

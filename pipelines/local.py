@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 PAGE, OUTPUT = "overview.html", "executor_output.json"
 
 
-@dataclass
-class LocalRun:
-    """What came out of a training: one row per category, the failed ones too, and what the gate said."""
-
-    has_failed: bool
-    page_path: Path
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    promotions: list[dict[str, Any]] = field(default_factory=list)
-
-
 def run_locally(
     params: "Params",
     source: "DataSource",
@@ -48,11 +38,11 @@ def run_locally(
     work_dir: str,
     categories: list[str],
     in_containers: bool = False,
-) -> LocalRun:
-    """Run the whole pipeline. ValueError: nothing to run.
+) -> dict[str, Any]:
+    """Run the whole pipeline. -> has_failed, page_path, rows: one per category, promotions: what the gate said.
 
     Finished tasks are reused, a killed training goes on: run the same again. in_containers: of the image
-    `cluster.image`, else of the one that `make image` builds of this commit.
+    `cluster.image`, else of the one that `make image` builds of this commit. ValueError: nothing to run.
     """
     from ndpnet.data.versions.fetching import resolve
     from ndpnet.locks import locked
@@ -70,7 +60,7 @@ def run_locally(
         containers_removed(job["run_id"]) if in_containers else nullcontext(),
     ):
         has_failed = not run_engine(job)
-        return _collected(LocalRun(has_failed, Path(out_dir) / PAGE), job["run_dir"], chosen)
+        return {"has_failed": has_failed} | _collected(job["run_dir"], Path(out_dir) / PAGE, chosen)
 
 
 def inspect_locally(params: "Params", request: "InspectionRequest", out_dir: Path) -> dict[str, Any]:
@@ -94,14 +84,14 @@ def _job(
     from ndpnet.storage.urls import is_on_s3
     from ndpnet.tracking.identity import run_identity
 
-    image = find_image(cluster_of(params).image, run_identity()) if in_containers else None
+    image, digest = find_image(cluster_of(params).image, run_identity()) if in_containers else (None, "")
     arguments: dict[str, Any] = {"params": params.training_json(), "judging_params": params.to_json()}
     arguments |= {"work_dir": work_dir, "categories": categories, "source": source.to_json()}
-    named, code = [params.to_json(), categories, source.version], image.name if image else None
-    job = engine_job("ndpnet-training", params, arguments, out_dir, named=named, image=code)
+    named = [params.to_json(), categories, source.version]
+    job = engine_job("ndpnet-training", params, arguments, out_dir, named=named, image=image)
     if image:
         folders = [out_dir] if is_on_s3(work_dir) else [out_dir, Path(work_dir)]
-        job["container"] = run_arguments(params, source, image=image, run_id=job["run_id"], folders=folders)
+        job["container"] = run_arguments(params, source, digest=digest, run_id=job["run_id"], folders=folders)
     return job
 
 
@@ -159,17 +149,17 @@ def run_engine(job: dict[str, Any]) -> bool:
     return engine.returncode == 0
 
 
-def _collected(run: LocalRun, run_dir: Path, categories: list[str]) -> LocalRun:
-    """Rows and decisions of the newest run in the folder, and the page of all categories."""
+def _collected(run_dir: Path, page_path: Path, categories: list[str]) -> dict[str, Any]:
+    """Rows and decisions of the newest run in the folder; writes the page of all categories."""
     from ndpnet.evaluation.overview import complete, write_overview
 
     newest = max((path for path in run_dir.iterdir() if path.is_dir()), key=lambda path: path.name, default=run_dir)
     outputs = [json.loads(path.read_text(encoding="utf-8")) for path in newest.glob(f"**/category-row/{OUTPUT}")]
-    run.rows = complete([json.loads(output["parameterValues"]["Output"]) for output in outputs], categories)
+    rows = complete([json.loads(output["parameterValues"]["Output"]) for output in outputs], categories)
     paths = sorted(newest.glob("**/promote/promotion/promotion.json"))
-    run.promotions = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    write_overview(run.page_path, [_linked(row, run.page_path.parent) for row in run.rows])
-    return run
+    promotions = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    write_overview(page_path, [_linked(row, page_path.parent) for row in rows])
+    return {"page_path": page_path, "rows": rows, "promotions": promotions}
 
 
 def _linked(row: dict[str, Any], folder: Path) -> dict[str, Any]:

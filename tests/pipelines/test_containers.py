@@ -9,8 +9,6 @@ from ndpnet.config import load_params
 from ndpnet.data.versions.source import DataSource
 from ndpnet.pipelines import containers
 
-IMAGE = containers.LocalImage("ndpnet-local:1", "sha256:1")
-
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -26,8 +24,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def arguments(repository: Path, *overrides: str) -> dict:
     """Arguments of the containers of a run on data/."""
     folders = [repository / "build/kfp", repository / ".work"]
-    params = load_params(overrides=overrides)
-    return containers.run_arguments(params, DataSource(folder="data"), image=IMAGE, run_id="local-1", folders=folders)
+    what = {"digest": "sha256:1", "run_id": "local-1", "folders": folders}
+    return containers.run_arguments(load_params(overrides=overrides), DataSource(folder="data"), **what)
 
 
 def test_a_container_can_write_to_the_folders_of_the_run_alone(
