@@ -13,7 +13,6 @@ from ndpnet.inference.package import ModelPackage
 from ndpnet.templates import open_template
 from ndpnet.tracking.flat import flat_params
 
-UNKNOWN = "unknown"
 GENERAL_LIMITS = (
     "It has learnt one surface under one light, lens and distance; after a change of these, calibrate it again.",
     "It marks what looks unlike its good training images; it does not name the kind of a defect.",
@@ -39,7 +38,11 @@ def write_card(
     from ndpnet.evaluation.report import METRICS, lead_sentence, percent
 
     config = package.config
-    filters: dict[str, Callable[..., Any]] = {"percent": percent, "code": lambda text: _Code(text.replace("`", "'"))}
+    filters: dict[str, Callable[..., Any]] = {
+        "percent": percent,
+        "code": _Code,
+        "shell": lambda text: _Code(shlex.quote(text)),
+    }
     # Markdown, not HTML: `_escape` sees every value
     return open_template("ndpnet", "model_card.md.j2", filters=filters, finalize=_escape).render(
         name=name,
@@ -47,7 +50,7 @@ def write_card(
         category=config["category"],
         package_hash=tags["ndpnet.package_hash"],
         tags=tags,
-        commit=_commit(tags),
+        commit=tags.get("ndpnet.git_commit", "unknown"),
         params=config["params"],
         summary=summary,
         metrics=METRICS,
@@ -55,12 +58,10 @@ def write_card(
         limits=_limits(package, summary),
         counts=_counts(package.manifest().files, summary),
         sizes=_sizes(package.manifest().files),
-        licence=licence or f"{UNKNOWN} (no import report names one: ask whoever gave you the pictures)",
+        licence=licence,
         milliseconds=None if seconds_per_image is None else 1000 * seconds_per_image,
         machine=f" ({machine})" if machine else "",
         lineage=_lineage(config["lineage"], tags),
-        reproducible=_reproducible(tags),
-        reproduce=_reproduce(name, config["category"], tags),
         parameters=dict(sorted(flat_params(config["params"]).items())),
     )
 
@@ -92,7 +93,10 @@ def read_licence(import_report: Path) -> str:
 
 
 class _Code(str):
-    """Text inside a fenced block: nothing is escaped there."""
+    """Text inside a fenced block: nothing is escaped there, and no fence is in it."""
+
+    def __new__(cls, text: str) -> "_Code":
+        return super().__new__(cls, text.replace("`", "'"))
 
 
 def _escape(value: Any) -> str:
@@ -126,35 +130,8 @@ def _sizes(files: tuple[FileRecord, ...]) -> str:
     return shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]} ({len(shown)} sizes)"
 
 
-def _commit(tags: Mapping[str, str]) -> str:
-    commit = tags.get("ndpnet.git_commit", UNKNOWN)
-    return f"{commit}, with uncommitted changes" if tags.get("ndpnet.git_dirty") == "true" else commit
-
-
 def _lineage(lineage: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, str]:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(lineage["versions"].items()))
     hashes = {key: str(value) for key, value in sorted(lineage.items()) if key != "versions"}
     rest = {key.removeprefix("ndpnet."): value for key, value in sorted(tags.items())}
     return hashes | rest | {"libraries": versions}
-
-
-def _reproducible(tags: Mapping[str, str]) -> str:
-    if tags.get("ndpnet.git_commit", UNKNOWN) == UNKNOWN:
-        return "The commit is unknown: these commands need the sources that made the model."
-    if tags.get("ndpnet.git_dirty") != "false":
-        return "The sources had uncommitted changes: these commands may give another model."
-    if tags.get("ndpnet.is_data_pinned") != "true":
-        return "The data was not pinned: these commands need the same pictures under data/."
-    return "The same weights bit for bit on the same kind of machine with the same lock; on a GPU nearly."
-
-
-def _reproduce(name: str, category: str, tags: Mapping[str, str]) -> str:
-    commit = tags.get("ndpnet.git_commit", "COMMIT")
-    return (
-        f"git checkout {commit}\n"
-        "pip install -r requirements.lock\n"
-        "dvc pull data\n"
-        f"dvc repro {shlex.quote(f'evaluate@{category}')}\n"
-        "# or, compared with what is registered (VERSION: the number in the registry):\n"
-        f"ndpnet reproduce {shlex.quote(name)} VERSION"
-    )
