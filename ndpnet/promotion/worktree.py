@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -122,18 +122,15 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
             folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
 
-def find_differences(lock_path: Path, installed: Mapping[str, str] | None = None) -> list[str]:
+def find_differences(lock_path: Path) -> list[str]:
     """Libraries that are installed in another version than a lock file pins; what is not installed is not used."""
-    if installed is None:
-        # the first on the path is what is imported: setuptools puts old copies of others at its end
-        found_last = reversed(list(metadata.distributions()))
-        installed = {_plain(distribution.metadata["Name"]): distribution.version for distribution in found_last}
     differences = []
     for line in lock_path.read_text(encoding="utf-8").splitlines():
         name, _, pinned = line.partition("#")[0].partition(";")[0].strip().partition("==")
-        version = installed.get(_plain(name.partition("[")[0]))
-        if pinned and version is not None and version.partition("+")[0] != pinned.strip().partition("+")[0]:
-            differences.append(f"{name} {version} instead of {pinned.strip()}")
+        with contextlib.suppress(metadata.PackageNotFoundError, ValueError):  # a line without a name
+            version = metadata.version(name.partition("[")[0].strip())  # the first on the path: what is imported
+            if version.partition("+")[0] != pinned.strip().partition("+")[0]:
+                differences.append(f"{name} {version} instead of {pinned.strip()}")
     return differences
 
 
@@ -163,7 +160,3 @@ def _drop_cut_lock(path: Path) -> None:
 def _end_with_parent() -> None:
     # a killed process would leave DVC behind, and the next call would meet it at work
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower().strip()

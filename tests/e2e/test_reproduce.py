@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,12 @@ def test_what_counts_as_the_same() -> None:
 
 
 def test_the_installed_libraries_beside_a_lock(tmp_path: Path) -> None:
-    lock = tmp_path / "requirements.lock"
-    lock.write_text(
-        "# made by make lock\nTorch==2.1.0 ; python_version > '3'\nnum_py==1.0\nboto3[crt]==1.2\nabsent==9\n\n"
-    )
-    assert find_differences(lock, {"torch": "2.1.0+cpu", "num-py": "1.0", "boto3": "1.2"}) == []
-    assert find_differences(lock, {"torch": "2.1.1", "num-py": "1.0"}) == ["Torch 2.1.1 instead of 2.1.0"]
+    lock, torch, boto3 = tmp_path / "requirements.lock", version("torch"), version("boto3")
+    text = f"# made by make lock\nTorch=={torch} ; python_version > '3'\nSciPy==0\nboto3[crt]=={boto3}\nabsent==9\n\n"
+    lock.write_text(text)
+    assert find_differences(lock) == [f"SciPy {version('scipy')} instead of 0"]
+    lock.write_text(text.replace("SciPy", "ruamel_yaml").replace(torch, torch.partition("+")[0] + "+other"))
+    assert find_differences(lock) == [f"ruamel_yaml {version('ruamel.yaml')} instead of 0"]
 
 
 @pytest.fixture(scope="module")
