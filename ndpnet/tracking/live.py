@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ndpnet.locks import locked
 from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
-from ndpnet.tracking.description import KEPT, add_results, new_record
 from ndpnet.tracking.identity import run_identity
-from ndpnet.tracking.record import HISTORY, PICTURES, Record, keep_files, records_below, remove_superseded
+from ndpnet.tracking.record import HISTORY, PICTURES, Record, finish, new_record, records_below, remove_superseded
 from ndpnet.training.processes import is_first_process
 
 if TYPE_CHECKING:
@@ -128,10 +127,8 @@ class LiveRun:
     def _note_end(self, result: Mapping[str, Any], error: BaseException | None) -> None:
         record = self.record
         if error is None:
-            keep_files(record, self.out, *KEPT.get(record.step, (None, ())))
             seconds = time.monotonic() - self._started  # of this attempt, not since a killed one began
-            add_results(record, self.out, {**result, "step_seconds": seconds})
-            record.end("finished")
+            finish(record, self.out, {**result, "step_seconds": seconds})
         elif isinstance(error, KeyboardInterrupt):
             record.end("killed", "interrupted")
         else:

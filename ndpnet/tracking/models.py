@@ -22,9 +22,8 @@ from ndpnet.lineage import code_hash
 from ndpnet.locks import locked
 from ndpnet.model_card import shorten, write_card
 from ndpnet.tracking.client import connect, experiment_id
-from ndpnet.tracking.description import KFP_RUN
 from ndpnet.tracking.flavor import CARD, EVALUATION_PATH, PACKAGE_PATH
-from ndpnet.tracking.record import records_of
+from ndpnet.tracking.record import KFP_RUN, records_of
 from ndpnet.tracking.runs import PARENT, STEP, find_or_make, find_pipeline
 from ndpnet.tracking.upload import Evaluation, fetch_folder, read_evaluation, uploaded
 from ndpnet.tracking.versions import (
