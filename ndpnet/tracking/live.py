@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,17 +52,16 @@ def step_run(
     *,
     out: Path,
     work_dir: Path | None = None,
-    identity: Callable[[], Mapping[str, str]] = run_identity,
     **inputs: Any,
 ) -> Iterator[StepRun]:
     """Track the step that runs in this block: a run that ends as the block does. Where tracking is off: nothing.
 
-    identity: commit, lock file, image, KFP run, asked for once; inputs: what else `new_record` takes. No error of the
-    tracking server comes out of here. Of the processes of one training the first tracks.
+    inputs: what else `new_record` takes. No error of the tracking server comes out of here. Of the processes of one
+    training the first tracks.
     """
     live = None
     if is_first_process() and not settings.is_off():
-        live = _start(step, category, out=Path(out), work_dir=work_dir, identity=identity(), **inputs)
+        live = _start(step, category, out=Path(out), work_dir=work_dir, identity=run_identity(), **inputs)
     run = StepRun(live.record.folder / PICTURES if live else None)
     problem: BaseException | None = None
     try:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from mlflow_servers import stored_runs
+from registering import IDENTITY
 from samples import CATEGORY, Pipeline
-from trainings import IDENTITY, PARAMS, delivered, history, sent, train, write_rows
+from trainings import PARAMS, delivered, history, sent, train, write_rows
 
 from ndpnet import steps, tracked_steps
 from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.redaction import redact
+from ndpnet.tracking import identity
 from ndpnet.tracking.client import connect, experiment_id
 from ndpnet.tracking.flat import MAX_KEY, MAX_PARAM, flat_metrics, flat_params
 from ndpnet.tracking.live import step_run
@@ -19,12 +21,12 @@ from ndpnet.tracking.record import records_below
 from ndpnet.tracking.runs import DESCRIPTIONS
 
 
-def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path) -> None:
+def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (store / "build.json").write_text(json.dumps(IDENTITY))
+    monkeypatch.setattr(identity, "BUILD_PATH", store / "build.json")
     inputs = {"prepared": pipeline.prepared_dir, "model": pipeline.model_dir}
     out = store / "build" / CATEGORY / "evaluation"
-    with step_run(
-        "evaluate", CATEGORY, params=pipeline.params, inputs=inputs, out=out, identity=lambda: IDENTITY
-    ) as run:
+    with step_run("evaluate", CATEGORY, params=pipeline.params, inputs=inputs, out=out) as run:
         summary = run.result(steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, out, pipeline.params))
     runs = stored_runs(connect())
     assert len(runs) == 2
@@ -146,12 +148,15 @@ def test_other_data_parameters_or_code_are_another_run(store: Path, tmp_path: Pa
     assert len(list(records_below(store / "build"))) == 1  # those of earlier runs are delivered, and forgotten
 
 
-def test_the_runs_of_a_kfp_run_are_one_pipeline_whatever_their_parameters(store: Path) -> None:
-    identity = IDENTITY | {"kfp_run_id": "0b8dd8a3-7f52", "image_digest": "sha256:abc"}
+def test_the_runs_of_a_kfp_run_are_one_pipeline_whatever_their_parameters(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NDPNET_KFP_RUN_ID", "0b8dd8a3-7f52")
+    monkeypatch.setenv("NDPNET_IMAGE_DIGEST", "sha256:abc")
     for seed in (0, 1):
         params = load_params(PARAMS_PATH, overrides=[f"seed={seed}"])
         out = store / f"build/brick{seed}/phase1"
-        train(out, history(2), category=f"brick{seed}", params=params, identity=lambda: identity)
+        train(out, history(2), category=f"brick{seed}", params=params)
     runs = stored_runs(connect())
     assert len(runs) == 3
     (parent,) = (run for run in runs.values() if run["tags"]["ndpnet.step"] == "pipeline")
@@ -180,7 +185,7 @@ def test_a_failed_step_is_shown_as_failed_without_its_secrets(
     message = "cannot fetch\nhttps://me:pa55word@host/x?token=t0ken, key wJalrXUtnFEMI"
     with (
         pytest.raises(ValueError, match="cannot fetch"),
-        step_run("train-phase1", "brick", params=PARAMS, out=store / "build/brick/phase1", identity=lambda: IDENTITY),
+        step_run("train-phase1", "brick", params=PARAMS, out=store / "build/brick/phase1"),
     ):
         raise ValueError(message)
     runs = stored_runs(connect())

@@ -12,7 +12,7 @@ import pytest
 from calls import Calls
 from mlflow_servers import new_database, stored_runs
 from processes import TIME_LIMIT, start, wait_until
-from trainings import IDENTITY, PARAMS, delivered, history, sent, train
+from trainings import PARAMS, delivered, history, sent, train
 
 from ndpnet.tracking.client import connect
 from ndpnet.tracking.delivery import FAILED, flush
@@ -90,7 +90,7 @@ def _without_ids(runs: dict[str, Any]) -> str:
 
 
 def _train_forever(out: Path) -> None:
-    with step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY):
+    with step_run("train-phase1", "brick", params=PARAMS, out=out):
         time.sleep(TIME_LIMIT)
 
 
@@ -102,7 +102,7 @@ def test_a_killed_step_is_shown_as_killed_by_the_next_delivery(store: Path) -> N
     wait_until(lambda: "train-phase1 brick" in stored_runs(client))
     ((name, outcome),) = flush(store / "build")
     assert (name, outcome) == ("train-phase1 brick", "still running: its process delivers it")
-    with step_run("train-phase1", "brick", params=PARAMS, out=out, identity=lambda: IDENTITY) as run:
+    with step_run("train-phase1", "brick", params=PARAMS, out=out) as run:
         assert run.pictures_dir is None  # the other process has it
     assert {run["status"] for run in stored_runs(client).values()} == {"RUNNING"}
     process.kill()

@@ -9,7 +9,6 @@ from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.tracking.live import step_run
 
 PARAMS = load_params(PARAMS_PATH)
-IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64, "image_digest": "", "kfp_run_id": ""}
 NUM_STEPS = 40
 
 
@@ -30,8 +29,7 @@ def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
 
 def train(out: Path, rows: list[dict[str, float]], *, category: str = "brick", **options: Any) -> None:
     """A run of phase 1 whose training writes these rows."""
-    options = {"params": PARAMS, "identity": lambda: IDENTITY} | options
-    with step_run("train-phase1", category, out=out, **options) as run:
+    with step_run("train-phase1", category, out=out, **{"params": PARAMS} | options) as run:
         write_rows(out / "history.jsonl", rows)
         (out / "phase1.json").write_text("{}")
         run.result({"loss": rows[-1].get("loss", 0.5), "seconds": 3.5, "step": NUM_STEPS})
