@@ -8,10 +8,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ndpnet.locks import locked
 from ndpnet.redaction import redact
@@ -33,10 +33,14 @@ logger = logging.getLogger(__name__)
 
 
 class StepRun:
-    """What a step's adapter sees of its run. pictures_dir: for pictures of the validation; None: it is not tracked."""
+    """What a step's adapter sees of its run; as it stands here nothing is tracked.
 
-    def __init__(self, pictures_dir: Path | None) -> None:
-        self.pictures_dir = pictures_dir
+    pictures_dir: for pictures of the validation; None: it is not tracked.
+    """
+
+    pictures_dir: Path | None = None
+
+    def __init__(self) -> None:
         self.returned: Mapping[str, Any] = {}
 
     def result(self, returned: dict[str, Any]) -> dict[str, Any]:
@@ -44,53 +48,38 @@ class StepRun:
         self.returned = returned
         return returned
 
+    def __enter__(self) -> Self:
+        return self
 
-@contextmanager
-def step_run(
-    step: str,
-    category: str = "",
-    *,
-    out: Path,
-    work_dir: Path | None = None,
-    **inputs: Any,
-) -> Iterator[StepRun]:
-    """Track the step that runs in this block: a run that ends as the block does. Where tracking is off: nothing.
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """The step has ended, with this error."""
+
+
+def step_run(step: str, category: str = "", *, out: Path, work_dir: Path | None = None, **inputs: Any) -> StepRun:
+    """Track the step that runs in the block of this: a run that ends as the block does. Where tracking is off: nothing.
 
     inputs: what else `new_record` takes. No error of the tracking server comes out of here. Of the processes of one
     training the first tracks.
     """
-    live = None
     if is_first_process() and not settings.is_off():
-        live = _start(step, category, out=Path(out), work_dir=work_dir, identity=run_identity(), **inputs)
-    run = StepRun(live.record.folder / PICTURES if live else None)
-    problem: BaseException | None = None
-    try:
-        yield run
-    except BaseException as error:
-        problem = error
-        raise
-    finally:
-        if live:
-            live.end(run.returned, problem)
+        try:
+            record = new_record(step, category, out=Path(out), identity=run_identity(), **inputs)
+            return LiveRun(record, Path(out), work_dir)
+        except Exception as error:  # tracking fails no step: a wrong input is the step's to name
+            logger.warning("this run is not tracked: %s", redact(error)[:MAX_REASON])
+    return StepRun()
 
 
-def _start(step: str, category: str, *, out: Path, work_dir: Path | None, **inputs: Any) -> "LiveRun | None":
-    """Begin to deliver; None, and a line in the log, where that cannot be."""
-    try:
-        return LiveRun(new_record(step, category, out=out, **inputs), out, work_dir)
-    except Exception as error:  # tracking fails no step: a wrong input is the step's to name
-        logger.warning("this run is not tracked: %s", redact(error)[:MAX_REASON])
-        return None
-
-
-class LiveRun:
-    """One step's run: it is delivered from now on, until `end`, which neither raises nor waits long.
+class LiveRun(StepRun):
+    """One step's run: it is delivered from now on, until its block ends, which neither raises nor waits long.
 
     ValueError: another process runs the same.
     """
 
     def __init__(self, record: Record, out: Path, work_dir: Path | None) -> None:
+        super().__init__()
         self.record, self.out, self.work_dir = record, out, work_dir
+        self.pictures_dir = record.folder / PICTURES
         self._held = ExitStack()  # the record's folder, until this process is done with it
         # who looks whether it is locked holds the lock for a moment
         busy = f"another process runs {record.name} with the same inputs"
@@ -104,11 +93,11 @@ class LiveRun:
         self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
         self._thread.start()
 
-    def end(self, result: Mapping[str, Any], error: BaseException | None) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Note the end, keep what is to be delivered, and wait a few seconds for it to be."""
         try:
             with self._lock:
-                self._note_end(result, error)
+                self._note_end(error)
         except Exception as problem:  # a full disk, say: the step's own result is what counts
             logger.warning("this run is not tracked to its end: %s", redact(problem)[:MAX_REASON])
         else:
@@ -123,11 +112,11 @@ class LiveRun:
                 self.out.parent.parent if self.out.parent.parent.name == "build" else self.out.parent,
             )
 
-    def _note_end(self, result: Mapping[str, Any], error: BaseException | None) -> None:
+    def _note_end(self, error: BaseException | None) -> None:
         record = self.record
         if error is None:
             seconds = time.monotonic() - self._started  # of this attempt, not since a killed one began
-            finish(record, self.out, {**result, "step_seconds": seconds})
+            finish(record, self.out, {**self.returned, "step_seconds": seconds})
         elif isinstance(error, KeyboardInterrupt):
             record.end("killed", "interrupted")
         else:
