@@ -36,21 +36,14 @@ def local_work_dir(url: str, *, category: str, step: str, scratch_dir: Path | No
     what is wrong); once the step runs, no failure of it gets here. When the step has finished, its objects are removed;
     if it ends with an error, the last checkpoint is stored.
     """
-    with scratch_folder(Path(scratch_dir or tempfile.gettempdir()) / "ndpnet-work") as folder:
-        mirror = Mirror(Bucket(f"{url.rstrip('/')}/{category}"), f"{step}-", folder)
-        mirror.check_writable()
-        mirror.bring()
-        mirror.start()
-        try:
-            yield folder
-        except BaseException:
-            mirror.end(is_finished=False)
-            raise
-        mirror.end(is_finished=True)
+    bucket = Bucket(f"{url.rstrip('/')}/{category}")
+    scratch = scratch_folder(Path(scratch_dir or tempfile.gettempdir()) / "ndpnet-work")
+    with scratch as folder, Mirror(bucket, f"{step}-", folder):
+        yield folder
 
 
 class Mirror:
-    """Keeps the newest checkpoint of every folder on S3, from a thread that training does not wait for."""
+    """Keeps the newest checkpoint of every folder on S3 while its block runs, from a thread that nobody waits for."""
 
     def __init__(self, bucket: Bucket, prefix: str, folder: Path) -> None:
         self._bucket, self._prefix, self._folder = bucket, prefix, folder
@@ -60,14 +53,32 @@ class Mirror:
         self._has_failed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def check_writable(self) -> None:
-        """Store and remove an object: rights that are missing show before hours of training, not after them."""
-        with tempfile.TemporaryFile(dir=self._folder) as nothing:
+    def __enter__(self) -> None:
+        """Fetch and unpack what S3 has of the step, and look for new checkpoints from now on.
+
+        ValueError: S3 cannot be asked or written to, or an object is no checkpoint.
+        """
+        with tempfile.TemporaryFile(dir=self._folder) as nothing:  # missing rights show now, not after hours
             self._bucket.put(f"{self._prefix}probe", nothing)
         self._bucket.delete(f"{self._prefix}probe")
+        self._bring()
+        self._thread.start()
 
-    def bring(self) -> None:
-        """Fetch and unpack what S3 has of the step. ValueError: S3 cannot be asked, or an object is no checkpoint."""
+    def __exit__(self, kind: object, _: object, __: object) -> None:
+        """Store the last checkpoint, or remove those that the finished step has removed here."""
+        is_finished = kind is None
+        self._has_ended.set()
+        self._thread.join(JOIN_SECONDS if is_finished else None)
+        if self._thread.is_alive():
+            logger.warning("%s: an upload has not ended, the checkpoint may stay there", self._url)
+            return
+        try:
+            self._remove_finished() if is_finished else self._store_new()
+        except Exception as error:  # how the step itself has ended is what counts
+            what = "the checkpoint is not removed" if is_finished else "the last checkpoint is not stored"
+            logger.warning("%s: %s: %s", self._url, what, error)
+
+    def _bring(self) -> None:
         listed = list(self._bucket.list(self._prefix))
         stored = [entry for entry in listed if entry.name.endswith(".tar") and "/" not in entry.name]
         packed = ((entry, self._folder / entry.name) for entry in stored)
@@ -79,23 +90,6 @@ class Mirror:
             path.unlink()
             self._stored[name] = _version_of(self._folder / name / STATE)
             logger.info("brought the checkpoint %s", url)
-
-    def start(self) -> None:
-        """Look for new checkpoints from now on."""
-        self._thread.start()
-
-    def end(self, *, is_finished: bool) -> None:
-        """Store the last checkpoint, or remove those that the finished step has removed here."""
-        self._has_ended.set()
-        self._thread.join(JOIN_SECONDS if is_finished else None)
-        if self._thread.is_alive():
-            logger.warning("%s: an upload has not ended, the checkpoint may stay there", self._url)
-            return
-        try:
-            self._remove_finished() if is_finished else self._store_new()
-        except Exception as error:  # how the step itself has ended is what counts
-            what = "the checkpoint is not removed" if is_finished else "the last checkpoint is not stored"
-            logger.warning("%s: %s: %s", self._url, what, error)
 
     @property
     def _url(self) -> str:
