@@ -1,4 +1,4 @@
-"""A registry for the tests with versions of the session's small package."""
+"""A registry for the tests with versions of the session's small package, and what is registered of it."""
 
 import json
 import os
@@ -14,9 +14,10 @@ from samples import CATEGORY, Pipeline
 from ndpnet import steps
 from ndpnet.inference.package import write_config
 from ndpnet.tracking import models
+from ndpnet.tracking.client import experiment_id
 
 NAME = f"ndpnet-{CATEGORY}"
-CLEAN = {"git_commit": "c" * 40, "git_dirty": "false"}
+IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64}
 
 
 def register_thresholds(pipeline: Pipeline, folder: Path, thresholds: list[float | None]) -> str:
@@ -41,7 +42,7 @@ def register_all(pipeline: Pipeline, folder: Path, packages: list[Path]) -> str:
             config: dict[str, Any] = json.loads((package_dir / "config.json").read_text())
             changed = summary | {"threshold": config["threshold"]}
             (folder / "evaluated/metrics.json").write_text(json.dumps(changed))
-            assert models.register(package_dir, folder / "evaluated", identity=CLEAN)["version"] == number
+            assert models.register(package_dir, folder / "evaluated", identity=IDENTITY)["version"] == number
         return os.environ["MLFLOW_TRACKING_URI"]
 
 
@@ -53,3 +54,15 @@ def with_threshold(package_dir: Path, folder: Path, threshold: float | None, **l
     config["lineage"] |= lineage
     write_config(folder, config)
     return folder
+
+
+def stored_files(folder: Path) -> dict[str, Path]:
+    """Files of the one stored model by their path in it."""
+    roots = [path.parent for path in folder.rglob("MLmodel")]
+    assert len(roots) == 1
+    return {path.relative_to(roots[0]).as_posix(): path for path in sorted(roots[0].rglob("*")) if path.is_file()}
+
+
+def logged_models(client: MlflowClient) -> list[tuple[str, str]]:
+    """(id, status) of every LoggedModel that is not deleted."""
+    return [(str(m.model_id), str(m.status)) for m in client.search_logged_models([experiment_id(client)])]

@@ -15,6 +15,7 @@ import yaml
 from documents import ROOT
 from mlflow_servers import new_database
 from processes import TIME_LIMIT
+from registered import NAME
 from repositories import DVC, Repository, commit_all, contents
 from samples import CATEGORY, Pipeline
 
@@ -28,8 +29,6 @@ from ndpnet.tracking import models
 from ndpnet.tracking.client import connect
 
 pytestmark = pytest.mark.usefixtures("tracking_on")
-
-NAME = f"ndpnet-{CATEGORY}"
 
 
 def test_what_counts_as_the_same() -> None:

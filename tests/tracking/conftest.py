@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mlflow_servers import new_database
-from registering import IDENTITY
+from registered import IDENTITY
 from samples import Pipeline
 from servers import free_port
 

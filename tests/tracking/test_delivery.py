@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_servers import stored_runs
-from registering import IDENTITY
+from registered import IDENTITY
 from samples import CATEGORY, Pipeline
 from trainings import PARAMS, delivered, history, sent, train, write_rows
 

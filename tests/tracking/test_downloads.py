@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from pictures import as_base64
 from processor import EXPORTED_NAMES
-from registering import IDENTITY, NAME, stored_files
+from registered import IDENTITY, NAME, stored_files
 from repositories import commit_all
 from samples import CATEGORY, Pipeline
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from calls import Calls, Killed, end_here
-from registering import IDENTITY, NAME, logged_models, stored_files
+from registered import IDENTITY, NAME, logged_models, stored_files
 from samples import CATEGORY, Pipeline
 from servers import set_only
 
