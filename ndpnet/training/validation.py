@@ -26,7 +26,7 @@ class SyntheticValidation:
     """Half of the held-out images carry a defect; watched during training, decides nothing."""
 
     def __init__(self, images: np.ndarray, bank: DefectBank, params: Params, *, device: torch.device) -> None:
-        self.score_pixels = params.model.score_pixels
+        self.score_pixels, self.has_own_encoder = params.model.score_pixels, params.model.encoder == "own"
         composer = DefectComposer(images, bank, params.synthesis, seed=params.seed, phase=PHASE_ID, device=device)
         count = min(MAX_IMAGES, 2 * len(images))
         draws = [composer.draw(0, count, sample) for sample in range(count)]
@@ -36,14 +36,16 @@ class SyntheticValidation:
 
     @torch.no_grad()
     def phase1(self, network: Network) -> dict[str, float]:
-        """Reconstruction error of the clean images and L_def_per of the defective ones."""
+        """Reconstruction error of the clean images; L_def_per of the defective ones, if the encoder is trained."""
         network.eval()
-        totals = {"reconstruction": 0.0, "defect_perception": 0.0}
+        terms: dict[str, list[float]] = {"reconstruction": [], "defect_perception": []}
         for batch in self.batches:
-            clean, defective = network.encoder(batch.clean), network.encoder(batch.defective)
-            totals["reconstruction"] += reconstruction_loss(network.rebuild(clean), batch.clean).item()
-            totals["defect_perception"] += defect_perception_loss(clean, defective, batch.mask).item()
-        return {name: total / len(self.batches) for name, total in totals.items()}
+            clean = network.encoder(batch.clean)
+            terms["reconstruction"].append(reconstruction_loss(network.rebuild(clean), batch.clean).item())
+            if self.has_own_encoder:
+                seen = defect_perception_loss(clean, network.encoder(batch.defective), batch.mask)
+                terms["defect_perception"].append(seen.item())
+        return {name: sum(values) / len(values) for name, values in terms.items() if values}
 
     @torch.no_grad()
     def write_picture(self, network: Network, path: Path) -> None:

@@ -22,6 +22,7 @@ from skimage.data import brick
 from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.prepared import PreparedData
+from ndpnet.files import read_json_lines
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.package import WEIGHTS, read_package
@@ -99,6 +100,8 @@ def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run:
     kept = [name for name in first if name.startswith(("encoder.", "banks.", "decoder.", "colours.", "colour_bank."))]
     assert len(kept) == len(first)
     assert all(torch.equal(first[name], second[name]) for name in kept)
+    watched = {name for row in read_json_lines(run.phase1_dir / "history.jsonl") for name in row if "/" in name}
+    assert watched == {"validation/reconstruction"}  # what the encoder perceives is no result of the training
 
 
 def test_one_picture_with_none_held_out_is_refused(run: Pipeline, data_dir: Path, tmp_path: Path) -> None:
