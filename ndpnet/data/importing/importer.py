@@ -49,8 +49,10 @@ def import_source(
         for category_out in outs:
             check_category(category_out.resolve().name)
             check_output(category_out, marker=IMPORTED)
+        options |= {"source": name, "group_pattern": group_pattern}
+        is_ours = root != Path(source)
         return [
-            _import_category(plan, root, category_out, options | {"source": name, "group_pattern": group_pattern})
+            _import_category(plan, root, category_out, options, is_ours=is_ours)
             for plan, category_out in zip(plans, outs, strict=True)
         ]
 
@@ -63,7 +65,9 @@ def _chosen(plans: list[CategoryPlan], categories: Sequence[str], source: str) -
     return [plan for plan in plans if not categories or plan.name in categories]
 
 
-def _import_category(plan: CategoryPlan, root: Path, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _import_category(
+    plan: CategoryPlan, root: Path, out: Path, options: dict[str, Any], *, is_ours: bool
+) -> dict[str, Any]:
     """options: source, layout, test_good_share, train_limit, group_pattern, as the report names them."""
     if not plan.images:
         raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
@@ -76,7 +80,7 @@ def _import_category(plan: CategoryPlan, root: Path, out: Path, options: dict[st
         return group_of(image.name, pattern) in tested
 
     with atomic_folder(out, marker=IMPORTED) as folder:
-        placer = Placer(root, folder, is_test_good)
+        placer = Placer(root, folder, is_test_good, is_ours)
         placed, rejected = placer.place_all(plan.images, plan.name)
         copies = _find_copies(placed)
         imported = _limit(

@@ -1,7 +1,9 @@
 """Bringing one picture from a source into a folder: read once, hashed, decoded, judged, copied."""
 
 import hashlib
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -41,6 +43,7 @@ class Placer:
     root: Path
     folder: Path
     is_test_good: Callable[[SourceImage], bool] = lambda image: False
+    is_ours: bool = False  # nobody else has the source: its files become the folder's
 
     def place_all(self, images: list[SourceImage], title: str) -> tuple[list[Placed], dict[str, str]]:
         """Place pictures in the order of their paths. -> those, and why others are not to be used, by their paths.
@@ -75,7 +78,7 @@ class Placer:
             facts = self._describe(image, content)
         except ValueError as error:
             return str(error).removeprefix(f"cannot read {image.path}: ")
-        sha256 = self._write(path, content)
+        sha256 = self._write(path, content, self.root / image.path)
         marked = None if mask is None else mask.marked
         if image.ellipses:
             marked = draw_ellipses(image.ellipses, facts.height, facts.width)
@@ -103,15 +106,20 @@ class Placer:
         if defect_type == GOOD:
             return None, None
         path = f"ground_truth/{defect_type}/{mask_name(image.name, image.mask_path)}"
-        return path, self._write(path, content or encode_png(mask))
+        source = self.root / image.mask_path if image.mask_path else None
+        return path, self._write(path, content or encode_png(mask), source)
 
-    def _write(self, path: str, content: bytes) -> str:
+    def _write(self, path: str, content: bytes, source: Path | None) -> str:
         """Write a new file. -> its sha256."""
-        target = self.folder / path
+        target, sha256 = self.folder / path, hashlib.sha256(content).hexdigest()
         target.parent.mkdir(parents=True, exist_ok=True)
+        if self.is_ours and source:
+            with suppress(OSError):  # a file system without hard links
+                os.link(source, target)  # what was unpacked or downloaded does not take the disk twice
+                return sha256
         with target.open("xb") as writer:
             writer.write(content)
-        return hashlib.sha256(content).hexdigest()
+        return sha256
 
 
 def check_name(name: str) -> None:

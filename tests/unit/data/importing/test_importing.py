@@ -1,5 +1,6 @@
 """Importing: what lands where, and what is listed."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def test_mvtec_comes_unchanged_from_a_folder_a_tar_and_a_zip_with_the_hash_that_
         assert {**report, "source": ""} == {**reports[0], "source": ""}
         assert str(tmp_path) not in (tmp_path / f"data/{number}/import.json").read_text()
         assert report["data_hash"] == counts["data_hash"]
+
+
+def test_a_folders_pictures_are_copied_and_what_was_unpacked_takes_the_disk_once(tmp_path: Path, monkeypatch) -> None:
+    source, linked, link = data_sets.mvtec(tmp_path / "wall"), list[Path](), os.link
+    monkeypatch.setattr("os.link", lambda path, target: (linked.append(target), link(path, target)))
+    import_source("mvtec", data_sets.pack_tar(tmp_path / "wall.tar", source), tmp_path / "data/wall")
+    here = contents(tmp_path / "data/wall")
+    assert {path.name for path in linked} == {name.rpartition("/")[2] for name in here if name.endswith(".png")}
+    linked.clear()
+    import_source("mvtec", source, tmp_path / "copied/wall")
+    assert not linked  # the data do not change with their source
+    names = [name for name in here if name.endswith(".png")]
+    assert [contents(tmp_path / "copied/wall")[name] for name in names] == [here[name] for name in names]
 
 
 def test_several_categories_get_a_folder_each_and_one_can_be_chosen(tmp_path: Path) -> None:
