@@ -115,6 +115,7 @@ class _Member(tarfile.TarInfo):
 def _unpack_tar(archive: Path, folder: Path, max_bytes: int) -> None:
     num_bytes = 0
     with tarfile.open(archive, tarinfo=_Member) as tar:
+        tar.extraction_filter = lambda member, _: member  # checked below; Python 3.12 asks for one
         for member in tqdm(iter(tar.next, None), "unpack", unit="file", disable=None):
             num_bytes = _add(archive, num_bytes, member.size, max_bytes)
             member.name = member.name.lstrip("/")
