@@ -155,7 +155,7 @@ def loss_chart(history: History, *, name: str) -> str:
             label = HEADLINE.get(metric, metric.replace("_", " "))
             rows[1].plot(steps, values, color=colour, marker="o", markersize=2.5, label=label)
         if validation:
-            rows[1].set_title("on artificial defects of held-out pictures", loc="left")
+            rows[1].set_title("on held-out pictures", loc="left")
             rows[1].legend(loc="center left", handlelength=1.2)
         rows[-1].set_xlabel("training step")
         return _svg(figure, name=name)
