@@ -113,6 +113,13 @@ def test_what_cannot_be_fetched(history: History, tmp_path: Path, arguments: dic
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_whose_list_is_damaged_says_what_to_do(history: History, tmp_path: Path) -> None:
+    steps.version_data(tmp_path / "out", DataSource(url=history.url))
+    (tmp_path / "out/version.json").write_text("{")
+    with pytest.raises(ValueError, match=r"out/version\.json is damaged \(remove .*out: it is fetched anew\)$"):
+        steps.version_data(tmp_path / "out", DataSource(url=history.url))
+
+
 @pytest.fixture
 def elsewhere(history: History, tmp_path: Path) -> Repository:
     """The repository with a copy of the remote to damage, beside it in `storage`."""

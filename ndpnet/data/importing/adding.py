@@ -64,7 +64,7 @@ def add_batch(
             batch = _read_batch(root, staging_dir, place, masks, source)
             here = folder.listing()
             there = _read_category(data_dir, here, category)
-            before = _pinned_files(folder, here, there, batch)
+            before = _pinned_files(folder, here, there, batch, category)
             _check_masks(before, batch, category, place)
             new = _choose_names(_find_new(there, batch, f"{category}/{place}"), data_dir, f"{category}/{place}")
             for target, (picture, earlier) in new.items():
@@ -102,7 +102,9 @@ def _read_batch(root: Path, staging_dir: Path, place: str, masks: Path | None, s
     return batch
 
 
-def _pinned_files(folder: PinnedFolder, here: Files, there: dict[str, ImageFacts], batch: list[Placed]) -> Files:
+def _pinned_files(
+    folder: PinnedFolder, here: Files, there: dict[str, ImageFacts], batch: list[Placed], category: str
+) -> Files:
     """Return what is pinned; ValueError if the data differs from it by more than an earlier try of this batch left."""
     if folder.pinned_hash() is None:
         return here
@@ -112,7 +114,10 @@ def _pinned_files(folder: PinnedFolder, here: Files, there: dict[str, ImageFacts
     masks, pixels = {each.mask_sha256 for each in batch}, {each.facts.pixels_sha256 for each in batch}
 
     def is_ours(path: str) -> bool:
-        return there[path].pixels_sha256 in pixels if path in there else sha256_of(folder.data_dir / path) in masks
+        if path in there:
+            return there[path].pixels_sha256 in pixels
+        is_mask = path.startswith(f"{category}/") and has_picture_name(PurePosixPath(path).name)
+        return is_mask and sha256_of(folder.data_dir / path) in masks
 
     is_moved = {pinned[path] for path in deleted} <= {here[path] for path in added}  # good pictures, defective now
     if "changed" in difference or not is_moved or not all(map(is_ours, added)):
@@ -127,7 +132,7 @@ def _check_masks(files: Files, batch: list[Placed], category: str, place: str) -
         return
     has_masks = any(path.startswith(f"{category}/ground_truth/") for path in files)
     is_defective = (path.startswith(f"{category}/test/") and f"/test/{GOOD}/" not in path for path in files)
-    if has_masks != (batch[0].mask_path is not None) and any(is_defective):
+    if has_masks != (batch[0].mask_path is not None) and (has_masks or any(is_defective)):
         fix = "pass --masks FOLDER" if has_masks else "draw theirs too, or leave --masks out"
         raise ValueError(f"masks are for all defective pictures of {category}, or for none ({fix})")
 

@@ -136,7 +136,10 @@ def _known_files(out_dir: Path) -> dict[str, int]:
     """Names and sizes of the files that an earlier version brought; of damaged ones, too: they are brought anew."""
     if not (out_dir / VERSION).is_file():
         return {}
-    known = {VERSION, *Version.load(out_dir / VERSION).hashes}
+    try:
+        known = {VERSION, *Version.load(out_dir / VERSION).hashes}
+    except ValueError as error:
+        raise ValueError(f"{out_dir / VERSION} is damaged (remove {out_dir}: it is fetched anew)") from error
     return {name: size for name, size in sizes_below(out_dir).items() if name in known}
 
 
@@ -159,9 +162,13 @@ class Resolved:
 
     @classmethod
     def load(cls, folder: Path) -> "Resolved":
-        """Read the resolved.json of a folder."""
-        content = json.loads((Path(folder) / RESOLVED).read_text(encoding="utf-8"))
-        return cls(DataSource(**content["source"]), content["files"])
+        """Read the resolved.json of a folder. ValueError: it is not there, or damaged."""
+        path = Path(folder) / RESOLVED
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(DataSource(**content["source"]), dict(content["files"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"cannot read {path}: {error} (resolve the version of the data again)") from error
 
     def category_hash(self, category: str) -> str:
         """What names the pictures of one category, whatever else the version holds. ValueError names the categories."""
