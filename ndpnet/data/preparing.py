@@ -234,7 +234,8 @@ def choose_tiles(
     def is_seen(left: int, top: int) -> bool:
         inside = (slice(top, top + data.image_size), slice(left, left + data.image_size))
         is_ignored = fitted is not None and not fitted[inside].any()
-        return not is_ignored and contrast(scan[inside]) >= data.tile_min_contrast
+        is_flat = data.tile_min_contrast > 0 and contrast(scan[inside]) < data.tile_min_contrast
+        return not (is_ignored or is_flat)
 
     return tuple(origin for origin in origins if is_seen(*origin))
 
