@@ -154,6 +154,8 @@ def open_database(place: Path | str) -> sa.Engine:
     # a station without power or cable leaves its locks
     limits += " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4"
     how = {"options": limits, "connect_timeout": 10, "application_name": "ndpnet station"}
+    # a server that is cut off is away, too: else a query would wait for it a quarter of an hour, or for ever
+    how |= {"tcp_user_timeout": milliseconds, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
     url = sa.make_url(place).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(url, connect_args=how, pool_pre_ping=True, **options)
     sa.event.listen(engine, "do_connect", _connect_in_time)

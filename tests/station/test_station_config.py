@@ -74,6 +74,12 @@ def test_a_mistake_is_one_line_that_names_the_thing(tmp_path, values, said):
     assert "secret" not in str(caught.value)
 
 
+def test_a_name_that_stands_twice_is_no_choice_of_the_last(tmp_path):
+    (tmp_path / "station.yaml").write_text("server: {port: 1}\nlines:\n  - {name: a, model: b}\nserver: {port: 2}\n")
+    with pytest.raises(ValueError, match=r"station.yaml: server stands twice \(lines 1 and 4\)$"):
+        load_station(tmp_path / "station.yaml")
+
+
 def test_no_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="--demo"):
         load_station(tmp_path / "none.yaml")

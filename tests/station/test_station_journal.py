@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from stations import accept
 
 from ndpnet.station.config import StoreConfig
-from ndpnet.station.journal import MAX_CRASHES, Journal, Judgement
+from ndpnet.station.journal import MAX_CRASHES, Journal, JournalError, Judgement
 from ndpnet.station.queries import counts, daily_pictures, next_to_review, num_to_review, scores, search, what_if
 from ndpnet.station.store import Store, retain
 
@@ -205,6 +205,12 @@ def test_retention_by_days_looks_at_the_age(journal, tmp_path):
         db.execute(text("UPDATE pictures SET judged_at = judged_at + 400 * 86400 WHERE id = 1"))  # a clock set wrong
     assert retain(journal, store, keeping(days=2), KINDS) == 2
     assert len(stored(store)) == 2
+
+
+def test_a_damaged_journal_is_said_in_one_line(tmp_path):
+    (tmp_path / "journal.sqlite").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    with pytest.raises(JournalError, match=r"the journal cannot be used: file is not a database"):
+        Journal(tmp_path / "journal.sqlite")
 
 
 def test_files_that_a_killed_station_did_not_enter_are_removed(journal, tmp_path):

@@ -58,6 +58,12 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
         # what is in use, the one before it, and what the other line uses
         folders = tmp_path / "station/models"
         wait_until(lambda: {path.name.split("-")[2] for path in folders.iterdir()} == {"1", "4", "3"})
+    # the registry is away: the station starts with the champion that it had
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with served(config_of(tmp_path, pipeline.model_dir, lines=lines)) as (station, url):
+        assert post(url, wall(rng), params=WALL).json()["model"] == first["model"]
+        assert [line.model.facts["version"] for line in station.lines.values()] == [3, 1]
 
 
 def test_a_threshold_by_hand_holds_for_its_model_and_leaves_the_bound_for_review(pipeline: Pipeline, tmp_path):
