@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ndpnet.config_platform import PromotionConfig
 from ndpnet.metrics.intervals import TAIL, Spread, margin
@@ -206,3 +208,56 @@ def test_a_tolerance_left_to_the_gate_follows_the_width_of_the_interval() -> Non
     alone = judged(chosen, metrics={"image_auroc": Compared(0.8, 0.8, SPREAD)})
     assert of(alone, AGAINST).bound == pytest.approx(-WIDTH - margin(SPREAD, REFUSED_SHARE))
     assert of(alone, "pro_auc against champion").bound is None
+
+
+known = st.none() | st.booleans()
+rate = st.floats(0, 1)
+spread = st.builds(Spread, rate, st.integers(2, 99))
+
+
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)  # on a busy machine the first draw takes seconds
+@given(
+    st.builds(
+        Challenger,
+        has_champion=st.booleans(),
+        is_training_pinned=known,
+        is_git_clean=known,
+        is_withdrawn=st.booleans(),
+        threshold=st.none() | rate,
+        export_difference=st.none() | rate,
+    ),
+    st.builds(
+        Evidence,
+        test_set=st.fixed_dictionaries({"is_pinned": known}),
+        metrics=st.dictionaries(
+            st.sampled_from(["image_auroc", "pro_auc", "recall"]),
+            st.builds(Compared, st.none() | rate, st.none() | rate, st.none() | spread, st.booleans()),
+        ),
+        num_seen=st.none() | st.integers(0, 9),
+        num_units=st.none() | st.integers(0, 99),
+        false_alarms=st.none() | st.builds(interval, rate, rate, rate),
+        worst_type=st.none() | st.builds(TypeDrop, st.text(), st.just("pro_auc"), st.floats(-1, 1)),
+        latency_ratio=st.none() | st.floats(0, 100),
+    ),
+)
+def test_whatever_the_numbers_a_pass_means_that_each_is_within_its_bound(
+    version: Challenger, evidence: Evidence
+) -> None:
+    checks = decide(version, evidence, BOUNDS)
+    json.dumps([vars(check) for check in checks], allow_nan=False)
+    for check in checks:
+        assert check.is_blocking or check.verdict != "fail"
+        assert (check.verdict in ("pass", "fail")) or check.number is None
+    if has_passed(checks):
+        assert version.is_training_pinned
+        assert evidence.test_set["is_pinned"]
+        assert version.is_git_clean
+        assert not version.is_withdrawn
+        assert evidence.num_seen == 0
+        assert evidence.false_alarms["value"] <= BOUNDS.false_alarm_budget
+        measured = [evidence.metrics[name] for name in BOUNDS.tolerances if name in evidence.metrics]
+        assert any(each.challenger is not None for each in measured)
+        if version.has_champion:
+            assert evidence.latency_ratio <= BOUNDS.max_latency_ratio
