@@ -9,6 +9,7 @@ from typing import Any
 
 from ndpnet.data.fitting import MIN_SIDE
 from ndpnet.data.manifest import GOOD, FileRecord
+from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.package import ModelPackage
 from ndpnet.templates import open_template
 from ndpnet.tracking.flat import flat_params
@@ -48,7 +49,6 @@ def write_card(
         name=name,
         lead=lead_sentence(summary),
         category=config["category"],
-        package_hash=tags["ndpnet.package_hash"],
         tags=tags,
         commit=tags.get("ndpnet.git_commit", "unknown"),
         params=config["params"],
@@ -61,7 +61,8 @@ def write_card(
         licence=licence,
         milliseconds=None if seconds_per_image is None else 1000 * seconds_per_image,
         machine=f" ({machine})" if machine else "",
-        lineage=_lineage(config["lineage"], tags),
+        lineage=_lineage(package, tags),
+        is_data_pinned=config["lineage"]["is_data_pinned"],
         parameters=dict(sorted(flat_params(config["params"]).items())),
     )
 
@@ -130,8 +131,11 @@ def _sizes(files: tuple[FileRecord, ...]) -> str:
     return shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]} ({len(shown)} sizes)"
 
 
-def _lineage(lineage: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, str]:
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(lineage["versions"].items()))
-    hashes = {key: str(value) for key, value in sorted(lineage.items()) if key != "versions"}
+def _lineage(package: ModelPackage, tags: Mapping[str, str]) -> dict[str, str]:
+    own = {**package.config["lineage"], "is_recalibrated": package.is_recalibrated}
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(own.pop("versions").items()))
+    if engines := engine_names(package):
+        own["engines"] = ", ".join(engines)
+    texts = {key: json.dumps(value) if isinstance(value, bool) else str(value) for key, value in sorted(own.items())}
     rest = {key.removeprefix("ndpnet."): value for key, value in sorted(tags.items())}
-    return hashes | rest | {"libraries": versions}
+    return texts | rest | {"libraries": versions}

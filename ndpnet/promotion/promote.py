@@ -15,7 +15,7 @@ from ndpnet.model_card import shorten
 from ndpnet.promotion import gate
 from ndpnet.promotion.evidence import gather
 from ndpnet.promotion.table import format_checks
-from ndpnet.tracking.models import MAX_DESCRIPTION, download_package
+from ndpnet.tracking.models import IDENTITIES, MAX_DESCRIPTION, download_package
 from ndpnet.tracking.moves import Kind
 from ndpnet.tracking.registry import CHALLENGER, EVIDENCE, Registry
 
@@ -106,8 +106,7 @@ def _head(registry: Registry, version: int, champion: int | None) -> dict[str, A
 
 def _identity(registry: Registry, number: int) -> dict[str, Any]:
     tags = registry.version(number).tags
-    named = ("package_hash", "training_data_hash", "params_hash", "code_hash", "git_commit")
-    return {"version": number} | {key: tags.get(f"ndpnet.{key}", "unknown") for key in named}
+    return {"version": number} | {key: tags.get(f"ndpnet.{key}", "unknown") for key in ("package_hash", "git_commit")}
 
 
 def _judge(
@@ -124,12 +123,12 @@ def _judge(
                 raise
             problem = str(error)
             logger.warning("not judged: %s", problem)
-        tags, threshold = registry.version(version).tags, package.threshold
+        tags, threshold, lineage = registry.version(version).tags, package.threshold, package.config["lineage"]
         # by its config.json, which the registered hash covers, and of git by the tags, which anybody may change
         challenger = gate.Challenger(
             has_champion=champion is not None,
             is_withdrawn=is_withdrawn,
-            is_training_pinned=package.config["lineage"]["is_data_pinned"],
+            is_training_pinned=lineage["is_data_pinned"],
             is_git_clean={"true": False, "false": True}.get(tags.get("ndpnet.git_dirty", "")),
             git_changes=tags.get("ndpnet.git_changes", ""),
             threshold=None if threshold is None else threshold["value"],
@@ -142,6 +141,7 @@ def _judge(
         "has_passed": is_passed,
         "reason": request.force_reason,
         "not_judged": problem,
+        "lineage": {key: lineage[key] for key in IDENTITIES},
         "checks": [asdict(check) for check in checks],
         "blocking": [check.name for check in checks if check.is_blocking],
         "bounds": request.bounds.model_dump(mode="json"),

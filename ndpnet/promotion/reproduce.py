@@ -16,7 +16,7 @@ from ndpnet.promotion.worktree import Worktree, checked_out, find_differences
 from ndpnet.table import format_rows
 from ndpnet.tracking.flat import leaves
 from ndpnet.tracking.identity import LOCK, lock_hash
-from ndpnet.tracking.models import registered_metrics
+from ndpnet.tracking.models import IDENTITIES, registered_metrics, registered_origin
 from ndpnet.tracking.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 EQUAL, CLOSE, DIFFERENT = "equal bit for bit", "within tolerance", "different"
 # of a metric in [0, 1]: the order of a GPU's additions is not fixed, and training carries it on
 GPU_TOLERANCE = 0.01
-IDENTITIES = ("training_data_hash", "params_hash", "code_hash")
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,19 @@ def reproduce(
     import torch
 
     registered = Registry(name).version(version)
-    tags = registered.tags
-    category, commit = _what_to_build(f"{name} version {registered.version}", tags)
+    tags, origin = registered.tags, registered_origin(name, registered.version)
+    category, commit = _what_to_build(f"{name} version {registered.version}", tags, origin)
     expected = registered_metrics(name, registered.version)
     folder = work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{registered.version}"
     with checked_out(Path(), commit, folder, is_kept=is_kept) as tree:
         _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=is_any_lock)
-        _check_params(tree, tags)
+        _check_params(tree, origin)
         tree.add_category(category)
         tree.bring_data()
         tree.run_pipeline(f"evaluate@{category}")
         if tolerance is None:
             tolerance = GPU_TOLERANCE if torch.cuda.is_available() else 0.0
-        rows = compare(tree.folder / "build" / category, tags, expected, tolerance)
+        rows = compare(tree.folder / "build" / category, origin, expected, tolerance)
     return {
         "name": name,
         "version": int(registered.version),
@@ -90,16 +89,18 @@ def reproduce(
     }
 
 
-def compare(built_dir: Path, tags: Mapping[str, str], expected: Mapping[str, Any], tolerance: float) -> list[Row]:
-    """What was built beside what is registered: identities, the package, every metric with its interval."""
+def compare(built_dir: Path, origin: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float) -> list[Row]:
+    """What was built beside what is registered: identities, the package, every metric with its interval.
+
+    origin: of `registered_origin`.
+    """
     config = json.loads((built_dir / "model" / CONFIG).read_text(encoding="utf-8"))
     metrics = json.loads((built_dir / "evaluation/metrics.json").read_text(encoding="utf-8"))
     # first: with another one the bits differ, and nothing is wrong
     first = ("processor", *IDENTITIES)
-    rows = [Row(key, tags.get(f"ndpnet.{key}"), config["lineage"].get(key)) for key in first]
+    rows = [Row(key, origin.get(key), config["lineage"].get(key)) for key in first]
     # of a version with exported engines the model alone is built again
-    registered = tags.get("ndpnet.model_hash", tags.get("ndpnet.package_hash"))
-    rows.append(Row("package_hash", registered, package_hash(built_dir / "model")))
+    rows.append(Row("package_hash", origin["model_hash"], package_hash(built_dir / "model")))
     old, new = dict(leaves(expected, has_lists=True)), dict(leaves(metrics, has_lists=True))
     rows += [Row(key, old.get(key), new.get(key), tolerance or None) for key in sorted(old.keys() | new.keys())]
     return rows
@@ -133,7 +134,7 @@ def format_rows_of(result: Mapping[str, Any]) -> str:
     )
 
 
-def _what_to_build(version: str, tags: Mapping[str, str]) -> tuple[str, str]:
+def _what_to_build(version: str, tags: Mapping[str, str], origin: Mapping[str, Any]) -> tuple[str, str]:
     commit, category = tags.get("ndpnet.git_commit", "unknown"), tags.get("ndpnet.category")
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or category is None:
         raise ValueError(
@@ -141,9 +142,9 @@ def _what_to_build(version: str, tags: Mapping[str, str]) -> tuple[str, str]:
         )
     if tags.get("ndpnet.git_dirty") != "false":
         raise ValueError(f"{version} was made with changes that are not in commit {commit} (it cannot be rebuilt)")
-    if tags.get("ndpnet.is_data_pinned") != "true":
+    if not origin["is_data_pinned"]:
         raise ValueError(f"{version} was made from data that was not pinned (it cannot be rebuilt)")
-    if tags.get("ndpnet.is_recalibrated") == "true":
+    if origin["is_recalibrated"]:
         raise ValueError(
             f"{version} was recalibrated: what set its threshold is in no commit (reproduce the version that "
             "`ndpnet calibrate` was given, then calibrate the rebuilt model on the same pictures)"
@@ -167,8 +168,8 @@ def _check_lock(tree: Worktree, registered: str, *, is_any_lock: bool) -> None:
         logger.warning("%s: the bits may differ", problem)
 
 
-def _check_params(tree: Worktree, tags: Mapping[str, str]) -> None:
-    own, registered = tree.params_hash(), tags.get("ndpnet.params_hash")
+def _check_params(tree: Worktree, origin: Mapping[str, Any]) -> None:
+    own, registered = tree.params_hash(), origin["params_hash"]
     if own != registered:
         raise ValueError(
             f"the version was made with other parameters than params.yaml of commit {tree.commit} has "

@@ -15,9 +15,8 @@ from mlflow.exceptions import MlflowException
 
 from ndpnet.files import sha256_of
 from ndpnet.folders import atomic_folder
-from ndpnet.inference.engines.stored import engine_names
 from ndpnet.inference.identity import model_hash, package_hash
-from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
+from ndpnet.inference.package import CONFIG, REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
 from ndpnet.locks import locked
 from ndpnet.model_card import shorten, write_card
@@ -44,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 # what a caller may say of the run that made a model; the rest is read from the package
 RUN_IDENTITY = ("git_commit", "git_dirty", "git_changes", "lock_hash", "image_digest", "kfp_run_id", "source_hash")
+# of what it was made from: in the package, so under its hash
+IDENTITIES = ("training_data_hash", "params_hash", "code_hash")
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
 GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
 GIT_CHANGES = "ndpnet.git_changes"
@@ -101,15 +102,22 @@ def download_package(name: str, ref: str | int, out_dir: Path) -> Path:
         if (out_dir / REFERENCE).is_file() and package_hash(out_dir) == expected:
             return out_dir
         with atomic_folder(out_dir, marker=REFERENCE) as folder:
-            fetch_folder(client, model_id_of(version), PACKAGE_PATH, folder)
-            digest = package_hash(folder)
-            if digest != expected:
-                raise ValueError(
-                    f"{name} version {version.version} is refused: its stored files have hash {digest}, registered was "
-                    f"{expected} (the store was changed: register the package again)"
-                )
+            _fetch_package(client, version, folder)
             read_package(folder)
         return out_dir
+
+
+def registered_origin(name: str, ref: str | int) -> dict[str, Any]:
+    """What a version's package, of any format, says of its origin: its lineage, `is_recalibrated` and `model_hash`.
+
+    ValueError: no such version, or what is stored is not what was registered.
+    """
+    with in_one_line(), tempfile.TemporaryDirectory(prefix="ndpnet-") as scratch:
+        client, folder = connect(), Path(scratch)
+        _fetch_package(client, get_version(client, name, ref), folder)
+        package = ModelPackage(folder, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        own = {"is_recalibrated": package.is_recalibrated, "model_hash": model_hash(folder)}
+        return package.config["lineage"] | own
 
 
 def registered_metrics(name: str, ref: str | int) -> dict[str, Any]:
@@ -151,16 +159,21 @@ def version_tags(package: ModelPackage, evaluation: Evaluation, identity: Mappin
         known |= {"git_commit": "", "git_dirty": "", "git_changes": ""}
         logger.warning("%s was trained by other code than this: its commit is unknown", package.folder)
     tags |= {key: str(value)[:MAX_TAG] for key, value in known.items() if value}
-    tags |= {key: str(lineage[key]) for key in ("training_data_hash", "params_hash", "code_hash")}
-    tags["processor"] = lineage["processor"]
-    tags["is_data_pinned"] = "true" if lineage["is_data_pinned"] else "false"
-    tags["is_recalibrated"] = "true" if package.is_recalibrated else "false"
     metrics_hash = sha256_of(evaluation.folder / "metrics.json")
     tags |= {"package_hash": package_hash(package.folder), "evaluation_hash": metrics_hash}
     tags["category"] = package.config["category"]
-    if engines := engine_names(package):
-        tags |= {"engines": ", ".join(engines), "model_hash": model_hash(package.folder)}
     return {f"ndpnet.{key}": value for key, value in sorted(tags.items())}
+
+
+def _fetch_package(client: MlflowClient, version: ModelVersion, folder: Path) -> None:
+    """Download a version's package. ValueError: it is not what was registered."""
+    fetch_folder(client, model_id_of(version), PACKAGE_PATH, folder)
+    digest, expected = package_hash(folder), package_hash_of(version)
+    if digest != expected:
+        raise ValueError(
+            f"{version.name} version {version.version} is refused: its stored files have hash {digest}, registered was "
+            f"{expected} (the store was changed: register the package again)"
+        )
 
 
 def _run_of(client: MlflowClient, package: ModelPackage, tags: Mapping[str, str]) -> str:
@@ -168,7 +181,8 @@ def _run_of(client: MlflowClient, package: ModelPackage, tags: Mapping[str, str]
     experiment = experiment_id(client)
     own = {STEP: "register", PACKAGE_HASH: tags[PACKAGE_HASH]}
     pipeline = find_pipeline(client, experiment, tags.get(KFP_RUN) or _plan_of(package))
-    known = {**tags, PARENT: pipeline or ""}
+    lineage = {f"ndpnet.{key}": package.config["lineage"][key] for key in IDENTITIES}
+    known = {**lineage, **tags, PARENT: pipeline or ""}
     return find_or_make(client, experiment, own, name=f"register {tags[CATEGORY]}", tags=known).info.run_id
 
 

@@ -15,7 +15,7 @@ import yaml
 from documents import ROOT
 from mlflow_servers import new_database
 from processes import TIME_LIMIT
-from registered import NAME
+from registered import IDENTITY, NAME, with_threshold
 from repositories import DVC, Repository, commit_all, contents
 from samples import CATEGORY, Pipeline
 
@@ -23,6 +23,7 @@ from ndpnet import steps
 from ndpnet.commands import git, output
 from ndpnet.config import load_params
 from ndpnet.files import sha256_of
+from ndpnet.inference.package import read_package
 from ndpnet.promotion.reproduce import CLOSE, DIFFERENT, EQUAL, Row, compare, conclude, format_rows_of, reproduce
 from ndpnet.promotion.worktree import _drop_cut_lock, checked_out, find_differences
 from ndpnet.tracking import models
@@ -85,7 +86,7 @@ def _register(folder: Path, commit: str) -> None:
     lock = sha256_of(folder / "requirements.lock")
     identity = {"git_commit": commit, "git_dirty": "false", "lock_hash": lock}
     record = models.register(build / "model", build / "evaluation", identity=identity)
-    assert (record["version"], record["tags"]["ndpnet.is_data_pinned"]) == (1, "true")
+    assert (record["version"], models.registered_origin(NAME, 1)["is_data_pinned"]) == (1, True)
 
 
 @pytest.mark.slow
@@ -112,9 +113,9 @@ def test_the_same_bits_come_out_even_after_a_kill(repository: Repository, tmp_pa
     assert {"package_hash", "code_hash", "training_data_hash", "image_auroc.value", "recall.low"} <= names
     assert result["tolerance"] == 0
     assert (built / "phase1/phase1.json").stat().st_mtime_ns == finished_at, "a finished step was run again"
-    tags, expected = connect().get_model_version(NAME, "1").tags, models.registered_metrics(NAME, 1)
+    origin, expected = models.registered_origin(NAME, 1), models.registered_metrics(NAME, 1)
     expected["recall"]["value"] += 0.5
-    rows = compare(built, tags, expected, 0.0)
+    rows = compare(built, origin, expected, 0.0)
     assert [row.name for row in rows if row.verdict == DIFFERENT] == ["recall.value"]
     assert conclude(rows) == DIFFERENT
     assert "EQUAL BIT FOR BIT" in format_rows_of(result)
@@ -185,10 +186,7 @@ def test_what_cannot_be_rebuilt_is_said_before_anything_runs(repository: Reposit
         ({"ndpnet.git_dirty": "true"}, "with changes that are not in commit"),
         ({"ndpnet.git_commit": "unknown"}, "no commit in its tags"),
         ({"ndpnet.git_commit": "d" * 40}, "is not in .*git fetch origin d{40}`"),
-        ({"ndpnet.is_data_pinned": "false"}, "data that was not pinned"),
-        ({"ndpnet.is_recalibrated": "true"}, "version 1 was recalibrated: .*`ndpnet calibrate` was given"),
         ({"ndpnet.lock_hash": "e" * 64}, "the version's lock eeeeeeeeeeee is not"),
-        ({"ndpnet.params_hash": "f" * 64}, "made with other parameters than params.yaml"),
     ]
     for changes, message in cases:
         for key, value in changes.items():
@@ -199,6 +197,19 @@ def test_what_cannot_be_rebuilt_is_said_before_anything_runs(repository: Reposit
         finally:
             for key in changes:
                 client.set_model_version_tag(NAME, "1", key, original[key])
+    of_packages = [
+        ({"is_data_pinned": False}, "version 2 was made from data that was not pinned"),
+        ({"training_data_hash": "f" * 64}, "version 3 was recalibrated: .*`ndpnet calibrate` was given"),
+        ({"params_hash": "f" * 64}, "made with other parameters than params.yaml"),
+    ]
+    build = repository.folder.parent / "build"
+    threshold = read_package(build / "model").threshold["value"]
+    identity = {key: original[f"ndpnet.{key}"] for key in IDENTITY}
+    for number, (lineage, message) in enumerate(of_packages, start=2):
+        package_dir = with_threshold(build / "model", tmp_path / f"package {number}", threshold, **lineage)
+        models.register(package_dir, build / "evaluation", identity=identity)
+        with pytest.raises(ValueError, match=message):
+            reproduce(NAME, number, work_dir=tmp_path / "work")
     assert not list((tmp_path / "work").rglob("build"))
     os.chdir(tmp_path)
     try:

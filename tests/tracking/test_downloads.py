@@ -80,11 +80,11 @@ def test_download_by_number_or_alias_scores_as_the_package(
 
 def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
     steps.evaluate(pipeline.prepared_dir, exported_dir, tmp_path / "evaluation", pipeline.params, {})
-    tags = models.register(exported_dir, tmp_path / "evaluation", identity=IDENTITY)["tags"]
-    assert tags["ndpnet.engines"] == ", ".join(EXPORTED_NAMES)
-    assert tags["ndpnet.model_hash"] == model_hash(exported_dir) != tags["ndpnet.package_hash"]
+    record = models.register(exported_dir, tmp_path / "evaluation", identity=IDENTITY)
+    assert models.registered_origin(NAME, 1)["model_hash"] == model_hash(exported_dir) != record["package_hash"]
+    assert f"| engines | {', '.join(EXPORTED_NAMES)} |" in stored_files(store)["model_card.md"].read_text()
     out_dir = models.download_package(NAME, 1, tmp_path / "back")
-    assert package_hash(out_dir) == package_hash(exported_dir) == tags["ndpnet.package_hash"]
+    assert package_hash(out_dir) == package_hash(exported_dir) == record["package_hash"]
     picture = pipeline.data_dir / CATEGORY / "test/hole/wall_p80_1.png"
     by_engine = {engine: Inspector.load(out_dir, engine=engine).inspect(picture).score for engine in ("torch", "onnx")}
     # as MLflow loads it to serve it: with torch, or with the engine that its configuration names

@@ -14,8 +14,6 @@ from ndpnet.tracking.flat import flat_params
 
 TAGS = {
     "ndpnet.package_hash": "a" * 64,
-    "ndpnet.training_data_hash": "b" * 64,
-    "ndpnet.is_data_pinned": "true",
     "ndpnet.git_commit": "c" * 40,
     "ndpnet.git_dirty": "false",
     "ndpnet.lock_hash": "d" * 64,
@@ -77,8 +75,12 @@ def test_the_card_has_the_numbers_of_the_package_and_its_evaluation(package: Mod
     ]  # fmt: skip
     for known in ("Pictures of 64x64 pixels.", "Licence of the data: CC BY-NC-SA 4.0\n", "12.3 ms per test image"):
         assert known in card
-    lineage = {name: rows_of(card, "Lineage")[name] for name in ("training_data_hash", "lock_hash", "phase1_hash")}
-    assert list(lineage.values()) == [["b" * 64], ["d" * 64], [package.config["lineage"]["phase1_hash"]]]
+    shown, lineage = rows_of(card, "Lineage"), package.config["lineage"]
+    assert shown["lock_hash"] == ["d" * 64]
+    for key in ("training_data_hash", "params_hash", "code_hash", "phase1_hash", "processor"):
+        assert shown[key] == [lineage[key]]
+    assert (shown["is_data_pinned"], shown["is_recalibrated"]) == (["false"], ["false"])
+    assert "| Data pinned | false |" in card
     parameters = rows_of(card, "Parameters")
     assert parameters["train.phase1.epochs"] == ["4.0"]
     assert len(parameters) == len(flat_params(package.config["params"])) + 1  # and the head
@@ -86,11 +88,19 @@ def test_the_card_has_the_numbers_of_the_package_and_its_evaluation(package: Mod
 
 
 def test_what_is_not_known_is_said(package: ModelPackage) -> None:
-    card = card_of(package, tags={key: TAGS[key] for key in list(TAGS)[:2]} | {"ndpnet.is_data_pinned": "false"})
+    card = card_of(package, tags={"ndpnet.package_hash": "a" * 64})
     assert "Licence of the data: unknown" in card
     assert "## Latency\n\nNot measured." in card
     assert "| Code | unknown |" in card
     assert "The commit is unknown" in card
+
+
+def test_pinned_data_are_said_to_be(package: ModelPackage) -> None:
+    assert "The data was not pinned" in card_of(package)
+    pinned = package.config["lineage"] | {"is_data_pinned": True}
+    card = card_of(ModelPackage(package.folder, package.config | {"lineage": pinned}))
+    assert "| Data pinned | true |" in card
+    assert "The same weights bit for bit" in card
 
 
 def test_a_model_without_a_threshold_promises_nothing(package: ModelPackage) -> None:
