@@ -120,7 +120,7 @@ def compare_with_champion(summary: Mapping[str, Any], champion: Mapping[str, Any
     if champion is None:
         return None
     version, theirs = champion["version"], champion["summary"]
-    if theirs["model_hash"] == summary["model_hash"]:
+    if all(theirs[key] == summary[key] for key in ("model_hash", "threshold")):
         return {"version": version, "metrics": None, "sentence": f"This model is the champion, version {version}."}
     ask = "To learn whether a difference is more than chance, run ndpnet promote: it judges both anew."
     if theirs.get("test_images_hash") != summary["test_images_hash"]:
@@ -175,7 +175,7 @@ def _identity(prepared: PreparedData, package: ModelPackage, run_identity: dict[
     versions = ", ".join(f"{name} {version}" for name, version in lineage["versions"].items())
     return {
         "category": package.config["category"],
-        "model hash": package.model_hash,
+        "package hash": package.package_hash,
         "profile": params["profile"],
         "seed": str(params["seed"]),
         "test data hash": prepared.manifest.data_hash,
@@ -196,7 +196,7 @@ def _facts(judged: Judged, package: ModelPackage, identity: dict[str, str]) -> d
     per_second = 1 / judged.seconds_per_image
     facts = {
         "tested": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "model": f"{package.config['category']} {package.model_hash[:12]}, profile {identity['profile']}",
+        "model": f"{package.config['category']} {package.package_hash[:12]}, profile {identity['profile']}",
         "speed": f"{1000 * judged.seconds_per_image:.0f} ms per picture ({per_second:.1f} per second)",
     }
     return facts | ({"on": identity["machine"]} if identity.get("machine") else {})

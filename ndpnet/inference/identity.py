@@ -62,7 +62,7 @@ def package_hash(folder: Path) -> str:
     return folder_hash(Path(folder), package_files(folder))
 
 
-def model_hash(folder: Path) -> str:
+def hash_without_engines(folder: Path) -> str:
     """As `package_hash`, without the engines: of what training and calibration made."""
     names = (name for name in package_files(folder) if not name.startswith(f"{ENGINES_DIR}/"))
     return folder_hash(Path(folder), tuple(names))

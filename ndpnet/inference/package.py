@@ -17,7 +17,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.tiling import Tiling
 from ndpnet.files import hash_of, read_record, sha256_of, write_json
-from ndpnet.inference.identity import check_files, check_seal, sealed
+from ndpnet.inference.identity import check_files, check_seal, package_hash, sealed
 from ndpnet.inference.rules import RULES, Rules
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
 from ndpnet.model import NDPNet, Network, PretrainedNDPNet
@@ -53,6 +53,11 @@ class ModelPackage:
     def is_recalibrated(self) -> bool:
         """Whether other pictures than the training's own calibration split have set its threshold."""
         return self.manifest().data_hash != self.config["lineage"]["training_data_hash"]
+
+    @property
+    def package_hash(self) -> str:
+        """Of all its files: the name that registry, report and station have for it."""
+        return package_hash(self.folder)
 
     @property
     def model_hash(self) -> str:

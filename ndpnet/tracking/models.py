@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from ndpnet.files import sha256_of
 from ndpnet.folders import atomic_folder
-from ndpnet.inference.identity import model_hash, package_hash
+from ndpnet.inference.identity import hash_without_engines, package_hash
 from ndpnet.inference.package import CONFIG, REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import code_hash
 from ndpnet.locks import locked
@@ -108,7 +108,7 @@ def download_package(name: str, ref: str | int, out_dir: Path) -> Path:
 
 
 def registered_origin(name: str, ref: str | int) -> dict[str, Any]:
-    """What a version's package, of any format, says of its origin: its lineage, `is_recalibrated` and `model_hash`.
+    """What a version's package, of any format, says of its origin: lineage, is_recalibrated, hash_without_engines.
 
     ValueError: no such version, or what is stored is not what was registered.
     """
@@ -116,7 +116,7 @@ def registered_origin(name: str, ref: str | int) -> dict[str, Any]:
         client, folder = connect(), Path(scratch)
         _fetch_package(client, get_version(client, name, ref), folder)
         package = ModelPackage(folder, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        own = {"is_recalibrated": package.is_recalibrated, "model_hash": model_hash(folder)}
+        own = {"is_recalibrated": package.is_recalibrated, "hash_without_engines": hash_without_engines(folder)}
         return package.config["lineage"] | own
 
 

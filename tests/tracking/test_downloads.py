@@ -19,7 +19,7 @@ from samples import CATEGORY, Pipeline
 from ndpnet import steps
 from ndpnet.cli import main
 from ndpnet.inference import Inspector
-from ndpnet.inference.identity import model_hash, package_hash, sealed
+from ndpnet.inference.identity import hash_without_engines, package_hash, sealed
 from ndpnet.inference.package import read_package
 from ndpnet.tracking import models, versions
 from ndpnet.tracking.client import connect
@@ -81,7 +81,11 @@ def test_download_by_number_or_alias_scores_as_the_package(
 def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
     steps.evaluate(pipeline.prepared_dir, exported_dir, tmp_path / "evaluation", pipeline.params, {})
     record = models.register(exported_dir, tmp_path / "evaluation", identity=IDENTITY)
-    assert models.registered_origin(NAME, 1)["model_hash"] == model_hash(exported_dir) != record["package_hash"]
+    assert (
+        models.registered_origin(NAME, 1)["hash_without_engines"]
+        == hash_without_engines(exported_dir)
+        != record["package_hash"]
+    )
     assert f"| engines | {', '.join(EXPORTED_NAMES)} |" in stored_files(store)["model_card.md"].read_text()
     out_dir = models.download_package(NAME, 1, tmp_path / "back")
     assert package_hash(out_dir) == package_hash(exported_dir) == record["package_hash"]

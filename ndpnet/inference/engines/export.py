@@ -43,7 +43,7 @@ from ndpnet.inference.engines.runtimes import (
     load_module,
 )
 from ndpnet.inference.engines.stored import PARITY, engine_names, open_graph_of, read_engine, write_engine
-from ndpnet.inference.identity import copy_package, model_hash
+from ndpnet.inference.identity import copy_package, hash_without_engines
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.package import REFERENCE, ModelPackage, read_package
 from ndpnet.lineage import folder_hash
@@ -80,7 +80,7 @@ def export(model: Path, out: Path, *, prepared: Path, bank: Path, engine: str, p
     check_apart(out, model, prepared, bank)
     with atomic_folder(out, marker=REFERENCE) as folder:  # from the start: nobody else exports into it meanwhile
         inputs = _open_inputs(model, prepared, bank)
-        if (out / REFERENCE).is_file() and model_hash(out) == model_hash(inputs.package.folder):
+        if (out / REFERENCE).is_file() and hash_without_engines(out) == hash_without_engines(inputs.package.folder):
             inputs = replace(inputs, package=read_package(out))  # the engines that it has are kept
         copy_package(inputs.package.folder, folder)
         engine_dir = folder / ENGINES_DIR / name

@@ -21,6 +21,7 @@ from ndpnet.data.roi import ROI, write_roi
 from ndpnet.evaluation import evaluate
 from ndpnet.inference import Inspector
 from ndpnet.inference.calibration import calibrate
+from ndpnet.inference.identity import package_hash
 from ndpnet.inference.package import write_config
 from ndpnet.inference.rules import RULES, Rules, Zone
 
@@ -73,7 +74,11 @@ def test_the_champion_stands_beside_the_figures_if_it_was_judged_on_the_same_ima
 
     assert "champion" not in report(None)
     summary = json.loads((tmp_path / "evaluation/metrics.json").read_text())
-    assert "This model is the champion, version 3." in report({"version": 3, "summary": summary})
+    own = report({"version": 3, "summary": summary})
+    assert "This model is the champion, version 3." in own
+    assert package_hash(pipeline.model_dir)[:12] in own, "not the name that the registry has for it"
+    recalibrated = summary | {"threshold": summary["threshold"] | {"value": 0.9}}
+    assert "<th>champion, version 3</th>" in report({"version": 3, "summary": recalibrated})
     other = summary | {"model_hash": "0" * 64, "recall": {"value": 0.4321, "low": 0.1, "high": 0.9}}
     shown = report({"version": 3, "summary": other})
     assert "<th>champion, version 3</th>" in shown
