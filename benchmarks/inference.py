@@ -8,11 +8,14 @@ Processor time of the process stands beside the time that passed: on a machine t
 and the ratios and shares are of its medians. `eager` is the network as training leaves it, `torch-fp32` what the
 Inspector runs (batch norms folded), both channels-last. The network is an untrained one: as fast as a trained one, and
 int8 here is plain quantisation without accuracy control. Peak: the best of square matrix products of each precision,
-in between the rounds. GMAC: multiply-accumulates of convolutions and matrix products, counted by torch. Peers run at
-their published width in their own environment (`make peers`), a process per round: the median of its pictures counts.
+in between the rounds. GMAC: multiply-accumulates of convolutions and matrix products, counted by torch. Of a frozen
+encoder's profile each part of `torch-fp32` stands below, and reading a picture of 1024 px. Peers run at their published
+width in their own environment (`make peers`), a process per round: the median of its pictures counts;
+`patchcore:efficientnet-lite0:4096` is one with another encoder and so many patches.
 """
 
 import argparse
+import io
 import json
 import logging
 import statistics
@@ -28,10 +31,12 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import middle, options
+from PIL import Image
 from skimage.data import brick
 from torch.utils.flop_counter import FlopCounterMode
 
 from ndpnet.config import Params, load_params
+from ndpnet.data.images import open_image
 from ndpnet.inference.engines.engine import GraphEngine, TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.quantise import kept_in_floating_point
@@ -47,10 +52,12 @@ from ndpnet.inference.package import make_network as make_network_of
 from ndpnet.model import Network
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
+from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.synthesis.compose import to_unit
 
 PEER_TIMES = ("processor_seconds_per_image", "seconds_per_image")
 MATRIX_SIDE = 1536
+READ_SIDE = 1024
 NUM_CALIBRATION = 8
 PEER_WORKER = Path(__file__).parent / "suite/peer_worker.py"
 PEERS_PYTHON = Path(__file__).parents[1] / ".venv-peers/bin/python"
@@ -66,10 +73,13 @@ def main() -> None:
     images, cpu = pictures(arguments.size), torch.device("cpu")
     network = make_network(arguments, images[0])
     engines: dict[str, Run] = {"eager": TorchEngine(network, cpu).predict}
-    engines["torch-fp32"] = TorchEngine(fold_batch_norms(deepcopy(network)), cpu).predict
+    folded = fold_batch_norms(deepcopy(network))
+    engines["torch-fp32"] = TorchEngine(folded, cpu).predict
     with tempfile.TemporaryDirectory() as scratch:
         engines |= exported(arguments, deepcopy(network), images, Path(scratch))
     report(arguments, network, engines, images[0])
+    if isinstance(folded, PretrainedNDPNet):
+        report_parts(folded, images[0], arguments.rounds)
 
 
 def pictures(side: int) -> list[np.ndarray]:
@@ -159,7 +169,54 @@ def report(arguments: argparse.Namespace, network: Network, engines: dict[str, R
     for name, rows in peers.items():
         of_processor, of_clock = ([1000 * row[key]["p50"] for row in rows] for key in PEER_TIMES)
         ratio = statistics.median(of_processor) / first
-        print(f"{name:14} {middle(of_processor):>28} {middle(of_clock):>28} {ratio:9.3f}  ({rows[0]['gmac']:.1f} GMAC)")
+        print(name)
+        of_peer = f"{middle(of_processor):>28} {middle(of_clock):>28} {ratio:9.3f}"
+        print(f"{'':14} {of_peer}  ({rows[0]['gmac']:.1f} GMAC)")
+
+
+@torch.inference_mode()
+@denormals_flushed()
+def report_parts(network: PretrainedNDPNet, image: np.ndarray, rounds: int) -> None:
+    """Time what the map is computed from one by one, and what comes before it, and print."""
+    shown = to_unit(torch.from_numpy(image[None])).contiguous(memory_format=torch.channels_last)
+    features = network.encoder(shown)
+    levels, repaired, tone = network.repairable(features), network.repair(features), network.tone(shown)
+    png, jpeg = (encoded(kind) for kind in ("PNG", "JPEG"))
+    large = open_image(png)
+    parts: dict[str, Callable[[], object]] = {
+        "encoder": lambda: network.encoder(shown),
+        "bank": lambda: [bank(feats) for bank, feats in zip(network.banks, levels, strict=True)],
+        "bank, own places": lambda: network.repair(features),
+        "segmentation": lambda: network.logit(features, repaired),
+        "colour, light": lambda: network.tone(shown),
+        "segm. and map": lambda: network.excess(features, repaired, tone),
+        "decode PNG": lambda: open_image(png),
+        "decode JPEG": lambda: open_image(jpeg),
+        "resize": lambda: large.fitted(image.shape[:2], None),
+    }
+    milliseconds: dict[str, list[float]] = {name: [] for name in parts}
+    peak = 0.0
+    for round_number in range(1 + rounds):
+        for name, compute in parts.items():
+            started = time.process_time()
+            compute()
+            if round_number:
+                milliseconds[name].append(1000 * (time.process_time() - started))
+        peak = max(peak, product_rate("fp32"))
+    print(f"\n{'part':16} {'ms of the processor':>28} {'GMAC':>7} {'of peak':>8}   ({READ_SIDE} px to read)")
+    for name, compute in parts.items():
+        with FlopCounterMode(display=False) as counter:
+            compute()
+        giga_macs = counter.get_total_flops() / 2e9
+        share = giga_macs / (statistics.median(milliseconds[name]) / 1000) / peak
+        print(f"{name:16} {middle(milliseconds[name]):>28} {giga_macs:7.2f} {share:8.0%}")
+
+
+def encoded(kind: str) -> bytes:
+    """The brick wall as a file of READ_SIDE."""
+    stream = io.BytesIO()
+    Image.fromarray(brick()).convert("RGB").resize((READ_SIDE, READ_SIDE)).save(stream, kind)
+    return stream.getvalue()
 
 
 def time_peer(name: str, size: int) -> dict[str, Any]:

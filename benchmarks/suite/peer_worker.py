@@ -1,7 +1,7 @@
 """Trains and judges a model of anomalib, in an environment without ndpnet: `python peer_worker.py JOB.json`.
 
-`python peer_worker.py --speed NAME[:BACKBONE] [SIZE]` prints what one picture costs at the published width: networks
-at random, memories full of random numbers, since speed does not depend on them.
+`python peer_worker.py --speed NAME[:BACKBONE[:PATCHES]] [SIZE]` prints what one picture costs at the published width:
+networks at random, memories full of random numbers, since speed does not depend on them.
 """
 
 import inspect
@@ -278,10 +278,10 @@ def _spread(seconds: tuple[float, ...]) -> dict[str, float]:
 
 
 def measure_untrained(text: str, size: int) -> dict[str, Any]:
-    """Measure a model, NAME or NAME:BACKBONE, whose memory has the size that 253 pictures give it."""
+    """Measure a model, NAME[:BACKBONE[:PATCHES]], whose memory has so many, else what 253 pictures give it."""
     import torch
 
-    name, _, backbone = text.partition(":")
+    name, backbone, patches = (*text.split(":"), "", "")[:3]
     with tempfile.TemporaryDirectory() as scratch:
         settings = {"model": name, "input_size": (size, size), "sources": scratch, "allow_untrained": True}
         settings["options"] = {"backbone": backbone} if backbone else {}
@@ -290,7 +290,8 @@ def measure_untrained(text: str, size: int) -> dict[str, Any]:
     if name in ("padim", "patchcore"):
         features = network.train()(image)
         if name == "patchcore":
-            network.memory_bank = torch.randn(int(CORE_SET_SHARE * NUM_PICTURES * len(features)), features.shape[1])
+            count = int(patches or CORE_SET_SHARE * NUM_PICTURES * len(features))
+            network.memory_bank = torch.randn(count, features.shape[1])
         else:
             _, channels, height, width = features.shape
             network.memory_bank.clear()
