@@ -3,7 +3,8 @@
 python3 aravis_frames.py '{"id": ..., "trigger": "software" | "hardware", "exposure_us": ..., "gain": ...}'
 
 With a software trigger a line on standard input asks for a frame. A frame is a line of JSON (width, height, channels)
-and its bytes, rows from the top. The process ends when the camera is gone, or standard input is closed.
+and its bytes, rows from the top. The process ends when the camera is gone, with a line of JSON that says why in
+`error`, or when standard input is closed.
 """
 
 import json
@@ -12,10 +13,15 @@ import sys
 import threading
 from typing import Any
 
-import gi
+try:
+    import gi
 
-gi.require_version("Aravis", "0.8")
-from gi.repository import Aravis  # noqa: E402 - gi must be told the version first
+    gi.require_version("Aravis", "0.8")
+    from gi.repository import Aravis, GLib
+except (ImportError, ValueError) as error:
+    hint = "apt-get install python3-gi gir1.2-aravis-0.8"
+    print(json.dumps({"error": f"{sys.executable} has no Aravis: {error} ({hint})"}), flush=True)
+    raise SystemExit(1) from None
 
 NUM_BUFFERS = 4
 WAIT_US = 1_000_000
@@ -33,16 +39,16 @@ def main() -> None:
     for _ in range(NUM_BUFFERS):
         stream.push_buffer(Aravis.Buffer.new_allocate(camera.get_payload()))
     camera.start_acquisition()
-    print("ready", file=sys.stderr, flush=True)
     if settings["trigger"] == "software":
         for _ in sys.stdin:
             camera.software_trigger()
             if gone.is_set() or not send(stream, channels):
-                raise SystemExit("the camera does not answer")
+                raise OSError("no whole picture came")
     else:
         threading.Thread(target=end_with_station, daemon=True).start()
         while not gone.is_set():
             send(stream, channels)
+        raise OSError("its cable was pulled, or another program has taken it")
     camera.stop_acquisition()
 
 
@@ -57,7 +63,7 @@ def configure(camera: Any, settings: dict[str, Any]) -> int:
     known = camera.dup_available_pixel_formats_as_strings()
     chosen = next((name for name in ("RGB8", "RGB8Packed", "Mono8") if name in known), None)
     if chosen is None:
-        raise SystemExit(f"the camera has neither RGB8 nor Mono8 (it has {', '.join(known)})")
+        raise OSError(f"it has neither RGB8 nor Mono8, but {', '.join(known)}")
     camera.set_pixel_format_from_string(chosen)
     camera.set_acquisition_mode(Aravis.AcquisitionMode.CONTINUOUS)
     camera.set_trigger("Software" if settings["trigger"] == "software" else "Line1")
@@ -84,4 +90,7 @@ def send(stream: Any, channels: int) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (GLib.Error, OSError) as error:
+        print(json.dumps({"error": getattr(error, "message", str(error))}), flush=True)

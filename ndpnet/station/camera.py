@@ -5,7 +5,7 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -36,10 +36,10 @@ class Camera:
         if self.config.trigger == "software" and not self._ask(asking):
             return
         header = frames.readline()
-        if not header:
+        size: dict[str, Any] = json.loads(header) if header else {"error": "its program has ended (why: the log)"}
+        if "error" in size:
             self.close()
-            raise OSError(f"the camera {self.config.id} is away (why: the log)")
-        size = json.loads(header)
+            raise OSError(f"the camera {self.config.id or '(any)'} is away: {size['error']}")
         shape = size["height"], size["width"], size["channels"]
         content = frames.read(shape[0] * shape[1] * shape[2])
         pixels = np.frombuffer(content, dtype=np.uint8).reshape(shape)
@@ -48,7 +48,7 @@ class Camera:
             picture = encode_png(pixels[..., 0] if shape[2] == 1 else pixels)
             self.intake.take(self.line, name, f"camera|{uuid.uuid4().hex}", picture)
         except FullError as error:
-            raise ValueError(f"a frame of {self.config.id} was lost: too many pictures wait") from error
+            raise ValueError(f"a frame of {self.line} was lost: too many pictures wait") from error
 
     def close(self) -> None:
         """Let go of the camera."""

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_p
             assert picture.size == (512, 512)
         fake.kill()
         fake.wait()
-        with pytest.raises(OSError, match="away"):
+        with pytest.raises(OSError, match=r"127\.0\.0\.1 is away: "):
             ask(camera)
         fake = launch(*fake_camera)
         wait_until(takes)
@@ -81,9 +82,19 @@ def test_frames_become_pictures_and_a_cable_that_was_pulled_is_found_again(tmp_p
         fake.kill()
 
 
-def test_without_a_camera_it_is_away(tmp_path):
+@needs_aravis
+def test_without_a_camera_it_is_away_and_said_why_where_people_look(tmp_path, capfd):
     camera = camera_of(tmp_path, id="203.0.113.1")
-    with pytest.raises(OSError, match="203"):
+    with pytest.raises(OSError, match=r"^the camera 203\.0\.113\.1 is away: Can't connect to device"):
         ask(camera)
     assert camera.intake.journal.num_waiting() == 0
+    assert capfd.readouterr().err == ""  # it tries every other second: no traceback each time
     camera.close()
+
+
+def test_a_python_without_aravis_is_said_with_what_to_install(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ndpnet.station.camera.PYTHON", sys.executable)
+    camera = camera_of(tmp_path)
+    with pytest.raises(OSError, match=r"has no Aravis: .*apt-get install python3-gi gir1\.2-aravis-0\.8"):
+        ask(camera)
+    assert capfd.readouterr().err == ""
