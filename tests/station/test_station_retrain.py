@@ -88,7 +88,7 @@ def test_drift_alarm_review_recalibration_training_and_the_new_champion_keeps_th
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING")
     rng = np.random.default_rng(99)  # not 0, which cut out the training pictures
-    changes = {"drift": {"pictures_per_false_alarm": 1000, "highest_defect_rate": 0.1}, "review_sample": 1.0}
+    changes = {"drift": {"pictures_per_false_alarm": 1000, "highest_defect_rate": 0.4}, "review_sample": 1.0}
     changes |= {"retrain": "dvc", "checkout": str(checkout.folder), "model_seconds": 0.5}
     line = {"model": f"models:/{registered.NAME}@champion"}
     with served(config_of(tmp_path, pipeline.model_dir, wall=line, **changes)) as (station, url):
