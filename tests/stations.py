@@ -80,7 +80,7 @@ def served(config: StationConfig) -> Iterator[tuple[Station, str]]:
 def accept(journal: Journal, key: str, line: str = "wall", **about: Any) -> tuple[int, bool]:
     """Enter a picture without a file; about: its other columns. -> its id, and whether it is new"""
     plain = {"name": f"{key}.png", "file": f"pictures/{key}.png", "sha256": "0" * 64, "num_bytes": 1000}
-    return journal.accept(line, key, **plain | about)
+    return journal.accept(line, [{"key": key} | plain | about])[0]
 
 
 def picture(seed: int = 0, *, size: int = 64, level: int = 120, kind: str = "PNG") -> bytes:

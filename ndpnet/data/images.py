@@ -144,6 +144,8 @@ def _is_turned(image: ImageFile.ImageFile, source: Path | bytes) -> bool:
     if image.format == "PNG":
         # PIL would decode it for what lies behind the pixels: one pixel that says the same of itself is read at once
         notes = read_chunks(source, NOTES)
+        if not notes:
+            return False
         exif = Image.open(io.BytesIO(encode_png(np.zeros((1, 1), dtype=bool), notes))).getexif
     return exif().get(EXIF_ORIENTATION) in TURNED
 

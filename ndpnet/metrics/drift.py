@@ -23,18 +23,21 @@ SCORE, NOT_GOOD = "score", "not good"
 
 
 class Bets:
-    """Capital spread over bets, a little of it changing sides at every step; the statistic starts anew at any."""
+    """Capital spread over bets, a little of it changing sides at every step; the statistic starts anew at any.
+
+    Plain numbers: for so few of them arrays take several times as long.
+    """
 
     def __init__(self, num_bets: int) -> None:
-        self._weights = np.full(num_bets, 1.0 / num_bets)
+        self._weights = [1.0 / num_bets] * num_bets
         self.statistic = 0.0  # what is compared with the number of pictures per false alarm
 
-    def settle(self, payouts: np.ndarray) -> None:
+    def settle(self, payouts: Sequence[float]) -> None:
         """Take the payouts of one picture. payouts: (num_bets,), each of mean 1 at most while nothing has changed."""
-        gains = self._weights * payouts
-        total = float(gains.sum())
+        gains = [weight * payout for weight, payout in zip(self._weights, payouts, strict=True)]
+        total = sum(gains)
         self.statistic = min((1.0 + self.statistic) * total, MAX_STATISTIC)
-        self._weights = (1.0 - JUMP) * gains / total + JUMP / gains.size
+        self._weights = [(1.0 - JUMP) * gain / total + JUMP / len(gains) for gain in gains]
 
 
 class ConformalWatch(Bets):
@@ -61,12 +64,13 @@ class RateWatch(Bets):
         super().__init__(len(RATE_STEPS))
         self._highest = min(max(highest, 1e-6), 0.9)
         # at most 1 - (1 - highest) / 2: a rate of 1 would lose all at the first good picture
-        self._rates = np.minimum(self._highest * np.array(RATE_STEPS), (1.0 + self._highest) / 2)
+        rates = [min(self._highest * step, (1.0 + self._highest) / 2) for step in RATE_STEPS]
+        self._if_not_good = [rate / self._highest for rate in rates]
+        self._if_good = [(1.0 - rate) / (1.0 - self._highest) for rate in rates]
 
     def add(self, is_good: bool) -> None:
         """Take a verdict."""
-        against = self._rates / self._highest
-        self.settle((1.0 - self._rates) / (1.0 - self._highest) if is_good else against)
+        self.settle(self._if_good if is_good else self._if_not_good)
 
 
 @dataclass(frozen=True)
@@ -156,12 +160,11 @@ class LineWatch:
         return sorted(changes, key=lambda change: -change.statistic)
 
 
-def payouts_of(p: float) -> np.ndarray:
+def payouts_of(p: float) -> list[float]:
     """What the bets on a p-value pay: densities on [0, 1], for small, large, extreme, and middling ones. -> (9,)"""
     p = min(max(p, MIN_P), 1.0 - MIN_P)
-    powers = np.array(POWERS)
-    small, large = powers * p ** (powers - 1), powers * (1.0 - p) ** (powers - 1)
-    return np.concatenate([[1.0], small, large, [(small[1] + large[1]) / 2, 6.0 * p * (1.0 - p)]])
+    small, large = ([power * x ** (power - 1.0) for power in POWERS] for x in (p, 1.0 - p))
+    return [1.0, *small, *large, (small[1] + large[1]) / 2, 6.0 * p * (1.0 - p)]
 
 
 def false_alarms_per_year(pictures_per_false_alarm: float, pictures_per_day: float) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,12 +35,15 @@ MAX_CRASHES = 3  # a picture at whose turn the station died so often gets no fur
 # made once: each takes longer to make than to run
 LAST_SEQ = sa.select(sa.func.coalesce(sa.func.max(pictures.alias().c.seq), 0))
 LAST_EVENT = sa.select(sa.func.max(events.c.id))
-ID_OF = sa.select(pictures.c.id).where(pictures.c.line == sa.bindparam("line"), pictures.c.key == sa.bindparam("key"))
+IDS_OF = sa.select(pictures.c.key, pictures.c.id).where(
+    pictures.c.line == sa.bindparam("line"), pictures.c.key.in_(sa.bindparam("keys", expanding=True))
+)
+INSERT = sa.insert(pictures).returning(pictures.c.id)
 FINISH = (
     sa.update(pictures)
     .where(pictures.c.id == sa.bindparam("picture"), pictures.c.seq.is_(None))
     .values(seq=1 + LAST_SEQ.scalar_subquery(), num_bytes=pictures.c.num_bytes + sa.bindparam("map_bytes"))
-    .returning(pictures.c.seq)
+    .returning(pictures.c.seq, LAST_EVENT.scalar_subquery())
 )
 
 
@@ -85,7 +88,6 @@ class Journal:
         self.is_mine = pictures.c.station == station
         self.is_readable = sa.true() if has_all_files else self.is_mine
         self._num_waiting = sa.select(sa.func.count()).where(pictures.c.seq.is_(None), self.is_mine)
-        self._id_and_waiting = sa.select(ID_OF.scalar_subquery(), self._num_waiting.scalar_subquery())
         self._engine = open_database(place)
         with self.write() as db:
             make_tables(db)
@@ -133,22 +135,25 @@ class Journal:
 
     # ---- pictures
 
-    def accept(self, line: str, key: str, **about: Any) -> tuple[int, bool]:
-        """Enter a picture unless it is there; about: its other columns. -> its id, and whether it is new."""
-        values = {"line": line, "key": key, "station": self.station, "received_at": time.time()} | about
-        with self.write() as db:
-            known = db.scalar(ID_OF, values)
-            if known is not None:
-                return known, False
-            return db.execute(sa.insert(pictures).returning(pictures.c.id), values).scalar_one(), True
+    def accept(self, line: str, entries: Sequence[dict[str, Any]]) -> list[tuple[int, bool]]:
+        """Enter pictures, all of them or none, but those that are there; entries: their other columns.
 
-    def id_of(self, line: str, key: str, *, max_waiting: int) -> int | None:
-        """Of the picture that came from there, if it was taken. FullError: it was not, and too many wait."""
+        -> id of each, and whether it is new.
+        """
+        about, entered = {"line": line, "station": self.station, "received_at": time.time()}, []
+        with self.write() as db:
+            known = _ids_of(db, line, [entry["key"] for entry in entries])
+            for entry in entries:
+                is_new = entry["key"] not in known
+                if is_new:
+                    known[entry["key"]] = db.execute(INSERT, about | entry).scalar_one()
+                entered.append((known[entry["key"]], is_new))
+        return entered
+
+    def look_up(self, line: str, keys: Sequence[str]) -> tuple[dict[str, int], int]:
+        """Ids of those pictures that were taken from there before, by key, and how many wait for their verdict."""
         with _in_words(), self._engine.connect() as db:
-            known, num_waiting = db.execute(self._id_and_waiting, {"line": line, "key": key}).one()
-        if known is None and num_waiting >= max_waiting:
-            raise FullError
-        return known
+            return _ids_of(db, line, keys), db.execute(self._num_waiting).scalar_one()
 
     def num_waiting(self) -> int:
         """How many pictures wait for their verdict."""
@@ -178,12 +183,13 @@ class Journal:
             reason = f"the line {row['line']} is no longer in the station's file"
             self.finish(row["id"], Judgement("error", error=reason))
 
-    def finish(self, picture_id: int, judgement: Judgement) -> int | None:
-        """Write a verdict. -> its place in the order of verdicts; None: it has one, which stays."""
+    def finish(self, picture_id: int, judgement: Judgement) -> tuple[int, int | None] | None:
+        """Write a verdict. -> its place in their order, and `last_event_id`; None: it has one, which stays."""
         largest_area = max((region["area"] for region in judgement.regions), default=None)
         with self.write() as db:
             values = judgement.__dict__ | {"judged_at": time.time(), "largest_area": largest_area}
-            return db.scalar(FINISH, values | {"picture": picture_id})
+            written = db.execute(FINISH, values | {"picture": picture_id}).one_or_none()
+        return None if written is None else (written[0], written[1])
 
     def is_judged(self, picture_id: int) -> bool:
         """Whether a picture has its verdict."""
@@ -297,6 +303,10 @@ def is_waiting(verdicts: tuple[str, ...]) -> sa.ColumnElement[bool]:
     by_verdict = unseen.where(one.verdict != GOOD_WORD, one.verdict.in_(verdicts))
     disputed = sa.select(one.id).where(one.label == DISPUTED)
     return pictures.c.id.in_(by_verdict.union(unseen.where(one.is_sampled, one.verdict != ERROR), disputed))
+
+
+def _ids_of(db: sa.Connection, line: str, keys: Sequence[str]) -> dict[str, int]:
+    return {row.key: row.id for row in db.execute(IDS_OF, {"line": line, "keys": keys})}
 
 
 def _digest(secret: str) -> str:

@@ -159,7 +159,8 @@ class Judge:
     def __init__(self, lines: dict[str, Line], journal: Journal, count: Callable[[str, Judgement], None]) -> None:
         self.lines, self.journal, self._count = lines, journal, count
         self._next: list[dict[str, Any]] = []
-        self._last_event: int | None = -1  # by which the lines are prepared
+        self._last_event: int | None = -1  # of the journal
+        self._prepared_for: int | None = -1
         self._woken = threading.Event()
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[None]] = {}
@@ -179,8 +180,10 @@ class Judge:
 
     def step(self) -> bool:
         """Judge one picture. -> False: none came."""
+        if not self._next:
+            self._next = self.journal.next_pictures(list(self.lines))
+            self._last_event = self.journal.last_event_id()  # after it: what has been set before they came holds
         self._prepare()
-        self._next = self._next or self.journal.next_pictures(list(self.lines))
         if not self._next:
             self._woken.wait(WAIT_SECONDS)
             self._woken.clear()
@@ -188,7 +191,9 @@ class Judge:
         row = self._next[0]
         line = self.lines[row["line"]]
         judgement = line.judge(row)
-        if self.journal.finish(row["id"], judgement) is not None:
+        written = self.journal.finish(row["id"], judgement)
+        if written is not None:
+            self._last_event = written[1]
             line.observe(row, judgement)
             self._count(line.name, judgement)
         del self._next[0]
@@ -197,11 +202,10 @@ class Judge:
         return True
 
     def _prepare(self) -> None:
-        last_event = self.journal.last_event_id()
-        if last_event != self._last_event or any(line.next_model for line in self.lines.values()):
+        if self._last_event != self._prepared_for or any(line.next_model for line in self.lines.values()):
             for line in self.lines.values():
                 line.prepare()
-            self._last_event = last_event
+            self._prepared_for = self._last_event
 
     def _tell(self, picture_id: int) -> None:
         with self._lock:

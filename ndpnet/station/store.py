@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ndpnet.files import replace_file
 from ndpnet.station.config import MAPS, PICTURES, StationConfig, StoreConfig
-from ndpnet.station.journal import Journal, LostError, is_waiting
+from ndpnet.station.journal import FullError, Journal, LostError, is_waiting
 from ndpnet.station.queries import num_bytes_stored
 from ndpnet.station.sinks import Receiver
 from ndpnet.station.tables import pictures
@@ -113,31 +113,41 @@ class Intake:
         """Of one picture."""
         return self.limits.max_megabytes * 1e6
 
-    def known(self, line: str, key: str) -> int | None:
-        """Id of a picture that was taken before. FullError: it was not, and there is no room."""
-        return self.journal.id_of(line, key, max_waiting=self.limits.max_waiting)
+    def look_up(self, line: str, keys: Sequence[str]) -> tuple[dict[str, int], int]:
+        """Ids of those pictures that were taken before, by key, and for how many others there is room."""
+        known, num_waiting = self.journal.look_up(line, keys)
+        return known, max(self.limits.max_waiting - num_waiting, 0)
 
     def take(self, line: str, name: str, key: str, content: bytes) -> int:
         """Enter a picture once. -> its id. FullError: no room; OSError: no disk."""
-        known = self.known(line, key)
-        return self.add(line, name, key, content, suffix_of(content))[0] if known is None else known
+        known, room = self.look_up(line, [key])
+        if key in known:
+            return known[key]
+        if not room:
+            raise FullError
+        return self.enter(line, [self.stored(line, name, key, content, suffix_of(content))])[0][0]
 
-    def add(self, line: str, name: str, key: str, content: bytes, suffix: str) -> tuple[int, bool]:
-        """As `take` after `known`. -> its id, and whether nobody has entered it meanwhile."""
+    def stored(self, line: str, name: str, key: str, content: bytes, suffix: str) -> dict[str, Any]:
+        """Write a picture's file. -> what `enter` takes. OSError: no disk."""
         file, sha256 = self.store.add(content, line, suffix)
         is_sampled = int(sha256[:16], 16) < self._sample * 2**64  # drawn by the content: no score or restart decides
-        about = {"name": name, "file": file, "sha256": sha256, "num_bytes": len(content)}
-        is_new = False
+        about = {"key": key, "name": name, "file": file, "sha256": sha256, "num_bytes": len(content)}
+        return about | {"is_sampled": is_sampled}
+
+    def enter(self, line: str, entries: Sequence[dict[str, Any]]) -> list[tuple[int, bool]]:
+        """Enter pictures that are stored. -> id of each, and whether nobody has entered it meanwhile."""
+        unused = [entry["file"] for entry in entries]
         try:
-            picture_id, is_new = self.journal.accept(line, key, is_sampled=is_sampled, **about)
+            entered = self.journal.accept(line, entries)
+            unused = [file for file, (_, is_new) in zip(unused, entered, strict=True) if not is_new]
         except LostError:
-            is_new = True  # it may be: if it is not, the next start removes the file
+            unused = []  # they may be in: if they are not, the next start removes the files
             raise
         finally:
-            if not is_new:
+            for file in unused:
                 self.store.take_back(file)
         self._accepted()
-        return picture_id, is_new
+        return entered
 
 
 def suffix_of(content: bytes) -> str:

@@ -5,17 +5,18 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ndpnet.data.images import format_of
 from ndpnet.data.listing import has_picture_name
 from ndpnet.files import replace_file
 from ndpnet.station.config import LineConfig
-from ndpnet.station.journal import FullError
 from ndpnet.station.store import Intake
 
 logger = logging.getLogger(__name__)
+AT_ONCE, MAX_BYTES = 16, 4e6  # files, or bytes of them, that enter the journal in one transaction
 UNFINISHED = (".partial", ".part", ".tmp", ".crdownload", ".filepart")
 
 Stamp = tuple[int, int]  # size and time of change: another file of the same name differs in one
@@ -37,20 +38,18 @@ class FolderWatch:
         """Take all files that are complete, oldest first. -> how many. OSError: the disk is full."""
         self.scan_seconds = 0.0
         found, self._left = self._left or self._list(), []
-        now, num_accepted = time.monotonic(), 0
-        for place, (name, stamp) in enumerate(found):
-            if self._done.get(name) == stamp or not self._is_complete(name, stamp, now):
-                continue
-            try:
-                num_accepted += self._take(name, stamp)
-                self._put_away(name, stamp)
-            except FullError:
-                self._left = found[place:]
-                break  # they wait in the folder
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                self._tell(name, f"cannot be taken, or moved to done_dir: {error.strerror}")  # gone, or locked
+        now, num_accepted, place = time.monotonic(), 0, 0
+        complete = [
+            (name, stamp)
+            for name, stamp in found
+            if self._done.get(name) != stamp and self._is_complete(name, stamp, now)
+        ]
+        while place < len(complete):
+            num_new, num_done = self._take(complete[place : place + AT_ONCE])
+            num_accepted, place = num_accepted + num_new, place + num_done
+            if not num_done:  # no room: they wait in the folder
+                self._left = complete[place:]
+                break
         return num_accepted
 
     def _list(self) -> list[tuple[str, Stamp]]:
@@ -104,17 +103,46 @@ class FolderWatch:
         self._seen[name] = (stamp, since)
         return now - since >= self.line.settle_seconds
 
-    def _take(self, name: str, stamp: Stamp) -> bool:
-        """Enter a file into the journal. -> False: a killed station did, and left it here."""
-        path, shown = self.root / name, os.fsencode(name).decode(errors="backslashreplace")  # it may be no UTF-8
-        key = f"{shown}|{stamp[0]}|{stamp[1]}"
-        if self.intake.known(self.line.name, key) is not None:
-            return False
+    def _take(self, files: list[tuple[str, Stamp]]) -> tuple[int, int]:
+        """Enter files into the journal at once, as many as there is room for. -> how many are new, and done with."""
+        keys = [f"{_shown(name)}|{stamp[0]}|{stamp[1]}" for name, stamp in files]
+        known, room = self.intake.look_up(self.line.name, keys)
+        entries, there, num_done = list[dict[str, Any]](), list[tuple[str, Stamp]](), 0
+        try:
+            for (name, stamp), key in zip(files, keys, strict=True):
+                if key not in known:  # else a killed station has entered it, and left it here
+                    if room == len(entries) or sum(entry["num_bytes"] for entry in entries) > MAX_BYTES:
+                        break
+                    with self._telling(name):
+                        entries.append(self._stored(name, stamp, key))
+                        there.append((name, stamp))
+                else:
+                    there.append((name, stamp))
+                num_done += 1
+        finally:
+            entered = self.intake.enter(self.line.name, entries) if entries else []
+        for name, stamp in there:
+            with self._telling(name):
+                self._put_away(name, stamp)
+        return sum(is_new for _, is_new in entered), num_done
+
+    def _stored(self, name: str, stamp: Stamp, key: str) -> dict[str, Any]:
+        path = self.root / name
         # a larger one is not read: that it is too large is its verdict
         content = path.read_bytes() if stamp[0] <= self.intake.max_bytes else b""
         if _stamp(path) != stamp:
             raise OSError(errno.EAGAIN, "it is being written")
-        return self.intake.add(self.line.name, shown, key, content, path.suffix.lower())[1]
+        return self.intake.stored(self.line.name, _shown(name), key, content, path.suffix.lower())
+
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """Name a file that is gone, or locked; OSError: the disk is full."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._tell(name, f"cannot be taken, or moved to done_dir: {error.strerror}")
 
     def _put_away(self, name: str, stamp: Stamp) -> None:
         self._seen.pop(name, None)
@@ -133,6 +161,10 @@ class FolderWatch:
 def _stamp(path: Path) -> Stamp:
     about = path.lstat()  # a link that took its place is another file
     return about.st_size, about.st_mtime_ns
+
+
+def _shown(name: str) -> str:
+    return os.fsencode(name).decode(errors="backslashreplace")  # it may be no UTF-8
 
 
 def _is_picture(name: str) -> bool:

@@ -33,7 +33,7 @@ def test_a_picture_enters_once_and_keeps_its_first_verdict(journal):
     picture_id, is_new = accept(journal, "a")
     assert is_new
     assert accept(journal, "a") == (picture_id, False)
-    assert journal.finish(picture_id, Judgement("good", score=0.1)) == 1
+    assert journal.finish(picture_id, Judgement("good", score=0.1)) == (1, None)
     assert journal.finish(picture_id, Judgement("defective", score=0.9)) is None
     assert journal.picture(picture_id)["verdict"] == "good"
 
@@ -51,7 +51,7 @@ def test_a_score_that_is_no_number_is_never_good_nor_defective(journal, verdict)
     with pytest.raises(IntegrityError):
         journal.finish(picture_id, Judgement(verdict, score=float("nan"), threshold=0.5))
     assert journal.picture(picture_id)["verdict"] is None
-    assert journal.finish(picture_id, Judgement("error", error="the score is no number")) == 1
+    assert journal.finish(picture_id, Judgement("error", error="the score is no number")) == (1, None)
 
 
 def test_a_picture_at_whose_turn_the_station_always_ends_gets_an_error(journal):

@@ -139,20 +139,62 @@ def test_killed_between_journal_and_move_it_is_moved_and_not_taken_twice(tmp_pat
 
 
 def test_a_picture_that_takes_a_name_before_the_last_one_is_moved_is_taken_next(tmp_path, monkeypatch):
-    bench, add = Bench(tmp_path, done_dir="done"), Intake.add
+    bench, enter = Bench(tmp_path, done_dir="done"), Intake.enter
     put(bench.root / "latest.png", picture(1))
 
     def replaced_once(*entry):
         monkeypatch.undo()
-        result = add(bench.intake, *entry)
+        result = enter(bench.intake, *entry)
         put(bench.root / "latest.png", picture(2))
         return result
 
-    monkeypatch.setattr(bench.intake, "add", replaced_once)
+    monkeypatch.setattr(bench.intake, "enter", replaced_once)
     assert [bench.watch.look() for _ in range(3)] == [1, 1, 0]
     files = bench.journal.rows(text("SELECT file FROM pictures ORDER BY id"))
     assert [bench.intake.store.read(row["file"]) for row in files] == [picture(1), picture(2)]
     assert [path.read_bytes() for path in (tmp_path / "done").iterdir()] == [picture(2)]  # the first one is replaced
+
+
+def test_files_that_wait_together_enter_in_one_transaction_but_not_behind_many_bytes(tmp_path, monkeypatch):
+    bench = Bench(tmp_path, done_dir="done")
+    for max_bytes, num_transactions in ((1e9, 1), (1, 3)):
+        for seed in range(3):
+            put(bench.root / f"{seed}.png", picture(seed))
+        monkeypatch.setattr("ndpnet.station.watch.MAX_BYTES", max_bytes)
+        assert bench.watch.look() == 3
+        entered = bench.journal.next_pictures(["wall"])
+        assert len({row["received_at"] for row in entered}) == num_transactions
+        for row in entered:
+            bench.journal.finish(row["id"], Judgement("error"))
+
+
+@pytest.mark.parametrize(
+    ("code", "num_taken", "left"), [(errno.EACCES, 2, ["1.png"]), (errno.ENOSPC, 1, ["0.png", "1.png", "2.png"])]
+)
+def test_one_that_cannot_be_stored_keeps_none_that_is_from_the_journal(tmp_path, monkeypatch, code, num_taken, left):
+    bench, stored = Bench(tmp_path, done_dir="done"), Intake.stored
+    for seed in range(3):
+        put(bench.root / f"{seed}.png", picture(seed))
+        os.utime(bench.root / f"{seed}.png", (1e9 + seed, 1e9 + seed))
+
+    def failing(line, name, *entry):
+        if name == "1.png":
+            raise OSError(code, os.strerror(code))
+        return stored(bench.intake, line, name, *entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.intake, "stored", failing)
+        if code == errno.ENOSPC:
+            with pytest.raises(OSError, match="No space left"):
+                bench.watch.look()
+        else:
+            assert bench.watch.look() == num_taken
+    assert len(bench.names()) == num_taken
+    assert sorted(path.name for path in bench.root.iterdir()) == left
+    for _ in range(2):  # there is room again
+        bench.watch.look()
+    assert sorted(bench.names()) == ["0.png", "1.png", "2.png"]
+    assert not list(bench.root.iterdir())
 
 
 def test_while_too_many_wait_files_stay_where_they_are_and_are_not_listed_anew(tmp_path, monkeypatch):
