@@ -220,6 +220,7 @@ class OpcuaReceiver(Receiver):
     """An OPC UA server with the last verdict of every line, to be read, and a watchdog bit."""
 
     def __init__(self, config: OpcuaSink, lines: Sequence[str], is_alive: Callable[[], bool]) -> None:
+        from asyncua import ua
         from asyncua.sync import Server, ThreadLoop
 
         logging.getLogger("asyncua").setLevel(logging.WARNING)  # a line for every node of the standard
@@ -230,6 +231,9 @@ class OpcuaReceiver(Receiver):
         self._server = Server(tloop=self._loop)
         self._server.set_endpoint(config.endpoint)
         self._server.set_server_name("ndpnet station")
+        # as it is: no password is asked for, so none is to be sent to it in plain text
+        self._server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        self._server.set_identity_tokens([ua.AnonymousIdentityToken])
         space = self._server.register_namespace("urn:ndpnet:station")
         root = self._server.nodes.objects.add_object(f"ns={space};s=Station", f"{space}:Station")
         self._watchdog = root.add_variable(f"ns={space};s=Watchdog", f"{space}:Watchdog", False)

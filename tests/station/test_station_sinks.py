@@ -211,6 +211,14 @@ def test_a_plc_finds_a_line_under_the_same_ids_whichever_is_judged_first(journal
     assert not [record for record in caplog.records if record.name.startswith("asyncua") and record.levelname == "INFO"]
 
 
+def test_a_plc_is_asked_for_no_password_that_would_go_in_plain_text(journal, caplog):
+    config = plc()
+    with closing(sink_of(config, journal)), Client(config.endpoint) as client:
+        (endpoint,) = client.get_endpoints()
+    assert [token.TokenType for token in endpoint.UserIdentityTokens] == [ua.UserTokenType.Anonymous]
+    assert "password" not in caplog.text
+
+
 def test_a_plcs_server_that_cannot_start_leaves_nothing_that_keeps_the_station_from_ending(journal):
     config = plc()
     sink = sink_of(config, journal)
