@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ndpnet.data.images import read_header, read_image
+from ndpnet.files import readable_bytes
 from ndpnet.inference.overlay import encode_jpeg
 from ndpnet.metrics.drift import false_alarms_per_year
 from ndpnet.station import queries
 from ndpnet.station.judge import Line
 from ndpnet.station.security import COOKIE
 from ndpnet.station.tables import ACKNOWLEDGED, RETRAIN, THRESHOLD
-from ndpnet.station.values import evidence, finite, number, painted, percent, when
+from ndpnet.station.values import evidence, finite, number, of_property, painted, percent, told, when
 from ndpnet.station.web import public, read_json, reason_of, text_of, who_of
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Pages:
     def _templates(self) -> Environment:
         loader = FileSystemLoader(HERE / "templates")
         made = Environment(loader=loader, autoescape=select_autoescape(["j2", "html"]), undefined=StrictUndefined)
-        made.filters |= {"when": when, "percent": percent, "number": number}
-        made.globals["evidence"] = evidence
+        made.filters |= {"when": when, "percent": percent, "number": number, "bytes": readable_bytes}
+        made.globals |= {"evidence": evidence, "of_property": of_property, "told": told}
         return made
 
     def _page(self, request: Request, name: str, **values: Any) -> Response:
@@ -57,15 +58,18 @@ class Pages:
 
     def live(self, request: Request) -> Response:
         """The last picture and the shift."""
-        return self._page(request, "live", **self._live_values())
+        return self._page(request, "live", **self._live_values(request))
 
     def live_facts(self, request: Request) -> Response:
         """The part of Live that changes."""
-        return self._page(request, "live_facts", **self._live_values())
+        return self._page(request, "live_facts", **self._live_values(request))
 
-    def _live_values(self) -> dict[str, Any]:
-        last, counts = queries.last_judged(self._journal), queries.counts(self._journal)
-        return {"last": last, "counts": counts, "bars": queries.history_bars(self._journal)}
+    def _live_values(self, request: Request) -> dict[str, Any]:
+        name = request.query_params.get("line")
+        line = self._line(name).name if name else None
+        asked = queries.last_judged, queries.counts, queries.history_bars
+        last, counts, bars = (ask(self._journal, line) for ask in asked)
+        return {"last": last, "counts": counts, "bars": bars, "chosen": line}
 
     # ---- History
 
@@ -177,7 +181,8 @@ class Pages:
 
     def _follows(self, line: Line, rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
         promised = line.model.calibration.promised_rate(threshold)
-        return queries.what_if(rows, threshold) | {"threshold": threshold, "promised_rate": promised}
+        follows = queries.what_if(rows, threshold, line.model.facts["review_from"], self._station.config.review)
+        return follows | {"threshold": threshold, "promised_rate": promised}
 
     def set_threshold(self, request: Request, body: dict[str, Any]) -> Response:
         """Use another threshold from the next picture on; None: the model's own again."""
@@ -201,6 +206,7 @@ class Pages:
         return self._page(
             request,
             "health",
+            lines=sorted(self._station.lines.values(), key=lambda line: line.alarm is None),  # what has rung first
             limit=limit,
             per_day=per_day,
             per_year={name: false_alarms_per_year(limit, number) for name, number in per_day.items()},

@@ -1,7 +1,7 @@
 """What the page asks of the journal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import eq, ge, le, lt
 from typing import Any
 
@@ -48,9 +48,9 @@ def search(journal: Journal, filters: dict[str, Any]) -> list[dict[str, Any]]:
     return journal.rows(judged.order_by(pictures.c.seq.desc()).limit(PAGE_SIZE + 1))
 
 
-def last_judged(journal: Journal) -> dict[str, Any] | None:
-    """The picture of this station that was judged last."""
-    mine = sa.select(pictures).where(IS_JUDGED, journal.is_mine)
+def last_judged(journal: Journal, line: str | None = None) -> dict[str, Any] | None:
+    """The picture of this station, or of one of its lines, that was judged last."""
+    mine = sa.select(pictures).where(IS_JUDGED, journal.is_mine, _of_line(line))
     return journal.first(mine.order_by(pictures.c.seq.desc()).limit(1))
 
 
@@ -75,27 +75,31 @@ def last_events(journal: Journal, number: int, **of: str) -> list[dict[str, Any]
     return journal.rows(sa.select(events).where(*conditions).order_by(events.c.id.desc()).limit(number))
 
 
+def _of_line(line: str | None) -> sa.ColumnElement[bool]:
+    return sa.true() if line is None else pictures.c.line == line
+
+
 def num_bytes_stored(journal: Journal) -> int:
     """Of this station's pictures."""
     total = sa.func.coalesce(sa.func.sum(pictures.c.num_bytes), 0)
     return int(journal.value(sa.select(total).where(pictures.c.file.is_not(None), journal.is_mine)))
 
 
-def counts(journal: Journal) -> dict[str, int]:
-    """How many pictures had which verdict lately."""
+def counts(journal: Journal, line: str | None = None) -> dict[str, int]:
+    """How many pictures, of all lines or of one, had which verdict lately."""
     now = time.time()
     numbers = [sa.func.count().filter(pictures.c.verdict == verdict).label(verdict) for verdict in VERDICTS]
     lately = pictures.c.judged_at.between(now - SHIFT_SECONDS, now)  # not what a clock that ran ahead has left
-    return journal.rows(sa.select(*numbers).where(lately))[0]  # in one pass over an index
+    return journal.rows(sa.select(*numbers).where(lately, _of_line(line)))[0]  # in one pass over an index
 
 
-def history_bars(journal: Journal) -> list[dict[str, int]]:
+def history_bars(journal: Journal, line: str | None = None) -> list[dict[str, int]]:
     """Pictures per minute of the last hour, oldest first: {total, bad}."""
     first = int(time.time() // BIN_SECONDS - NUM_BINS + 1)
     minute = (sa.cast(pictures.c.judged_at, sa.BigInteger) // BIN_SECONDS).label("minute")
     bad = sa.func.count().filter(pictures.c.verdict == "defective")
     lately = sa.select(minute, sa.func.count().label("total"), bad.label("bad"))
-    rows = journal.rows(lately.where(pictures.c.judged_at >= first * BIN_SECONDS).group_by(minute))
+    rows = journal.rows(lately.where(pictures.c.judged_at >= first * BIN_SECONDS, _of_line(line)).group_by(minute))
     found = {row.pop("minute") - first: row for row in rows}
     return [found.get(place, {"total": 0, "bad": 0}) for place in range(NUM_BINS)]
 
@@ -131,16 +135,23 @@ def scores_after(journal: Journal, line: str, seq: int) -> list[dict[str, Any]]:
     return journal.rows(judged_here.where(pictures.c.seq > seq).order_by(pictures.c.seq))
 
 
-def what_if(rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
-    """What would have followed of a threshold: counts over `scores`' rows."""
+def what_if(
+    rows: list[dict[str, Any]], threshold: float, review_from: float | None, waiting: Sequence[str]
+) -> dict[str, Any]:
+    """What would have followed of a threshold: counts over `scores`' rows, and of which others: all, or reviewed ones.
+
+    waiting: the verdicts that people look at.
+    """
     above = [row for row in rows if row["score"] > threshold]
+    num_review = 0 if review_from is None else sum(review_from < row["score"] <= threshold for row in rows)
+    num_to_people = len(above) * ("defective" in waiting) + num_review * ("review" in waiting)
     by_label = {
         label: (sum(row["label"] == label for row in above), sum(row["label"] == label for row in rows))
         for label in ("good", "defective")
     }
     return {
-        "num_pictures": len(rows),
-        "num_defective": len(above),
+        "called_defective": (len(above), len(rows)),
+        "to_people": (num_to_people, len(rows)),
         "false_alarms": by_label["good"],
         "defects_found": by_label["defective"],
     }

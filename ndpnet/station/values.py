@@ -10,7 +10,9 @@ from ndpnet.data.fitting import scale_mask
 from ndpnet.data.images import read_header
 from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.inference.overlay import encode_png
+from ndpnet.metrics.drift import NOT_GOOD
 from ndpnet.metrics.threshold import percent_of
+from ndpnet.station.tables import ACKNOWLEDGED, DRIFT, MODEL, RESTARTED, RETRAIN, THRESHOLD
 
 MAX_NUMBER = 1e38  # scores are float32
 
@@ -63,6 +65,32 @@ def percent(share: float | None) -> str:
 def number(value: float | None) -> str:
     """Four digits of a number."""
     return "" if value is None else f"{value:.4g}"
+
+
+def of_property(name: str, value: float) -> str:
+    """A property of pictures, with its unit: grey levels, shares, plain numbers."""
+    if name == "brightness":
+        return f"{number(value)} of 255"
+    return percent(value) if name in ("contrast", "red", "blue", NOT_GOOD) else number(value)
+
+
+def told(event: dict[str, Any]) -> str:
+    """An event of the journal, as a person tells it."""
+    facts, kind = event["facts"], event["kind"]
+    if kind == DRIFT:
+        surest = facts["changes"][0]
+        before, now = (of_property(surest["name"], surest[name]) for name in ("before", "now"))
+        return f"the line has changed: {surest['name']} {before} → {now}"
+    if kind == MODEL:
+        version = f" version {facts['version']}" if facts.get("version") else ""
+        return f"judging with {facts['model']}{version}, {facts['hash'][:8]}, {facts['engine']}"
+    if kind == THRESHOLD:
+        value = "the model's own" if facts["value"] is None else number(facts["value"])
+        return f"threshold {number(facts['before'])} → {value}: {facts['reason']}"
+    if kind == RESTARTED:
+        return f"the watch began anew after {facts['num_pictures']} pictures"
+    words = {ACKNOWLEDGED: "alarm answered", RETRAIN: "training asked for"}
+    return f"{words.get(kind) or 'training ' + facts['outcome']}: {facts['reason']}"
 
 
 def evidence(statistic: float, limit: float) -> float:

@@ -145,7 +145,8 @@ class Inspection:
         if name is None and len(names) == 1:
             return names[0]
         if name not in names:
-            raise HTTPException(404, f"no line {name!r} (?line= one of {', '.join(names)})")
+            reason = "which line?" if name is None else f"no line {name!r}"
+            raise HTTPException(404, f"{reason} (?line= one of {', '.join(names)})")
         return name
 
     async def _picture(self, request: Request) -> tuple[str, bytes]:

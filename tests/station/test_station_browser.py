@@ -116,6 +116,9 @@ def test_a_person_reviews_with_keys_and_goes_back(station, page):
     page.fill("#who", "Ann")
     page.keyboard.press("Enter")
     page.locator("#reviewing").wait_for()
+    for name in (".verdict .word", '[data-label="good"]', '[data-label="defective"]', '[data-label="cannot tell"]'):
+        box = page.locator(name).bounding_box()  # nobody scrolls for these, on a telephone neither
+        assert 0 <= box["y"] <= box["y"] + box["height"] <= page.viewport_size["height"], name
     page.locator("h2", has_text="Is it good?").click()
     before = running.journal.value(text("SELECT count(*) FROM reviews"))
     for _ in range(5):  # held: it is said of this picture alone

@@ -109,7 +109,28 @@ def test_what_nobody_agrees_on_counts_as_unknown(journal):
             journal.review(picture_id, label, f"person {number}")
     rows = scores(journal, "wall", "m", "torch")
     assert [row["label"] for row in rows] == [None, None, "defective", "good"]
-    assert what_if(rows, 0.05)["false_alarms"] == (1, 1)
+    follows = what_if(rows, 0.05, None, ("review", "defective"))
+    assert follows["false_alarms"] == (1, 1)
+    assert follows["defects_found"] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("review_from", "waiting", "num_to_people"),
+    [
+        (None, ("review", "defective"), 2),
+        (0.25, ("review", "defective"), 4),
+        (0.25, ("review", "error"), 2),
+        (0.25, ("defective",), 2),
+        (0.45, ("review", "defective"), 2),  # above the threshold that is tried: nothing is left for it
+        (0.25, (), 0),
+    ],
+)
+def test_what_another_threshold_would_send_to_people_is_counted_by_the_verdicts_that_wait(
+    review_from, waiting, num_to_people
+):
+    rows = [{"score": score / 10, "label": None} for score in range(1, 7)]
+    follows = what_if(rows, 0.4, review_from, waiting)
+    assert (follows["called_defective"], follows["to_people"]) == ((2, 6), (num_to_people, 6))
 
 
 def test_scores_are_those_of_one_model_and_engine(journal):

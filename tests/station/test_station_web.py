@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from stations import SECONDS, accept, config_of, get, picture, post, put, send, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
-from ndpnet.station import queries
+from ndpnet.station import queries, values
 from ndpnet.station.journal import Judgement
 from ndpnet.station.security import ROLES, new_token, refusal
 
@@ -177,7 +177,9 @@ def test_a_threshold_is_in_the_history_and_in_force_from_the_next_picture_on(sta
     assert (told["verdict"], told["threshold"], told["threshold_source"]) == ("defective", 1e-6, "manual")
     assert "a customer complained" in get(f"{url}/whatif").text
     follows = get(f"{url}/api/lines/wall/whatif?threshold=0.000001").json()
-    assert follows["num_defective"] == follows["num_pictures"] > 0
+    num_called, num_pictures = follows["called_defective"]
+    assert num_called == num_pictures > 0
+    assert follows["to_people"] == follows["called_defective"]
     assert follows["promised_rate"] == 1.0
     assert send(path, value=None, who="Ann", reason="it was not the station").status_code == 200
     assert post(url, picture(11)).json()["threshold"] == own
@@ -306,6 +308,43 @@ def test_tokens_of_a_file_are_those_of_the_station(pipeline, tmp_path):
     (tmp_path / "tokens").write_text("gate camera short\n")
     with pytest.raises(ValueError, match="tokens:1: no token"), served(config):
         pass
+
+
+def test_live_shows_one_line_or_all(pipeline, tmp_path):
+    names = "wall", "roof"
+    lines = [{"name": name, "model": str(pipeline.model_dir)} for name in names]
+    with served(config_of(tmp_path, pipeline.model_dir, lines=lines)) as (_, url):
+        assert post(url, picture()).json()["error"] == "which line? (?line= one of wall, roof)"
+        first, second = (post(url, picture(), params={"line": name}).json()["id"] for name in names)
+        for asked, shown, number in (("", second, 2), ("?line=roof", second, 1), ("?line=wall", first, 1)):
+            page = get(f"{url}/{asked}").text
+            assert f'data-last="{shown}"' in page
+            assert f"of {number} pictures" in page
+            assert f'data-refresh="/live{asked}"' in page
+        assert get(f"{url}/?line=cellar").status_code == 404
+
+
+def test_properties_have_their_units_and_events_are_told_in_words():
+    assert [values.of_property(name, 0.25) for name in ("red", "not good", "sharpness")] == ["25.0 %", "25.0 %", "0.25"]
+    assert values.of_property("brightness", 111.42) == "111.4 of 255"
+    facts = {
+        "drift": {"changes": [{"name": "not good", "before": 0.35, "now": 1.0}]},
+        "model": {"model": "models:/x@champion", "version": 2, "hash": "0123456789", "engine": "torch-fp32"},
+        "threshold": {"before": 0.5, "value": None, "reason": "too many"},
+        "acknowledged": {"reason": "lamp"},
+        "restarted": {"num_pictures": 20000},
+        "retrain": {"reason": "lot"},
+        "retrained": {"outcome": "refused", "reason": "no better"},
+    }
+    assert [values.told({"kind": kind, "facts": each}) for kind, each in facts.items()] == [
+        "the line has changed: not good 35.0 % → 100.0 %",
+        "judging with models:/x@champion version 2, 01234567, torch-fp32",
+        "threshold 0.5 → the model's own: too many",
+        "alarm answered: lamp",
+        "the watch began anew after 20000 pictures",
+        "training asked for: lot",
+        "training refused: no better",
+    ]
 
 
 def test_what_three_verdicts_would_send_to_people_is_shown_before(station):

@@ -352,9 +352,8 @@ async function showConsequences() {
   if (follows.threshold !== chosen()) return; // the slider has moved meanwhile
   for (const cell of $$("[data-pair]")) {
     const [number, total] = follows[cell.dataset.pair];
-    cell.textContent = total ? `${number} of ${total} (${percent(number / total)})` : "none reviewed";
+    cell.textContent = total ? `${number} of ${total} (${percent(number / total)})` : "no such picture";
   }
-  $("[data-called]").textContent = `${follows.num_defective} of ${follows.num_pictures}`;
   $("[data-promised]").textContent = percent(follows.promised_rate);
 }
 if (slider) {
