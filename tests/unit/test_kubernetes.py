@@ -40,6 +40,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 TRAINERS = ("TrainJob", "TrainingRuntime")  # Trainer's kinds, whose classes are no dependency
+SERVERS, SCALES = ("InferenceService",), ("minReplicas", "maxReplicas")  # nor are those of KServe
 ALL = [(path, document) for path in FILES for document in documents(path)]
 
 
@@ -53,7 +54,13 @@ def pods() -> dict[str, dict[str, Any]]:
     made = {name: each["spec"]["template"]["spec"] for name, each in of_kind("Deployment", "StatefulSet").items()}
     (runtime,) = of_kind("TrainingRuntime").values()
     (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
-    return made | {"training": node["template"]["spec"]["template"]["spec"]}
+    return made | {"training": node["template"]["spec"]["template"]["spec"], "press": serving()}
+
+
+def serving() -> dict[str, Any]:
+    """KServe's predictor but for its own fields: a pod."""
+    (service,) = of_kind(*SERVERS).values()
+    return {name: value for name, value in service["spec"]["predictor"].items() if name not in SCALES}
 
 
 def unknown_fields(document: dict[str, Any], model: type) -> list[str]:
@@ -83,12 +90,13 @@ def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
     assert unknown_fields(document, MODELS[document["kind"]]) == []
 
 
-def test_kubernetes_knows_every_field_of_a_training_pod() -> None:
-    assert unknown_fields(pods()["training"], client.V1PodSpec) == []
+@pytest.mark.parametrize("name", ["training", "press"])
+def test_kubernetes_knows_every_field_of_a_pod_that_others_make(name: str) -> None:
+    assert unknown_fields(pods()[name], client.V1PodSpec) == []
 
 
 def test_the_walk_sees_fields_that_are_unknown() -> None:
-    assert {each["kind"] for _, each in ALL} == {*MODELS, *TRAINERS}
+    assert {each["kind"] for _, each in ALL} == {*MODELS, *TRAINERS, *SERVERS}
     assert lost({"a": {"b": 1, "c": 2}, "d": [{"e": 3}]}, {"a": {"b": 1}, "d": [{"e": 4}]}) == [".a.c", ".d[0].e"]
 
 
@@ -161,8 +169,9 @@ def test_database_and_store_can_be_reached_by_mlflow_alone() -> None:
             (source,) = rule["from"]
             allowed[policy["spec"]["podSelector"]["matchLabels"]["app"]] = (source, rule["ports"][0]["port"])
     mlflow_alone = {"podSelector": {"matchLabels": {"app": "mlflow"}}}
-    stations = yaml.safe_load((FOLDER / "station/kustomization.yaml").read_text())["namespace"]
-    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [PIPELINES, stations]}
+    parts = [yaml.safe_load((FOLDER / part / "kustomization.yaml").read_text()) for part in ("station", "serving")]
+    namespaces = [PIPELINES, *(part["namespace"] for part in parts)]
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": namespaces}
     clients = {"namespaceSelector": {"matchExpressions": [named]}}
     assert allowed == {"postgres": (mlflow_alone, 5432), "store": (mlflow_alone, 8333), "mlflow": (clients, 5000)}
 
@@ -176,6 +185,19 @@ def test_the_station_is_told_what_it_knows_and_keeps_its_journal(tmp_path: Path)
     assert str(config.server.token_file.parent) in mounts
     assert service["port"] == config.server.port
     assert of_kind("StatefulSet")["station"]["spec"]["replicas"] == 1  # a second one in the folder is refused
+
+
+def test_a_served_model_is_asked_where_the_image_answers() -> None:
+    (container,) = serving()["containers"]
+    (port,) = container["ports"]
+    (image,) = yaml.safe_load((FOLDER / "serving/kustomization.yaml").read_text())["images"]
+    assert container["image"] == image["name"]
+    target = (ROOT / "Dockerfile").read_text().partition(" AS serve\n")[2].partition("\nFROM ")[0]
+    assert f"EXPOSE {port['containerPort']}\n" in target
+    assert {probe["httpGet"]["port"] for name, probe in container.items() if name.endswith("Probe")} == {
+        port["containerPort"]
+    }
+    assert f"${{{container['env'][0]['name']}:?" in target
 
 
 def test_names_are_those_of_the_parameters() -> None:
