@@ -1,6 +1,9 @@
 """The verb for the line: a station that watches, judges and is corrected."""
 
+import json
+import logging
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -12,6 +15,21 @@ from ndpnet.cli_base import FolderPath
 if TYPE_CHECKING:
     from ndpnet.station.config import StationConfig
     from ndpnet.station.station import Station
+
+
+LINE = "%(asctime)s %(levelname)s %(message)s"  # with the date: a station works for months
+
+
+class JsonLines(logging.Formatter):
+    """A record as an object of JSON in a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time in UTC, level, who says it, and what; of a bug the traceback, too."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        about = {"at": at, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            about["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(about, ensure_ascii=False)
 
 
 @click.command("station")
@@ -60,6 +78,8 @@ def station(
     if export_dir is not None:
         return _export(config, line, export_dir)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server has its own handler
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonLines() if config.logs == "json" else logging.Formatter(LINE))
 
     def ready(running: "Station", url: str) -> None:
         click.echo(f"the page: {url}")

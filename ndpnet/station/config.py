@@ -168,6 +168,7 @@ class StationConfig(Section):
     review_sample: Annotated[float, Field(ge=0, le=1)]
     drift: DriftConfig
     model_seconds: Above0
+    logs: Literal["lines", "json"]
     retrain: Literal["none", "dvc", "kfp"]
     checkout: Located | None
     lines: Annotated[tuple[LineConfig, ...], Field(min_length=1)]

@@ -32,6 +32,7 @@ SINK, REGISTRY, RETRAIN, RETENTION = "sink ", "registry", "retrain", "retention"
 BUCKET = "S3 store"
 LOOK_SECONDS, SOURCE_SECONDS, RETAIN_SECONDS, RETRY_SECONDS = 0.2, 0.02, 60.0, 2.0
 
+ANYWHERE = ("0.0.0.0", "::")  # listens at all addresses, and is none
 SCAN_REST = 9.0  # times as long as it took to list a folder: at most a tenth of a core
 
 
@@ -208,7 +209,7 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
                 f"server.host {server.host} is seen by others and nobody has a token "
                 "(`ndpnet station --add-token NAME:ROLE`, or host 127.0.0.1)"
             )
-        options: dict[str, Any] = {"log_level": "warning"}
+        options: dict[str, Any] = {"log_level": "warning", "log_config": None}  # in the station's own form
         if server.certificate is not None:
             options |= {"ssl_certfile": str(server.certificate), "ssl_keyfile": str(server.key)}
         settings = uvicorn.Config(make_app(station), access_log=False, server_header=False, **options)
@@ -220,6 +221,7 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
             raise ValueError(f"no TLS with {files}: {reason} (server.certificate, server.key)") from error
         family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
         host = f"[{server.host}]" if family is socket.AF_INET6 else server.host
+        reached = socket.gethostname() if server.host in ANYWHERE else host  # by others
         try:
             listening = socket.create_server((server.host, server.port), family=family)
         except OSError as error:
@@ -227,5 +229,5 @@ def serve(config: StationConfig, ready: Callable[[Station, str], None]) -> None:
             text = f"cannot listen on {host}:{server.port}: {reason} (choose another server.host or server.port)"
             raise ValueError(text) from error
         scheme = "http" if server.certificate is None else "https"
-        ready(station, f"{scheme}://{host}:{listening.getsockname()[1]}/")
+        ready(station, f"{scheme}://{reached}:{listening.getsockname()[1]}/")
         uvicorn.Server(settings).run(sockets=[listening])

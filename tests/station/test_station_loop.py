@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import socket
 import sqlite3
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow_servers import new_database
 from samples import Pipeline
 from sqlalchemy import text
-from stations import accept, command, config_of, picture, post, served, wait_until, wall
+from stations import accept, command, config_of, picture, post, served, start_station, wait_until, wall
 
 from ndpnet.cli import main
 from ndpnet.inference.identity import package_hash
@@ -302,6 +304,37 @@ def test_what_keeps_a_station_from_starting_is_one_line(pipeline, tmp_path, mode
     told = command(tmp_path, lines=[LINES[0] | {"model": model}], server={"port": 0} | server)
     assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
     assert said.format(folder=tmp_path) in told.stderr
+
+
+@pytest.mark.parametrize("logs", ["lines", "json"])
+def test_the_log_has_dates_and_is_lines_or_json(pipeline, tmp_path, logs):
+    (tmp_path / "in").mkdir()
+    process = start_station(tmp_path, pipeline.model_dir, logs=logs, server={"port": 0})
+    said = tmp_path / "station.log.err"
+    try:
+        wait_until(lambda: "judging with" in said.read_text() if said.exists() else False)
+        shutil.rmtree(tmp_path / "in")
+        wait_until(lambda: "No such file" in said.read_text())
+    finally:
+        process.kill()
+        process.join()
+    for line in said.read_text().splitlines():
+        if logs == "json":
+            record = json.loads(line)
+            assert (record["level"], record["logger"][:14]) in {("INFO", "ndpnet.station"), ("ERROR", "ndpnet.station")}
+            assert datetime.fromisoformat(record["at"]).utcoffset() == timedelta(0)
+        else:
+            assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|ERROR) wall: |.* ERROR folder wall: ", line)
+
+
+def test_the_page_of_a_station_that_others_reach_is_no_wildcard(pipeline, tmp_path):
+    def ready(_, url):
+        raise InterruptedError(url)
+
+    config = config_of(tmp_path, pipeline.model_dir, server={"host": "0.0.0.0", "port": 0})
+    open_journal(config).add_token("gate", "camera", "x" * 40)
+    with pytest.raises(InterruptedError, match=rf"^http://{re.escape(socket.gethostname())}:\d+/$"):
+        serve(config, ready)
 
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 on this machine")
