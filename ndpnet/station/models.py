@@ -60,12 +60,12 @@ def open_model(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None = 
 
     last: facts of the model that the line has used last, to go on with while the registry is away.
     """
-    folder, version = _folder_of(line, cache_dir, last)
+    folder, origin = _folder_of(line, cache_dir, last)
     inspector = Inspector.load(folder, engine=line.engine, precision=line.precision)
     record = inspector.threshold_record
     if record is None:
         raise ValueError(f"the model {line.model} of line {line.name} has no threshold (run `ndpnet calibrate`)")
-    facts = {"hash": package_hash(folder), "model": line.model, "version": version} | _facts(inspector, record)
+    facts = {"hash": package_hash(folder), "model": line.model} | origin | _facts(inspector, record)
     return OpenModel(inspector, facts, record, Calibration(**record["calibration"]))
 
 
@@ -86,11 +86,12 @@ def wished_hash(line: LineConfig) -> str | None:
     return resolve_version(*line.registered)[1]
 
 
-def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -> tuple[Path, int | None]:
+def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -> tuple[Path, dict[str, Any]]:
+    """The package's folder, and what the registry knows of it: its version, and the commit that has trained it."""
     if line.registered is None:
-        return Path(line.model), None
+        return Path(line.model), {"version": None, "commit": None}
     from ndpnet.tracking.models import download_package
-    from ndpnet.tracking.versions import RegistryError, resolve_version
+    from ndpnet.tracking.versions import RegistryError, commit_of, resolve_version
 
     def cached(version: int, digest: str) -> Path:
         return cache_dir / f"{name}-{version}-{_short(digest)}"
@@ -98,13 +99,15 @@ def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -
     name, ref = line.registered
     try:
         version, digest = resolve_version(name, ref)
+        commit = commit_of(name, version)
     except RegistryError as error:
         # the same name and alias or number as then
         if last is None or last["model"] != line.model or not cached(last["version"], last["hash"]).is_dir():
             raise
         logger.warning("%s; %s goes on with version %s, which was in use", error, line.name, last["version"])
-        return cached(last["version"], last["hash"]), last["version"]
-    return download_package(name, version, cached(version, digest)), version
+        origin = {"version": last["version"], "commit": last.get("commit")}
+        return cached(last["version"], last["hash"]), origin
+    return download_package(name, version, cached(version, digest)), {"version": version, "commit": commit}
 
 
 def _short(digest: str) -> str:

@@ -28,6 +28,7 @@ from ndpnet.tracking.upload import Evaluation, fetch_folder, read_evaluation, up
 from ndpnet.tracking.versions import (
     CATEGORY,
     EVALUATION_HASH,
+    GIT_COMMIT,
     PACKAGE_HASH,
     SOURCE_HASH,
     find_at,
@@ -46,7 +47,7 @@ RUN_IDENTITY = ("git_commit", "git_dirty", "git_changes", "lock_hash", "image_di
 # of what it was made from: in the package, so under its hash
 IDENTITIES = ("training_data_hash", "params_hash", "code_hash")
 MAX_DESCRIPTION, MAX_TAG = 5000, 500  # characters: below the registry's columns
-GIT_COMMIT, GIT_DIRTY, LOCK_HASH = "ndpnet.git_commit", "ndpnet.git_dirty", "ndpnet.lock_hash"
+GIT_DIRTY, LOCK_HASH = "ndpnet.git_dirty", "ndpnet.lock_hash"
 GIT_CHANGES = "ndpnet.git_changes"
 LOCK_SECONDS = 600.0
 

@@ -18,6 +18,7 @@ from ndpnet.storage.bucket import S3_ERRORS
 from ndpnet.tracking.client import connect, has_server, is_off
 
 PACKAGE_HASH, EVALUATION_HASH, CATEGORY = "ndpnet.package_hash", "ndpnet.evaluation_hash", "ndpnet.category"
+GIT_COMMIT = "ndpnet.git_commit"
 SOURCE_HASH = "ndpnet.source_hash"  # the pictures of its category, as their source names them
 MAX_NAME = 200  # characters; the registry's column has 256
 MAX_MESSAGE = 500
@@ -59,6 +60,12 @@ def resolve_version(name: str, ref: str | int) -> tuple[int, str]:
     with in_one_line():
         version = get_version(connect(), name, ref)
         return int(version.version), package_hash_of(version)
+
+
+def commit_of(name: str, version: int) -> str:
+    """Commit of the code that a version was trained by; "unknown" where nobody could tell. ValueError: no answer."""
+    with in_one_line():
+        return get_version(connect(), name, version).tags.get(GIT_COMMIT, "unknown")
 
 
 def package_hash_of(version: ModelVersion) -> str:

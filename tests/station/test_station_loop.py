@@ -56,6 +56,8 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pip
             assert told["verdict"] == ("defective" if threshold == 0.0 else "good")
         events = last_events(station.journal, 9, kind="model", line="wall")[::-1]
         assert [event["facts"]["version"] for event in events] == [1, 2, 4, 1]
+        assert {event["facts"]["commit"] for event in events} == {registered.IDENTITY["git_commit"]}
+        assert f"{registered.IDENTITY['git_commit']}</td>" in requests.get(f"{url}/pictures/{first['id']}").text
         assert events[1]["facts"]["before"] == events[0]["facts"]["hash"] == first["model"]
         # what is in use, the one before it, and what the other line uses
         folders = tmp_path / "station/models"
