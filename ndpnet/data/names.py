@@ -19,8 +19,9 @@ GOOD_NAMES = _words(
 )
 DEFECTIVE_NAMES = _words(
     "defective defect defects bad ko nok notok ng nogood notgood nio fail failed faulty abnormal anomaly anomalies "
-    "anomalous reject rejects rejected scrap schlecht fehler ausschuss crack cracks scratch scratches hole holes"
+    "anomalous reject rejects rejected scrap schlecht fehler ausschuss"
 )
+TYPE_NAMES = _words("crack cracks scratch scratches hole holes")
 MASK_NAMES = _words("groundtruth gt mask masks annotation annotations")
 # in a folder that a step wrote: inspect, evaluate, train-phase2, prepare
 RESULTS = ("predictions.jsonl", "headline.json", "weights.safetensors", "prepared.json")
@@ -97,7 +98,7 @@ def refuse_defective(root: Path, paths: Iterable[Path]) -> None:
     outer = () if root.name.startswith(".") else (root.parent,)  # hidden: an archive, unpacked beside the data
     for folder in sorted({path.parent.resolve() for path in paths}):
         below = [place for place in (folder, *folder.parents) if place.is_relative_to(root)]
-        named = [place for place in (*below, *outer) if plain(place.name) in DEFECTIVE_NAMES | MASK_NAMES]
+        named = [place for place in (*below, *outer) if plain(place.name) in DEFECTIVE_NAMES | TYPE_NAMES | MASK_NAMES]
         beside_good = [place for place in below if _is_type_of_defect(place, is_root=place == root)]
         if named or beside_good:
             raise ValueError(

@@ -275,7 +275,7 @@ def _warn_of_groups(manifest: Manifest, data: DataConfig) -> None:
         )
     for split, fraction in {"validation": data.validation_fraction, "calibration": data.calibration_fraction}.items():
         if fraction > 0 and not groups[split]:
-            logger.warning("no group fell into %s: add groups, or raise %s_fraction", split, split)
+            logger.warning("no group fell into %s: there are too few (add groups, or change data.group_pattern)", split)
 
 
 def _warn_of_copies(index: CopyIndex, written: set[str]) -> None:

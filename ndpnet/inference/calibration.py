@@ -41,7 +41,7 @@ def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) 
     """Fit the threshold of the package in `folder` on the calibration split. -> its record; None without images."""
     records = prepared.records("calibration")
     if not records:
-        logger.warning("no calibration image: the model gets no threshold (raise data.calibration_fraction)")
+        logger.warning("no calibration image: there is no threshold (add groups, or raise data.calibration_fraction)")
         return None
     measured = _Measured([Inspector.load(folder)])
     for image, record in zip(tqdm(prepared.images("calibration"), "calibrate", disable=None), records, strict=True):

@@ -1,7 +1,8 @@
 """Importing a data set of any layout: every picture decoded once, judged, and laid out as MVTec AD does."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +75,18 @@ def _import_category(
     _check_names(plan.images)
     pattern, has_roi = options["group_pattern"] or plan.group_pattern, find_roi(plan.folder) is not None
     undecided = [image for image in plan.images if (image.defect_type == GOOD or image.is_label) and not image.split]
-    tested = groups_to_test((group_of(image.name, pattern) for image in undecided), options["test_good_share"])
-
-    def is_test_good(image: SourceImage) -> bool:
-        return group_of(image.name, pattern) in tested
-
+    groups = {image.path: group_of(image.name, pattern) for image in undecided}
     with atomic_folder(out, marker=IMPORTED) as folder:
-        placer = Placer(root, folder, is_test_good, is_ours)
-        placed, rejected = placer.place_all(plan.images, plan.name)
+        placed, rejected = Placer(root, folder, is_ours).place_all(plan.images, plan.name)
         copies = _find_copies(placed)
-        imported = _limit(
-            [picture for picture in placed if picture.image.path not in copies[0]], options["train_limit"]
-        )
-        for path in _files(placed) - _files(imported):
-            (folder / path).unlink()
+        kept = [picture for picture in placed if picture.image.path not in copies[0]]
+        imported = _limit(_with_tested(kept, groups, options["test_good_share"]), options["train_limit"])
+        _arrange(folder, placed, imported)
         if not any(picture.split == "train" for picture in imported):
-            first = next((f", first {file}: {reason}" for file, reason in rejected.items()), "")
-            why = f"{len(rejected)} of {len(plan.images)} are unreadable{first}"
-            fix = "add more, or lower --test-good-share"
-            raise ValueError(f"no good picture in {plan.folder} is left to train on: {why} ({fix})")
+            first = next((f"first {file}: {reason}" for file, reason in rejected.items()), "")
+            why = f": {len(rejected)} of {len(plan.images)} cannot be used, {first}" if rejected else ""
+            fix = " (add some, or lower --test-good-share)" if not rejected else ""
+            raise ValueError(f"no good picture in {plan.folder} is left to train on{why}{fix}")
         if has_roi:
             shutil.copyfile(plan.folder / ROI, folder / ROI)
         others = unknown_beside(plan.images, plan.folder, root)
@@ -131,7 +125,6 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     ordered = sorted(placed, key=lambda picture: (picture.split != "train", picture.path))
     left_out, tested, index = dict[str, str](), dict[str, str](), CopyIndex()
     for picture in ordered:
-        # where the publisher has no split, a copy is one wherever its name would put it
         is_test, is_good = picture.image.split == "test", picture.defect_type == GOOD
         first = index.add(picture.image.path, [picture.facts.pixels_sha256], is_test=is_test, is_good=is_good)
         if first is not None:
@@ -140,9 +133,31 @@ def _find_copies(placed: list[Placed]) -> tuple[dict[str, str], dict[str, str]]:
     return left_out, tested
 
 
-def _files(pictures: list[Placed]) -> set[str]:
-    """The paths of pictures and their masks."""
-    return {path for picture in pictures for path in (picture.path, picture.mask_path) if path}
+def _with_tested(pictures: list[Placed], groups: Mapping[str, str], share: float) -> list[Placed]:
+    """Have a share of the good groups tested on. groups: of the pictures that have no split yet, by path."""
+    undecided = {picture.image.path for picture in pictures if picture.split == "train"} & groups.keys()
+    tested = groups_to_test({groups[path] for path in undecided}, share)
+
+    def decided(picture: Placed) -> Placed:
+        path = picture.image.path
+        if path not in undecided or groups[path] not in tested:
+            return picture
+        return replace(picture, split="test", path=f"test/{GOOD}/{picture.image.name}")
+
+    return [decided(picture) for picture in pictures]
+
+
+def _arrange(folder: Path, placed: list[Placed], imported: list[Placed]) -> None:
+    """Move what is imported to its place, and remove the rest."""
+    targets = {picture.image.path: picture.path for picture in imported}
+    for picture in placed:
+        target = targets.get(picture.image.path)
+        if target is None:
+            for path in filter(None, (picture.path, picture.mask_path)):
+                (folder / path).unlink()
+        elif target != picture.path:
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            (folder / picture.path).rename(folder / target)
 
 
 def _limit(pictures: list[Placed], train_limit: int | None) -> list[Placed]:

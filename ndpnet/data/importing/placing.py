@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,7 +41,6 @@ class Placer:
 
     root: Path
     folder: Path
-    is_test_good: Callable[[SourceImage], bool] = lambda image: False
     is_ours: bool = False  # nobody else has the source: its files become the folder's
 
     def place_all(self, images: list[SourceImage], title: str) -> tuple[list[Placed], dict[str, str]]:
@@ -71,7 +69,7 @@ class Placer:
         mask = None if mask_content is None else open_mask(mask_content, name=image.mask_path)
         is_good = image.defect_type == GOOD or (image.is_label and mask is not None and not mask.marked.any())
         defect_type = GOOD if is_good else image.defect_type
-        split = "test" if not is_good else image.split or ("test" if self.is_test_good(image) else "train")
+        split = "test" if not is_good else image.split or "train"
         path = f"{split}/{defect_type}/{image.name}"
         content = read_bytes(self.root / image.path, name=str(self.root / image.path))
         try:
@@ -92,7 +90,7 @@ class Placer:
         check_length(image.name, image.mask_path)
         facts = open_image(content, name=image.path).facts()
         if min(facts.width, facts.height) < MIN_SIDE:
-            raise ValueError(f"{facts.width}x{facts.height} pixels, a side below {MIN_SIDE}")
+            raise ValueError(f"{facts.width}x{facts.height} pixels, a side below {MIN_SIDE} (use larger pictures)")
         return facts
 
     def _place_mask(

@@ -41,6 +41,8 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     counts = report["counts"]
     test = ", ".join(f"{count} {kind}" for kind, count in counts["test"].items()) or "none"
     lines = [f"{one_line(report['category'])}: train {counts['train'].get(GOOD, 0)} good; test {test}"]
+    if not counts["test"]:
+        lines.append("  nothing to test on, so there will be no report (add good pictures, of three groups or more)")
     if report["licence"]:
         lines.append(f"  licence: {report['licence']}")
     if report["bit_depth"] > 8:

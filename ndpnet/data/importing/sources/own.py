@@ -13,12 +13,18 @@ from ndpnet.data.importing.sources.plan import (
 )
 from ndpnet.data.listing import READ_SUFFIXES, list_pictures
 from ndpnet.data.manifest import GOOD
-from ndpnet.data.names import GOOD_NAMES, name_key, refuse_defective, type_of, without_own
+from ndpnet.data.names import (
+    DEFECTIVE_NAMES,
+    GOOD_NAMES,
+    MASK_NAMES,
+    name_key,
+    refuse_defective,
+    type_of,
+    without_own,
+)
 from ndpnet.data.roi import ROI
 
 GOOD_FOLDERS = (*GOOD_NAMES, "scans")
-DEFECTIVE_NAMES = ("defective", "defect", "defects", "bad", "ko")
-MASK_NAMES = ("masks", "mask", "ground_truth")
 DEFECTIVE = "defective"
 
 

@@ -165,7 +165,7 @@ def check_masks(reader: Reader, images: list[SourceImage], unclaimed: dict[str, 
     """Refuse a mask without picture, and a defective picture without mask where others have one."""
     if unclaimed:
         orphan = reader.root / min(unclaimed.values())
-        raise ValueError(f"mask {orphan} has no picture (remove the mask or add the picture)")
+        raise ValueError(f"mask {orphan} has no picture (name it as its picture, or remove it)")
     if any(image.mask_path for image in images):
         for image in images:
             if image.defect_type != GOOD and image.mask_path is None:
@@ -178,8 +178,12 @@ def unknown_beside(images: list[SourceImage], folder: Path, root: Path) -> list[
     paths = [path for image in images for path in (image.path, image.mask_path) if path]
     known = {ROI, *(PurePosixPath(path).parts[depth] for path in paths)}
     entries = [entry for entry in sorted(folder.iterdir()) if entry.name not in known and not is_litter(entry.name)]
-    others = [entry for entry in entries if entry.is_dir() or has_picture_name(entry.name)]
+    others = [entry for entry in entries if _has_files(entry) or has_picture_name(entry.name)]
     return [entry.relative_to(root).as_posix() + "/" * entry.is_dir() for entry in others]
+
+
+def _has_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def join(path: str, name: str) -> str:

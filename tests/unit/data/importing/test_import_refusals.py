@@ -39,7 +39,7 @@ def test_what_cannot_be_used_is_listed_and_left_out(tmp_path: Path, monkeypatch:
         "train/good/000.png": "truncated image (replace or remove it)",
         "train/good/huge.png": "more than 0 megapixels (cut it into smaller pictures)",
         "train/good/note.png": "not a picture in PNG, JPEG, TIFF or another known format (replace or remove it)",
-        "train/good/tiny.png": "90x63 pixels, a side below 64",
+        "train/good/tiny.png": "90x63 pixels, a side below 64 (use larger pictures)",
     }
     assert report["near_empty"] == ["train/good/flat.png"]
     assert report["duplicates"] == [{"file": "train/good/same.bmp", "same_as": "train/good/001.png"}]
@@ -122,9 +122,13 @@ def test_nothing_to_import(tmp_path: Path) -> None:
         import_source("folder", tmp_path / "a", tmp_path / "out")
     (tmp_path / "a/good/x.png").write_bytes(b"x")
     with pytest.raises(
-        ValueError, match=r"no good picture in .*: 1 of 1 are unreadable, first good/x.png: not a picture"
+        ValueError,
+        match=r"no good picture in .*: 1 of 1 cannot be used, first good/x.png: not a .* \(replace or remove it\)$",
     ):
         import_source("folder", tmp_path / "a", tmp_path / "out")
+    write_picture(tmp_path / "a/good/x.png", picture(0))
+    with pytest.raises(ValueError, match=r"is left to train on \(add some, or lower --test-good-share\)$"):
+        import_source("folder", tmp_path / "a", tmp_path / "out", test_good_share=0.99)
     data_sets.mvtec(tmp_path / "wall")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")

@@ -136,11 +136,35 @@ def test_a_copy_among_pictures_without_a_split_is_a_duplicate_wherever_it_would_
     report = run_import("folder", tmp_path / "a", tmp_path / "out")
     assert len(report["duplicates"]) == 30
     assert report["counts"]["train"]["good"] + report["counts"]["test"]["good"] == 30
-    trained = next(number for number in range(30) if not groups_to_test([f"{number}.png"], 0.2))
-    write_picture(tmp_path / "a/defective/x.png", picture(trained))
+    assert report["counts"]["test"]["good"] == len(groups_to_test([f"{number}.png" for number in range(30)], 0.2))
+    write_picture(tmp_path / "a/defective/x.png", picture(0))
     with pytest.raises(ValueError, match="are said to be good and defective"):
         import_source("folder", tmp_path / "a", tmp_path / "out")
     assert import_report(tmp_path / "out") == report  # the earlier import is still there
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_few_pictures_leave_one_to_test_on_after_copies_and_damaged_ones_are_gone(tmp_path: Path, count: int) -> None:
+    """Their names would take those that are left out for the test."""
+    for number in range(count):
+        for name in (f"{number}.bmp", f"{number}.png"):
+            write_picture(tmp_path / "a/good" / name, picture(number))
+    for number in range(20):
+        data_sets.touch(tmp_path / "a/good", f"damaged {number}.png")
+    report = run_import("folder", tmp_path / "a", tmp_path / "data/a", test_good_share=0.01)
+    assert report["counts"] == {"train": {"good": count - (count > 2)}, "test": {"good": 1} if count > 2 else {}}
+    assert any("nothing to test on" in line for line in report_lines(report)) == (count < 3)
+    assert len(scan_mvtec(tmp_path / "data/a")) == count
+    assert (tmp_path / "data/a/test").exists() == (count > 2)
+
+
+def test_folders_of_defective_pictures_and_masks_have_the_names_that_people_use(tmp_path: Path) -> None:
+    names = ("Gut/1", "Gut/2", "n.i.O./cut/1", "GT/cut/1")
+    for number, name in enumerate(names):
+        write_picture(tmp_path / f"a/{name}.png", picture(number) if "GT" not in name else data_sets.mask())
+    report = run_import("folder", tmp_path / "a", tmp_path / "out", test_good_share=0)
+    assert (report["counts"]["test"], report["ignored"]) == ({"cut": 1}, [])
+    assert names_in(tmp_path / "out/ground_truth/cut") == ["1_mask.png"]
 
 
 def test_a_copy_among_defective_pictures_is_left_out_with_its_mask(tmp_path: Path) -> None:

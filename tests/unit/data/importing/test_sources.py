@@ -247,9 +247,13 @@ def test_finds_all_in_path_order_with_their_masks(tmp_path: Path) -> None:
     ]
 
 
-def test_training_only_and_masks_missing_altogether_are_allowed(tmp_path: Path) -> None:
+def test_training_only_and_masks_missing_altogether_are_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     touch(tmp_path, "train/good/0.png")
+    (tmp_path / "test/good").mkdir(parents=True)  # holds nothing
     assert [image.path for image in scan_mvtec(tmp_path)] == ["train/good/0.png"]
+    assert not caplog.records
     touch(tmp_path, "test/cut/0.png")
     assert (scan_mvtec(tmp_path)[0].path, scan_mvtec(tmp_path)[0].mask_path) == ("test/cut/0.png", None)
 
