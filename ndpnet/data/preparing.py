@@ -16,6 +16,7 @@ from ndpnet.config import DataConfig
 from ndpnet.data.arrays import ArrayAppender
 from ndpnet.data.copies import CopyIndex, thumbnail, warn_of_alike
 from ndpnet.data.fitting import (
+    MAX_ASPECT,
     MAX_STRETCH,
     continue_surface,
     covered_size,
@@ -132,6 +133,12 @@ def _warn_of_shapes(planned: Sequence[FileRecord], input_size: tuple[int, int], 
             "%d of %d pictures have another aspect ratio than most and fill only a part of the network's input of "
             "%dx%d, first %s (photograph them alike, or use data.mode=tile)",
             *(len(other), len(planned), *input_size[::-1], other[0]),
+        )
+    if (longer := max(aspect_ratio, 1 / aspect_ratio)) > MAX_ASPECT * MAX_STRETCH:
+        logger.warning(
+            "most pictures are %.0f times as long as wide, the network's input of %dx%d is %d times: they are squeezed "
+            "and small defects may vanish (use data.mode=tile)",
+            *(longer, *input_size[::-1], MAX_ASPECT),
         )
 
 

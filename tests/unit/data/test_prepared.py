@@ -51,6 +51,19 @@ def test_rows_records_and_counts_agree(data_dir: Path, tmp_path: Path) -> None:
     assert counts["data_hash"] == data.manifest.data_hash
 
 
+@pytest.mark.parametrize(("size", "is_squeezed"), [((64, 384), True), ((384, 64), True), ((64, 288), False)])
+def test_webs_that_the_input_squeezes_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int], is_squeezed: bool
+) -> None:
+    for number in range(3):
+        write_picture(tmp_path / f"data/web/train/good/p{number}_0.png", picture(number, size))
+    prepare(tmp_path / "data", "web", tmp_path / "out", SETTINGS)
+    messages = [record.getMessage() for record in caplog.records]
+    sides = "x".join(str(256 if side > 64 else 64) for side in size[::-1])
+    expected = f"most pictures are 6 times as long as wide, the network's input of {sides} is 4 times: they"
+    assert [message.startswith(expected) for message in messages] == [True] * is_squeezed
+
+
 def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> None:
     write_picture(data_dir / "tile/train/good/p0_9.png", picture(1, (96, 128)))
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
@@ -186,7 +199,7 @@ def test_what_a_person_should_look_at_is_said(data_dir: Path, tmp_path: Path, ca
         Image.fromarray(changed).save(data_dir / "tile/train/good" / name)
     large = np.pad(np.ones((60, 60), dtype=bool), (0, 4))
     write_picture(data_dir / "tile/ground_truth/cut/p90_1_mask.png", large)
-    (data_dir / "tile/masks").mkdir()
+    write_picture(data_dir / "tile/masks/p90_1.png", large)
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     unknown, alike, mask = [record.getMessage() for record in caplog.records]
     assert unknown.endswith("/tile: masks/ (known are train, test and ground_truth)")
