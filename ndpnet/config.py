@@ -301,7 +301,8 @@ def _explain(error: Any, kind: type[Section], prefix: str) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error" or not error["loc"]:  # a check over several parameters names them itself
         return message
-    return f"parameter {name!r}: {message}, not {error['input']!r}"
+    fix = " (put it in quotes)" if error["type"] == "string_type" else ""
+    return f"parameter {name!r}: {message}, not {error['input']!r}{fix}"
 
 
 def _did_you_mean(name: str, known: Any) -> str:

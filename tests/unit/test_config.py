@@ -117,6 +117,7 @@ def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> No
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("categories=[2024]", "'categories.0': Input should be a valid string, not 2024 (put it in quotes)"),
         ("model.norm=layer", "Input should be 'batch' or 'group', not 'layer'"),
         ("model.patch_sizes=[2, 3]", "'model.patch_sizes.1': Input should be 1, 2 or 4, not 3"),
         ("model.base_width=6", "multiple of 4, not 6"),
