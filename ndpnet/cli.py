@@ -153,6 +153,7 @@ def calibrate(model: Path, good_images: Path, out: Path, **options: Any) -> None
     for image in record["highest"]:
         without = "none" if image["value_without"] is None else f"{image['value_without']:.4f}"
         click.echo(f"  {image['score']:.4f}  {without}  {image['path']}")
+    click.echo(f"Written to {out}")
 
 
 @main.command("inspect", cls=Resumable)

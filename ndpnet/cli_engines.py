@@ -44,6 +44,7 @@ def export(model: Path, engine: str, precision: str, prepared: Path, bank: Path,
     of_engine, of_torch = (parity["thresholds"][name] for name in ("engine", "torch"))
     if of_torch is not None:
         click.echo(f"threshold: {of_engine:.4f}, with torch {of_torch:.4f}")
+    click.echo(f"Written to {out}")
 
 
 @click.command("speed")

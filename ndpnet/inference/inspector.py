@@ -292,7 +292,7 @@ class Inspector:
             regions=find_regions(above, anomaly_map, size=size),
             network_map=anomaly_map if level is None else self._without_specks(anomaly_map, level),
             network_mask=above,
-            network_roi=self.fitted_roi,
+            network_roi=self.inspected,
             review_threshold=self.review_threshold,
         )
 

@@ -93,6 +93,7 @@ def test_a_package_of_pinned_data_stays_so_if_its_new_calibration_pictures_are_p
     def is_pinned(model: Path, pictures: Path, name: str) -> bool:
         told = CliRunner().invoke(main, ["calibrate", str(model), str(pictures), "--out", str(tmp_path / name)])
         assert told.exit_code == 0, told.output
+        assert told.output.endswith(f"Written to {tmp_path / name}\n")
         return config_of(tmp_path / name)["lineage"]["is_data_pinned"]
 
     assert not is_pinned(trained, pinned_dir, "before")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from scipy import ndimage
 
-from ndpnet.inference.inspector import Inspector
+from ndpnet.inference.inspector import Inspector, Prediction
 from ndpnet.inference.regions import EIGHT_NEIGHBOURS, area_score, without_small
 from ndpnet.inference.rules import Rules, Zone, load_rules
 
@@ -51,6 +51,17 @@ def test_an_area_in_square_millimetres_is_one_in_pixels_of_the_map() -> None:
 def test_a_zone_that_only_has_a_factor_is_inspected() -> None:
     rim = Rules(width=80, height=80, zones=(Zone(name="rim", box=[70, 0, 10, 80], factor=2),))
     assert Inspector(None, input_size=(80, 80), rules=rim).inspected is None
+
+
+def test_a_zone_without_a_factor_is_shown_as_not_inspected_as_what_lies_outside_the_region_is() -> None:
+    zones = (Zone(name="rim", box=[0, 0, 80, 10], factor=2), Zone(name="label", box=[0, 10, 40, 70], factor=None))
+    roi = np.arange(80)[:, None] * np.ones(80) < 60
+    rules = Rules(width=80, height=80, zones=zones)
+    inspector = Inspector(None, input_size=(80, 80), threshold=0.5, rules=rules, roi=roi)
+    verdict = inspector.judge(Prediction(0.2, np.zeros((80, 80), np.float32)), size=(80, 80))
+    expected = roi.copy()
+    expected[10:, :40] = False
+    np.testing.assert_array_equal(verdict.roi, expected)
 
 
 @pytest.mark.parametrize(
