@@ -63,6 +63,9 @@ def test_what_cannot_be_read_is_an_error_and_the_next_picture_is_judged(station,
     answer = post(station[1], content)
     assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
     assert "\n" not in answer.json()["error"]
+    shown = get(f"{station[1]}/history").text  # the reason, where a browser would show a broken picture
+    assert f'<span class="empty">{answer.json()["error"]}</span>' in shown
+    assert f"/pictures/{answer.json()['id']}/image" not in shown
     assert post(station[1], picture(5)).status_code == 200
 
 
