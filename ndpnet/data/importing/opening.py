@@ -22,6 +22,7 @@ from ndpnet.storage.urls import is_on_s3
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 MAX_BYTES = 200_000_000_000
+MS_DOS = 0  # what a zip says of the system that it was packed on
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
 # RuntimeError: a zip that is encrypted, or of an unknown kind
 REFUSED = (FileExistsError, IsADirectoryError, NotADirectoryError, RuntimeError)
@@ -40,7 +41,9 @@ def opened_source(
     if is_on_s3(source):
         with _staging(out, [source, endpoint_url], outlives_failure=True) as folder:
             try:
-                yield _download(source, folder, endpoint_url, max_bytes)
+                root, name = _download(source, folder, endpoint_url, max_bytes)
+                with _naming_source(root, source):
+                    yield root, name
             finally:
                 shutil.rmtree(folder / "unpacked", ignore_errors=True)
     elif path.is_dir():
@@ -49,9 +52,21 @@ def opened_source(
         with _staging(out, str(path.resolve())) as folder:
             with naming_full_disk(folder, out):
                 unpack(path, folder, max_bytes=max_bytes)
-            yield folder, archive_stem(path.name)
+            with _naming_source(folder, source):
+                yield folder, archive_stem(path.name)
     else:
         raise ValueError(f"no folder or archive {source} (check the path)")
+
+
+@contextmanager
+def _naming_source(folder: Path, source: str) -> Iterator[None]:
+    """Have errors name what the user gave, not the hidden folder that it lies in meanwhile."""
+    try:
+        yield
+    except ValueError as error:
+        if str(folder) not in str(error):
+            raise
+        raise ValueError(str(error).replace(str(folder), source)) from error
 
 
 def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) -> tuple[Path, str]:
@@ -143,6 +158,8 @@ def _unpack_zip(archive: Path, folder: Path, max_bytes: int) -> None:
     with zipfile.ZipFile(archive) as packed:
         for member in tqdm(packed.infolist(), "unpack", unit="file", disable=None):
             num_bytes = _add(archive, num_bytes, member.file_size, max_bytes)
+            if member.create_system == MS_DOS and "/" not in member.filename:  # some programs of Windows
+                member.filename = member.filename.replace("\\", "/")
             _check_new(folder / member.filename, is_folder=member.is_dir())
             packed.extract(member, folder)
 

@@ -72,6 +72,19 @@ def test_a_name_that_leads_elsewhere_stays_in_the_folder(tmp_path: Path, name: s
     assert (tmp_path / "out/link.png").read_text() == "/etc/passwd"
 
 
+@pytest.mark.parametrize("system", [0, 3])
+def test_a_backslash_parts_folders_in_zips_of_windows_alone(tmp_path: Path, system: int) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        for name in ("top\\good\\1.png", "..\\2.png"):
+            member = zipfile.ZipInfo(name)
+            member.create_system = system
+            packed.writestr(member, name)
+    unpack(tmp_path / "x.zip", tmp_path / "out")
+    expected = {0: {"top/good/1.png", "2.png"}, 3: {"top\\good\\1.png", "..\\2.png"}}
+    assert contents(tmp_path / "out").keys() == expected[system]
+    assert {path.name for path in tmp_path.iterdir()} == {"x.zip", "out"}
+
+
 @pytest.mark.parametrize("names", [("a.png", "a.png"), ("a", "a/b.png"), ("a/b.png", "a")])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_names_that_clash_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:

@@ -158,6 +158,14 @@ def test_few_pictures_leave_one_to_test_on_after_copies_and_damaged_ones_are_gon
     assert (tmp_path / "data/a/test").exists() == (count > 2)
 
 
+def test_errors_name_the_archive_and_not_where_it_is_unpacked(tmp_path: Path) -> None:
+    for name in ("good/1.png", "defective/7.png", "masks/8.png"):
+        write_picture(tmp_path / "a" / name, data_sets.mask())
+    archive = data_sets.pack_zip(tmp_path / "a.zip", tmp_path / "a")
+    with pytest.raises(ValueError, match=rf"^mask {archive}/masks/8\.png has no picture"):
+        import_source("folder", archive, tmp_path / "data/a")
+
+
 def test_folders_of_defective_pictures_and_masks_have_the_names_that_people_use(tmp_path: Path) -> None:
     names = ("Gut/1", "Gut/2", "n.i.O./cut/1", "GT/cut/1")
     for number, name in enumerate(names):
