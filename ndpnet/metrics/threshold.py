@@ -126,7 +126,8 @@ def _statement(record: dict[str, Any]) -> str:
     if num_units < record["units_needed"]:
         best, needed = percent_of(record["guaranteed_rate"]), record["units_needed"]
         return (
-            f"At most {best} false alarms on new good images, not the {target} asked for: {units}; {needed} would do."
+            f"On average at most {best} false alarms on new good images, not the {target} asked for: {units}; "
+            f"{needed} would do."
         )
     return (
         f"At most {target} false alarms on new good images{_of_units(record)}: on average, while the line stays as it "

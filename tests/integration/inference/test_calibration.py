@@ -46,8 +46,8 @@ def test_training_fits_the_threshold_on_the_calibration_images(pipeline: Pipelin
     assert (record["num_images"], record["num_units"], record["units_needed"]) == (6, 3, 99)
     assert record["guaranteed_rate"] == 0.25
     assert record["statement"] == (
-        "At most 25.0 % false alarms on new good images, not the 1.0 % asked for: 3 independent calibration units; "
-        "99 would do."
+        "On average at most 25.0 % false alarms on new good images, not the 1.0 % asked for: 3 independent calibration "
+        "units; 99 would do."
     )
     assert record["data_hash"] == hash_of(sorted(each.sha256 for each in prepared.records("calibration")))
 
