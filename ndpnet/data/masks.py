@@ -49,7 +49,9 @@ def check_mask(mask: np.ndarray, name: str, *, is_good: bool, size: tuple[int, i
     """Refuse a mask that contradicts its picture. mask: bool (H, W), size: (height, width) of the picture."""
     if mask.shape != size:
         sizes = f"{mask.shape[1]}x{mask.shape[0]} pixels, its picture {size[1]}x{size[0]}"
-        raise ValueError(f"{name} has {sizes} (draw it at the picture's size)")
+        is_turned = mask.shape == size[::-1]
+        fix = "turn it: pictures are read upright, as their EXIF says" if is_turned else "draw it at the picture's size"
+        raise ValueError(f"{name} has {sizes} ({fix})")
     if is_good and mask.any():
         raise ValueError(f"{name} marks a defect, but its picture is said to be good (move one of them)")
     if not is_good and not mask.any():

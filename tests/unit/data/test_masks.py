@@ -5,7 +5,7 @@ import pytest
 from pictures import decoded, encoded, png_16
 from PIL import Image, ImageFilter
 
-from ndpnet.data.masks import open_mask
+from ndpnet.data.masks import check_mask, open_mask
 
 
 def disc(radius: float = 10) -> np.ndarray:
@@ -94,3 +94,13 @@ def test_what_can_be_read_in_two_ways_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=rf"^{message}.* \(draw it white on black\)$"):
             open_mask(content, name="m.png")
+
+
+@pytest.mark.parametrize(
+    ("size", "fix"), [((90, 60), "turn it: pictures are read upright"), ((60, 80), "draw it at the picture's size")]
+)
+def test_a_mask_of_another_size_is_refused_and_one_that_lies_on_its_side_is_to_be_turned(
+    size: tuple[int, int], fix: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^m\.png has {size[1]}x{size[0]} pixels, its picture 90x60 \({fix}"):
+        check_mask(np.ones(size, dtype=bool), "m.png", is_good=False, size=(60, 90))
