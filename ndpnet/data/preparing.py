@@ -1,6 +1,7 @@
 """Writing one category as prepared arrays: decoded in threads, memory flat, fitted to one size or as scans."""
 
 import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,6 +87,7 @@ def prepare(
         _warn_of_groups(manifest, data)
         if (category_dir / IMPORTED).is_file():
             shutil.copyfile(category_dir / IMPORTED, folder / IMPORTED)  # its licence goes with the data
+            _warn_of_pattern(category_dir / IMPORTED, data.group_pattern)
         manifest.save(folder / "manifest.json")
         if roi is not None:
             write_roi(folder / ROI, roi)
@@ -270,6 +272,19 @@ def read_picture(folder: Path, record: FileRecord) -> Picture:
         pixels_sha256=facts.pixels_sha256.hex(),
     )
     return Picture(record, image, mask, thumbnail(image))
+
+
+def _warn_of_pattern(imported: Path, pattern: str) -> None:
+    try:
+        known = json.loads(imported.read_bytes()).get("group_pattern")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{imported} is damaged (import again, or `dvc checkout`)") from error
+    if known and known != pattern:
+        logger.warning(
+            "the import's groups were '%s', here they are '%s': pictures of one part may train and calibrate, and the "
+            "promised false alarms may not hold (set data.group_pattern)",
+            *(known, pattern),
+        )
 
 
 def _warn_of_groups(manifest: Manifest, data: DataConfig) -> None:

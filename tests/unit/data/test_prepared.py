@@ -64,6 +64,19 @@ def test_webs_that_the_input_squeezes_are_named(
     assert [message.startswith(expected) for message in messages] == [True] * is_squeezed
 
 
+@pytest.mark.parametrize(("imported", "is_said"), [(r"^(p)", True), (SETTINGS.group_pattern, False), (None, False)])
+def test_groups_that_are_not_those_of_the_import_are_said(
+    data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, imported: str | None, is_said: bool
+) -> None:
+    (data_dir / "tile/import.json").write_text(json.dumps({"group_pattern": imported}))
+    prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
+    expected = rf"the import's groups were '^(p)', here they are '{SETTINGS.group_pattern}'"
+    assert [record.getMessage().startswith(expected) for record in caplog.records] == [True] * is_said
+    (data_dir / "tile/import.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"tile/import\.json is damaged \(import again, or `dvc checkout`\)$"):
+        prepare(data_dir, "tile", tmp_path / "other", SETTINGS)
+
+
 def test_other_sizes_are_fitted_and_recorded(data_dir: Path, tmp_path: Path) -> None:
     write_picture(data_dir / "tile/train/good/p0_9.png", picture(1, (96, 128)))
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
