@@ -1,6 +1,7 @@
 """`ndpnet pipeline run`: KFP's own engine, real processes, to the champion; a kill, a category that fails."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -20,8 +21,12 @@ LONG = 2 * TIME_LIMIT  # a dozen processes one after the other
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """The project with tiny parameters and two pinned categories, of which one cannot be trained."""
-    return make_project(tmp_path_factory.mktemp("local") / "project")
+    """The project with tiny parameters and two pinned categories, of which one cannot be trained; without docker."""
+    repository = make_project(tmp_path_factory.mktemp("local") / "project")
+    first = tmp_path_factory.mktemp("first")  # on the path: processes on this machine need no docker
+    (first / "docker.py").write_text('raise ImportError("as if it were not installed")\n')
+    repository.environment["PYTHONPATH"] += f"{os.pathsep}{first}"
+    return repository
 
 
 def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
