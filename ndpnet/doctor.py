@@ -45,7 +45,13 @@ def _check_libraries(folder: Path) -> tuple[str, str]:
 
 def _check_git(folder: Path) -> tuple[str, str]:
     from ndpnet.commands import uncommitted
+    from ndpnet.tracking.identity import BUILD_PATH, run_identity
 
+    if BUILD_PATH.is_file():
+        built = run_identity()
+        if built["git_dirty"] == "false":
+            return "ok", f"an image of commit {built['git_commit'][:12]}"
+        return "warning", f"an image of commit {built['git_commit'][:12]} with changes: its models cannot be promoted"
     try:
         changed = uncommitted(folder)
     except ValueError:

@@ -1,4 +1,5 @@
 import base64
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ndpnet import doctor
 from ndpnet.cli import main
 from ndpnet.commands import git
 from ndpnet.doctor import Finding, check_machine
+from ndpnet.tracking import identity
 
 
 def checks_of(folder: Path) -> dict[str, Finding]:
@@ -62,6 +64,22 @@ def test_files_that_are_not_committed_are_named(tmp_path: Path) -> None:
     check = checks_of(tmp_path)["git"]
     assert check.verdict == "warning"
     assert check.text.startswith("changed: new0.py, new1.py, new2.py and 2 more (commit them: ")
+
+
+@pytest.mark.parametrize(
+    ("is_dirty", "verdict", "text"),
+    [
+        ("false", "ok", "an image of commit cccccccccccc"),
+        ("true", "warning", "an image of commit cccccccccccc with changes: its models cannot be promoted"),
+    ],
+)
+def test_an_image_knows_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dirty: str, verdict: str, text: str
+) -> None:
+    built = {"git_commit": "c" * 40, "git_dirty": is_dirty, "lock_hash": "d" * 64}
+    (tmp_path / "build.json").write_text(json.dumps(built))
+    monkeypatch.setattr(identity, "BUILD_PATH", tmp_path / "build.json")
+    assert checks_of(tmp_path)["git"] == Finding("git", verdict, text)
 
 
 def test_too_little_room_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
