@@ -26,7 +26,7 @@ WORKDIR /source
 COPY deploy/image/requirements.py pyproject.toml ./
 RUN for each in train serve station; do python3 requirements.py "$each" > "$each.txt"; done
 
-# ---- where both images run: any user, a read-only root; what is written goes under /tmp or to a volume
+# ---- where all images run: any user, a read-only root; what is written goes under /tmp or to a volume
 FROM ${BASE} AS runtime
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ndpnet \
  && mkdir /work && chown 10001:10001 /work
@@ -37,6 +37,8 @@ ENV PATH=/opt/ndpnet/bin:$PATH \
     DVC_SITE_CACHE_DIR=/tmp/dvc DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true GIT_PYTHON_REFRESH=quiet \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /work
+# the first process of a container hears only signals that it asks for: Python asks for this one, and not for SIGTERM
+STOPSIGNAL SIGINT
 USER 10001:10001
 
 # ---- train: every dependency, CUDA included; its environment has no pip, nothing is installed at run time
@@ -94,8 +96,11 @@ LABEL org.opencontainers.image.title="ndpnet, a registered model over HTTP" \
       ndpnet.git-dirty=${GIT_DIRTY} \
       ndpnet.lock-hash=${LOCK_HASH}
 EXPOSE 5001
-CMD ["/bin/sh", "-ec", "exec mlflow models serve --env-manager local --host 0.0.0.0 --port 5001 \
---model-uri \"${MODEL_URI:?as in models:/ndpnet-brick@champion, with MLFLOW_TRACKING_URI}\""]
+# files come through MLflow's server: at the store's own addresses, which MLflow asks for otherwise, only the server may be
+ENV MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false
+# what `mlflow models serve` starts, without the process that would wait for it and not hear that it should end
+CMD ["/bin/sh", "-ec", "export __pyfunc_model_path__=\"${MODEL_URI:?as in models:/ndpnet-brick@champion, with MLFLOW_TRACKING_URI}\"; \
+exec uvicorn --host 0.0.0.0 --port 5001 mlflow.pyfunc.scoring_server.app:app"]
 
 # ---- station: what `serve` has and what connects it to cameras, people and machines
 FROM serve-libraries AS station-libraries

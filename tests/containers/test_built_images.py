@@ -1,12 +1,16 @@
 """The images: who runs in them, what is in them, and that they compute what this environment computes."""
 
 import hashlib
+import http.client
 import json
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import docker
@@ -16,6 +20,7 @@ from documents import ROOT
 from images import LOCKED_DOWN, BuiltImage
 from packaging.utils import canonicalize_name
 from pictures import as_base64
+from processes import wait_until
 from samples import CATEGORY, Pipeline
 
 import ndpnet
@@ -27,7 +32,8 @@ from ndpnet.tracking.client import connect
 
 pytestmark = pytest.mark.containers
 
-START_LIMIT, ANSWER_LIMIT = 120.0, 60.0  # seconds
+START_LIMIT, ANSWER_LIMIT, STOP_LIMIT = 120.0, 60.0, 60  # seconds
+INTERRUPTED = 130  # exit code of a command that was told to end
 INSTALLED = (
     "import importlib.metadata as m, json\n"
     "print(json.dumps({each.metadata['Name']: each.version for each in m.distributions()}))"
@@ -144,11 +150,22 @@ def test_training_in_it_gives_the_same_bits_and_registers_them_with_their_commit
     train_image.run("rm", "-rf", *(f"/out/{path.name}" for path in out.iterdir()), volumes=volumes)
 
 
+def test_what_runs_in_it_hears_that_it_shall_end(image: BuiltImage) -> None:
+    command = ["python", "-c", "import time; print('works', flush=True); time.sleep(600)"]
+    container = image.engine.containers.run(image.image.id, command, detach=True, **LOCKED_DOWN)
+    try:
+        wait_until(lambda: b"works" in container.logs())
+        container.stop(timeout=STOP_LIMIT)
+        assert container.wait()["StatusCode"] == INTERRUPTED
+    finally:
+        container.remove(force=True)
+
+
 @pytest.fixture
 def served(
     serve_image: BuiltImage, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    """The small model, registered, behind the image's own command. -> its URL"""
+) -> Iterator[Any]:
+    """The small model, registered, behind the image's own command. -> its container"""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
@@ -162,20 +179,21 @@ def served(
     options = LOCKED_DOWN | {"volumes": volumes, "environment": environment, "ports": {"5001": ("127.0.0.1", None)}}
     container = serve_image.engine.containers.run(serve_image.image.id, detach=True, **options)
     try:
-        yield _url_of(container)
+        yield container
     finally:
         container.remove(force=True)
 
 
-def _url_of(container: docker.models.containers.Container) -> str:
+def url_of(container: Any, port: str) -> str:
+    """Where a container's port can be reached, once it answers."""
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
         container.reload()
         assert container.status == "running", container.logs().decode()
-        (port,) = container.ports["5001/tcp"]
-        url = f"http://127.0.0.1:{port['HostPort']}"
+        (published,) = container.ports[port]
+        url = f"http://127.0.0.1:{published['HostPort']}"
         try:
-            requests.get(f"{url}/ping", timeout=5)
+            requests.get(url, timeout=5)
         except requests.ConnectionError:
             time.sleep(0.3)
         else:
@@ -183,17 +201,83 @@ def _url_of(container: docker.models.containers.Container) -> str:
     raise AssertionError(container.logs().decode())
 
 
-def test_it_serves_what_the_inspector_says(served: str, pipeline: Pipeline) -> None:
+def request_for(pipeline: Pipeline) -> tuple[Path, dict[str, Any]]:
+    """A defective picture, and what asks a served model for its verdict."""
     picture = next((pipeline.data_dir / CATEGORY / "test/hole").glob("*.png"))
-    body = {"dataframe_records": [{"image": as_base64(picture)}]}
-    (answer,) = requests.post(f"{served}/invocations", json=body, timeout=ANSWER_LIMIT).json()["predictions"]
+    return picture, {"dataframe_records": [{"image": as_base64(picture)}]}
+
+
+def test_it_serves_what_the_inspector_says(served: Any, pipeline: Pipeline) -> None:
+    picture, body = request_for(pipeline)
+    url = f"{url_of(served, '5001/tcp')}/invocations"
+    (answer,) = requests.post(url, json=body, timeout=ANSWER_LIMIT).json()["predictions"]
     verdict = Inspector.load(pipeline.model_dir).inspect(picture)
     # another build of torch may round otherwise
     assert answer["score"] == pytest.approx(verdict.score, rel=1e-5)
     assert answer["package_hash"] == package_hash(pipeline.model_dir)
 
 
+def test_it_answers_what_was_asked_before_it_is_stopped(served: Any, pipeline: Pipeline) -> None:
+    body, url = json.dumps(request_for(pipeline)[1]).encode(), url_of(served, "5001/tcp")
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_LIMIT)
+    connection.putrequest("POST", "/invocations")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:100])
+    requests.get(f"{url}/ping", timeout=ANSWER_LIMIT)  # the server has the beginning by now
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(served.stop, timeout=STOP_LIMIT)
+        wait_until(lambda: b"Shutting down" in served.logs())
+        connection.send(body[100:])
+        answer = connection.getresponse()
+        assert (answer.status, len(json.load(answer)["predictions"])) == (200, 1)
+        stopped.result()
+    assert served.wait()["StatusCode"] == 0
+
+
 def test_serving_without_a_model_says_what_is_missing(serve_image: BuiltImage) -> None:
     with pytest.raises(docker.errors.ContainerError) as caught:
         serve_image.engine.containers.run(serve_image.image.id, remove=True, stderr=True, **LOCKED_DOWN)
     assert b"MODEL_URI" in caught.value.stderr
+
+
+@pytest.fixture
+def station(station_image: BuiltImage, pipeline: Pipeline, tmp_path: Path) -> Iterator[tuple[Any, str]]:
+    """The small model at a line, behind the image's own command. -> its container, and a token of an engineer"""
+    token, settings = secrets.token_hex(16), tmp_path / "settings"
+    settings.mkdir()
+    shutil.copytree(pipeline.model_dir, settings / "model")
+    (settings / "tokens").write_text(f"eva engineer {token}\n")
+    server = {"host": "0.0.0.0", "token_file": "tokens"}
+    lines = [{"name": "wall", "model": "model"}]
+    (settings / "station.yaml").write_text(json.dumps({"folder": "/work/station", "server": server, "lines": lines}))
+    engine, volume = station_image.engine, station_image.engine.volumes.create()
+    volumes = {str(settings): {"bind": "/settings", "mode": "ro"}, volume.name: {"bind": "/work", "mode": "rw"}}
+    options = LOCKED_DOWN | {"volumes": volumes, "ports": {"8600": ("127.0.0.1", None)}}
+    environment = {"OMP_NUM_THREADS": "1"}
+    container = engine.containers.run(station_image.image.id, detach=True, environment=environment, **options)
+    try:
+        yield container, token
+    finally:
+        container.remove(force=True)
+        volume.remove()
+
+
+def test_a_station_judges_and_goes_on_where_it_was_stopped(station: tuple[Any, str], pipeline: Pipeline) -> None:
+    container, token = station
+    picture = request_for(pipeline)[0]
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "part-7"}
+    answers = []
+    for _ in range(2):
+        url = url_of(container, "8600/tcp")
+        assert requests.get(f"{url}/readyz", timeout=ANSWER_LIMIT).status_code == 200
+        assert requests.get(f"{url}/history", timeout=ANSWER_LIMIT).status_code == 401
+        assert requests.get(f"{url}/history", headers=headers, timeout=ANSWER_LIMIT).status_code == 200
+        sent = requests.post(f"{url}/inspect", data=picture.read_bytes(), headers=headers, timeout=ANSWER_LIMIT)
+        answers.append(sent.json())
+        container.stop(timeout=STOP_LIMIT)
+        assert container.wait()["StatusCode"] == INTERRUPTED
+        container.start()
+    # another build of torch may round otherwise
+    assert answers[0]["score"] == pytest.approx(Inspector.load(pipeline.model_dir).inspect(picture).score, rel=1e-5)
+    assert answers[1] == answers[0]  # the journal knows it
