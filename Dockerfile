@@ -102,16 +102,17 @@ ENV MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false
 CMD ["/bin/sh", "-ec", "export __pyfunc_model_path__=\"${MODEL_URI:?as in models:/ndpnet-brick@champion, with MLFLOW_TRACKING_URI}\"; \
 exec uvicorn --host 0.0.0.0 --port 5001 mlflow.pyfunc.scoring_server.app:app"]
 
-# ---- station: what `serve` has and what connects it to cameras, people and machines
+# ---- station: what `serve` has, the same layer, and a small one that connects it to cameras, people and machines
 FROM serve-libraries AS station-libraries
 COPY --from=requirements /source/station.txt ./
 COPY requirements-station.lock ./
 RUN cat requirements.lock requirements-station.lock > both.lock \
- && python3 -m pip --python /opt/ndpnet/bin/python install -r station.txt --constraint both.lock \
- && python3 -m pip --python /opt/ndpnet/bin/python check
+ && python3 -m pip --python /opt/ndpnet/bin/python install -r station.txt --constraint both.lock --prefix /opt/station \
+ && PYTHONPATH=$(echo /opt/station/lib/python3*/site-packages) python3 -m pip --python /opt/ndpnet/bin/python check
 
 FROM runtime AS station
-COPY --from=station-libraries /opt/ndpnet /opt/ndpnet
+COPY --from=serve-libraries /opt/ndpnet /opt/ndpnet
+COPY --from=station-libraries /opt/station /opt/ndpnet
 COPY --from=code /opt/code /opt/ndpnet
 ARG GIT_COMMIT
 ARG GIT_DIRTY
