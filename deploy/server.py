@@ -106,6 +106,7 @@ def weed_command(folder: Path, ports: list[int], known: dict[str, str]) -> list[
     return [
         *(find_weed(), "server", f"-dir={folder / 'store'}", f"-ip={HOST}", f"-ip.bind={HOST}", *listening, "-filer"),
         *("-s3", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=1000"),
+        "-volume.preStopSeconds=1",  # for a load balancer, which is not here
         *("-master.volumeSizeLimitMB=256", "-master.electionTimeout=1s", "-master.telemetry=false"),
         *(f"-filer.localSocket={folder / 'filer.sock'}", f"-s3.localSocket={folder / 's3.sock'}"),
     ]

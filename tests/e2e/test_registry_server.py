@@ -35,9 +35,10 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def url(folder: Path) -> Iterator[str]:
+def url(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A running server before PostgreSQL where there can be one, which keeps artifacts on S3. -> its address"""
     running, port = {}, free_port()
+    monkeypatch.setattr(DEPLOYED, "STOP_SECONDS", 1.0)  # the store takes a quarter of a minute to end, and is removed
     try:
         DEPLOYED.start_all(running, folder, port, use_postgres=not DEPLOYED.why_no_postgres())
         yield f"http://127.0.0.1:{port}"
