@@ -1,17 +1,15 @@
 """Real processes killed at any moment: the same command again continues, and ends bit for bit as if nothing was."""
 
-import json
 import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from local_pipeline import kill_in_training, num_lines
+from local_pipeline import num_lines
 from processes import TIME_LIMIT, kill_when, run_cli, start_cli
-from repositories import DVC, Repository, contents
+from repositories import contents
 from samples import CATEGORY, Pipeline, write_params
 from servers import S3Server
 
@@ -115,32 +113,3 @@ def test_a_new_pod_continues_from_s3_and_ends_bit_for_bit_the_same(
 def stored_versions(s3: S3Server, bucket: str) -> set[str]:
     """What tells one stored checkpoint from the next."""
     return {entry["ETag"] for entry in s3.client().list_objects_v2(Bucket=bucket).get("Contents", []) if entry["Size"]}
-
-
-@pytest.mark.timeout(600)
-def test_a_killed_dvc_repro_continues_with_the_same_command(pipeline: Pipeline, tmp_path: Path) -> None:
-    repository = Repository(tmp_path / "project")
-    shutil.copytree(pipeline.data_dir, repository.data_dir)
-    repository.add_project()
-    stages = (repository.folder / "dvc.yaml").read_text()
-    assert "-m ndpnet prepare " in stages
-    # as the fixture that the results are compared with: its pictures are not pinned
-    stages = stages.replace("ndpnet prepare ", "ndpnet prepare --allow-unpinned ")
-    (repository.folder / "dvc.yaml").write_text(stages)
-    repository.environment["PYTHONPATH"] = ""
-    repository.run("git", "init", "--quiet")
-    repository.run(*DVC, "init", "--quiet")
-    work_dir, repro = f".work/{CATEGORY}", (*DVC, "repro", f"train_phase2@{CATEGORY}")
-    # first the whole group of processes, then DVC alone: the step that it leaves behind must not go on
-    for phase, is_alone in (("phase1", False), ("phase2", True)):
-        log_path = tmp_path / f"{phase}.log"
-        kill_in_training(repository, *repro, work_dir=work_dir, phase=phase, is_alone=is_alone, log_path=log_path)
-    last = repository.run(*repro)
-    assert "phase 1: resumed after step " in (tmp_path / "phase2.log").read_text()
-    assert "phase 2: resumed after step " in last.stdout + last.stderr
-    build_dir = repository.folder / "build" / CATEGORY
-    assert contents(build_dir / "phase1") == contents(pipeline.phase1_dir)
-    assert contents(build_dir / "model") == contents(pipeline.model_dir)
-    assert list((repository.folder / work_dir).iterdir()) == []
-    # nothing is left to do: DVC has taken the outputs for what they are
-    assert json.loads(repository.run(*DVC, "status", "--json", repro[-1]).stdout) == {}

@@ -10,7 +10,7 @@ import pytest
 from local_pipeline import RUN, kill_in_training, make_project
 from processes import TIME_LIMIT
 from repositories import DVC, Repository, contents
-from samples import CATEGORY
+from samples import CATEGORY, Pipeline
 
 from ndpnet.locks import locked
 
@@ -29,7 +29,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return repository
 
 
-def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_champion(repository: Repository) -> None:
+def test_killed_and_run_again_it_gives_what_a_killed_dvc_repro_gives_and_ends_with_a_champion(
+    pipeline: Pipeline, repository: Repository, tmp_path: Path
+) -> None:
     kill_in_training(repository, *RUN, "--category", CATEGORY, is_alone=True)  # its tasks end with it
     (run_dir,) = repository.folder.glob("build/kfp/local-*")
     with locked(run_dir, "", is_folder=True):  # as another process that runs the same
@@ -48,13 +50,27 @@ def test_killed_and_run_again_it_gives_what_dvc_repro_gives_and_ends_with_a_cham
     links = re.findall(r'href="([^"]+)"', page)
     assert [(repository.folder / "build/kfp" / link).exists() for link in links] == [True, True]
     (evaluation,) = repository.folder.glob("build/kfp/local-*/*/**/evaluation/metrics.json")
+    (phase1,) = repository.folder.glob("build/kfp/local-*/*/**/train-phase1/phase1")
     (package,) = repository.folder.glob("build/kfp/local-*/*/**/train-phase2/model")
 
-    repository.environment["PATH"] = f"{Path(sys.executable).parent}:{repository.environment['PATH']}"
-    repository.run(*DVC, "repro", f"evaluate@{CATEGORY}")
+    repro, work_dir = (*DVC, "repro", f"evaluate@{CATEGORY}"), f".work/{CATEGORY}"
+    # first the whole group of processes, then DVC alone: the step that it leaves behind must not go on
+    for phase, is_alone in (("phase1", False), ("phase2", True)):
+        log_path = tmp_path / phase
+        kill_in_training(repository, *repro, work_dir=work_dir, phase=phase, is_alone=is_alone, log_path=log_path)
+    last = repository.run(*repro)
+    assert "phase 1: resumed after step " in (tmp_path / "phase2").read_text()
+    assert "phase 2: resumed after step " in last.stdout + last.stderr
+    assert list((repository.folder / work_dir).iterdir()) == []
     folder = repository.folder / "build" / CATEGORY
     assert evaluation.read_bytes() == (folder / "evaluation/metrics.json").read_bytes()
+    assert contents(phase1) == contents(folder / "phase1")
     assert contents(package) == contents(folder / "model")
+    # and what a training gives that nobody kills; its pictures are not pinned, which config.json says
+    same = ("weights.safetensors", "history_phase1.jsonl", "history_phase2.jsonl", "reference.png", "manifest.json")
+    assert [name for name in same if (package / name).read_bytes() != (pipeline.model_dir / name).read_bytes()] == []
+    # nothing is left to do: DVC has taken the outputs for what they are
+    assert json.loads(repository.run(*DVC, "status", "--json", repro[-1]).stdout) == {}
 
 
 def test_a_category_that_fails_gets_its_row_and_does_not_lose_the_others(repository: Repository) -> None:
