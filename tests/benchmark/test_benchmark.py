@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 from processes import kill_when, run_cli, start_cli
-from samples import CATEGORY, Pipeline
+from samples import CATEGORY, Pipeline, write_picture
 
 from ndpnet.benchmark.run import SuiteRequest, rows_of
 from ndpnet.benchmark.suites import SUITES
@@ -38,44 +38,38 @@ def finished(out: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_a_killed_suite_goes_on_and_computes_nothing_twice(pipeline: Pipeline, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    call = arguments(pipeline, out, *(part for name in VARIANTS for part in ("--ablate", name)))
+def test_a_killed_suite_goes_on_computes_nothing_twice_and_a_category_that_fails_leaves_the_others(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    out, data, methods = tmp_path / "out", tmp_path / "data", [FULL.name, *VARIANTS]
+    write_picture(data / "broken/train/good/broken_p00_0.png", np.zeros((64, 64), np.uint8)).write_bytes(b"no picture")
+    (data / CATEGORY).symlink_to(pipeline.data_dir / CATEGORY)
+    call = arguments(pipeline, out, *(part for name in VARIANTS for part in ("--ablate", name)), data_dir=data)
     assert kill_when(start_cli(call, tmp_path / "log"), lambda: len(finished(out)) == 3)
     before = finished(out)
     done = run_cli(call, tmp_path / "log")
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == 1, done.stderr
+    said = dict(line.split(": ", 1) for line in done.error_lines)
+    assert sorted(said) == sorted(f"broken, seed 0, {method}" for method in methods)
+    assert len(done.error_lines) == 3
+    assert all("broken_p00_0.png" in reason for reason in said.values())
     assert before.items() <= finished(out).items()
     # prepared, bank, phase 1, two models, and three rows
     assert len(finished(out)) == 8
     rows = json.loads((out / "results.json").read_text())
-    assert [row["method"] for row in rows] == [FULL.name, *VARIANTS]
-    assert len({row["scores"]["all"]["pixel_auroc"] for row in rows}) == 3
+    scores = {name: [row["scores"] for row in rows if row["category"] == name] for name in ("broken", CATEGORY)}
+    assert [row["method"] for row in rows if row["category"] == CATEGORY] == methods
+    assert scores["broken"] == [None] * 3
+    assert len({each["all"]["pixel_auroc"] for each in scores[CATEGORY]}) == 3
+    assert None not in [each["all"]["image_auroc"] for each in scores[CATEGORY]]
     # the same training as the pipeline's own
     weights = {path.read_bytes() for path in (out / "model").glob("*/weights.safetensors")}
     assert (pipeline.model_dir / "weights.safetensors").read_bytes() in weights
-    assert "Table VI" in (out / "report.md").read_text()
+    report = (out / "report.md").read_text()
+    assert ("Table VI" in report, "FAILED: broken" in report) == (True, True)
     assert f"| {FULL.name} | {CATEGORY} |" in done.stdout
-    assert run_cli([*call, "--dry-run"], tmp_path / "log").stdout.splitlines() == [
-        f"done   {CATEGORY}, seed 0, {name}" for name in (FULL.name, *VARIANTS)
-    ]
-
-
-@pytest.mark.slow
-def test_a_category_that_fails_leaves_the_others(pipeline: Pipeline, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    (data / "broken/train/good").mkdir(parents=True)
-    (data / "broken/train/good/broken_p00_0.png").write_bytes(b"no picture")
-    (data / CATEGORY).symlink_to(pipeline.data_dir / CATEGORY)
-    done = run_cli(arguments(pipeline, tmp_path / "out", data_dir=data), tmp_path / "log")
-    assert done.exit_code == 1
-    (line,) = done.error_lines
-    assert line.startswith("broken, seed 0, NDP-Net: ")
-    assert "broken_p00_0.png" in line
-    rows = {row["category"]: row["scores"] for row in json.loads((tmp_path / "out/results.json").read_text())}
-    assert rows["broken"] is None
-    assert rows[CATEGORY]["all"]["image_auroc"] is not None
-    assert "FAILED: broken" in (tmp_path / "out/report.md").read_text()
+    planned = run_cli([*call, "--dry-run"], tmp_path / "log").stdout.splitlines()
+    assert [line for line in planned if CATEGORY in line] == [f"done   {CATEGORY}, seed 0, {name}" for name in methods]
 
 
 def test_every_ablation_is_a_choice_of_parameters_that_exist() -> None:
