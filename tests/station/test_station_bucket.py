@@ -20,10 +20,14 @@ NUM_PICTURES = 3
 
 
 @pytest.fixture
-def server(private_s3, monkeypatch):
-    """The S3 server, known to this process."""
-    set_only(monkeypatch, private_s3.environment() | {"AWS_MAX_ATTEMPTS": "1"})
-    return private_s3
+def server(request, monkeypatch):
+    """An S3 server that this process knows: that of all tests, or one of its own for a test that kills it."""
+    server = request.getfixturevalue(getattr(request, "param", "s3"))
+    set_only(monkeypatch, server.environment() | {"AWS_MAX_ATTEMPTS": "1"})
+    return server
+
+
+to_kill = pytest.mark.parametrize("server", ["private_s3"], indirect=True)
 
 
 def keys(server, bucket: str) -> dict[str, bytes]:
@@ -39,6 +43,7 @@ def statuses(url: str, ids: range) -> set[int]:
     return {get(f"{url}/pictures/{number}/{kind}").status_code for number in ids for kind in ("image", "map")}
 
 
+@to_kill
 def test_files_go_to_s3_stay_here_while_it_is_away_and_follow_when_it_is_back(pipeline, tmp_path, server):
     bucket = server.make_bucket()
     config = config_of(tmp_path, pipeline.model_dir, store={"url": f"s3://{bucket}/line"})
@@ -90,6 +95,7 @@ def test_a_store_that_is_frozen_keeps_no_page_waiting_but_its_pictures(pipeline,
         assert [each.result(SECONDS) for each in shown] == [{200}] * MAX_ANSWERS
 
 
+@to_kill
 def test_a_map_that_is_gone_from_the_bucket_or_out_of_reach_is_left_out_of_an_answer(pipeline, tmp_path, server):
     bucket = server.make_bucket()
     config = config_of(tmp_path, pipeline.model_dir, store={"url": f"s3://{bucket}"})
