@@ -85,6 +85,17 @@ def pipeline(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
 
 
 @pytest.fixture(scope="session")
+def evaluation_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `evaluate` says of the pipeline's package. Read it, do not write into it."""
+    from ndpnet import steps
+
+    def evaluate(folder: Path) -> None:
+        steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluation", pipeline.params, {})
+
+    return made_once(tmp_path_factory, "evaluated", evaluate) / "evaluation"
+
+
+@pytest.fixture(scope="session")
 def trained_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pipeline's phase 1, then a longer phase 2 with plain defects: scores lie apart, so bf16 keeps their order."""
     from ndpnet import steps

@@ -11,7 +11,6 @@ from mlflow import MlflowClient
 from mlflow_servers import new_database
 from samples import CATEGORY, Pipeline
 
-from ndpnet import steps
 from ndpnet.inference.package import write_config
 from ndpnet.tracking import models
 from ndpnet.tracking.client import experiment_id
@@ -20,20 +19,20 @@ NAME = f"ndpnet-{CATEGORY}"
 IDENTITY = {"git_commit": "c" * 40, "git_dirty": "false", "lock_hash": "d" * 64}
 
 
-def register_thresholds(pipeline: Pipeline, folder: Path, thresholds: list[float | None]) -> str:
+def register_thresholds(pipeline: Pipeline, evaluation_dir: Path, folder: Path, thresholds: list[float | None]) -> str:
     """Register a version of the package per threshold; the first one is the champion. -> the registry's address"""
     packages = [
         with_threshold(pipeline.model_dir, folder / f"package {number}", threshold)
         for number, threshold in enumerate(thresholds, start=1)
     ]
-    uri = register_all(pipeline, folder, packages)
+    uri = register_all(evaluation_dir, folder, packages)
     MlflowClient(uri).set_registered_model_alias(NAME, "champion", "1")
     return uri
 
 
-def register_all(pipeline: Pipeline, folder: Path, packages: list[Path]) -> str:
+def register_all(evaluation_dir: Path, folder: Path, packages: list[Path]) -> str:
     """Register packages of the pipeline's network, in their order. -> the registry's address"""
-    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluated", pipeline.params, {})
+    shutil.copytree(evaluation_dir, folder / "evaluated")
     summary = json.loads((folder / "evaluated/metrics.json").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", new_database(folder))

@@ -19,9 +19,9 @@ def pictures(data_dir: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="session")
-def registry(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> str:
+def registry(pipeline: Pipeline, evaluation_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of three versions: 1 is the champion, 2 finds nothing defective, 3 has no threshold. -> its address"""
-    return register_thresholds(pipeline, tmp_path_factory.mktemp("registry"), [0.4, 0.99, None])
+    return register_thresholds(pipeline, evaluation_dir, tmp_path_factory.mktemp("registry"), [0.4, 0.99, None])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from dvc.repo import Repo
 from repositories import DVC, Repository
 from samples import CATEGORY, Pipeline, write_params
 
-from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.metrics.summary import HEADLINE
 from ndpnet.synthesis.bank import DefectBank
@@ -23,7 +22,7 @@ PHASE1, PHASE2, EVALUATE = (f"{name}@{CATEGORY}" for name in ("train_phase1", "t
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> Repository:
+def repository(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline, evaluation_dir: Path) -> Repository:
     """The project's dvc.yaml and code on a small category, every output there and up to date."""
     repository = Repository.make(tmp_path_factory.mktemp("stages") / "repository")
     folder = repository.folder
@@ -33,7 +32,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline) -> 
     shutil.copytree(pipeline.prepared_dir, build_dir / "prepared")
     shutil.copytree(pipeline.phase1_dir, build_dir / "phase1")
     shutil.copytree(pipeline.model_dir, build_dir / "model")
-    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, build_dir / "evaluation", pipeline.params)
+    shutil.copytree(evaluation_dir, build_dir / "evaluation")
     (folder / ".gitignore").write_text("/build/\n/.work/\n/dvc_plots/\n")
     repository.run(*DVC, "commit", "--force")
     repository.commit("outputs")

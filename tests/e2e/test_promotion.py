@@ -34,7 +34,7 @@ def prepared_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def filled(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(pipeline: Pipeline, evaluation_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with four versions: sound, equally sound, blind (nothing is ever defective), made of unpinned data."""
     folder = tmp_path_factory.mktemp("registry")
     made = [(0.4, True), (0.4 + 1e-9, True), (1.0, True), (0.4, False)]
@@ -42,7 +42,7 @@ def filled(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path
         with_threshold(pipeline.model_dir, folder / str(number), threshold, is_data_pinned=is_pinned)
         for number, (threshold, is_pinned) in enumerate(made)
     ]
-    register_all(pipeline, folder, packages)
+    register_all(evaluation_dir, folder, packages)
     return folder
 
 

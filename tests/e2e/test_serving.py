@@ -15,7 +15,6 @@ from pictures import as_base64
 from samples import CATEGORY, Pipeline
 from servers import ServerProcess
 
-from ndpnet import steps
 from ndpnet.commands import output
 from ndpnet.data.images import read_image
 from ndpnet.inference import Inspector
@@ -34,15 +33,16 @@ print("ANSWER", json.dumps({"scores": [answer["score"] for answer in answers], "
 
 
 @pytest.fixture(scope="module")
-def registered(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def registered(
+    pipeline: Pipeline, evaluation_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
     """The small model in a registry of its own. -> its record, and the folder of the registry"""
     folder = tmp_path_factory.mktemp("registry")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.delenv("NDPNET_TRACKING", raising=False)
-        steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluation", pipeline.params, {})
-        yield models.register(pipeline.model_dir, folder / "evaluation", identity={}) | {"folder": folder}
+        yield models.register(pipeline.model_dir, evaluation_dir, identity={}) | {"folder": folder}
 
 
 @pytest.fixture(scope="module")

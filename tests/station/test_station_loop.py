@@ -38,8 +38,10 @@ ALIASES, WALL = {"gate": "gate", "wall": "champion"}, {"line": "wall"}
 
 
 @pytest.mark.slow
-def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(pipeline: Pipeline, tmp_path, monkeypatch):
-    uri = registered.register_thresholds(pipeline, tmp_path / "registry", [2.0, 0.0, 3.0, 4.0])
+def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(
+    pipeline: Pipeline, evaluation_dir, tmp_path, monkeypatch
+):
+    uri = registered.register_thresholds(pipeline, evaluation_dir, tmp_path / "registry", [2.0, 0.0, 3.0, 4.0])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
     client, rng = MlflowClient(uri), np.random.default_rng(1)

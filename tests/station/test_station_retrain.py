@@ -81,14 +81,14 @@ def false_alarm_rate(verdicts: list[str]) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_drift_alarm_review_recalibration_training_and_the_new_champion_keeps_the_promise(
-    pipeline: Pipeline, checkout: Repository, tmp_path, monkeypatch
+    pipeline: Pipeline, evaluation_dir, checkout: Repository, tmp_path, monkeypatch
 ):
     rng = np.random.default_rng(99)  # not 0, which cut out the training pictures
     for number in range(NUM_REVIEWED):
         put(tmp_path / f"good/{number}.png", wall(rng))
     # most good pictures exceed the threshold of three parts on some processors, which is no drift to begin with
     own = calibrate(pipeline.model_dir, tmp_path / "good", tmp_path / "first", group_pattern="", target_rate=0.05)
-    uri = registered.register_thresholds(pipeline, tmp_path / "registry", [own["value"]])
+    uri = registered.register_thresholds(pipeline, evaluation_dir, tmp_path / "registry", [own["value"]])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("NDPNET_TRACKING")
     changes = {"drift": {"pictures_per_false_alarm": 1000, "highest_defect_rate": 0.1}, "review_sample": 1.0}

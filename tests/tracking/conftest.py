@@ -11,7 +11,6 @@ from registered import IDENTITY
 from samples import Pipeline
 from servers import free_port
 
-from ndpnet import steps
 from ndpnet.tracking import live, models
 
 
@@ -32,14 +31,6 @@ def new_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
 def store(new_store: Callable[[str], Path]) -> Path:
     """An empty store; its folder is the working directory."""
     return new_store("here")
-
-
-@pytest.fixture(scope="module")
-def evaluation_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `evaluate` says of the pipeline's package."""
-    folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
-    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder, pipeline.params, {})
-    return folder
 
 
 @pytest.fixture

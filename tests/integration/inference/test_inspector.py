@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from samples import Pipeline
 
-from ndpnet import steps
 from ndpnet.data.fitting import continue_surface
 from ndpnet.data.images import read_image
 from ndpnet.data.manifest import Manifest
@@ -42,10 +41,9 @@ def level_between(values: np.ndarray, share: float) -> float:
 
 
 def test_a_raw_file_scores_bit_for_bit_as_in_the_evaluation(
-    pipeline: Pipeline, inspector: Inspector, tmp_path: Path
+    pipeline: Pipeline, evaluation_dir: Path, inspector: Inspector
 ) -> None:
-    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
-    with (tmp_path / "evaluation" / "predictions.csv").open(newline="") as table:
+    with (evaluation_dir / "predictions.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == 12
     for row in rows:
