@@ -10,7 +10,7 @@ from torch import nn
 NO_GROUP = -1
 Seen = Callable[[torch.Tensor], torch.Tensor]
 BLOCK = 128  # patches, at most, whose largest product is looked for at once
-POSITIONS_AT_ONCE = 128
+PRODUCTS_AT_ONCE = 2**19  # of positions and patches: more would not fit into a cache
 FAR = 1e9  # finite: infinity times one plus something else is no number
 ALIKE, MAX_ALIKE = 8, 512  # one place in so many of a picture, and at most so many, stand for good surface as the bank
 BESIDE = 4  # places nearer than this to each other, down and across, share what they are computed from
@@ -72,8 +72,8 @@ class PatchBank(nn.Module):
 
 def _nearest(queries: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Indices of patches. queries: (B, N, C + 1), the last one 1; weights: (R, C + 1) -> (B, N)."""
-    # a part of the positions at once: all products would not fit into a cache
-    return torch.cat([largest(part @ weights.T) for part in queries.split(POSITIONS_AT_ONCE, dim=1)], dim=1)
+    count = max(1, PRODUCTS_AT_ONCE // len(weights))
+    return torch.cat([largest(part @ weights.T) for part in queries.split(count, dim=1)], dim=1)
 
 
 def largest(scores: torch.Tensor) -> torch.Tensor:
