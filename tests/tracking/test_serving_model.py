@@ -16,6 +16,7 @@ import pytest
 from mlflow.models import Model
 from pictures import as_base64, decoded, encoded
 from PIL import Image
+from registered import with_threshold
 from samples import CATEGORY, SIZE, Pipeline
 
 from ndpnet.data.images import read_image
@@ -36,22 +37,29 @@ def write_model(package_dir: Path, folder: Path) -> mlflow.pyfunc.PyFuncModel:
 
 
 @pytest.fixture(scope="module")
-def model(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> mlflow.pyfunc.PyFuncModel:
-    """The small model as MLflow loads it."""
-    return write_model(pipeline.model_dir, tmp_path_factory.mktemp("mlflow") / "model")
-
-
-@pytest.fixture(scope="module")
-def inspector(pipeline: Pipeline) -> Inspector:
-    """The same model as ndpnet loads it."""
-    return Inspector.load(pipeline.model_dir)
-
-
-@pytest.fixture(scope="module")
 def paths(pipeline: Pipeline) -> list[Path]:
     """Pictures of two sizes."""
     found = sorted((pipeline.data_dir / CATEGORY / "test").rglob("*.png"))
     return found[:2] + found[-2:]
+
+
+@pytest.fixture(scope="module")
+def package_dir(pipeline: Pipeline, paths: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model with a threshold that half of the pictures exceed: its own may lie anywhere."""
+    scores = [Inspector.load(pipeline.model_dir).inspect(path).score for path in paths]
+    return with_threshold(pipeline.model_dir, tmp_path_factory.mktemp("package") / "model", float(np.median(scores)))
+
+
+@pytest.fixture(scope="module")
+def model(package_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> mlflow.pyfunc.PyFuncModel:
+    """The small model as MLflow loads it."""
+    return write_model(package_dir, tmp_path_factory.mktemp("mlflow") / "model")
+
+
+@pytest.fixture(scope="module")
+def inspector(package_dir: Path) -> Inspector:
+    """The same model as ndpnet loads it."""
+    return Inspector.load(package_dir)
 
 
 def test_scores_are_those_of_the_inspector_bit_for_bit(
