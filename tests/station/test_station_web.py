@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from stations import SECONDS, accept, config_of, get, picture, post, put, send, served, wait_until
 
 from ndpnet.inference.inspector import Inspector
-from ndpnet.station import queries, values
+from ndpnet.station import queries
 from ndpnet.station.journal import Judgement
 from ndpnet.station.security import ROLES, new_token, refusal
 
@@ -325,29 +325,6 @@ def test_live_shows_one_line_or_all(pipeline, tmp_path):
             assert f"of {number} pictures" in page
             assert f'data-refresh="/live{asked}"' in page
         assert get(f"{url}/?line=cellar").status_code == 404
-
-
-def test_properties_have_their_units_and_events_are_told_in_words():
-    assert [values.of_property(name, 0.25) for name in ("red", "not good", "sharpness")] == ["25.0 %", "25.0 %", "0.25"]
-    assert values.of_property("brightness", 111.42) == "111.4 of 255"
-    facts = {
-        "drift": {"changes": [{"name": "not good", "before": 0.35, "now": 1.0}]},
-        "model": {"model": "models:/x@champion", "version": 2, "hash": "0123456789", "engine": "torch-fp32"},
-        "threshold": {"before": 0.5, "value": None, "reason": "too many"},
-        "acknowledged": {"reason": "lamp"},
-        "restarted": {"num_pictures": 20000},
-        "retrain": {"reason": "lot"},
-        "retrained": {"outcome": "refused", "reason": "no better"},
-    }
-    assert [values.told({"kind": kind, "facts": each}) for kind, each in facts.items()] == [
-        "the line has changed: not good 35.0 % → 100.0 %",
-        "judging with models:/x@champion version 2, 01234567, torch-fp32",
-        "threshold 0.5 → the model's own: too many",
-        "alarm answered: lamp",
-        "the watch began anew after 20000 pictures",
-        "training asked for: lot",
-        "training refused: no better",
-    ]
 
 
 def test_what_three_verdicts_would_send_to_people_is_shown_before(station):
