@@ -196,7 +196,7 @@ def _facts(judged: Judged, package: ModelPackage, identity: dict[str, str]) -> d
     per_second = 1 / judged.seconds_per_image
     facts = {
         "tested": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "model": f"{package.config['category']} {package.package_hash[:12]}, profile {identity['profile']}",
+        "model": f"{package.config['category']} {identity['package hash'][:12]}, profile {identity['profile']}",
         "speed": f"{1000 * judged.seconds_per_image:.0f} ms per picture ({per_second:.1f} per second)",
     }
     return facts | ({"on": identity["machine"]} if identity.get("machine") else {})
