@@ -21,12 +21,13 @@ from PIL import Image, ImageFilter
 from ndpnet.data.arrays import spread_rows
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.prepared import PreparedData
+from ndpnet.files import read_yaml
 from ndpnet.inference import Inspector
 from ndpnet.metrics.drift import LineWatch
 from ndpnet.metrics.properties import picture_properties
+from ndpnet.station.config import DEFAULTS_PATH, DriftConfig
 from ndpnet.station.models import Calibration
 
-HIGHEST_DEFECT_RATE = 0.05
 MAX_AFTER = 2000
 
 Seen = tuple[float, dict[str, float]]  # score and properties
@@ -102,15 +103,8 @@ def rings_after(watch: LineWatch, seen: Sequence[Seen], number: int, rng: np.ran
 
 def watch_of(inspector: Inspector, limit: int) -> LineWatch:
     """The station's, of the model's calibration pictures."""
-    calibration, threshold = Calibration(**inspector.threshold_record["calibration"]), inspector.threshold
-    independent = calibration.one_per_group()
-    return LineWatch(
-        independent.scores,
-        independent.properties,
-        threshold=threshold,
-        highest_rate=calibration.promised_rate(threshold) + HIGHEST_DEFECT_RATE,
-        pictures_per_false_alarm=limit,
-    )
+    drift = DriftConfig(**read_yaml(DEFAULTS_PATH)["drift"] | {"pictures_per_false_alarm": limit})
+    return Calibration(**inspector.threshold_record["calibration"]).watch(inspector.threshold, drift)
 
 
 if __name__ == "__main__":

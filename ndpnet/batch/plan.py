@@ -176,7 +176,7 @@ def _resolve(request: InspectionRequest) -> PlannedModel:
     match = MODEL.fullmatch(request.model)
     assert match is not None  # checked when the request was made
     name = match["name"]
-    version, package_hash = resolve_version(name, match["ref"] or "champion")
+    version, package_hash, _ = resolve_version(name, match["ref"] or "champion")
     with TemporaryDirectory(prefix="ndpnet-") as scratch:
         threshold = read_package(download_package(name, version, Path(scratch) / "model")).threshold
     if threshold is None:

@@ -77,16 +77,8 @@ class Line:
         self.model.inspector.threshold = self.model.own_record["value"] if value is None else value
 
     def _start_watch(self, seq: int) -> None:
-        independent = self.model.calibration.one_per_group()
-        drift = self.station.drift
         self._has_rung = False
-        self.watch = LineWatch(
-            independent.scores,
-            independent.properties,
-            threshold=self.threshold,
-            highest_rate=self.model.calibration.promised_rate(self.threshold) + drift.highest_defect_rate,
-            pictures_per_false_alarm=drift.pictures_per_false_alarm,
-        )
+        self.watch = self.model.calibration.watch(self.threshold, self.station.drift)
         for row in queries.scores_after(self.journal, self.name, seq):
             self.watch.add(row["id"], row[SCORE], row["properties"])
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from ndpnet.inference.identity import package_hash
 from ndpnet.inference.inspector import Inspector
+from ndpnet.metrics.drift import LineWatch
 from ndpnet.metrics.threshold import promised_rate
-from ndpnet.station.config import LineConfig
+from ndpnet.station.config import DriftConfig, LineConfig
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,17 @@ class Calibration:
     def promised_rate(self, threshold: float) -> float:
         """At most this share of new good pictures is above it, as for the model's own threshold."""
         return promised_rate(self.scores, self.groups, threshold)
+
+    def watch(self, threshold: float, drift: DriftConfig) -> LineWatch:
+        """What notices that a line is no longer as these pictures, judged by this threshold."""
+        independent = self.one_per_group()
+        return LineWatch(
+            independent.scores,
+            independent.properties,
+            threshold=threshold,
+            highest_rate=self.promised_rate(threshold) + drift.highest_defect_rate,
+            pictures_per_false_alarm=drift.pictures_per_false_alarm,
+        )
 
     def one_per_group(self) -> "Calibration":
         """The first picture of each independent unit: what a test that counts pictures may take."""
@@ -91,15 +103,14 @@ def _folder_of(line: LineConfig, cache_dir: Path, last: dict[str, Any] | None) -
     if line.registered is None:
         return Path(line.model), {"version": None, "commit": None}
     from ndpnet.tracking.models import download_package
-    from ndpnet.tracking.versions import RegistryError, commit_of, resolve_version
+    from ndpnet.tracking.versions import RegistryError, resolve_version
 
     def cached(version: int, digest: str) -> Path:
         return cache_dir / f"{name}-{version}-{_short(digest)}"
 
     name, ref = line.registered
     try:
-        version, digest = resolve_version(name, ref)
-        commit = commit_of(name, version)
+        version, digest, commit = resolve_version(name, ref)
     except RegistryError as error:
         # the same name and alias or number as then
         if last is None or last["model"] != line.model or not cached(last["version"], last["hash"]).is_dir():

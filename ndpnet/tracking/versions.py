@@ -55,17 +55,14 @@ def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion
     raise ValueError(f"no {name} {str(ref)!r} in the registry (it has {', '.join(known) or 'no version'})")
 
 
-def resolve_version(name: str, ref: str | int) -> tuple[int, str]:
-    """Number and package hash of the version that a number or alias means now. ValueError: none, or not known."""
+def resolve_version(name: str, ref: str | int) -> tuple[int, str, str]:
+    """Number, package hash and commit of the version that a number or alias means now.
+
+    The commit is of the code that trained it, "unknown" where nobody could tell. ValueError: none, or not known.
+    """
     with in_one_line():
         version = get_version(connect(), name, ref)
-        return int(version.version), package_hash_of(version)
-
-
-def commit_of(name: str, version: int) -> str:
-    """Commit of the code that a version was trained by; "unknown" where nobody could tell. ValueError: no answer."""
-    with in_one_line():
-        return get_version(connect(), name, version).tags.get(GIT_COMMIT, "unknown")
+        return int(version.version), package_hash_of(version), version.tags.get(GIT_COMMIT, "unknown")
 
 
 def package_hash_of(version: ModelVersion) -> str:
