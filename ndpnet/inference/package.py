@@ -24,7 +24,7 @@ from ndpnet.model import NDPNet, Network, PretrainedNDPNet
 from ndpnet.model.network import has_filters
 from ndpnet.synthesis.compose import to_unit
 
-FORMAT_VERSION = 14
+FORMAT_VERSION = 15
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OPTIONAL_FILES = {ROI: "--roi", RULES: "--rules"}  # and what makes them

@@ -55,9 +55,13 @@ class Backbone(nn.Module):
 
         What is compared is averaged over 3 x 3 positions and has stride 8 or more. -> [(B, C_l, h_l, w_l)], 6 maps.
         """
-        every = self._raw(evenly_lit(image) if self.has_uneven_light else image)
+        every = self._raw(self.evened(image))
         levels = [_compared(feats, stride) for feats, stride in zip(every, self.strides, strict=True)]
         return [self._standardised(feats, index % NUM_LEVELS) for index, feats in enumerate([*every, *levels])]
+
+    def evened(self, image: torch.Tensor) -> torch.Tensor:
+        """The picture under even light, if good pictures show that theirs is not. (B, 3, H, W) -> the same."""
+        return evenly_lit(image) if self.has_uneven_light else image
 
     def _standardised(self, feats: torch.Tensor, level: int) -> torch.Tensor:
         mean, spread = getattr(self, f"mean{level}"), getattr(self, f"spread{level}")

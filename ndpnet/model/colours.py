@@ -1,4 +1,4 @@
-"""What ImageNet features hardly tell: the colours of a surface, whatever the light's strength."""
+"""What ImageNet features hardly tell: colours, of a surface and of its small places, whatever the light's strength."""
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from ndpnet.model.layers import local_mean
 
 STRIDE = 8  # that colours are averaged to
 SMALLEST_SPREAD = 1e-6  # of less the pictures are grey
+DARKEST = 0.02  # mean of a picture: darker ones are noise
 
 
 class OpponentColours(nn.Module):
@@ -36,3 +37,13 @@ class OpponentColours(nn.Module):
         spread, mean = torch.std_mean(torch.cat([self(batch) for batch in batches]), dim=(0, 2, 3))
         self.mean.copy_(mean)
         self.gain.copy_(torch.where(spread > SMALLEST_SPREAD, 1 / spread, 0))
+
+
+def relative_colours(image: torch.Tensor, stride: int) -> torch.Tensor:
+    """How far means over stride x stride pixels are from the picture's mean, in such means; 0 is as bright as it is.
+
+    (B, 3, H, W) -> (B, 3, H/stride, W/stride).
+    """
+    mean = image.mean(dim=(1, 2, 3), keepdim=True)
+    # half precision keeps more digits of numbers near 0: the mean is taken off first
+    return F.avg_pool2d(image - mean, stride) / mean.clamp(min=DARKEST)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ndpnet.model.backbone import NUM_LEVELS, Backbone, local_brightness
-from ndpnet.model.colours import OpponentColours
+from ndpnet.model.colours import OpponentColours, relative_colours
 from ndpnet.model.decoder import upsample
 from ndpnet.model.layers import conv_block
 from ndpnet.model.network import NetworkOutput
@@ -17,8 +17,8 @@ from ndpnet.model.patch_bank import PatchBank, repair_by_itself, surprise
 MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are enlarged
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
 GAP = 7  # places of the map: between marks that lie in one window of so many, the map is closed
-NUM_COLOURS = 1024  # in the bank
-LARGEST_TONE = 5.0  # spreads of colour, of brightness: another light may be any number of them away, and alarms nobody
+NUM_COLOURS, NUM_SHADES = 1024, 256  # in their banks
+LARGEST_TONE = 5.0  # spreads of each: another light may be any number of them away, and alarms nobody
 DECODER_CHANNELS = (64, 32)
 SMALLEST_SPREAD = 1e-6
 USUAL_SHARE = 0.99  # of the places of held-out good pictures: what they are like is like the bank
@@ -38,6 +38,7 @@ class PretrainedNDPNet(nn.Module):
     angle_scale: torch.Tensor
     colour_scale: torch.Tensor
     brightness_scale: torch.Tensor
+    shade_scale: torch.Tensor
     good_maximum: torch.Tensor
     picture_groups: torch.Tensor  # in training alone
 
@@ -54,6 +55,7 @@ class PretrainedNDPNet(nn.Module):
         )
         self.colours = OpponentColours()
         self.colour_bank = PatchBank(num_channels=2, num_patches=NUM_COLOURS)
+        self.shade_bank = PatchBank(num_channels=3, num_patches=NUM_SHADES)
         self.decoder = SurfaceDecoder(channels, self.encoder.strides)
         self.segmentation = JointSegmentation(channels, head_channels)
         # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of each distance
@@ -64,6 +66,7 @@ class PretrainedNDPNet(nn.Module):
         self.register_buffer("angle_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("colour_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("brightness_scale", torch.tensor([0.0, 1.0]))
+        self.register_buffer("shade_scale", torch.tensor([0.0, 1.0]))
         self.register_buffer("good_maximum", torch.tensor(1.0))
         self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)
 
@@ -153,13 +156,14 @@ class PretrainedNDPNet(nn.Module):
         return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
 
     def tone(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
-        """How unusual colour and brightness are, in spreads of good pictures, at most LARGEST_TONE each.
+        """How unusual colour, brightness and shade are, in spreads of good pictures, at most LARGEST_TONE each.
 
         As `colour` has them. -> (B, 1, H/4, W/4).
         """
-        colour, brightness = self.colour(image, groups), self.brightness(image)
-        colour = _scaled(colour, self.colour_scale).clamp(max=LARGEST_TONE)
-        return colour + _scaled(brightness, self.brightness_scale).clamp(max=LARGEST_TONE)
+        maps = self.colour(image, groups), self.brightness(image), self.shade(image, groups)
+        scales = self.colour_scale, self.brightness_scale, self.shade_scale
+        terms = [_scaled(*pair).clamp(max=LARGEST_TONE) for pair in zip(maps, scales, strict=True)]
+        return sum(terms[1:], terms[0])
 
     def brightness(self, image: torch.Tensor) -> torch.Tensor:
         """How much each place differs from the light around it. (B, 3, H, W) -> (B, 1, H/4, W/4)."""
@@ -170,16 +174,23 @@ class PretrainedNDPNet(nn.Module):
 
         image: (B, 3, H, W), sides multiples of 64; groups: as of `repair`.
         """
-        feats = self.colours(image)
-        squares = (feats - self.colour_bank(feats, groups)).square().sum(dim=1, keepdim=True)
-        return enlarge(squares.sqrt(), [side // MAP_STRIDE for side in image.shape[-2:]])
+        distance = _distance(self.colours(image), self.colour_bank, groups)
+        return enlarge(distance, [side // MAP_STRIDE for side in image.shape[-2:]])
+
+    def shade(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
+        """Distance of each place's shade to the bank: a small black hole. As `colour`."""
+        return _distance(self.shades(image), self.shade_bank, groups)
+
+    def shades(self, image: torch.Tensor) -> torch.Tensor:
+        """What `shade` compares: the colours of 4 x 4 pixels, whatever the light. (B, 3, H, W) -> (B, 3, H/4, W/4)."""
+        return relative_colours(self.encoder.evened(image), MAP_STRIDE)
 
     def _map_size(self, levels: Sequence[torch.Tensor]) -> list[int]:
         return [side * self.encoder.strides[-1] // MAP_STRIDE for side in levels[-1].shape[-2:]]
 
     @torch.no_grad()
     def fit_tone(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """How far apart colours of different groups (B,) are, and how far from the light around them places are.
+        """How far apart colours and shades of different groups (B,) are, and how far places are from the light around.
 
         By pictures (B, 3, H, W) that the bank is from, not by the few that are held out: they hardly show that the
         light, and with it every colour, varies.
@@ -187,6 +198,7 @@ class PretrainedNDPNet(nn.Module):
         device = self.colour_scale.device
         shown = [(image.to(device), groups.to(device)) for image, groups in pictures]
         self.colour_scale.copy_(_scale_of([self.colour(*each) for each in shown]))
+        self.shade_scale.copy_(_scale_of([self.shade(*each) for each in shown]))
         self.brightness_scale.copy_(_scale_of([self.brightness(image) for image, _ in shown]))
 
     @torch.no_grad()
@@ -268,6 +280,11 @@ class SurfaceDecoder(nn.Module):
         entered = [enlarge(conv(feats), size) for conv, feats in zip(self.enter, levels, strict=True)]  # at stride 8
         x = self.block(upsample(F.relu(sum(entered[1:], entered[0]))))
         return torch.sigmoid(F.pixel_shuffle(self.to_image(x), MAP_STRIDE))  # (B, 48, H/4, W/4) -> (B, 3, H, W)
+
+
+def _distance(feats: torch.Tensor, bank: nn.Module, groups: torch.Tensor | None) -> torch.Tensor:
+    """To the nearest of a bank. (B, C, h, w) -> (B, 1, h, w)."""
+    return (feats - bank(feats, groups)).square().sum(dim=1, keepdim=True).sqrt()
 
 
 def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:

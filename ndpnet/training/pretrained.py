@@ -77,9 +77,13 @@ def fit_bank(network: PretrainedNDPNet, images: np.ndarray, groups: Sequence[str
     batches = list(_batches(images, rows))
     network.encoder.fit(batches)
     network.colours.fit(batches)
-    levels = [[*network.repairable(network.encoder(batch)), network.colours(batch)] for batch in batches]
+    levels = [
+        [*network.repairable(network.encoder(batch)), network.colours(batch), network.shades(batch)]
+        for batch in batches
+    ]
     rng = np.random.default_rng([seed, STREAM])
-    for bank, level in zip([*network.banks, network.colour_bank], zip(*levels, strict=True), strict=True):
+    banks = [*network.banks, network.colour_bank, network.shade_bank]
+    for bank, level in zip(banks, zip(*levels, strict=True), strict=True):
         maps = torch.cat(level)
         places = maps.shape[2] * maps.shape[3]
         patches = maps.permute(0, 2, 3, 1).flatten(0, 2)  # (N, C, h, w) -> (N*h*w, C)

@@ -54,9 +54,8 @@ def run_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir: 
         network, speed = _train_encoder(inputs)
         if folder is None:
             return {}
-        write_weights(
-            network, folder / PHASE1_WEIGHTS, prefixes=("encoder.", "decoder.", "banks.", "colours.", "colour_bank.")
-        )
+        prefixes = ("encoder.", "decoder.", "banks.", "colours.", "colour_bank.", "shade_bank.")
+        write_weights(network, folder / PHASE1_WEIGHTS, prefixes=prefixes)
         write_json(folder / PHASE1, {"params": identity, "inputs": inputs_hash})
         return _copy_history(inputs.work_dir, folder / HISTORY) | speed
 

@@ -97,7 +97,11 @@ def test_a_package_is_opened_without_what_only_training_needs(run: Pipeline) -> 
 
 def test_the_encoder_is_as_imagenet_left_it_and_phase_1_trained_the_decoder(run: Pipeline) -> None:
     first, second = load_file(run.phase1_dir / "weights.safetensors"), load_file(run.model_dir / WEIGHTS)
-    kept = [name for name in first if name.startswith(("encoder.", "banks.", "decoder.", "colours.", "colour_bank."))]
+    kept = [
+        name
+        for name in first
+        if name.startswith(("encoder.", "banks.", "decoder.", "colours.", "colour_bank.", "shade_bank."))
+    ]
     assert len(kept) == len(first)
     assert all(torch.equal(first[name], second[name]) for name in kept)
     watched = {name for row in read_json_lines(run.phase1_dir / "history.jsonl") for name in row if "/" in name}

@@ -236,6 +236,26 @@ def test_a_stain_is_another_colour_and_grey_pictures_have_none() -> None:
         assert network.colour(to_batch(stained)).amax() == 0
 
 
+@torch.no_grad()
+def test_a_small_black_hole_is_a_shade_of_its_own_in_whatever_light() -> None:
+    network, picture = make_network("distance"), surface(1, seed=7)
+    holed = picture.copy()
+    holed[:, 32:40, 32:40] = 0
+    pictures = to_batch(picture), to_batch(holed), 0.8 * to_batch(holed)
+    plain, hole, darker = (network.shade(image) for image in pictures)
+    assert hole[0, 0, 8:10, 8:10].min() > 2 * plain.amax()
+    torch.testing.assert_close(darker, hole, atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_shades_are_of_the_picture_under_even_light_where_light_differs() -> None:
+    network = make_network("distance")
+    slope = (0.4 * torch.linspace(0.5, 1.5, 256)).expand(1, 3, 256, 256)
+    as_it_is = network.shades(slope).std()
+    network.encoder.has_uneven_light = True
+    assert network.shades(slope).std() < as_it_is / 2
+
+
 def test_another_tint_is_no_defect_where_tints_vary() -> None:
     tints = np.random.default_rng(0).integers(-20, 20, (9, 1, 1, 3))
     network = PretrainedNDPNet(encoder="tf_efficientnet_lite0", bank_size=64, head_channels=8)
@@ -253,7 +273,7 @@ def test_another_tint_is_no_defect_where_tints_vary() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["colour", "brightness"])
+@pytest.mark.parametrize("name", ["colour", "brightness", "shade"])
 def test_however_odd_a_tone_is_it_counts_as_five_spreads(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     network, picture = make_network("distance"), to_batch(surface(1, seed=9))
     maps = network.encoder(picture), network.repair(network.encoder(picture))
