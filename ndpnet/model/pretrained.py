@@ -10,13 +10,15 @@ from torch import nn
 from ndpnet.model.backbone import NUM_LEVELS, Backbone, local_brightness
 from ndpnet.model.colours import OpponentColours, relative_colours
 from ndpnet.model.decoder import upsample
-from ndpnet.model.layers import conv_block
+from ndpnet.model.layers import conv_block, local_mean
 from ndpnet.model.network import NetworkOutput
 from ndpnet.model.patch_bank import PatchBank, repair_by_itself, surprise
 
 MAP_STRIDE = 4  # of the map, and of what the decoder computes, before they are enlarged
 DISTANCE_WEIGHT = 0.25  # of each distance beside the segmentation
 GAP = 7  # places of the map: between marks that lie in one window of so many, the map is closed
+AROUND = 15  # places of the map, twice: what is around a place, some 60 pixels
+MOST_AROUND = 3.0  # spreads that a place counts for those around it, however high it is: a crack is no wide stain
 NUM_COLOURS, NUM_SHADES = 1024, 256  # in their banks
 LARGEST_TONE = 5.0  # spreads of each: another light may be any number of them away, and alarms nobody
 DECODER_CHANNELS = (64, 32)
@@ -134,7 +136,7 @@ class PretrainedNDPNet(nn.Module):
             terms.append(DISTANCE_WEIGHT * _scaled(self.distance(features, repaired), self.distance_scale))
             terms.append(DISTANCE_WEIGHT * _scaled(self.angle(features, repaired), self.angle_scale))
             terms.append(DISTANCE_WEIGHT * tone)
-        return _full_size(_half_closed(sum(terms[1:], terms[0])))
+        return _full_size(_with_around(_half_closed(sum(terms[1:], terms[0]))))
 
     def logit(self, features: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> torch.Tensor:
         """Of the joint segmentation. features: the encoder's, repaired: as `repairable` -> (B, 1, H/4, W/4)."""
@@ -300,6 +302,12 @@ def _scaled(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 def _half_closed(plane: torch.Tensor) -> torch.Tensor:
     """Mean of a map and its closing: what lies between marked places is hardly good. (B, 1, h, w) -> the same."""
     return (plane - _dilated(-_dilated(plane))) / 2
+
+
+def _with_around(plane: torch.Tensor) -> torch.Tensor:
+    """A place among many that are unusual is at least as unusual as they are on average. (B, 1, h, w) -> the same."""
+    around = local_mean(local_mean(plane.clamp(max=MOST_AROUND), AROUND), AROUND)
+    return torch.maximum(plane, around)
 
 
 def _dilated(plane: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from networks import normal
 
 from ndpnet.model.patch_bank import PatchBank, largest, repair_by_itself, surprise
-from ndpnet.model.pretrained import PretrainedNDPNet, _full_size, _half_closed
+from ndpnet.model.pretrained import PretrainedNDPNet, _full_size, _half_closed, _with_around
 from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
 
 SIZE = 64
@@ -78,6 +78,19 @@ def test_a_gap_between_marks_is_half_filled_and_nothing_grows() -> None:
     expected = plane.clone()
     expected[..., 6, 12] = 4.0
     assert torch.equal(_half_closed(plane), expected)
+
+
+def test_what_lies_within_a_wide_stain_is_raised_and_what_lies_beside_a_crack_hardly() -> None:
+    stain = torch.zeros(1, 1, 64, 64)
+    stain[..., 16:48, 16:48] = 9.0
+    stain[..., 28:36, 28:36] = 0.5  # its middle looks good
+    raised = _with_around(stain)
+    assert (raised >= stain).all()
+    assert raised[..., 28:36, 28:36].min() > 1.5
+    assert raised.amax(dim=(2, 3)) == 9
+    crack = torch.zeros(1, 1, 64, 64)
+    crack[..., 32, :] = 1000.0
+    assert _with_around(crack)[..., 31, :].max() < 0.25
 
 
 def test_every_position_becomes_its_nearest_patch() -> None:
