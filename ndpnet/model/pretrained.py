@@ -10,7 +10,7 @@ from torch import nn
 from ndpnet.model.backbone import NUM_LEVELS, Backbone, local_brightness
 from ndpnet.model.colours import OpponentColours, relative_colours
 from ndpnet.model.decoder import upsample
-from ndpnet.model.layers import conv_block, local_mean
+from ndpnet.model.layers import conv_block
 from ndpnet.model.network import NetworkOutput
 from ndpnet.model.patch_bank import PatchBank, repair_by_itself, surprise
 
@@ -306,8 +306,16 @@ def _half_closed(plane: torch.Tensor) -> torch.Tensor:
 
 def _with_around(plane: torch.Tensor) -> torch.Tensor:
     """A place among many that are unusual is at least as unusual as they are on average. (B, 1, h, w) -> the same."""
-    around = local_mean(local_mean(plane.clamp(max=MOST_AROUND), AROUND), AROUND)
-    return torch.maximum(plane, around)
+    down, across = (_averaging(side).to(plane.device) for side in plane.shape[-2:])
+    return torch.maximum(plane, down.T @ plane.clamp(max=MOST_AROUND) @ across)
+
+
+def _averaging(side: int) -> torch.Tensor:
+    """A matrix that averages over AROUND places, twice; the last places are replicated. -> (side, side)."""
+    weights = torch.eye(side)[None]
+    for _ in range(2):
+        weights = F.avg_pool1d(F.pad(weights, (AROUND // 2,) * 2, mode="replicate"), AROUND, stride=1)
+    return weights[0]
 
 
 def _dilated(plane: torch.Tensor) -> torch.Tensor:
