@@ -23,6 +23,7 @@ NUM_COLOURS, NUM_SHADES = 1024, 256  # in their banks
 LARGEST_TONE = 5.0  # spreads of each: another light may be any number of them away, and alarms nobody
 DECODER_CHANNELS = (64, 32)
 SMALLEST_SPREAD = 1e-6
+SMALLEST_SHADE = 0.01  # spread of shades, in mean brightnesses: where good ones lie closer, less is chance
 USUAL_SHARE = 0.99  # of the places of held-out good pictures: what they are like is like the bank
 
 
@@ -200,7 +201,7 @@ class PretrainedNDPNet(nn.Module):
         device = self.colour_scale.device
         shown = [(image.to(device), groups.to(device)) for image, groups in pictures]
         self.colour_scale.copy_(_scale_of([self.colour(*each) for each in shown]))
-        self.shade_scale.copy_(_scale_of([self.shade(*each) for each in shown]))
+        self.shade_scale.copy_(_scale_of([self.shade(*each) for each in shown], least_spread=SMALLEST_SHADE))
         self.brightness_scale.copy_(_scale_of([self.brightness(image) for image, _ in shown]))
 
     @torch.no_grad()
@@ -289,10 +290,10 @@ def _distance(feats: torch.Tensor, bank: nn.Module, groups: torch.Tensor | None)
     return (feats - bank(feats, groups)).square().sum(dim=1, keepdim=True).sqrt()
 
 
-def _scale_of(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+def _scale_of(maps: Sequence[torch.Tensor], *, least_spread: float = SMALLEST_SPREAD) -> torch.Tensor:
     """Mean and spread of all values. -> (2,)."""
     values = torch.cat([plane.flatten() for plane in maps])
-    return torch.stack([values.mean(), values.std().clamp(min=SMALLEST_SPREAD)])
+    return torch.stack([values.mean(), values.std().clamp(min=least_spread)])
 
 
 def _scaled(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
