@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from measuring import alone, options, peak_mib, spread
+from measuring import alone, options, spread
 from reference_step import PlainNetwork, PlainVGG, phase1_terms, phase2_terms
 from torch import nn
 
 from ndpnet.config import Params, load_params
 from ndpnet.inference.package import make_network
+from ndpnet.inference.speed import peak_mib
 from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.perceptual import IMAGENET_MEAN, IMAGENET_STD, VGGFeatures
