@@ -14,7 +14,6 @@ SCALE_WEIGHTS = (0.2, 0.2, 0.6)
 COMPARED_WIDTHS = {"concat": 2, "concat_difference": 3, "product": 1}  # channels of a head's input, times C
 FILTER_SIZE = 5
 FILTER_REACH = 2 * (FILTER_SIZE // 2)  # pixels around it that a filtered pixel depends on
-SORT_FIVE = ((0, 1), (3, 4), (2, 4), (2, 3), (1, 4), (0, 3), (0, 2), (1, 3), (1, 2))  # nine comparisons, the least
 
 
 class MultiScaleSegmentation(nn.Module):
@@ -76,32 +75,9 @@ def blend_scales(logits: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def filter_map(anomaly_map: torch.Tensor) -> torch.Tensor:
     """5x5 mean, then 5x5 median, borders replicated. (B, 1, H, W) -> (B, 1, H, W)."""
-    mean = local_mean(anomaly_map, FILTER_SIZE)
-    return median_5x5(F.pad(mean, (FILTER_SIZE // 2,) * 4, mode="replicate"))
-
-
-def median_5x5(padded: torch.Tensor) -> torch.Tensor:
-    """Median of every 5x5 window. (B, 1, H + 4, W + 4) -> (B, 1, H, W).
-
-    Columns of five are sorted once for the five windows that share them, then the ranks of a window among each other,
-    which leaves the columns sorted. Value (i, j) of such a square is no less than i j values and no greater than
-    (6 - i)(6 - j): as many lie below the median as above it among the 13 that neither rules out.
-    """
-    H, W = padded.shape[-2] - 4, padded.shape[-1] - 4
-    columns = _sorted_five([padded[..., top : top + H, :] for top in range(5)])
-    possible = []
-    for i, ranks in enumerate(columns, start=1):
-        row = _sorted_five([ranks[..., left : left + W] for left in range(5)])
-        possible += [value for j, value in enumerate(row, start=1) if max(i * j, (6 - i) * (6 - j)) <= 13]
-    return median_of(possible)
-
-
-def _sorted_five(values: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Sort five tensors elementwise, by minima and maxima alone."""
-    for low, high in SORT_FIVE:
-        smaller, larger = torch.minimum(values[low], values[high]), torch.maximum(values[low], values[high])
-        values[low], values[high] = smaller, larger
-    return values
+    (height, width), shifts = anomaly_map.shape[-2:], range(FILTER_SIZE)
+    padded = F.pad(local_mean(anomaly_map, FILTER_SIZE), (FILTER_SIZE // 2,) * 4, mode="replicate")
+    return median_of([padded[..., top : top + height, left : left + width] for top in shifts for left in shifts])
 
 
 def median_of(values: list[torch.Tensor]) -> torch.Tensor:
