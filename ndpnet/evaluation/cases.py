@@ -1,7 +1,6 @@
 """Pictures of single cases for the report: panels, of scans a window around the spot that matters, and a gallery."""
 
 import base64
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -19,15 +18,12 @@ from ndpnet.inference.overlay import draw_contours, encode_jpeg, encode_png, pan
 
 SCALE_QUANTILE = 0.999  # of all test scores: top of the colour scale
 WINDOW = 512  # side of what is shown of a scan, in pixels
-MAX_CASE_BYTES = 170_000  # as base64, 24 cases stay below 6 MB
-MAX_CASE_WIDTH = 1400
+MAX_CASE_WIDTH = 1400  # pixels, of a panel in the page
 MAX_CASE_PIXELS = 700_000
-# (share of the side, quality), until it fits
-JPEG_STEPS = ((1.0, 88), (1.0, 78), (1.0, 66), (1.0, 52), (0.7, 52), (0.5, 52))
 MAX_STEM = 30  # letters, of up to four bytes
 MAX_PICTURES = 300  # of the gallery, of about 6 kB each: 2 MB
 SIDE = 150
-QUALITY = 72  # of JPEG
+QUALITY = 75  # of JPEG
 
 
 class CasePictures:
@@ -117,10 +113,9 @@ class CasePictures:
             caption=f"{shown['verdict']}, score {shown['score']:.3f}{place}",  # no name: the font has no umlauts
             num_columns=2,
         )
-        png = encode_png(drawn)
         self._folder.mkdir(exist_ok=True)
-        (self._folder / f"{name}_{_stem(shown['title'])}.png").write_bytes(png)
-        return embed_image(png)
+        (self._folder / f"{name}_{_stem(shown['title'])}.png").write_bytes(encode_png(drawn))
+        return embed_image(drawn)
 
     def _small_picture(self, index: int) -> dict[str, Any]:
         """-> as `_about`, type, truth, uri, width, height. A map that was not kept is not drawn."""
@@ -133,7 +128,7 @@ class CasePictures:
         drawn = Image.fromarray(draw_contours(image, anomaly_map, threshold=level, truth=truth))
         drawn.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         about = {"type": judged.records[index].defect_type, "truth": "defective" if judged.labels[index] else "good"}
-        return self._about(index) | about | _data_uri("jpeg", encode_jpeg(drawn, quality=QUALITY), drawn.size)
+        return self._about(index) | about | _data_uri(drawn)
 
 
 def typical_finds(judged: Judged, threshold: float | None) -> list[tuple[str, int]]:
@@ -167,23 +162,18 @@ def _stem(name: str) -> str:
     return re.sub(r"[^\w.+-]", "_", PurePosixPath(name).stem)[:MAX_STEM]
 
 
-def embed_image(png: bytes) -> dict[str, Any]:
-    """Turn a picture into a data URI of about MAX_CASE_BYTES at most, PNG or JPEG; {uri, width, height}."""
-    with Image.open(io.BytesIO(png)) as opened:
-        picture = opened.convert("RGB")
+def embed_image(drawn: np.ndarray) -> dict[str, Any]:
+    """Turn a picture into a data URI, of at most MAX_CASE_WIDTH and MAX_CASE_PIXELS; {uri, width, height}."""
+    picture = Image.fromarray(drawn)
     scale = min(1.0, MAX_CASE_WIDTH / picture.width, math.sqrt(MAX_CASE_PIXELS / (picture.width * picture.height)))
-    if scale == 1.0 and len(png) <= MAX_CASE_BYTES // 2:
-        return _data_uri("png", png, picture.size)
-    for share, quality in JPEG_STEPS:
-        width, height = (max(1, round(side * scale * share)) for side in picture.size)
-        # 4:4:4 keeps thin contours
-        jpeg = encode_jpeg(picture.resize((width, height), Image.Resampling.LANCZOS), quality=quality, subsampling=0)
-        if len(jpeg) <= MAX_CASE_BYTES:
-            break
-    return _data_uri("jpeg", jpeg, (width, height))
+    if scale < 1.0:
+        width, height = (round(side * scale) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    return _data_uri(picture, subsampling=0)  # which keeps thin contours
 
 
-def _data_uri(kind: str, data: bytes, size: tuple[int, int]) -> dict[str, Any]:
-    """A picture's bytes as {uri, width, height}; kind: png or jpeg."""
-    uri = f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
-    return {"uri": uri, "width": size[0], "height": size[1]}
+def _data_uri(picture: Image.Image, **options: int) -> dict[str, Any]:
+    """A picture as JPEG: {uri, width, height}."""
+    jpeg = encode_jpeg(picture, quality=QUALITY, **options)
+    uri = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+    return {"uri": uri, "width": picture.width, "height": picture.height}

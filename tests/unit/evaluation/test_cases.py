@@ -11,7 +11,6 @@ from PIL import Image
 
 from ndpnet.evaluation.cases import CasePictures, _worst_spot, embed_image, window_around
 from ndpnet.evaluation.judging import order_cases, verdict_of
-from ndpnet.inference.overlay import encode_png
 
 
 @pytest.mark.parametrize(
@@ -85,11 +84,13 @@ def test_every_case_has_a_file_however_long_and_alike_the_names(tmp_path: Path) 
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_small_picture_is_embedded_untouched_and_large_one_keeps_its_look() -> None:
-    small = encode_png(np.full((20, 30, 3), 7, dtype=np.uint8))
-    assert base64.b64decode(embed_image(small)["uri"].split(",")[1]) == small
-    ramp = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[None, :, None], (600, 3000, 3))
-    decoded = base64.b64decode(embed_image(encode_png(np.ascontiguousarray(ramp)))["uri"].split(",")[1])
-    with Image.open(io.BytesIO(decoded)) as picture:
-        assert picture.size == (1400, 280)
-        assert picture.getpixel((700, 140)) == pytest.approx((128, 128, 128), abs=3)
+@pytest.mark.parametrize(("side", "expected"), [((600, 3000), (1400, 280)), ((20, 30), (30, 20))])
+def test_an_embedded_picture_has_a_bounded_size_and_keeps_its_look(
+    side: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, side[1]).astype(np.uint8)[None, :, None], (*side, 3))
+    embedded = embed_image(np.ascontiguousarray(ramp))
+    assert (embedded["width"], embedded["height"]) == expected
+    with Image.open(io.BytesIO(base64.b64decode(embedded["uri"].split(",")[1]))) as picture:
+        assert picture.size == expected
+        assert picture.getpixel((expected[0] // 2, expected[1] // 2)) == pytest.approx((128, 128, 128), abs=6)

@@ -14,7 +14,6 @@ import pytest
 
 from ndpnet.evaluation import report
 from ndpnet.evaluation.cases import embed_image
-from ndpnet.inference.overlay import encode_png
 from ndpnet.metrics.intervals import rate_interval
 from ndpnet.metrics.threshold import percent_of
 
@@ -92,7 +91,7 @@ def scores_and_labels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def noise_picture(seed: int, height: int, width: int) -> dict[str, Any]:
-    return embed_image(encode_png(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)))
+    return embed_image(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def history(num_steps: int = 200) -> list[dict[str, float]]:
