@@ -106,7 +106,7 @@ def cells_of(frame: pd.DataFrame) -> list[Any]:
 
 
 def decode_cell(cell: Any, name: str) -> np.ndarray | bytes:
-    """A picture as the inspector takes it: the bytes of a file, or uint8 (H, W, 3). ValueError names the picture.
+    """A picture as the inspector takes it: the bytes of a file, or uint8 pixels. ValueError names the picture.
 
     cell: bytes or base64 of a PNG, JPEG, BMP, TIFF or WebP file, or pixels as an array or nested lists, (H, W) or
     (H, W, 3), whole numbers from 0 to 255.
@@ -121,31 +121,24 @@ def decode_cell(cell: Any, name: str) -> np.ndarray | bytes:
 
 
 def _decode_text(text: str, name: str) -> bytes:
-    header, separator, body = text.partition(",")
-    is_data_uri = bool(separator) and header.startswith("data:")
     try:
         # encoders break lines; anything else that is no base64 is refused, not skipped
-        return base64.b64decode("".join((body if is_data_uri else text).split()), validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"cannot read {name}: not valid base64 (encode the bytes of the picture's file)") from error
 
 
 def _decode_pixels(values: Any, name: str) -> np.ndarray:
-    expected = "pass whole numbers from 0 to 255, (H, W) or (H, W, 3)"
+    expected = "pass whole numbers from 0 to 255, (H, W) or (H, W, 3), an array as uint8"
     try:
         pixels = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} has rows of unequal length ({expected})") from error
-    is_grey = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1)
-    if not is_grey and not (pixels.ndim == 3 and pixels.shape[2] == 3):
-        raise ValueError(f"{name} is an array of shape {pixels.shape} ({expected})")
-    if isinstance(values, np.ndarray) and pixels.dtype != np.uint8:
-        raise ValueError(f"{name} is an array of {pixels.dtype} (pass uint8: what its range is would be a guess)")
-    is_byte = pixels.dtype.kind in "iu" and (pixels.size == 0 or (pixels.min() >= 0 and pixels.max() <= 255))
-    if not is_byte:
-        raise ValueError(f"{name} has pixels that are no bytes ({expected})")
-    pixels = pixels.astype(np.uint8, copy=False)
-    return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2) if is_grey else pixels  # -> (H, W, 3)
+    is_picture = pixels.size > 0 and pixels.ndim >= 2 and pixels.shape[2:] in ((), (1,), (3,))
+    is_whole = isinstance(values, list) and pixels.dtype.kind in "iu"
+    if not (is_picture and (pixels.dtype == np.uint8 or (is_whole and pixels.min() >= 0 and pixels.max() <= 255))):
+        raise ValueError(f"{name} is no picture but {pixels.dtype} {pixels.shape} ({expected})")
+    return pixels.astype(np.uint8, copy=False)
 
 
 def encode_map(anomaly_map: np.ndarray) -> str:

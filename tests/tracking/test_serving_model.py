@@ -72,7 +72,6 @@ def test_scores_are_those_of_the_inspector_bit_for_bit(
     for cells in (
         [path.read_bytes() for path in paths],
         [as_base64(path) for path in paths],
-        ["data:image/png;base64," + as_base64(path) for path in paths],
         [base64.encodebytes(path.read_bytes()).decode() for path in paths],  # with line breaks
         pixels,
         [image[:, :, 0] for image in pixels],  # they are grey
@@ -134,15 +133,16 @@ def test_what_cannot_be_read_has_its_error_and_the_others_their_verdict(
         ("", "cannot read image 4"),
         (None, "image 5 is a NoneType"),
         ({"a": 1}, "image 6 is a dict"),
-        (grey.astype(np.float32), "image 7 is an array of float32"),
-        (np.zeros((80, 80, 4), dtype=np.uint8), "image 8 is an array of shape (80, 80, 4)"),
+        (grey.astype(np.float32), "image 7 is no picture but float32 (80, 80)"),
+        (np.zeros((80, 80, 4), dtype=np.uint8), "image 8 is no picture but uint8 (80, 80, 4)"),
         (grey[:40], "image 9 has 80x40 pixels, a side below 64"),
-        ((grey.astype(int) + 200).tolist(), "image 10 has pixels that are no bytes"),
-        ((grey.astype(int) - 100).tolist(), "image 11 has pixels that are no bytes"),
-        ((grey / 255).tolist(), "image 12 has pixels that are no bytes"),
+        ((grey.astype(int) + 200).tolist(), "image 10 is no picture but int64 (80, 80) (pass whole numbers"),
+        ((grey.astype(int) - 100).tolist(), "image 11 is no picture but int64 (80, 80)"),
+        ((grey / 255).tolist(), "image 12 is no picture but float64 (80, 80)"),
         ([[1, 2], [3]], "image 13 has rows of unequal length"),
-        ("data:image/png;base64,", "cannot read image 14"),
+        ("data:image/png;base64," + as_base64(paths[0]), "image 14: not valid base64"),
         ("aéà=", "image 15: not valid base64"),
+        ([], "image 16 is no picture but float64 (0,)"),
     ]
     rows = model.predict(pd.DataFrame({"image": [paths[0].read_bytes(), *(cell for cell, _ in wrong), grey]}))
     assert len(rows) == len(wrong) + 2
