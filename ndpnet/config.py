@@ -13,7 +13,7 @@ from ndpnet.files import read_yaml
 
 PARAMS_PATH = Path(__file__).with_name("params.yaml")
 
-OWN_MAPS, PRETRAINED_MAPS = ("msdsm", "pixel_gap", "line_gap"), ("segmentation", "distance", "fused")
+OWN_MAPS, PRETRAINED_MAPS = ("msdsm",), ("segmentation", "distance", "fused")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -93,19 +93,16 @@ class ModelConfig(Section):
     norm: Literal["batch", "group"]
     reference: Literal["first", "medoid"]
     num_references: Positive
-    anomaly_map: Literal["msdsm", "pixel_gap", "line_gap", "segmentation", "distance", "fused"]
+    anomaly_map: Literal["msdsm", "segmentation", "distance", "fused"]
     score_pixels: Positive
-    line_length: Annotated[int, Field(ge=3, le=63)]
 
     @model_validator(mode="after")
-    def _values_fit(self) -> "ModelConfig":
+    def _map_is_of_the_encoder(self) -> "ModelConfig":
         maps = OWN_MAPS if self.encoder == "own" else PRETRAINED_MAPS
         if self.anomaly_map not in maps:
             raise ValueError(
                 f"model.anomaly_map {self.anomaly_map} is not one of model.encoder {self.encoder}: {', '.join(maps)}"
             )
-        if self.line_length % 2 == 0:
-            raise ValueError(f"model.line_length {self.line_length} has no middle pixel (use an odd number)")
         return self
 
 

@@ -24,7 +24,7 @@ TRAINING_CODE = (
 OF_PHASE2 = {
     "model": (
         *("softmax_scale", "patch_sizes", "ffm_channels", "ffm_kernel", "ffm_norm", "segmentation_input"),
-        *("reference", "num_references", "anomaly_map", "line_length", "head_channels"),
+        *("reference", "num_references", "anomaly_map", "head_channels"),
     ),
     "losses": (
         *("feature_repair_weight", "feature_repair_relative"),

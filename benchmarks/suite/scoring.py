@@ -1,11 +1,13 @@
-"""Other maps from the same trained network: those that `model.anomaly_map` can choose, MSFR and SSIM (Table VI).
+"""Other maps from the same trained network: a frozen encoder's two, and pixel gap, MSFR and SSIM (Table VI).
 
-And `lines_alone`, of the picture alone: what `line_gap` must beat to be worth a training.
+And `line_gap`, along lines; and `lines_alone`, of the picture alone: what that must beat to be worth a training.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -15,12 +17,11 @@ from ndpnet.benchmark.variants import OWN
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.inspector import Inspector
 from ndpnet.model import NDPNet
-from ndpnet.model.gaps import line_gap
-from ndpnet.model.network import has_filters
 from ndpnet.model.segmentation import NUM_SCALES, filter_map
 
 SSIM_SIGMA, SSIM_WINDOW = 1.5, 11  # Wang et al. 2004
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+NUM_DIRECTIONS, LINE_LENGTH = 12, 15  # of lines: 15 degrees apart, pixels
 
 Scoring = Callable[[NDPNet, torch.Tensor, torch.Tensor], torch.Tensor]  # network, input, reconstruction -> map
 
@@ -59,24 +60,61 @@ def structural_difference(_: NDPNet, image: torch.Tensor, reconstruction: torch.
     return 1 - (luminance * contrast).mean(dim=1, keepdim=True)
 
 
+def pixel_gap(_: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """Mean over colours of the squared difference. (B, 3, H, W) twice -> (B, 1, H, W)."""
+    return (image - reconstruction).square().mean(dim=1, keepdim=True)
+
+
+def line_gap(_: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """Difference averaged along a line through the pixel, root mean square over colours, of the direction with most.
+
+    The surface's grain, up and down from pixel to pixel, averages out; a crack, dark all along, does not. What the
+    whole image differs by is the lamp's or the decoder's, no defect: each colour's mean is taken off. Beyond the paper.
+    (B, 3, H, W) twice -> (B, 1, H, W) in [0, 1], borders replicated.
+    """
+    difference = image - reconstruction
+    difference = difference - difference.mean(dim=(2, 3), keepdim=True)
+    padded = F.pad(difference, (LINE_LENGTH // 2,) * 4, mode="replicate")
+    lines = line_kernels().to(image.device)
+    means = F.conv2d(padded.flatten(0, 1).unsqueeze(1), lines)  # (B, C, H', W') -> (B*C, 1, H', W') -> (B*C, 12, H, W)
+    strengths = means.unflatten(0, image.shape[:2]).square().mean(dim=1)  # -> (B, 12, H, W)
+    return strengths.amax(dim=1, keepdim=True).sqrt().clamp(max=1)
+
+
+@cache
+def line_kernels() -> torch.Tensor:
+    """Lines through the middle, in every direction, each with the sum 1. -> (12, 1, LINE_LENGTH, LINE_LENGTH)."""
+    middle = LINE_LENGTH // 2
+    kernels = torch.zeros(NUM_DIRECTIONS, 1, LINE_LENGTH, LINE_LENGTH)
+    for direction, kernel in enumerate(kernels[:, 0]):
+        angle = math.pi * direction / NUM_DIRECTIONS
+        for step in range(-4 * middle, 4 * middle + 1):  # in quarters of a pixel: a line has no holes
+            # rounded first: whether a half goes up or down must not depend on the last bit of a cosine
+            row, column = (round(round(step / 4 * part, 6)) for part in (math.sin(angle), math.cos(angle)))
+            kernel[middle + row, middle + column] = 1
+    return kernels / kernels.sum(dim=(2, 3), keepdim=True)
+
+
 def lines_of_picture(network: NDPNet, image: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
     """Strengths of lines in the picture itself: `line_gap` to a flat grey. (B, 3, H, W) twice -> (B, 1, H, W)."""
-    return line_gap(image, torch.full_like(image, 0.5), network.lines)
+    return line_gap(network, image, torch.full_like(image, 0.5))
 
 
-LINES_ALONE = "lines_alone"
 MAPS: dict[str, Scoring] = {
+    "pixel_gap": pixel_gap,
     "msfr": feature_residual,
     "ssim": structural_difference,
-    LINES_ALONE: lines_of_picture,
+    "line_gap": line_gap,
+    "lines_alone": lines_of_picture,
 }
+UNFILTERED = ("line_gap", "lines_alone")  # the lines have smoothed them
 
 
 class ScoringEngine(TorchEngine):
-    """The trained network with another way from input and reconstruction to the map; filters only of differences."""
+    """The trained network with another way from input and reconstruction to the map."""
 
     def __init__(self, network: NDPNet, device: torch.device, scoring: str, *, is_tiled: bool) -> None:
-        super().__init__(network, device, has_filters=scoring != LINES_ALONE and not is_tiled)
+        super().__init__(network, device, has_filters=scoring not in UNFILTERED and not is_tiled)
         self.map_of = MAPS[scoring]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -99,8 +137,8 @@ def open_scored(inspector: Inspector, scoring: str) -> Inspector:
         network = copy.copy(network)
         network.anomaly_map = scoring
         engine = TorchEngine(network, device, has_filters=tiling is None)
-    if tiling is not None:
-        tiling = replace(tiling, has_filters=scoring != LINES_ALONE and has_filters(scoring))
+    if tiling is not None and scoring in UNFILTERED:
+        tiling = replace(tiling, has_filters=False)
     scored = Inspector(engine, roi=inspector.roi, **inspector.sizes | {"tiling": tiling})
     scored.package = inspector.package
     return scored

@@ -26,7 +26,6 @@ PAPER_ABLATIONS = (
 OWN_ABLATIONS = (
     Variant("segmentation alone", scoring="segmentation"),
     Variant("distance alone", scoring="distance"),
-    Variant("MSDSM's map", scoring="msdsm"),
     Variant("gap along lines for MSDSM", scoring="line_gap"),
     Variant("lines without a network", scoring="lines_alone"),
     Variant("softmax_scale 1", ("model.softmax_scale=1",)),
@@ -50,7 +49,7 @@ GROUPS = {"paper": PAPER_ABLATIONS, "own": OWN_ABLATIONS, "all": (*PAPER_ABLATIO
 
 
 # they mean something behind one kind of encoder alone
-OF_OWN_ENCODER = ("msdsm", "pixel_gap", "line_gap", "lines_alone", "msfr", "ssim")
+OF_OWN_ENCODER = ("pixel_gap", "line_gap", "lines_alone", "msfr", "ssim")
 OF_OWN_PARAMETERS = ("losses.defect_perception_weight", "model.softmax_scale", "model.patch_sizes", "model.reference=")
 OF_OWN_PARAMETERS += ("model.num_references",)
 OF_FROZEN_ENCODER = ("segmentation", "distance")

@@ -21,7 +21,6 @@ from ndpnet.inference.identity import check_files, check_seal, package_hash, sea
 from ndpnet.inference.rules import RULES, Rules
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
 from ndpnet.model import NDPNet, Network, PretrainedNDPNet
-from ndpnet.model.network import has_filters
 from ndpnet.synthesis.compose import to_unit
 
 FORMAT_VERSION = 15
@@ -88,10 +87,10 @@ class ModelPackage:
     @property
     def tiling(self) -> Tiling | None:
         """How scans are cut; None of a model that sees whole pictures."""
-        data, anomaly_map = self.config["params"]["data"], self.config["params"]["model"]["anomaly_map"]
+        data, model = self.config["params"]["data"], self.config["params"]["model"]
         if data["mode"] != "tile":
             return None
-        return Tiling(data["tile_side"], data["scale"], has_filters(anomaly_map))
+        return Tiling(data["tile_side"], data["scale"], has_filters=model["encoder"] == "own")
 
     @property
     def lacks_perceptual_loss(self) -> bool:
@@ -133,7 +132,7 @@ def make_network(model: ModelConfig, *, is_trained: bool = False) -> Network:
     """A network of the given shape: the paper's own, or one behind a backbone of timm. is_trained: weights follow."""
     if model.encoder != "own":
         return PretrainedNDPNet(**model.model_dump(include=set(OF_PRETRAINED)), is_trained=is_trained)
-    return NDPNet(**model.model_dump(exclude={*NOT_OF_OWN, *OF_PRETRAINED[:3]}))
+    return NDPNet(**model.model_dump(exclude={*NOT_OF_OWN, *OF_PRETRAINED}))
 
 
 def write_weights(network: Network, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:

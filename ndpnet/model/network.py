@@ -9,7 +9,6 @@ from torch import nn
 from ndpnet.model.attention import ReferenceAttention
 from ndpnet.model.decoder import Decoder
 from ndpnet.model.encoder import Encoder, layer_channels
-from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.segmentation import NUM_SCALES, MultiScaleSegmentation, blend_scales, filter_map
 
 FIRST_REPAIRED = 2  # index of layer 3, the first one that RBAM repairs
@@ -25,12 +24,7 @@ class NetworkOutput:
 
 
 class NDPNet(nn.Module):
-    """The whole network (Section III of the paper). `set_reference` comes before the first forward.
-
-    anomaly_map: what `predict` answers: msdsm (AM_final), pixel_gap or line_gap, along lines of `line_length` pixels.
-    """
-
-    lines: torch.Tensor
+    """The whole network (Section III of the paper). `set_reference` comes before the first forward."""
 
     def __init__(
         self,
@@ -43,8 +37,6 @@ class NDPNet(nn.Module):
         ffm_norm: bool = False,
         segmentation_input: str = "concat",
         norm: str = "batch",
-        anomaly_map: str = "msdsm",
-        line_length: int = 15,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(base_width=base_width, norm=norm)
@@ -61,8 +53,6 @@ class NDPNet(nn.Module):
             for channels in layer_channels(base_width)[FIRST_REPAIRED:]
         )
         self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm, compared_as=segmentation_input)
-        self.anomaly_map = anomaly_map
-        self.register_buffer("lines", line_kernels(line_length), persistent=False)
 
     @torch.no_grad()
     def set_reference(self, reference: torch.Tensor) -> None:
@@ -105,7 +95,7 @@ class NDPNet(nn.Module):
     def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Anomaly map after its filters, and reconstruction. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
         anomaly_map, reconstruction = self.predict_raw(image)
-        return self._filtered(anomaly_map), reconstruction
+        return filter_map(anomaly_map), reconstruction
 
     def mark(self, image: torch.Tensor) -> torch.Tensor:
         """The map of `predict` alone. (B, 3, H, W) -> (B, 1, H, W)."""
@@ -117,10 +107,7 @@ class NDPNet(nn.Module):
 
     def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
         """The map with the input itself in the reconstruction's place. (B, 3, H, W) -> (B, 1, H, W)."""
-        return self._filtered(self.predict_raw(image, image)[0])
-
-    def _filtered(self, anomaly_map: torch.Tensor) -> torch.Tensor:
-        return filter_map(anomaly_map) if has_filters(self.anomaly_map) else anomaly_map
+        return filter_map(self.predict_raw(image, image)[0])
 
     def predict_raw(
         self, image: torch.Tensor, reconstruction: torch.Tensor | None = None
@@ -131,14 +118,5 @@ class NDPNet(nn.Module):
         """
         features = self.encoder(image)
         reconstruction = self._repair(features)[1] if reconstruction is None else reconstruction
-        if self.anomaly_map == "msdsm":
-            logits = self.segmentation(features, self.encoder(reconstruction, num_layers=NUM_SCALES))
-            return blend_scales(logits), reconstruction
-        if self.anomaly_map == "pixel_gap":
-            return pixel_gap(image, reconstruction), reconstruction
-        return line_gap(image, reconstruction, self.lines), reconstruction
-
-
-def has_filters(anomaly_map: str) -> bool:
-    """Whether mean and median follow: other maps have been smoothed already, line_gap along the defect."""
-    return anomaly_map in ("msdsm", "pixel_gap")
+        logits = self.segmentation(features, self.encoder(reconstruction, num_layers=NUM_SCALES))
+        return blend_scales(logits), reconstruction

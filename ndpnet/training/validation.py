@@ -55,7 +55,7 @@ class SyntheticValidation:
         network.eval()
         batch = self.batches[0]
         maps, reconstructions = (output.float().cpu() for output in network.predict(batch.defective))
-        top = 1.0 if network.anomaly_map == "msdsm" else float(maps.max())  # gaps are small
+        top = 1.0 if self.has_own_encoder else float(maps.max())
         rows = []
         for index in range(0, min(2 * NUM_PICTURES, len(maps)), 2):  # every second one is free of defects
             surfaces = (_to_pixels(batch.defective[index]), _to_pixels(reconstructions[index]))

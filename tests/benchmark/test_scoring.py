@@ -7,10 +7,9 @@ from networks import normal, uniform
 from samples import Pipeline
 from skimage.metrics import structural_similarity
 
-from ndpnet.benchmark.scoring import LINES_ALONE, MAPS, open_scored, structural_difference
+from ndpnet.benchmark.scoring import MAPS, line_gap, open_scored, pixel_gap, structural_difference
 from ndpnet.data.prepared import PreparedData
 from ndpnet.inference.inspector import Inspector
-from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
 from ndpnet.model.segmentation import filter_map
 
 
@@ -29,7 +28,7 @@ def test_ssim_is_scikit_images() -> None:
     np.testing.assert_allclose(found[6:-6, 6:-6], 1 - full.mean(axis=2)[6:-6, 6:-6], atol=1e-6)
 
 
-@pytest.mark.parametrize("scoring", [*sorted(set(MAPS) - {LINES_ALONE}), "pixel_gap", "line_gap"])
+@pytest.mark.parametrize("scoring", sorted(set(MAPS) - {"lines_alone"}))
 def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: str) -> None:
     inspector = Inspector.load(pipeline.model_dir)
     image = np.asarray(PreparedData.load(pipeline.prepared_dir).images("train")[0])
@@ -44,9 +43,9 @@ def test_an_inspector_says_what_its_scoring_says(pipeline: Pipeline, scoring: st
     # the reconstruction was rounded to 8 bits
     pair = [torch.from_numpy(each / 255.0).float().permute(2, 0, 1)[None] for each in (image, rebuilt)]
     if scoring == "pixel_gap":
-        np.testing.assert_allclose(prediction.anomaly_map, filter_map(pixel_gap(*pair))[0, 0].numpy(), atol=0.01)
+        np.testing.assert_allclose(prediction.anomaly_map, filter_map(pixel_gap(None, *pair))[0, 0].numpy(), atol=0.01)
     if scoring == "line_gap":
-        np.testing.assert_allclose(prediction.anomaly_map, line_gap(*pair, line_kernels(15))[0, 0].numpy(), atol=0.003)
+        np.testing.assert_allclose(prediction.anomaly_map, line_gap(None, *pair)[0, 0].numpy(), atol=0.003)
 
 
 def test_lines_alone_ask_no_network(pipeline: Pipeline) -> None:
@@ -55,6 +54,6 @@ def test_lines_alone_ask_no_network(pipeline: Pipeline) -> None:
     scored = open_scored(inspector, "lines_alone")
     prediction = scored.predict(image)
     pixels = torch.from_numpy(image / 255.0).float().permute(2, 0, 1)[None]
-    expected = line_gap(pixels, torch.zeros_like(pixels), line_kernels(15))
+    expected = line_gap(None, pixels, torch.zeros_like(pixels))
     np.testing.assert_allclose(prediction.anomaly_map, expected[0, 0].numpy(), atol=1e-5)
     assert scored.threshold is None

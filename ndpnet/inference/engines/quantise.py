@@ -71,7 +71,7 @@ def _after_convolutions(model: Any) -> set[str]:
 
 
 def _is_of_network(node: Any) -> bool:
-    """A trained convolution: that along lines has one channel."""
+    """A trained convolution: the mean that filters a map has one channel."""
     return node.get_type_name() == "Convolution" and node.input_value(1).get_shape()[1] > 1
 
 

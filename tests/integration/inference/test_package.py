@@ -57,13 +57,13 @@ def test_what_a_package_tells(pipeline: Pipeline, tmp_path: Path) -> None:
     np.testing.assert_array_equal(ModelPackage(tmp_path, {"input_size": [64, 64]}).references(), several)
 
 
-@pytest.mark.parametrize(("anomaly_map", "has_filters"), [("msdsm", True), ("pixel_gap", True), ("line_gap", False)])
+@pytest.mark.parametrize(("encoder", "has_filters"), [("own", True), ("tf_efficientnet_lite0", False)])
 def test_a_package_of_tiles_says_whether_its_map_is_filtered(
-    pipeline: Pipeline, anomaly_map: str, has_filters: bool
+    pipeline: Pipeline, encoder: str, has_filters: bool
 ) -> None:
     params = pipeline.params.model_dump(mode="json")
     params["data"] |= {"mode": "tile", "image_size": 128, "tile_side": 256, "scale": 0.5}
-    params["model"]["anomaly_map"] = anomaly_map
+    params["model"]["encoder"] = encoder
     assert ModelPackage(pipeline.model_dir, {"params": params}).tiling == Tiling(256, 0.5, has_filters)
 
 

@@ -7,8 +7,6 @@ from networks import kaiming, uniform
 
 from ndpnet.model import NDPNet
 from ndpnet.model.decoder import doubled
-from ndpnet.model.gaps import line_gap, line_kernels, pixel_gap
-from ndpnet.model.segmentation import filter_map
 
 
 def make_network(**settings: object) -> NDPNet:
@@ -16,21 +14,6 @@ def make_network(**settings: object) -> NDPNet:
     network = kaiming(NDPNet(**{"base_width": 4, "ffm_channels": 4, **settings}).eval())
     network.set_reference(uniform(1, 3, 64, 64, seed=1))
     return network
-
-
-@pytest.mark.parametrize("anomaly_map", ["pixel_gap", "line_gap"])
-@torch.no_grad()
-def test_a_gap_is_of_the_reconstruction_and_needs_no_second_encoding(anomaly_map: str) -> None:
-    network, image = make_network(anomaly_map=anomaly_map, line_length=7), uniform(2, 3, 128, 192)
-    calls = []
-    network.encoder.register_forward_hook(lambda *_: calls.append(1))
-    found, reconstruction = network.predict(image)
-    assert len(calls) == 1
-    torch.testing.assert_close(reconstruction, make_network().predict(image)[1])
-    if anomaly_map == "pixel_gap":
-        assert torch.equal(found, filter_map(pixel_gap(image, reconstruction)))
-    else:
-        assert torch.equal(found, line_gap(image, reconstruction, line_kernels(7)))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from networks import kaiming
 from processor import EXPORTED_NAMES, EXPORTS, HAS_BF16
 from safetensors.torch import load_file, save_file
 from samples import Pipeline
@@ -128,10 +129,9 @@ def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
     assert np.abs(found - filter_map(raw)[:, 0].numpy()).max() > 1e-4
 
 
-@pytest.mark.parametrize("anomaly_map", ["pixel_gap", "line_gap"])
-def test_gaps_are_in_the_graph(tmp_path: Path, anomaly_map: str) -> None:
+def test_the_score_of_several_pixels_is_in_the_graph(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = NDPNet(base_width=4, ffm_channels=4, anomaly_map=anomaly_map).eval()
+    network = kaiming(NDPNet(base_width=4, ffm_channels=4).eval())
     network.set_reference(torch.rand(1, 3, 64, 64))
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_gaps_are_in_the_graph(tmp_path: Path, anomaly_map: str) -> None:
     write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=True, score_pixels=7)
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     maps, scores = session.run(["anomaly_map", "score"], {"images": images})
-    np.testing.assert_allclose(maps, expected, atol=1e-6)
+    np.testing.assert_allclose(maps, expected, atol=1e-5)
     np.testing.assert_allclose(scores, [image_score(each, 7) for each in maps], rtol=1e-6)
     assert expected.std() > 0.005
 
