@@ -137,8 +137,8 @@ def open_scored(inspector: Inspector, scoring: str) -> Inspector:
         network = copy.copy(network)
         network.anomaly_map = scoring
         engine = TorchEngine(network, device, has_filters=tiling is None)
+    scored = Inspector.of(inspector.opened_package, engine, roi=inspector.roi)
     if tiling is not None and scoring in UNFILTERED:
-        tiling = replace(tiling, has_filters=False)
-    scored = Inspector(engine, roi=inspector.roi, **inspector.sizes | {"tiling": tiling})
+        scored.tiling = replace(tiling, has_filters=False)
     scored.package = inspector.package
     return scored

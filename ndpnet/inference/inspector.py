@@ -143,10 +143,6 @@ class Inspector:
         surface = None if self.package is None else self.package.surface
         return None if surface is None else surface["map_level"]
 
-    def bare(self) -> "Inspector":
-        """The same engine without threshold, region of interest and rules."""
-        return Inspector(self.engine, **self.sizes)
-
     @property
     def inspected(self) -> np.ndarray | None:
         """Where a defect can be, at network resolution; None: everywhere. -> bool (H, W)."""
@@ -158,11 +154,6 @@ class Inspector:
         planes = (self.fitted_roi, self.weights)
         part.fitted_roi, part.weights = (None if plane is None else plane[window] for plane in planes)
         return part
-
-    @property
-    def sizes(self) -> dict[str, Any]:
-        """How pictures are fitted or tiled, and scored: what another inspector of them is made with."""
-        return {name: getattr(self, name) for name in ("input_size", "aspect_ratio", "tiling", "score_pixels")}
 
     @property
     def opened_package(self) -> ModelPackage:

@@ -68,7 +68,7 @@ def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> Eng
     started = time.perf_counter()
     inspector = Inspector.load(model, engine=engine, precision=precision)
     load_seconds = time.perf_counter() - started
-    bare = inspector.bare()
+    bare = Inspector.of(inspector.opened_package, inspector.engine)
     image = inspector.opened_package.references()[0]
     for _ in range(NUM_WARM):
         bare.predict(image)

@@ -105,7 +105,7 @@ def _open_inputs(model: Path, prepared_dir: Path, bank_dir: Path) -> ExportInput
         )
     images = choose_images(prepared, bank, package)
     inspector = Inspector.load(model)
-    return ExportInputs(package, prepared, images, inspector, ask(inspector, images))
+    return ExportInputs(package, prepared, images, inspector, ask(inspector, package, images))
 
 
 def _write_graph(folder: Path, inputs: ExportInputs, engine: str, precision: str) -> None:
@@ -161,7 +161,7 @@ def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, flo
     inspector.engine_name = folder.name
     threshold = _fit_threshold(inspector, inputs)
     thresholds = (torch_inspector.threshold, None if threshold is None else threshold["value"])
-    parity = compare(inputs.answers, ask(inspector, inputs.images), inputs.images, thresholds=thresholds)
+    parity = compare(inputs.answers, ask(inspector, package, inputs.images), inputs.images, thresholds=thresholds)
     kind = {"engine": engine, "precision": precision, "float_type": float_type}
     parity |= kind
     parity["bounds"] = bounds_of(precision, has_bank=package.config["params"]["model"]["encoder"] != "own")

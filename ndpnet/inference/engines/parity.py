@@ -102,9 +102,9 @@ class Answers:
 Thresholds = tuple[float | None, float | None]  # torch's and the engine's own
 
 
-def ask(inspector: Inspector, images: ParityImages) -> dict[str, Answers]:
+def ask(inspector: Inspector, package: ModelPackage, images: ParityImages) -> dict[str, Answers]:
     """Answers to training and validation images, the region of interest aside: a graph is compared as a whole."""
-    bare = inspector.bare()
+    bare = Inspector.of(package, inspector.engine)
     return {
         split: answers_of(bare, tqdm(of_split, f"{inspector.engine_name} {split}", disable=None))
         for split, of_split in (("training", images.training), ("validation", images.validation))
