@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from ndpnet.data.arrays import spread_rows
 from ndpnet.files import write_text
+from ndpnet.metrics.exact import MAX_FPR
 from ndpnet.metrics.summary import HEADLINE
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ STYLE: "dict[RcKeyType, str | float | bool]" = {
     "lines.linewidth": 1.6,
 }
 MAX_POINTS = 400
-NOT_LOSSES = {"step", "epoch", "lr", "seconds", "images_per_second", "grad_norm"}
+NOT_LOSSES = {"step", "lr"}
 VALIDATION_PREFIX = "validation/"
 TABLE_AXES = {"roc": ("fpr", "tpr"), "pro": ("fpr", "overlap")}
 
@@ -73,7 +74,7 @@ def roc_chart(curve: Curve, *, operating_point: tuple[float, float] | None) -> s
         figure, (axes,) = _figure(width=4.8, height=3.5)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
         axes.text(0.62, 0.55, "guessing", color=MUTED, rotation=33)
-        axes.plot(*thin(curve), color=GOOD, clip_on=False, zorder=3)
+        axes.plot(*curve, color=GOOD, clip_on=False, zorder=3)
         if operating_point is not None:
             axes.plot(*operating_point, "o", color=MARK, markersize=5, clip_on=False, zorder=4)
             axes.annotate("at the threshold", operating_point, (10, -12), textcoords="offset points", color=MARK)
@@ -81,15 +82,14 @@ def roc_chart(curve: Curve, *, operating_point: tuple[float, float] | None) -> s
         return _svg(figure, name="roc")
 
 
-def pro_chart(curve: Curve, *, max_fpr: float = 0.3) -> str:
-    """Mean share of each defect covered against the sound area marked; (fpr, overlap), each (P,) -> SVG."""
+def pro_chart(curve: Curve) -> str:
+    """Mean share of each defect covered against the sound area marked, to MAX_FPR; (fpr, overlap), each (P,) -> SVG."""
     with matplotlib.rc_context(STYLE):
         figure, (axes,) = _figure(width=4.8, height=3.5)
-        fpr, pro = thin(curve)
-        axes.fill_between(fpr, pro, where=fpr <= max_fpr, color=GOOD, alpha=0.15, linewidth=0)
-        axes.plot(fpr[fpr <= max_fpr], pro[fpr <= max_fpr], color=GOOD, clip_on=False, zorder=3)
+        axes.fill_between(*curve, color=GOOD, alpha=0.15, linewidth=0)
+        axes.plot(*curve, color=GOOD, clip_on=False, zorder=3)
         _percent_axes(axes, x_label="sound surface marked", y_label="mean share of a defect covered")
-        axes.set_xlim(0, max_fpr)
+        axes.set_xlim(0, MAX_FPR)
         return _svg(figure, name="pro")
 
 
@@ -200,7 +200,7 @@ def write_curves(folder: Path, curves: Mapping[str, Curve | None], histories: Ma
 
 
 def _series(history: History, term: str) -> Curve:
-    points = [(row["step"], row[term]) for row in history if row.get(term) is not None and np.isfinite(row[term])]
+    points = [(row["step"], row[term]) for row in history if term in row]
     steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
     return steps, values
 

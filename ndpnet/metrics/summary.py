@@ -251,14 +251,12 @@ def _interval(value: float, bounds: intervals.Bounds) -> Interval:
 def _notes(test: ScoredImages) -> list[str]:
     labels, has_masks = test.labels, test.has_masks
     is_silent = test.threshold is not None and not test.calls.any()
-    has_maps = test.maps is not None or test.tally is not None
-    num_unmasked = int((~test.has_truth).sum()) if has_masks and has_maps else 0
+    num_unmasked = int((~test.has_truth).sum()) if has_masks else 0
     errors = (0.0, 0.0) if test.pixels is None else test.pixels.errors
     candidates = [
         (labels.all(), "No good test images: image ROCAUC, precision, F1 and the false-alarm rate are n/a."),
         (not labels.any(), "No defective test images: ROCAUC, PROAUC, precision, recall and F1 are n/a."),
         (not has_masks, "No masks: image metrics only."),
-        (has_masks and not has_maps, "No anomaly maps: image metrics only."),
         (
             test.tally is not None and test.pixels is not None,
             "Too many test images to keep their maps: "

@@ -72,11 +72,7 @@ class DefectComposer:
         phase: int,
         device: torch.device,
     ) -> None:
-        if min(images.shape[1:3]) < bank.patch_size:
-            raise ValueError(
-                f"images of {min(images.shape[1:3])} px are smaller than the defect bank's patches of "
-                f"{bank.patch_size} px (prepare and synthesize with the same parameters)"
-            )
+        assert min(images.shape[1:3]) >= bank.patch_size, "parameters, and what was made with them, are compared before"
         self.images = _to_device(images, device)
         self.masks = _to_device(bank.masks, device)
         self.sources = _to_device(bank.sources, device)

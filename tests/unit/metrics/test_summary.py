@@ -135,9 +135,6 @@ def test_no_masks_no_maps_and_no_threshold() -> None:
     assert len(summary["notes"]) == 2
     assert summary["notes"][0] == "No masks: image metrics only."
     assert summary["notes"][1].startswith("No threshold")
-    without_maps = summary_of(demo_set() | {"maps": None})
-    assert without_maps["pro_auc"] is None
-    assert without_maps["notes"][0] == "No anomaly maps: image metrics only."
 
 
 def test_a_defective_image_without_a_mask_is_left_out_of_the_pixel_metrics() -> None:

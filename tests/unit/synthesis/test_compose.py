@@ -213,11 +213,6 @@ def test_shares_and_ranges_of_the_recipe() -> None:
     assert {draw.mask_symmetry for draw in draws} == {draw.source_symmetry for draw in draws} == set(range(8))
 
 
-def test_a_bank_larger_than_the_images_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^images of 48 px are smaller than the defect bank's patches of 64 px \("):
-        make_composer(make_images(size=48))
-
-
 def test_mapped_pictures_are_used_where_they_lie(tmp_path: Path) -> None:
     images = make_images()
     np.save(tmp_path / "images.npy", images)
