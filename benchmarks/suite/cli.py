@@ -14,7 +14,7 @@ from ndpnet.cli_base import FolderPath, Resumable, parameter_options
 @click.option("--data", "data_dir", type=FolderPath, required=True, help="Folder with one folder per category.")
 @click.option("--out", type=FolderPath, help="Folder for all that is made.  [default: build/benchmark/SUITE]")
 @click.option("--category", "categories", multiple=True, help="Only this one of the suite; may be repeated.")
-@click.option("--seeds", default="1", show_default=True, help="How many, 0 up; or which, as in 3,4,5.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from 0 up.")
 @click.option("--ablate", "ablations", multiple=True, help="paper, own, all, one by name, NAME=VALUE; repeatable.")
 @click.option(
     "--peer", "peers", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="As in patchcore:coreset_ratio=0.1."
@@ -23,7 +23,7 @@ from ndpnet.cli_base import FolderPath, Resumable, parameter_options
 @parameter_options
 @click.option("--dry-run", is_flag=True, help="List the rows and stop.")
 def benchmark(
-    suite: str, out: Path | None, seeds: str, peers: tuple[str, ...], devices: str, dry_run: bool, **asked: Any
+    suite: str, out: Path | None, seeds: int, peers: tuple[str, ...], devices: str, dry_run: bool, **asked: Any
 ) -> None:
     """Train and evaluate on every category of SUITE and write one report with tables like the paper's.
 
@@ -37,7 +37,7 @@ def benchmark(
     request = run.SuiteRequest(
         suite=suite,
         out=(out or Path("build/benchmark") / suite).resolve(),
-        seeds=run.parse_seeds(seeds),
+        seeds=tuple(range(seeds)),
         peers=tuple(parse_peer(text) for text in peers),
         devices=run.parse_devices(devices),
         **asked,

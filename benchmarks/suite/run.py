@@ -47,18 +47,6 @@ class SuiteRequest:
     overrides: tuple[str, ...]
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """How many seeds, from 0 up, or with commas which. ValueError: neither."""
-    try:
-        numbers = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        numbers = ()
-    seeds = numbers if "," in text else tuple(range(*numbers)) if numbers else ()
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds {text!r} names no seeds (3 for 0, 1 and 2; or which: 3,4,5)")
-    return seeds
-
-
 def parse_devices(text: str) -> tuple[str, ...]:
     """`cpu` once per process, or indices of CUDA devices. ValueError: neither, or no such device."""
     devices = tuple(part.strip() for part in text.split(","))
