@@ -37,8 +37,8 @@ from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
 from ndpnet.training.phase1 import Phase1
 from ndpnet.training.phase2 import Phase2
 
-METHOD = ("model.encoder=own", "model.anomaly_map=msdsm", "train.schedule=constant", "train.gradient_clip=0")
-METHOD += ("train.ema_decay=0", "train.num_validations=0")
+METHOD = ("model.encoder=own", "train.schedule=constant", "train.gradient_clip=0", "train.ema_decay=0")
+METHOD += ("train.num_validations=0",)
 NAMES = ("plain", "ndpnet")
 
 Step = Callable[[], dict[str, torch.Tensor]]

@@ -13,8 +13,6 @@ from ndpnet.files import read_yaml
 
 PARAMS_PATH = Path(__file__).with_name("params.yaml")
 
-OWN_MAPS, PRETRAINED_MAPS = ("msdsm",), ("segmentation", "distance", "fused")
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -93,17 +91,8 @@ class ModelConfig(Section):
     norm: Literal["batch", "group"]
     reference: Literal["first", "medoid"]
     num_references: Positive
-    anomaly_map: Literal["msdsm", "segmentation", "distance", "fused"]
+    anomaly_map: Literal["segmentation", "distance", "fused"]
     score_pixels: Positive
-
-    @model_validator(mode="after")
-    def _map_is_of_the_encoder(self) -> "ModelConfig":
-        maps = OWN_MAPS if self.encoder == "own" else PRETRAINED_MAPS
-        if self.anomaly_map not in maps:
-            raise ValueError(
-                f"model.anomaly_map {self.anomaly_map} is not one of model.encoder {self.encoder}: {', '.join(maps)}"
-            )
-        return self
 
 
 class LossConfig(Section):

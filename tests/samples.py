@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     },
     "model": {
         "encoder": "own",
-        "anomaly_map": "msdsm",
+        "anomaly_map": "fused",
         "score_pixels": 1,
         "base_width": 4,
         "ffm_channels": 4,

@@ -66,10 +66,7 @@ def _problem(variant: Variant, encoder: str) -> str:
     is_of_own = variant.scoring in OF_OWN_ENCODER
     is_of_own |= any(override.startswith(OF_OWN_PARAMETERS) for override in variant.overrides)
     if is_of_own and encoder != "own":
-        return (
-            f"the paper's encoder, the model has {encoder} (add -P model.encoder=own -P model.anomaly_map=msdsm, or "
-            "--profile paper)"
-        )
+        return f"the paper's encoder, the model has {encoder} (add -P model.encoder=own, or --profile paper)"
     if variant.scoring in OF_FROZEN_ENCODER and encoder == "own":
         return "a frozen encoder (leave out model.encoder=own)"
     return ""
