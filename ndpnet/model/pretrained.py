@@ -20,7 +20,9 @@ GAP = 7  # places of the map: between marks that lie in one window of so many, t
 AROUND = 15  # places of the map, twice: what is around a place, some 60 pixels
 MOST_AROUND = 3.0  # spreads that a place counts for those around it, however high it is: a crack is no wide stain
 NUM_COLOURS, NUM_SHADES = 1024, 256  # in their banks
-LARGEST_TONE = 5.0  # spreads of each: another light may be any number of them away, and alarms nobody
+# spreads that count at most: another light may be any number of them away, and alarms nobody, nor does a speck of dirt
+LARGEST_COLOUR = LARGEST_BRIGHTNESS = 5.0
+LARGEST_SHADE = 3.0
 DECODER_CHANNELS = (64, 32)
 SMALLEST_SPREAD = 1e-6
 SMALLEST_SHADE = 0.01  # spread of shades, in mean brightnesses: where good ones lie closer, less is chance
@@ -159,13 +161,14 @@ class PretrainedNDPNet(nn.Module):
         return enlarge((feats - clean).square().sum(dim=-1).sqrt()[:, None], self._map_size(levels))
 
     def tone(self, image: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
-        """How unusual colour, brightness and shade are, in spreads of good pictures, at most LARGEST_TONE each.
+        """How unusual colour, brightness and shade are, in spreads of good pictures, each at most its LARGEST.
 
         As `colour` has them. -> (B, 1, H/4, W/4).
         """
         maps = self.colour(image, groups), self.brightness(image), self.shade(image, groups)
         scales = self.colour_scale, self.brightness_scale, self.shade_scale
-        terms = [_scaled(*pair).clamp(max=LARGEST_TONE) for pair in zip(maps, scales, strict=True)]
+        most = LARGEST_COLOUR, LARGEST_BRIGHTNESS, LARGEST_SHADE
+        terms = [_scaled(*pair).clamp(max=largest) for *pair, largest in zip(maps, scales, most, strict=True)]
         return sum(terms[1:], terms[0])
 
     def brightness(self, image: torch.Tensor) -> torch.Tensor:

@@ -286,18 +286,19 @@ def test_another_tint_is_no_defect_where_tints_vary() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["colour", "brightness", "shade"])
-def test_however_odd_a_tone_is_it_counts_as_five_spreads(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(("name", "largest"), [("colour", 5), ("brightness", 5), ("shade", 3)])
+def test_however_odd_a_tone_is_it_counts_as_so_many_spreads(
+    monkeypatch: pytest.MonkeyPatch, name: str, largest: int
+) -> None:
     network, picture = make_network("distance"), to_batch(surface(1, seed=9))
-    maps = network.encoder(picture), network.repair(network.encoder(picture))
     mean, spread = getattr(network, f"{name}_scale")
 
-    def excess(times: float) -> torch.Tensor:
+    def tone(times: float) -> torch.Tensor:
         monkeypatch.setattr(network, name, lambda *_: mean + times * spread * torch.ones(1, 1, 16, 16))
-        return network.excess(*maps, network.tone(picture))
+        return network.tone(picture)
 
-    torch.testing.assert_close(excess(5), excess(500))
-    torch.testing.assert_close(excess(5) - excess(0), torch.full((1, 1, 64, 64), 5 * 0.25))
+    torch.testing.assert_close(tone(largest), tone(500))
+    torch.testing.assert_close(tone(largest) - tone(0), torch.full((1, 1, 16, 16), float(largest)))
 
 
 def test_what_is_good_but_rare_is_in_the_bank() -> None:
