@@ -1,6 +1,5 @@
 """Verbs from a run to the champion: register, download, promote and what follows from them."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -50,7 +49,6 @@ def download(name: str, ref: str, out: Path) -> None:
 
 # ---- promote, rollback, history, reproduce
 
-AS_JSON = click.option("--as-json", is_flag=True, help="Print JSON instead of a table.")
 EXIT_REFUSED, EXIT_DIFFERENT = 3, 1
 
 
@@ -63,24 +61,19 @@ EXIT_REFUSED, EXIT_DIFFERENT = 3, 1
 @click.option("--force", is_flag=True, help="Promote even if the checks refuse; needs --reason.")
 @click.option("--reason", default="", help="Why the checks are overruled, with --force.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@AS_JSON
 @with_params
 def promote(name: str, force: bool, reason: str, params: Any, **asked: Any) -> None:
     """Judge a version of NAME against the champion, and make it the champion if it passes. Exit code 3 if refused."""
     from ndpnet import steps
+    from ndpnet.promotion.table import format_checks
 
     if force != bool(reason.strip()):
         raise ValueError("--force and --reason TEXT belong together (say why the gate is not to decide)")
-    as_json, version, out = asked.pop("as_json"), asked.pop("version"), asked.pop("out")
+    version, out = asked.pop("version"), asked.pop("out")
     if asked["prepared"] is None and (usual := Path("build") / name.removeprefix("ndpnet-") / "prepared").is_dir():
         asked["prepared"] = usual
     report = steps.promote(name, out, params, version=version, force_reason=" ".join(reason.split()), **asked)
-    if as_json:
-        click.echo(json.dumps(report, sort_keys=True, indent=2))
-    else:
-        from ndpnet.promotion.table import format_checks
-
-        click.echo(format_checks(report))
+    click.echo(format_checks(report))
     sys.exit(EXIT_REFUSED if report["decision"] == "refused" else 0)
 
 
@@ -99,18 +92,13 @@ def rollback(name: str, reason: str) -> None:
 
 @click.command("history")
 @click.argument("name")
-@AS_JSON
-def history(name: str, as_json: bool) -> None:
+def history(name: str) -> None:
     """Show every move of the champion of NAME: who, when, from, to, on which evidence, and why."""
-    from ndpnet.promotion.table import format_history, history_as_dict
+    from ndpnet.promotion.table import format_history
     from ndpnet.tracking.registry import Registry
 
     registry = Registry(name)
-    timeline, aliases = registry.timeline(), registry.aliases()
-    if as_json:
-        click.echo(json.dumps(history_as_dict(name, timeline, aliases), indent=2))
-    else:
-        click.echo(format_history(name, timeline, aliases))
+    click.echo(format_history(name, registry.timeline(), registry.aliases()))
 
 
 @click.command("reproduce", cls=Resumable)
@@ -122,8 +110,7 @@ def history(name: str, as_json: bool) -> None:
     "--any-lock", "is_any_lock", is_flag=True, help="Continue although installed libraries differ from the lock file."
 )
 @click.option("--keep", "is_kept", is_flag=True, help="Keep the rebuilt tree.")
-@AS_JSON
-def reproduce(name: str, version: int, as_json: bool, **options: Any) -> None:
+def reproduce(name: str, version: int, **options: Any) -> None:
     """Rebuild VERSION of NAME from its commit and its data; compare it with what is registered. Exit code 1: not equal.
 
     Run it in the repository. Killed, the same command goes on where it was.
@@ -132,5 +119,5 @@ def reproduce(name: str, version: int, as_json: bool, **options: Any) -> None:
     from ndpnet.promotion.reproduce import reproduce as rebuild
 
     result = rebuild(name, version, **options)
-    click.echo(json.dumps(result, indent=2) if as_json else format_rows_of(result))
+    click.echo(format_rows_of(result))
     sys.exit(EXIT_DIFFERENT if result["result"] == DIFFERENT else 0)

@@ -41,13 +41,6 @@ def format_history(name: str, timeline: Timeline, aliases: Mapping[str, int]) ->
     return "\n".join(lines)
 
 
-def history_as_dict(name: str, timeline: Timeline, aliases: Mapping[str, int]) -> dict[str, Any]:
-    """The same as JSON."""
-    moves = [vars(move) | {"is_void": move.number in timeline.void} for move in timeline.moves]
-    champion = {"champion": timeline.champion, "previous": timeline.previous}
-    return {"name": name, **champion, "aliases": dict(aliases), "moves": moves}
-
-
 def label_of(name: str) -> str:
     """The name of a check as people read it: of metrics, what reports call them."""
     metric, space, rest = name.partition(" ")
