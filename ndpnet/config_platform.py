@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from ndpnet.config import AnySection, Fraction, Params, Positive, Section, parse, parse_params
 
-Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall", "f1", "precision"]
+Metric = Literal["image_auroc", "pixel_auroc", "pro_auc", "recall"]
 
 
 class PromotionConfig(Section):

@@ -87,7 +87,7 @@ def compare(metric: str, challenger: JudgedModel, champion: JudgedModel | None) 
         return Compared(value, before)
     if value == before and _is_same_model(metric, challenger.test, champion.test):
         return Compared(value, before, is_same_model=True)
-    rows, classes = _rows(metric, challenger.test, champion.test)
+    rows, classes = _rows(metric, challenger.test)
     first, second = _statistic(metric, challenger.test), _statistic(metric, champion.test)
     spread = jackknife(
         lambda weights: first(weights) - second(weights),
@@ -151,20 +151,12 @@ def _is_same_model(metric: str, first: summary.ScoredImages, second: summary.Sco
     return is_threshold_shared and np.array_equal(first.scores, second.scores)
 
 
-def _rows(
-    metric: str, first: summary.ScoredImages, second: summary.ScoredImages
-) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+def _rows(metric: str, test: summary.ScoredImages) -> tuple[np.ndarray, Sequence[np.ndarray]]:
     """The images that a metric counts (N,), and the classes of images that it cannot lack: bool (N,) each."""
-    every, labels = np.ones(first.labels.size, dtype=bool), first.labels
+    labels = test.labels
     if metric in PIXEL_METRICS:
-        return first.has_truth, (labels,)  # a defective one without a mask cannot say where it is defective
-    if metric == "image_auroc":
-        return every, (labels, ~labels)
-    if metric == "recall":
-        return every, (labels,)
-    if metric == "precision":
-        return every, (first.calls, second.calls)
-    return every, (labels | first.calls | second.calls,)
+        return test.has_truth, (labels,)  # a defective one without a mask cannot say where it is defective
+    return np.ones(labels.size, dtype=bool), (labels, ~labels) if metric == "image_auroc" else (labels,)
 
 
 def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
@@ -174,10 +166,6 @@ def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
         assert test.pixels is not None
         of_pixels = weighted.pixel_auroc_statistic if metric == "pixel_auroc" else weighted.pro_statistic
         return of_pixels(test.pixels.table)
-    if metric == "f1":
-        return weighted.f1_statistic(test.calls, test.labels)
-    if metric == "precision":
-        return weighted.precision_statistic(test.calls, test.labels)
     # recall is precision with the roles exchanged: calls among the defective, not defective among the calls
     return weighted.precision_statistic(test.labels, test.calls)
 

@@ -194,14 +194,12 @@ def _not_worse(metric: str, compared: Compared | None, tolerance: float | Litera
     name, bound = f"{metric} against champion", None if tolerance == "auto" else -tolerance
     if compared is None:
         return _not_applicable(name, bound, NO_CHAMPION)
-    if compared.challenger is None:
-        is_told = compared.champion is not None  # as precision, of which one that calls nothing defective has none
-        sentence = "of the champion alone it can be measured" if is_told else CANNOT_TELL
-        return Check(name, None, bound, "not available", is_told, sentence)
+    if compared.challenger is None and compared.champion is None:
+        return Check(name, None, bound, "not available", False, CANNOT_TELL)
     if compared.is_same_model:
         return Check(name, 0.0, bound, "pass", False, "the two models give every image the same score")
-    if compared.champion is None or compared.spread is None:
-        # the test set can tell of the challenger: that it cannot of the champion is no reason to trust
+    if compared.challenger is None or compared.champion is None or compared.spread is None:
+        # the test set can tell of one of them: that it cannot of the other is no reason to trust
         return Check(name, None, bound, "not available", True, "the difference to the champion could not be measured")
     if tolerance == "auto":
         tolerance = margin(compared.spread, TAIL) + margin(compared.spread, refused)

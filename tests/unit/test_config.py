@@ -205,7 +205,7 @@ def test_bounds_of_a_promotion_do_not_travel_to_a_training() -> None:
 
 def test_a_floor_without_a_tolerance_is_refused() -> None:
     with pytest.raises(ValueError, match="floors has image_auroc, which"):
-        promotion_of(load_params(overrides=["promotion.tolerances={f1: 0.5}"]))
+        promotion_of(load_params(overrides=["promotion.tolerances={recall: 0.5}"]))
 
 
 def test_a_mistyped_parameter_of_the_cluster_is_named(tmp_path: Path) -> None:
