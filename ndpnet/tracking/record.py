@@ -200,9 +200,6 @@ def finish(record: Record, out: Path, result: Mapping[str, Any]) -> None:
     timing = out / "timing.json"
     if timing.is_file():
         record.results |= flat_metrics(json.loads(timing.read_text(encoding="utf-8")))
-    for name, value in result.items():
-        if isinstance(value, str | bool):
-            record.tags[f"ndpnet.result.{name}"] = redact(json.dumps(value) if isinstance(value, bool) else value)
     if record.step == "prepare":
         source = record.source or {"uri": record.inputs.get("data", "")}
         record.dataset = _data_of_prepared(record.step, {"prepared": out}, source)

@@ -32,8 +32,7 @@ def pipeline_run(client: MlflowClient, experiment: str, record: Record) -> Run:
     """The parent: one per KFP run, else per resolved plan."""
     own = {PLAN: record.plan, STEP: PIPELINE}
     name = record.title or f"pipeline {record.plan[:8]}"
-    tags = {key: value for key, value in record.tags.items() if not key.startswith("ndpnet.result.")}
-    tags |= {"mlflow.source.name": "ndpnet"}
+    tags = record.tags | {"mlflow.source.name": "ndpnet"}
     return find_or_make(client, experiment, own, name=name, tags=tags, started_at=record.started_at)
 
 
