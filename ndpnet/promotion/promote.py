@@ -47,7 +47,6 @@ def promote(request: PromotionRequest, out: Path | None = None) -> dict[str, Any
     finished first. ValueError: what was asked for is not there, or somebody was faster.
     """
     registry = Registry(request.name)
-    registry.adopt()
     timeline = registry.settle()
     version, champion = _choose(registry, request.version), timeline.champion
     head = _head(registry, version, champion)
@@ -79,7 +78,6 @@ def rollback(name: str, reason: str) -> tuple[int, int]:
     ValueError: there is none, or somebody was faster.
     """
     registry = Registry(name)
-    registry.adopt()
     timeline = registry.timeline()
     if timeline.champion is None:
         raise ValueError(f"{name} has no champion to roll back from (run `ndpnet promote`)")

@@ -8,7 +8,7 @@ from ndpnet.metrics.summary import HEADLINE
 from ndpnet.table import format_rows
 from ndpnet.tracking.moves import Move, Timeline
 
-WORDS = {"promote": "promoted", "force": "FORCED", "rollback": "rolled back", "adopt": "found"}
+WORDS = {"promote": "promoted", "force": "FORCED", "rollback": "rolled back"}
 
 
 def format_checks(report: Mapping[str, Any]) -> str:

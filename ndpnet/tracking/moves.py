@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Kind = Literal["promote", "force", "rollback", "adopt"]
+Kind = Literal["promote", "force", "rollback"]
 TAG = "ndpnet.move."
 MAX_REASON = 2000  # characters
 

@@ -127,13 +127,6 @@ class Registry:
                     return timeline
         raise ValueError(f"the champion of {self.name} does not stop moving (try again)")
 
-    def adopt(self) -> None:
-        """Enter an alias `champion` that was set before the first move: no gate has seen this version."""
-        champion = self.aliases().get(CHAMPION)
-        if champion is not None and not self.timeline().moves:
-            reason = "the alias was set before ndpnet's first promotion; no gate has seen this version"
-            self.move("adopt", champion, source=None, reason=reason)
-
     @property
     def history_name(self) -> str:
         """The registered model whose versions are the moves; no category can have this name."""

@@ -131,16 +131,6 @@ def test_what_is_done_by_hand_is_put_right(store: Path) -> None:
     assert champion_of(client) == 1
 
 
-def test_an_alias_from_before_the_first_move_is_the_champion_to_beat(store: Path) -> None:
-    connect().set_registered_model_alias(NAME, CHAMPION, "3")
-    registry = Registry(NAME)
-    registry.adopt()
-    registry.adopt()
-    (move,) = registry.timeline().moves
-    assert (move.kind, move.target, registry.timeline().champion) == ("adopt", 3, 3)
-    assert "no gate has seen" in move.reason
-
-
 def _fail(_: Callable[[], Any]) -> Any:
     raise MlflowException("API request to http://ada:hunter2@host/api failed\nwith 503")
 
