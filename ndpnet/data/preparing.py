@@ -26,7 +26,6 @@ from ndpnet.data.fitting import (
     median_aspect_ratio,
     scale_plane,
     scale_scan,
-    scaled_size,
 )
 from ndpnet.data.images import Header, open_image, read_header
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
@@ -83,7 +82,7 @@ def prepare(
             _warn_of_shapes(planned, input_size, aspect_ratio)
         target = Target(data, input_size, aspect_ratio, roi)
         manifest = Manifest(category, tuple(_write_pictures(category_dir, planned, folder, target)))
-        counts = _counts(manifest) | _tile_counts(manifest, data) | {"has_roi": roi is not None}
+        counts = _counts(manifest) | _tile_counts(manifest, data)
         _warn_of_groups(manifest, data)
         if (category_dir / IMPORTED).is_file():
             shutil.copyfile(category_dir / IMPORTED, folder / IMPORTED)  # its licence goes with the data
@@ -231,7 +230,7 @@ def choose_tiles(
 ) -> tuple[tuple[int, int], ...]:
     """(left, top) of a scan's training tiles: not those that are flat, and those that are wholly ignored."""
     height, width = scan.shape[:2]
-    origins = _tile_grid(height, width, data)
+    origins = training_origins(width, height, side=data.image_size, stride=data.tile_stride, margin=data.tile_margin)
     if not origins:
         needed = data.image_size + 2 * data.tile_margin
         raise ValueError(
@@ -247,10 +246,6 @@ def choose_tiles(
         return not (is_ignored or is_flat)
 
     return tuple(origin for origin in origins if is_seen(*origin))
-
-
-def _tile_grid(height: int, width: int, data: DataConfig) -> list[tuple[int, int]]:
-    return training_origins(width, height, side=data.image_size, stride=data.tile_stride, margin=data.tile_margin)
 
 
 def read_picture(folder: Path, record: FileRecord) -> Picture:
@@ -312,16 +307,11 @@ def _tile_counts(manifest: Manifest, data: DataConfig) -> dict[str, int]:
     """Count the training tiles, of scans; ValueError if none is left."""
     if data.mode != "tile":
         return {}
-    learnt = {split: manifest.records(split) for split in LEARNT_SPLITS}
-    counts = {f"num_{split}_tiles": sum(len(record.tiles) for record in records) for split, records in learnt.items()}
-    sizes = (scaled_size(record.height, record.width, data.scale) for records in learnt.values() for record in records)
-    num_rejected = sum(len(_tile_grid(*size, data)) for size in sizes) - sum(counts.values())
+    counts = {f"num_{split}_tiles": sum(len(each.tiles) for each in manifest.records(split)) for split in LEARNT_SPLITS}
     if not counts["num_train_tiles"]:
-        raise ValueError(
-            f"no training tile is left: {num_rejected} were rejected as background or ignored (lower "
-            f"data.tile_min_contrast, or look at {ROI})"
-        )
-    return counts | {"num_rejected_tiles": num_rejected}
+        fix = f"lower data.tile_min_contrast, or look at {ROI}"
+        raise ValueError(f"no training tile is left: all were rejected as background or ignored ({fix})")
+    return counts
 
 
 def _counts(manifest: Manifest) -> dict[str, Any]:
@@ -332,8 +322,6 @@ def _counts(manifest: Manifest) -> dict[str, Any]:
         **counts,
         "num_test_good": counts["num_test"] - len(defective),
         "num_test_defective": len(defective),
-        "num_defect_types": len({record.defect_type for record in defective}),
         "num_calibration_groups": len({record.group for record in manifest.records("calibration")}),
-        "has_masks": any(record.mask_path for record in defective),
         "data_hash": manifest.data_hash,
     }

@@ -40,7 +40,7 @@ def test_every_split_has_its_cells(demo_dir: Path, tmp_path: Path) -> None:
     assert params.evaluation.target_false_alarm_rate >= 1 / 11
     counts = prepare(demo_dir, "brick", tmp_path / "out", params.data.model_copy(update={"image_size": WINDOW}))
     assert [counts[f"num_{split}"] for split in ("train", "validation", "calibration", "test")] == [60, 12, 40, 72]
-    assert (counts["num_test_good"], counts["num_test_defective"], counts["num_defect_types"]) == (24, 48, 6)
+    assert (counts["num_test_good"], counts["num_test_defective"]) == (24, 48)
     prepared = PreparedData.load(tmp_path / "out")
     for split in ("train", "validation", "calibration"):
         assert {record.group for record in prepared.records(split)} == {

@@ -96,7 +96,7 @@ def test_training_only_has_empty_test_arrays(tmp_path: Path) -> None:
     none_held_out = {"calibration_fraction": 0, "validation_fraction": 0}
     counts = prepare(tmp_path / "data", "tile", tmp_path / "out", SETTINGS.model_copy(update=none_held_out))
     data = PreparedData.load(tmp_path / "out")
-    assert (counts["num_train"], counts["has_masks"], data.masks()) == (3, False, None)
+    assert (counts["num_train"], data.masks()) == (3, None)
     assert len(data.images("test")) == len(data.images("calibration")) == 0
     assert not (tmp_path / "out/masks.npy").exists()
 

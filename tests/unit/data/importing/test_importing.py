@@ -117,7 +117,7 @@ def test_kolektor_is_judged_by_its_labels_and_split_by_item(tmp_path: Path) -> N
     assert not items["train"] & items["test"]
     pattern = PREPARE.model_copy(update={"group_pattern": r"^(kos\d+)"})
     counts = prepare(tmp_path / "data", "kos", tmp_path / "prepared", pattern)
-    assert (counts["num_test_defective"], counts["has_masks"]) == (20, True)
+    assert counts["num_test_defective"] == 20
 
 
 def test_what_is_tested_on_is_not_what_would_calibrate() -> None:
