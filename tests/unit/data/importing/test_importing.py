@@ -39,7 +39,7 @@ def test_mvtec_comes_unchanged_from_a_folder_a_tar_and_a_zip_with_the_hash_that_
         assert imported == expected
     assert names_in(tmp_path / "data") == ["0", "1", "2"]
     assert reports[0]["counts"] == {"train": {"good": 6}, "test": {"good": 3, "cut": 3, "hole": 3}}
-    assert reports[0]["licence"] == "CC BY-NC-SA 4.0: not for commercial use"
+    assert "not for commercial use" in reports[0]["licence"]
     counts = prepare(tmp_path / "data", "0", tmp_path / "prepared", PREPARE)
     for number, report in enumerate(reports):
         assert {**report, "source": ""} == {**reports[0], "source": ""}

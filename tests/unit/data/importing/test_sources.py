@@ -9,7 +9,7 @@ import pytest
 from data_sets import touch
 from samples import write_picture
 
-from ndpnet.data.importing.report import NON_COMMERCIAL, licence_of
+from ndpnet.data.importing.report import NON_COMMERCIAL, PERHAPS_MVTEC_AD, licence_of
 from ndpnet.data.importing.sources import find_categories
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.importing.sources.plan import SourceImage
@@ -215,20 +215,16 @@ def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "category", "types", "is_known"),
+    ("layout", "category", "terms"),
     [
-        ("mvtec", "carpet", {"cut", "hole"}, True),
-        ("mvtec", "carpet", {"cut", "rust"}, False),  # somebody's own carpet
-        ("mvtec", "carpet", set(), False),
-        ("mvtec", "01", {"ko"}, False),
-        ("folder", "carpet", {"cut"}, False),
-        ("kolektor", "x", {"defect"}, True),
+        ("mvtec", "carpet", PERHAPS_MVTEC_AD),
+        ("mvtec", "01", None),
+        ("folder", "carpet", None),
+        ("kolektor", "x", NON_COMMERCIAL),
     ],
 )
-def test_terms_are_those_of_the_set_that_names_and_types_tell(
-    layout: str, category: str, types: set[str], is_known: bool
-) -> None:
-    assert licence_of(layout, category, types) == (NON_COMMERCIAL if is_known else None)
+def test_terms_are_those_of_the_set_that_layout_and_name_tell(layout: str, category: str, terms: str | None) -> None:
+    assert licence_of(layout, category) == terms
 
 
 # ---- a category under data/
