@@ -8,25 +8,26 @@ from ndpnet.components.base import component
 
 
 @component
-def plan_inspection(
-    prefix: str, model: str, out: str, num_shards: int, has_overlays: bool, endpoint_url: str
-) -> NamedTuple("Planned", [("shards", List[str]), ("plan_id", str)]):  # noqa: UP006
+def plan_inspection(prefix: str, model: str, out: str, num_shards: int, has_overlays: bool) -> NamedTuple(
+    "Planned",
+    [("shards", List[str]), ("plan_id", str)],  # noqa: UP006
+):
     """List the pictures and resolve the model once, and store that beside the results. -> the shards, by number"""
     from typing import List, NamedTuple  # noqa: UP035
 
     from ndpnet.batch.plan import InspectionRequest, make_plan
 
-    plan = make_plan(InspectionRequest(prefix, model, out, num_shards, has_overlays, endpoint_url))
+    plan = make_plan(InspectionRequest(prefix, model, out, num_shards, has_overlays))
     names = [str(shard) for shard in range(plan.num_shards)]
     return NamedTuple("Planned", [("shards", List[str]), ("plan_id", str)])(names, plan.id)  # noqa: UP006
 
 
 @component
-def inspect_shard(out: str, plan_id: str, shard: str, device: str, endpoint_url: str) -> float:
+def inspect_shard(out: str, plan_id: str, shard: str, device: str) -> float:
     """Inspect the shard's pictures; overlays and rows go to `out`. -> seconds"""
     from ndpnet.batch import shard as shards
 
-    return shards.inspect_shard(out, plan_id, int(shard), device=device, endpoint_url=endpoint_url)
+    return shards.inspect_shard(out, plan_id, int(shard), device=device)
 
 
 @component
@@ -35,11 +36,10 @@ def summarise_inspection(
     out: str,
     plan_id: str,
     shard_seconds: List[float],  # noqa: UP006
-    endpoint_url: str,
 ) -> int:
     """Merge the shards' rows and store table and summary under `out`. -> pictures that could not be inspected"""
     from ndpnet.batch.summary import summarise
     from ndpnet.components.outputs import show_counts
 
-    summary = summarise(out, plan_id, shard_seconds=shard_seconds, endpoint_url=endpoint_url)
+    summary = summarise(out, plan_id, shard_seconds=shard_seconds)
     return show_counts(summary, metrics)

@@ -64,7 +64,6 @@ def run_command(data: Path, categories: tuple[str, ...], out: Path, params: Any,
 @click.option("--out", required=True, metavar="S3_PREFIX", help="Where predictions, overlays and summary go.")
 @click.option("--shards", "num_shards", default=1, show_default=True, help="How many parts; on a cluster a pod each.")
 @click.option("--overlays/--no-overlays", "has_overlays", default=True, show_default=True, help="A picture per image.")
-@click.option("--endpoint-url", default="", help="S3 server other than AWS; AWS_ENDPOINT_URL if left out.")
 @click.option(
     "--log-dir",
     type=FolderPath,

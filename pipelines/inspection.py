@@ -25,14 +25,13 @@ def inspection_pipeline(settings: "Params") -> Any:
         out: str,
         num_shards: int = 1,
         has_overlays: bool = True,
-        endpoint_url: str = "",
     ) -> None:
         outcome = pods.with_webhook(uncached(pods.small(report_outcome())))
         with dsl.ExitHandler(exit_task=outcome, name="run"):
             asked = {"prefix": prefix, "model": model, "num_shards": num_shards, "has_overlays": has_overlays}
-            planned = uncached(pods.small(plan_inspection(**asked, out=out, endpoint_url=endpoint_url)))
+            planned = uncached(pods.small(plan_inspection(**asked, out=out)))
             shards, plan_id = planned.outputs["shards"], planned.outputs["plan_id"]
-            inspect_shards(shards=shards, plan_id=plan_id, out=out, endpoint_url=endpoint_url)
+            inspect_shards(shards=shards, plan_id=plan_id, out=out)
 
     return pipeline
 
@@ -43,8 +42,8 @@ def _shards_pipeline(settings: "Params") -> Any:
     device = "cuda" if pods.cluster.inspect_on_gpu else "cpu"
 
     @dsl.pipeline(name="inspect-shards")
-    def inspect_shards(shards: List[str], plan_id: str, out: str, endpoint_url: str) -> None:  # noqa: UP006
-        where = {"out": out, "plan_id": plan_id, "endpoint_url": endpoint_url}
+    def inspect_shards(shards: List[str], plan_id: str, out: str) -> None:  # noqa: UP006
+        where = {"out": out, "plan_id": plan_id}
         with dsl.ParallelFor(shards, name="shard", parallelism=pods.cluster.parallel_shards) as shard:
             inspected = pods.inspection(inspect_shard(shard=shard, device=device, **where))
         seconds = dsl.Collected(inspected.output)

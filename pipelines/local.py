@@ -73,7 +73,7 @@ def inspect_locally(params: "Params", request: "InspectionRequest", out_dir: Pat
     arguments = asdict(request)
     if not run_engine(engine_job("ndpnet-inspection", params, arguments, Path(out_dir).resolve(), named=[arguments])):
         raise ValueError("a task failed (see above; the same command goes on with what is missing)")
-    return read_summary(request.out, endpoint_url=request.endpoint_url)
+    return read_summary(request.out)
 
 
 def _job(

@@ -36,7 +36,6 @@ class InspectionRequest:
     out: str
     num_shards: int = 1
     has_overlays: bool = True
-    endpoint_url: str = ""
 
     def __post_init__(self) -> None:
         """ValueError says what cannot be meant."""
@@ -123,7 +122,7 @@ def make_plan(request: InspectionRequest) -> Plan:
     The same pictures, model and shards as those of the plan that is there give that plan again: what its shards have
     finished counts. ValueError: no pictures, no such model or threshold, or a place that cannot be written.
     """
-    source, objects = Bucket.below(request.prefix, endpoint_url=request.endpoint_url)
+    source, objects = Bucket.below(request.prefix)
     bucket, root = parse_url(source.url_of(""))
     pictures = tuple(sorted(_pictures(source, objects, request), key=lambda picture: picture.name))
     plan = Plan(
@@ -135,7 +134,7 @@ def make_plan(request: InspectionRequest) -> Plan:
         num_shards=min(request.num_shards, len(pictures)),
         started_at=datetime.now(UTC).isoformat(timespec="microseconds"),
     )
-    return _stored(plan, Bucket(request.out, endpoint_url=request.endpoint_url))
+    return _stored(plan, Bucket(request.out))
 
 
 def load_plan(results: Bucket, plan_id: str) -> Plan:

@@ -22,16 +22,16 @@ MAX_BLOCK, MAX_BLOCK_BYTES = 64, 1 << 30  # pictures and bytes that are on the d
 Row = dict[str, Any]
 
 
-def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu", endpoint_url: str = "") -> float:
+def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu") -> float:
     """Inspect the pictures of one shard of the plan under `out`; store overlays, and last the rows. -> seconds
 
     A picture that cannot be read, or is another one than was listed, is a row with an error. Run again it stores the
     same objects again. ValueError: S3, the registry or the disk fails.
     """
     start = time.perf_counter()
-    results = Bucket(out, endpoint_url=endpoint_url)
+    results = Bucket(out)
     plan = load_plan(results, plan_id)
-    pictures, source = plan.pictures_of(shard), Bucket(plan.prefix, endpoint_url=endpoint_url)
+    pictures, source = plan.pictures_of(shard), Bucket(plan.prefix)
     with scratch_folder(Path(tempfile.gettempdir()) / "ndpnet-shard") as scratch:
         inspector = _load_model(plan, scratch / "model", device)
         rows_path = scratch / "rows.jsonl"

@@ -19,13 +19,13 @@ TABLE, SUMMARY, TIMING = "predictions.csv", "summary.json", "timing.json"
 MAX_SUMMARY_BYTES = 256 << 20  # it names every picture that failed
 
 
-def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), endpoint_url: str = "") -> dict[str, Any]:
+def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = ()) -> dict[str, Any]:
     """Store predictions.jsonl, predictions.csv, timing.json and, last, summary.json under `out`. -> the summary
 
     All but timing.json are a function of pictures and model: the number of shards changes no byte. ValueError: a shard
     has not finished, or S3 fails.
     """
-    results = Bucket(out, endpoint_url=endpoint_url)
+    results = Bucket(out)
     plan = load_plan(results, plan_id)
     with TemporaryDirectory(prefix="ndpnet-") as scratch:
         folder = Path(scratch)
@@ -38,9 +38,9 @@ def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = (), en
     return summary
 
 
-def read_summary(out: str, *, endpoint_url: str = "") -> dict[str, Any]:
+def read_summary(out: str) -> dict[str, Any]:
     """What `summarise` has stored."""
-    return json.loads(Bucket(out, endpoint_url=endpoint_url).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
+    return json.loads(Bucket(out).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
 
 
 def _fetch_parts(plan: Plan, results: Bucket, folder: Path) -> list[Path]:

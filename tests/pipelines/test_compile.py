@@ -162,7 +162,7 @@ def test_a_shard_is_reused_for_the_same_plan_and_what_looks_at_the_world_never(i
     assert inspection.cached_tasks() == world | {"inspect-shard": True}
     inputs = inspection.graphs()["comp-for-loop-1"]["inspect-shard"]["inputs"]
     assert set(inputs) == {"parameters"}
-    assert set(inputs["parameters"]) == {"out", "plan_id", "shard", "device", "endpoint_url"}
+    assert set(inputs["parameters"]) == {"out", "plan_id", "shard", "device"}
     given = inspection.graphs()["comp-exit-handler-1"]["inspect-shards"]["inputs"]["parameters"]["plan_id"]
     assert given["taskOutputParameter"] == {"outputParameterKey": "plan_id", "producerTask": "plan-inspection"}
 
