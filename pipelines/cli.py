@@ -8,6 +8,7 @@ import click
 from ndpnet.cli_base import WORK_DIR, FolderPath, Resumable, end_by_verdicts, with_params
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
+OUT_DIR = Path("build/kfp")  # of KFP's local engine: outputs and cache
 MAX_NAMED = 20  # unreadable pictures; the summary names all
 LOCAL = click.option("--local", is_flag=True, expose_value=False, help="Changes nothing: it always runs here.")
 
@@ -36,7 +37,7 @@ def compile_command(out: Path, params: Any) -> None:
 @LOCAL
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Pinned data folder.")
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
-@click.option("--out", type=FolderPath, default=Path("build/kfp"), show_default=True, help="Folder to write to.")
+@click.option("--out", type=FolderPath, default=OUT_DIR, show_default=True, help="Folder to write to.")
 @WORK_DIR
 @click.option(
     "--containers",
@@ -64,15 +65,8 @@ def run_command(data: Path, categories: tuple[str, ...], out: Path, params: Any,
 @click.option("--out", required=True, metavar="S3_PREFIX", help="Where predictions, overlays and summary go.")
 @click.option("--shards", "num_shards", default=1, show_default=True, help="How many parts; on a cluster a pod each.")
 @click.option("--overlays/--no-overlays", "has_overlays", default=True, show_default=True, help="A picture per image.")
-@click.option(
-    "--log-dir",
-    type=FolderPath,
-    default=Path("build/kfp"),
-    show_default=True,
-    help="Folder for outputs and cache of KFP.",
-)
 @with_params
-def inspect_command(log_dir: Path, params: Any, **asked: Any) -> None:
+def inspect_command(params: Any, **asked: Any) -> None:
     """Inspect the pictures below S3_PREFIX by a registered model, on this machine.
 
     Exit code 0: all good, 3: some defective, 4: none defective and some for a person to look at, 1: an error or an
@@ -81,7 +75,7 @@ def inspect_command(log_dir: Path, params: Any, **asked: Any) -> None:
     from ndpnet.batch.plan import InspectionRequest
     from ndpnet.pipelines.local import inspect_locally
 
-    _echo_inspection(inspect_locally(params, InspectionRequest(**asked), log_dir), asked["out"])
+    _echo_inspection(inspect_locally(params, InspectionRequest(**asked), OUT_DIR), asked["out"])
 
 
 def _echo_inspection(summary: dict[str, Any], out: str) -> None:

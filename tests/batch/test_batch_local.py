@@ -18,21 +18,21 @@ from ndpnet.batch.summary import summarise
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("services")]
 
 
-def command(place: Place, folder: Path, *more: str) -> list[str]:
-    options = ["--model", NAME, "--out", place.out(), "--shards", "2", "--log-dir", str(folder / "kfp")]
-    return [*NDPNET, "pipeline", "inspect", place.prefix, *options, *more]
+def command(place: Place) -> list[str]:
+    options = ["--model", NAME, "--out", place.out(), "--shards", "2"]
+    return [*NDPNET, "pipeline", "inspect", place.prefix, *options]
 
 
 def inspect(place: Place, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(place, folder), cwd=folder, capture_output=True, text=True, check=False, timeout=2 * TIME_LIMIT
+        command(place), cwd=folder, capture_output=True, text=True, check=False, timeout=2 * TIME_LIMIT
     )
 
 
 def kill_after_the_first_shard(place: Place, folder: Path) -> None:
     """Start the run, and kill all of its processes once one shard has finished, and the other not."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command(place, folder), cwd=folder, start_new_session=True, **quiet)
+    process = subprocess.Popen(command(place), cwd=folder, start_new_session=True, **quiet)
     # once KFP has put it into its cache, which comes after its SUCCESS in the log; the plan is never cached
     wait_until(lambda: list(folder.rglob("cache/*.json")) or process.poll() is not None)
     assert process.poll() is None, "it ended before it was killed"
