@@ -18,13 +18,12 @@ from typing import Any
 from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, is_litter, say_left_out, say_others
 from ndpnet.data.names import without_own
 from ndpnet.files import hash_of
-from ndpnet.storage.bucket import Bucket, StoredObject
+from ndpnet.storage.bucket import MAX_OBJECT_BYTES, Bucket, StoredObject
 from ndpnet.storage.urls import parse_url
 
 PLAN = "plan.json"  # its name, below the prefix of the results
 MAX_SHARDS = 500  # a pod each; the summary reads the rows of all of them side by side
 MODEL = re.compile(r"(?P<name>[^@]+)(@(?P<ref>[^@]+))?")
-MAX_PLAN_BYTES = 256 << 20  # about two million pictures; each shard holds all of it in memory
 
 
 @dataclass(frozen=True)
@@ -189,11 +188,11 @@ def _stored(plan: Plan, results: Bucket) -> Plan:
         if (stored.content_hash, stored.num_shards) == (plan.content_hash, plan.num_shards):
             plan = stored
     content = plan.to_json().encode("ascii")
-    if len(content) > MAX_PLAN_BYTES:
+    if len(content) > MAX_OBJECT_BYTES:  # each shard reads all of it
         raise ValueError(f"{len(plan.pictures)} pictures are too many at once (inspect the folders below one by one)")
     results.put(PLAN, BytesIO(content))  # one that is there, too: whether it can be written shows now
     return plan
 
 
 def _read(results: Bucket) -> Plan:
-    return Plan.from_json(results.read(PLAN, max_bytes=MAX_PLAN_BYTES), name=results.url_of(PLAN))
+    return Plan.from_json(results.read(PLAN), name=results.url_of(PLAN))

@@ -16,7 +16,6 @@ from ndpnet.inference.folder import LINES, start_table, table_row
 from ndpnet.storage.bucket import Bucket
 
 TABLE, SUMMARY, TIMING = "predictions.csv", "summary.json", "timing.json"
-MAX_SUMMARY_BYTES = 256 << 20  # it names every picture that failed
 
 
 def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = ()) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = ()) ->
 
 def read_summary(out: str) -> dict[str, Any]:
     """What `summarise` has stored."""
-    return json.loads(Bucket(out).read(SUMMARY, max_bytes=MAX_SUMMARY_BYTES))
+    return json.loads(Bucket(out).read(SUMMARY))
 
 
 def _fetch_parts(plan: Plan, results: Bucket, folder: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from ndpnet.storage.urls import parse_url
 
 NUM_CONNECTIONS = 8
 MAX_PENDING = 64  # downloads that are ordered and have not arrived
-MAX_OBJECT_BYTES = 64 << 20  # that `read` takes into memory
+MAX_OBJECT_BYTES = 256 << 20  # that `read` takes into memory: a manifest or plan of about two million pictures
 REPLACED, REMOVED = "was replaced since it was listed", "was removed since it was listed"
 S3_ERRORS = (Boto3Error, BotoCoreError, ClientError, RetriesExceededError, S3ValidationError)
 AGAIN = "run the same command again: it continues"
@@ -112,14 +112,14 @@ class Bucket:
             raise
         return StoredObject(name, head["ContentLength"], head.get("ETag", ""))
 
-    def read(self, name: str, *, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+    def read(self, name: str) -> bytes:
         """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
         with self._in_words(name):
             answer = self._client.get_object(**self._address(name))
             size = answer["ContentLength"]
-            if size > max_bytes:
+            if size > MAX_OBJECT_BYTES:
                 url = self.url_of(name)
-                raise ValueError(f"{url} has {size} bytes, more than the {max_bytes} that are read into memory")
+                raise ValueError(f"{url} has {size} bytes, more than the {MAX_OBJECT_BYTES} that are read into memory")
             return answer["Body"].read()
 
     def put(self, name: str, stream: BinaryIO) -> None:

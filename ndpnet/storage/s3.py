@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ndpnet.files import unwritable, write_json
-from ndpnet.storage.bucket import AGAIN, MAX_OBJECT_BYTES, Bucket, StoredObject
+from ndpnet.storage.bucket import AGAIN, Bucket, StoredObject
 from ndpnet.storage.urls import relative_path
 
 LISTED = ".listed.json"  # in a folder: the ETag of each of its files, by path
@@ -38,10 +38,10 @@ def download(url: str, folder: Path, *, endpoint_url: str | None = None) -> int:
     return len(missing)
 
 
-def read_object(url: str, *, endpoint_url: str | None = None, max_bytes: int = MAX_OBJECT_BYTES) -> bytes:
+def read_object(url: str, *, endpoint_url: str | None = None) -> bytes:
     """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
     name = url.rpartition("/")[2]
-    return Bucket(url.removesuffix(name), endpoint_url=endpoint_url).read(name, max_bytes=max_bytes)
+    return Bucket(url.removesuffix(name), endpoint_url=endpoint_url).read(name)
 
 
 def _bring(bucket: Bucket, missing: dict[Path, StoredObject], folder: Path) -> None:
