@@ -2,8 +2,6 @@
 
 from typing import List, NamedTuple  # noqa: UP035 - KFP 2.17 reads typing's generics
 
-from kfp.dsl import Metrics, Output
-
 from ndpnet.components.base import component
 
 
@@ -31,15 +29,8 @@ def inspect_shard(out: str, plan_id: str, shard: str, device: str) -> float:
 
 
 @component
-def summarise_inspection(
-    metrics: Output[Metrics],
-    out: str,
-    plan_id: str,
-    shard_seconds: List[float],  # noqa: UP006
-) -> int:
+def summarise_inspection(out: str, plan_id: str, shard_seconds: List[float]) -> int:  # noqa: UP006
     """Merge the shards' rows and store table and summary under `out`. -> pictures that could not be inspected"""
     from ndpnet.batch.summary import summarise
-    from ndpnet.components.outputs import show_counts
 
-    summary = summarise(out, plan_id, shard_seconds=shard_seconds)
-    return show_counts(summary, metrics)
+    return summarise(out, plan_id, shard_seconds=shard_seconds)["num_failed"]

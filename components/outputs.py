@@ -65,19 +65,10 @@ def row_or_failure(category: str, row: str) -> str:
     return row or json.dumps(row_of(category, None), sort_keys=True)
 
 
-def write_report(page: HTML, means: Metrics, categories: list[str], rows: list[str]) -> int:
-    """The page of all categories and the means of their metrics. -> how many failed"""
+def write_report(page: HTML, categories: list[str], rows: list[str]) -> int:
+    """The page of all categories. -> how many failed"""
     from ndpnet.evaluation import overview
 
     every = overview.complete([json.loads(row) for row in rows], categories)
     overview.write_overview(Path(page.path), every)
-    for name, value in overview.means_of(every).items():
-        means.log_metric(name, value)
     return sum(row["has_failed"] for row in every)
-
-
-def show_counts(summary: dict[str, Any], metrics: Metrics) -> int:
-    """Counts of a batch inspection as KFP's metrics. -> how many pictures failed"""
-    for name in ("num_pictures", "num_good", "num_defective", "num_review", "num_failed"):
-        metrics.log_metric(name, summary[name])
-    return summary["num_failed"]

@@ -145,14 +145,13 @@ def promote(prepared: Input[Dataset], promotion: Output[Artifact], name: str, ve
 @component
 def report(
     page: Output[HTML],
-    means: Output[Metrics],
     categories: List[str] = [],  # noqa: UP006, B006 - a task that ignores failures before it needs defaults
     rows: List[str] = [],  # noqa: UP006, B006
 ) -> int:
     """A table of all categories, the failed ones too. -> how many failed"""
     from ndpnet.components.outputs import write_report
 
-    return write_report(page, means, categories, rows)
+    return write_report(page, categories, rows)
 
 
 @component
