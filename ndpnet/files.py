@@ -98,13 +98,10 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def readable_bytes(num_bytes: int) -> str:
-    """Format a size: "8.7 MB"."""
-    size = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    """Format a size: "8.70MB"."""
+    from tqdm import tqdm
+
+    return str(tqdm.format_sizeof(num_bytes, "B"))
 
 
 def some_names(names: Sequence[str]) -> str:
