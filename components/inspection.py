@@ -21,16 +21,19 @@ def plan_inspection(prefix: str, model: str, out: str, num_shards: int, has_over
 
 
 @component
-def inspect_shard(out: str, plan_id: str, shard: str, device: str) -> float:
-    """Inspect the shard's pictures; overlays and rows go to `out`. -> seconds"""
+def inspect_shard(out: str, plan_id: str, shard: str, device: str) -> str:
+    """Inspect the shard's pictures; overlays and rows go to `out`. -> name of the rows"""
     from ndpnet.batch import shard as shards
 
     return shards.inspect_shard(out, plan_id, int(shard), device=device)
 
 
 @component
-def summarise_inspection(out: str, plan_id: str, shard_seconds: List[float]) -> int:  # noqa: UP006
-    """Merge the shards' rows and store table and summary under `out`. -> pictures that could not be inspected"""
+def summarise_inspection(out: str, plan_id: str, parts: List[str]) -> int:  # noqa: UP006
+    """Merge the shards' rows and store table and summary under `out`. -> pictures that could not be inspected
+
+    parts: names of these rows, which it waits for.
+    """
     from ndpnet.batch.summary import summarise
 
-    return summarise(out, plan_id, shard_seconds=shard_seconds)["num_failed"]
+    return summarise(out, plan_id)["num_failed"]

@@ -46,7 +46,6 @@ def _shards_pipeline(settings: "Params") -> Any:
         where = {"out": out, "plan_id": plan_id}
         with dsl.ParallelFor(shards, name="shard", parallelism=pods.cluster.parallel_shards) as shard:
             inspected = pods.inspection(inspect_shard(shard=shard, device=device, **where))
-        seconds = dsl.Collected(inspected.output)
-        uncached(pods.small(summarise_inspection(shard_seconds=seconds, **where)))
+        uncached(pods.small(summarise_inspection(parts=dsl.Collected(inspected.output), **where)))
 
     return inspect_shards

@@ -39,7 +39,7 @@ class Place:
 
     def results(self, name: str = "out") -> dict[str, bytes]:
         """All that is a function of pictures and model."""
-        names = [each for each in self.listed(name) if not each.startswith(("shards/", "plan.json", "timing.json"))]
+        names = [each for each in self.listed(name) if not each.startswith(("shards/", "plan.json"))]
         return {each: self.read(f"{name}/{each}") for each in names}
 
     def read(self, key: str) -> bytes:

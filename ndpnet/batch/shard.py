@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +21,12 @@ MAX_BLOCK, MAX_BLOCK_BYTES = 64, 1 << 30  # pictures and bytes that are on the d
 Row = dict[str, Any]
 
 
-def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu") -> float:
-    """Inspect the pictures of one shard of the plan under `out`; store overlays, and last the rows. -> seconds
+def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu") -> str:
+    """Inspect the pictures of one shard of the plan under `out`; store overlays, and last the rows. -> name of these
 
     A picture that cannot be read, or is another one than was listed, is a row with an error. Run again it stores the
     same objects again. ValueError: S3, the registry or the disk fails.
     """
-    start = time.perf_counter()
     results = Bucket(out)
     plan = load_plan(results, plan_id)
     pictures, source = plan.pictures_of(shard), Bucket(plan.prefix)
@@ -41,7 +39,7 @@ def inspect_shard(out: str, plan_id: str, shard: int, *, device: str = "cpu") ->
                 results.put_files(overlays)
                 lines.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
         results.put_files({plan.part_name(shard): rows_path})
-    return time.perf_counter() - start
+    return plan.part_name(shard)
 
 
 def _load_model(plan: Plan, folder: Path, device: str) -> "Inspector":

@@ -2,10 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,24 +14,22 @@ from ndpnet.files import write_json
 from ndpnet.inference.folder import LINES, start_table, table_row
 from ndpnet.storage.bucket import Bucket
 
-TABLE, SUMMARY, TIMING = "predictions.csv", "summary.json", "timing.json"
+TABLE, SUMMARY = "predictions.csv", "summary.json"
 
 
-def summarise(out: str, plan_id: str, *, shard_seconds: Sequence[float] = ()) -> dict[str, Any]:
-    """Store predictions.jsonl, predictions.csv, timing.json and, last, summary.json under `out`. -> the summary
+def summarise(out: str, plan_id: str) -> dict[str, Any]:
+    """Store predictions.jsonl, predictions.csv and, last, summary.json under `out`. -> the summary
 
-    All but timing.json are a function of pictures and model: the number of shards changes no byte. ValueError: a shard
-    has not finished, or S3 fails.
+    All are a function of pictures and model: the number of shards changes no byte. ValueError: a shard has not
+    finished, or S3 fails.
     """
     results = Bucket(out)
     plan = load_plan(results, plan_id)
     with TemporaryDirectory(prefix="ndpnet-") as scratch:
         folder = Path(scratch)
-        parts = _fetch_parts(plan, results, folder)
-        summary = _merge(plan, parts, folder)
-        write_json(folder / TIMING, _timing(plan, shard_seconds))
+        summary = _merge(plan, _fetch_parts(plan, results, folder), folder)
         write_json(folder / SUMMARY, summary)
-        for names in ((TABLE, LINES, TIMING), (SUMMARY,)):
+        for names in ((TABLE, LINES), (SUMMARY,)):
             results.put_files({name: folder / name for name in names})
     return summary
 
@@ -99,15 +96,3 @@ def _in_order(plan: Plan, parts: list[Path]) -> Iterator[str]:
         for shard, stream in enumerate(streams):
             if stream.readline():
                 raise ValueError(f"the rows of shard {shard} do not fit the plan (run the inspection again)")
-
-
-def _timing(plan: Plan, shard_seconds: Sequence[float]) -> dict[str, Any]:
-    """Seconds: of each shard's own work, and from the plan to now."""
-    now = datetime.now(UTC)
-    return {
-        "num_shards": plan.num_shards,
-        "started_at": plan.started_at,
-        "finished_at": now.isoformat(timespec="microseconds"),
-        "seconds": (now - datetime.fromisoformat(plan.started_at)).total_seconds(),
-        "shard_seconds": [float(seconds) for seconds in shard_seconds],
-    }
