@@ -1,9 +1,7 @@
 """Which version of the data lies in a folder: the pin of DVC, or a version.json that came with the files."""
 
 import json
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +13,6 @@ from ndpnet.storage.pins import Files, PinnedFolder
 
 VERSION = "version.json"
 FORMAT_VERSION = 1
-NUM_THREADS = 4
 
 
 class UnpinnedError(ValueError):
@@ -200,9 +197,7 @@ def version_of_files(
 
 def hashes_of(folder: Path, paths: Iterable[str]) -> Files:
     """The sha256 of the named files, in the order of their paths."""
-    paths = sorted(paths)
-    with ThreadPoolExecutor(min(NUM_THREADS, os.cpu_count() or 1)) as pool:
-        return dict(zip(paths, pool.map(lambda path: sha256_of(folder / path), paths), strict=True))
+    return {path: sha256_of(folder / path) for path in sorted(paths)}
 
 
 def list_files(folder: Path, below: str = "") -> list[str]:
