@@ -38,12 +38,6 @@ def has_server() -> bool:
     return database is None or database.is_file()
 
 
-def tracking_login() -> tuple[str, str] | None:
-    """User and password for the tracking server, as MLflow reads them; None: those in its address, if any."""
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
-    return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
-
-
 def connect(*, is_begun: bool = True) -> "MlflowClient":
     """A client of the tracking server; its first call contacts it. ValueError: an address that MLflow refuses.
 
