@@ -28,7 +28,6 @@ class Version:
     """Every file of a version of the data, in the order of their paths, and where it was pinned (None: not in git)."""
 
     hashes: Files  # posix path relative to the data folder -> sha256
-    sizes: dict[str, int]
     revision: str | None = None
     pinned_hash: str | None = None
 
@@ -44,18 +43,16 @@ class Version:
             "data_hash": self.data_hash,
             "pinned_hash": self.pinned_hash,
             "num_files": len(self.hashes),
-            "num_bytes": sum(self.sizes.values()),
             "categories": count_pictures(self.hashes),
         }
 
     def only(self, category: str) -> "Version":
         """The files of one category; of all, where it is empty. ValueError names the categories."""
-        hashes = {path: self.hashes[path] for path in choose(self.hashes, category)}
-        return replace(self, hashes=hashes, sizes={path: self.sizes[path] for path in hashes})
+        return replace(self, hashes={path: self.hashes[path] for path in choose(self.hashes, category)})
 
     def save(self, path: Path) -> None:
         """Write it as JSON; equal versions give equal bytes."""
-        files = [{"path": name, "sha256": sha256, "size": self.sizes[name]} for name, sha256 in self.hashes.items()]
+        files = [{"path": name, "sha256": sha256} for name, sha256 in self.hashes.items()]
         write_json(path, {"format_version": FORMAT_VERSION, **self.identity(), "files": files})
 
     @classmethod
@@ -65,8 +62,8 @@ class Version:
         try:
             content = json.loads(source if isinstance(source, bytes) else Path(source).read_bytes())
             _check_paths([file["path"] for file in content["files"]])
-            hashes, sizes = ({file["path"]: file[key] for file in content["files"]} for key in ("sha256", "size"))
-            version = cls(hashes, sizes, content["revision"], content["pinned_hash"])
+            hashes = {file["path"]: file["sha256"] for file in content["files"]}
+            version = cls(hashes, content["revision"], content["pinned_hash"])
             known = (content["format_version"], content["data_hash"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             detail = " ".join(str(error).split())
@@ -190,9 +187,7 @@ def version_of_files(
     folder: Path, paths: Iterable[str], *, revision: str | None = None, pinned_hash: str | None = None
 ) -> Version:
     """Hash the named files."""
-    hashes = hashes_of(folder, (path for path in paths if path != VERSION))
-    sizes = {path: (folder / path).stat().st_size for path in hashes}
-    return Version(hashes, sizes, revision, pinned_hash)
+    return Version(hashes_of(folder, (path for path in paths if path != VERSION)), revision, pinned_hash)
 
 
 def hashes_of(folder: Path, paths: Iterable[str]) -> Files:
