@@ -62,8 +62,6 @@ class Worktree:
 
     def bring_data(self) -> None:
         """Check out what the commit pins, from the caller's DVC cache, else from the remote. ValueError: neither."""
-        if not (self.folder / DATA).is_file():
-            raise ValueError(f"commit {self.commit} has no {DATA} (its data was not pinned there)")
         cache = self._output([*DVC, "cache", "dir"], cwd=self.repository).strip()
         self._output([*DVC, "config", "--local", "cache.dir", str(self.repository / cache)])
         if self._run([*DVC, "checkout", "--quiet", DATA]):
@@ -107,10 +105,7 @@ def checked_out(repository: Path, commit: str, folder: Path, *, is_kept: bool = 
 
     One that a killed or failed run has left is taken up again: finished stages are not run twice.
     """
-    try:
-        root = Path(git(repository, "rev-parse", "--show-toplevel"))
-    except ValueError as error:
-        raise ValueError(f"{repository} is in no git repository (run this where the sources are): {error}") from error
+    root = Path(git(repository, "rev-parse", "--show-toplevel"))
     folder = Path(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     busy = f"another process works in {folder} (wait for it, or choose another --work-dir)"

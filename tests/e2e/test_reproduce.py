@@ -213,7 +213,7 @@ def test_what_cannot_be_rebuilt_is_said_before_anything_runs(repository: Reposit
     assert not list((tmp_path / "work").rglob("build"))
     os.chdir(tmp_path)
     try:
-        with pytest.raises(ValueError, match="in no git repository"):
+        with pytest.raises(ValueError, match="not a git repository"):
             reproduce(NAME, 1, work_dir=tmp_path / "work")
     finally:
         os.chdir(repository.folder)
