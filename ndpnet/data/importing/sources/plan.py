@@ -13,9 +13,6 @@ from ndpnet.data.roi import ROI
 
 logger = logging.getLogger(__name__)
 
-# no lossy formats: their noise around a mask's edge is not zero
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-
 Ellipse = tuple[float, float, float, float, float]  # half axes, angle in radians counter-clockwise, centre x and y
 
 
@@ -93,12 +90,10 @@ class Reader:
     ) -> dict[str, str]:
         """Return a folder's masks by the `name_key` of their pictures' path in it, without the ending of their names.
 
-        ValueError for a lossy or a second one.
+        ValueError for a second one.
         """
         masks: dict[str, str] = {}
         for mask in self.pictures(path, skip=skip, is_deep=is_deep):
-            if not mask.lower().endswith(MASK_SUFFIXES):
-                raise ValueError(f"mask {self.root / mask} has a lossy format (draw it anew as PNG)")
             file = PurePosixPath(mask).relative_to(path)
             stem = name_key(file.with_suffix("").as_posix()).removesuffix(ending)
             if stem in masks:
