@@ -60,20 +60,14 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class Plan:
-    """Pictures below a prefix in the order of their names. started_at: UTC, ISO 8601."""
+    """Pictures below a prefix, s3://BUCKET/..., in the order of their names. started_at: UTC, ISO 8601."""
 
-    bucket: str
-    root: str
+    prefix: str
     pictures: tuple[StoredObject, ...]
     model: PlannedModel
     has_overlays: bool
     num_shards: int
     started_at: str
-
-    @property
-    def prefix(self) -> str:
-        """Where the pictures lie, as s3://BUCKET/ROOT."""
-        return f"s3://{self.bucket}/{self.root}"
 
     @cached_property
     def content_hash(self) -> str:
@@ -122,11 +116,9 @@ def make_plan(request: InspectionRequest) -> Plan:
     finished counts. ValueError: no pictures, no such model or threshold, or a place that cannot be written.
     """
     source, objects = Bucket.below(request.prefix)
-    bucket, root = parse_url(source.url_of(""))
     pictures = tuple(sorted(_pictures(source, objects, request), key=lambda picture: picture.name))
     plan = Plan(
-        bucket=bucket,
-        root=root,
+        prefix=source.url_of(""),
         pictures=pictures,
         model=_resolve(request),
         has_overlays=request.has_overlays,
