@@ -28,14 +28,13 @@ Summary = Mapping[str, Any]
 def write_card(
     package: ModelPackage,
     summary: Summary,
+    timing: Mapping[str, Any],
     *,
     name: str,
     tags: Mapping[str, str],
-    seconds_per_image: float | None = None,
-    machine: str = "",
     licence: str = "",
 ) -> str:
-    """The card of a package. summary: metrics.json of its evaluation; tags: `ndpnet.*`, as on the model's version."""
+    """The card of a package. summary, timing: metrics.json and timing.json of its evaluation; tags: of its version."""
     from ndpnet.evaluation.report import METRICS, lead_sentence, percent
 
     config = package.config
@@ -59,8 +58,7 @@ def write_card(
         counts=_counts(package.manifest().files, summary),
         sizes=_sizes(package.manifest().files),
         licence=licence,
-        milliseconds=None if seconds_per_image is None else 1000 * seconds_per_image,
-        machine=f" ({machine})" if machine else "",
+        timing=timing,
         lineage=_lineage(package, tags),
         is_data_pinned=config["lineage"]["is_data_pinned"],
         parameters=dict(sorted(flat_params(config["params"]).items())),

@@ -71,15 +71,7 @@ def register(
     with in_one_line(), locked(place, busy, wait_seconds=LOCK_SECONDS):
         client = connect(is_begun=False)
         version = find_version(client, name, tags[PACKAGE_HASH])
-        card = write_card(
-            package,
-            evaluation.summary,
-            name=name,
-            tags=tags,
-            seconds_per_image=evaluation.seconds_per_image,
-            machine=evaluation.machine,
-            licence=licence,
-        )
+        card = write_card(package, evaluation.summary, evaluation.timing, name=name, tags=tags, licence=licence)
         if version is None:
             run_id = _run_of(client, package, tags)
             model = uploaded(client, package, evaluation, run_id=run_id, tags=tags, card=card)

@@ -24,29 +24,26 @@ MEASURED = ("image_auroc", "pixel_auroc", "pro_auc", "f1", "precision", "recall"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` wrote of a package. summary: metrics.json; machine: that took these seconds."""
+    """What `evaluate` wrote of a package. summary: metrics.json; timing: timing.json."""
 
     folder: Path
     summary: dict[str, Any]
-    seconds_per_image: float | None
-    machine: str
+    timing: dict[str, Any]
 
 
 def read_evaluation(folder: Path, package: ModelPackage) -> Evaluation:
     """The evaluation of this very package. ValueError: there is none, or it is of another package."""
     folder = Path(folder)
     try:
-        summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        summary, timing = (json.loads((folder / name).read_bytes()) for name in ("metrics.json", "timing.json"))
         identity = (summary["category"], summary["model_hash"], summary["threshold"])
-        timing_path = folder / "timing.json"
-        timing = json.loads(timing_path.read_text(encoding="utf-8")) if timing_path.is_file() else {}
     except FileNotFoundError as error:
         raise ValueError(f"no metrics.json in {folder} (run `ndpnet evaluate`)") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}/metrics.json cannot be read: {error!r} (run `ndpnet evaluate` again)") from error
     if identity != (package.config["category"], package.model_hash, package.threshold):
         raise ValueError(f"{folder} is the evaluation of another model than {package.folder} (evaluate this one)")
-    return Evaluation(folder, summary, timing.get("seconds_per_image"), timing.get("machine", ""))
+    return Evaluation(folder, summary, timing)
 
 
 def uploaded(
