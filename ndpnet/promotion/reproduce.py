@@ -69,7 +69,7 @@ def reproduce(
     tags, origin = registered.tags, registered_origin(name, registered.version)
     category, commit = _what_to_build(f"{name} version {registered.version}", tags, origin)
     expected = registered_metrics(name, registered.version)
-    folder = work_dir / "reproduce" / f"{re.sub(r'[^a-zA-Z0-9.-]', '_', name)}-{registered.version}"
+    folder = work_dir / "reproduce" / f"{name}-{registered.version}"
     with checked_out(Path(), commit, folder, is_kept=is_kept) as tree:
         _check_lock(tree, tags.get("ndpnet.lock_hash", "unknown"), is_any_lock=is_any_lock)
         _check_params(tree, origin)

@@ -14,7 +14,6 @@ PLAN, STEP, CATEGORY, KEY = "ndpnet.plan", "ndpnet.step", "ndpnet.category", "nd
 PARENT = "mlflow.parentRunId"
 PIPELINE = "pipeline"  # the parent's step
 MAX_CHILDREN = 1000
-MAX_NAME = 200  # characters of a run's name
 DESCRIPTIONS = {
     PIPELINE: "All steps from pictures to a model, a run each; here are the parameters, and figures by category.",
     "version-data": "Which version of the data the steps read.",
@@ -100,8 +99,7 @@ def find_or_make(
     note = DESCRIPTIONS.get(own[STEP], "")
     everything = {key: shorten(value, MAX_TAG) for key, value in {**tags, **own, NOTE: note}.items() if value}
     everything |= {"mlflow.user": user_name()}
-    run_name = shorten(name, MAX_NAME)
-    made = client.create_run(experiment, start_time=started_at, tags=everything, run_name=run_name)
+    made = client.create_run(experiment, start_time=started_at, tags=everything, run_name=name)
     # looked for again: another process, or a request that was sent twice, may have made it too
     first, *others = find_runs(client, experiment, own) or [made]
     for run in others:

@@ -1,7 +1,6 @@
 """A package and its evaluation in the tracking server as a LoggedModel, which is PENDING until all of it is there."""
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def uploaded(
     if model is None:
         model = client.create_logged_model(
             experiment,
-            name=re.sub(r"[/:.%\"']", "-", registered_name(package.config["category"])),
+            name=registered_name(package.config["category"]).replace(".", "-"),
             source_run_id=run_id,
             tags=dict(tags),
             params=flat_params(package.config["params"]),

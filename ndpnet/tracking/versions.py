@@ -1,8 +1,5 @@
 """Versions of registered models: their names, how they are found, the registry's errors in one line."""
 
-import hashlib
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +17,6 @@ from ndpnet.tracking.client import connect, has_server, is_off
 PACKAGE_HASH, EVALUATION_HASH, CATEGORY = "ndpnet.package_hash", "ndpnet.evaluation_hash", "ndpnet.category"
 GIT_COMMIT = "ndpnet.git_commit"
 SOURCE_HASH = "ndpnet.source_hash"  # the pictures of its category, as their source names them
-MAX_NAME = 200  # characters; the registry's column has 256
 MAX_MESSAGE = 500
 
 
@@ -29,10 +25,8 @@ class RegistryError(ValueError):
 
 
 def registered_name(category: str) -> str:
-    """Name in the registry: `ndpnet-<category>`, with a hash where URIs or the registry would not take the category."""
-    plain = re.sub(r"[^\w .-]", "-", category).strip()[:MAX_NAME]
-    suffix = "" if plain == category else f"-{hashlib.sha256(os.fsencode(category)).hexdigest()[:8]}"
-    return f"ndpnet-{plain}{suffix}"
+    """Name in the registry: `ndpnet-<category>`; whoever prepares pictures has checked that it has no odd letters."""
+    return f"ndpnet-{category}"
 
 
 def find_at(client: MlflowClient, name: str, ref: str | int) -> ModelVersion | None:
