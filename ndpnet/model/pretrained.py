@@ -20,7 +20,7 @@ GAP = 7  # places of the map: between marks that lie in one window of so many, t
 AROUND = 15  # places of the map, twice: what is around a place, some 60 pixels
 MOST_AROUND = 3.0  # spreads that a place counts for those around it, however high it is: a crack is no wide stain
 NUM_COLOURS, NUM_SHADES = 1024, 256  # in their banks
-# spreads that count at most: another light may be any number of them away, and alarms nobody, nor does a speck of dirt
+# spreads that count at most: another light may be any number of them away and alarms nobody, a speck of dirt hardly
 LARGEST_COLOUR = LARGEST_BRIGHTNESS = 5.0
 LARGEST_SHADE = 3.0
 DECODER_CHANNELS = (64, 32)
