@@ -16,6 +16,7 @@ CONV_INDICES = {  # of torchvision's vgg16().features
 }
 CONV_NAMES = tuple(CONV_INDICES)
 MAPS = {"first_five": CONV_NAMES[:5], "block_starts": ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")}
+WIDTHS = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -69,12 +70,21 @@ def load_vgg(weights: str, maps: str = "first_five") -> VGGFeatures | None:
             vgg = _from_npz(path, maps)
         else:
             vgg = _from_state_dict(torch.load(path, map_location="cpu", weights_only=True), maps)
-        vgg(torch.zeros(1, 3, 32, 32))  # weights of other shapes do not pass it
+        _check_shapes(vgg)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(
             f"cannot read VGG weights from {path}: {error!r} (expected torchvision's vgg16 state dict or an .npz)"
         ) from error
     return vgg
+
+
+def _check_shapes(vgg: VGGFeatures) -> None:
+    before = 3
+    for name in ("preprocess", *vgg.names):
+        shape = (WIDTHS[name[:5]], before, 3, 3) if name != "preprocess" else (3, 3, 1, 1)
+        before, weight = shape[0], getattr(vgg, f"{name}_weight")
+        if weight.shape != shape:
+            raise ValueError(f"{name} is {tuple(weight.shape)} instead of {shape}")
 
 
 def _download_vgg16() -> dict[str, torch.Tensor]:
