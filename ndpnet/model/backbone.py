@@ -18,7 +18,7 @@ from ndpnet.pretrained_weights import weights_path
 STRIDES = (4, 8, 16)  # of the levels that are used, where a backbone has them
 NUM_LEVELS = 3
 LIGHT_STRIDE, LIGHT_CELLS = 8, 9  # light is a mean over 72 pixels, of that again one
-DARKEST = 0.02  # light: darker places are noise
+DARKEST = 0.02  # light, or a mean of pictures: darker is noise
 UNEVEN = 0.08  # spread of the light's logarithm at one place of good pictures: from there on it is made even
 SMALLEST_SPREAD = 0.05  # of the mean one: a channel that good pictures leave silent must not outweigh all others
 

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ndpnet.model.backbone import DARKEST
 from ndpnet.model.layers import local_mean
 
 STRIDE = 8  # that colours are averaged to
 SMALLEST_SPREAD = 1e-6  # of less the pictures are grey
-DARKEST = 0.02  # mean of a picture: darker ones are noise
 
 
 class OpponentColours(nn.Module):
