@@ -139,7 +139,7 @@ def test_the_score_of_several_pixels_is_in_the_graph(tmp_path: Path) -> None:
     write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=True, score_pixels=7)
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     maps, scores = session.run(["anomaly_map", "score"], {"images": images})
-    np.testing.assert_allclose(maps, expected, atol=1e-5)
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
     np.testing.assert_allclose(scores, [image_score(each, 7) for each in maps], rtol=1e-6)
     assert expected.std() > 0.005
 
