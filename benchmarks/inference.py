@@ -40,6 +40,7 @@ from ndpnet.data.images import open_image
 from ndpnet.inference.engines.engine import GraphEngine, TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.quantise import kept_in_floating_point
+from ndpnet.inference.engines.rounding import save_graph
 from ndpnet.inference.engines.runtimes import (
     INPUT,
     ONNX_GRAPH,
@@ -107,14 +108,8 @@ def params_of(arguments: argparse.Namespace) -> Params:
 def exported(arguments: argparse.Namespace, network: Network, images: list[np.ndarray], folder: Path) -> dict[str, Run]:
     """The other engines that are asked for, loaded."""
     openvino = load_module("openvino")
-    path = folder / ONNX_GRAPH
-    write_onnx(
-        network,
-        path,
-        input_size=(arguments.size, arguments.size),
-        has_filters=True,
-        score_pixels=params_of(arguments).model.score_pixels,
-    )
+    path, params, size = folder / ONNX_GRAPH, params_of(arguments), (arguments.size, arguments.size)
+    write_onnx(network, path, input_size=size, has_filters=True, score_pixels=params.model.score_pixels)
     runs = {}
     for name in arguments.only:
         engine, precision = name.split("-")
@@ -122,10 +117,10 @@ def exported(arguments: argparse.Namespace, network: Network, images: list[np.nd
             model = openvino.Core().read_model(path)
             model = quantised(model, images) if precision == "int8" else model
             # each in a folder of its own: an open engine maps its file, and dies if another is written over it
-            openvino.save_model(model, folder / name / OPENVINO_GRAPH, compress_to_fp16=False)
+            is_rounded = precision != "fp32" and params.model.encoder != "own"
+            save_graph(model, folder / name / OPENVINO_GRAPH, is_rounded=is_rounded)
         of_engine = folder / name if engine == "openvino" else folder
         float_type = float_type_here(engine, precision)
-        size = (arguments.size, arguments.size)
         run = open_graph(engine, of_engine, float_type=float_type, input_size=size, num_threads=1)
         runs[name] = GraphEngine(run).predict
     return runs

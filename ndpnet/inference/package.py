@@ -85,18 +85,22 @@ class ModelPackage:
         return self.config["params"]["model"]["score_pixels"]
 
     @property
+    def has_bank(self) -> bool:
+        """Whether it compares with a bank of good patches, behind a frozen encoder."""
+        return self.config["params"]["model"]["encoder"] != "own"
+
+    @property
     def tiling(self) -> Tiling | None:
         """How scans are cut; None of a model that sees whole pictures."""
-        data, model = self.config["params"]["data"], self.config["params"]["model"]
+        data = self.config["params"]["data"]
         if data["mode"] != "tile":
             return None
-        return Tiling(data["tile_side"], data["scale"], has_filters=model["encoder"] == "own")
+        return Tiling(data["tile_side"], data["scale"], has_filters=not self.has_bank)
 
     @property
     def lacks_perceptual_loss(self) -> bool:
         """Whether it was trained without a loss that the paper's encoder has; behind a frozen one it decides no map."""
-        params = self.config["params"]
-        return params["model"]["encoder"] == "own" and params["losses"]["perceptual_weights"] == "none"
+        return not self.has_bank and self.config["params"]["losses"]["perceptual_weights"] == "none"
 
     def use_its_threads(self) -> None:
         """Compute with as many threads as its training did, in this process: the bits of a score depend on it."""

@@ -49,8 +49,12 @@ class PatchBank(nn.Module):
     def _repair(self, feats: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
         B, C, H, W = feats.shape
         queries = self.seen(feats.permute(0, 2, 3, 1).reshape(B, H * W, C))
-        queries = torch.cat([queries, torch.ones_like(queries[..., :1])], dim=2)  # (B, h*w, C + 1)
         weights = self._weights() if self.frozen is None else self.frozen
+        added = [queries, torch.ones_like(queries[..., :1])]
+        if torch.compiler.is_exporting():  # half precision tells numbers near 0 apart: less q.q/2 they are -|q - p|^2/2
+            added += [queries.square().sum(dim=2, keepdim=True)]
+            weights = torch.cat([weights, torch.full_like(weights[:, :1], -0.5)], dim=1)
+        queries = torch.cat(added, dim=2)  # (B, h*w, C + 1)
         if groups is None:
             nearest = _nearest(queries, weights)  # (B, h*w)
         else:

@@ -130,9 +130,9 @@ def test_a_person_reviews_with_keys_and_goes_back(station, page):
     assert (last["label"], last["who"]) == ("good", "Ann")
     assert running.journal.value(text("SELECT count(*) FROM reviews")) == before + 1
     page.keyboard.press("u")
-    wait_for(page, "document.querySelector('#opinions').textContent.includes('good, Ann')")
+    wait_for(page, "document.querySelector('#opinions')?.textContent.includes('good, Ann')")
     page.keyboard.press("d")
-    wait_for(page, "document.querySelector('#said').textContent.includes('defective')")
+    wait_for(page, "document.querySelector('#said')?.textContent.includes('defective')")
     assert running.journal.opinions(last["picture"])[-1]["label"] == "defective"
     assert told["id"]
 
@@ -156,7 +156,7 @@ def test_a_person_paints_the_defect_over_the_picture_or_takes_what_is_marked(sta
     page.mouse.up()
     page.locator("h2", has_text="Regions").click()
     page.keyboard.press("d")
-    wait_for(page, "document.querySelector('.opinions').textContent.includes('area painted')")
+    wait_for(page, "document.querySelector('.opinions')?.textContent.includes('area painted')")
     mask = decoded(running.journal.mask(told["id"])) > 0
     assert mask.shape == (64, 64)
     assert mask[48, 16:48].all()
@@ -184,13 +184,13 @@ def test_another_threshold_by_the_slider_and_a_reason(station, page):
     page.goto(f"{url}/whatif")
     page.fill("#who", "Eve")
     page.locator("#threshold").focus()
-    wait_for(page, "document.querySelector('[data-promised]').textContent")
+    wait_for(page, "document.querySelector('[data-promised]')?.textContent")
     late = {}
     page.route("**/whatif?threshold=*", lambda route: late.update(first=route), times=1)
     with page.expect_request("**/whatif?threshold=*"):
         page.keyboard.press("End")
     page.keyboard.press("Home")
-    wait_for(page, "document.querySelector('[data-promised]').textContent === '100.0 %'")
+    wait_for(page, "document.querySelector('[data-promised]')?.textContent === '100.0 %'")
     with page.expect_response("**/whatif?threshold=*"):  # that of a place that the slider has left
         late["first"].continue_()
     page.wait_for_timeout(300)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from local_pipeline import num_lines
 from processes import kill_when, run_cli, start_cli
-from processor import EXPORTS
+from processor import EXPORTS, HAS_BF16
 from safetensors.torch import load_file
 from samples import CATEGORY, Pipeline, run_steps, write_category
 from scans import CATEGORY as SLAB
@@ -25,6 +25,8 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.files import read_json_lines
 from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
+from ndpnet.inference.engines.rounding import CONVOLUTIONS, exact_operations
+from ndpnet.inference.engines.runtimes import OPENVINO_GRAPH, load_module, openvino_settings
 from ndpnet.inference.package import WEIGHTS, read_package
 from ndpnet.lineage import identity_params
 
@@ -146,6 +148,32 @@ def test_engines_say_what_torch_says(run: Pipeline, exported: Path, engine: str,
     for image in PreparedData.load(run.prepared_dir).images("test"):
         differences = np.abs(expected.predict(image).anomaly_map - found.predict(image).anomaly_map)
         assert (differences < atol).mean() > 0.9  # elsewhere another patch is as near
+
+
+def test_half_precision_spares_the_first_convolutions_and_small_products(exported: Path) -> None:
+    openvino, engines = load_module("openvino"), exported / "engines"
+    model = openvino.Core().read_model(engines / "openvino-fp32" / OPENVINO_GRAPH)
+    names = exact_operations(model)
+    nodes = [node for node in model.get_ordered_ops() if node.get_friendly_name() in names]
+    convolutions = [node for node in nodes if node.get_type_name() in CONVOLUTIONS]
+    assert [node.get_output_partial_shape(0)[1].get_length() for node in convolutions] == [32, 32, 16]  # to stride 2
+    products = [node for node in nodes if node.get_type_name() == "MatMul"]
+    # colours and shades, each with two numbers that make a distance of a product
+    assert {node.get_input_partial_shape(0)[-1].get_length() for node in products} == {2 + 2, 3 + 2}
+    if HAS_BF16:
+        graph = engines / "openvino-bf16" / OPENVINO_GRAPH
+        compiled = openvino.Core().compile_model(graph, "CPU", openvino_settings("bf16", 1))
+        computed = {"f32": 0, "bf16": 0}
+        for notes in (node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()):
+            kind, precision, of = (
+                notes[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")
+            )
+            if kind in ("Convolution", "FullyConnected"):
+                is_spared = not names.isdisjoint(of.split(","))
+                assert precision == ("f32" if is_spared else "bf16"), of
+                computed[precision] += 1
+        assert computed["f32"] == len(convolutions) + len(products)
+        assert computed["bf16"] > 50
 
 
 def test_scans_are_judged_in_tiles(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from ndpnet.inference.engines.parity import (
     excesses,
 )
 from ndpnet.inference.engines.quantise import quantise
+from ndpnet.inference.engines.rounding import save_graph
 from ndpnet.inference.engines.runtimes import (
     ONNX_GRAPH,
     OPENVINO_GRAPH,
@@ -115,12 +116,12 @@ def _write_graph(folder: Path, inputs: ExportInputs, engine: str, precision: str
         if engine == "onnx":
             shutil.copyfile(traced, folder / ONNX_GRAPH)
             return
-        openvino = load_module("openvino")
-        model = openvino.Core().read_model(traced)
+        model = load_module("openvino").Core().read_model(traced)
         if precision == "int8":
             logger.info("quantising, and looking for layers that lose too much: some minutes")
             model = _quantised(model, inputs)
-        openvino.save_model(model, folder / OPENVINO_GRAPH, compress_to_fp16=False)
+        is_rounded = precision != "fp32" and inputs.package.has_bank
+        save_graph(model, folder / OPENVINO_GRAPH, is_rounded=is_rounded)
 
 
 def _trace(package: ModelPackage, scratch: Path) -> Path:
@@ -164,7 +165,7 @@ def _finish(folder: Path, inputs: ExportInputs, engine: str, precision: str, flo
     parity = compare(inputs.answers, ask(inspector, package, inputs.images), inputs.images, thresholds=thresholds)
     kind = {"engine": engine, "precision": precision, "float_type": float_type}
     parity |= kind
-    parity["bounds"] = bounds_of(precision, has_bank=package.config["params"]["model"]["encoder"] != "own")
+    parity["bounds"] = bounds_of(precision, has_bank=package.has_bank)
     beyond = excesses(parity, parity["bounds"])
     if beyond:
         fix = "use another engine" if precision == "fp32" else "use a finer precision"

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from networks import kaiming
+from networks import kaiming, normal
 from processor import EXPORTED_NAMES, EXPORTS, HAS_BF16
 from safetensors.torch import load_file, save_file
 from samples import Pipeline
@@ -19,12 +19,14 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.parity import bounds_of, excesses
+from ndpnet.inference.engines.runtimes import load_module, openvino_settings
 from ndpnet.inference.engines.stored import made_from
 from ndpnet.inference.identity import hash_without_engines, package_hash, sealed
 from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
 from ndpnet.metrics.exact import image_score
 from ndpnet.metrics.threshold import fit_threshold, promised_rates
 from ndpnet.model import NDPNet
+from ndpnet.model.patch_bank import PatchBank
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 
@@ -142,6 +144,21 @@ def test_the_score_of_several_pixels_is_in_the_graph(tmp_path: Path) -> None:
     np.testing.assert_allclose(maps, expected, atol=1e-6)
     np.testing.assert_allclose(scores, [image_score(each, 7) for each in maps], rtol=1e-6)
     assert expected.std() > 0.005
+
+
+@pytest.mark.parametrize(("float_type", "further"), [("fp32", 1e-6), ("bf16", 0.04)])
+def test_a_graph_finds_near_patches_far_from_0(tmp_path: Path, float_type: str, further: float) -> None:
+    """Without q.q / 2 in its products bf16 takes patches that are 6 % further than the nearest."""
+    if float_type == "bf16" and not HAS_BF16:
+        pytest.skip("this processor has no bf16")
+    bank, feats = PatchBank(num_channels=40, num_patches=1024).eval(), 3 + 0.5 * normal(1, 40, 16, 16)
+    bank.patches.copy_(3 + 0.5 * normal(1024, 40, seed=1))
+    program = torch.onnx.export(bank, (feats,), dynamo=True, input_names=["feats"], verbose=False)
+    program.save(tmp_path / "bank.onnx")
+    graph = load_module("openvino").compile_model(tmp_path / "bank.onnx", "CPU", openvino_settings(float_type, 1))
+    found = torch.from_numpy(graph({"feats": feats.numpy()})[0])
+    distance, least = ((feats - patches).square().sum(dim=1) for patches in (found, bank(feats)))
+    assert 1 <= (distance / least).mean() <= 1 + further
 
 
 def test_an_engine_beyond_the_bounds_is_not_written(copy_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""What of a graph stays in fp32 where the rest is computed in bf16, because the whole picture depends on its digits."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ndpnet.inference.engines.runtimes import load_module
+
+CONVOLUTIONS = ("Convolution", "GroupConvolution")
+FEW_CHANNELS = 32  # that the first convolutions write: little work, and the contrast of a surface beside its brightness
+FEW_NUMBERS = 8  # of colours and shades, whose nearest ones lie close
+
+
+def save_graph(model: Any, path: Path, *, is_rounded: bool = False) -> None:
+    """Store an `openvino.Model`. is_rounded: for bf16, with OpenVINO's own mark at what is not, which no call sets."""
+    load_module("openvino").save_model(model, path, compress_to_fp16=False)
+    if not is_rounded:
+        return
+    names, tree = exact_operations(model), ElementTree.parse(path)
+    for layer in tree.iterfind("layers/layer"):
+        if layer.get("name") in names and layer.get("type") not in ("Const", "Parameter"):
+            notes = layer.find("rt_info")
+            if notes is None:
+                notes = ElementTree.Element("rt_info")
+                layer.insert(int(layer.find("data") is not None), notes)
+            ElementTree.SubElement(notes, "attribute", name="precise", version="0")
+    tree.write(path)
+
+
+def exact_operations(model: Any) -> set[str]:
+    """Names of the first convolutions that write few channels, of all before them, and of products of few numbers."""
+    names: set[str] = set()
+    is_first = True
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in CONVOLUTIONS:
+            is_first = is_first and node.get_output_partial_shape(0)[1].get_length() <= FEW_CHANNELS
+            if is_first:
+                _add_with_sources(node, names)
+        elif node.get_type_name() == "MatMul" and _inner(node) < FEW_NUMBERS:
+            names.add(node.get_friendly_name())
+    return names
+
+
+def _add_with_sources(node: Any, names: set[str]) -> None:
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if node.get_friendly_name() not in names:
+            names.add(node.get_friendly_name())
+            waiting += [value.get_source_output().get_node() for value in node.inputs()]
+
+
+def _inner(product: Any) -> int:
+    length = product.get_input_partial_shape(0)[-1]
+    return length.get_length() if length.is_static else FEW_NUMBERS
