@@ -62,8 +62,9 @@ def test_what_an_image_installs() -> None:
     names = {re.match(r"[\w-]+", each)[0] for each in requirements_of("train", project)}
     assert {"torch", "lightning-fabric", "mlflow", "dvc", "kfp", "kfp-kubernetes"} <= names
     assert "ndpnet" not in names
-    # what a registered model says that it needs, the command line, and what `inspect` draws and writes pages with
-    assert sorted(requirements_of("serve", project)) == sorted([*REQUIREMENTS, "click", "jinja2", "matplotlib"])
+    # what a registered model says that it needs, the command line, what `inspect` draws and writes pages with, engine
+    needed = [*REQUIREMENTS, "click", "jinja2", "matplotlib", "openvino"]
+    assert sorted(requirements_of("serve", project)) == sorted(needed)
     lock = (ROOT / "requirements.lock").read_text()
     assert all(re.search(rf"(?i)^{name}==", lock, re.MULTILINE) for name in requirements_of("serve", project))
     both = lock + (ROOT / "requirements-station.lock").read_text().replace("_", "-")

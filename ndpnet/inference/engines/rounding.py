@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 from ndpnet.inference.engines.runtimes import load_module
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
-FEW_CHANNELS = 32  # that the first convolutions write: little work, and the contrast of a surface beside its brightness
+FEW_CHANNELS = (
+    32  # of what is computed at half the picture's size: little work, and a faint texture on a bright picture
+)
 FEW_NUMBERS = 8  # of colours and shades, whose nearest ones lie close
 
 
@@ -28,15 +30,17 @@ def save_graph(model: Any, path: Path, *, is_rounded: bool = False) -> None:
 
 
 def exact_operations(model: Any) -> set[str]:
-    """Names of the first convolutions that write few channels, of all before them, and of products of few numbers."""
+    """Names of the convolutions at half the picture's size or more that write few channels, of all before them, and of
+    products of few numbers. model: an `openvino.Model` whose input is (B, H, W, 3).
+    """
     names: set[str] = set()
-    is_first = True
+    least = _length(model.input(0).get_partial_shape()[1]) // 2
     for node in model.get_ordered_ops():
         if node.get_type_name() in CONVOLUTIONS:
-            is_first = is_first and node.get_output_partial_shape(0)[1].get_length() <= FEW_CHANNELS
-            if is_first:
+            channels, height = (_length(node.get_output_partial_shape(0)[axis]) for axis in (1, 2))
+            if channels <= FEW_CHANNELS and height >= least:
                 _add_with_sources(node, names)
-        elif node.get_type_name() == "MatMul" and _inner(node) < FEW_NUMBERS:
+        elif node.get_type_name() == "MatMul" and 0 < _length(node.get_input_partial_shape(0)[-1]) < FEW_NUMBERS:
             names.add(node.get_friendly_name())
     return names
 
@@ -50,6 +54,6 @@ def _add_with_sources(node: Any, names: set[str]) -> None:
             waiting += [value.get_source_output().get_node() for value in node.inputs()]
 
 
-def _inner(product: Any) -> int:
-    length = product.get_input_partial_shape(0)[-1]
-    return length.get_length() if length.is_static else FEW_NUMBERS
+def _length(dimension: Any) -> int:
+    """Of a dimension of a shape; 0 of one that is not known."""
+    return dimension.get_length() if dimension.is_static else 0

@@ -19,7 +19,8 @@ from ndpnet.inference import Inspector
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.parity import bounds_of, excesses
-from ndpnet.inference.engines.runtimes import load_module, openvino_settings
+from ndpnet.inference.engines.rounding import CONVOLUTIONS, exact_operations, save_graph
+from ndpnet.inference.engines.runtimes import load_module, open_graph, openvino_settings
 from ndpnet.inference.engines.stored import made_from
 from ndpnet.inference.identity import hash_without_engines, package_hash, sealed
 from ndpnet.inference.package import CONFIG, WEIGHTS, read_package, write_config
@@ -27,6 +28,7 @@ from ndpnet.metrics.exact import image_score
 from ndpnet.metrics.threshold import fit_threshold, promised_rates
 from ndpnet.model import NDPNet
 from ndpnet.model.patch_bank import PatchBank
+from ndpnet.model.pretrained import PretrainedNDPNet
 from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 
@@ -144,6 +146,28 @@ def test_the_score_of_several_pixels_is_in_the_graph(tmp_path: Path) -> None:
     np.testing.assert_allclose(maps, expected, atol=1e-6)
     np.testing.assert_allclose(scores, [image_score(each, 7) for each in maps], rtol=1e-6)
     assert expected.std() > 0.005
+
+
+def test_of_another_backbone_the_first_convolution_alone_is_not_rounded(tmp_path: Path) -> None:
+    """Later ones that write as few channels stay: marks inside the network keep OpenVINO from opening it."""
+    torch.manual_seed(0)
+    network = PretrainedNDPNet(encoder="mobilenetv3_small_050", bank_size=128, head_channels=8).eval()
+    write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=True, score_pixels=1)
+    model = load_module("openvino").Core().read_model(tmp_path / "graph.onnx")
+    names = exact_operations(model)
+    nodes = [node for node in model.get_ordered_ops() if node.get_friendly_name() in names]
+    sizes = [node.get_output_partial_shape(0) for node in nodes if node.get_type_name() in CONVOLUTIONS]
+    assert [[size[axis].get_length() for axis in (1, 2, 3)] for size in sizes] == [[16, 32, 32]]
+    save_graph(model, tmp_path / "graph.xml", is_rounded=True)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    float_types = ("fp32", "bf16") if HAS_BF16 else ("fp32",)
+    runs = [
+        open_graph("openvino", tmp_path, float_type=each, input_size=(64, 64), num_threads=1) for each in float_types
+    ]
+    with torch.no_grad():
+        expected = network.predict(to_unit(torch.from_numpy(image)))[0][:, 0].numpy()
+    for run, atol in zip(runs, (1e-4, 0.1), strict=False):
+        np.testing.assert_allclose(run(image, "anomaly_map"), expected, atol=atol)
 
 
 @pytest.mark.parametrize(("float_type", "further"), [("fp32", 1e-6), ("bf16", 0.04)])
