@@ -43,11 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _denormals_as_ieee_has_them() -> None:
-    """Inference runtimes leave them flushed to zero in the thread that they ran in; hypothesis refuses to draw then."""
+def _torch_as_it_begins() -> None:
+    """Weights that a test draws are the same in any order of tests; denormals are as IEEE has them.
+
+    Inference runtimes leave these flushed to zero in the thread that they ran in; hypothesis refuses to draw then.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "set_flush_denormal"):
         torch.set_flush_denormal(False)
+        torch.manual_seed(0)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -7,9 +7,7 @@ from xml.etree import ElementTree
 from ndpnet.inference.engines.runtimes import load_module
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
-FEW_CHANNELS = (
-    32  # of what is computed at half the picture's size: little work, and a faint texture on a bright picture
-)
+FEW_CHANNELS = 32  # at half the picture's size: little work, and a faint texture on a bright picture
 FEW_NUMBERS = 8  # of colours and shades, whose nearest ones lie close
 
 
