@@ -54,7 +54,7 @@ class PatchBank(nn.Module):
         if torch.compiler.is_exporting():  # half precision tells numbers near 0 apart: less q.q/2 they are -|q - p|^2/2
             added += [queries.square().sum(dim=2, keepdim=True)]
             weights = torch.cat([weights, torch.full_like(weights[:, :1], -0.5)], dim=1)
-        queries = torch.cat(added, dim=2)  # (B, h*w, C + 1)
+        queries = torch.cat(added, dim=2)  # (B, h*w, C + 1), in a graph C + 2
         if groups is None:
             nearest = _nearest(queries, weights)  # (B, h*w)
         else:
@@ -75,7 +75,7 @@ class PatchBank(nn.Module):
 
 
 def _nearest(queries: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Indices of patches. queries: (B, N, C + 1), the last one 1; weights: (R, C + 1) -> (B, N)."""
+    """Indices of patches, by the largest products. queries: (B, N, K), weights: (R, K) -> (B, N)."""
     count = max(1, PRODUCTS_AT_ONCE // len(weights))
     return torch.cat([largest(part @ weights.T) for part in queries.split(count, dim=1)], dim=1)
 

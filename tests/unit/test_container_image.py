@@ -62,7 +62,7 @@ def test_what_an_image_installs() -> None:
     names = {re.match(r"[\w-]+", each)[0] for each in requirements_of("train", project)}
     assert {"torch", "lightning-fabric", "mlflow", "dvc", "kfp", "kfp-kubernetes"} <= names
     assert "ndpnet" not in names
-    # what a registered model says that it needs, the command line, what `inspect` draws and writes pages with, engine
+    # what a registered model says that it needs, the command line, what `inspect` draws and writes with, and an engine
     needed = [*REQUIREMENTS, "click", "jinja2", "matplotlib", "openvino"]
     assert sorted(requirements_of("serve", project)) == sorted(needed)
     lock = (ROOT / "requirements.lock").read_text()

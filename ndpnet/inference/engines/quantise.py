@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ndpnet.inference.engines.engine import MAP, RunGraph
+from ndpnet.inference.engines.rounding import with_sources
 from ndpnet.inference.engines.runtimes import INPUT, float_type_here, load_module, openvino_settings
 
 logger = logging.getLogger(__name__)
@@ -55,19 +56,8 @@ def quantise(
 def kept_in_floating_point(model: Any) -> Any:
     """What int8 would spoil and hardly hasten: the attention, and the map with its filters. -> `nncf.IgnoredScope`"""
     nncf = load_module("nncf")
-    return nncf.IgnoredScope(types=list(KEPT_OPERATIONS), names=sorted(_after_convolutions(model)), validate=False)
-
-
-def _after_convolutions(model: Any) -> set[str]:
-    """Names of the operations between the network's last convolutions and the map."""
-    names: set[str] = set()
-    waiting = [model.output(MAP).get_node()]
-    while waiting:
-        node = waiting.pop()
-        if not _is_of_network(node) and node.get_friendly_name() not in names:
-            names.add(node.get_friendly_name())
-            waiting += [value.get_source_output().get_node() for value in node.inputs()]
-    return names
+    after_convolutions = with_sources(model.output(MAP).get_node(), is_end=_is_of_network)
+    return nncf.IgnoredScope(types=list(KEPT_OPERATIONS), names=sorted(after_convolutions), validate=False)
 
 
 def _is_of_network(node: Any) -> bool:

@@ -1,5 +1,6 @@
 """What of a graph stays in fp32 where the rest is computed in bf16, because the whole picture depends on its digits."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -37,19 +38,22 @@ def exact_operations(model: Any) -> set[str]:
         if node.get_type_name() in CONVOLUTIONS:
             channels, height = (_length(node.get_output_partial_shape(0)[axis]) for axis in (1, 2))
             if channels <= FEW_CHANNELS and height >= least:
-                _add_with_sources(node, names)
+                names |= with_sources(node)
         elif node.get_type_name() == "MatMul" and 0 < _length(node.get_input_partial_shape(0)[-1]) < FEW_NUMBERS:
             names.add(node.get_friendly_name())
     return names
 
 
-def _add_with_sources(node: Any, names: set[str]) -> None:
+def with_sources(node: Any, *, is_end: Callable[[Any], bool] = lambda node: False) -> set[str]:
+    """Names of an operation and of all before it, without those that are an end, and what is before these."""
+    names: set[str] = set()
     waiting = [node]
     while waiting:
         node = waiting.pop()
-        if node.get_friendly_name() not in names:
+        if not is_end(node) and node.get_friendly_name() not in names:
             names.add(node.get_friendly_name())
             waiting += [value.get_source_output().get_node() for value in node.inputs()]
+    return names
 
 
 def _length(dimension: Any) -> int:

@@ -119,7 +119,6 @@ def test_no_path_of_this_machine_is_in_the_files(exported_dir: Path) -> None:
 
 
 def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     network = NDPNet(base_width=4, ffm_channels=4).eval()
     network.set_reference(torch.rand(1, 3, 64, 64))
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
@@ -134,7 +133,6 @@ def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
 
 
 def test_the_score_of_several_pixels_is_in_the_graph(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     network = kaiming(NDPNet(base_width=4, ffm_channels=4).eval())
     network.set_reference(torch.rand(1, 3, 64, 64))
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
@@ -150,7 +148,6 @@ def test_the_score_of_several_pixels_is_in_the_graph(tmp_path: Path) -> None:
 
 def test_of_another_backbone_the_first_convolution_alone_is_not_rounded(tmp_path: Path) -> None:
     """Later ones that write as few channels stay: marks inside the network keep OpenVINO from opening it."""
-    torch.manual_seed(0)
     network = PretrainedNDPNet(encoder="mobilenetv3_small_050", bank_size=128, head_channels=8).eval()
     write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=True, score_pixels=1)
     model = load_module("openvino").Core().read_model(tmp_path / "graph.onnx")
