@@ -28,10 +28,10 @@ from training_step import METHOD, library_vgg, make_trainer, width_overrides
 
 from ndpnet.config import load_params
 from ndpnet.inference.engines.engine import TorchEngine
-from ndpnet.inference.package import make_network
 from ndpnet.inference.speed import peak_mib
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
+from ndpnet.model.weights import make_network
 
 CASES = ("16x256x8", "16x256x32", "64x256x8", "64x256x32")
 GPU = "cuda:0"

@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ndpnet.config import Params, load_params
 from ndpnet.data.images import open_image
-from ndpnet.inference.engines.engine import GraphEngine, TorchEngine
+from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.quantise import kept_in_floating_point
 from ndpnet.inference.engines.rounding import save_graph
@@ -45,15 +45,16 @@ from ndpnet.inference.engines.runtimes import (
     INPUT,
     ONNX_GRAPH,
     OPENVINO_GRAPH,
+    GraphEngine,
     float_type_here,
     load_module,
     open_graph,
 )
-from ndpnet.inference.package import make_network as make_network_of
 from ndpnet.model import Network
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.folding import fold_batch_norms
 from ndpnet.model.pretrained import PretrainedNDPNet
+from ndpnet.model.weights import make_network as make_network_of
 from ndpnet.synthesis.compose import to_unit
 
 PEER_TIMES = ("processor_seconds_per_image", "seconds_per_image")

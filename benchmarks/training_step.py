@@ -25,10 +25,10 @@ from reference_step import PlainNetwork, PlainVGG, phase1_terms, phase2_terms
 from torch import nn
 
 from ndpnet.config import Params, load_params
-from ndpnet.inference.package import make_network
 from ndpnet.inference.speed import peak_mib
 from ndpnet.model import NDPNet
 from ndpnet.model.denormals import denormals_flushed
+from ndpnet.model.weights import make_network
 from ndpnet.perceptual import IMAGENET_MEAN, IMAGENET_STD, VGGFeatures
 from ndpnet.synthesis.compose import Batch, DefectComposer
 from ndpnet.synthesis.perlin import blob_masks

@@ -3,11 +3,12 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ndpnet.data.names import without_own
 from ndpnet.files import some_names
 from ndpnet.folders import LIST, LITTER
 
@@ -52,6 +53,24 @@ class Listing:
             more = f"; and {len(self.problems) - 1} more" if len(self.problems) > 1 else ""
             raise ValueError(f"{next(iter(self.problems.values()))}{more}")
         return self.pictures
+
+
+def list_images(target: Path) -> tuple[Path, Listing]:
+    """The root and the pictures of a file or folder. ValueError: there is nothing that might be one."""
+    target = Path(target)
+    if target.is_file():
+        return target.parent, Listing([target])
+    if not target.is_dir():
+        raise ValueError(f"no file or folder {target} (check the path)")
+    listing = list_pictures(target)
+    judged, left_out = without_own(target, [*listing.pictures, *listing.problems], is_file=Path.is_file)
+    say_left_out(left_out)
+    if not judged:
+        raise ValueError(f"no images under {target} (known endings: {', '.join(READ_SUFFIXES)})")
+    chosen = set(judged)
+    pictures = [path for path in listing.pictures if path in chosen]
+    problems = {path: why for path, why in listing.problems.items() if path in chosen}
+    return target, replace(listing, pictures=pictures, problems=problems, left_out=left_out)
 
 
 def list_pictures(root: Path) -> Listing:

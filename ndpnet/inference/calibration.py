@@ -13,6 +13,7 @@ from ndpnet.config import Params
 from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.images import read_header
 from ndpnet.data.importing.sources.own import flat_name
+from ndpnet.data.listing import list_images
 from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash, unread
 from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
@@ -23,7 +24,6 @@ from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.inference.engines.stored import engine_names, replace_threshold
-from ndpnet.inference.folder import list_images
 from ndpnet.inference.identity import copy_package
 from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.likeness import level_of, measure, surface_of

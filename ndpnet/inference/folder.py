@@ -8,25 +8,26 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from ndpnet import __version__
-from ndpnet.data.listing import READ_SUFFIXES, Listing, list_pictures, say_left_out, say_others
-from ndpnet.data.names import without_own
+from ndpnet.data.listing import list_images, say_others
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.files import as_cells, hash_of
 from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.identity import SEAL
-from ndpnet.inference.inspector import Inspector
 from ndpnet.inference.overlay import draw_verdict, write_jpeg
 from ndpnet.inference.verdict import Verdict
 from ndpnet.inference.verdict_page import overlay_paths, write_page
+
+if TYPE_CHECKING:
+    from ndpnet.inference.inspector import Inspector
 
 logger = logging.getLogger(__name__)
 
@@ -58,25 +59,7 @@ class FolderResult:
     num_review: int = 0  # of a model with three verdicts
 
 
-def list_images(target: Path) -> tuple[Path, Listing]:
-    """The root and the pictures of a file or folder. ValueError: there is nothing that might be one."""
-    target = Path(target)
-    if target.is_file():
-        return target.parent, Listing([target])
-    if not target.is_dir():
-        raise ValueError(f"no file or folder {target} (check the path)")
-    listing = list_pictures(target)
-    judged, left_out = without_own(target, [*listing.pictures, *listing.problems], is_file=Path.is_file)
-    say_left_out(left_out)
-    if not judged:
-        raise ValueError(f"no images under {target} (known endings: {', '.join(READ_SUFFIXES)})")
-    chosen = set(judged)
-    pictures = [path for path in listing.pictures if path in chosen]
-    problems = {path: why for path, why in listing.problems.items() if path in chosen}
-    return target, replace(listing, pictures=pictures, problems=problems, left_out=left_out)
-
-
-def inspect_folder(inspector: Inspector, target: Path, out_dir: Path, *, with_overlays: bool = True) -> FolderResult:
+def inspect_folder(inspector: "Inspector", target: Path, out_dir: Path, *, with_overlays: bool = True) -> FolderResult:
     """Inspect a file or every image below a folder; write predictions.csv, predictions.jsonl, overlays/, index.html.
 
     What cannot be read or judged is a row with the error, logged and counted; the others go on. Rows are written as
@@ -145,7 +128,7 @@ def _warn(row: dict[str, Any], num_unlike: int) -> None:
         logger.warning("%s is unlike the calibration pictures: %s%s", row["path"], "; ".join(row["warnings"]), more)
 
 
-def _task_key(inspector: Inspector, root: Path, paths: list[Path], with_overlays: bool) -> str | None:
+def _task_key(inspector: "Inspector", root: Path, paths: list[Path], with_overlays: bool) -> str | None:
     """Hash of all that the results are a function of; None of an inspector that no package names."""
     if inspector.package is None:
         return None
@@ -177,7 +160,7 @@ def _finished_rows(path: Path) -> list[dict[str, Any]]:
 class _Work:
     """What is the same for all pictures of a call."""
 
-    inspector: Inspector
+    inspector: "Inspector"
     root: Path
     problems: dict[Path, str]
     overlays_dir: Path | None

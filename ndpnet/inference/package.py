@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from ndpnet.config import ModelConfig, Params
 from ndpnet.data.images import read_image
@@ -20,15 +17,16 @@ from ndpnet.files import hash_of, read_record, sha256_of, write_json
 from ndpnet.inference.identity import check_files, check_seal, package_hash, sealed
 from ndpnet.inference.rules import RULES, Rules
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
-from ndpnet.model import NDPNet, Network, PretrainedNDPNet
-from ndpnet.synthesis.compose import to_unit
+
+if TYPE_CHECKING:
+    import torch
+
+    from ndpnet.model import Network
 
 FORMAT_VERSION = 15
 WEIGHTS, REFERENCE, MANIFEST, CONFIG = "weights.safetensors", "reference.png", "manifest.json", "config.json"
 HASHED_FILES = (WEIGHTS, REFERENCE, MANIFEST)
 OPTIONAL_FILES = {ROI: "--roi", RULES: "--rules"}  # and what makes them
-OF_PRETRAINED = ("encoder", "bank_size", "head_channels", "anomaly_map")  # parameters of such a network
-NOT_OF_OWN = ("reference", "num_references", "encoder_weights", "score_pixels")  # of no NDPNet
 
 
 @dataclass(frozen=True)
@@ -104,14 +102,22 @@ class ModelPackage:
 
     def use_its_threads(self) -> None:
         """Compute with as many threads as its training did, in this process: the bits of a score depend on it."""
+        import torch
+
         torch.set_num_threads(self.config["params"]["train"]["num_threads"])
 
     def roi(self) -> np.ndarray | None:
         """The region of interest as it was drawn; None: all is inspected. -> bool (H, W)."""
         return read_roi(self.folder / ROI)
 
-    def load_network(self, device: torch.device) -> Network:
+    def load_network(self, device: "torch.device") -> "Network":
         """The trained network in eval mode with its reference set."""
+        import torch
+        from safetensors.torch import load_file
+
+        from ndpnet.model.weights import make_network
+        from ndpnet.synthesis.compose import to_unit
+
         network = make_network(ModelConfig.model_validate(self.config["params"]["model"]), is_trained=True)
         network.load_state_dict(load_file(self.folder / WEIGHTS))
         network = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -130,20 +136,6 @@ class ModelPackage:
     def references(self) -> np.ndarray:
         """The reference images. -> uint8 (R, H, W, 3)."""
         return read_image(self.folder / REFERENCE).reshape(-1, *self.input_size, 3).copy()
-
-
-def make_network(model: ModelConfig, *, is_trained: bool = False) -> Network:
-    """A network of the given shape: the paper's own, or one behind a backbone of timm. is_trained: weights follow."""
-    if model.encoder != "own":
-        return PretrainedNDPNet(**model.model_dump(include=set(OF_PRETRAINED)), is_trained=is_trained)
-    return NDPNet(**model.model_dump(exclude={*NOT_OF_OWN, *OF_PRETRAINED}))
-
-
-def write_weights(network: Network, path: Path, *, prefixes: tuple[str, ...] = ()) -> None:
-    """Save the state of a network, or of its parts named by `prefixes`, as safetensors."""
-    state = network.state_dict()
-    chosen = {name: value for name, value in state.items() if not prefixes or name.startswith(prefixes)}
-    save_file({name: value.detach().cpu().contiguous() for name, value in chosen.items()}, path)
 
 
 def write_references(references: np.ndarray, path: Path) -> None:
@@ -176,23 +168,9 @@ def read_package(folder: Path) -> ModelPackage:
     return ModelPackage(folder, config)
 
 
-def read_weights(path: Path, network: Network) -> None:
-    """Load some parts of a network, names and shapes checked. ValueError: the file is unreadable or does not fit."""
-    try:
-        state = load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"cannot read weights from {path}: {error} (run `ndpnet train-phase1` again)") from error
-    try:
-        result = network.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{path} was trained with other model parameters (run `ndpnet train-phase1` again)") from error
-    if result.unexpected_keys:
-        raise ValueError(f"{path} holds unknown weights {result.unexpected_keys[0]} (run `ndpnet train-phase1` again)")
-
-
 def write_training(
     folder: Path,
-    network: Network,
+    network: "Network",
     prepared: PreparedData,
     reference_indices: list[int],
     params: Params,
@@ -203,6 +181,8 @@ def write_training(
 
     checks: what `ndpnet.training.checks` found.
     """
+    from ndpnet.model.weights import write_weights
+
     names = prepared.row_names("train")
     write_weights(network, folder / WEIGHTS)
     write_references(np.array(prepared.images("train")[reference_indices]), folder / REFERENCE)

@@ -4,13 +4,15 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ndpnet.files import hash_of, write_text
 from ndpnet.inference import OVERLAY_SUFFIX, pages
-from ndpnet.inference.inspector import Inspector
 from ndpnet.metrics.threshold import percent_of
+
+if TYPE_CHECKING:
+    from ndpnet.inference.inspector import Inspector
 
 PAGE = "index.html.j2"
 VERDICTS = ("defective", "review", "good", "error")
@@ -24,7 +26,7 @@ def overlay_paths(folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}{OVERLAY_SUFFIX}", folder / f"{readable}-{hash_of(name)[:16]}{OVERLAY_SUFFIX}"
 
 
-def write_page(folder: Path, rows: list[dict[str, Any]], inspector: Inspector, *, title: str) -> None:
+def write_page(folder: Path, rows: list[dict[str, Any]], inspector: "Inspector", *, title: str) -> None:
     """Write index.html beside the rows: the pictures, worst first."""
     worst_first = sorted(rows, key=lambda row: (row["verdict"] != "error", -row.get("score", 0.0)))
     record = inspector.threshold_record or {}

@@ -16,11 +16,12 @@ from ndpnet.config import Params
 from ndpnet.files import hash_of, read_json_lines, write_json
 from ndpnet.folders import atomic_folder, check_output
 from ndpnet.inference.calibration import calibrate_on_prepared
-from ndpnet.inference.package import REFERENCE, make_network, read_weights, write_training, write_weights
+from ndpnet.inference.package import REFERENCE, write_training
 from ndpnet.lineage import folder_hash, identity_params, phase1_params
 from ndpnet.model import NDPNet, Network, PretrainedNDPNet
 from ndpnet.model.backbone import load_backbone
 from ndpnet.model.denormals import denormals_flushed
+from ndpnet.model.weights import make_network, read_weights, write_weights
 from ndpnet.perceptual import VGGFeatures, load_vgg
 from ndpnet.synthesis.bank import BANK_FILES
 from ndpnet.synthesis.compose import to_unit

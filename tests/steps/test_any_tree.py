@@ -16,9 +16,10 @@ from networks import Brightness
 from PIL import Image
 from users import as_nobody, open_folder
 
+from ndpnet.data.listing import list_images
 from ndpnet.folders import LIST
 from ndpnet.inference import Inspector
-from ndpnet.inference.folder import inspect_folder, list_images
+from ndpnet.inference.folder import inspect_folder
 
 SIDE = 64
 FOLDERS = (

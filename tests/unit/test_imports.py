@@ -87,7 +87,10 @@ def imported_packages(folder: Path) -> set[str]:
     return set(re.findall(r"^ *(?:from|import) ndpnet\.(\w+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("module", ["ndpnet", "ndpnet.cli", "ndpnet.config", "ndpnet.inference"])
+MODULES = ["ndpnet", "ndpnet.cli", "ndpnet.config", "ndpnet.inference", "ndpnet.tracked_steps"]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_importing_loads_nothing_slow(module: str) -> None:
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     loaded = output([sys.executable, "-c", code], PACKAGE_DIR.parent).split()

@@ -10,9 +10,6 @@ from ndpnet.model import Network
 from ndpnet.model.patch_bank import PatchBank
 from ndpnet.synthesis.compose import to_unit
 
-OUTPUTS = MAP, RECONSTRUCTION = "anomaly_map", "reconstruction"  # of a graph
-RunGraph = Callable[[np.ndarray, str], np.ndarray]  # uint8 (1, H, W, 3) and the name of an output -> that output
-
 
 class Engine(Protocol):
     """Computes the network on batches of images, uint8 (B, H, W, 3)."""
@@ -45,22 +42,3 @@ class TorchEngine:
     def _run(self, compute: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray) -> np.ndarray:
         batch = to_unit(torch.from_numpy(images).to(self.device))
         return compute(batch.contiguous(memory_format=torch.channels_last)).cpu().numpy()
-
-
-class GraphEngine:
-    """An exported graph; its export chose whether the maps are filtered."""
-
-    def __init__(self, run: RunGraph) -> None:
-        self.run = run
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._output(MAP, images)
-
-    def rebuild(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._output(RECONSTRUCTION, images)
-
-    def _output(self, name: str, images: np.ndarray) -> np.ndarray:
-        # one by one: a graph of fixed size is faster, and no score depends on what else is in a batch
-        return np.concatenate([self.run(image[None], name) for image in images])

@@ -21,7 +21,6 @@ from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart
 from ndpnet.inference.calibration import threshold_record
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
-from ndpnet.inference.engines.engine import GraphEngine, RunGraph
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.parity import (
     MAX_AUROC_DIFFERENCE,
@@ -40,6 +39,8 @@ from ndpnet.inference.engines.runtimes import (
     ONNX_GRAPH,
     OPENVINO_GRAPH,
     RUNTIME_MODULES,
+    GraphEngine,
+    RunGraph,
     float_type_here,
     load_module,
 )

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ndpnet.inference.engines.engine import OUTPUTS
-from ndpnet.inference.engines.runtimes import INPUT, load_module
+from ndpnet.inference.engines.runtimes import INPUT, OUTPUTS, load_module
 from ndpnet.model import Network
 from ndpnet.model.folding import fold_batch_norms
 from ndpnet.synthesis.compose import to_unit

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ndpnet.inference.engines.engine import MAP, RunGraph
 from ndpnet.inference.engines.rounding import with_sources
-from ndpnet.inference.engines.runtimes import INPUT, float_type_here, load_module, openvino_settings
+from ndpnet.inference.engines.runtimes import INPUT, MAP, RunGraph, float_type_here, load_module, openvino_settings
 
 logger = logging.getLogger(__name__)
 

@@ -1,13 +1,17 @@
 """Opening an exported graph with ONNX Runtime or OpenVINO, on the CPU."""
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from ndpnet.inference.engines.engine import MAP, RunGraph
+import numpy as np
+
+OUTPUTS = MAP, RECONSTRUCTION = "anomaly_map", "reconstruction"  # of a graph
+RunGraph = Callable[[np.ndarray, str], np.ndarray]  # uint8 (1, H, W, 3) and the name of an output -> that output
 
 INPUT = "images"
 ONNX_GRAPH, OPENVINO_GRAPH, OPENVINO_WEIGHTS = "graph.onnx", "graph.xml", "graph.bin"
@@ -102,3 +106,22 @@ def openvino_settings(float_type: str, num_threads: int) -> dict[str, object]:
         "NUM_STREAMS": 1,
         "CPU_DENORMALS_OPTIMIZATION": True,
     }
+
+
+class GraphEngine:
+    """An exported graph; its export chose whether the maps are filtered."""
+
+    def __init__(self, run: RunGraph) -> None:
+        self.run = run
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._output(MAP, images)
+
+    def rebuild(self, images: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._output(RECONSTRUCTION, images)
+
+    def _output(self, name: str, images: np.ndarray) -> np.ndarray:
+        # one by one: a graph of fixed size is faster, and no score depends on what else is in a batch
+        return np.concatenate([self.run(image[None], name) for image in images])

@@ -4,12 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ndpnet.files import hash_of, read_record, sha256_of, write_json
 from ndpnet.inference.engines import ENGINES, ENGINES_DIR, engine_name
-from ndpnet.inference.engines.engine import Engine, GraphEngine
-from ndpnet.inference.engines.runtimes import GRAPH_FILES, open_graph
+from ndpnet.inference.engines.runtimes import GRAPH_FILES, GraphEngine, open_graph
 from ndpnet.inference.identity import check_files, check_seal, sealed
 from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
 
@@ -17,8 +14,10 @@ ENGINE, PARITY = "engine.json", "parity.json"
 FORMAT_VERSION, AGAIN = 2, "export the model again"
 
 
-def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> Engine:
+def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> GraphEngine:
     """Load the graph in an engine's folder, with as many threads as torch has."""
+    import torch
+
     size, num_threads = package.graph_size, torch.get_num_threads()
     return GraphEngine(open_graph(engine, folder, float_type=float_type, input_size=size, num_threads=num_threads))
 

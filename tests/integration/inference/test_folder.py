@@ -12,8 +12,9 @@ from PIL import Image
 from repositories import contents
 from samples import Pipeline
 
+from ndpnet.data.listing import list_images
 from ndpnet.inference import Inspector
-from ndpnet.inference.folder import FolderResult, _task_key, inspect_folder, list_images
+from ndpnet.inference.folder import FolderResult, _task_key, inspect_folder
 
 TABLES = ["predictions.csv", "predictions.jsonl"]
 ROW = 31  # pixels above an overlay: a line of text

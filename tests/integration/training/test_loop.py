@@ -13,8 +13,9 @@ from ndpnet import steps
 from ndpnet.config import Params, load_params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import read_json_lines
-from ndpnet.inference.package import make_network, read_package, read_weights
+from ndpnet.inference.package import read_package
 from ndpnet.model.layers import ConvBlock
+from ndpnet.model.weights import make_network, read_weights
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import Batch, DefectComposer, to_unit
 from ndpnet.training.checkpoint import Checkpoint

@@ -6,7 +6,7 @@ from scripts import load_script
 from torch import nn
 
 from ndpnet.config import load_params
-from ndpnet.inference.package import make_network
+from ndpnet.model.weights import make_network
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch
 from ndpnet.training.phase1 import Phase1

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ndpnet.inference.engines.engine import MAP, OUTPUTS, RunGraph
 from ndpnet.inference.engines.quantise import kept_in_floating_point, quantise
-from ndpnet.inference.engines.runtimes import INPUT, load_module
+from ndpnet.inference.engines.runtimes import INPUT, MAP, OUTPUTS, RunGraph, load_module
 
 SIDE = 16
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, SIDE, SIDE, 3), dtype=np.uint8)
