@@ -23,10 +23,10 @@ def version_data(version: Output[Dataset], where: str) -> NamedTuple("Resolved",
     """Resolve where the data are, as JSON, to what means the same for ever: `source`."""
     from typing import NamedTuple
 
-    from ndpnet import tracked_steps
+    from ndpnet import steps
     from ndpnet.data.versions.source import DataSource
 
-    resolved = tracked_steps.resolve_version(version.path, DataSource.from_json(where))
+    resolved = steps.resolve_version(version.path, DataSource.from_json(where))
     return NamedTuple("Resolved", [("source", str), ("data_hash", str)])(resolved["source"], resolved["version"])
 
 
@@ -41,17 +41,17 @@ def choose_categories(version: Input[Dataset], categories: List[str], only_new_d
 @component
 def synthesize(bank: Output[Dataset], params: str) -> int:
     """Make masks and natural-image sources. -> masks"""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
 
-    return tracked_steps.synthesize(bank.path, params)["num_masks"]
+    return steps.synthesize(bank.path, params)["num_masks"]
 
 
 @component
 def prepare(prepared: Output[Dataset], source: str, category: str, params: str) -> int:
     """Fetch a category of a resolved version, verify it and decode it. -> images to train on"""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
 
-    return tracked_steps.prepare_version(source, category, prepared.path, params)["num_train"]
+    return steps.prepare_version(source, category, prepared.path, params)["num_train"]
 
 
 @component
@@ -59,10 +59,9 @@ def train_phase1(
     prepared: Input[Dataset], bank: Input[Dataset], phase1: Output[Model], params: str, work_dir: str
 ) -> float:
     """Train encoder and decoder (Eq. 12-14), from the last checkpoint in `work_dir` on. -> last loss"""
-    from ndpnet import steps, tracked_steps
+    from ndpnet import steps
 
-    inputs = {"prepared": prepared.path, "bank": bank.path}
-    return tracked_steps.train(steps.train_phase1, phase1.path, params, work_dir, **inputs)["loss"]
+    return steps.train_phase1(prepared.path, bank.path, phase1.path, params, work_dir)["loss"]
 
 
 @component
@@ -75,10 +74,9 @@ def train_phase2(
     work_dir: str,
 ) -> float:
     """Train the rest (Eq. 15-17), fit the threshold, write the package; from the last checkpoint on. -> last loss"""
-    from ndpnet import steps, tracked_steps
+    from ndpnet import steps
 
-    inputs = {"prepared": prepared.path, "bank": bank.path, "phase1": phase1.path}
-    return tracked_steps.train(steps.train_phase2, model.path, params, work_dir, **inputs)["loss"]
+    return steps.train_phase2(prepared.path, bank.path, phase1.path, model.path, params, work_dir)["loss"]
 
 
 @component
@@ -93,12 +91,12 @@ def evaluate(
     params: str,
 ) -> bool:
     """Judge the test images; summary: its row of the overview. -> whether they pass the floors: worth registering"""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
     from ndpnet.components.outputs import show_evaluation
     from ndpnet.config_platform import promotion_of
     from ndpnet.promotion.gate import passes_floors
 
-    judged = tracked_steps.evaluate(prepared.path, model.path, evaluation.path, params)
+    judged = steps.evaluate(prepared.path, model.path, evaluation.path, params)
     show_evaluation(evaluation.path, model.path, judged, metrics, roc, report, summary)
     return passes_floors(judged, promotion_of(params))
 
@@ -123,11 +121,11 @@ def register(
     from pathlib import Path
     from typing import NamedTuple
 
-    from ndpnet import tracked_steps
+    from ndpnet import steps
 
     import_report = Path(prepared.path) / "import.json"
     about = {"import_report": import_report, "resolved": version.path}
-    record = tracked_steps.register(model.path, evaluation.path, registered.path, **about)
+    record = steps.register(model.path, evaluation.path, registered.path, **about)
     return NamedTuple("Registered", [("name", str), ("number", int)])(record["name"], int(record["version"]))
 
 

@@ -143,10 +143,10 @@ def version_data_command(out: Path, **options: Any) -> None:
 
     Credentials come from the environment, as AWS_ACCESS_KEY_ID.
     """
-    from ndpnet import tracked_steps
+    from ndpnet import steps
     from ndpnet.data.versions.source import DataSource
 
-    _echo_identity(tracked_steps.version_data(out, DataSource(**options)))
+    _echo_identity(steps.version_data(out, DataSource(**options)))
 
 
 def _echo_identity(identity: dict[str, Any]) -> None:

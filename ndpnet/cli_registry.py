@@ -27,11 +27,11 @@ from ndpnet.cli_base import (
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Its pictures: the licence.")
 def register(model: Path, evaluation: Path, out: Path, data: Path) -> None:
     """Register MODEL with its evidence and its card; the same package registers once."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
     from ndpnet.inference.package import read_package
 
     report_path = data / read_package(model).config["category"] / "import.json"
-    record = tracked_steps.register(model, evaluation, out, import_report=report_path)
+    record = steps.register(model, evaluation, out, import_report=report_path)
     click.echo(f"{record['name']} version {record['version']}, package {record['package_hash'][:12]}")
     click.echo(f"next: ndpnet promote {shlex.quote(record['name'])} --version {record['version']}")
 

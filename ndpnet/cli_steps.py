@@ -26,11 +26,11 @@ from ndpnet.cli_engines import engine_options
 @with_params
 def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: Any) -> None:
     """Decode the pictures of one category and split them for training, calibration and test."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
     from ndpnet.data.versions.version import UnpinnedError
 
     try:
-        counts = tracked_steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned)
+        counts = steps.prepare(data, category, out, params, allow_unpinned=allow_unpinned)
     except UnpinnedError as error:
         raise ValueError(f"{error}; or pass --allow-unpinned: such a model cannot be promoted") from error
     click.echo(
@@ -45,9 +45,9 @@ def prepare(data: Path, category: str, out: Path, allow_unpinned: bool, params: 
 @with_params
 def synthesize(out: Path, params: Any) -> None:
     """Make the bank of artificial defects that training paints on good pictures."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
 
-    counts = tracked_steps.synthesize(out, params)
+    counts = steps.synthesize(out, params)
     click.echo(
         f"{counts['num_masks']} shapes of defects, {counts['num_line_masks']} of them lines and "
         f"{counts['num_crack_masks']} cracks, and {counts['num_sources']} fillings. Written to {out}"
@@ -62,9 +62,9 @@ def synthesize(out: Path, params: Any) -> None:
 @with_params
 def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: Any) -> None:
     """Train encoder and decoder, the first half of a model; killed, the same command goes on where it was."""
-    from ndpnet import steps, tracked_steps
+    from ndpnet import steps
 
-    result = tracked_steps.train(steps.train_phase1, out, params, work_dir, prepared=prepared, bank=bank)
+    result = steps.train_phase1(prepared, bank, out, params, work_dir)
     _say_trained("phase 1", result, out)
 
 
@@ -77,10 +77,9 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
 @with_params
 def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: str, params: Any) -> None:
     """Train attention, decoder and segmentation, fit the threshold and write the model package."""
-    from ndpnet import steps, tracked_steps
+    from ndpnet import steps
 
-    inputs = {"prepared": prepared, "bank": bank, "phase1": phase1}
-    result = tracked_steps.train(steps.train_phase2, out, params, work_dir, **inputs)
+    result = steps.train_phase2(prepared, bank, phase1, out, params, work_dir)
     _say_trained("phase 2", result, out)
     if result:
         click.echo(f"threshold {result['threshold']:.4f}" if "threshold" in result else "no threshold: no calibration")
@@ -94,9 +93,9 @@ def train_phase2(prepared: Path, bank: Path, phase1: Path, out: Path, work_dir: 
 @with_params
 def evaluate(prepared: Path, model: Path, out: Path, params: Any, **engine: Any) -> None:
     """Judge the test images of a category and write metrics, overlays and the HTML report."""
-    from ndpnet import tracked_steps
+    from ndpnet import steps
 
-    tracked_steps.evaluate(prepared, model, out, params, **engine)
+    steps.evaluate(prepared, model, out, params, **engine)
     click.echo((out / "table.txt").read_text())
     click.echo(f"report: {out / 'report.html'}")
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ndpnet import steps
 from ndpnet.config import load_params
 from ndpnet.data.demo import DEMO_GROUP_PATTERN, make_demo_data
 from ndpnet.data.preparing import prepare
@@ -27,6 +26,8 @@ def quick(out: Path) -> tuple[Path, "Verdict"]:
     -> that picture, and its verdict, which is drawn as verdict.png. Nothing is tracked or pinned.
     """
     from ndpnet.inference import Inspector
+    from ndpnet.synthesis.bank import make_bank
+    from ndpnet.training.run import run_phase1, run_phase2
 
     out, params = Path(out), load_params(profile="demo", overrides=SMALL)
     data, prepared, bank, phase1, model, work = (
@@ -34,9 +35,9 @@ def quick(out: Path) -> tuple[Path, "Verdict"]:
     )
     make_demo_data(data)
     prepare(data, CATEGORY, prepared, params.data)
-    steps.synthesize(bank, params)
-    steps.train_phase1(prepared, bank, phase1, params, work)
-    steps.train_phase2(prepared, bank, phase1, model, params, work)
+    make_bank(bank, params.synthesis, seed=params.seed)
+    run_phase1(prepared, bank, phase1, params, work)
+    run_phase2(prepared, bank, phase1, model, params, work)
     picture = data / CATEGORY / PICTURE
     verdict = Inspector.load(model).inspect(picture)
     verdict.save(out / "verdict.png")

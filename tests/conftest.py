@@ -94,7 +94,7 @@ def evaluation_dir(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory)
     from ndpnet import steps
 
     def evaluate(folder: Path) -> None:
-        steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluation", pipeline.params, {})
+        steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, folder / "evaluation", pipeline.params)
 
     return made_once(tmp_path_factory, "evaluated", evaluate) / "evaluation"
 

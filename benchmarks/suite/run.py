@@ -145,7 +145,7 @@ def make_rows(rows: Sequence[Row], out: Path, devices: Sequence[str]) -> list[st
 def _start_worker(devices: Any, num_threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     device = devices.get()
-    os.environ["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "" if device == CPU else device, "NDPNET_TRACKING": "off"}
     torch.set_num_threads(num_threads)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
 

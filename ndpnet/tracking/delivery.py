@@ -18,7 +18,7 @@ from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BAT
 from ndpnet.redaction import redact
 from ndpnet.tracking import client as settings
 from ndpnet.tracking.flat import MAX_TAG, metric_key, shorten
-from ndpnet.tracking.record import FILES, PICTURES, Record, records_below, records_of
+from ndpnet.tracking.record import FILES, HISTORY, PICTURES, Record, records_below, records_of
 from ndpnet.tracking.runs import find_step, pipeline_run, step_run, update_parent
 
 VALIDATION = "validation"  # also the folder of its pictures
@@ -44,8 +44,7 @@ class Delivery:
 
     def send(self, *, is_last: bool) -> None:
         """Deliver what lies there now and, if the step has ended, its end: then the server has all of it."""
-        if self.record.history_path is not None:
-            self._send_rows(self.record.history_path)
+        self._send_rows(self.record.folder / HISTORY)
         self._send_folder(self.record.folder / PICTURES, VALIDATION)
         if is_last:
             self._send_end()

@@ -1,9 +1,9 @@
 """What a step's process leaves on disk of its run, so that it can be delivered by this process or by any later one.
 
-Beside a step's output `OUT` lies a folder `.OUT.run/KEY/`: run.json (who ran what, and how it ended), the histories,
-and copies of the small files that are delivered. Not in the output, whose bytes must not depend on who made them; and
-copies, since DVC removes or replaces outputs before anything can be delivered late. A run is found by its plan (the
-pipeline's run) and its key (this step on these inputs).
+Beside a step's output `OUT` lies a folder `.OUT.run/KEY/`: run.json (who ran what, and how it ended), the history,
+a link while a training writes it, and copies of the small files that are delivered. Not in the output, whose bytes must
+not depend on who made them; and copies, since DVC removes or replaces outputs before anything can be delivered late. A
+run is found by its plan (the pipeline's run) and its key (this step on these inputs).
 """
 
 import json
@@ -64,7 +64,6 @@ class Record:
     results: dict[str, float] = field(default_factory=dict)
     dataset: dict[str, Any] | None = None
     source: dict[str, str] = field(default_factory=dict)  # where a version of the data comes from
-    history: str = ""  # where the step is writing it
     attempts: int = 1
     is_delivered: bool = False
     folder: Path = field(default_factory=Path, repr=False)  # locked by the process that runs it
@@ -73,14 +72,6 @@ class Record:
     def name(self) -> str:
         """For people."""
         return f"{self.step} {self.category}".strip()
-
-    @property
-    def history_path(self) -> Path | None:
-        """The finished history, else the one that the step is writing."""
-        finished = self.folder / HISTORY
-        if finished.is_file():
-            return finished
-        return Path(self.history) if self.history else None
 
     def is_alive(self) -> bool:
         """Whether the process that started it is still at work; a killed one lets go of its lock."""

@@ -12,6 +12,7 @@ import torch
 from ndpnet.files import naming_full_disk, write_text
 from ndpnet.locks import locked
 
+HISTORY = "history.jsonl"
 LOCK_SECONDS = 10.0  # a step that DVC left behind needs a moment to end
 
 
@@ -22,7 +23,7 @@ class Checkpoint:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state_path = self.folder / "state.pt"
-        self.history_path = self.folder / "history.jsonl"
+        self.history_path = self.folder / HISTORY
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the latest state; a kill at any moment leaves the old one or the new one."""

@@ -13,6 +13,7 @@ from ndpnet.files import hash_of
 from ndpnet.lineage import code_hash
 from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import DefectComposer
+from ndpnet.training.checkpoint import HISTORY
 from ndpnet.training.validation import SyntheticValidation
 
 
@@ -25,7 +26,7 @@ class PhaseInputs:
     bank: DefectBank
     params: Params
     work_dir: Path  # its checkpoint folder
-    pictures_dir: Path | None = None  # for pictures of the validation
+    watch_dir: Path | None = None  # where it shows itself while it runs
 
     @property
     def phase(self) -> PhaseConfig:
@@ -58,10 +59,11 @@ def open_inputs(
     work_dir: Path,
     *,
     identity: list[Any],
-    pictures_dir: Path | None = None,
+    watch_dir: Path | None = None,
 ) -> PhaseInputs:
     """Open a phase's inputs; its checkpoint folder is named by the hash of their identity with the code's.
 
+    watch_dir: gets a link to the history that the phase writes, and pictures of the validation.
     ValueError names a parameter that an input was made with another value of.
     """
     prepared_data, defect_bank = PreparedData.load(prepared), DefectBank.load(bank)
@@ -71,7 +73,11 @@ def open_inputs(
     name = f"phase{number}"
     key = hash_of([name, *identity, params.runtime.devices, code_hash()])
     folder = Path(work_dir) / f"{name}-{key[:16]}"
-    return PhaseInputs(number, prepared_data, defect_bank, params, folder, pictures_dir)
+    if watch_dir is not None:
+        link = watch_dir / HISTORY
+        link.unlink(missing_ok=True)
+        link.symlink_to((folder / HISTORY).resolve())
+    return PhaseInputs(number, prepared_data, defect_bank, params, folder, watch_dir)
 
 
 def _check_made_with(folder: Path, made_with: dict[str, Any], params: Params, verb: str, section: str) -> None:

@@ -25,7 +25,7 @@ from ndpnet.model.weights import make_network, read_weights, write_weights
 from ndpnet.perceptual import VGGFeatures, load_vgg
 from ndpnet.synthesis.bank import BANK_FILES
 from ndpnet.synthesis.compose import to_unit
-from ndpnet.training.checkpoint import Checkpoint, only_process
+from ndpnet.training.checkpoint import HISTORY, Checkpoint, only_process
 from ndpnet.training.checks import check_parts
 from ndpnet.training.inputs import PhaseInputs, open_inputs
 from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
@@ -41,16 +41,18 @@ logger = logging.getLogger(__name__)
 
 PREPARED_FILES = ("manifest.json", "prepared.json")  # the arrays are a function of these
 NUM_AVERAGED = 64  # training pictures, for the mean one
-PHASE1, PHASE1_WEIGHTS, HISTORY = "phase1.json", "weights.safetensors", "history.jsonl"
+PHASE1, PHASE1_WEIGHTS = "phase1.json", "weights.safetensors"
 FINAL_WEIGHTS = "final.safetensors"
 
 
-def run_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir: Path) -> dict[str, float]:
+def run_phase1(
+    prepared: Path, bank: Path, out: Path, params: Params, work_dir: Path, watch_dir: Path | None = None
+) -> dict[str, float]:
     """Train encoder and decoder, as `steps.train_phase1` says."""
     check_output(out, marker=PHASE1)
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES)])
     identity = phase1_params(params)
-    inputs = open_inputs(1, prepared, bank, params, work_dir, identity=[inputs_hash, identity])
+    inputs = open_inputs(1, prepared, bank, params, work_dir, identity=[inputs_hash, identity], watch_dir=watch_dir)
     with _output(out, PHASE1, inputs.work_dir) as folder:
         network, speed = _train_encoder(inputs)
         if folder is None:
@@ -62,7 +64,13 @@ def run_phase1(prepared: Path, bank: Path, out: Path, params: Params, work_dir: 
 
 
 def run_phase2(
-    prepared: Path, bank: Path, phase1: Path, out: Path, params: Params, work_dir: Path, pictures_dir: Path | None
+    prepared: Path,
+    bank: Path,
+    phase1: Path,
+    out: Path,
+    params: Params,
+    work_dir: Path,
+    watch_dir: Path | None = None,
 ) -> dict[str, float]:
     """Train attention, decoder and segmentation, and write the model package, as `steps.train_phase2` says."""
     check_output(out, marker=REFERENCE)
@@ -72,7 +80,7 @@ def run_phase2(
     }
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
     identity = [inputs_hash, identity_params(params)]
-    inputs = open_inputs(2, prepared, bank, params, work_dir, identity=identity, pictures_dir=pictures_dir)
+    inputs = open_inputs(2, prepared, bank, params, work_dir, identity=identity, watch_dir=watch_dir)
     with _output(out, REFERENCE, inputs.work_dir) as folder:
         network, references, speed = _train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
         if folder is None:
@@ -180,8 +188,8 @@ def _validation(inputs: PhaseInputs, trainer: Trainer) -> Validate | None:
         return validation.phase1
 
     def validate(network: Network) -> dict[str, float]:
-        if inputs.pictures_dir is not None:
-            validation.write_picture(network, inputs.pictures_dir / f"step_{trainer.step:06d}.png")
+        if inputs.watch_dir is not None:
+            validation.write_picture(network, inputs.watch_dir / "pictures" / f"step_{trainer.step:06d}.png")
         return validation.phase2(network)
 
     return validate

@@ -169,7 +169,7 @@ def served(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.delenv("NDPNET_TRACKING", raising=False)
-    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
+    steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})
     location = urlsplit(connect().get_logged_model(record["model_id"]).artifact_location)
     shutil.copytree(unquote(location.path), tmp_path / "registered")

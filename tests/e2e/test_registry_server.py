@@ -15,7 +15,7 @@ from processes import TIME_LIMIT, wait_until
 from samples import CATEGORY, Pipeline
 from servers import DEPLOYED, free_port, set_only
 
-from ndpnet import tracked_steps
+from ndpnet import steps
 from ndpnet.config_platform import promotion_of
 from ndpnet.inference.identity import package_hash
 from ndpnet.promotion.promote import PromotionRequest, promote, rollback
@@ -52,7 +52,7 @@ def test_from_a_package_to_the_champion_and_back_by_way_of_the_server(
     # clients have no keys of the store
     set_only(monkeypatch, {"MLFLOW_TRACKING_URI": url, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     inputs = (pipeline.prepared_dir, pipeline.model_dir)
-    tracked_steps.evaluate(*inputs, tmp_path / "evaluation", pipeline.params)
+    steps.evaluate(*inputs, tmp_path / "evaluation", pipeline.params)
     list(flush(tmp_path))  # what a busy server had not yet taken
     assert stored_runs(connect())[f"evaluate {CATEGORY}"]["status"] == "FINISHED"
     record = models.register(pipeline.model_dir, tmp_path / "evaluation", identity={})

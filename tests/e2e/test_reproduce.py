@@ -82,7 +82,7 @@ def _register(folder: Path, commit: str) -> None:
     steps.synthesize(inputs[1], params)
     steps.train_phase1(*inputs, build / "phase1", params, build / "work")
     steps.train_phase2(*inputs, build / "phase1", build / "model", params, build / "work")
-    steps.evaluate(inputs[0], build / "model", build / "evaluation", params, {})
+    steps.evaluate(inputs[0], build / "model", build / "evaluation", params)
     lock = sha256_of(folder / "requirements.lock")
     identity = {"git_commit": commit, "git_dirty": "false", "lock_hash": lock}
     record = models.register(build / "model", build / "evaluation", identity=identity)

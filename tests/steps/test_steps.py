@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ndpnet.config import load_params
 from ndpnet.files import read_json_lines
 from ndpnet.folders import atomic_folder
 from ndpnet.inference.package import read_package
+from ndpnet.tracking.identity import report_identity
 
 
 def test_every_step_writes_its_folder_and_nothing_beside(pipeline: Pipeline) -> None:
@@ -108,9 +110,7 @@ def test_phase1_of_another_network_is_refused(pipeline: Pipeline, tmp_path: Path
 
 
 def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) -> None:
-    metrics = steps.evaluate(
-        pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {"commit": "abcdef"}
-    )
+    metrics = steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
     written = contents(tmp_path / "evaluation")
     tables = ".ndpnet.json metrics.json headline.json timing.json table.txt predictions.csv report.html"
     tables += " roc.csv pro.csv loss_phase1.csv loss_phase2.csv"
@@ -123,7 +123,7 @@ def test_evaluate_writes_what_people_read(pipeline: Pipeline, tmp_path: Path) ->
     assert json.loads(written["metrics.json"]) == metrics
     assert (metrics["num_good"], metrics["num_defective"], metrics["has_masks"]) == (6, 6, True)
     assert sum(metrics["confusion"].values()) == 12
-    assert b"abcdef" in written["report.html"]
+    assert escape(report_identity()["machine"]).encode() in written["report.html"]
     again = steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params)
     assert again == metrics
     assert names_in(tmp_path) == ["evaluation"]

@@ -10,7 +10,7 @@ from registered import IDENTITY
 from samples import CATEGORY, Pipeline
 from trainings import PARAMS, delivered, history, sent, train, write_rows
 
-from ndpnet import steps, tracked_steps
+from ndpnet import steps
 from ndpnet.config import PARAMS_PATH, load_params
 from ndpnet.redaction import redact
 from ndpnet.tracking import identity
@@ -24,10 +24,8 @@ from ndpnet.tracking.runs import DESCRIPTIONS
 def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (store / "build.json").write_text(json.dumps(IDENTITY))
     monkeypatch.setattr(identity, "BUILD_PATH", store / "build.json")
-    inputs = {"prepared": pipeline.prepared_dir, "model": pipeline.model_dir}
     out = store / "build" / CATEGORY / "evaluation"
-    with step_run("evaluate", CATEGORY, params=pipeline.params, inputs=inputs, out=out) as run:
-        summary = run.result(steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, out, pipeline.params))
+    summary = steps.evaluate(pipeline.prepared_dir, pipeline.model_dir, out, pipeline.params)
     runs = stored_runs(connect())
     assert len(runs) == 2
     child = runs[f"evaluate {CATEGORY}"]
@@ -68,15 +66,13 @@ def test_evaluate_shows_all_that_it_found(pipeline: Pipeline, store: Path, monke
 def test_a_mistyped_path_leaves_finished_runs_as_they_are(pipeline: Pipeline, store: Path) -> None:
     build, missing = store / "build" / CATEGORY, store / "brik"
     prepared, model, bank, params = pipeline.prepared_dir, pipeline.model_dir, pipeline.bank_dir, pipeline.params
-    tracked_steps.evaluate(prepared, model, build / "evaluation", params)
+    steps.evaluate(prepared, model, build / "evaluation", params)
     before = stored_runs(connect())
     for call in (
-        lambda: tracked_steps.prepare(missing, CATEGORY, build / "prepared", params),
-        lambda: tracked_steps.train(
-            steps.train_phase1, build / "phase1", params, store / "work", prepared=missing, bank=bank
-        ),
-        lambda: tracked_steps.evaluate(missing, model, build / "evaluation", params),
-        lambda: tracked_steps.evaluate(prepared, missing, build / "evaluation", params),
+        lambda: steps.prepare(missing, CATEGORY, build / "prepared", params),
+        lambda: steps.train_phase1(missing, bank, build / "phase1", params, store / "work"),
+        lambda: steps.evaluate(missing, model, build / "evaluation", params),
+        lambda: steps.evaluate(prepared, missing, build / "evaluation", params),
     ):
         with pytest.raises(ValueError, match="brik"):
             call()
@@ -86,7 +82,7 @@ def test_a_mistyped_path_leaves_finished_runs_as_they_are(pipeline: Pipeline, st
 def test_another_engine_is_another_run(exported_dir: Path, pipeline: Pipeline, store: Path) -> None:
     for engine in ("onnx", "torch"):
         arguments = (pipeline.prepared_dir, exported_dir, store / "build" / engine, pipeline.params)
-        tracked_steps.evaluate(*arguments, engine=engine)
+        steps.evaluate(*arguments, engine=engine)
     found = connect().search_runs([experiment_id(connect())], "tags.`ndpnet.step` = 'evaluate'")
     assert len(found) == 2
 

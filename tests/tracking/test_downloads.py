@@ -80,7 +80,7 @@ def test_download_by_number_or_alias_scores_as_the_package(
 
 
 def test_engines_go_along_and_come_back(store: Path, exported_dir: Path, pipeline: Pipeline, tmp_path: Path) -> None:
-    steps.evaluate(pipeline.prepared_dir, exported_dir, tmp_path / "evaluation", pipeline.params, {})
+    steps.evaluate(pipeline.prepared_dir, exported_dir, tmp_path / "evaluation", pipeline.params)
     record = models.register(exported_dir, tmp_path / "evaluation", identity=IDENTITY)
     assert (
         models.registered_origin(NAME, 1)["hash_without_engines"]

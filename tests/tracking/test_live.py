@@ -36,8 +36,9 @@ class Training:
         self.folder, self.out = work_dir / "phase1-0123456789abcdef", out
         self.step = 0
 
-    def resume(self) -> None:
+    def resume(self, run: live.StepRun) -> None:
         self.checkpoint = Checkpoint(self.folder)
+        (run.watch_dir / "history.jsonl").symlink_to(self.checkpoint.history_path)
         state = self.checkpoint.load()
         self.step = state["step"] if state else 0
         self.checkpoint.cut_history(self.step)
@@ -67,18 +68,15 @@ def shown() -> list[tuple[int, float]]:
 def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, work_dir = store / "build/brick/phase1", store / "work"
     training = Training(work_dir, out)
-    another = work_dir / "phase1-fedcba9876543210"  # of a killed training with other parameters
-    Checkpoint(another).append_history([{"step": 1, "loss": 77.0}])
-    (work_dir / "phase1-fedcba9876543210.lock").write_text("1")
-    with step_run("train-phase1", "brick", params=PARAMS, out=out, work_dir=work_dir) as run:
+    with step_run("train-phase1", "brick", params=PARAMS, out=out) as run:
         with only_process(training.folder):
-            training.resume()
+            training.resume(run)
             for number in range(1, 4):
                 training.go_on(16)
                 wait_until(lambda number=number: shown() == losses(16 * number))
                 assert stored_runs(connect())[NAME]["status"] == "RUNNING"
-            run.pictures_dir.mkdir()
-            (run.pictures_dir / "step_000048.png").write_bytes(b"png")
+            run.watch_dir.joinpath("pictures").mkdir()
+            (run.watch_dir / "pictures/step_000048.png").write_bytes(b"png")
             wait_until(lambda: ("validation/step_000048.png", 3) in stored_runs(connect())[NAME]["artifacts"])
             training.finish()
         run.result({"loss": 0.5})
@@ -97,9 +95,9 @@ def test_a_training_does_not_wait_for_a_server_that_is_down(
         monkeypatch.setattr(live, "FLUSH_SECONDS", 1.0)
         training = Training(store / "work", store / "build/brick/phase1")
         started = time.monotonic()
-        with step_run("train-phase1", "brick", params=PARAMS, out=training.out, work_dir=store / "work") as run:
+        with step_run("train-phase1", "brick", params=PARAMS, out=training.out) as run:
             with only_process(training.folder):
-                training.resume()
+                training.resume(run)
                 training.go_on(5)
                 time.sleep(0.3)
                 training.finish()

@@ -56,7 +56,7 @@ def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
     store: Path, down: Callable[[], None], monkeypatch: pytest.MonkeyPatch, lose: Callable[..., Any]
 ) -> None:
     down()
-    train(store / "build/brick/phase1", history(), inputs={"prepared": store / "none"})
+    train(store / "build/brick/phase1", history(), inputs={"prepared": store})
     down()
     kept = store / "build"
     expected = _without_ids(_deliver_copy(kept, store / "whole", new_database(store / "db"), monkeypatch))
@@ -103,7 +103,7 @@ def test_a_killed_step_is_shown_as_killed_by_the_next_delivery(store: Path) -> N
     ((name, outcome),) = flush(store / "build")
     assert (name, outcome) == ("train-phase1 brick", "still running: its process delivers it")
     with step_run("train-phase1", "brick", params=PARAMS, out=out) as run:
-        assert run.pictures_dir is None  # the other process has it
+        assert run.watch_dir is None  # the other process has it
     assert {run["status"] for run in stored_runs(client).values()} == {"RUNNING"}
     process.kill()
     process.join()

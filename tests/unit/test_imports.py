@@ -87,7 +87,7 @@ def imported_packages(folder: Path) -> set[str]:
     return set(re.findall(r"^ *(?:from|import) ndpnet\.(\w+)", text, re.MULTILINE))
 
 
-MODULES = ["ndpnet", "ndpnet.cli", "ndpnet.config", "ndpnet.inference", "ndpnet.tracked_steps"]
+MODULES = ["ndpnet", "ndpnet.cli", "ndpnet.config", "ndpnet.inference", "ndpnet.steps"]
 
 
 @pytest.mark.parametrize("module", MODULES)
