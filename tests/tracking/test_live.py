@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 from mlflow_servers import stored_runs
 from processes import wait_until
+from samples import CATEGORY, Pipeline
 from servers import free_port
-from trainings import PARAMS
+from trainings import PARAMS, sent
 
+from ndpnet import steps
 from ndpnet.cli import OneLineErrors
 from ndpnet.cli_upkeep import tracking_group
 from ndpnet.tracking import live
@@ -19,6 +21,7 @@ from ndpnet.tracking.client import connect
 from ndpnet.tracking.delivery import rows_from
 from ndpnet.tracking.live import step_run
 from ndpnet.training.checkpoint import Checkpoint, only_process
+from ndpnet.training.loop import Trainer
 
 NAME = "train-phase1 brick"
 
@@ -82,6 +85,25 @@ def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch:
         run.result({"loss": 0.5})
     stored = stored_runs(connect())[NAME]
     assert (stored["status"], shown()) == ("FINISHED", losses(48))
+
+
+def test_an_interrupted_training_shows_how_far_it_came(
+    pipeline: Pipeline, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Trainer.run_step
+
+    def stop(trainer: Trainer) -> None:
+        take(trainer)
+        if trainer.step == 7:
+            trainer.flush()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run_step", stop)
+    inputs = (pipeline.prepared_dir, pipeline.bank_dir)
+    with pytest.raises(KeyboardInterrupt):
+        steps.train_phase1(*inputs, store / "build" / CATEGORY / "phase1", pipeline.params, store / "work")
+    stored = stored_runs(connect())[f"train-phase1 {CATEGORY}"]
+    assert (stored["status"], [step for step, _ in sent(stored, "train/loss")]) == ("KILLED", [*range(1, 8)])
 
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["nobody listens", "takes and never answers"])
