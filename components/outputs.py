@@ -56,19 +56,3 @@ def _show_roc(predictions: Path, roc: ClassificationMetrics) -> None:
     points = [[float(values[index]) for index in chosen] for values in (false_alarms, recall, thresholds)]
     # the curve's first point calls nothing defective: scikit-learn says infinity, which JSON cannot; scores end at 1
     roc.log_roc_curve(points[0], points[1], [min(threshold, 1.0) for threshold in points[2]])
-
-
-def row_or_failure(category: str, row: str) -> str:
-    """A category's row as `evaluate` wrote it; without one that it failed."""
-    from ndpnet.evaluation.overview import row_of
-
-    return row or json.dumps(row_of(category, None), sort_keys=True)
-
-
-def write_report(page: HTML, categories: list[str], rows: list[str]) -> int:
-    """The page of all categories. -> how many failed"""
-    from ndpnet.evaluation import overview
-
-    every = overview.complete([json.loads(row) for row in rows], categories)
-    overview.write_overview(Path(page.path), every)
-    return sum(row["has_failed"] for row in every)

@@ -67,16 +67,7 @@ def write_card(
 
 def shorten(card: str, limit: int) -> str:
     """The card's first sections, as many as fit `limit` characters whole, and where the rest is."""
-    if len(card) <= limit:
-        return card
-    first, *sections = re.split(r"(?m)^(?=## )", card)
-    room = limit - len(SHORTENED)
-    short = first.rstrip()
-    for section in sections:
-        if len(short) + 2 + len(section.rstrip()) > room:
-            break
-        short += "\n\n" + section.rstrip()
-    return short + SHORTENED
+    return card if len(card) <= limit else card[: limit - len(SHORTENED)].rpartition("\n\n## ")[0] + SHORTENED
 
 
 def read_licence(import_report: Path) -> str:

@@ -45,8 +45,8 @@ def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion
     """A version by number or alias. ValueError names those there are."""
     if version := find_at(client, name, ref):
         return version
-    known = [f"{v.version}{''.join(f' @{alias}' for alias in v.aliases)}" for v in versions_of(client, name)]
-    raise ValueError(f"no {name} {str(ref)!r} in the registry (it has {', '.join(known) or 'no version'})")
+    known = ", ".join(str(version.version) for version in entries_of(name))
+    raise ValueError(f"no {name} {str(ref)!r} in the registry (it has {known or 'no version'})")
 
 
 def resolve_version(name: str, ref: str | int) -> tuple[int, str, str]:
@@ -83,12 +83,6 @@ def entries_of(name: str) -> list[ModelVersion]:
     own = "name = '{}'".format(name.replace("'", ""))
     versions = mlflow.search_model_versions(filter_string=own, order_by=["version_number ASC"])
     return [version for version in versions if version.name == name]
-
-
-def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Every version of a registered model, oldest first, with its aliases."""
-    numbers = sorted(int(version.version) for version in entries_of(name))
-    return [client.get_model_version(name, str(number)) for number in numbers]
 
 
 def find_version(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:

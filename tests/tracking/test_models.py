@@ -88,7 +88,7 @@ def test_the_same_package_registers_once(store: Path, register: Callable[..., di
     first = register()
     assert register(identity={}) == first
     client = connect()
-    assert [version.version for version in versions.versions_of(client, NAME)] == [1]
+    assert [version.version for version in versions.entries_of(NAME)] == [1]
     assert logged_models(client) == [(first["model_id"], "READY")]
     assert len(client.search_runs([experiment_id(client)])) == 1
 
@@ -124,12 +124,12 @@ def test_killed_between_any_two_calls_and_called_again(
         calls.at = 0
         client = connect()
         # whatever is there already is whole
-        for version in versions.versions_of(client, NAME):
+        for version in versions.entries_of(NAME):
             models.download_package(NAME, version.version, tmp_path / f"before{number}")
         record = register()
         assert record["version"] == 1, calls.broken
         assert logged_models(client) == [(record["model_id"], "READY")], calls.broken
-        assert [version.version for version in versions.versions_of(client, NAME)] == [1], calls.broken
+        assert [version.version for version in versions.entries_of(NAME)] == [1], calls.broken
         (run,) = client.search_runs([experiment_id(client)])
         assert run.info.status == "FINISHED", calls.broken
         assert len(client.get_metric_history(record["run_id"], "image_auroc")) <= 2, calls.broken
@@ -234,7 +234,7 @@ def test_several_at_once_give_one_version(store: Path, register: Callable[..., d
     assert records[0] == records[1] == records[2]
     client = connect()
     assert logged_models(client) == [(records[0]["model_id"], "READY")]
-    assert [version.version for version in versions.versions_of(client, NAME)] == [1]
+    assert [version.version for version in versions.entries_of(NAME)] == [1]
 
 
 def test_two_machines_at_once_keep_the_first_version(store: Path, register: Callable[..., dict[str, Any]]) -> None:
@@ -243,7 +243,7 @@ def test_two_machines_at_once_keep_the_first_version(store: Path, register: Call
     # what the slower machine does: its search was before the other's version
     model = client.get_logged_model(record["model_id"])
     assert int(models._create_version(client, NAME, model, record["tags"], "card").version) == 1
-    assert [version.version for version in versions.versions_of(client, NAME)] == [1]
+    assert [version.version for version in versions.entries_of(NAME)] == [1]
     assert register() == record
 
 
