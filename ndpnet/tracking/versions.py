@@ -45,8 +45,10 @@ def get_version(client: MlflowClient, name: str, ref: str | int) -> ModelVersion
     """A version by number or alias. ValueError names those there are."""
     if version := find_at(client, name, ref):
         return version
-    known = ", ".join(str(version.version) for version in entries_of(name))
-    raise ValueError(f"no {name} {str(ref)!r} in the registry (it has {known or 'no version'})")
+    known = [str(version.version) for version in entries_of(name)]
+    if known:
+        known += client.get_registered_model(name).aliases
+    raise ValueError(f"no {name} {str(ref)!r} in the registry (it has {', '.join(known) or 'no version'})")
 
 
 def resolve_version(name: str, ref: str | int) -> tuple[int, str, str]:

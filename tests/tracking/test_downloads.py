@@ -64,7 +64,7 @@ def test_download_by_number_or_alias_scores_as_the_package(
         out_dir = models.download_package(NAME, ref, tmp_path / f"by {ref}")
         verdict = Inspector.load(out_dir).inspect(picture)
         assert (verdict.score, verdict.regions) == (expected.score, expected.regions)
-    with pytest.raises(ValueError, match=rf"no {NAME} '2' in the registry \(it has 1 @champion\)"):
+    with pytest.raises(ValueError, match=rf"no {NAME} '2' in the registry \(it has 1, champion\)"):
         models.download_package(NAME, 2, tmp_path / "none")
     with pytest.raises(ValueError, match="no ndpnet-floor 'champion' in the registry"):
         models.download_package("ndpnet-floor", "champion", tmp_path / "none")
@@ -160,7 +160,7 @@ def test_the_verbs_register_and_download(store: Path, pipeline: Pipeline, evalua
     assert package_hash(tmp_path / "champion") == digest
     failed = CliRunner().invoke(main, ["download", NAME, "7", "--out", str(tmp_path / "none")])
     assert failed.exit_code == 1
-    assert failed.stderr == f"Error: no {NAME} '7' in the registry (it has 1 @champion)\n"
+    assert failed.stderr == f"Error: no {NAME} '7' in the registry (it has 1, champion)\n"
     # refused before anything is sent
     refused = CliRunner().invoke(main, ["register", *map(str, options), "--out", str(store / "data")])
     assert (refused.exit_code, "will not replace folder" in refused.output) == (1, True)
