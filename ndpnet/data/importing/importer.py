@@ -11,7 +11,7 @@ from ndpnet.data.importing.opening import MAX_BYTES, opened_source
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import build_report
 from ndpnet.data.importing.sources import find_categories
-from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
+from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage
 from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key
@@ -70,8 +70,6 @@ def _import_category(
     plan: CategoryPlan, root: Path, out: Path, options: dict[str, Any], *, is_ours: bool
 ) -> dict[str, Any]:
     """options: source, layout, test_good_share, train_limit, group_pattern, as the report names them."""
-    if not plan.images:
-        raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
     _check_names(plan.images)
     pattern, has_roi = options["group_pattern"] or plan.group_pattern, find_roi(plan.folder) is not None
     undecided = [image for image in plan.images if (image.defect_type == GOOD or image.is_label) and not image.split]
@@ -89,9 +87,7 @@ def _import_category(
             raise ValueError(f"no good picture in {plan.folder} is left to train on{why}{fix}")
         if has_roi:
             shutil.copyfile(plan.folder / ROI, folder / ROI)
-        others = unknown_beside(plan.images, plan.folder, root)
-        used = options | {"group_pattern": pattern}
-        report = build_report(plan, used, placed, rejected, imported, copies, others)
+        report = build_report(plan, options | {"group_pattern": pattern}, placed, rejected, imported, copies)
         write_json(folder / IMPORTED, report)
     return report
 
