@@ -11,7 +11,6 @@ from ndpnet.cli_base import (
     PHASE1,
     PREPARED,
     WORK_DIR,
-    Resumable,
     folder_option,
     with_params,
 )
@@ -54,7 +53,7 @@ def synthesize(out: Path, params: Any) -> None:
     )
 
 
-@click.command("train-phase1", cls=Resumable)
+@click.command("train-phase1")
 @folder_option("--prepared", "What `prepare` wrote, as build/NAME/prepared.", PREPARED)
 @folder_option("--bank", "What `synthesize` wrote, as build/bank.", BANK)
 @folder_option("--out", "Folder to write weights and history to.")
@@ -68,7 +67,7 @@ def train_phase1(prepared: Path, bank: Path, out: Path, work_dir: str, params: A
     _say_trained("phase 1", result, out)
 
 
-@click.command("train-phase2", cls=Resumable)
+@click.command("train-phase2")
 @folder_option("--prepared", "What `prepare` wrote, as build/NAME/prepared.", PREPARED)
 @folder_option("--bank", "What `synthesize` wrote, as build/bank.", BANK)
 @folder_option("--phase1", "What `train-phase1` wrote, as build/NAME/phase1.", PHASE1)
