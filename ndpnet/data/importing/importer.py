@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet.data.copies import CopyIndex
-from ndpnet.data.importing.opening import MAX_BYTES, opened_source
+from ndpnet.data.importing import MAX_BYTES, TEST_GOOD_SHARE
+from ndpnet.data.importing.opening import opened_source
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import build_report
 from ndpnet.data.importing.sources import find_categories
@@ -19,8 +20,6 @@ from ndpnet.data.roi import ROI, find_roi
 from ndpnet.data.split import assign_splits, group_of
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
-
-TEST_GOOD_SHARE = 0.2
 
 
 def import_source(

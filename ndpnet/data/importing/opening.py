@@ -16,12 +16,12 @@ from typing import Self
 
 from tqdm import tqdm
 
+from ndpnet.data.importing import MAX_BYTES
 from ndpnet.files import CHUNK_BYTES, hash_of, naming_full_disk
 from ndpnet.folders import staging_folder
 from ndpnet.storage.urls import is_on_s3
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
-MAX_BYTES = 200_000_000_000
 MS_DOS = 0  # what a zip says of the system that it was packed on
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
 # RuntimeError: a zip that is encrypted, or of an unknown kind
