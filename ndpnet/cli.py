@@ -12,10 +12,9 @@ import click
 from ndpnet import __version__
 from ndpnet.cli_base import MODEL, PACKAGE, FolderPath, end_by_verdicts, end_interrupted, folder_option
 from ndpnet.cli_data import data_group, import_command, version_data_command
-from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_station import station
-from ndpnet.cli_steps import evaluate, prepare, synthesize, train_phase1, train_phase2
+from ndpnet.cli_steps import engine_options, evaluate, export, prepare, speed, synthesize, train_phase1, train_phase2
 from ndpnet.cli_upkeep import doctor, gc, tracking_group
 from ndpnet.commands import end_with_parent
 

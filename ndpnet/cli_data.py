@@ -145,7 +145,7 @@ def version_data_command(out: Path, **options: Any) -> None:
     Credentials come from the environment, as AWS_ACCESS_KEY_ID.
     """
     from ndpnet import tracked_steps
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
     _echo_identity(tracked_steps.version_data(out, DataSource(**options)))
 

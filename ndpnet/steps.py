@@ -10,7 +10,7 @@ from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
 
 if TYPE_CHECKING:
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from ndpnet import steps
 from ndpnet.config import Params
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.versions.fetching import Resolved, local_copy
-from ndpnet.data.versions.source import DataSource
-from ndpnet.data.versions.version import check_pinned
+from ndpnet.data.versions.version import DataSource, check_pinned
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
 from ndpnet.inference.engines.stored import read_engine

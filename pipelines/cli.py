@@ -51,7 +51,7 @@ def run_command(data: Path, categories: tuple[str, ...], out: Path, params: Any,
 
     Killed, the same command goes on where it was.
     """
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
     from ndpnet.pipelines.local import run_locally
 
     chosen = list(categories or params.categories)

@@ -12,8 +12,7 @@ from repositories import DVC, NDPNET, Repository, change_pixels, contents
 from servers import S3Server, set_only
 
 from ndpnet import steps
-from ndpnet.data.versions.source import DataSource
-from ndpnet.data.versions.version import VERSION, Version, check_pinned, version_of
+from ndpnet.data.versions.version import VERSION, DataSource, Version, check_pinned, version_of
 
 
 class History:

@@ -70,7 +70,7 @@ def _naming_source(folder: Path, source: str) -> Iterator[None]:
 
 
 def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) -> tuple[Path, str]:
-    from ndpnet.storage.s3 import download  # boto3 is slow to import
+    from ndpnet.storage.bucket import download  # boto3 is slow to import
 
     downloaded, unpacked = folder / "download", folder / "unpacked"
     download(url, downloaded, endpoint_url=endpoint_url)

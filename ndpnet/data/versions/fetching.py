@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import (
     VERSION,
+    DataSource,
     Version,
     check_pinned,
     choose,
@@ -78,7 +78,7 @@ def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[st
 
 
 def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str, Any]:
-    from ndpnet.storage.s3 import download
+    from ndpnet.storage.bucket import download
 
     assert source.prefix is not None
     version = read_manifest(source)
@@ -100,7 +100,7 @@ def read_manifest(source: DataSource) -> Version:
     assert source.manifest is not None  # the source was checked
     if not is_on_s3(source.manifest):
         return Version.load(Path(source.manifest))
-    from ndpnet.storage.s3 import read_object
+    from ndpnet.storage.bucket import read_object
 
     return Version.load(read_object(source.manifest, endpoint_url=source.endpoint_url), name=source.manifest)
 
