@@ -133,9 +133,9 @@ def naming_full_disk(folder: Path, what: Path) -> Iterator[None]:
         ) from error
 
 
-def partial_name(path: Path, key: str | None = None) -> Path:
+def partial_name(path: Path, key: str | None = None, ending: str = "partial") -> Path:
     """A name beside a file or folder for what is not whole yet; key: the same one every time."""
-    return path.with_name(f".{path.name}.{(key or uuid.uuid4().hex)[:12]}.partial")
+    return path.with_name(f".{path.name}.{(key or uuid.uuid4().hex)[:12]}.{ending}")
 
 
 def unwritable(path: Path, error: OSError) -> ValueError:

@@ -14,7 +14,7 @@ from ndpnet.locks import is_held
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 HEX = "[0-9a-f]"
-LEFT = (f"**/.*.{HEX * 12}.partial", "**/.*.fetching", f"**/phase[12]-{HEX * 16}")
+LEFT = (f"**/.*.{HEX * 12}.partial", f"**/.*.{HEX * 12}.fetching", f"**/phase[12]-{HEX * 16}")
 REPRODUCED = "reproduce"  # the folder of reproduced trees, in a work folder
 PACKAGE_FILES = ("config.json", "weights.safetensors")  # a trained model's
 

@@ -106,7 +106,7 @@ def test_what_killed_processes_left_goes_unless_it_is_in_use(place: Path) -> Non
     (left / "config.json").write_text("{}")
     file = place / "build/.metrics.json.0123456789ab.partial"
     file.write_text("x")
-    fetching = place / ".work/.data.fetching"
+    fetching = place / ".work/.data.0123456789ab.fetching"
     fetching.mkdir()
     with atomic_folder(place / "build/model", marker="config.json") as folder:
         (folder / "config.json").write_text("{}")

@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ndpnet.data.importing import MAX_BYTES
 from ndpnet.files import CHUNK_BYTES, hash_of, naming_full_disk
-from ndpnet.folders import staging_folder
+from ndpnet.folders import scratch_folder
 from ndpnet.storage.urls import is_on_s3
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
@@ -39,7 +39,7 @@ def opened_source(
     """
     path = Path(source)
     if is_on_s3(source):
-        with _staging(out, [source, endpoint_url], outlives_failure=True) as folder:
+        with scratch_folder(out, key=hash_of([source, endpoint_url])) as folder:
             try:
                 root, name = _download(source, folder, endpoint_url, max_bytes)
                 with _naming_source(root, source):
@@ -49,7 +49,7 @@ def opened_source(
     elif path.is_dir():
         yield path, path.resolve().name
     elif path.is_file():
-        with _staging(out, str(path.resolve())) as folder:
+        with scratch_folder(out) as folder:
             with naming_full_disk(folder, out):
                 unpack(path, folder, max_bytes=max_bytes)
             with _naming_source(folder, source):
@@ -81,13 +81,6 @@ def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) 
             unpack(files[0], unpacked, max_bytes=max_bytes)
         return unpacked, archive_stem(files[0].name)
     return downloaded, PurePosixPath(url).name
-
-
-def _staging(out: Path, key: object, *, outlives_failure: bool = False) -> AbstractContextManager[Path]:
-    # the name is one that atomic_folder takes for abandoned, and removes, when nobody has it locked
-    out = Path(out).resolve()
-    folder = out.with_name(f".{out.name}.{hash_of(key)[:12]}.fetching")
-    return staging_folder(folder, outlives_failure=outlives_failure)
 
 
 def archive_stem(name: str) -> str:
