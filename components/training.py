@@ -24,7 +24,7 @@ def version_data(version: Output[Dataset], where: str) -> NamedTuple("Resolved",
     from typing import NamedTuple
 
     from ndpnet import steps
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
     resolved = steps.resolve_version(version.path, DataSource.from_json(where))
     return NamedTuple("Resolved", [("source", str), ("data_hash", str)])(resolved["source"], resolved["version"])

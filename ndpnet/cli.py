@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ndpnet import __version__
-from ndpnet.cli_base import MODEL, PACKAGE, FolderPath, Resumable, end_by_verdicts, end_interrupted, folder_option
+from ndpnet.cli_base import MODEL, PACKAGE, FolderPath, end_by_verdicts, end_interrupted, folder_option
 from ndpnet.cli_data import data_group, import_command, version_data_command
-from ndpnet.cli_engines import engine_options, export, speed
 from ndpnet.cli_registry import download, history, promote, register, reproduce, rollback
 from ndpnet.cli_station import station
-from ndpnet.cli_steps import evaluate, prepare, synthesize, train_phase1, train_phase2
+from ndpnet.cli_steps import engine_options, evaluate, export, prepare, speed, synthesize, train_phase1, train_phase2
 from ndpnet.cli_upkeep import doctor, gc, tracking_group
 from ndpnet.commands import end_with_parent
 
@@ -27,6 +26,7 @@ ADAPTERS = {
     "ndpnet.pipelines": EntryPoint("pipeline", "ndpnet.pipelines.cli:pipeline_group", "ndpnet"),
     "ndpnet.benchmark": EntryPoint("benchmark", "ndpnet.benchmark.cli:benchmark", "ndpnet"),
 }
+RESUMABLE = ("quick", "train-phase1", "train-phase2", "benchmark", "inspect", "reproduce", "pipeline")
 MAX_SENTENCE = 160  # characters
 RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -66,7 +66,8 @@ class OneLineErrors(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            end_interrupted("stopped")
+            goes_on = ": the same command goes on where this one was" if ctx.invoked_subcommand in RESUMABLE else ""
+            end_interrupted(f"stopped{goes_on}")
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors of click's own: --help of a verb
             raise
         except ModuleNotFoundError as error:
@@ -113,7 +114,7 @@ def demo_data(out: Path) -> None:
         click.echo(f"{category}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
-@main.command("quick", cls=Resumable)
+@main.command("quick")
 @click.option("--out", type=FolderPath, default=Path("build/quick"), show_default=True, help="Folder to write to.")
 def quick_command(out: Path) -> None:
     """Train a small model on demo pictures and inspect one of them, in a minute: to see that everything works."""
@@ -156,7 +157,7 @@ def calibrate(model: Path, good_images: Path, out: Path, **options: Any) -> None
     click.echo(f"Written to {out}")
 
 
-@main.command("inspect", cls=Resumable)
+@main.command("inspect")
 @click.argument("target", metavar="IMAGE_OR_FOLDER", type=FolderPath)
 @PACKAGE
 @folder_option("--out", "Folder for index.html, predictions.csv, predictions.jsonl and overlays/.")

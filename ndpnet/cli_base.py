@@ -92,17 +92,6 @@ def with_params(command: Command) -> Command:
     return wrapped
 
 
-class Resumable(click.Command):
-    """A verb whose same command goes on where Ctrl-C has stopped it."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            end_interrupted("stopped: the same command goes on where this one was")
-
-
 def end_by_verdicts(*, num_failed: int, num_defective: int, num_review: int) -> NoReturn:
     """Exit with the code of an inspection."""
     if num_failed:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ndpnet.cli_base import FolderPath
+from ndpnet.data.importing import MAX_BYTES, TEST_GOOD_SHARE
 
 EXIT_DIFFERS = 3
 LAYOUTS = ("mvtec", "dagm", "kolektor", "ppts", "folder")
@@ -29,7 +30,7 @@ def data_group() -> None:
 @click.option(
     "--test-good-share",
     type=click.FloatRange(0, 1, max_open=True),
-    default=0.2,
+    default=TEST_GOOD_SHARE,
     show_default=True,
     help="Share of the good groups to test on, where the publisher names none.",
 )
@@ -38,7 +39,7 @@ def data_group() -> None:
 @click.option(
     "--max-bytes",
     type=click.IntRange(min=1),
-    default=200_000_000_000,
+    default=MAX_BYTES,
     show_default=True,
     help="Refuse an archive that expands to more.",
 )
@@ -144,7 +145,7 @@ def version_data_command(out: Path, **options: Any) -> None:
     Credentials come from the environment, as AWS_ACCESS_KEY_ID.
     """
     from ndpnet import steps
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
     _echo_identity(steps.version_data(out, DataSource(**options)))
 

@@ -12,7 +12,6 @@ from ndpnet.cli_base import (
     PACKAGE,
     PREPARED,
     FolderPath,
-    Resumable,
     folder_option,
     with_params,
 )
@@ -101,7 +100,7 @@ def history(name: str) -> None:
     click.echo(format_history(name, registry.timeline(), registry.aliases()))
 
 
-@click.command("reproduce", cls=Resumable)
+@click.command("reproduce")
 @click.argument("name")
 @click.argument("version", type=click.IntRange(min=1))
 @click.option("--work-dir", type=FolderPath, default=Path(".work"), show_default=True, help="Folder to rebuild it in.")

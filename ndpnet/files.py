@@ -1,9 +1,9 @@
 """Files that appear complete or not at all, the hashes that name their content, and what is said of them."""
 
-import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,27 +126,16 @@ def naming_full_disk(folder: Path, what: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # numpy, torch and safetensors each raise their own
-        if isinstance(error, ValueError) or not _is_full(folder):
+        if isinstance(error, ValueError) or shutil.disk_usage(folder).free >= CHUNK_BYTES:
             raise
         raise ValueError(
             f"cannot write {what}: No space left on device (free some, or choose another folder)"
         ) from error
 
 
-def _is_full(folder: Path) -> bool:
-    probe = folder / f".{uuid.uuid4().hex[:12]}.probe"
-    try:
-        probe.write_bytes(b"x" * CHUNK_BYTES)
-    except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    finally:
-        probe.unlink(missing_ok=True)
-    return False
-
-
-def partial_name(path: Path, key: str | None = None) -> Path:
+def partial_name(path: Path, key: str | None = None, ending: str = "partial") -> Path:
     """A name beside a file or folder for what is not whole yet; key: the same one every time."""
-    return path.with_name(f".{path.name}.{(key or uuid.uuid4().hex)[:12]}.partial")
+    return path.with_name(f".{path.name}.{(key or uuid.uuid4().hex)[:12]}.{ending}")
 
 
 def unwritable(path: Path, error: OSError) -> ValueError:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ndpnet.files import naming_full_disk, partial_name, some_names, unwritable, write_json
-from ndpnet.locks import is_held, locked, try_lock
+from ndpnet.locks import is_held, try_lock
 
 LIST = ".ndpnet.json"  # in an output: its marker, and the names and sizes of its files
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
@@ -63,7 +63,7 @@ def atomic_folder(
     """
     out_dir = Path(out_dir).resolve()
     check_output(out_dir, marker=marker, known=known)
-    with _removing_empty_parents(out_dir), _temporary_sibling(out_dir, key) as partial_dir:
+    with _temporary_sibling(out_dir, key) as partial_dir:
         if any(folder != partial_dir and is_held(folder) for folder in _unfinished(out_dir)):
             raise _in_use(out_dir)
         with naming_full_disk(partial_dir, out_dir):
@@ -139,54 +139,22 @@ def _raise(error: OSError) -> None:
 
 
 @contextmanager
-def scratch_folder(place: Path) -> Iterator[Path]:
-    """Yield an empty sibling of `place` that is removed at the end. What killed processes left there goes first."""
+def scratch_folder(place: Path, key: str | None = None) -> Iterator[Path]:
+    """Yield a sibling of `place` that is removed at the end. What killed processes left there goes first.
+
+    It is empty, unless `key` names all that it is for: then what a failed call has left is yielded again, for one
+    process at a time.
+    """
     place = Path(place).resolve()
-    _remove_abandoned(place)
-    with _removing_empty_parents(place), _temporary_sibling(place) as folder:
+    with _temporary_sibling(place, key, ending="fetching") as folder:
+        _remove_abandoned(place)
         yield folder
 
 
 @contextmanager
-def staging_folder(folder: Path, *, outlives_failure: bool = False) -> Iterator[Path]:
-    """Yield a folder that collects files, for one process at a time; it goes at the end, with parents made for it.
-
-    It is empty, unless it outlives a failure: then the next call finds the files that the failed one left. ValueError:
-    in use.
-    """
-    busy = f"another process works in {folder} (wait for it, or choose another one)"
-    with _removing_empty_parents(folder), locked(folder, busy, is_folder=True):
-        for path in () if outlives_failure else folder.iterdir():  # a killed process left it
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        is_over = not outlives_failure
-        try:
-            yield folder
-            is_over = True
-        finally:
-            # hidden ones are notes on the others
-            has_files = any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*"))
-            if is_over or not has_files:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                logger.warning("what came is kept in %s: the same command continues there", folder)
-
-
-@contextmanager
-def _removing_empty_parents(folder: Path) -> Iterator[None]:
-    """Remove at the end the parents that were made meanwhile and have nothing in them."""
-    new_parents = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        yield
-    finally:
-        for parent in new_parents:
-            with suppress(OSError):  # not empty: the output is there
-                parent.rmdir()
-
-
-@contextmanager
-def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
+def _temporary_sibling(place: Path, key: str | None, ending: str = "partial") -> Iterator[Path]:
     """Yield a folder beside `place` that is removed at the end; one with a key outlives a failure."""
-    folder = partial_name(place, key)
+    folder = partial_name(place, key, ending)
     was_left = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=key is not None)
@@ -203,7 +171,10 @@ def _temporary_sibling(place: Path, key: str | None = None) -> Iterator[Path]:
         yield folder
         is_kept = False
     finally:
-        if not is_kept or not any(folder.iterdir()):
+        # hidden files are notes on the others
+        if is_kept and any(path.is_file() and not path.name.startswith(".") for path in folder.rglob("*")):
+            logger.warning("what is done is kept in %s: the same command continues there", folder)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)

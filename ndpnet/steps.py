@@ -15,7 +15,7 @@ from ndpnet.folders import atomic_folder, check_apart, check_output
 from ndpnet.tracking.live import step_run
 
 if TYPE_CHECKING:
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def choose_categories(resolved: Path, categories: list[str], *, only_new_data: b
 def prepare_version(source: str, category: str, out: Path, params: ParamsLike) -> dict[str, Any]:
     """Fetch one category of a resolved version (its `source`, as JSON), decode it, and drop the pictures."""
     from ndpnet.data.versions.fetching import local_copy
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
     resolved = DataSource.from_json(source)
     with local_copy(resolved, category) as data_dir:

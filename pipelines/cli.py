@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import WORK_DIR, FolderPath, Resumable, end_by_verdicts, with_params
+from ndpnet.cli_base import WORK_DIR, FolderPath, end_by_verdicts, with_params
 from ndpnet.pipelines.cli_cluster import follow_command, schedule, submit
 
 OUT_DIR = Path("build/kfp")  # of KFP's local engine: outputs and cache
@@ -33,7 +33,7 @@ def compile_command(out: Path, params: Any) -> None:
         click.echo(str(compile_pipeline(name, params, out)))
 
 
-@pipeline_group.command("run", cls=Resumable)
+@pipeline_group.command("run")
 @LOCAL
 @click.option("--data", type=FolderPath, default=Path("data"), show_default=True, help="Pinned data folder.")
 @click.option("--category", "categories", multiple=True, help="Which of its categories; `categories` if left out.")
@@ -51,14 +51,14 @@ def run_command(data: Path, categories: tuple[str, ...], out: Path, params: Any,
 
     Killed, the same command goes on where it was.
     """
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
     from ndpnet.pipelines.local import run_locally
 
     chosen = list(categories or params.categories)
     _echo_run(**run_locally(params, DataSource(folder=str(data)), out, categories=chosen, **how))
 
 
-@pipeline_group.command("inspect", cls=Resumable)
+@pipeline_group.command("inspect")
 @click.argument("prefix", metavar="S3_PREFIX")
 @LOCAL
 @click.option("--model", required=True, help="ndpnet-NAME, its champion, or ndpnet-NAME@ALIAS, ndpnet-NAME@VERSION.")

@@ -108,7 +108,7 @@ def _prepare(
     **place: str | None,
 ) -> "tuple[Cluster, Package, str, dict[str, Any]]":
     """Cluster, package, commit, and what a run and a schedule are told alike. path, place: where the data are."""
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
     from ndpnet.pipelines.client import connect
     from ndpnet.pipelines.request import arguments_of, committed, load_package
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from ndpnet.config import Params
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
 NAME, RUN_LABEL = "ndpnet", "ndpnet.run"
 LOCAL_NAME = "ndpnet-local"  # tags by content: KFP's cache would take a tag that was built anew for the old one

@@ -25,7 +25,7 @@ from ndpnet.pipelines.containers import containers_removed, find_image, run_argu
 if TYPE_CHECKING:
     from ndpnet.batch.plan import InspectionRequest
     from ndpnet.config import Params
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
 PAGE, OUTPUT = "overview.html", "executor_output.json"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ndpnet.config import Params
-    from ndpnet.data.versions.source import DataSource
+    from ndpnet.data.versions.version import DataSource
 
 PACKAGES, TRAINING = Path("build/pipelines"), "ndpnet-training"
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from ndpnet.cli_base import FolderPath, Resumable, parameter_options
+from ndpnet.cli_base import FolderPath, parameter_options
 
 
-@click.command("benchmark", cls=Resumable)
+@click.command("benchmark")
 @click.argument("suite", metavar="SUITE")
 @click.option("--data", "data_dir", type=FolderPath, required=True, help="Folder with one folder per category.")
 @click.option("--out", type=FolderPath, help="Folder for all that is made.  [default: build/benchmark/SUITE]")

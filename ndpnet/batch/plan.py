@@ -4,20 +4,18 @@ It is decided once, for all shards, and lies beside the results, as OUT/plan.jso
 refuse one with another id.
 """
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
 
 from ndpnet.data.listing import READ_SUFFIXES, has_picture_name, is_litter, say_left_out, say_others
 from ndpnet.data.names import without_own
-from ndpnet.files import hash_of
 from ndpnet.storage.bucket import MAX_OBJECT_BYTES, Bucket, StoredObject
 from ndpnet.storage.urls import parse_url
 
@@ -60,24 +58,14 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class Plan:
-    """Pictures below a prefix, s3://BUCKET/..., in the order of their names. started_at: UTC, ISO 8601."""
+    """Pictures below a prefix, s3://BUCKET/..., in the order of their names. id: as no other plan has it."""
 
     prefix: str
     pictures: tuple[StoredObject, ...]
     model: PlannedModel
     has_overlays: bool
     num_shards: int
-    started_at: str
-
-    @cached_property
-    def content_hash(self) -> str:
-        """Hash of what is inspected, and by what: not of when, or by how many."""
-        return hash_of([self.prefix, self._listed(), asdict(self.model), self.has_overlays])
-
-    @cached_property
-    def id(self) -> str:
-        """Names this plan among all that were ever made for one place."""
-        return hash_of([self.content_hash, self.num_shards, self.started_at])[:16]
+    id: str = field(default_factory=lambda: uuid4().hex[:16])
 
     def pictures_of(self, shard: int) -> tuple[StoredObject, ...]:
         """Every num_shards-th picture: neighbours are often alike in size. ValueError: there is no such shard."""
@@ -89,24 +77,8 @@ class Plan:
         """Of the rows of one shard, below the prefix of the results."""
         return f"shards/{self.id}/{shard:04d}-of-{self.num_shards:04d}.jsonl"
 
-    def _listed(self) -> list[list[Any]]:
-        return [[picture.name, picture.size, picture.etag] for picture in self.pictures]
 
-    def to_json(self) -> str:
-        """As it is stored."""
-        known = asdict(replace(self, pictures=())) | {"id": self.id, "pictures": self._listed()}
-        return json.dumps(known, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str | bytes, *, name: str) -> "Plan":
-        """Read one. ValueError: it is none."""
-        try:
-            stored = json.loads(text)
-            del stored["id"]  # for people: it follows from the rest
-            pictures = tuple(StoredObject(name, size, etag) for name, size, etag in stored["pictures"])
-            return cls(**stored | {"pictures": pictures, "model": PlannedModel(**stored["model"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{name} is no plan of an inspection (choose another --out, or remove it)") from error
+PLANS = TypeAdapter(Plan)  # as JSON, and back
 
 
 def make_plan(request: InspectionRequest) -> Plan:
@@ -123,7 +95,6 @@ def make_plan(request: InspectionRequest) -> Plan:
         model=_resolve(request),
         has_overlays=request.has_overlays,
         num_shards=min(request.num_shards, len(pictures)),
-        started_at=datetime.now(UTC).isoformat(timespec="microseconds"),
     )
     return _stored(plan, Bucket(request.out))
 
@@ -177,9 +148,9 @@ def _resolve(request: InspectionRequest) -> PlannedModel:
 def _stored(plan: Plan, results: Bucket) -> Plan:
     if results.find(PLAN) is not None:
         stored = _read(results)
-        if (stored.content_hash, stored.num_shards) == (plan.content_hash, plan.num_shards):
+        if stored == replace(plan, id=stored.id):
             plan = stored
-    content = plan.to_json().encode("ascii")
+    content = PLANS.dump_json(plan)
     if len(content) > MAX_OBJECT_BYTES:  # each shard reads all of it
         raise ValueError(f"{len(plan.pictures)} pictures are too many at once (inspect the folders below one by one)")
     results.put(PLAN, BytesIO(content))  # one that is there, too: whether it can be written shows now
@@ -187,4 +158,8 @@ def _stored(plan: Plan, results: Bucket) -> Plan:
 
 
 def _read(results: Bucket) -> Plan:
-    return Plan.from_json(results.read(PLAN), name=results.url_of(PLAN))
+    try:
+        return PLANS.validate_json(results.read(PLAN))
+    except ValidationError as error:
+        url = results.url_of(PLAN)
+        raise ValueError(f"{url} is no plan of an inspection (choose another --out, or remove it)") from error

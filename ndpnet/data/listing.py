@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ IMAGE_SUFFIXES = (*READ_SUFFIXES, *UNREAD_SUFFIXES)
 IMPORTED = "import.json"  # the marker of an output that holds pictures to work on
 
 logger = logging.getLogger(__name__)
-
-
-class Kind(Enum):
-    """What lies at a path; LINK: a link to a folder."""
-
-    PICTURE, FOLDER, LINK, OTHER = range(4)
 
 
 @dataclass(frozen=True)
@@ -75,46 +68,46 @@ def list_images(target: Path) -> tuple[Path, Listing]:
 
 def list_pictures(root: Path) -> Listing:
     """All pictures below a folder, by path. Links to folders are not followed: they may lead in circles."""
-    listing, folders, links, seen = Listing(), [Path(root)], list[Path](), set[Path]()
-    while folders:
-        folder = folders.pop()
+    found: dict[str, list[Path]] = {"pictures": [], "folders": [Path(root)], "links": [], "others": []}
+    problems, seen = dict[Path, str](), set[Path]()
+    while found["folders"]:
+        folder = found["folders"].pop()
         seen.add(folder.resolve())
         try:
             entries = sorted(folder.iterdir())
         except OSError as error:
-            listing.problems[folder] = f"cannot read folder {folder}: {error.strerror} (check its permissions)"
+            problems[folder] = f"cannot read folder {folder}: {error.strerror} (check its permissions)"
             continue
         for path in entries:
             try:
-                kind = kind_of(path)
+                found[kind_of(path)].append(path)
             except ValueError as error:
-                listing.problems[path] = str(error)
-                continue
-            {Kind.PICTURE: listing.pictures, Kind.FOLDER: folders, Kind.LINK: links, Kind.OTHER: listing.others}[
-                kind
-            ].append(path)
-    for path in links:
+                problems[path] = str(error)
+    for path in found["links"]:
         if path.resolve() in seen:
-            listing.others.append(path)  # its pictures are listed where they are
+            found["others"].append(path)  # its pictures are listed where they are
         else:
-            listing.problems[path] = f"{path} is a link to a folder, not followed (give that folder itself)"
-    return Listing(sorted(listing.pictures), dict(sorted(listing.problems.items())), sorted(listing.others))
+            problems[path] = f"{path} is a link to a folder, not followed (give that folder itself)"
+    return Listing(sorted(found["pictures"]), dict(sorted(problems.items())), sorted(found["others"]))
 
 
-def kind_of(path: Path) -> Kind:
-    """What lies at a path. ValueError: it may be a picture, and cannot be read as one."""
+def kind_of(path: Path) -> str:
+    """The list of what lies at a path: pictures, folders, links (to folders), others.
+
+    ValueError: it may be a picture, and cannot be read as one.
+    """
     if is_litter(path.name):
-        return Kind.OTHER
+        return "others"
     try:
         if path.is_dir():
-            return Kind.LINK if path.is_symlink() else Kind.OTHER if is_result(path) else Kind.FOLDER
+            return "links" if path.is_symlink() else "others" if is_result(path) else "folders"
         if path.is_file():
-            return Kind.PICTURE if has_picture_name(path.name) else _without_ending(path)
+            return "pictures" if has_picture_name(path.name) else _without_ending(path)
         is_there = path.exists()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror} (check the file and its permissions)") from error
     if not has_picture_name(path.name):
-        return Kind.OTHER
+        return "others"
     raise ValueError(f"cannot read {path}: {'no plain file' if is_there else 'the link leads nowhere'} (remove it)")
 
 
@@ -148,10 +141,10 @@ def say_others(paths: Iterable[Path | str]) -> None:
         logger.info("no pictures, left out: %d (%s)", len(names), some_names(names))
 
 
-def _without_ending(path: Path) -> Kind:
+def _without_ending(path: Path) -> str:
     from ndpnet.data.images import format_of  # slow to import, and rarely needed
 
     kind = format_of(path)
     if kind is None:
-        return Kind.OTHER
+        return "others"
     raise ValueError(f"cannot tell what {path} is: its content is a {kind} picture, its name is not (rename it)")

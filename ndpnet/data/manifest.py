@@ -17,21 +17,21 @@ GOOD = "good"
 class FileRecord:
     """One picture; `path` and `mask_path` are posix paths relative to the category's folder, sizes in pixels.
 
-    pixels_sha256: of what is seen, whatever the file; bit_depth: of its set.
+    pixels_sha256: of what is seen, whatever the file; bit_depth: of its set. What is not read yet has no hashes.
     `tiles`: (left, top) of its training tiles, in pixels of the scaled scan; none where whole pictures are trained on.
     """
 
     path: str
-    sha256: str
     group: str
     split: str
     defect_type: str
-    width: int
-    height: int
-    mask_path: str | None
-    mask_sha256: str | None
-    pixels_sha256: str
     bit_depth: int
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    mask_path: str | None = None
+    mask_sha256: str | None = None
+    pixels_sha256: str = ""
     tiles: tuple[tuple[int, int], ...] = ()
 
     @property
@@ -74,19 +74,6 @@ class Manifest:
         except (OSError, ValueError, KeyError, TypeError) as error:
             detail = " ".join(str(error).split())
             raise ValueError(f"cannot read the manifest {path}: {detail} (run `ndpnet prepare` again)") from error
-
-
-def unread(
-    path: str,
-    group: str,
-    split: str,
-    defect_type: str,
-    bit_depth: int,
-    size: tuple[int, int] = (0, 0),
-    mask_path: str | None = None,
-) -> FileRecord:
-    """A picture whose content nobody has looked at. size: width and height."""
-    return FileRecord(path, "", group, split, defect_type, *size, mask_path, None, "", bit_depth)
 
 
 def data_hash_of(pictures: Iterable[Any]) -> str:

@@ -31,7 +31,7 @@ from ndpnet.data.images import Header, open_image, read_header
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.levels import Levels, depth_of_set
 from ndpnet.data.listing import IMPORTED
-from ndpnet.data.manifest import GOOD, LEARNT_SPLITS, SPLITS, FileRecord, Manifest, unread
+from ndpnet.data.manifest import GOOD, LEARNT_SPLITS, SPLITS, FileRecord, Manifest
 from ndpnet.data.masks import Mask, check_mask, open_mask
 from ndpnet.data.names import check_category
 from ndpnet.data.prepared import FORMAT_VERSION, SETTINGS
@@ -113,7 +113,12 @@ def _plan(category_dir: Path, data: DataConfig) -> list[FileRecord]:
     headers = {path: read_header(path, name=str(path)) for path in (category_dir / image.path for image in images)}
     bit_depth = _find_bit_depth(headers)
     return [
-        unread(image.path, group, split, image.defect_type, bit_depth, (header.width, header.height), image.mask_path)
+        FileRecord(
+            *(image.path, group, split, image.defect_type, bit_depth),
+            width=header.width,
+            height=header.height,
+            mask_path=image.mask_path,
+        )
         for image, group, split, header in zip(images, groups, splits, headers.values(), strict=True)
     ]
 

@@ -14,7 +14,7 @@ from ndpnet.data.copies import CopyIndex, warn_of_alike
 from ndpnet.data.images import read_header
 from ndpnet.data.importing.sources.own import flat_name
 from ndpnet.data.listing import list_images
-from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash, unread
+from ndpnet.data.manifest import GOOD, FileRecord, Manifest, content_hash
 from ndpnet.data.names import refuse_defective
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.preparing import read_picture
@@ -148,7 +148,7 @@ def _good_pictures(inspector: Inspector, good_images: Path, pattern: str) -> Ite
         index.add(record.path, record.known_by, is_test=False)
     kept = []
     for name, group in zip(tqdm(names, "calibrate", disable=None), groups, strict=True):
-        picture = read_picture(root, unread(name, group, "calibration", GOOD, manifest.bit_depth))
+        picture = read_picture(root, FileRecord(name, group, "calibration", GOOD, manifest.bit_depth))
         is_copy = index.add(name, picture.record.known_by, is_test=True) is not None
         if index.leaks:
             seen = f"{root / name} is one of the model's training images"

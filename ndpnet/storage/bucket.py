@@ -1,16 +1,18 @@
-"""One bucket of S3 or its like: boto3 finds credentials, retries, transfers, and checks what arrives.
+"""One bucket of S3 or its like, and what lies at an address as files. boto3 retries, transfers and checks what arrives.
 
 AWS's own settings hold, as AWS_MAX_ATTEMPTS and AWS_RETRY_MODE for how long a server may be away.
 """
 
+import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from boto3.exceptions import Boto3Error
@@ -22,10 +24,12 @@ from s3transfer.futures import TransferFuture
 from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
+from ndpnet.files import unwritable, write_json
 from ndpnet.redaction import redact
-from ndpnet.storage.urls import parse_url
+from ndpnet.storage.urls import parse_url, relative_path
 
 NUM_CONNECTIONS = 8
+LISTED = ".listed.json"  # in a folder of downloads: the ETag of each of its files, by path
 MAX_PENDING = 64  # downloads that are ordered and have not arrived
 MAX_OBJECT_BYTES = 256 << 20  # that `read` takes into memory: a manifest or plan of about two million pictures
 REPLACED, REMOVED = "was replaced since it was listed", "was removed since it was listed"
@@ -35,6 +39,8 @@ FIX = (
     "check bucket and prefix, --endpoint-url or AWS_ENDPOINT_URL, and the rights of AWS_ACCESS_KEY_ID and "
     f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; then {AGAIN}"
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +211,71 @@ class _Listed(BaseSubscriber):
         """Called by s3transfer."""
         future.meta.provide_transfer_size(self._stored.size)
         future.meta.provide_object_etag(self._stored.etag or None)
+
+
+def download(url: str, folder: Path, *, endpoint_url: str | None = None) -> int:
+    """Have a folder hold the objects below s3://bucket/prefix, or the one that the url names, and no other file.
+
+    A broken download goes on: files that came, and whose objects are the same, are kept. No file has its name before
+    it is whole. -> number of objects that had to come; ValueError in one line: what is wrong
+    """
+    bucket, objects = Bucket.below(url, endpoint_url=endpoint_url)
+    targets = {Path(folder) / relative_path(stored.name): stored for stored in objects}
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        etags = _etags_of(Path(folder))
+        here = {path for path, stored in targets.items() if _is_here(path, stored, etags.get(str(path)))}
+        _remove_others(folder, here)
+        write_json(Path(folder) / LISTED, {str(path): stored.etag for path, stored in targets.items()})
+        missing = {path: stored for path, stored in targets.items() if path not in here}
+        logger.info("%s: %d objects, %d of them are here", url, len(targets), len(targets) - len(missing))
+        _bring(bucket, missing, Path(folder))
+    except OSError as error:
+        raise unwritable(Path(error.filename2 or error.filename or folder), error) from error
+    return len(missing)
+
+
+def read_object(url: str, *, endpoint_url: str | None = None) -> bytes:
+    """Return the bytes of one small object, such as a manifest; a larger one is a ValueError."""
+    name = url.rpartition("/")[2]
+    return Bucket(url.removesuffix(name), endpoint_url=endpoint_url).read(name)
+
+
+def _bring(bucket: Bucket, missing: dict[Path, StoredObject], folder: Path) -> None:
+    from tqdm import tqdm
+
+    with (
+        TemporaryDirectory(dir=folder, prefix=".") as scratch,
+        tqdm(total=sum(stored.size for stored in missing.values()), unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        # by number: s3transfer makes temporary names of them, which must not be too long
+        ordered = ((stored, Path(scratch) / str(number)) for number, stored in enumerate(missing.values()))
+        for (path, stored), (arrived, problem) in zip(missing.items(), bucket.fetch(ordered), strict=True):
+            if problem:
+                raise ValueError(f"{bucket.url_of(stored.name)} {problem} ({AGAIN})")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            arrived.replace(path)
+            bar.update(stored.size)
+
+
+def _etags_of(folder: Path) -> dict[str, str]:
+    """The ETags that the files of a folder were ordered by; none where nobody can tell."""
+    try:
+        return dict(json.loads((folder / LISTED).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_here(path: Path, stored: StoredObject, etag: str | None) -> bool:
+    return bool(stored.etag) and etag == stored.etag and path.is_file() and path.stat().st_size == stored.size
+
+
+def _remove_others(folder: Path, targets: Container[Path]) -> None:
+    """What an earlier attempt has left: unfinished files, those changed or deleted in the bucket since."""
+    for path in sorted(Path(folder).rglob("*"), reverse=True):
+        if path.is_symlink() or not path.is_dir():
+            if path not in targets:
+                path.unlink()
+        else:
+            with suppress(OSError):  # not empty
+                path.rmdir()

@@ -85,4 +85,4 @@ def test_a_batch_from_s3_is_added(repository: Repository, s3: S3Server, tmp_path
     assert read_status(repository.data_dir)[0]
     again = repository.run(*command, s3.endpoint_url)
     assert again.stdout.startswith("0 added to wall/train/good, 2 were there already\n")
-    assert not [path.name for path in repository.folder.iterdir() if path.name.endswith((".partial", ".adding"))]
+    assert not [path.name for path in repository.folder.iterdir() if path.name.endswith((".partial", ".fetching"))]

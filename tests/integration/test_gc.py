@@ -83,17 +83,15 @@ def test_a_checkpoint_that_a_process_trains_with_stays(place: Path) -> None:
     assert run(place) == [".work/brick/phase1-0000000000000000"]
 
 
-def test_what_is_not_recognised_or_lies_elsewhere_stays(
+def test_what_has_another_name_or_lies_elsewhere_stays(
     place: Path, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    for name in ("phase1-0123", "phase3-0000000000000000", "notes", "bank"):
+    for name in ("phase1-0123", "phase3-0000000000000000", "notes"):
         (place / ".work" / name).mkdir()
         (place / ".work" / name / "state.pt").write_text("mine")
-    (make_checkpoint(place) / "my notes.txt").write_text("mine")
     elsewhere = make_checkpoint(tmp_path_factory.mktemp("elsewhere"))
     (place / ".work/link").symlink_to(age(elsewhere).parent)
-    (place / "build/data.dvc").write_text("outs: []\n")
-    (place / "build/data/brick/.x.0123456789ab.partial").mkdir(parents=True)  # in pinned data
+    (place / ".work" / elsewhere.name).symlink_to(elsewhere)
     for folder in (pipeline.model_dir, pipeline.phase1_dir, pipeline.bank_dir, pipeline.prepared_dir):
         shutil.copytree(folder, place / "build/brick" / folder.name)
     age(place / ".work")
@@ -108,7 +106,7 @@ def test_what_killed_processes_left_goes_unless_it_is_in_use(place: Path) -> Non
     (left / "config.json").write_text("{}")
     file = place / "build/.metrics.json.0123456789ab.partial"
     file.write_text("x")
-    fetching = place / ".work/.data.fetching"
+    fetching = place / ".work/.data.0123456789ab.fetching"
     fetching.mkdir()
     with atomic_folder(place / "build/model", marker="config.json") as folder:
         (folder / "config.json").write_text("{}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ndpnet.config import load_params
-from ndpnet.data.versions.source import DataSource
+from ndpnet.data.versions.version import DataSource
 from ndpnet.pipelines import containers
 
 

@@ -6,8 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ndpnet.cli import SECTIONS, main
-from ndpnet.cli_base import EXIT_INTERRUPTED, Resumable
+from ndpnet.cli import RESUMABLE, SECTIONS, main
+from ndpnet.cli_base import EXIT_INTERRUPTED
 
 
 def commands_of(command: click.Command, path: str = "ndpnet") -> Iterator[tuple[str, click.Command]]:
@@ -50,15 +50,13 @@ def test_a_library_that_is_not_installed_is_one_line_with_its_extra() -> None:
     )
 
 
-def test_ctrl_c_says_that_the_same_command_goes_on_only_where_it_does() -> None:
-    for kind, text in ((Resumable, "stopped: the same command goes on where this one was"), (click.Command, "stopped")):
+def test_ctrl_c_says_that_the_same_command_goes_on_only_where_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
 
-        def stopped() -> None:
-            raise KeyboardInterrupt
-
-        main.add_command(kind("stopped", callback=stopped))
-        try:
-            result = CliRunner().invoke(main, ["stopped"])
-        finally:
-            del main.commands["stopped"]
+    assert set(RESUMABLE) <= set(main.list_commands(click.Context(main)))
+    resumed = dict.fromkeys(RESUMABLE, "stopped: the same command goes on where this one was")
+    for name, text in (resumed | {"prepare": "stopped", "evaluate": "stopped"}).items():
+        monkeypatch.setitem(main.commands, name, click.Command(name, callback=stopped))
+        result = CliRunner().invoke(main, [name])
         assert (result.exit_code, result.stderr) == (EXIT_INTERRUPTED, f"\n{text}\n")

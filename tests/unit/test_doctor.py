@@ -93,9 +93,8 @@ def test_too_little_room_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(200, "ok"), (403, "FAILED"), (500, "FAILED")])
-@pytest.mark.parametrize("is_in_address", [True, False])
 def test_the_tracking_server_is_asked_with_its_login(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, verdict: str, is_in_address: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, verdict: str
 ) -> None:
     monkeypatch.delenv("NDPNET_TRACKING")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -106,10 +105,7 @@ def test_the_tracking_server_is_asked_with_its_login(
         return Answer(status, b"{}")
 
     with serving(answer) as address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{'me:pass%2Fword@' if is_in_address else ''}{address}/base/")
-        if not is_in_address:
-            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
-            monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass/word")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:pass%2Fword@{address}/base/")
         check = checks_of(tmp_path)["tracking"]
     assert {login for _, login in seen} == {b"me:pass/word"}
     assert all(line.startswith("POST /base/api/") for line, _ in seen)

@@ -228,3 +228,20 @@ def test_a_scratch_folder_is_empty_and_does_not_stay(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"^cannot write .*/work: Not a directory"):
         scratch_folder(tmp_path / "file" / "work").__enter__()
+
+
+def test_a_scratch_folder_with_a_key_outlives_a_failure(tmp_path: Path) -> None:
+    def bring(name: str) -> None:
+        with scratch_folder(tmp_path / "work", key="0" * 12) as folder:
+            (folder / name).write_text("brought")
+            with pytest.raises(ValueError, match=r"^another process writes .*/work \(wait for it"):
+                scratch_folder(tmp_path / "work", key="0" * 12).__enter__()
+            raise OSError("the disk")
+
+    for name, kept in ((".notes", []), ("x", [tmp_path / ".work.000000000000.fetching/x"])):
+        with pytest.raises(OSError, match="the disk"):
+            bring(name)
+        assert list(tmp_path.glob("*/*")) == kept
+    with scratch_folder(tmp_path / "work", key="0" * 12) as folder:
+        assert (folder / "x").read_text() == "brought"
+    assert list(tmp_path.iterdir()) == []

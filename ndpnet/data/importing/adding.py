@@ -16,7 +16,8 @@ from ndpnet.data.names import name_key, type_of
 from ndpnet.data.threads import map_in_threads, pixels_in
 from ndpnet.data.versions.version import compare, count_pictures, describe
 from ndpnet.files import naming_full_disk, sha256_of, some_names
-from ndpnet.folders import staging_folder
+from ndpnet.folders import scratch_folder
+from ndpnet.locks import locked
 from ndpnet.storage.pins import Files, PinnedFolder
 from ndpnet.table import one_line
 
@@ -52,14 +53,15 @@ def add_batch(
     """
     data_dir = Path(os.path.abspath(data_dir))  # noqa: PTH100 - without following links
     _check_target(data_dir, category, place, masks)
-    staging_dir = data_dir.resolve().with_name(f".{data_dir.name}.adding")
+    busy = f"another process adds to {data_dir} (wait for it)"
     with PinnedFolder.open(data_dir) as folder:
         if folder is None:
             raise ValueError(f"{data_dir}/ is in no DVC repository that could pin it (run `git init && dvc init`)")
         with (
-            staging_folder(staging_dir),
-            naming_full_disk(staging_dir, data_dir),
+            locked(data_dir, busy, is_folder=True),
             opened_source(source, data_dir, endpoint_url=endpoint_url) as (root, _),
+            scratch_folder(data_dir) as staging_dir,
+            naming_full_disk(staging_dir, data_dir),
         ):
             batch = _read_batch(root, staging_dir, place, masks, source)
             here = folder.listing()

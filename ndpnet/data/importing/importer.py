@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ndpnet.data.copies import CopyIndex
-from ndpnet.data.importing.opening import MAX_BYTES, opened_source
+from ndpnet.data.importing import MAX_BYTES, TEST_GOOD_SHARE
+from ndpnet.data.importing.opening import opened_source
 from ndpnet.data.importing.placing import Placed, Placer
 from ndpnet.data.importing.report import build_report
 from ndpnet.data.importing.sources import find_categories
-from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage, unknown_beside
+from ndpnet.data.importing.sources.plan import CategoryPlan, SourceImage
 from ndpnet.data.listing import IMPORTED
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import check_category, name_key
@@ -19,8 +20,6 @@ from ndpnet.data.roi import ROI, find_roi
 from ndpnet.data.split import assign_splits, group_of
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart, check_output
-
-TEST_GOOD_SHARE = 0.2
 
 
 def import_source(
@@ -70,8 +69,6 @@ def _import_category(
     plan: CategoryPlan, root: Path, out: Path, options: dict[str, Any], *, is_ours: bool
 ) -> dict[str, Any]:
     """options: source, layout, test_good_share, train_limit, group_pattern, as the report names them."""
-    if not plan.images:
-        raise ValueError(f"no pictures in {plan.folder} (check the layout and the path)")
     _check_names(plan.images)
     pattern, has_roi = options["group_pattern"] or plan.group_pattern, find_roi(plan.folder) is not None
     undecided = [image for image in plan.images if (image.defect_type == GOOD or image.is_label) and not image.split]
@@ -89,9 +86,7 @@ def _import_category(
             raise ValueError(f"no good picture in {plan.folder} is left to train on{why}{fix}")
         if has_roi:
             shutil.copyfile(plan.folder / ROI, folder / ROI)
-        others = unknown_beside(plan.images, plan.folder, root)
-        used = options | {"group_pattern": pattern}
-        report = build_report(plan, used, placed, rejected, imported, copies, others)
+        report = build_report(plan, options | {"group_pattern": pattern}, placed, rejected, imported, copies)
         write_json(folder / IMPORTED, report)
     return report
 

@@ -10,18 +10,18 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import IO, Self
 
 from tqdm import tqdm
 
+from ndpnet.data.importing import MAX_BYTES
 from ndpnet.files import CHUNK_BYTES, hash_of, naming_full_disk
-from ndpnet.folders import staging_folder
+from ndpnet.folders import scratch_folder
 from ndpnet.storage.urls import is_on_s3
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
-MAX_BYTES = 200_000_000_000
 MS_DOS = 0  # what a zip says of the system that it was packed on
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
 # RuntimeError: a zip that is encrypted, or of an unknown kind
@@ -39,7 +39,7 @@ def opened_source(
     """
     path = Path(source)
     if is_on_s3(source):
-        with _staging(out, [source, endpoint_url], outlives_failure=True) as folder:
+        with scratch_folder(out, key=hash_of([source, endpoint_url])) as folder:
             try:
                 root, name = _download(source, folder, endpoint_url, max_bytes)
                 with _naming_source(root, source):
@@ -49,7 +49,7 @@ def opened_source(
     elif path.is_dir():
         yield path, path.resolve().name
     elif path.is_file():
-        with _staging(out, str(path.resolve())) as folder:
+        with scratch_folder(out) as folder:
             with naming_full_disk(folder, out):
                 unpack(path, folder, max_bytes=max_bytes)
             with _naming_source(folder, source):
@@ -70,7 +70,7 @@ def _naming_source(folder: Path, source: str) -> Iterator[None]:
 
 
 def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) -> tuple[Path, str]:
-    from ndpnet.storage.s3 import download  # boto3 is slow to import
+    from ndpnet.storage.bucket import download  # boto3 is slow to import
 
     downloaded, unpacked = folder / "download", folder / "unpacked"
     download(url, downloaded, endpoint_url=endpoint_url)
@@ -81,13 +81,6 @@ def _download(url: str, folder: Path, endpoint_url: str | None, max_bytes: int) 
             unpack(files[0], unpacked, max_bytes=max_bytes)
         return unpacked, archive_stem(files[0].name)
     return downloaded, PurePosixPath(url).name
-
-
-def _staging(out: Path, key: object, *, outlives_failure: bool = False) -> AbstractContextManager[Path]:
-    # the name is one that atomic_folder takes for abandoned, and removes, when nobody has it locked
-    out = Path(out).resolve()
-    folder = out.with_name(f".{out.name}.{hash_of(key)[:12]}.fetching")
-    return staging_folder(folder, outlives_failure=outlives_failure)
 
 
 def archive_stem(name: str) -> str:
@@ -102,10 +95,23 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
     ValueError names the archive and the reason; what was written till then is the caller's to remove.
     """
     folder.mkdir(exist_ok=True)
+    num_bytes = 0
     try:
         with archive.open("rb") as stream:
             is_zip = stream.read(2) == b"PK"
-        (_unpack_zip if is_zip else _unpack_tar)(archive, folder, max_bytes)
+        members = (_zip_members if is_zip else _tar_members)(archive)
+        for name, size, packed in tqdm(members, "unpack", unit="file", disable=None):
+            num_bytes += size
+            if num_bytes > max_bytes:
+                raise ValueError(f"{archive} expands to more than {max_bytes} bytes (raise --max-bytes)")
+            target = folder / name.lstrip("/")
+            if ".." in target.relative_to(folder).parts:
+                raise FileExistsError(f"{name!r} lies outside the destination")
+            if target.exists():
+                raise FileExistsError(f"{name!r} occurs twice")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as writer:
+                shutil.copyfileobj(packed, writer)
     except REFUSED as error:
         raise ValueError(f"{archive} is refused: {error} (pack it anew, or import the unpacked folder)") from error
     except DAMAGE as error:
@@ -127,49 +133,26 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError("it ends in the middle") from error
 
 
-def _unpack_tar(archive: Path, folder: Path, max_bytes: int) -> None:
-    num_bytes = 0
+def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     with tarfile.open(archive, tarinfo=_Member) as tar:
-        tar.extraction_filter = lambda member, _: member  # checked below; Python 3.12 asks for one
-        for member in tqdm(iter(tar.next, None), "unpack", unit="file", disable=None):
-            num_bytes = _add(archive, num_bytes, member.size, max_bytes)
-            member.name = member.name.lstrip("/")
-            _check_member(member, folder)
-            tar.extract(member, folder, set_attrs=False)
+        for member in iter(tar.next, None):
+            if member.issym() or member.islnk():
+                raise FileExistsError(f"{member.name!r} is a link")
+            if not member.isdir():
+                if (packed := tar.extractfile(member)) is None:
+                    raise FileExistsError(f"{member.name!r} is a special file")
+                yield member.name, member.size, packed
             tar.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
         while tar.fileobj.read(CHUNK_BYTES):  # gzip and xz keep their checksum at the very end
             pass
 
 
-def _check_member(member: tarfile.TarInfo, folder: Path) -> None:
-    """What tarfile's filter "data" does, which Python 3.11.2 of Debian 12 lacks; links are refused."""
-    target = folder / member.name
-    if member.issym() or member.islnk():
-        raise FileExistsError(f"{member.name!r} is a link")
-    if not (member.isfile() or member.isdir()):
-        raise FileExistsError(f"{member.name!r} is a special file")
-    if not target.resolve().is_relative_to(folder.resolve()):
-        raise FileExistsError(f"{member.name!r} lies outside the destination")
-    _check_new(target, is_folder=member.isdir())
-
-
-def _unpack_zip(archive: Path, folder: Path, max_bytes: int) -> None:
-    num_bytes = 0
+def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     with zipfile.ZipFile(archive) as packed:
-        for member in tqdm(packed.infolist(), "unpack", unit="file", disable=None):
-            num_bytes = _add(archive, num_bytes, member.file_size, max_bytes)
-            if member.create_system == MS_DOS and "/" not in member.filename:  # some programs of Windows
-                member.filename = member.filename.replace("\\", "/")
-            _check_new(folder / member.filename, is_folder=member.is_dir())
-            packed.extract(member, folder)
-
-
-def _add(archive: Path, num_bytes: int, size: int, max_bytes: int) -> int:
-    if num_bytes + size > max_bytes:
-        raise ValueError(f"{archive} expands to more than {max_bytes} bytes (raise --max-bytes)")
-    return num_bytes + size
-
-
-def _check_new(path: Path, *, is_folder: bool) -> None:
-    if not is_folder and path.is_file():
-        raise FileExistsError(f"{path.name!r} occurs twice")
+        for member in packed.infolist():
+            name = member.filename
+            if member.create_system == MS_DOS and "/" not in name:  # some programs of Windows
+                name = name.replace("\\", "/")
+            if not name.endswith("/"):
+                with packed.open(member) as stream:
+                    yield name, member.file_size, stream

@@ -16,8 +16,7 @@ from ndpnet.data.manifest import GOOD
 from ndpnet.data.masks import check_mask, open_mask
 from ndpnet.data.png import encode_png
 from ndpnet.data.threads import map_in_threads, pixels_in, read_bytes
-
-MAX_NAME_BYTES = 255
+from ndpnet.storage.urls import MAX_NAME_BYTES
 
 
 @dataclass(frozen=True, slots=True)

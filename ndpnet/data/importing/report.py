@@ -55,7 +55,6 @@ def build_report(
     rejected: dict[str, str],
     imported: list[Placed],
     copies: tuple[dict[str, str], dict[str, str]],
-    others: list[str],
 ) -> dict[str, Any]:
     """The content of import.json, the same bytes for the same source and options. copies: left out, and tested on.
 
@@ -78,7 +77,7 @@ def build_report(
         "test_duplicates": _pairs(copies[1], "same_as"),
         "near_empty": [p.image.path for p in imported if p.facts.spread_at(bit_depth) < MIN_SPREAD],
         "mask_notes": [{"file": p.mask_path, "note": p.mask_note} for p in imported if p.mask_note],
-        "ignored": sorted([*plan.ignored, *others]),
+        "ignored": plan.ignored,
     }
 
 

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from ndpnet.data.versions.source import DataSource
 from ndpnet.data.versions.version import (
     VERSION,
+    DataSource,
     Version,
     check_pinned,
     choose,
@@ -28,7 +28,7 @@ from ndpnet.data.versions.version import (
     version_of_files,
 )
 from ndpnet.files import hash_of, sha256_of
-from ndpnet.folders import atomic_folder, check_output, sizes_below, staging_folder
+from ndpnet.folders import atomic_folder, check_output, scratch_folder, sizes_below
 from ndpnet.redaction import redact
 from ndpnet.storage.pins import Files, PinnedRevision
 from ndpnet.storage.urls import is_on_s3
@@ -70,7 +70,7 @@ def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[st
                 current.save(out_dir / VERSION)
             logger.info(KEPT, out_dir)
             return current.identity()
-        with _staging_folder(out_dir) as staging_dir:
+        with scratch_folder(out_dir, key=pinned.hash) as staging_dir:
             pinned.bring(staging_dir, paths)
             version = version_of_files(staging_dir, paths, revision=pinned.commit, pinned_hash=pinned.hash)
             _move_into_place(staging_dir, out_dir, version)
@@ -78,7 +78,7 @@ def _fetch_revision(out_dir: Path, source: DataSource, category: str) -> dict[st
 
 
 def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str, Any]:
-    from ndpnet.storage.s3 import download
+    from ndpnet.storage.bucket import download
 
     assert source.prefix is not None
     version = read_manifest(source)
@@ -87,7 +87,7 @@ def _fetch_prefix(out_dir: Path, source: DataSource, category: str) -> dict[str,
     if _intact_version(out_dir) == version:
         logger.info(KEPT, out_dir)
         return version.identity()
-    with _staging_folder(out_dir) as staging_dir:
+    with scratch_folder(out_dir, key=version.data_hash) as staging_dir:
         below = f"{source.prefix.rstrip('/')}/{category}" if category else source.prefix
         download(below, staging_dir / category, endpoint_url=source.endpoint_url)
         _check_download(staging_dir, source.prefix, version)
@@ -100,7 +100,7 @@ def read_manifest(source: DataSource) -> Version:
     assert source.manifest is not None  # the source was checked
     if not is_on_s3(source.manifest):
         return Version.load(Path(source.manifest))
-    from ndpnet.storage.s3 import read_object
+    from ndpnet.storage.bucket import read_object
 
     return Version.load(read_object(source.manifest, endpoint_url=source.endpoint_url), name=source.manifest)
 
@@ -126,10 +126,6 @@ def _intact_version(out_dir: Path) -> Version | None:
         logger.warning("%s is no longer what its %s says, it is fetched again: %s", out_dir, VERSION, describe(damage))
         return None
     return version
-
-
-def _staging_folder(out_dir: Path) -> AbstractContextManager[Path]:
-    return staging_folder(out_dir.with_name(f".{out_dir.name}.fetching"), outlives_failure=True)
 
 
 def _known_files(out_dir: Path) -> dict[str, int]:

@@ -13,8 +13,7 @@ from proxy import Proxy
 from repositories import contents
 from servers import S3Server
 
-from ndpnet.storage.bucket import Bucket, StoredObject
-from ndpnet.storage.s3 import LISTED, download, read_object
+from ndpnet.storage.bucket import LISTED, Bucket, StoredObject, download, read_object
 
 ODD_NAMES = [
     "plain.png",
@@ -99,7 +98,7 @@ def test_killed_in_mid_download_keeps_what_is_whole(s3: S3Server, bucket: str, t
         put(s3, bucket, f"killed/a{number}", b"first in the listing")
     put(s3, bucket, "killed/in/large.bin", noise(5 * MB))
     proxy.bytes_per_second = 3 * MB
-    code = "import sys; from ndpnet.storage.s3 import download; download(sys.argv[1], sys.argv[2])"
+    code = "import sys; from ndpnet.storage.bucket import download; download(sys.argv[1], sys.argv[2])"
     child = subprocess.Popen([sys.executable, "-c", code, f"s3://{bucket}/killed", tmp_path], stderr=subprocess.DEVNULL)
     wait_until(lambda: child.poll() is not None or (proxy.num_bytes > MB and (tmp_path / "a4").exists()))
     child.kill()

@@ -7,9 +7,9 @@ import pytest
 
 from ndpnet.data.manifest import FileRecord, Manifest
 
-GOOD = FileRecord("train/good/0.png", "aa", "g0", "train", "good", 64, 80, None, None, "a1", 8)
+GOOD = FileRecord("train/good/0.png", "g0", "train", "good", 8, "aa", 64, 80, None, None, "a1")
 CRACK = FileRecord(
-    "test/crack/0.png", "bb", "g1", "test", "crack", 64, 80, "ground_truth/crack/0_mask.png", "cc", "b1", 8
+    "test/crack/0.png", "g1", "test", "crack", 8, "bb", 64, 80, "ground_truth/crack/0_mask.png", "cc", "b1"
 )
 
 

@@ -2,46 +2,62 @@
 
 from pathlib import Path, PurePosixPath
 
-from ndpnet.data.importing.sources.plan import (
-    CategoryPlan,
-    Reader,
-    SourceImage,
-    check_masks,
-    find_plans,
-    join,
-    search_folders,
-)
+from ndpnet.data.importing.sources.plan import Found, Masks, Paths, SourceImage, by_category, by_part
 from ndpnet.data.listing import READ_SUFFIXES, list_pictures
 from ndpnet.data.manifest import GOOD
 from ndpnet.data.names import (
     DEFECTIVE_NAMES,
     GOOD_NAMES,
     MASK_NAMES,
-    name_key,
+    plain,
     refuse_defective,
+    refuse_masks,
     type_of,
     without_own,
 )
 from ndpnet.data.roi import ROI
 
-GOOD_FOLDERS = (*GOOD_NAMES, "scans")
-DEFECTIVE = "defective"
+DEFECTIVE, MASKS, SCANS = "defective", "masks", "scans"
+PARTS = dict.fromkeys(DEFECTIVE_NAMES, DEFECTIVE) | dict.fromkeys(MASK_NAMES, MASKS)
+PARTS |= dict.fromkeys((*GOOD_NAMES, SCANS), GOOD)
 
 
-def find_folder(root: Path, name: str) -> list[CategoryPlan]:
-    """Return the categories: folders with good/, up to two levels down."""
-    is_good = root.name.lower() in GOOD_FOLDERS
-    hint = f"did you mean {root.parent}?" if is_good else "put the defect-free pictures there"
-    return find_plans(root, name, {_has_good: _read}, f"no folder good/ in {root} ({hint})")
+def find_folder(root: Path, paths: Paths) -> Found:
+    """The categories: folders with good/."""
+    for folder, inside in by_category(paths, lambda parts: PARTS.get(plain(parts[0])) == GOOD).items():
+        parts, depth = by_part(inside, folder, PARTS), len(folder.parts) + 1
+        masks = Masks(root, (("/".join(path.parts[depth:]), path) for path in parts[MASKS]))
+        images = [_read(root, path, depth, DEFECTIVE, masks) for path in parts[DEFECTIVE]]
+        # last: where a mask fits a good picture and a defective one, it is the defective one's
+        images += [_read(root, path, depth, GOOD, masks) for path in parts[GOOD]]
+        masks.check(images)
+        yield folder, images
 
 
-def find_scans(root: Path, name: str) -> list[CategoryPlan]:
-    """Return the scans: as `find_folder`, or in scans/, or all good and directly in the folder."""
-    reader = Reader(root)
-    if search_folders(reader, _has_good, depth=2) or not reader.has_pictures(""):
-        return find_folder(root, name)
-    images = [SourceImage(path, path, GOOD) for path in reader.pictures("", skip=(ROI,))]
-    return [CategoryPlan(name, reader.root, images, reader.ignored)]
+def _read(root: Path, path: PurePosixPath, depth: int, kind: str, masks: Masks) -> SourceImage:
+    """A picture in good/ or defective/; its mask may lie in a folder of its type, and have its folders in its name."""
+    for parent in path.parents[: -depth - 1]:
+        refuse_masks(root / parent)
+    inner = path.relative_to(path.parents[-depth - 1])
+    if kind == DEFECTIVE and len(inner.parts) > 1:
+        kind, inner = inner.parts[0], inner.relative_to(inner.parts[0])
+        if type_of(kind) == GOOD or kind.casefold() in (DEFECTIVE, SCANS):
+            raise ValueError(f"{root / path.parent} is no type of defect (rename the folder)")
+    names = (str(inner), flat_name(str(inner)))
+    mask = masks.take(*(f"{kind}/{name}" for name in names), *names)
+    return SourceImage(str(path), names[1], kind, "", mask)
+
+
+def flat_name(path: str) -> str:
+    """A file's name with the folders it lies in as a prefix: monday/1.png is monday_1.png."""
+    return path.replace("/", "_")
+
+
+def find_scans(root: Path, paths: Paths) -> Found:
+    """As `find_folder`, or all good and directly in the folder."""
+    found = dict(find_folder(root, paths))
+    scans = [SourceImage(str(path), str(path), GOOD) for path in paths if len(path.parts) == 1 and path.name != ROI]
+    yield from found.items() if found or not scans else [(PurePosixPath(), scans)]
 
 
 def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[SourceImage]:
@@ -56,17 +72,16 @@ def find_batch(root: Path, place: str, masks: Path | None, source: str) -> list[
     if not paths:
         raise ValueError(f"no pictures in {source} (known endings: {', '.join(READ_SUFFIXES)})")
     _check_folders(root, paths, is_good=defect_type == GOOD)
-    in_folder = Reader(masks_dir).masks("", is_deep=True) if masks_dir else {}
-    by_stem = {stem: f"{masks_dir}/{mask}" for stem, mask in in_folder.items()}
+    drawn = list_pictures(masks_dir).checked() if masks_dir else []
+    known = Masks(root, ((path.relative_to(masks_dir or root).as_posix(), PurePosixPath(path)) for path in drawn))
     images = []
     for number, path in enumerate(paths):
-        name = path.relative_to(root)
-        mask = by_stem.pop(name_key(name.with_suffix("").as_posix()), None)
+        name = path.relative_to(root).as_posix()
+        mask = known.take(name)
         if masks_dir and mask is None:
             raise ValueError(f"{name} has no mask (add {path.stem}_mask.png)")
-        images.append(SourceImage(name.as_posix(), f"{number:06d}{path.suffix}", defect_type, split, mask))
-    if by_stem:
-        raise ValueError(f"mask {min(by_stem.values())} has no picture (remove the mask or add the picture)")
+        images.append(SourceImage(name, f"{number:06d}{path.suffix}", defect_type, split, mask))
+    known.check()
     return images
 
 
@@ -85,50 +100,3 @@ def _masks_dir(root: Path, masks: Path | None) -> Path | None:
         if folder.is_dir():
             return folder.resolve()
     raise ValueError(f"no folder {masks} with masks (check the path)")
-
-
-def _has_good(reader: Reader, path: str) -> bool:
-    return reader.child(path, *GOOD_FOLDERS) is not None
-
-
-def _read(reader: Reader, path: str, name: str) -> CategoryPlan:
-    good = reader.child(path, *GOOD_FOLDERS)
-    assert good is not None
-    defective = reader.child(path, *DEFECTIVE_NAMES)
-    masks_dir = reader.child(path, *MASK_NAMES)
-    masks = reader.masks(masks_dir, is_deep=True) if masks_dir else {}  # "stem", or "type/stem"
-    images = []
-    # good pictures last: where a mask fits a good and a defective one, it is the defective one's
-    for kind, folder in (*_types(reader, defective).items(), (GOOD, good)):
-        is_deep = folder != defective
-        types_below = () if is_deep else tuple(name.casefold() for name in reader.folders(folder))
-        for picture in reader.pictures(folder, is_deep=is_deep, skip=types_below):
-            inner = picture.removeprefix(f"{folder}/")
-            file_name = flat_name(inner)
-            mask = _claim(masks, kind, inner, file_name)
-            images.append(SourceImage(picture, file_name, kind, "", mask))
-    check_masks(reader, images, masks)
-    return CategoryPlan(name, reader.root / path, images, reader.ignored)
-
-
-def flat_name(path: str) -> str:
-    """A file's name with the folders it lies in as a prefix: monday/1.png is monday_1.png."""
-    return path.replace("/", "_")
-
-
-def _types(reader: Reader, defective: str | None) -> dict[str, str]:
-    """Return the folders of defective pictures by type; those of no type are called defective."""
-    if defective is None:
-        return {}
-    types = {name: join(defective, name) for name in reader.folders(defective)}
-    for name, folder in types.items():
-        if type_of(name) == GOOD or name.casefold() in (*GOOD_FOLDERS, DEFECTIVE):
-            raise ValueError(f"{reader.root / folder} is no type of defect (rename the folder)")
-    return {DEFECTIVE: defective} | types
-
-
-def _claim(masks: dict[str, str], defect_type: str, *names: str) -> str | None:
-    """Take a picture's mask out of all: of a name, its path below its folder, say, in a folder of its type first."""
-    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    keys = [name_key(stem) for prefix in (f"{defect_type}/", "") for stem in (prefix + stem for stem in stems)]
-    return next((masks.pop(key) for key in keys if key in masks), None)

@@ -16,6 +16,7 @@ from samples import write_picture
 from ndpnet.data.importing.adding import Added, add_batch
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.versions.version import check_pinned
+from ndpnet.locks import locked
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def assert_refused(repository: Repository, source: Path, message: str, **options
     assert {path: after[path] for path in after if not is_caches.match(path)} == {
         path: before[path] for path in before if not is_caches.match(path)
     }
-    assert not [path.name for path in repository.folder.iterdir() if "adding" in path.name]
+    assert not [path.name for path in repository.folder.iterdir() if "fetching" in path.name]
 
 
 def test_new_pictures_are_added_and_pinned(repository: Repository, wall: Path, tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_new_pictures_are_added_and_pinned(repository: Repository, wall: Path, t
     assert contents(wall) == before | {path: (batch / source).read_bytes() for path, source in new.items()}
     assert (repository.folder / "data.dvc").read_text() != pin
     check_pinned(repository.data_dir, "wall")
-    assert sorted(path.name for path in repository.folder.iterdir() if "adding" in path.name) == []
+    assert sorted(path.name for path in repository.folder.iterdir() if "fetching" in path.name) == []
 
 
 @pytest.mark.parametrize(
@@ -289,6 +290,13 @@ def test_no_repository_no_pin(tmp_path: Path, original: Repository) -> None:
     assert contents(tmp_path / "data") == contents(original.data_dir)
 
 
+def test_two_at_once_do_not_meet(repository: Repository, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "batch", ["a.png"])
+    with locked(repository.data_dir, "", is_folder=True):  # as another process that adds to it
+        assert_refused(repository, batch, r"^another process adds to .*data \(wait for it\)$")
+    assert add(repository, batch).num_added == 1
+
+
 @pytest.mark.slow
 def test_a_kill_at_any_moment_and_the_same_command_again(original: Repository, tmp_path: Path) -> None:
     """SIGKILL when the first file appears, then again: what comes out is what an undisturbed run makes."""
@@ -304,7 +312,7 @@ def test_a_kill_at_any_moment_and_the_same_command_again(original: Repository, t
     before = contents(killed.data_dir)
     num_kills = 0
     moments = [
-        lambda: any(killed.folder.glob(".data.adding/ground_truth/hole/*_mask.png")),
+        lambda: any(killed.folder.glob(".data.*.fetching/ground_truth/hole/*_mask.png")),
         lambda: any(killed.data_dir.glob("wall/ground_truth/hole/new0*")),
         lambda: any(killed.data_dir.glob("wall/test/hole/new3*")),
         lambda: len(list(killed.data_dir.glob("wall/test/hole/*"))) == 2 + 61,
@@ -321,4 +329,4 @@ def test_a_kill_at_any_moment_and_the_same_command_again(original: Repository, t
     assert finished.exit_code == 0, finished.stderr
     assert contents(killed.data_dir) == contents(undisturbed.data_dir)
     assert (killed.folder / "data.dvc").read_bytes() == (undisturbed.folder / "data.dvc").read_bytes()
-    assert [path.name for path in killed.folder.iterdir() if "adding" in path.name] == []
+    assert [path.name for path in killed.folder.iterdir() if "fetching" in path.name] == []

@@ -56,7 +56,7 @@ def test_a_hostile_member_of_a_tar_is_refused_by_name(tmp_path: Path, member: ta
     assert contents(tmp_path).keys() == {"x.tar", "out/good.png"}
 
 
-@pytest.mark.parametrize("name", ["/x.png", "../x.png", "..\\x.png", "C:\\x.png"])
+@pytest.mark.parametrize("name", ["/x.png", "..\\x.png", "C:\\x.png"])
 def test_a_name_that_leads_elsewhere_stays_in_the_folder(tmp_path: Path, name: str) -> None:
     link = zipfile.ZipInfo("link.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -64,23 +64,33 @@ def test_a_name_that_leads_elsewhere_stays_in_the_folder(tmp_path: Path, name: s
         packed.writestr(name, "x")
         packed.writestr(link, "/etc/passwd")
     unpack(tmp_path / "x.zip", tmp_path / "out")
-    if not name.startswith(".."):
-        tar_of(tmp_path / "x.tar", (named(name), b"x"))
-        unpack(tmp_path / "x.tar", tmp_path / "tar")
+    tar_of(tmp_path / "x.tar", (named(name), b"x"))
+    unpack(tmp_path / "x.tar", tmp_path / "tar")
     assert {path.name for path in tmp_path.iterdir()} <= {"x.zip", "x.tar", "out", "tar"}
     assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
     assert (tmp_path / "out/link.png").read_text() == "/etc/passwd"
 
 
+@pytest.mark.parametrize(("name", "system"), [("a/../../x.png", 3), ("..\\x.png", 0)])
+def test_a_zip_that_would_write_elsewhere_is_refused(tmp_path: Path, name: str, system: int) -> None:
+    member = zipfile.ZipInfo(name)
+    member.create_system = system
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr(member, "x")
+    with pytest.raises(ValueError, match=r"x\.zip is refused: '.*\.\./x\.png' lies outside the destination"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert contents(tmp_path).keys() == {"x.zip"}
+
+
 @pytest.mark.parametrize("system", [0, 3])
 def test_a_backslash_parts_folders_in_zips_of_windows_alone(tmp_path: Path, system: int) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
-        for name in ("top\\good\\1.png", "..\\2.png"):
+        for name in ("top\\good\\1.png", "2.png"):
             member = zipfile.ZipInfo(name)
             member.create_system = system
             packed.writestr(member, name)
     unpack(tmp_path / "x.zip", tmp_path / "out")
-    expected = {0: {"top/good/1.png", "2.png"}, 3: {"top\\good\\1.png", "..\\2.png"}}
+    expected = {0: {"top/good/1.png", "2.png"}, 3: {"top\\good\\1.png", "2.png"}}
     assert contents(tmp_path / "out").keys() == expected[system]
     assert {path.name for path in tmp_path.iterdir()} == {"x.zip", "out"}
 

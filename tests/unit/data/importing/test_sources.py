@@ -26,8 +26,8 @@ def by_place(images: list[SourceImage]) -> dict[str, list[str]]:
     return {place: sorted(names) for place, names in places.items()}
 
 
-@pytest.mark.parametrize("parents", ["", "carpet", "mvtec_anomaly_detection/carpet", "a/b/carpet"])
-def test_mvtec_is_found_up_to_three_levels_down(tmp_path: Path, parents: str) -> None:
+@pytest.mark.parametrize("parents", ["", "carpet", "mvtec_anomaly_detection/carpet", "test/good/b/carpet"])
+def test_mvtec_is_found_at_any_depth(tmp_path: Path, parents: str) -> None:
     data_sets.mvtec(tmp_path / parents)
     (tmp_path / "readme.txt").write_text("hello")
     ((name, images),) = found("mvtec", tmp_path).items()
@@ -201,14 +201,42 @@ def test_a_folder_of_another_layout_is_an_error(tmp_path: Path, layout: str, mes
         found(layout, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("layout", "path", "message"),
+    [
+        ("mvtec", "test/cut/day1/1.png", "picture .*day1/1.png lies neither in train/good nor"),
+        ("mvtec", "test/1.png", "picture .*test/1.png lies neither in train/good nor"),
+        ("dagm", "Class1/Train/day1/1.png", "folder .*Train/day1 lies among the pictures"),
+        ("kolektor", "kos01/day1/1.png", "folder .*kos01/day1 lies among the pictures"),
+        ("ppts", "day1/1.png", "folder .*/day1 lies among the pictures"),
+    ],
+)
+def test_pictures_at_another_depth_are_an_error(tmp_path: Path, layout: str, path: str, message: str) -> None:
+    {"mvtec": data_sets.mvtec, "dagm": lambda folder: data_sets.dagm_halves(folder / "Class1")}.get(
+        layout, data_sets.kolektor
+    )(tmp_path)
+    if layout == "ppts":
+        touch(tmp_path, "1.tif")
+    touch(tmp_path, path)
+    with pytest.raises(ValueError, match=message):
+        found(layout, tmp_path)
+
+
+def test_a_link_to_a_folder_is_an_error(tmp_path: Path) -> None:
+    data_sets.mvtec(tmp_path / "wood")
+    (tmp_path / "wood/test").rename(tmp_path / "elsewhere")
+    (tmp_path / "wood/test").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"wood/test is a link to a folder, not followed"):
+        found("mvtec", tmp_path / "wood")
+
+
 def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
     data_sets.mvtec(tmp_path / "a/wood")
     data_sets.mvtec(tmp_path / "b/Wood")
     with pytest.raises(ValueError, match=r"two categories have the name '[Ww]ood'"):
         found("mvtec", tmp_path)
     write_picture(tmp_path / "a/wood/test/ok/1.png", data_sets.picture(9))
-    with pytest.raises(ValueError, match=r"has both good/ and ok/"):
-        found("mvtec", tmp_path / "a")
+    assert len(by_place(found("mvtec", tmp_path / "a")["wood"])["test/good"]) == 4  # ok/ is another name of good/
     write_picture(tmp_path / "b/Wood/ground_truth/cut/x.jpg", data_sets.mask())
     with pytest.raises(ValueError, match=r"mask .*cut/x.jpg has no picture"):
         found("mvtec", tmp_path / "b")
@@ -260,7 +288,7 @@ def test_training_only_and_masks_missing_altogether_are_allowed(
         ((), r"no folder .*train/good \(put"),
         (("train/good/notes.txt",), r"no images under .*train/good \(run"),
         (("train/good/0.png", "train/cut/0.png"), r"pictures under .*train/cut, but only good ones"),
-        (("train/good/0.png", "train/good/day1/1.png"), r"folder .*day1 lies among the pictures"),
+        (("train/good/0.png", "train/good/day1/1.png"), r"picture .*day1/1.png lies neither in train/good"),
         (("train/good/0.png", "ground_truth/cut/0_mask.png"), r"mask .*cut/0_mask.png has no picture"),
         (
             ("train/good/0.png", "test/cut/0.png", "test/cut/1.png", "ground_truth/cut/0_mask.png"),
