@@ -48,24 +48,20 @@ def kill_in_training(
     repository: Repository,
     *command: object,
     work_dir: str = ".work",
-    phase: str = "phase1",
     is_alone: bool = False,
-    log_path: Path = Path(os.devnull),
     time_limit: float = TIME_LIMIT,
 ) -> None:
-    """Start a run, and kill it in the middle of a phase, with all processes that it started or alone."""
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [str(each) for each in command],
-            cwd=repository.folder,
-            env=repository.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
+    """Start a run, and kill it in the middle of phase 1, with all processes that it started or alone."""
+    process = subprocess.Popen(
+        [str(each) for each in command],
+        cwd=repository.folder,
+        env=repository.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     folder = repository.folder / work_dir
-    wait_until(lambda: num_lines(folder, phase) >= 2 or process.poll() is not None, time_limit)
+    wait_until(lambda: num_lines(folder, "phase1") >= 2 or process.poll() is not None, time_limit)
     assert process.poll() is None, "it ended before it was killed"
     (os.kill if is_alone else os.killpg)(process.pid, signal.SIGKILL)
     process.wait()
