@@ -3,8 +3,10 @@
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, distribution
+from functools import cache
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -22,15 +24,23 @@ class Environment:
         self.site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         for package in needed_by(requirements):
-            for file in package.files or []:
-                # no scripts, which name this Python; MLflow and its smaller part have files in common
-                if ".." not in file.parts and not (self.site / file).exists():
-                    (self.site / file).parent.mkdir(parents=True, exist_ok=True)
-                    (self.site / file).symlink_to(file.locate())
+            # no scripts: they name this Python
+            files = [file for file in package.files or [] if ".." not in file.parts]
+            for path in {Path(file if file.parts[0] in shared() else file.parts[0]) for file in files}:
+                if not (self.site / path).exists():  # MLflow and its smaller part have files in common
+                    (self.site / path).parent.mkdir(parents=True, exist_ok=True)
+                    (self.site / path).symlink_to(package.locate_file(path))
 
     def heavy(self) -> set[str]:
         """Which of HEAVY it has."""
         return {name for name in HEAVY if (self.site / name).exists()}
+
+
+@cache
+def shared() -> set[str]:
+    """Folders that several packages have files in: they are not linked as a whole."""
+    names = Counter(name for package in distributions() for name in {file.parts[0] for file in package.files or []})
+    return {name for name, count in names.items() if count > 1}
 
 
 def needed_by(requirements: list[str]) -> Iterator[Distribution]:

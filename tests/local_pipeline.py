@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from documents import ROOT
+from mlflow_servers import new_database
 from processes import TIME_LIMIT, wait_until
 from repositories import NDPNET, Repository
 from samples import CATEGORY, write_category
@@ -15,10 +16,10 @@ RUN = (*NDPNET, "pipeline", "run")
 LOOSE = {"floors": {}, "false_alarm_budget": 1.0, "max_latency_ratio": 20.0}
 
 
-def make_project(folder: Path) -> Repository:
+def make_project(folder: Path, *, is_tracked: bool = True) -> Repository:
     """The project with tiny parameters and two pinned categories, of which one, "broken", cannot be trained.
 
-    It tracks into a database of its own.
+    is_tracked: into a database of its own.
     """
     from skimage.data import brick
 
@@ -31,12 +32,10 @@ def make_project(folder: Path) -> Repository:
     for name in (".gitignore", "requirements.lock"):
         shutil.copy(ROOT / name, folder)
     repository.commit("all of it")
-    repository.environment |= {
-        "PYTHONPATH": str(folder),
-        "OMP_NUM_THREADS": "1",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-    }
-    repository.environment.pop("NDPNET_TRACKING", None)
+    repository.environment |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    if is_tracked:
+        repository.environment["MLFLOW_TRACKING_URI"] = new_database(folder)
+        repository.environment.pop("NDPNET_TRACKING", None)
     return repository
 
 
@@ -49,24 +48,20 @@ def kill_in_training(
     repository: Repository,
     *command: object,
     work_dir: str = ".work",
-    phase: str = "phase1",
     is_alone: bool = False,
-    log_path: Path = Path(os.devnull),
     time_limit: float = TIME_LIMIT,
 ) -> None:
-    """Start a run, and kill it in the middle of a phase, with all processes that it started or alone."""
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [str(each) for each in command],
-            cwd=repository.folder,
-            env=repository.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
+    """Start a run, and kill it in the middle of phase 1, with all processes that it started or alone."""
+    process = subprocess.Popen(
+        [str(each) for each in command],
+        cwd=repository.folder,
+        env=repository.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     folder = repository.folder / work_dir
-    wait_until(lambda: num_lines(folder, phase) >= 2 or process.poll() is not None, time_limit)
+    wait_until(lambda: num_lines(folder, "phase1") >= 2 or process.poll() is not None, time_limit)
     assert process.poll() is None, "it ended before it was killed"
     (os.kill if is_alone else os.killpg)(process.pid, signal.SIGKILL)
     process.wait()

@@ -7,27 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
-from click.testing import CliRunner
 from processes import Finished, paths_below, run_cli
 from samples import CATEGORY, Pipeline
 
-from ndpnet.cli import main
-from ndpnet.config import PARAMS_PATH
 from ndpnet.inference.package import read_package
-
-
-@pytest.mark.slow
-def test_quick_finds_the_scratch_from_nothing_whatever_another_surface_has_set(tmp_path: Path, monkeypatch) -> None:
-    values = yaml.safe_load(PARAMS_PATH.read_text())
-    values |= {"profile": "line", "data": values["data"] | {"mode": "tile", "group_pattern": r"^(part\d+)_"}}
-    monkeypatch.setattr("ndpnet.config.PARAMS_PATH", tmp_path / "params.yaml")  # as `dvc exp run -S` leaves it
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    finished = CliRunner().invoke(main, ["quick", "--out", str(tmp_path / "quick")], catch_exceptions=False)
-    assert finished.exit_code == 0, finished.output
-    assert "test/scratch/brick_r6c5_07.png: defective: score 0." in finished.output
-    assert (tmp_path / "quick/verdict.png").is_file()
-    assert (tmp_path / "quick/model/config.json").is_file()
 
 
 def test_the_exit_code_of_inspect_is_its_verdict(pipeline: Pipeline, tmp_path: Path) -> None:

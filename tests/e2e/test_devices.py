@@ -3,30 +3,36 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from documents import ROOT
-from processes import TIME_LIMIT, wait_until
+from processes import TIME_LIMIT, kill_when, run_cli, start_cli
 from samples import Pipeline
 from servers import free_port
 
-from ndpnet.commands import output
+from ndpnet import steps
+from ndpnet.config import load_params
 from ndpnet.files import read_json_lines
 
 pytestmark = pytest.mark.slow
 
-MAIN = "from ndpnet.cli import main; main()"
+# group norm: BatchNorm's statistics would be those of half a batch
+OVERRIDES = ("model.norm=group", "train.num_validations=1")
 
 
-def phase1_arguments(pipeline: Pipeline, out: Path, *, num_devices: int) -> list[str]:
-    """A training of phase 1 on the CPU. Group norm: BatchNorm's statistics would be those of half a batch."""
-    arguments = ["train-phase1", *pipeline.inputs, "--out", str(out), "--work-dir", str(out.parent / "work")]
-    arguments += ["--params", str(pipeline.params_path), "-P", "model.norm=group", "-P", "train.num_validations=1"]
-    return [*arguments, "-P", "runtime.accelerator=cpu", "-P", f"runtime.devices={num_devices}"]
+def train(pipeline: Pipeline, out: Path) -> None:
+    """Train phase 1 in this process alone."""
+    params = load_params(pipeline.params_path, overrides=OVERRIDES)
+    steps.train_phase1(pipeline.prepared_dir, pipeline.bank_dir, out, params, out.parent / "work")
+
+
+def by_two(pipeline: Pipeline, out: Path) -> list[str]:
+    """Arguments that train phase 1 by two processes."""
+    where = ["--out", str(out), "--work-dir", str(out.parent / "work"), "--params", str(pipeline.params_path)]
+    overrides = (part for each in (*OVERRIDES, "runtime.devices=2") for part in ("-P", each))
+    return ["train-phase1", *pipeline.inputs, *where, *overrides]
 
 
 def losses_of(out: Path) -> list[float]:
@@ -36,33 +42,27 @@ def losses_of(out: Path) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-def train(pipeline: Pipeline, out: Path, *, num_devices: int) -> list[float]:
-    """Train in processes that ndpnet starts. -> the loss of every step"""
-    command = [sys.executable, "-c", MAIN, *phase1_arguments(pipeline, out, num_devices=num_devices)]
-    output(command, ROOT)
-    return losses_of(out)
-
-
 @pytest.fixture(scope="module")
 def two_processes(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes on this machine have trained."""
+    """What two processes on this machine have trained, which ndpnet starts."""
     out = tmp_path_factory.mktemp("spawned") / "phase1"
-    train(pipeline, out, num_devices=2)
+    finished = run_cli(by_two(pipeline, out), out.with_name("log"))
+    assert finished.exit_code == 0, finished.stderr
     return out
 
 
 def test_two_processes_have_the_loss_curve_of_one(pipeline: Pipeline, two_processes: Path, tmp_path: Path) -> None:
-    one, two = train(pipeline, tmp_path / "phase1", num_devices=1), losses_of(two_processes)
+    train(pipeline, tmp_path / "phase1")
+    one, two = losses_of(tmp_path / "phase1"), losses_of(two_processes)
     # Adam makes a difference of rounding grow, on some processors to 0.15 % in 12 steps; without the other half's
     # gradients it is 7 %
     np.testing.assert_allclose(two[:4], one[:4], rtol=1e-4)
     np.testing.assert_allclose(two, one, rtol=1e-2)
 
 
-@contextmanager
-def two_nodes(script: Path, *arguments_of_nodes: list[str]) -> Iterator[list["subprocess.Popen[str]"]]:
-    """Two nodes with one process each, started as a cluster starts them."""
-    script.write_text(MAIN)
+def run_two_nodes(script: Path, arguments: list[str]) -> list[tuple[int, str]]:
+    """Run two nodes with one process each, started as a cluster starts them. -> exit code and output of each"""
+    script.write_text("from ndpnet.cli import main; main()")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     launcher += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     nodes = [
@@ -73,21 +73,14 @@ def two_nodes(script: Path, *arguments_of_nodes: list[str]) -> Iterator[list["su
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank, arguments in enumerate(arguments_of_nodes)
+        for rank in range(2)
     ]
     try:
-        yield nodes
+        outputs = [node.communicate(timeout=TIME_LIMIT)[0] for node in nodes]
     finally:
         for node in nodes:
             node.terminate()  # and what it has started
-        for node in nodes:
             node.wait(TIME_LIMIT)
-
-
-def run_nodes(script: Path, *arguments_of_nodes: list[str]) -> list[tuple[int, str]]:
-    """Run two nodes to their end. -> exit code and output of each"""
-    with two_nodes(script, *arguments_of_nodes) as nodes:
-        outputs = [node.communicate(timeout=TIME_LIMIT)[0] for node in nodes]
     return [(node.returncode, output) for node, output in zip(nodes, outputs, strict=True)]
 
 
@@ -95,8 +88,7 @@ def test_two_nodes_under_torchrun_give_the_bits_of_two_processes_on_one(
     pipeline: Pipeline, two_processes: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "phase1"
-    arguments = phase1_arguments(pipeline, out, num_devices=2)
-    (first_code, first), (second_code, second) = run_nodes(tmp_path / "main.py", arguments, arguments)
+    (first_code, first), (second_code, second) = run_two_nodes(tmp_path / "main.py", by_two(pipeline, out))
     assert (first_code, second_code) == (0, 0), first + second
     assert losses_of(out) == losses_of(two_processes)
     assert (out / "weights.safetensors").read_bytes() == (two_processes / "weights.safetensors").read_bytes()
@@ -106,13 +98,31 @@ def test_two_nodes_under_torchrun_give_the_bits_of_two_processes_on_one(
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def start_nodes(pipeline: Pipeline, out: Path, *work_dirs: Path) -> list[BaseProcess]:
+    """Start what torchrun starts on two nodes, each with a work folder; they print to nodeN.err beside `out`."""
+    same = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    same |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        start_cli(
+            [*by_two(pipeline, out), "--work-dir", work_dir],
+            out.with_name(f"node{rank}"),
+            os.environ | same | {"RANK": str(rank), "GROUP_RANK": str(rank)},
+        )
+        for rank, work_dir in enumerate(work_dirs)
+    ]
+
+
 def test_a_node_that_cannot_see_the_checkpoint_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
-    arguments = phase1_arguments(pipeline, tmp_path / "phase1", num_devices=2)
-    with two_nodes(tmp_path / "main.py", arguments, arguments):
-        wait_until(lambda: list((tmp_path / "work").glob("*/state.pt")), what="no checkpoint is ever written")
-    assert not (tmp_path / "phase1").exists()
-    elsewhere = [*arguments, "--work-dir", str(tmp_path / "elsewhere")]
-    results = run_nodes(tmp_path / "main.py", arguments, elsewhere)
-    assert all(code != 0 for code, _ in results)
-    assert any("they do not see one work folder" in output for _, output in results)
-    assert not (tmp_path / "phase1").exists()
+    out, work_dir = tmp_path / "phase1", tmp_path / "work"
+    first, second = start_nodes(pipeline, out, work_dir, work_dir)
+    assert kill_when(first, lambda: any(work_dir.glob("*/state.pt")))
+    second.kill()
+    second.join()
+    assert not out.exists()
+    nodes = start_nodes(pipeline, out, work_dir, tmp_path / "elsewhere")
+    for node in nodes:
+        node.join(TIME_LIMIT)
+    said = "".join(path.read_text() for path in tmp_path.glob("node*.err"))
+    assert all(node.exitcode for node in nodes), said
+    assert "they do not see one work folder" in said
+    assert not out.exists()

@@ -9,9 +9,9 @@ from typing import Any
 import mlflow
 import pytest
 from click.testing import CliRunner
-from processes import Finished, run_cli
+from processes import Finished
 from registered import NAME, register_all, with_threshold
-from samples import Pipeline, write_params
+from samples import Pipeline
 
 from ndpnet.cli import main
 from ndpnet.files import hash_of
@@ -61,17 +61,13 @@ def run(*arguments: object) -> Finished:
     return Finished(result.exit_code, result.stdout, result.stderr)
 
 
-def asked(version: int | None, prepared_dir: Path | None, *options: object) -> tuple[object, ...]:
-    """Arguments that promote a version with loose bounds."""
+def ask(version: int | None, prepared_dir: Path | None, *options: object) -> dict[str, Any]:
+    """The promotion.json of a promotion with loose bounds. ValueError: its one line."""
     named = {"--version": version, "--prepared": prepared_dir}
     given = (part for option, value in named.items() if value is not None for part in (option, value))
-    return ("promote", NAME, *given, *(part for bound in LOOSE for part in ("-P", f"promotion.{bound}")), *options)
-
-
-def ask(version: int | None, prepared_dir: Path | None, *options: object) -> dict[str, Any]:
-    """The promotion.json of a promotion. ValueError: its one line."""
+    bounds = (part for bound in LOOSE for part in ("-P", f"promotion.{bound}"))
     with TemporaryDirectory() as scratch:
-        finished = run(*asked(version, prepared_dir, "--out", scratch, *options))
+        finished = run("promote", NAME, *given, *bounds, "--out", scratch, *options)
         if finished.exit_code not in (0, 3):
             raise ValueError(*finished.error_lines)
         report = json.loads(Path(scratch, "promotion.json").read_text())
@@ -178,22 +174,9 @@ def test_without_evidence_only_force_moves_the_champion(registry: Registry, prep
         ask(2, tmp_path / "nowhere")
     with pytest.raises(ValueError, match="in the registry"):
         ask(9, prepared_dir)
+    with pytest.raises(ValueError, match="--force and --reason TEXT belong together"):
+        ask(3, prepared_dir, "--force")
     report = ask(2, None, "--force", "--reason", "no test pictures yet")
     assert (report["decision"], report["not_judged"][:11]) == ("forced", "no test set")
     assert registry.aliases() == {"champion": 2}
     assert "no champion before version 2" in run("rollback", NAME, "--reason", "x").stderr
-
-
-def test_the_command_line(registry: Registry, prepared_dir: Path, tmp_path: Path) -> None:
-    loose = {"false_alarm_budget": 1.0, "max_latency_ratio": 20.0}
-    params_path = write_params(tmp_path / "params.yaml", promotion=loose)
-    options = ("--prepared", prepared_dir, "--params", params_path, "-P", "promotion.floors={}")
-    first = run("promote", NAME, "--version", 1, *options)
-    assert first.exit_code == 0, first
-    assert "PROMOTED: every check is passed." in first.stdout
-    refused = run_cli(asked(3, prepared_dir, "--out", tmp_path / "out"), tmp_path / "log")
-    assert refused.exit_code == 3, refused
-    assert refused.stdout == format_checks(json.loads((tmp_path / "out/promotion.json").read_text())) + "\n"
-    unsaid = run(*asked(3, prepared_dir, "--force"))
-    assert (unsaid.exit_code, len(unsaid.error_lines)) == (1, 1)
-    assert "--force and --reason TEXT belong together" in unsaid.stderr

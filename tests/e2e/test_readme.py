@@ -2,12 +2,16 @@
 
 import shutil
 import sys
+from typing import Any
 
 import pytest
 from documents import ROOT, fences
 from local_pipeline import make_project
+from processes import Finished
 from repositories import Repository
 from samples import CATEGORY
+
+from ndpnet.config import load_params
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +27,7 @@ def printed(section: str, language: str) -> str:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The project with tiny parameters, and pictures to import and to judge."""
-    project = make_project(tmp_path_factory.mktemp("readme") / "project")
+    project = make_project(tmp_path_factory.mktemp("readme") / "project", is_tracked=False)
     folder, made = project.folder, project.data_dir / CATEGORY
     shutil.copytree(made / "train/good", folder / "my_pictures/good")
     shutil.copytree(made / "test/hole", folder / "my_pictures/defective")
@@ -38,20 +42,27 @@ def test_two_commands_lead_to_a_verdict_and_a_report(project: Repository) -> Non
     (folder / ".venv").symlink_to(sys.prefix)
     shutil.copy(ROOT / "Makefile", folder)
     nothing_is_installed = 'make() { command make --assume-old .venv/.installed "$@"; }'
-    commands = printed("Two commands", "sh").splitlines()
-    assert [command.split()[:2] for command in commands] == [["make", "quick"], ["make", "demo"]]
-    scripts = (f"{nothing_is_installed}\n{command}" for command in commands)
-    # the first of them has small parameters of its own, over those of the code that is installed
-    quick, demo = (
-        project.run("env", f"PYTHONPATH={path}", "bash", "-c", script, time_limit=500)
-        for path, script in zip(("", folder), scripts, strict=True)
-    )
-    assert "test/scratch/brick_r6c5_07.png: defective: score 0." in quick.stdout
+    quick, demo = printed("Two commands", "sh").splitlines()
+    assert [command.split()[:2] for command in (quick, demo)] == [["make", "quick"], ["make", "demo"]]
+
+    def run(command: str, path: str = str(folder), **options: Any) -> Finished:
+        script = f"{nothing_is_installed}\n{command}"
+        return project.run("env", f"PYTHONPATH={path}", "bash", "-c", script, time_limit=500, **options)
+
+    # it has small parameters of its own, over those of the code that is installed
+    assert "test/scratch/brick_r6c5_07.png: defective: score 0." in run(quick, path="").stdout
     assert (folder / "build/quick/verdict.png").is_file()
-    assert f"report: build/{CATEGORY}/evaluation/report.html" in demo.stdout.splitlines()
+    said, evaluation = run(demo).stdout, f"build/{CATEGORY}/evaluation"
+    table = (folder / evaluation / "table.txt").read_text()
+    assert f"{table}\nreport: {evaluation}/report.html\n" in said  # by `evaluate`
+    assert said.endswith(f"\n{table}report: {evaluation}/report.html\n")  # by `make demo`
+    for command in ("make demo CATEGORIES=missing", demo):  # the first one writes its choice into params.yaml
+        assert "data/missing" in run(command, is_expected_to_fail=True).stderr
+        assert load_params(folder / "ndpnet/params.yaml").categories == ("missing",)
+    assert (folder / evaluation / "report.html").exists()  # of another surface
 
 
-def test_own_pictures_lead_to_verdicts(project: Repository) -> None:
+def test_own_pictures_lead_to_verdicts(project: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = project.folder
     commands = printed("Your own surface", "sh").replace("source .venv/bin/activate && ", "").splitlines()
     assert [command.split()[0] for command in commands] == ["ndpnet", "dvc", "dvc", "ndpnet", "ndpnet"]
@@ -62,5 +73,6 @@ def test_own_pictures_lead_to_verdicts(project: Repository) -> None:
     assert (folder / f"build/{NAME}/evaluation/report.html").is_file()
     assert (folder / f"build/{NAME}/model-new-lamp/config.json").is_file()
     assert (folder / "verdicts/index.html").is_file()
-    project.run("python", "-c", printed("Your own surface", "python"))
+    monkeypatch.chdir(folder)
+    exec(printed("Your own surface", "python"), {})
     assert (folder / "new-verdict.png").is_file()

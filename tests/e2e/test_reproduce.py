@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from repositories import DVC, Repository, commit_all, contents
 from samples import CATEGORY, Pipeline
 
 from ndpnet import steps
-from ndpnet.commands import git, output
+from ndpnet.commands import git
 from ndpnet.config import load_params
 from ndpnet.files import sha256_of
 from ndpnet.inference.package import read_package
@@ -63,8 +63,8 @@ def repository(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("re produce") / "repository"
     repository = Repository.make(folder, pipeline.data_dir)
     repository.add_project(categories=["another"])
-    versions = output([sys.executable, "-m", "pip", "freeze"], folder)
-    (folder / "requirements.lock").write_text("\n".join(line for line in versions.splitlines() if "==" in line) + "\n")
+    installed = sorted({f"{package.name}=={version(package.name)}\n" for package in distributions()})
+    (folder / "requirements.lock").write_text("".join(installed))
     (folder / ".gitignore").write_text("/build/\n/.work/\n/data\n__pycache__/\n/mlflow.db\n/mlartifacts/\n")
     commit = repository.commit("all of it")
     with pytest.MonkeyPatch.context() as patch:

@@ -4,21 +4,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 from installed import Environment
 from pictures import as_base64
+from registered import NAME, register_all
 from samples import CATEGORY, Pipeline
 from servers import ServerProcess
 
 from ndpnet.commands import output
 from ndpnet.data.images import read_image
 from ndpnet.inference import Inspector
-from ndpnet.tracking import models
 from ndpnet.tracking.flavor import REQUIREMENTS
 
 ANSWER_LIMIT = 60.0  # seconds, on a busy machine
@@ -33,16 +31,11 @@ print("ANSWER", json.dumps({"scores": [answer["score"] for answer in answers], "
 
 
 @pytest.fixture(scope="module")
-def registered(
-    pipeline: Pipeline, evaluation_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Any]]:
-    """The small model in a registry of its own. -> its record, and the folder of the registry"""
+def registry_dir(pipeline: Pipeline, evaluation_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a registry with the small model."""
     folder = tmp_path_factory.mktemp("registry")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.delenv("NDPNET_TRACKING", raising=False)
-        yield models.register(pipeline.model_dir, evaluation_dir, identity={}) | {"folder": folder}
+    register_all(evaluation_dir, folder, [pipeline.model_dir])
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +49,15 @@ class ModelServer(ServerProcess):
 
     start_limit = 240.0  # seconds, on a busy machine
 
-    def __init__(self, registered: dict[str, Any]) -> None:
-        super().__init__(registered["folder"])
-        self.model_uri = registered["model_uri"]
-
     def command(self) -> list[str]:
-        serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", self.model_uri, "--env-manager", "local"]
+        model = f"models:/{NAME}/1"
+        serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
         return [*serve, "--host", "127.0.0.1", "--port", str(self.port)]
 
     def variables(self) -> dict[str, str]:
         # `mlflow` starts `uvicorn` by name
-        return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db"}
 
     def answers(self) -> bool:
         try:
@@ -77,7 +68,7 @@ class ModelServer(ServerProcess):
 
 @pytest.mark.slow
 def test_a_batch_over_http_scores_as_the_inspector(
-    registered: dict[str, Any], pipeline: Pipeline, pictures: list[Path]
+    registry_dir: Path, pipeline: Pipeline, pictures: list[Path]
 ) -> None:
     inspector = Inspector.load(pipeline.model_dir)
     expected = [inspector.inspect(path) for path in pictures]
@@ -88,7 +79,7 @@ def test_a_batch_over_http_scores_as_the_inspector(
         ({"inputs": {"image": texts}}, expected),
         ({"dataframe_records": [{"image": array} for array in arrays]}, expected[:2]),
     )
-    with ModelServer(registered).running() as server:
+    with ModelServer(registry_dir).running() as server:
         for payload, verdicts in payloads:
             url = f"http://127.0.0.1:{server.port}/invocations"
             answer = requests.post(url, json=payload, timeout=ANSWER_LIMIT)
@@ -101,11 +92,10 @@ def test_a_batch_over_http_scores_as_the_inspector(
 
 @pytest.mark.slow
 def test_it_loads_where_only_its_requirements_are(
-    registered: dict[str, Any], pipeline: Pipeline, pictures: list[Path], tmp_path: Path
+    registry_dir: Path, pipeline: Pipeline, pictures: list[Path], tmp_path: Path
 ) -> None:
-    stored = [path.parent for path in registered["folder"].rglob("MLmodel")]
-    assert len(stored) == 1
-    folder = shutil.copytree(stored[0], tmp_path / "model")  # as on another machine
+    (stored,) = registry_dir.rglob("MLmodel")
+    folder = shutil.copytree(stored.parent, tmp_path / "model")  # as on another machine
     requirements = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
     assert sorted(requirements) == sorted(REQUIREMENTS)
     (tmp_path / "pictures.json").write_text(json.dumps([as_base64(path) for path in pictures]))

@@ -1,47 +1,46 @@
 """The bits of a model and of its figures do not depend on how many threads or cores the machine offers."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
+from processes import TIME_LIMIT
 from samples import Pipeline
+
+from ndpnet import steps
 
 pytestmark = pytest.mark.slow
 
-
-def run(arguments: list[object], *, num_threads: int, cores: set[int]) -> str:
-    """Run a verb. -> what it prints"""
-    environment = os.environ | {"OMP_NUM_THREADS": str(num_threads), "NDPNET_TRACKING": "off"}
-    command = [sys.executable, "-m", "ndpnet", *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+NUM_THREADS = 4  # on one core; what it is compared with has one thread, and all cores
 
 
-@pytest.mark.parametrize(("num_threads", "num_cores"), [(2, 1), (4, None)])
+def train_and_evaluate(pipeline: Pipeline, folder: Path) -> None:
+    """Both phases and an evaluation of what they have made."""
+    assert (torch.get_num_threads(), len(os.sched_getaffinity(0))) == (NUM_THREADS, 1)
+    inputs, params, work_dir = (pipeline.prepared_dir, pipeline.bank_dir), pipeline.params, folder / "work"
+    steps.train_phase1(*inputs, folder / "phase1", params, work_dir)
+    steps.train_phase2(*inputs, folder / "phase1", folder / "model", params, work_dir)
+    steps.evaluate(pipeline.prepared_dir, folder / "model", folder / "evaluation", params)
+
+
 def test_training_and_evaluation(
-    pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path, num_threads: int, num_cores: int | None
+    pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {"num_threads": num_threads, "cores": set(sorted(os.sched_getaffinity(0))[:num_cores])}
-    common = ["--params", pipeline.params_path]
-    phase1, model = tmp_path / "phase1", tmp_path / "model"
-    work = ["--work-dir", tmp_path / "work", *common]
-    run(["train-phase1", *pipeline.inputs, "--out", phase1, *work], **given)
-    run(["train-phase2", *pipeline.inputs, "--phase1", phase1, "--out", model, *work], **given)
+    # read when torch is imported: in a new interpreter
+    monkeypatch.setenv("OMP_NUM_THREADS", str(NUM_THREADS))
+    monkeypatch.setenv("MKL_DYNAMIC", "FALSE")  # not as many as it finds cores
+    process = multiprocessing.get_context("spawn").Process(target=train_and_evaluate, args=(pipeline, tmp_path))
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        process.start()
+    finally:
+        os.sched_setaffinity(0, cores)
+    process.join(TIME_LIMIT)
+    assert process.exitcode == 0
     for name in ("weights.safetensors", "config.json"):
-        assert (model / name).read_bytes() == (pipeline.model_dir / name).read_bytes(), name
-    evaluation = ["evaluate", "--prepared", pipeline.prepared_dir, "--model", model, *common]
-    said = run([*evaluation, "--out", tmp_path / "here"], **given)
-    assert (tmp_path / "here/table.txt").read_text().strip() in said
-    assert f"report: {tmp_path / 'here/report.html'}" in said
+        assert (tmp_path / "model" / name).read_bytes() == (pipeline.model_dir / name).read_bytes(), name
     for name in ("metrics.json", "predictions.csv"):
-        assert (tmp_path / "here" / name).read_bytes() == (evaluation_dir / name).read_bytes(), name
+        assert (tmp_path / "evaluation" / name).read_bytes() == (evaluation_dir / name).read_bytes(), name
