@@ -1,4 +1,4 @@
-"""Real processes for the tests: the command line in a child of a server that has torch loaded already."""
+"""Real processes for the tests: the command line in a child of a server that has torch and MLflow loaded already."""
 
 import multiprocessing
 import os
@@ -13,9 +13,10 @@ from typing import Any
 TIME_LIMIT = 240.0  # seconds, for any one process
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    ["ndpnet.cli", "ndpnet.steps", "ndpnet.training.run", "ndpnet.evaluation.evaluate", "ndpnet.inference.calibration"]
-)
+PRELOADED = """ndpnet.cli ndpnet.steps ndpnet.training.run ndpnet.evaluation.evaluate ndpnet.inference.calibration
+    ndpnet.inference.folder ndpnet.station.station ndpnet.station.routes ndpnet.tracking.models
+    mlflow.store.tracking.sqlalchemy_store mlflow.store.model_registry.sqlalchemy_store"""
+SERVER.set_forkserver_preload(PRELOADED.split())
 
 
 @dataclass(frozen=True)
