@@ -25,8 +25,9 @@ CALLS = (
 
 
 def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[], None]) -> None:
+    rows = history(1700)  # more metrics than fit into a few requests
     down()
-    train(store / "build/brick/phase1", history())
+    train(store / "build/brick/phase1", rows)
     (outcome,) = (outcome for name, outcome in flush(store / "build") if name == "train-phase1 brick")
     assert outcome.startswith(FAILED)
     down()
@@ -34,7 +35,11 @@ def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[]
     copy = shutil.copytree(store / "build", store / "copy")
     assert [name for name, _ in flush(store / "build")] == ["train-phase1 brick"]
     first = stored_runs(connect())
-    assert sent(first["train-phase1 brick"], "train/loss") == delivered(history(), "loss")
+    run = first["train-phase1 brick"]
+    assert sent(run, "train/loss") == delivered(rows, "loss")
+    assert sent(run, "learning_rate") == delivered(rows, "lr")
+    assert sent(run, "validation/image_auroc") == delivered(rows, "validation/image_auroc")
+    assert (run["metrics"]["seconds"][0][2], "step" in run["metrics"]) == (3.5, False)
     assert list(flush(store / "build")) == []
     ((name, outcome),) = flush(copy)  # knows nothing of the first delivery
     assert first[name]["run_id"] in outcome
