@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import Calls
+from calls import Calls, lose_answer, lose_request
 from mlflow_servers import new_database, stored_runs
 from processes import TIME_LIMIT, start, wait_until
 from trainings import PARAMS, delivered, history, sent, train
@@ -47,15 +47,6 @@ def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[]
     assert again == first
 
 
-def lose_request(_: Callable[[], Any]) -> Any:
-    raise ConnectionError("the request is lost")
-
-
-def lose_answer(call: Callable[[], Any]) -> Any:
-    call()
-    raise ConnectionError("the answer is lost")
-
-
 @pytest.mark.parametrize("lose", [lose_request, lose_answer])
 def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
     store: Path, down: Callable[[], None], monkeypatch: pytest.MonkeyPatch, lose: Callable[..., Any]
@@ -64,7 +55,10 @@ def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
     train(store / "build/brick/phase1", history(), inputs={"prepared": store / "none"})
     down()
     kept = store / "build"
-    expected = _without_ids(_deliver_copy(kept, store / "whole", new_database(store / "db"), monkeypatch))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(store / "db"))
+    ((_, outcome),) = flush(shutil.copytree(kept, store / "whole"))
+    assert not outcome.startswith(FAILED)
+    expected = _without_ids(stored_runs(connect()))
     for number in itertools.count(1):
         folder = shutil.copytree(kept, store / f"copy{number}")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(store / f"db{number}"))
@@ -78,13 +72,6 @@ def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
         assert not outcome.startswith(FAILED), number
         assert _without_ids(stored_runs(connect())) == expected, number
     assert number > 12
-
-
-def _deliver_copy(kept: Path, copy: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    ((_, outcome),) = flush(shutil.copytree(kept, copy))
-    assert not outcome.startswith(FAILED)
-    return stored_runs(connect())
 
 
 def _without_ids(runs: dict[str, Any]) -> str:
