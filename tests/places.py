@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from objects import put
 from servers import S3Server
 
 # in the order of their keys
@@ -27,7 +26,7 @@ class Place:
         return f"s3://{self.bucket}/{self.key}/{name}"
 
     def put(self, name: str, content: bytes) -> None:
-        put(self.server, self.bucket, f"{self.key}/in/{name}", content)
+        self.server.put(self.bucket, f"{self.key}/in/{name}", content)
 
     def remove(self, key: str) -> None:
         self.server.client().delete_object(Bucket=self.bucket, Key=f"{self.key}/{key}")

@@ -1,4 +1,4 @@
-"""Real processes for the tests: the command line in a child of a server that has torch loaded already."""
+"""Real processes for the tests: the command line in a child of a server that has torch and MLflow loaded already."""
 
 import multiprocessing
 import os
@@ -13,9 +13,10 @@ from typing import Any
 TIME_LIMIT = 240.0  # seconds, for any one process
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    ["ndpnet.cli", "ndpnet.steps", "ndpnet.training.run", "ndpnet.evaluation.evaluate", "ndpnet.inference.calibration"]
-)
+PRELOADED = """ndpnet.cli ndpnet.steps ndpnet.training.run ndpnet.evaluation.evaluate ndpnet.inference.calibration
+    ndpnet.inference.folder ndpnet.station.station ndpnet.station.routes ndpnet.tracking.models
+    mlflow.store.tracking.sqlalchemy_store mlflow.store.model_registry.sqlalchemy_store"""
+SERVER.set_forkserver_preload(PRELOADED.split())
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,19 @@ def start(
     return process
 
 
-def start_cli(arguments: Sequence[object], log_path: Path, environment: Mapping[str, str] | None = None) -> BaseProcess:
-    """Start `ndpnet ARGUMENTS`, in this environment or another; it prints to LOG_PATH.out and LOG_PATH.err."""
-    return start(_call_main, [str(each) for each in arguments], str(log_path), environment=environment)
+def start_cli(
+    arguments: Sequence[object],
+    log_path: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: str | Path = ".",
+) -> BaseProcess:
+    """Start `ndpnet ARGUMENTS`, in this environment or another, in a folder; it prints to LOG_PATH.out and .err."""
+    return start(_call_main, [str(each) for each in arguments], str(log_path), str(folder), environment=environment)
 
 
-def run_cli(arguments: Sequence[object], log_path: Path) -> Finished:
+def run_cli(arguments: Sequence[object], log_path: Path, folder: str | Path = ".") -> Finished:
     """Run `ndpnet ARGUMENTS` to its end, or kill it when it takes too long."""
-    process = start_cli(arguments, log_path)
+    process = start_cli(arguments, log_path, folder=folder)
     process.join(TIME_LIMIT)
     if process.is_alive():
         process.kill()
@@ -91,10 +97,11 @@ def _call(function: Callable[..., object], arguments: tuple[object, ...], enviro
     function(*arguments)
 
 
-def _call_main(arguments: list[str], log_path: str) -> None:
+def _call_main(arguments: list[str], log_path: str, folder: str) -> None:
     for descriptor, end in ((1, "out"), (2, "err")):
         file = os.open(f"{log_path}.{end}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
+    os.chdir(folder)
     from ndpnet.cli import main
 
     main(arguments, prog_name="ndpnet")

@@ -158,6 +158,10 @@ class S3Server(ServerProcess):
             )
         return self._client
 
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        """Store an object in one request: its ETag is the md5."""
+        self.client().put_object(Bucket=bucket, Key=key, Body=content)
+
     def make_bucket(self) -> str:
         """Make an empty bucket. -> its name. Each takes 7 of the 1000 volumes."""
         name = f"test-{secrets.token_hex(6)}"

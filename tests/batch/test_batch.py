@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from objects import put
 from places import NAMES, Place
 from processes import kill_when, start
 from registered import NAME, with_threshold
@@ -165,7 +164,7 @@ def test_shards_take_the_version_that_was_champion_when_it_was_planned(place: Pl
 def test_a_package_that_is_another_one_by_now_is_refused(place: Place) -> None:
     plan = make_plan(request(place))
     forged = replace(plan, id="0" * 16, model=replace(plan.model, package_hash="0" * 64))
-    put(place.server, place.bucket, f"{place.key}/out/plan.json", PLANS.dump_json(forged))
+    place.server.put(place.bucket, f"{place.key}/out/plan.json", PLANS.dump_json(forged))
     assert "is another plan by now" in one_line(inspect_shard, place.out(), plan.id, 0)
     assert f"{NAME} version 1 is another package by now" in one_line(inspect_shard, place.out(), forged.id, 0)
 
@@ -245,7 +244,7 @@ def test_what_cannot_be_meant(place: Place, asked: dict[str, Any], message: str)
 
 
 def test_a_plan_that_is_none(place: Place) -> None:
-    put(place.server, place.bucket, f"{place.key}/out/plan.json", b'{"id": 1}')
+    place.server.put(place.bucket, f"{place.key}/out/plan.json", b'{"id": 1}')
     assert "is no plan of an inspection" in one_line(make_plan, request(place))
 
 
@@ -256,6 +255,6 @@ def test_rows_that_do_not_fit_the_plan(place: Place) -> None:
     rows = place.read(part)
     summary = read_summary(place.out())
     for changed in (rows[: rows.rindex(b"\n", 0, -1) + 1], rows[:-1], rows + rows, b""):
-        put(place.server, place.bucket, f"{place.key}/{part}", changed)
+        place.server.put(place.bucket, f"{place.key}/{part}", changed)
         assert "the rows of shard 0 do not fit the plan" in one_line(summarise, place.out(), plan.id)
     assert read_summary(place.out()) == summary

@@ -8,7 +8,6 @@ from pathlib import Path
 import data_sets
 import pytest
 from data_sets import names_in
-from objects import put
 from processes import kill_when, run_cli, start_cli
 from repositories import NDPNET, Repository, contents
 from samples import write_picture
@@ -77,7 +76,7 @@ def test_a_batch_from_s3_is_added(repository: Repository, s3: S3Server, tmp_path
     bucket = s3.make_bucket()
     for number, name in enumerate(("a.png", "ü b.png")):
         write_picture(tmp_path / name, data_sets.picture(500 + number))
-        put(s3, bucket, f"line 3/today/{name}", (tmp_path / name).read_bytes())
+        s3.put(bucket, f"line 3/today/{name}", (tmp_path / name).read_bytes())
     command = (*NDPNET, "data", "add", f"s3://{bucket}/line 3/today", "--category", "wall", "--endpoint-url")
     finished = repository.run(*command, s3.endpoint_url)
     assert finished.stdout.startswith("2 added to wall/train/good, 0 were there already\n  train/good: 12 -> 14\n")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compiled import IMAGE
+from compiled import IMAGE, Compiled
 from kfp import compiler, dsl
 from kfp_server import KfpServer
 
@@ -32,6 +32,14 @@ def kfp_server() -> Iterator[KfpServer]:
 def cluster(kfp_server: KfpServer) -> Cluster:
     """A connection to it."""
     return connect(kfp_server.url)
+
+
+@pytest.fixture(scope="session")
+def plain_training(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The training pipeline without GPU, volume, secrets and retries."""
+    without = [f"cluster.{name}=''" for name in ("work_pvc", "s3_secret", "mlflow_secret")]
+    overrides = ["runtime.accelerator=cpu", "cluster.num_retries=0", *without]
+    return Compiled("training", tmp_path_factory.mktemp("compiled"), *overrides)
 
 
 @pytest.fixture(scope="session")

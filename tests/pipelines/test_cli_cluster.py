@@ -22,18 +22,12 @@ from ndpnet.pipelines.request import Package
 Run = Callable[..., Result]
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The training pipeline."""
-    return Compiled("training", tmp_path_factory.mktemp("compiled")).path
-
-
 @pytest.fixture
-def repository(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path, plain_training: Compiled, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clean commit with a compiled pipeline in build/, as working directory."""
     folder = tmp_path / "repository"
     (folder / "build").mkdir(parents=True)
-    shutil.copyfile(compiled, folder / "build/training.yaml")
+    shutil.copyfile(plain_training.path, folder / "build/training.yaml")
     (folder / ".gitignore").write_text("build/\n.work/\n")
     commit_all(folder)
     monkeypatch.chdir(folder)

@@ -15,12 +15,12 @@ def submit(cluster: Cluster, package: Package) -> str:
     return start_run(cluster, package, name="nightly", arguments=ARGUMENTS)
 
 
-@pytest.mark.parametrize("fault", [{"status": 500}, {"hang": 5.0}], ids=str)
+@pytest.mark.parametrize("fault", [{"status": 500}, {"hang": 2.0}], ids=str)
 @pytest.mark.parametrize("is_late", [False, True], ids=["before it did anything", "after it had made the run"])
 def test_what_makes_something_is_never_repeated_blindly(
     kfp_server: KfpServer, package: Package, monkeypatch: pytest.MonkeyPatch, fault: dict, is_late: bool
 ) -> None:
-    monkeypatch.setitem(TIMEOUT, "read", 2.0)
+    monkeypatch.setitem(TIMEOUT, "read", 1.0)
     cluster = connect(kfp_server.url)
     kfp_server.faults.append(Fault(CREATE_RUN, **fault, is_late=is_late))
     with pytest.raises(LostError):

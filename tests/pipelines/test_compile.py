@@ -10,8 +10,7 @@ import pytest
 from compiled import IMAGE, SECRETS, Compiled
 
 from ndpnet.batch.plan import InspectionRequest
-from ndpnet.config import load_params
-from ndpnet.pipelines.compile import PIPELINES, compile_pipeline
+from ndpnet.pipelines.compile import PIPELINES
 from ndpnet.pipelines.request import Package
 
 UNCACHED = {"version-data", "choose-categories", "register", "promote", "report-outcome", "category-row", "report"}
@@ -20,11 +19,13 @@ ALWAYS = {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
 GPUS = {"resourceCount": "2", "resourceType": "nvidia.com/gpu", "count": "2", "type": "nvidia.com/gpu"}
 
 
+OVERRIDES = ("runtime.devices=2", "cluster.node_selector={gpu: h100}", "cluster.pull_secrets=[registry]")
+OVERRIDES += ("cluster.webhook_secret=ndpnet-webhook",)
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    overrides = ["runtime.devices=2", "cluster.node_selector={gpu: h100}"]
-    overrides += ["cluster.pull_secrets=[registry]", "cluster.webhook_secret=ndpnet-webhook"]
-    return Compiled("training", tmp_path_factory.mktemp("compiled"), *overrides)
+    return Compiled("training", tmp_path_factory.mktemp("compiled"), *OVERRIDES)
 
 
 def test_kfps_own_classes_take_it(compiled: Compiled) -> None:
@@ -115,25 +116,26 @@ def test_secrets_are_named_and_never_written(compiled: Compiled) -> None:
         assert found == SECRETS | (webhook if name == "exec-report-outcome" else {})
 
 
-def test_the_same_bytes_in_another_process_with_secrets_around(tmp_path: Path) -> None:
-    code = "import sys; from ndpnet.cli import main; main(['pipeline', 'compile', '--out', sys.argv[1]])"
-    paths = [compile_pipeline(name, load_params(), tmp_path / "here") for name in PIPELINES]
+def test_the_same_bytes_in_another_process_with_secrets_around(compiled: Compiled, tmp_path: Path) -> None:
+    code = "import sys; from ndpnet.cli import main; main(['pipeline', 'compile', *sys.argv[1:]])"
+    on_processors = Compiled("inspection", tmp_path / "here", *OVERRIDES)
+    assert "nvidia.com" not in on_processors.text
+    paths = [compiled.path, on_processors.path]
     assert [path.name for path in paths] == ["ndpnet-training.yaml", "ndpnet-inspection.yaml"]
     secret = {"AWS_SECRET_ACCESS_KEY": "very-secret-key", "MLFLOW_TRACKING_PASSWORD": "very-secret-word"}
     environment = os.environ | secret | {"PYTHONHASHSEED": "7"}
-    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "there")]
+    options = [part for each in (f"cluster.image={IMAGE}", *OVERRIDES) for part in ("-P", each)]
+    command = [sys.executable, "-W", "ignore", "-c", code, "--out", str(tmp_path / "there"), *options]
     subprocess.run(command, env=environment, check=True, timeout=120)
-    assert sorted((tmp_path / "here").iterdir()) == sorted(paths)
+    assert {path.stem for path in (tmp_path / "there").iterdir()} == set(PIPELINES)
     for path in paths:
         assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
         assert b"very-secret" not in path.read_bytes()
 
 
-def test_without_gpu_volume_or_secrets_nothing_of_them_is_asked_for(tmp_path: Path) -> None:
-    without = [f"cluster.{name}=''" for name in ("work_pvc", "s3_secret", "mlflow_secret")]
-    text = Compiled("training", tmp_path, "runtime.accelerator=cpu", "cluster.num_retries=0", *without).text
+def test_without_gpu_volume_or_secrets_nothing_of_them_is_asked_for(plain_training: Compiled) -> None:
     for absent in ("nvidia.com", "pvcMount", "secretAsEnv", "retryPolicy", "tolerations"):
-        assert absent not in text
+        assert absent not in plain_training.text
 
 
 # ---- the batch inspection
@@ -141,7 +143,9 @@ def test_without_gpu_volume_or_secrets_nothing_of_them_is_asked_for(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def inspection(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    return Compiled("inspection", tmp_path_factory.mktemp("compiled"), "cluster.parallel_shards=5")
+    """Shards on GPUs; that processors judge by default is seen in `test_the_same_bytes...`."""
+    overrides = ["cluster.inspect_on_gpu=true", "cluster.node_selector={gpu: h100}", "runtime.devices=2"]
+    return Compiled("inspection", tmp_path_factory.mktemp("compiled"), "cluster.parallel_shards=5", *overrides)
 
 
 def test_shards_run_side_by_side_and_the_outcome_comes_whatever_happened(inspection: Compiled) -> None:
@@ -170,19 +174,16 @@ def test_a_shard_is_reused_for_the_same_plan_and_what_looks_at_the_world_never(i
 def test_pods_of_an_inspection(inspection: Compiled) -> None:
     for name, executor in inspection.executors.items():
         assert executor["container"]["image"] == IMAGE
-        assert "accelerator" not in executor["container"]["resources"]
         request = executor["container"]["resources"]["resourceCpuRequest"]
         assert request == ("2" if name == "exec-inspect-shard" else "1")
         assert inspection.secrets()[name] == SECRETS
     assert inspection.platforms["exec-inspect-shard"]["activeDeadlineSeconds"] == "43200"
 
 
-def test_shards_on_gpus(tmp_path: Path) -> None:
-    overrides = ["cluster.inspect_on_gpu=true", "cluster.node_selector={gpu: h100}", "runtime.devices=2"]
-    compiled = Compiled("inspection", tmp_path, *overrides)
-    for name, executor in compiled.executors.items():
+def test_shards_on_gpus(inspection: Compiled) -> None:
+    for name, executor in inspection.executors.items():
         count = executor["container"]["resources"].get("accelerator", {}).get("resourceCount")
         assert count == ("1" if name == "exec-inspect-shard" else None)
-        assert ("nodeSelector" in compiled.platforms[name]) == (name == "exec-inspect-shard")
-    device = compiled.graphs()["comp-for-loop-1"]["inspect-shard"]["inputs"]["parameters"]["device"]
+        assert ("nodeSelector" in inspection.platforms[name]) == (name == "exec-inspect-shard")
+    device = inspection.graphs()["comp-for-loop-1"]["inspect-shard"]["inputs"]["parameters"]["device"]
     assert device == {"runtimeValue": {"constant": "cuda"}}

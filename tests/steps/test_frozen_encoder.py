@@ -34,12 +34,14 @@ pytestmark = pytest.mark.slow
 
 MODEL = {"encoder": "tf_efficientnet_lite0", "anomaly_map": "fused", "bank_size": 1024, "head_channels": 8}
 PLAIN = {"plain_share": 1.0, "plain_contrast": 0.6, "beta_max": 0.0, "edge_softness": 0.0, "surface_jitter": 0.05}
-TRAIN = {"phase1": {"epochs": 4, "min_steps": 0}, "phase2": {"epochs": 30, "min_steps": 0, "learning_rate": 0.005}}
 
 
-def run_frozen(folder: Path, data_dir: Path, category: str, data: dict[str, Any]) -> Pipeline:
+def run_frozen(folder: Path, data_dir: Path, category: str, data: dict[str, Any], epochs: tuple[int, int]) -> Pipeline:
+    """Every step up to a package. epochs: of the two phases."""
+    first, second = ({"epochs": number, "min_steps": 0} for number in epochs)
+    train = {"phase1": first, "phase2": second | {"learning_rate": 0.005}}
     synthesis = PLAIN | {"patch_size": data["image_size"]}
-    return run_steps(folder, data_dir, category, model=MODEL, train=TRAIN, synthesis=synthesis, data=data)
+    return run_steps(folder, data_dir, category, model=MODEL, train=train, synthesis=synthesis, data=data)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return run_frozen(tmp_path_factory.mktemp("pretrained"), data_dir, CATEGORY, data={"image_size": 128})
+    return run_frozen(tmp_path_factory.mktemp("pretrained"), data_dir, CATEGORY, {"image_size": 128}, epochs=(4, 30))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +180,7 @@ def test_half_precision_spares_the_first_convolutions_and_small_products(exporte
 
 def test_scans_are_judged_in_tiles(tmp_path: Path) -> None:
     write_scans(tmp_path / "data" / SLAB, brick())
-    tiles = run_frozen(tmp_path, tmp_path / "data", SLAB, data=TILE_DATA)
+    tiles = run_frozen(tmp_path, tmp_path / "data", SLAB, TILE_DATA, epochs=(1, 8))
     summary = steps.evaluate(tiles.prepared_dir, tiles.model_dir, tmp_path / "evaluation", tiles.params)
     assert summary["pixel_auroc"]["value"] > 0.8
     scan = PreparedData.load(tiles.prepared_dir).images("test")[0]

@@ -19,6 +19,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.data.tiling import Tiling
 from ndpnet.evaluation.judging import check_inputs
 from ndpnet.inference import Inspector
+from ndpnet.inference.engines import parity
 from ndpnet.inference.engines.export import export
 from ndpnet.inference.package import read_package, write_config, write_references
 from ndpnet.inference.scanning import predict_scan
@@ -131,10 +132,13 @@ def test_a_defect_outside_the_region_is_left_out(roi_run: Run) -> None:
     assert (roi_run.summary["num_good"], roi_run.summary["num_defective"]) == (3, 3)
 
 
-def test_an_exported_engine_says_of_scans_what_torch_says(run: Run, tmp_path: Path) -> None:
+def test_an_exported_engine_says_of_scans_what_torch_says(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "NUM_VALIDATION", 64)  # 256 are for bf16, whose ROCAUCs differ
     inputs = {"prepared": run.prepared_dir, "bank": run.bank_dir}
-    parity = export(run.model_dir, tmp_path / "model", engine="openvino", precision="fp32", **inputs)
-    assert parity["validation"]["largest_map_difference"] < 1e-5
+    measured = export(run.model_dir, tmp_path / "model", engine="openvino", precision="fp32", **inputs)
+    assert measured["validation"]["largest_map_difference"] < 1e-5
     expected = Inspector.load(tmp_path / "model")
     found = Inspector.load(tmp_path / "model", engine="openvino")
     assert found.threshold == pytest.approx(expected.threshold, abs=1e-5)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 
 class Killed(BaseException):
@@ -12,6 +13,15 @@ class Killed(BaseException):
 
 def end_here(_: Callable[[], Any]) -> Any:
     raise Killed
+
+
+def lose_request(_: Callable[[], Any]) -> Any:
+    raise MlflowException("API request to http://ada:hunter2@host/api failed\nwith 503")
+
+
+def lose_answer(call: Callable[[], Any]) -> Any:
+    call()
+    return lose_request(call)
 
 
 class Calls:

@@ -87,17 +87,6 @@ def test_another_engine_is_another_run(exported_dir: Path, pipeline: Pipeline, s
     assert len(found) == 2
 
 
-def test_every_row_of_a_history_arrives_once(store: Path) -> None:
-    rows = history(1700)  # more metrics than fit into a few requests
-    train(store / "build/brick/phase1", rows)
-    run = stored_runs(connect())["train-phase1 brick"]
-    assert sent(run, "train/loss") == delivered(rows, "loss")
-    assert sent(run, "learning_rate") == delivered(rows, "lr")
-    assert sent(run, "validation/image_auroc") == delivered(rows, "validation/image_auroc")
-    assert run["metrics"]["seconds"][0][2] == 3.5
-    assert "step" not in run["metrics"]
-
-
 def test_the_outputs_are_those_of_an_untracked_step(
     pipeline: Pipeline, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Delivering while a step runs: the step never waits, and what it wrote is shown once, whatever the server does."""
 
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from mlflow_servers import stored_runs
 from processes import wait_until
 from samples import CATEGORY, Pipeline
 from servers import free_port
-from trainings import PARAMS, sent
+from trainings import PARAMS, delivered, history, sent
 
 from ndpnet import steps
 from ndpnet.cli import OneLineErrors
@@ -32,59 +33,34 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "POLL_SECONDS", 0.05)
 
 
-class Training:
-    """Writes a history as a training does: rows in bunches."""
-
-    def __init__(self, work_dir: Path, out: Path) -> None:
-        self.folder, self.out = work_dir / "phase1-0123456789abcdef", out
-        self.step = 0
-
-    def resume(self, run: live.StepRun) -> None:
-        self.checkpoint = Checkpoint(self.folder)
-        (run.watch_dir / "history.jsonl").symlink_to(self.checkpoint.history_path)
-        state = self.checkpoint.load()
-        self.step = state["step"] if state else 0
-        self.checkpoint.cut_history(self.step)
-
-    def go_on(self, num_steps: int) -> None:
-        rows = [{"step": step, "loss": 1.0 / step} for step in range(self.step + 1, self.step + num_steps + 1)]
-        self.checkpoint.append_history(rows)
-        self.step += num_steps
-
-    def finish(self) -> None:
-        self.out.mkdir(parents=True)
-        self.folder.joinpath("history.jsonl").rename(self.out / "history.jsonl")
-        for path in self.folder.iterdir():
-            path.unlink()
-        self.folder.rmdir()
-
-
-def losses(last_step: int) -> list[tuple[int, float]]:
-    return [(step, 1.0 / step) for step in range(1, last_step + 1)]
+def finish(checkpoint: Checkpoint, out: Path) -> None:
+    """As a training ends: its history goes with the outputs, its folder goes."""
+    out.mkdir(parents=True)
+    checkpoint.history_path.rename(out / "history.jsonl")
+    shutil.rmtree(checkpoint.folder)
 
 
 def shown() -> list[tuple[int, float]]:
     runs = stored_runs(connect())
-    return [(step, value) for step, _, value in runs[NAME]["metrics"].get("train/loss", [])] if NAME in runs else []
+    return sent(runs[NAME], "train/loss") if "train/loss" in runs.get(NAME, {}).get("metrics", {}) else []
 
 
 def test_rows_are_shown_while_the_training_writes_them(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, work_dir = store / "build/brick/phase1", store / "work"
-    training = Training(work_dir, out)
+    checkpoint, out = Checkpoint(store / "work/phase1-0123456789abcdef"), store / "build/brick/phase1"
     with step_run("train-phase1", "brick", params=PARAMS, out=out) as run:
-        with only_process(training.folder):
-            training.resume(run)
-            for number in range(1, 4):
-                training.go_on(16)
-                wait_until(lambda number=number: shown() == losses(16 * number))
+        (run.watch_dir / "history.jsonl").symlink_to(checkpoint.history_path)
+        with only_process(checkpoint.folder):
+            for last in (16, 32, 48):
+                checkpoint.append_history([row for row in history(48) if last - 16 < row["step"] <= last])
+                wait_until(lambda last=last: shown() == delivered(history(last), "loss"))
                 assert stored_runs(connect())[NAME]["status"] == "RUNNING"
             run.watch_dir.joinpath("pictures").mkdir()
             (run.watch_dir / "pictures/step_000048.png").write_bytes(b"png")
             wait_until(lambda: ("validation/step_000048.png", 3) in stored_runs(connect())[NAME]["artifacts"])
-            training.finish()
+            finish(checkpoint, out)
         run.result({"loss": 0.5})
     stored = stored_runs(connect())[NAME]
-    assert (stored["status"], shown()) == ("FINISHED", losses(48))
+    assert (stored["status"], shown()) == ("FINISHED", delivered(history(48), "loss"))
 
 
 def test_an_interrupted_training_shows_how_far_it_came(
@@ -115,14 +91,13 @@ def test_a_training_does_not_wait_for_a_server_that_is_down(
         port = listener.getsockname()[1] if is_silent else free_port()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:pa55word@127.0.0.1:{port}")
         monkeypatch.setattr(live, "FLUSH_SECONDS", 1.0)
-        training = Training(store / "work", store / "build/brick/phase1")
+        checkpoint, out = Checkpoint(store / "work/phase1-0123456789abcdef"), store / "build/brick/phase1"
         started = time.monotonic()
-        with step_run("train-phase1", "brick", params=PARAMS, out=training.out) as run:
-            with only_process(training.folder):
-                training.resume(run)
-                training.go_on(5)
+        with step_run("train-phase1", "brick", params=PARAMS, out=out) as run:
+            with only_process(checkpoint.folder):
+                checkpoint.append_history(history(5))
                 time.sleep(0.3)
-                training.finish()
+                finish(checkpoint, out)
             run.result({"loss": 0.5})
         assert time.monotonic() - started < 6.0
         said = caplog.text  # before the server is gone, which ends what waits for it
@@ -137,7 +112,7 @@ def test_a_training_does_not_wait_for_a_server_that_is_down(
     flushed = CliRunner().invoke(tracking_group, ["flush", str(store / "build")])
     assert flushed.exit_code == 0, flushed.output
     assert flushed.output.startswith(f"{NAME}: finished, delivered as run ")
-    assert shown() == losses(5)
+    assert shown() == delivered(history(5), "loss")
     assert CliRunner().invoke(tracking_group, ["flush", str(store / "build")]).output == "nothing to deliver\n"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import Calls
+from calls import Calls, lose_answer, lose_request
 from mlflow_servers import new_database, stored_runs
 from processes import TIME_LIMIT, start, wait_until
 from trainings import PARAMS, delivered, history, sent, train
@@ -25,8 +25,9 @@ CALLS = (
 
 
 def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[], None]) -> None:
+    rows = history(1700)  # more metrics than fit into a few requests
     down()
-    train(store / "build/brick/phase1", history())
+    train(store / "build/brick/phase1", rows)
     (outcome,) = (outcome for name, outcome in flush(store / "build") if name == "train-phase1 brick")
     assert outcome.startswith(FAILED)
     down()
@@ -34,21 +35,16 @@ def test_delivered_later_and_twice_it_is_the_same(store: Path, down: Callable[[]
     copy = shutil.copytree(store / "build", store / "copy")
     assert [name for name, _ in flush(store / "build")] == ["train-phase1 brick"]
     first = stored_runs(connect())
-    assert sent(first["train-phase1 brick"], "train/loss") == delivered(history(), "loss")
+    run = first["train-phase1 brick"]
+    assert sent(run, "train/loss") == delivered(rows, "loss")
+    assert sent(run, "learning_rate") == delivered(rows, "lr")
+    assert sent(run, "validation/image_auroc") == delivered(rows, "validation/image_auroc")
+    assert (run["metrics"]["seconds"][0][2], "step" in run["metrics"]) == (3.5, False)
     assert list(flush(store / "build")) == []
     ((name, outcome),) = flush(copy)  # knows nothing of the first delivery
     assert first[name]["run_id"] in outcome
     again = stored_runs(connect())
     assert again == first
-
-
-def lose_request(_: Callable[[], Any]) -> Any:
-    raise ConnectionError("the request is lost")
-
-
-def lose_answer(call: Callable[[], Any]) -> Any:
-    call()
-    raise ConnectionError("the answer is lost")
 
 
 @pytest.mark.parametrize("lose", [lose_request, lose_answer])
@@ -59,7 +55,10 @@ def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
     train(store / "build/brick/phase1", history(), inputs={"prepared": store})
     down()
     kept = store / "build"
-    expected = _without_ids(_deliver_copy(kept, store / "whole", new_database(store / "db"), monkeypatch))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(store / "db"))
+    ((_, outcome),) = flush(shutil.copytree(kept, store / "whole"))
+    assert not outcome.startswith(FAILED)
+    expected = _without_ids(stored_runs(connect()))
     for number in itertools.count(1):
         folder = shutil.copytree(kept, store / f"copy{number}")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", new_database(store / f"db{number}"))
@@ -73,13 +72,6 @@ def test_broken_off_at_any_request_and_delivered_again_it_is_the_same(
         assert not outcome.startswith(FAILED), number
         assert _without_ids(stored_runs(connect())) == expected, number
     assert number > 12
-
-
-def _deliver_copy(kept: Path, copy: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    ((_, outcome),) = flush(shutil.copytree(kept, copy))
-    assert not outcome.startswith(FAILED)
-    return stored_runs(connect())
 
 
 def _without_ids(runs: dict[str, Any]) -> str:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import Calls
+from calls import Calls, lose_answer, lose_request
 from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
-from mlflow.exceptions import MlflowException
 from processes import TIME_LIMIT, start
 
 from ndpnet.promotion.table import format_history
@@ -131,15 +130,6 @@ def test_what_is_done_by_hand_is_put_right(store: Path) -> None:
     assert champion_of(client) == 1
 
 
-def _fail(_: Callable[[], Any]) -> Any:
-    raise MlflowException("API request to http://ada:hunter2@host/api failed\nwith 503")
-
-
-def _do_and_fail(call: Callable[[], Any]) -> Any:
-    call()
-    return _fail(call)
-
-
 def _answer_nonsense(_: Callable[[], Any]) -> Any:
     raise ParseError("Failed to parse modelVersions field:\n<html>sign in</html>")
 
@@ -161,8 +151,8 @@ def outcome_of(target: int, champion: int) -> str:
     return "failed" if message else "done"
 
 
-@pytest.mark.parametrize("acts", [(_fail, _answer_nonsense), (_do_and_fail,)], ids=["request lost", "answer lost"])
-def test_whichever_call_fails_the_next_promotion_finishes(
+@pytest.mark.parametrize("acts", [(lose_request, _answer_nonsense), (lose_answer,)], ids=["request", "answer"])
+def test_whichever_call_is_lost_the_next_promotion_finishes(
     store: Path, monkeypatch: pytest.MonkeyPatch, acts: tuple[Callable[..., Any], ...]
 ) -> None:
     calls = Calls(monkeypatch.setattr, READS + WRITES)

@@ -155,9 +155,7 @@ def test_what_cannot_be_read_has_its_error_and_the_others_their_verdict(
 
 
 def test_a_model_without_a_threshold_gives_scores(pipeline: Pipeline, paths: list[Path], tmp_path: Path) -> None:
-    package_dir = shutil.copytree(pipeline.model_dir, tmp_path / "package")
-    config = json.loads((package_dir / "config.json").read_text())
-    write_config(package_dir, config | {"threshold": None})
+    package_dir = with_threshold(pipeline.model_dir, tmp_path / "package", None)
     row = write_model(package_dir, tmp_path / "model").predict({"image": [paths[0].read_bytes()]})[0]
     assert (row["verdict"], row["threshold"], row["regions"]) == ("unknown", None, [])
     assert row["score"] == Inspector.load(package_dir).inspect(paths[0]).score

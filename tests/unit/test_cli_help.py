@@ -36,15 +36,12 @@ def test_help_lists_every_verb_once_with_its_whole_sentence() -> None:
         assert f"{name} {COMMANDS[f'ndpnet {name}'].get_short_help_str(1000)}" in text
 
 
-def test_a_library_that_is_not_installed_is_one_line_with_its_extra() -> None:
+def test_a_library_that_is_not_installed_is_one_line_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def needs_more() -> None:
         raise ModuleNotFoundError("No module named 'kfp'", name="kfp")
 
-    main.add_command(click.Command("needs-more", callback=needs_more))
-    try:
-        result = CliRunner().invoke(main, ["needs-more"])
-    finally:
-        del main.commands["needs-more"]
+    monkeypatch.setitem(main.commands, "needs-more", click.Command("needs-more", callback=needs_more))
+    result = CliRunner().invoke(main, ["needs-more"])
     assert result.stderr == (
         "Error: kfp is not installed (pip install 'ndpnet[train]'; for Kubeflow 'ndpnet[pipeline]')\n"
     )

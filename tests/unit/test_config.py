@@ -12,44 +12,21 @@ from pydantic import BaseModel
 from ndpnet.config import PARAMS_PATH, Params, load_params, parse_params
 from ndpnet.config_platform import ClusterConfig, PromotionConfig, cluster_of, promotion_of
 
-# METHOD, in params.yaml's terms
-PAPER = {
-    "data": {"image_size": 256, "calibration_fraction": 0.0, "validation_fraction": 0.0},
-    "synthesis": {
-        "num_sources": 2048,
-        "source_augmentation": "draem",
-        "patch_size": 256,
-        "line_share": 0.0,
-        "crack_share": 0.0,
-        "plain_share": 0.0,
-        "beta_max": 0.0,
-        "edge_softness": 0.0,
-        "surface_jitter": 0.0,
-    },
-    "model": {"base_width": 64, "ffm_channels": 64, "num_references": 1},  # the rest: test_reference_step
-    "losses": {
-        "perceptual_weights": "torchvision",
-        "reconstruction_weight": 100.0,
-        "perceptual_weight": 1.0,
-        "defect_perception_weight": 1.0,
-        "feature_repair_weight": 1.0,
-        "segmentation_weight": 1.0,
-        "focal_gamma": 2.0,
-        "focal_alpha": 0.5,
-        "feature_repair_relative": False,
-        "perceptual_maps": "first_five",
-    },
-    "train": {
-        "batch_size": 8,
-        "precision": "32-true",
-        "weight_decay": 1e-5,
-        "schedule": "constant",
-        "gradient_clip": 0.0,
-        "ema_decay": 0.0,
-        "phase1": {"epochs": 400, "min_steps": 0, "learning_rate": 1e-4, "defect_free_share": 0.0},
-        "phase2": {"epochs": 200, "min_steps": 0, "learning_rate": 1e-4, "defect_free_share": 0.3},
-    },
-}
+# METHOD, in params.yaml's terms; the rest of the model: test_reference_step
+PAPER = """
+    data.image_size=256 data.calibration_fraction=0 data.validation_fraction=0
+    synthesis.num_sources=2048 synthesis.source_augmentation=draem synthesis.patch_size=256 synthesis.line_share=0
+    synthesis.crack_share=0 synthesis.plain_share=0 synthesis.beta_max=0 synthesis.edge_softness=0
+    synthesis.surface_jitter=0
+    model.base_width=64 model.ffm_channels=64 model.num_references=1
+    losses.perceptual_weights=torchvision losses.reconstruction_weight=100 losses.perceptual_weight=1
+    losses.defect_perception_weight=1 losses.feature_repair_weight=1 losses.segmentation_weight=1 losses.focal_gamma=2
+    losses.focal_alpha=0.5 losses.feature_repair_relative=false losses.perceptual_maps=first_five
+    train.batch_size=8 train.precision=32-true train.weight_decay=1e-5 train.schedule=constant train.gradient_clip=0
+    train.ema_decay=0
+    train.phase1.epochs=400 train.phase1.min_steps=0 train.phase1.learning_rate=1e-4 train.phase1.defect_free_share=0
+    train.phase2.epochs=200 train.phase2.min_steps=0 train.phase2.learning_rate=1e-4 train.phase2.defect_free_share=0.3
+"""
 
 
 def sections(of: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -81,9 +58,7 @@ def test_every_default_stands_in_the_file_and_nothing_else_does() -> None:
 
 
 def test_the_paper_profile_is_the_paper() -> None:
-    resolved = load_params(profile="paper").model_dump()
-    for section, expected in PAPER.items():
-        assert {name: resolved[section][name] for name in expected} == expected
+    assert load_params(profile="paper", overrides=PAPER.split()) == load_params(profile="paper")
 
 
 def test_a_profile_lies_under_the_overrides() -> None:
@@ -108,28 +83,15 @@ def test_a_profile_lies_under_the_overrides() -> None:
         ("seed", "parameter 'seed' has no value (write name=value, as in train.phase1.epochs=5)"),
         ("model.patch_sizes=[2,", "parameter 'model.patch_sizes': '[2,' is not valid YAML"),
         ("profile=paper", "profile is no single parameter (choose it with --profile"),
-    ],
-)
-def test_wrong_names_are_met_with_the_nearest(override: str, message: str) -> None:
-    assert message in one_line_error(override)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
         ("categories=[2024]", "'categories.0': Input should be a valid string, not 2024 (put it in quotes)"),
-        ("model.norm=layer", "Input should be 'batch' or 'group', not 'layer'"),
         ("model.patch_sizes=[2, 3]", "'model.patch_sizes.1': Input should be 1, 2 or 4, not 3"),
-        ("model.base_width=6", "multiple of 4, not 6"),
         ("data.tile_side=200", "multiple of 64, not 200"),
-        ("data.tile_side=64", "greater than or equal to 128, not 64"),
-        ("data.scale=2", "less than or equal to 1, not 2"),
         ("seed=9223372036854775808", "not 9223372036854775808"),
         ("runtime.devices=3", "train.batch_size 8 is no multiple of runtime.devices"),
         ("losses.focal_gamma=0.5", "0.5"),
     ],
 )
-def test_wrong_values_are_named_with_the_fix(override: str, message: str) -> None:
+def test_what_is_wrong_is_named_with_the_nearest_name_or_the_fix(override: str, message: str) -> None:
     assert message in one_line_error(override)
 
 

@@ -1,4 +1,3 @@
-import base64
 import json
 import shutil
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from documents import ROOT
-from http_servers import Answer, Request, serving
+from http_servers import Answer, serving
 from processor import HAS_BF16
 
 from ndpnet import doctor
@@ -37,21 +36,17 @@ def test_what_differs_is_named_with_its_fix(tmp_path: Path) -> None:
     assert check.text.endswith("(pip install -r requirements.lock)")
 
 
-def test_what_cannot_be_found_out_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+ADDRESSES = ["databricks", "postgresql://bob:hunter2hunter2@db/x", "bob:hunter2hunter2@host:5000"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_what_cannot_be_found_out_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.delenv("NDPNET_TRACKING")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     checks = checks_of(tmp_path)  # without a lock
     assert {checks[name].verdict for name in ("libraries", "tracking")} == {"unknown"}
     assert checks["libraries"].text == "no requirements.lock here (it is in a clone)"
-
-
-@pytest.mark.parametrize("address", ["postgresql://bob:hunter2hunter2@db/x", "bob:hunter2hunter2@host:5000"])
-def test_no_password_of_an_address_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.delenv("NDPNET_TRACKING")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    finding = checks_of(tmp_path)["tracking"]
-    assert finding.verdict == "unknown"
-    assert "hunter2" not in finding.text
+    assert "hunter2" not in checks["tracking"].text
 
 
 def test_files_that_are_not_committed_are_named(tmp_path: Path) -> None:
@@ -93,22 +88,14 @@ def test_too_little_room_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(200, "ok"), (403, "FAILED"), (500, "FAILED")])
-def test_the_tracking_server_is_asked_with_its_login(
+def test_the_tracking_server_is_asked_and_its_login_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, verdict: str
 ) -> None:
     monkeypatch.delenv("NDPNET_TRACKING")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    seen = []
-
-    def answer(request: Request) -> Answer:
-        seen.append((request.line, base64.b64decode(request.headers["Authorization"].removeprefix("Basic "))))
-        return Answer(status, b"{}")
-
-    with serving(answer) as address:
+    with serving(lambda _: Answer(status, b"{}")) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:pass%2Fword@{address}/base/")
         check = checks_of(tmp_path)["tracking"]
-    assert {login for _, login in seen} == {b"me:pass/word"}
-    assert all(line.startswith("POST /base/api/") for line, _ in seen)
     assert check.verdict == verdict
     assert address in check.text or verdict == "FAILED"
     assert "pass" not in check.text

@@ -46,6 +46,12 @@ def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["file"]
 
 
+def make(out_dir: Path, content: str = "1") -> Path:
+    with atomic_folder(out_dir, marker="made") as folder:
+        (folder / "made").write_text(content)
+    return out_dir
+
+
 @pytest.mark.parametrize("has_exchange", [True, False])
 def test_folder_replaces_the_old_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_exchange: bool) -> None:
     if not has_exchange:  # as of NFS
@@ -56,18 +62,11 @@ def test_folder_replaces_the_old_one_whole(tmp_path: Path, monkeypatch: pytest.M
         (partial_dir / "old").write_text("1")
         assert partial_dir.parent == out_dir.parent
         assert not out_dir.exists()
-    with atomic_folder(out_dir, marker="made") as partial_dir:
-        (partial_dir / "made").write_text("2")
+    make(out_dir, "2")
     assert sorted(child.name for child in out_dir.iterdir()) == [LIST, "made"]
     assert json.loads((out_dir / LIST).read_text()) == {"marker": "made", "files": {"made": 1}}
     assert (out_dir / "made").read_text() == "2"
     assert [child.name for child in out_dir.parent.iterdir()] == ["out"]
-
-
-def make(out_dir: Path, content: str = "1") -> Path:
-    with atomic_folder(out_dir, marker="made") as folder:
-        (folder / "made").write_text(content)
-    return out_dir
 
 
 def test_a_folder_that_is_replaced_never_lacks_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,27 +65,29 @@ def test_calibration_pictures_that_are_not_at_hand_are_named(pipeline: Pipeline,
 
 
 def test_the_champion_stands_beside_the_figures_if_it_was_judged_on_the_same_images(
-    pipeline: Pipeline, tmp_path: Path
+    pipeline: Pipeline, evaluation_dir: Path, tmp_path: Path
 ) -> None:
-    def report(champion: dict[str, Any] | None) -> str:
-        arguments = (pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
-        evaluate.evaluate_package(*arguments, champion=champion)
-        return (tmp_path / "evaluation/report.html").read_text(encoding="utf-8")
-
-    assert "champion" not in report(None)
-    summary = json.loads((tmp_path / "evaluation/metrics.json").read_text())
-    own = report({"version": 3, "summary": summary})
-    assert "This model is the champion, version 3." in own
-    assert package_hash(pipeline.model_dir)[:12] in own, "not the name that the registry has for it"
-    recalibrated = summary | {"threshold": summary["threshold"] | {"value": 0.9}}
-    assert "<th>champion, version 3</th>" in report({"version": 3, "summary": recalibrated})
+    assert "champion" not in (evaluation_dir / "report.html").read_text(encoding="utf-8")
+    summary = json.loads((evaluation_dir / "metrics.json").read_text())
     other = summary | {"model_hash": "0" * 64, "recall": {"value": 0.4321, "low": 0.1, "high": 0.9}}
-    shown = report({"version": 3, "summary": other})
+
+    def compared(theirs: dict[str, Any]) -> dict[str, Any]:
+        return evaluate.compare_with_champion(summary, {"version": 3, "summary": theirs})
+
+    own = compared(summary)
+    assert (own["metrics"], own["sentence"]) == (None, "This model is the champion, version 3.")
+    recalibrated = summary | {"threshold": summary["threshold"] | {"value": 0.9}}
+    assert compared(recalibrated)["metrics"] == recalibrated
+    elsewhere = compared(other | {"test_images_hash": "0" * 64})
+    assert elsewhere["metrics"] is None
+    assert elsewhere["sentence"].startswith("The champion, version 3, was judged on other test images.")
+    inputs = (pipeline.prepared_dir, pipeline.model_dir, tmp_path / "evaluation", pipeline.params, {})
+    evaluate.evaluate_package(*inputs, champion={"version": 3, "summary": other})
+    shown = (tmp_path / "evaluation/report.html").read_text(encoding="utf-8")
     assert "<th>champion, version 3</th>" in shown
     assert '<td class="number" data-label="champion">43.2 % (10.0–90.0)</td>' in shown
-    elsewhere = report({"version": 3, "summary": other | {"test_images_hash": "0" * 64}})
-    assert "The champion, version 3, was judged on other test images." in elsewhere
-    assert "43.2 %" not in elsewhere
+    assert compared(other)["sentence"] in shown
+    assert package_hash(pipeline.model_dir)[:12] in shown, "not the name that the registry has for it"
 
 
 def test_a_defect_in_a_zone_where_nothing_counts_is_left_out() -> None:

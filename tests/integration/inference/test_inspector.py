@@ -142,6 +142,8 @@ def test_specks_are_shown_in_no_map_whatever_threshold_marks(inspector: Inspecto
 def test_what_people_pass_and_get_in_a_program(pipeline: Pipeline, tmp_path: Path) -> None:
     inspector = Inspector.load(str(pipeline.model_dir))
     assert re.fullmatch(r"Inspector\(wall, 64x64 px, torch-fp32, threshold 0\.\d{4} calibrated\)", repr(inspector))
+    # given by hand it has no guarantee, even if it is the calibrated number
+    assert Inspector.load(pipeline.model_dir, threshold=inspector.threshold).threshold_source == "manual"
     path = pipeline.data_dir / "wall/test/hole/wall_p80_1.png"
     colour = np.asarray(Image.open(path).convert("RGB"))
     grey = np.asarray(Image.open(path).convert("L"))

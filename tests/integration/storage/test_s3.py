@@ -1,13 +1,14 @@
 """What is downloaded from a real S3 server, also over connections that break, and what is said of mistakes."""
 
 import logging
+import random
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from objects import MB, noise, put, put_in_parts
 from processes import TIME_LIMIT, wait_until
 from proxy import Proxy
 from repositories import contents
@@ -15,6 +16,7 @@ from servers import S3Server
 
 from ndpnet.storage.bucket import LISTED, Bucket, StoredObject, download, read_object
 
+MB = 1 << 20
 ODD_NAMES = [
     "plain.png",
     "with space/and  two.png",
@@ -31,6 +33,10 @@ ODD_NAMES = [
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("s3_environment")]
 
 
+def noise(num_bytes: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(num_bytes)
+
+
 def pictures(folder: Path) -> dict[str, bytes]:
     """What came, without the list of ETags."""
     return {name: content for name, content in contents(folder).items() if name != LISTED}
@@ -42,9 +48,9 @@ def pictures(folder: Path) -> dict[str, bytes]:
 def test_a_prefix_becomes_a_folder_whatever_the_names(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     expected = {name: b"" if name == "empty.bin" else name.encode() * 50 for name in ODD_NAMES}
     for name, content in expected.items():
-        put(s3, bucket, f"odd names/ü/{name}", content)
-    put(s3, bucket, "odd names/ü/marked/", b"")
-    put(s3, bucket, "odd names/übung/other.png", b"begins alike, but is another folder")
+        s3.put(bucket, f"odd names/ü/{name}", content)
+    s3.put(bucket, "odd names/ü/marked/", b"")
+    s3.put(bucket, "odd names/übung/other.png", b"begins alike, but is another folder")
     assert download(f"s3://{bucket}/odd names/ü", tmp_path / "new" / "folder") == len(expected)
     assert pictures(tmp_path / "new" / "folder") == expected
     assert download(f"s3://{bucket}/odd names/ü/", tmp_path / "new" / "folder") == 0
@@ -52,8 +58,8 @@ def test_a_prefix_becomes_a_folder_whatever_the_names(s3: S3Server, bucket: str,
 
 
 def test_one_object_and_one_that_only_begins_alike(s3: S3Server, bucket: str, tmp_path: Path) -> None:
-    put(s3, bucket, "single/data set.zip", b"archive")
-    put(s3, bucket, "single/data set.zip.md5", b"other")
+    s3.put(bucket, "single/data set.zip", b"archive")
+    s3.put(bucket, "single/data set.zip.md5", b"other")
     assert download(f"s3://{bucket}/single/data set.zip", tmp_path) == 1
     assert pictures(tmp_path) == {"data set.zip": b"archive"}
     with pytest.raises(ValueError, match=r"no object under s3://.*single/data/ "):
@@ -62,9 +68,9 @@ def test_one_object_and_one_that_only_begins_alike(s3: S3Server, bucket: str, tm
 
 def test_the_folder_holds_what_came_and_nothing_else(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     for name in ("same", "replaced", "deleted"):
-        put(s3, bucket, f"kept/{name}", b"right")
+        s3.put(bucket, f"kept/{name}", b"right")
     download(f"s3://{bucket}/kept", tmp_path)
-    put(s3, bucket, "kept/replaced", b"other")
+    s3.put(bucket, "kept/replaced", b"other")
     s3.client().delete_object(Bucket=bucket, Key="kept/deleted")
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished/part").write_bytes(b"of an attempt that was killed")
@@ -76,9 +82,9 @@ def test_the_folder_holds_what_came_and_nothing_else(s3: S3Server, bucket: str, 
 
 
 def test_read_object(s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(s3, bucket, "read/manifest ü.json", b'{"a": 1}')
-    put(s3, bucket, "read/empty", b"")
-    put_in_parts(s3, bucket, "read/parts", noise(9 * MB))
+    s3.put(bucket, "read/manifest ü.json", b'{"a": 1}')
+    s3.put(bucket, "read/empty", b"")
+    s3.client().upload_fileobj(BytesIO(noise(9 * MB)), bucket, "read/parts")  # in parts of 8 MiB
     assert read_object(f"s3://{bucket}/read/manifest ü.json") == b'{"a": 1}'
     assert read_object(f"s3://{bucket}/read/empty", endpoint_url=s3.endpoint_url) == b""
     assert read_object(f"s3://{bucket}/read/parts") == noise(9 * MB)
@@ -95,8 +101,8 @@ def test_read_object(s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_killed_in_mid_download_keeps_what_is_whole(s3: S3Server, bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     for number in range(5):
-        put(s3, bucket, f"killed/a{number}", b"first in the listing")
-    put(s3, bucket, "killed/in/large.bin", noise(5 * MB))
+        s3.put(bucket, f"killed/a{number}", b"first in the listing")
+    s3.put(bucket, "killed/in/large.bin", noise(5 * MB))
     proxy.bytes_per_second = 3 * MB
     code = "import sys; from ndpnet.storage.bucket import download; download(sys.argv[1], sys.argv[2])"
     child = subprocess.Popen([sys.executable, "-c", code, f"s3://{bucket}/killed", tmp_path], stderr=subprocess.DEVNULL)
@@ -117,8 +123,8 @@ def test_an_object_replaced_on_the_way_is_never_a_mix(
 ) -> None:
     monkeypatch.setattr("ndpnet.storage.bucket.NUM_CONNECTIONS", 1)  # one range after the other
     url, new = f"s3://{bucket}/replaced/{new_size}/x", noise(new_size, seed=2)
-    put_in_parts(s3, bucket, f"replaced/{new_size}/x", noise(17 * MB))
-    proxy.at(MB, lambda: put(s3, bucket, f"replaced/{new_size}/x", new))
+    s3.client().upload_fileobj(BytesIO(noise(17 * MB)), bucket, f"replaced/{new_size}/x")  # in parts of 8 MiB
+    proxy.at(MB, lambda: s3.put(bucket, f"replaced/{new_size}/x", new))
     with pytest.raises(ValueError, match=rf"^{url} was replaced since it was listed"):
         download(url, tmp_path)
     assert pictures(tmp_path) == {}
@@ -128,7 +134,7 @@ def test_an_object_replaced_on_the_way_is_never_a_mix(
 
 @pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
 def test_a_disk_that_takes_no_more(s3: S3Server, bucket: str, small_disk: Path) -> None:
-    put(s3, bucket, "full/x", noise(4 * MB))
+    s3.put(bucket, "full/x", noise(4 * MB))
     with pytest.raises(ValueError, match=r"^cannot write .*No space left on device"):
         download(f"s3://{bucket}/full", small_disk)
     assert pictures(small_disk) == {}
@@ -160,7 +166,7 @@ def test_wrong_keys(
     s3: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    put(s3, bucket, "secret/x", b"x")
+    s3.put(bucket, "secret/x", b"x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     for url in (f"s3://{bucket}/secret", f"s3://{bucket}/secret/x"):
         text = one_line_of(url, tmp_path / "out")
@@ -176,8 +182,8 @@ def test_wrong_keys(
 def test_wrong_names(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     assert "not-there/x at http://127.0.0.1" in one_line_of("s3://not-there/x", tmp_path / "out")
     assert f"no object under s3://{bucket}/no such/ " in one_line_of(f"s3://{bucket}/no such", tmp_path / "out")
-    put(s3, bucket, "clash/a", b"file")
-    put(s3, bucket, "clash/a/b", b"below it")
+    s3.put(bucket, "clash/a", b"file")
+    s3.put(bucket, "clash/a/b", b"below it")
     with pytest.raises(ValueError, match=r"^cannot write .*/a"):
         download(f"s3://{bucket}/clash", tmp_path / "clash")
     (tmp_path / "file").write_text("mine")

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from objects import put
 from processes import wait_until
 from proxy import Proxy
 from repositories import contents
@@ -56,9 +55,9 @@ def diverge(place: str, scratch_dir: Path, actions: Callable[[Path], None]) -> N
 
 def test_a_new_pod_has_what_the_last_one_stored_and_no_more(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     place = f"s3://{bucket}/pods"
-    put(s3, bucket, "pods/brick/phase2-0123456789abcdef.tar", b"of the other phase")
-    put(s3, bucket, "pods/brick/phase1-notes.txt", b"of somebody")
-    put(s3, bucket, "pods/grass/phase1-0123456789abcdef.tar", b"of another category")
+    s3.put(bucket, "pods/brick/phase2-0123456789abcdef.tar", b"of the other phase")
+    s3.put(bucket, "pods/brick/phase1-notes.txt", b"of somebody")
+    s3.put(bucket, "pods/grass/phase1-0123456789abcdef.tar", b"of another category")
     files: dict[str, bytes] = {}
 
     def train(folder: Path) -> None:
@@ -122,8 +121,8 @@ def test_what_is_wrong_at_the_start_is_said_in_one_line(
     member.type = tarfile.DIRTYPE
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.addfile(member)
-    put(s3, bucket, f"damaged/brick/{NAME}.tar", b"not a tar")
-    put(s3, bucket, f"other/brick/{NAME}.tar", packed.getvalue())
+    s3.put(bucket, f"damaged/brick/{NAME}.tar", b"not a tar")
+    s3.put(bucket, f"other/brick/{NAME}.tar", packed.getvalue())
     is_none = rf"brick/{NAME}\.tar is no checkpoint of ndpnet \(remove it: .*\)$"
     expected = {
         f"s3://{bucket}/damaged": rf"damaged/{is_none}",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pictures import packed_12_bits, png_16, tiff
 
-from ndpnet.data.images import open_image, read_header, read_image
+from ndpnet.data.images import NO_RANGE, OTHER_TIFF, open_image, read_header, read_image
 from ndpnet.data.levels import Levels, depth_of_set
 
 
@@ -105,10 +105,6 @@ def test_white_is_zero_where_a_tiff_says_so(bits: int) -> None:
 def tiff_of(dtype: str, sample_format: int) -> bytes:
     samples = np.arange(-2, 2).astype(dtype)
     return tiff(samples.tobytes(), 4, 1, bits=8 * samples.itemsize, sample_format=sample_format)
-
-
-OTHER_TIFF = "a TIFF that is damaged, or of a kind that is not read (save it as PNG, with unsigned 8 or 16 bits)"
-NO_RANGE = "samples without a fixed range, as signed and float ones (save it with unsigned 8 or 16 bits)"
 
 
 @pytest.mark.parametrize(

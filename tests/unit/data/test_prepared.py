@@ -151,19 +151,14 @@ def test_load_refuses_what_prepare_did_not_write(data_dir: Path, tmp_path: Path)
         PreparedData.load(out_dir)
 
 
-def write_16_bit(data_dir: Path, factor: int, *, offset: int = 0) -> None:
-    """Replace the pictures of a category by grey ones of 16 bits: 8-bit noise times `factor`."""
-    for index, path in enumerate(sorted((data_dir / "tile").rglob("*.png"))):
-        if "ground_truth" not in path.parts:
-            levels = np.random.default_rng(index).integers(0, 256, (64, 64)).astype(np.uint16)
-            Image.fromarray(levels * factor + offset).save(path)
-
-
 @pytest.mark.parametrize(("factor", "offset", "depth"), [(4, 3, 10), (16, 15, 12), (64, 63, 14), (257, 0, 16)])
 def test_the_bits_of_a_set_are_found_and_kept(
     data_dir: Path, tmp_path: Path, factor: int, offset: int, depth: int
 ) -> None:
-    write_16_bit(data_dir, factor, offset=offset)
+    for index, path in enumerate(sorted((data_dir / "tile").rglob("*.png"))):
+        if "ground_truth" not in path.parts:
+            levels = np.random.default_rng(index).integers(0, 256, (64, 64)).astype(np.uint16)
+            Image.fromarray(levels * factor + offset).save(path)
     prepare(data_dir, "tile", tmp_path / "out", SETTINGS)
     data = PreparedData.load(tmp_path / "out")
     assert data.manifest.bit_depth == depth

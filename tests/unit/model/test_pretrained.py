@@ -318,15 +318,3 @@ def test_what_is_good_but_rare_is_in_the_bank() -> None:
 def test_pictures_of_one_group_are_told_apart() -> None:
     assert group_numbers(["x", "y", "x"]).tolist() == [0, 1, 0]
     assert group_numbers(["x", "x", "x"]).tolist() == [0, 1, 2]
-
-
-def test_the_distance_alone_finds_what_the_bank_has_not() -> None:
-    network = make_network("distance")
-    spotted = surface(2, seed=7)
-    spotted[:, 24:40, 24:40] = 250
-    with torch.no_grad():
-        good, bad = (network.predict(to_batch(each))[0] for each in (surface(2, seed=7), spotted))
-    assert bad.amax() > good.amax()
-    row, column = divmod(int(bad[0, 0].argmax()), SIZE)
-    assert 16 <= row < 48
-    assert 16 <= column < 48

@@ -29,7 +29,6 @@ from ndpnet.metrics.threshold import fit_threshold, promised_rates
 from ndpnet.model import NDPNet
 from ndpnet.model.patch_bank import PatchBank
 from ndpnet.model.pretrained import PretrainedNDPNet
-from ndpnet.model.segmentation import filter_map
 from ndpnet.synthesis.compose import to_unit
 
 FP32 = [("onnx", "fp32"), ("openvino", "fp32")]
@@ -116,20 +115,6 @@ def test_no_path_of_this_machine_is_in_the_files(exported_dir: Path) -> None:
     files = [path for path in (exported_dir / "engines").rglob("*") if path.is_file()]
     assert len(files) == sum(3 if name.startswith("onnx") else 4 for name in EXPORTED_NAMES)
     assert not [path.name for path in files for text in here if text in path.read_bytes()]
-
-
-def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
-    network = NDPNet(base_width=4, ffm_channels=4).eval()
-    network.set_reference(torch.rand(1, 3, 64, 64))
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    with torch.no_grad():
-        raw = network.predict_raw(to_unit(torch.from_numpy(images)))[0]
-    write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=False, score_pixels=1)
-    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
-    assert [output.name for output in session.get_outputs()] == ["anomaly_map", "reconstruction"]
-    (found,) = session.run(["anomaly_map"], {"images": images})
-    np.testing.assert_allclose(found, raw[:, 0].numpy(), atol=1e-6)
-    assert np.abs(found - filter_map(raw)[:, 0].numpy()).max() > 1e-4
 
 
 def test_the_score_of_several_pixels_is_in_the_graph(tmp_path: Path) -> None:

@@ -140,9 +140,11 @@ def test_openvino_reports_nothing_to_its_maker(exported_dir: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_bench_times_every_engine(exported_dir: Path) -> None:
-    timings = measure(exported_dir, seconds=0.1, num_threads=1)
-    assert [each.engine for each in timings] == ["torch-fp32", *EXPORTED_NAMES]
+def test_bench_times_every_engine(copy_dir: Path) -> None:
+    for name in set(EXPORTED_NAMES) - {"onnx-fp32"}:
+        shutil.rmtree(copy_dir / "engines" / name)  # each is timed in a process of its own
+    timings = measure(copy_dir, seconds=0.1, num_threads=1)
+    assert [each.engine for each in timings] == ["torch-fp32", "onnx-fp32"]
     for each in timings:
         assert len(each.seconds) >= 5
         assert sum(each.seconds) >= 0.1

@@ -17,7 +17,6 @@ from ndpnet.data.importing.placing import draw_ellipses
 from ndpnet.data.importing.report import report_lines
 from ndpnet.data.importing.sources.mvtec import scan_mvtec
 from ndpnet.data.masks import open_mask
-from ndpnet.data.prepared import PreparedData
 from ndpnet.data.preparing import prepare
 from ndpnet.data.split import assign_splits
 from ndpnet.folders import LIST
@@ -216,20 +215,6 @@ def test_masks_that_need_a_look_are_listed(tmp_path: Path) -> None:
     (entry,) = run_import("mvtec", source, tmp_path / "data/x")["mask_notes"]
     assert entry["file"] == path.relative_to(source).as_posix()
     assert "of the picture (white on black? else invert it)" in entry["note"]
-
-
-def test_a_mask_in_jpeg_marks_what_it_was_drawn_to(tmp_path: Path) -> None:
-    source = data_sets.mvtec(tmp_path / "carpet")
-    path = source / "ground_truth/cut/000_mask.png"
-    with Image.open(path) as mask:
-        drawn = np.asarray(mask.convert("L")) > 0
-        mask.convert("L").save(path.with_suffix(".jpg"))
-    path.unlink()
-    run_import("mvtec", source, tmp_path / "data/x")
-    prepare(tmp_path / "data", "x", tmp_path / "prepared", PREPARE)
-    data = PreparedData.load(tmp_path / "prepared")
-    paths = [record.mask_path for record in data.records("test")]
-    np.testing.assert_array_equal(data.masks()[paths.index("ground_truth/cut/000_mask.jpg")], drawn)
 
 
 def test_a_region_of_interest_comes_along_or_its_name_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import data_sets
@@ -42,20 +43,6 @@ def test_mvtec_is_found_at_any_depth(tmp_path: Path, parents: str) -> None:
     below = f"{parents}/" if parents else ""
     assert masks[f"{below}test/cut/001.png"] == f"{below}ground_truth/cut/001_mask.png"
     assert len(masks) == 6
-
-
-def test_dagm_labels_that_contradict_the_masks_or_lack_are_an_error(tmp_path: Path) -> None:
-    label_dir = data_sets.dagm_halves(tmp_path / "Class1") / "Train/Label"
-    (label_dir / "0007_label.PNG").unlink()
-    with pytest.raises(ValueError, match=r"labels.txt and the masks of .*Class1/Train/0007.PNG disagree"):
-        found("dagm", tmp_path)
-    write_picture(label_dir / "0099_label.PNG", data_sets.mask())
-    write_picture(label_dir / "0007_label.PNG", data_sets.mask())
-    with pytest.raises(ValueError, match=r"0099_label.PNG has no picture"):
-        found("dagm", tmp_path)
-    shutil.rmtree(label_dir)
-    with pytest.raises(ValueError, match=r"^no Label/ in .*Class1/Train says what is good \(unpack the whole"):
-        found("dagm", tmp_path)
 
 
 def test_dagm_pair_reads_ellipses_in_radians_and_degrees(tmp_path: Path) -> None:
@@ -100,17 +87,6 @@ def test_kolektor2_keeps_the_publishers_split(tmp_path: Path) -> None:
     assert plan.name == "KolektorSDD2"
     assert [image.split for image in plan.images].count("train") == 4
     assert plan.images[0].mask_path == "KolektorSDD2/test/20000_GT.png"
-
-
-def test_kolektor_without_a_label_or_without_a_picture_is_an_error(tmp_path: Path) -> None:
-    data_sets.kolektor(tmp_path)
-    (tmp_path / "kos03/Part1_label.bmp").unlink()
-    with pytest.raises(ValueError, match=r"kos03/Part1.jpg has no label"):
-        found("kolektor", tmp_path)
-    (tmp_path / "kos03/Part1.jpg").unlink()
-    (tmp_path / "kos04/Part1.jpg").unlink()
-    with pytest.raises(ValueError, match=r"kos04/Part1_label.bmp has no picture"):
-        found("kolektor", tmp_path)
 
 
 def own(folder: Path) -> Path:
@@ -160,20 +136,34 @@ def test_a_mask_belongs_to_its_picture_however_case_and_accents_are_written(tmp_
         assert f"{masks}/{mask}" in [image.mask_path for image in images]
 
 
+AMONG_PICTURES = r"^folder '.*{}' holds masks by its name \(move it out"
+
+
 @pytest.mark.parametrize(
-    ("layout", "folder"),
+    ("layout", "make", "change", "message"),
     [
-        ("folder", "good/masks"),
-        ("folder", "defective/gt"),
-        ("folder", "defective/crack/masks"),
-        ("mvtec", "test/ground_truth"),
+        ("dagm", data_sets.dagm_halves, "-Train/Label/0007_label.PNG", r"txt and the masks of .*/0007.PNG disagree"),
+        ("dagm", data_sets.dagm_halves, "+Train/Label/0099_label.PNG", r"0099_label.PNG has no picture"),
+        ("dagm", data_sets.dagm_halves, "-Train/Label", r"^no Label/ in .*Class1/Train says what is good \(unpack the"),
+        ("kolektor", data_sets.kolektor, "-kos03/Part1_label.bmp", r"kos03/Part1.jpg has no label"),
+        ("kolektor", data_sets.kolektor, "-kos04/Part1.jpg", r"kos04/Part1_label.bmp has no picture"),
+        ("folder", own, "+good/masks/8.png", AMONG_PICTURES.format("masks")),
+        ("folder", own, "+defective/gt/8.png", AMONG_PICTURES.format("gt")),
+        ("folder", own, "+defective/crack/masks/8.png", AMONG_PICTURES.format("masks")),
+        ("mvtec", data_sets.mvtec, "+test/ground_truth/8.png", AMONG_PICTURES.format("ground_truth")),
+        ("mvtec", data_sets.mvtec, "+ground_truth/cut/x.jpg", r"mask .*cut/x.jpg has no picture"),
     ],
 )
-def test_masks_among_the_pictures_are_refused(tmp_path: Path, layout: str, folder: str) -> None:
-    (own if layout == "folder" else data_sets.mvtec)(tmp_path)
-    write_picture(tmp_path / folder / "8.png", data_sets.mask())
-    with pytest.raises(ValueError, match=rf"^folder '.*{Path(folder).name}' holds masks by its name \(move it out"):
-        found(layout, tmp_path)
+def test_a_set_that_contradicts_itself_is_an_error(
+    tmp_path: Path, layout: str, make: Callable[[Path], Path], change: str, message: str
+) -> None:
+    path = make(tmp_path / "Class1") / change[1:]
+    if change.startswith("+"):
+        write_picture(path, data_sets.mask())
+    else:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(ValueError, match=message):
+        found(layout, tmp_path / "Class1" if layout == "folder" else tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "scans", "good"])
@@ -230,16 +220,17 @@ def test_a_link_to_a_folder_is_an_error(tmp_path: Path) -> None:
         found("mvtec", tmp_path / "wood")
 
 
-def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
+def test_ok_is_another_name_of_good(tmp_path: Path) -> None:
+    data_sets.mvtec(tmp_path / "wood")
+    write_picture(tmp_path / "wood/test/ok/1.png", data_sets.picture(9))
+    assert len(by_place(found("mvtec", tmp_path)["wood"])["test/good"]) == 4
+
+
+def test_two_categories_of_one_name_are_an_error(tmp_path: Path) -> None:
     data_sets.mvtec(tmp_path / "a/wood")
     data_sets.mvtec(tmp_path / "b/Wood")
     with pytest.raises(ValueError, match=r"two categories have the name '[Ww]ood'"):
         found("mvtec", tmp_path)
-    write_picture(tmp_path / "a/wood/test/ok/1.png", data_sets.picture(9))
-    assert len(by_place(found("mvtec", tmp_path / "a")["wood"])["test/good"]) == 4  # ok/ is another name of good/
-    write_picture(tmp_path / "b/Wood/ground_truth/cut/x.jpg", data_sets.mask())
-    with pytest.raises(ValueError, match=r"mask .*cut/x.jpg has no picture"):
-        found("mvtec", tmp_path / "b")
 
 
 @pytest.mark.parametrize(
