@@ -92,7 +92,8 @@ def _write_pages(
     files = {phase: package.folder / f"history_{phase}.jsonl" for phase in PHASES}
     histories = {phase: read_json_lines(path) if path.is_file() else [] for phase, path in files.items()}
     pro = None if judged.pixels is None else judged.pixels.pro_curve
-    curves = {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
+    roc = exact.roc_curve(judged.scores, judged.labels)
+    curves = {"roc": None if roc is None else exact.thin_curve(*roc), "pro": pro}
     write_curves(folder, curves, histories)
     pictures = CasePictures(folder / "overlays", judged, inspector)
     content = ReportContent(

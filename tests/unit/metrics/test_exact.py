@@ -87,7 +87,7 @@ def test_without_one_of_the_classes_there_is_no_curve() -> None:
     maps = np.zeros((2, 4, 4), dtype=np.float32)
     for masks in (np.zeros_like(maps), np.ones_like(maps)):
         assert exact.rank_pixels(maps, masks) is None
-        assert exact.roc_curve_points(maps.ravel(), masks.ravel()) is None
+        assert exact.roc_curve(maps.ravel(), masks.ravel()) is None
     assert exact.image_auroc(np.empty(0), np.empty(0)) is None
 
 
@@ -99,7 +99,7 @@ def test_the_area_under_the_plotted_curve_is_the_metric(max_fpr: float) -> None:
         assert fpr[0] == 0.0
         assert fpr[-1] == max_fpr
         assert np.trapezoid(overlap, fpr) / max_fpr == pytest.approx(exact.pro_auc(maps, masks, max_fpr), abs=1e-12)
-        fpr, tpr = exact.roc_curve_points(maps.ravel(), masks.ravel())
+        fpr, tpr = exact.roc_curve(maps.ravel(), masks.ravel())
         assert np.trapezoid(tpr, fpr) == pytest.approx(exact.pixel_auroc(maps, masks), abs=1e-12)
 
 
@@ -107,7 +107,7 @@ def test_thinning_keeps_the_endpoints_and_the_shape() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(40_000) < 0.5
     scores = rng.standard_normal(40_000) + 1.5 * labels
-    fpr, tpr = exact.roc_curve_points(scores, labels)
+    fpr, tpr = exact.thin_curve(*exact.roc_curve(scores, labels))
     assert 400 < fpr.size <= 500
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0.0, 0.0, 1.0, 1.0)
     assert (np.diff(fpr) >= 0).all()
