@@ -21,7 +21,7 @@ from ndpnet.synthesis.compose import Batch, DefectComposer
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.processes import fabric_processes
 from ndpnet.training.progress import Progress
-from ndpnet.training.task import PhaseTask
+from ndpnet.training.tasks import PhaseTask
 
 logger = logging.getLogger(__name__)
 

@@ -28,12 +28,10 @@ from ndpnet.training.checkpoint import Checkpoint, only_process
 from ndpnet.training.checks import check_parts
 from ndpnet.training.inputs import PhaseInputs, open_inputs
 from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
-from ndpnet.training.phase1 import Phase1
-from ndpnet.training.phase2 import Phase2
-from ndpnet.training.pretrained import PretrainedPhase1, PretrainedPhase2, fit_bank, fit_scales, group_numbers
+from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
 from ndpnet.training.processes import is_first_process
 from ndpnet.training.reference import choose_references
-from ndpnet.training.task import PhaseTask
+from ndpnet.training.tasks import Phase1, Phase2, PhaseTask, PretrainedPhase1, PretrainedPhase2
 from ndpnet.training.validation import PHASE_ID
 
 logger = logging.getLogger(__name__)
