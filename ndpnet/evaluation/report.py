@@ -12,10 +12,10 @@ from markupsafe import Markup
 from ndpnet import files
 from ndpnet.evaluation import charts
 from ndpnet.evaluation.judging import VERDICTS
-from ndpnet.inference import pages
 from ndpnet.metrics.intervals import clopper_pearson
 from ndpnet.metrics.summary import HEADLINE
 from ndpnet.metrics.threshold import percent_of
+from ndpnet.templates import render
 
 CONFIDENCE = 0.95
 LEVEL_WORDS = {"ok": "Yes", "care": "With care", "bad": "No"}
@@ -74,7 +74,7 @@ def write_report(out_path: Path, content: ReportContent) -> None:
         "page": _page_data(content),
     }
     values = vars(content) | derived | {"metrics": METRICS, "of_type": OF_TYPE}
-    html = pages.render("evaluation", TEMPLATE, {"percent": percent, "rate": percent_of}, **values)
+    html = render("evaluation", TEMPLATE, {"percent": percent, "rate": percent_of}, **values)
     files.write_text(out_path, html)
 
 

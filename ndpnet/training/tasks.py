@@ -1,5 +1,7 @@
 """What one step of each phase computes: a network with its losses, behind the paper's encoder or a frozen one."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -140,3 +142,25 @@ def encode(network: PretrainedNDPNet, image: torch.Tensor) -> list[torch.Tensor]
     if image.device.type != "cpu":
         return network.encoder(image)
     return [torch.cat(level) for level in zip(*map(network.encoder, image.split(1)), strict=True)]
+
+
+@torch.no_grad()
+def settle_statistics(task: nn.Module, batches: Iterable[Batch]) -> None:
+    """Make BatchNorm's running statistics the means over `batches`, but for a frozen encoder's; ends in eval mode.
+
+    What a training leaves in them is of weights that it has left behind, and of none at all in averaged ones.
+    """
+    task.train()
+    norms = [module for module in task.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
+    if not norms:
+        task.eval()
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over what follows
+    for batch in batches:
+        task(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    task.eval()
