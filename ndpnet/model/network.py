@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,16 +42,10 @@ class NDPNet(nn.Module):
         super().__init__()
         self.encoder = Encoder(base_width=base_width, norm=norm)
         self.decoder = Decoder(base_width=base_width, norm=norm)
+        how: dict[str, Any] = {"patch_sizes": patch_sizes, "softmax_scale": softmax_scale}
+        how |= {"hidden_channels": ffm_channels, "kernel_size": ffm_kernel, "norm": norm if ffm_norm else None}
         self.attention = nn.ModuleList(
-            ReferenceAttention(
-                num_channels=channels,
-                patch_sizes=patch_sizes,
-                softmax_scale=softmax_scale,
-                ffm_channels=ffm_channels,
-                ffm_kernel=ffm_kernel,
-                ffm_norm=norm if ffm_norm else None,
-            )
-            for channels in layer_channels(base_width)[FIRST_REPAIRED:]
+            ReferenceAttention(num_channels=channels, **how) for channels in layer_channels(base_width)[FIRST_REPAIRED:]
         )
         self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm, compared_as=segmentation_input)
 
