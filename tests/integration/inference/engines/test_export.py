@@ -123,7 +123,7 @@ def test_a_graph_for_tiles_ends_before_the_filters(tmp_path: Path) -> None:
     network.set_reference(torch.rand(1, 3, 64, 64))
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     with torch.no_grad():
-        raw = network.predict_raw(to_unit(torch.from_numpy(images)))[0]
+        raw = network.mark(to_unit(torch.from_numpy(images)), has_filters=False)
     write_onnx(network, tmp_path / "graph.onnx", input_size=(64, 64), has_filters=False, score_pixels=1)
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     assert [output.name for output in session.get_outputs()] == ["anomaly_map", "reconstruction"]
