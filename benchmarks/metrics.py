@@ -25,6 +25,7 @@ from ndpnet.synthesis.perlin import blob_masks
 
 NUM_MAPS = 100
 MAX_EXACT = 2_000  # maps: 1 GiB for 1,000 of 256x256
+NAMES = ("pixel_auroc", "pro_auc")
 WAYS = ("exact", "streamed", "evaluate")
 
 
@@ -70,7 +71,7 @@ def measure(way: str, count: int, size: int) -> dict[str, float]:
     if way == "exact":
         maps, masks = (list(each) for each in zip(*pictures(count, size), strict=True))
         started = time.process_time()
-        values = dict(zip(("pixel_auroc", "pro_auc"), exact.pixel_metrics(maps, masks), strict=True))
+        values = dict(zip(NAMES, exact.pixel_metrics(maps, masks), strict=True))
         seconds = time.process_time() - started
     elif way == "evaluate":
         tally, scores, seconds = PixelTally(), [], 0.0
@@ -85,22 +86,22 @@ def measure(way: str, count: int, size: int) -> dict[str, float]:
         known = {"groups": groups, "types": types, "scores": np.array(scores)}
         summary = summarise(ScoredImages(**known, threshold_record=None, tally=tally), category="")
         seconds += time.process_time() - started
-        values = {name: summary[name]["value"] for name in ("pixel_auroc", "pro_auc")}
+        values = {name: summary[name]["value"] for name in NAMES}
     else:
         stream, seconds = PixelStream(), 0.0
         for anomaly_map, mask in pictures(count, size):
             started = time.process_time()
             stream.add(anomaly_map, mask)
             seconds += time.process_time() - started
-        values = vars(stream.metrics())
+        names = (*NAMES, *(f"{name}_error" for name in NAMES))
+        values = dict(zip(names, np.ravel(stream.metrics()).tolist(), strict=True))
     return {"seconds": seconds, "peak_mib": peak_mib() - before} | values
 
 
 def error_of(exact: dict[str, float], streamed: dict[str, float]) -> str:
     """Differences and the errors stated."""
-    names = ("pixel_auroc", "pro_auc")
     parts = [
-        f"{name} off by {abs(streamed[name] - exact[name]):.1e} <= {streamed[f'{name}_error']:.1e}" for name in names
+        f"{name} off by {abs(streamed[name] - exact[name]):.1e} <= {streamed[f'{name}_error']:.1e}" for name in NAMES
     ]
     return ", ".join(parts)
 

@@ -34,8 +34,7 @@ from ndpnet.synthesis.compose import Batch, DefectComposer
 from ndpnet.synthesis.perlin import blob_masks
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
-from ndpnet.training.phase1 import Phase1
-from ndpnet.training.phase2 import Phase2
+from ndpnet.training.tasks import Phase1, Phase2
 
 METHOD = ("model.encoder=own", "train.schedule=constant", "train.gradient_clip=0", "train.ema_decay=0")
 METHOD += ("train.num_validations=0",)

@@ -2,10 +2,11 @@
 
 import logging
 import os
+from collections import Counter
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,9 +18,6 @@ from ndpnet.cli_station import station
 from ndpnet.cli_steps import engine_options, evaluate, export, prepare, speed, synthesize, train_phase1, train_phase2
 from ndpnet.cli_upkeep import doctor, gc, tracking_group
 from ndpnet.commands import end_with_parent
-
-if TYPE_CHECKING:
-    from ndpnet.inference.folder import FolderResult
 
 # verbs of the adapters, which this library does not import, by the package that has them; benchmark: in a clone alone
 ADAPTERS = {
@@ -177,21 +175,19 @@ def inspect(target: Path, model: Path, out: Path, threshold: float | None, overl
     from ndpnet.inference.inspector import Inspector
 
     inspector = Inspector.load(model, threshold=threshold, **engine)
-    result = inspect_folder(inspector, target, out, with_overlays=overlays)
-    for_review = "" if inspector.review_threshold is None else f"{result.num_review} for review, "
+    counts = inspect_folder(inspector, target, out, with_overlays=overlays)
+    for_review = "" if inspector.review_threshold is None else f"{counts['review']} for review, "
     by_hand = "" if threshold is None else ", given by hand: no false-alarm rate is guaranteed"
     click.echo(
-        f"{result.num_good} good, {result.num_defective} defective, {for_review}{_without_verdict(result)} "
+        f"{counts['good']} good, {counts['defective']} defective, {for_review}{_without_verdict(counts)} "
         f"(threshold {inspector.threshold:.4f}{by_hand}); results in {out}, to look at: {out / 'index.html'}"
     )
-    end_by_verdicts(num_failed=result.num_failed, num_defective=result.num_defective, num_review=result.num_review)
+    end_by_verdicts(num_failed=counts["error"], num_defective=counts["defective"], num_review=counts["review"])
 
 
-def _without_verdict(result: "FolderResult") -> str:
+def _without_verdict(counts: Counter[str]) -> str:
     """What else the last line counts."""
-    missing = result.num_missing
-    failed = f"{result.num_failed} not judged"
-    if result.num_failed:
-        failed += f" ({result.num_failed - missing} unreadable, {missing} missing)"
-    skipped = f", {result.num_skipped} skipped (no pictures)" if result.num_skipped else ""
-    return failed + skipped + (f", {result.num_unlike} with a warning" if result.num_unlike else "")
+    failed, missing = counts["error"], counts["missing"]
+    about = f" ({failed - missing} unreadable, {missing} missing)" if failed else ""
+    skipped = f", {counts['skipped']} skipped (no pictures)" if counts["skipped"] else ""
+    return f"{failed} not judged{about}{skipped}" + (f", {counts['unlike']} with a warning" if counts["unlike"] else "")

@@ -25,22 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 # Colours are CSS variables of the page (dark mode, print); matplotlib draws with stand-ins replaced afterwards.
-INK, MUTED, GRID, GOOD, DEFECTIVE, MARK = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
-SERIES = ("#070701", "#070702", "#070703", "#070704", "#070705", "#070706")
-CSS_COLOURS = {
-    INK: "var(--ink, #1d2430)",
-    MUTED: "var(--muted, #5b6675)",
-    GRID: "var(--line, #dde2e8)",
-    GOOD: "var(--good, #2b6cb0)",
-    DEFECTIVE: "var(--defective, #c2571a)",
-    MARK: "var(--mark, #b42318)",
-    SERIES[0]: "var(--ink, #1d2430)",
-    SERIES[1]: "var(--good, #2b6cb0)",
-    SERIES[2]: "var(--defective, #c2571a)",
-    SERIES[3]: "var(--series-3, #3b8f6a)",
-    SERIES[4]: "var(--series-4, #8a5fb0)",
-    SERIES[5]: "var(--series-5, #a08a2c)",
-}
+VARIABLES = ("ink", "muted", "line", "good", "defective", "mark", "series-3", "series-4", "series-5")
+INK, MUTED, GRID, GOOD, DEFECTIVE, MARK, *OTHERS = STAND_INS = [f"#0101{n:02x}" for n in range(len(VARIABLES))]
+SERIES = (INK, GOOD, DEFECTIVE, *OTHERS)
 STYLE: "dict[RcKeyType, str | float | bool]" = {
     "svg.fonttype": "none",
     "font.size": 8.0,
@@ -233,8 +220,8 @@ def _svg(figure: Figure, *, name: str) -> str:
     root = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", root)  # the page sets the size
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|font-family: [^;]*; ", "", body, flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", f"{root}>{body}")  # ids must differ in one page
-    for stand_in, css_colour in CSS_COLOURS.items():
-        text = text.replace(stand_in, css_colour)
+    for stand_in, variable in zip(STAND_INS, VARIABLES, strict=True):
+        text = text.replace(stand_in, f"var(--{variable})")
     return text.strip()
 
 

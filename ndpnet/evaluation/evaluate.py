@@ -15,7 +15,7 @@ from ndpnet.data.prepared import PreparedData
 from ndpnet.evaluation.cases import CasePictures
 from ndpnet.evaluation.charts import write_curves
 from ndpnet.evaluation.judging import Judged, check_inputs, judge, verdict_of
-from ndpnet.evaluation.report import ReportContent, write_report
+from ndpnet.evaluation.report import write_report
 from ndpnet.evaluation.smallest import smallest_found
 from ndpnet.files import as_cells, hash_of, read_json_lines, write_json, write_text
 from ndpnet.folders import atomic_folder
@@ -92,10 +92,12 @@ def _write_pages(
     files = {phase: package.folder / f"history_{phase}.jsonl" for phase in PHASES}
     histories = {phase: read_json_lines(path) if path.is_file() else [] for phase, path in files.items()}
     pro = None if judged.pixels is None else judged.pixels.pro_curve
-    curves = {"roc": exact.roc_curve_points(judged.scores, judged.labels), "pro": pro}
+    roc = exact.roc_curve(judged.scores, judged.labels)
+    curves = {"roc": None if roc is None else exact.thin_curve(*roc), "pro": pro}
     write_curves(folder, curves, histories)
     pictures = CasePictures(folder / "overlays", judged, inspector)
-    content = ReportContent(
+    write_report(
+        folder / "report.html",
         summary=summary,
         curves=curves,
         scores=judged.scores,
@@ -112,7 +114,6 @@ def _write_pages(
         facts=_facts(judged, package, identity),
         champion=champion,
     )
-    write_report(folder / "report.html", content)
 
 
 def compare_with_champion(summary: Mapping[str, Any], champion: Mapping[str, Any] | None) -> dict[str, Any] | None:

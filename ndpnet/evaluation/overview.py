@@ -37,10 +37,10 @@ def means_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def write_overview(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the page: one file, readable offline. A row may have `report` and `model`: addresses to link to."""
-    from ndpnet.inference import pages
+    from ndpnet.templates import render
 
     about = {"columns": COLUMNS, "means": means_of(rows), "num_failed": sum(row["has_failed"] for row in rows)}
-    write_text(Path(path), pages.render("evaluation", TEMPLATE, rows=rows, **about))
+    write_text(Path(path), render("evaluation", TEMPLATE, rows=rows, **about))
 
 
 def format_overview(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from markupsafe import Markup
 from ndpnet import files
 from ndpnet.evaluation import charts
 from ndpnet.evaluation.judging import VERDICTS
-from ndpnet.inference import pages
 from ndpnet.metrics.intervals import clopper_pearson
 from ndpnet.metrics.summary import HEADLINE
 from ndpnet.metrics.threshold import percent_of
+from ndpnet.templates import render
 
 CONFIDENCE = 0.95
 LEVEL_WORDS = {"ok": "Yes", "care": "With care", "bad": "No"}
@@ -37,44 +36,30 @@ Summary = Mapping[str, Any]
 Interval = Mapping[str, float] | None
 
 
-@dataclass(frozen=True)
-class ReportContent:
-    """What a report is written from. A panel: {title, score, verdict, uri, width, height}."""
+def write_report(out_path: Path, **content: Any) -> None:
+    """Write the report as one HTML file.
 
-    summary: Summary
-    curves: Mapping[str, charts.Curve | None]
-    scores: np.ndarray  # (N,)
-    labels: np.ndarray  # bool (N,)
-    history: Mapping[str, charts.History]
-    panels: Sequence[Mapping[str, Any]]
-    calibration: Sequence[Mapping[str, Any]]  # good images of the threshold, with value_without; uri may be None
-    identity: Mapping[str, str]
-    warnings: Sequence[str]
-    faults: Sequence[str]  # parts of the model that do nothing, each one sentence
-    typical: Sequence[Mapping[str, Any]] = ()  # panels of one find per type, with `type`
-    gallery: Sequence[Mapping[str, Any]] = ()  # {title, score, verdict, truth, type, uri, ...} of the images
-    smallest: Mapping[str, Any] | None = None  # what `smallest_found` returns
-    facts: Mapping[str, str] | None = None  # the line below the title
-    champion: Mapping[str, Any] | None = None  # version, sentence, metrics: None where they cannot be compared
-
-
-def write_report(out_path: Path, content: ReportContent) -> None:
-    """Write the report as one HTML file."""
-    summary = content.summary
-    anchors = {panel["title"]: f"case-{number}" for number, panel in enumerate(content.panels)}
+    content: summary: of metrics.json; curves, roc and pro; scores, labels: (N,), bool (N,); history of each phase;
+    identity, and facts for the line below the title: texts by name; warnings, faults (parts of the model that do
+    nothing): sentences; panels: {title, score, verdict, uri, width, height}, calibration (good images of the
+    threshold) with value_without, uri may be None; typical (one find per type) with type; gallery with truth and type;
+    smallest: what `smallest_found` returns; champion: version, sentence, metrics, None where they cannot be compared.
+    """
+    summary = content["summary"]
+    anchors = {panel["title"]: f"case-{number}" for number, panel in enumerate(content["panels"])}
     derived = {
         "lead": lead_sentence(summary),
         "threshold": summary["threshold"],
-        "answers": answers(summary, [*content.faults, *content.warnings], content.smallest),
+        "answers": answers(summary, [*content["faults"], *content["warnings"]], content["smallest"]),
         "charts": draw_charts(content),
         "types": _types_worst_first(summary["by_defect_type"]),
-        "cases": [{**panel, "anchor": anchors[panel["title"]]} for panel in content.panels],
-        "gallery": [{**picture, "anchor": anchors.get(picture["title"])} for picture in content.gallery],
-        "verdicts": [name for name in VERDICTS if any(picture["verdict"] == name for picture in content.gallery)],
+        "cases": [{**panel, "anchor": anchors[panel["title"]]} for panel in content["panels"]],
+        "gallery": [{**picture, "anchor": anchors.get(picture["title"])} for picture in content["gallery"]],
+        "verdicts": [name for name in VERDICTS if any(each["verdict"] == name for each in content["gallery"])],
         "page": _page_data(content),
     }
-    values = vars(content) | derived | {"metrics": METRICS, "of_type": OF_TYPE}
-    html = pages.render("evaluation", TEMPLATE, {"percent": percent, "rate": percent_of}, **values)
+    values = content | derived | {"metrics": METRICS, "of_type": OF_TYPE}
+    html = render("evaluation", TEMPLATE, {"percent": percent, "rate": percent_of}, **values)
     files.write_text(out_path, html)
 
 
@@ -142,14 +127,14 @@ def reasons_for_doubt(summary: Summary, warnings: Sequence[str]) -> list[tuple[b
     return doubts
 
 
-def draw_charts(content: ReportContent) -> dict[str, Markup | None]:
+def draw_charts(content: Mapping[str, Any]) -> dict[str, Markup | None]:
     """Draw every chart that has data; name -> SVG, None for the others."""
-    recall, false_alarms = content.summary["recall"], content.summary["false_alarm_rate"]
+    recall, false_alarms = content["summary"]["recall"], content["summary"]["false_alarm_rate"]
     point = (false_alarms["value"], recall["value"]) if recall and false_alarms else None
-    threshold = content.summary["threshold"]
+    threshold = content["summary"]["threshold"]
     value = None if threshold is None else float(threshold["value"])
-    roc, pro = content.curves.get("roc"), content.curves.get("pro")
-    scores, labels = np.asarray(content.scores), np.asarray(content.labels, dtype=bool)
+    roc, pro = content["curves"].get("roc"), content["curves"].get("pro")
+    scores, labels = np.asarray(content["scores"]), np.asarray(content["labels"], dtype=bool)
     drawn = {
         "roc": charts.roc_chart(roc, operating_point=point) if roc is not None else None,
         "pro": charts.pro_chart(pro) if pro is not None else None,
@@ -157,18 +142,18 @@ def draw_charts(content: ReportContent) -> dict[str, Markup | None]:
         "scores_narrow": charts.score_chart(scores, labels, threshold=value, is_narrow=True),
     }
     for phase in ("phase1", "phase2"):
-        history = content.history.get(phase)
+        history = content["history"].get(phase)
         drawn[phase] = charts.loss_chart(history, name=phase) if history else None
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}  # our own SVG: not escaped
 
 
-def _page_data(content: ReportContent) -> dict[str, Any]:
+def _page_data(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the page's script computes with."""
-    record = content.summary["threshold"] or {}
+    record = content["summary"]["threshold"] or {}
     return {
         "threshold": record.get("value"),
-        "scores": [float(score) for score in content.scores],
-        "truths": [int(label) for label in content.labels],
+        "scores": [float(score) for score in content["scores"]],
+        "truths": [int(label) for label in content["labels"]],
         "promised": record.get("promised_rates", []),
     }
 

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,29 +43,13 @@ DIGITS = 6  # of a number in the table; the JSON lines have all
 MAX_WARNINGS = 5  # that the log has one by one
 
 
-@dataclass(frozen=True)
-class FolderResult:
-    """How many images were good, defective, or without a verdict.
-
-    num_missing: of those without, the ones that are not there; num_skipped: files and folders that are no pictures to
-    judge; num_unlike: judged, but unlike the calibration images; num_review: for a person to look at.
-    """
-
-    num_good: int
-    num_defective: int
-    num_failed: int
-    num_missing: int = 0
-    num_skipped: int = 0
-    num_unlike: int = 0
-    num_review: int = 0  # of a model with three verdicts
-
-
-def inspect_folder(inspector: "Inspector", target: Path, out_dir: Path, *, with_overlays: bool = True) -> FolderResult:
+def inspect_folder(inspector: "Inspector", target: Path, out_dir: Path, *, with_overlays: bool = True) -> Counter[str]:
     """Inspect a file or every image below a folder; write predictions.csv, predictions.jsonl, overlays/, index.html.
 
     What cannot be read or judged is a row with the error, logged and counted; the others go on. Rows are written as
     they come, into a hidden folder beside `out_dir` that replaces earlier results, whole, at the end. After a kill or a
-    full disk the same call goes on where it was.
+    full disk the same call goes on where it was. -> rows by verdict; missing: of the errors, what is not there; unlike:
+    the calibration pictures; skipped: files and folders that are no pictures to judge.
     """
     if inspector.threshold is None:
         raise ValueError("the model has no threshold (run `ndpnet calibrate MODEL GOOD_IMAGES`, or pass --threshold)")
@@ -100,17 +85,12 @@ def inspect_folder(inspector: "Inspector", target: Path, out_dir: Path, *, with_
     return _count(rows, root, len(listing.others) + len(listing.left_out))
 
 
-def _count(rows: list[dict[str, Any]], root: Path, num_skipped: int) -> FolderResult:
-    verdicts = [row["verdict"] for row in rows]
-    return FolderResult(
-        num_good=verdicts.count("good"),
-        num_defective=verdicts.count("defective"),
-        num_failed=verdicts.count("error"),
-        num_missing=sum(row["verdict"] == "error" and _is_missing(root / row["path"]) for row in rows),
-        num_skipped=num_skipped,
-        num_unlike=sum(bool(row.get("warnings")) for row in rows),
-        num_review=verdicts.count("review"),
-    )
+def _count(rows: list[dict[str, Any]], root: Path, num_skipped: int) -> Counter[str]:
+    counts = Counter(row["verdict"] for row in rows)
+    counts["missing"] = sum(row["verdict"] == "error" and _is_missing(root / row["path"]) for row in rows)
+    counts["unlike"] = sum(bool(row.get("warnings")) for row in rows)
+    counts["skipped"] = num_skipped
+    return counts
 
 
 def _is_missing(path: Path) -> bool:

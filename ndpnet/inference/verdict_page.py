@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ndpnet.files import hash_of, write_text
-from ndpnet.inference import OVERLAY_SUFFIX, pages
+from ndpnet.inference import OVERLAY_SUFFIX
 from ndpnet.metrics.threshold import percent_of
+from ndpnet.templates import render
 
 if TYPE_CHECKING:
     from ndpnet.inference.inspector import Inspector
@@ -31,7 +32,7 @@ def write_page(folder: Path, rows: list[dict[str, Any]], inspector: "Inspector",
     worst_first = sorted(rows, key=lambda row: (row["verdict"] != "error", -row.get("score", 0.0)))
     record = inspector.threshold_record or {}
     data = {"threshold": inspector.threshold, "promised": record.get("promised_rates", []), "truths": []}
-    text = pages.render(
+    text = render(
         "inference",
         PAGE,
         {"rate": percent_of},

@@ -101,7 +101,7 @@ def label_regions(masks: Planes) -> tuple[np.ndarray, np.ndarray]:
 
 def image_auroc(scores: np.ndarray, labels: np.ndarray) -> float | None:
     """ROC area over images, ties count half. scores, labels: (N,) -> [0, 1]; None if a class is missing."""
-    curve = _image_roc(scores, labels)
+    curve = roc_curve(scores, labels)
     return None if curve is None else float(partial_area(*curve))
 
 
@@ -132,10 +132,12 @@ def aurocs(maps: Planes, scores: np.ndarray, masks: np.ndarray) -> dict[str, flo
     return {name: value for name, value in values.items() if value is not None}
 
 
-def roc_curve_points(scores: np.ndarray, labels: np.ndarray) -> Curve | None:
-    """ROC curve to plot, over images or pixels. scores, labels: (N,) -> (fpr, tpr); None if a class is missing."""
-    curve = _image_roc(scores, labels)
-    return None if curve is None else thin_curve(*curve)
+def roc_curve(scores: np.ndarray, labels: np.ndarray) -> Curve | None:
+    """ROC curve over images or pixels. scores, labels: (N,) -> (fpr, tpr); None if a class is missing."""
+    scores, labels = check_scores(scores, labels)
+    if labels.all() or not labels.any():
+        return None
+    return _vertices(np.sort(scores[~labels]), scores[labels])
 
 
 def cut_curve(x: np.ndarray, y: np.ndarray, max_x: float) -> Curve:
@@ -213,13 +215,6 @@ def check_maps(maps: Planes, masks: Planes, roi: np.ndarray | None = None) -> tu
 def take_planes(planes: Planes, rows: np.ndarray) -> list[np.ndarray]:
     """Some of the planes. rows: bool (N,)."""
     return [planes[index] for index in np.flatnonzero(rows).tolist()]
-
-
-def _image_roc(scores: np.ndarray, labels: np.ndarray) -> Curve | None:
-    scores, labels = check_scores(scores, labels)
-    if labels.all() or not labels.any():
-        return None
-    return _vertices(np.sort(scores[~labels]), scores[labels])
 
 
 def _vertices(negatives: np.ndarray, positives: np.ndarray, weights: np.ndarray | None = None) -> Curve:

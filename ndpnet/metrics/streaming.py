@@ -6,7 +6,6 @@ can change at most is known from the counts and stated with every value.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,16 +25,6 @@ from ndpnet.metrics.weighted import PixelFigures, PixelTable, pixel_row
 KEY_BITS = 20  # sign, exponent and 11 bits of the fraction
 NUM_BINS = 1 << KEY_BITS
 GRID = 2.0 ** np.arange(-20, 1 / 8, 1 / 8)  # thresholds of the intervals, known before any map: 8 to a doubling
-
-
-@dataclass(frozen=True)
-class StreamedMetrics:
-    """Each value is within its error of the exact metric over the same pixels."""
-
-    pixel_auroc: float
-    pixel_auroc_error: float
-    pro_auc: float
-    pro_auc_error: float
 
 
 class PixelStream:
@@ -61,18 +50,14 @@ class PixelStream:
         self.defect += other.defect
         self.overlap += other.overlap
 
-    def metrics(self, max_fpr: float = MAX_FPR) -> StreamedMetrics | None:
-        """Both metrics with the most that each may be wrong by; None if a class is missing."""
+    def metrics(self, max_fpr: float = MAX_FPR) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """Pixel ROCAUC and PROAUC, and the most that each may be wrong by; None if a class is missing."""
         curves = self._curves()
         if curves is None:
             return None
         fpr, tpr, overlap = curves
-        return StreamedMetrics(
-            float(partial_area(fpr, tpr)),
-            _largest_error(fpr, tpr, 1.0),
-            float(partial_area(fpr, overlap, max_fpr)),
-            _largest_error(fpr, overlap, max_fpr),
-        )
+        areas = float(partial_area(fpr, tpr)), float(partial_area(fpr, overlap, max_fpr))
+        return areas, (_largest_error(fpr, tpr, 1.0), _largest_error(fpr, overlap, max_fpr))
 
     def pro_curve(self, max_fpr: float = MAX_FPR) -> Curve | None:
         """Per-region overlap to plot, to max_fpr. -> (fpr, overlap); None if a class is missing."""
@@ -118,8 +103,7 @@ class PixelTally:
         seen, curve = stream.metrics(), stream.pro_curve()
         if seen is None or curve is None:
             return None
-        errors = (seen.pixel_auroc_error, seen.pro_auc_error)
-        return PixelFigures((seen.pixel_auroc, seen.pro_auc), curve, PixelTable.of(self.rows), errors)
+        return PixelFigures(seen[0], curve, PixelTable.of(self.rows), seen[1])
 
 
 def _keys(anomaly_map: np.ndarray) -> np.ndarray:

@@ -190,7 +190,7 @@ def _pixel_values(test: ScoredImages, of_all: weighted.PixelFigures, rows: np.nd
     if test.tally is None:
         return exact.pixel_metrics(*test.planes_of(rows), roi=test.roi)
     streamed = test.tally.stream_of(np.unique(test.types[rows])).metrics()
-    return None if streamed is None else (streamed.pixel_auroc, streamed.pro_auc)
+    return None if streamed is None else streamed[0]
 
 
 def _decision_metrics(test: ScoredImages) -> dict[str, Interval | None]:

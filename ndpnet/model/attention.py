@@ -1,6 +1,7 @@
 """Reference-based attention: repair features with those of a defect-free image (RBFRM, FFM, RBAM; Eq. 3-8)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +116,7 @@ class FeatureFusion(nn.Module):
 
 
 class ReferenceAttention(nn.Module):
-    """RBAM: RBFRM for every patch size, then FFM over the features and their repairs."""
+    """RBAM: RBFRM for every patch size, then FFM over the features and their repairs; fusion: its own parameters."""
 
     def __init__(
         self,
@@ -123,21 +124,13 @@ class ReferenceAttention(nn.Module):
         num_channels: int,
         patch_sizes: Sequence[int] = (2, 4),
         softmax_scale: float = 1.0,
-        ffm_channels: int = 64,
-        ffm_kernel: int = 5,
-        ffm_norm: str | None = None,
+        **fusion: Any,
     ) -> None:
         super().__init__()
         self.repairs = nn.ModuleList(
             ReferenceRepair(patch_size=size, softmax_scale=softmax_scale) for size in patch_sizes
         )
-        self.fusion = FeatureFusion(
-            num_channels=num_channels,
-            num_branches=1 + len(patch_sizes),
-            hidden_channels=ffm_channels,
-            kernel_size=ffm_kernel,
-            norm=ffm_norm,
-        )
+        self.fusion = FeatureFusion(num_channels=num_channels, num_branches=1 + len(patch_sizes), **fusion)
 
     def set_reference(self, reference_feats: torch.Tensor) -> None:
         """Fix the reference patches. reference_feats: (R, C, h, w)."""

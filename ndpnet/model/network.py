@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,16 +42,10 @@ class NDPNet(nn.Module):
         super().__init__()
         self.encoder = Encoder(base_width=base_width, norm=norm)
         self.decoder = Decoder(base_width=base_width, norm=norm)
+        how: dict[str, Any] = {"patch_sizes": patch_sizes, "softmax_scale": softmax_scale}
+        how |= {"hidden_channels": ffm_channels, "kernel_size": ffm_kernel, "norm": norm if ffm_norm else None}
         self.attention = nn.ModuleList(
-            ReferenceAttention(
-                num_channels=channels,
-                patch_sizes=patch_sizes,
-                softmax_scale=softmax_scale,
-                ffm_channels=ffm_channels,
-                ffm_kernel=ffm_kernel,
-                ffm_norm=norm if ffm_norm else None,
-            )
-            for channels in layer_channels(base_width)[FIRST_REPAIRED:]
+            ReferenceAttention(num_channels=channels, **how) for channels in layer_channels(base_width)[FIRST_REPAIRED:]
         )
         self.segmentation = MultiScaleSegmentation(base_width=base_width, norm=norm, compared_as=segmentation_input)
 
@@ -83,40 +78,23 @@ class NDPNet(nn.Module):
         repaired = [attention(feats) for attention, feats in pairs]
         return repaired, self.decoder(repaired)
 
-    @property
-    def has_repair(self) -> bool:
-        """Whether what is repaired should be nearer to the clean features: RBAM has not been left out."""
-        return bool(self.attention[0].repairs)
-
     def repairable(self, features: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """What of the encoder's features is repaired: layers 3-5."""
         return features[FIRST_REPAIRED:]
 
-    def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Anomaly map after its filters, and reconstruction. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W)."""
-        anomaly_map, reconstruction = self.predict_raw(image)
-        return filter_map(anomaly_map), reconstruction
-
-    def mark(self, image: torch.Tensor) -> torch.Tensor:
-        """The map of `predict` alone. (B, 3, H, W) -> (B, 1, H, W)."""
-        return self.predict(image)[0]
-
-    def mark_raw(self, image: torch.Tensor) -> torch.Tensor:
-        """The map of `predict_raw` alone. (B, 3, H, W) -> (B, 1, H, W)."""
-        return self.predict_raw(image)[0]
-
-    def predict_unrepaired(self, image: torch.Tensor) -> torch.Tensor:
-        """The map with the input itself in the reconstruction's place. (B, 3, H, W) -> (B, 1, H, W)."""
-        return filter_map(self.predict_raw(image, image)[0])
-
-    def predict_raw(
-        self, image: torch.Tensor, reconstruction: torch.Tensor | None = None
+    def predict(
+        self, image: torch.Tensor, *, has_filters: bool = True, reconstruction: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `predict`, the map before its filters: what maps of tiles are blended from.
+        """Anomaly map, and reconstruction. (B, 3, H, W) -> (B, 1, H, W), (B, 3, H, W).
 
-        `reconstruction`: (B, 3, H, W) in the place of the decoder's.
+        Without its filters a map is what those of tiles are blended from; `reconstruction`: in the decoder's place.
         """
         features = self.encoder(image)
         reconstruction = self._repair(features)[1] if reconstruction is None else reconstruction
         logits = self.segmentation(features, self.encoder(reconstruction, num_layers=NUM_SCALES))
-        return blend_scales(logits), reconstruction
+        anomaly_map = blend_scales(logits)
+        return filter_map(anomaly_map) if has_filters else anomaly_map, reconstruction
+
+    def mark(self, image: torch.Tensor, *, has_filters: bool = True) -> torch.Tensor:
+        """The map of `predict` alone. (B, 3, H, W) -> (B, 1, H, W)."""
+        return self.predict(image, has_filters=has_filters)[0]

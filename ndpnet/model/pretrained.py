@@ -108,16 +108,17 @@ class PretrainedNDPNet(nn.Module):
     def _repair_by_itself(self, levels: Sequence[torch.Tensor], repaired: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [*map(repair_by_itself, levels[:-1], repaired[:-1], self.usual), repaired[-1]]
 
-    def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Anomaly map in (0, 1), and reconstruction. (B, 3, H, W), multiples of 64 -> (B, 1, H, W), (B, 3, H, W)."""
+    def predict(self, image: torch.Tensor, *, has_filters: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Anomaly map in (0, 1), enlarged from stride 4 instead of filtered, and reconstruction.
+
+        (B, 3, H, W), sides multiples of 64 -> (B, 1, H, W), (B, 3, H, W).
+        """
         anomaly_map, repaired = self._mark(image)
         return anomaly_map, self.decoder(repaired)
 
-    def mark(self, image: torch.Tensor) -> torch.Tensor:
+    def mark(self, image: torch.Tensor, *, has_filters: bool = True) -> torch.Tensor:
         """The map of `predict` without the decoder's time. (B, 3, H, W) -> (B, 1, H, W)."""
         return self._mark(image)[0]
-
-    predict_raw, mark_raw = predict, mark  # enlarged from stride 4, it needs no filter
 
     def _mark(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Anomaly map, and the levels that the decoder rebuilds the surface from."""

@@ -1,7 +1,7 @@
 """Batched Perlin noise and the binary defect masks made of it."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ FIELDS_AT_ONCE = 2  # their arrays stay in a core's cache
 LATTICE_SIZE = math.ceil(math.sqrt(2) * 2**MAX_LOG2_GRID) + 3
 
 
-@dataclass(frozen=True)
-class NoiseDraw:
+class NoiseDraw(NamedTuple):
     """The random numbers of a batch of noise fields, one row a field."""
 
     cells: torch.Tensor  # (B, 2) cells along each axis
@@ -36,12 +35,8 @@ def draw_noise(rng: np.random.Generator, batch_size: int, max_log2_grid: int = M
 
 def perlin_noise(draw: NoiseDraw, size: int) -> torch.Tensor:
     """Gradient noise scaled by sqrt(2) to about [-1, 1]. -> (B, size, size)."""
-    noise = torch.empty(len(draw.cells), size, size)
-    for start in range(0, len(noise), FIELDS_AT_ONCE):
-        chosen = slice(start, start + FIELDS_AT_ONCE)
-        part = NoiseDraw(draw.cells[chosen], draw.rotation[chosen], draw.offset[chosen], draw.angles[chosen])
-        noise[chosen] = _noise(part, size)
-    return noise
+    parts = zip(*(drawn.split(FIELDS_AT_ONCE) for drawn in draw), strict=True)
+    return torch.cat([_noise(NoiseDraw(*part), size) for part in parts])
 
 
 def _noise(draw: NoiseDraw, size: int) -> torch.Tensor:

@@ -37,7 +37,7 @@ def check_parts(network: Network, batches: Sequence[Batch], mean_picture: torch.
         masks = np.concatenate([(batch.mask[:, 0] > 0).cpu().numpy() for batch in batches])
         maps = zip(*(_maps(network, batch) for batch in batches), strict=True)
         gaps["map"] = [1 - (metrics.pixel_auroc(np.concatenate(scores), masks) or 0.0) for scores in maps]
-        if network.has_repair:  # else left out on purpose
+        if network.attention[0].repairs:  # else RBAM is left out on purpose
             gaps["repair"] = np.mean([_repair_gaps(network, batch) for batch in batches], axis=0).tolist()
     values = {name: {"with": both[0], "without": both[1]} for name, both in gaps.items()}
     is_idle = {name: errors["with"] > IDLE_SHARES[name] * errors["without"] for name, errors in values.items()}
@@ -51,7 +51,7 @@ def _mean_square(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
 
 def _maps(network: NDPNet, batch: Batch) -> list[np.ndarray]:
     """With and without the repair. -> two of (B, H, W)."""
-    maps = [network.mark(batch.defective), network.predict_unrepaired(batch.defective)]
+    maps = [network.predict(batch.defective, reconstruction=each)[0] for each in (None, batch.defective)]
     return [plane[:, 0].float().cpu().numpy() for plane in maps]
 
 

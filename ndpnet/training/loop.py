@@ -1,18 +1,19 @@
-"""How the steps of a phase are run: devices, optimiser, checkpoints, history. What a step computes is the phase's."""
+"""How the steps of a phase are run: devices, optimiser, checkpoints, history, progress. What a step is, tasks say."""
 
 import copy
 import logging
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from tqdm import tqdm
 
 from ndpnet.config import Params, PhaseConfig
 from ndpnet.model import Network
@@ -20,8 +21,7 @@ from ndpnet.model.layers import ConvBlock
 from ndpnet.synthesis.compose import Batch, DefectComposer
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.processes import fabric_processes
-from ndpnet.training.progress import Progress
-from ndpnet.training.task import PhaseTask
+from ndpnet.training.tasks import PhaseTask, settle_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +239,38 @@ class Trainer:
         self.checkpoint.append_history([{"step": self.step} | {f"validation/{name}": scores[name] for name in scores}])
 
 
+class Progress:
+    """Shows step, loss, images/s and time left of one phase: a bar on a terminal, a line at times elsewhere."""
+
+    def __init__(self, title: str, *, num_steps: int, first_step: int, batch_size: int, log_seconds: float) -> None:
+        self.title, self.num_steps, self.batch_size, self.log_seconds = title, num_steps, batch_size, log_seconds
+        self.first_step, self.started = first_step, time.monotonic()
+        self.last_line = self.started
+        is_terminal = sys.stderr.isatty()
+        self.bar = tqdm(desc=title, total=num_steps, initial=first_step, unit="step") if is_terminal else None
+
+    def update(self, step: int, loss: float) -> None:
+        """Tell that `step` steps are done."""
+        now = time.monotonic()
+        rate = (step - self.first_step) / max(now - self.started, 1e-9)
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
+            self.bar.set_postfix(loss=f"{loss:.4f}", images_per_s=f"{rate * self.batch_size:.1f}")
+        elif now - self.last_line >= self.log_seconds or step == self.num_steps:
+            self.last_line = now
+            seconds_left = (self.num_steps - step) / max(rate, 1e-9)
+            about = self.title, step, self.num_steps, loss, rate * self.batch_size, tqdm.format_interval(seconds_left)
+            logger.info("%s: step %d/%d, loss %.4f, %.1f images/s, %s left", *about)
+
+    def close(self) -> dict[str, float]:
+        """End the display. -> seconds and images/s of this process's part of the phase."""
+        if self.bar is not None:
+            self.bar.close()
+        seconds = time.monotonic() - self.started
+        done = self.num_steps - self.first_step
+        return {"seconds": seconds, "images_per_second": done * self.batch_size / max(seconds, 1e-9)}
+
+
 def make_fabric(params: Params) -> Fabric:
     """Devices and precision as the parameters ask for. ValueError in one line if they are not there."""
     runtime = params.runtime
@@ -258,25 +290,3 @@ def make_fabric(params: Params) -> Fabric:
             "this processor (%s) has no bf16: train.precision 32-true takes a fraction of the time", capability
         )
     return fabric
-
-
-@torch.no_grad()
-def settle_statistics(task: nn.Module, batches: Iterable[Batch]) -> None:
-    """Make BatchNorm's running statistics the means over `batches`, but for a frozen encoder's; ends in eval mode.
-
-    What a training leaves in them is of weights that it has left behind, and of none at all in averaged ones.
-    """
-    task.train()
-    norms = [module for module in task.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
-    if not norms:
-        task.eval()
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over what follows
-    for batch in batches:
-        task(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    task.eval()

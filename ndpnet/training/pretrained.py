@@ -1,72 +1,19 @@
-"""What a step of each phase computes behind a frozen ImageNet encoder, and what is fitted without steps."""
+"""What is fitted without steps behind a frozen ImageNet encoder: statistics, the bank, the scales of the maps."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from ndpnet.config import LossConfig
 from ndpnet.data.arrays import spread_rows
-from ndpnet.losses import reconstruction_loss, segmentation_loss
 from ndpnet.model.pretrained import PretrainedNDPNet
-from ndpnet.perceptual import VGGFeatures
-from ndpnet.synthesis.compose import Batch, to_unit
-from ndpnet.training.task import PhaseTask
+from ndpnet.synthesis.compose import to_unit
 
 MAX_FITTED = 256  # pictures that statistics and bank are taken from, spread over all
 STREAM = 4  # of the random draws
 PICTURES_AT_ONCE = 8
 RARE_SHARE = 0.25  # of the bank: patches that are least like the others in it; the rest is drawn
 NUM_CANDIDATES = 32_768  # drawn, that these are chosen from
-
-logger = logging.getLogger(__name__)
-
-
-class PretrainedPhase1(PhaseTask):
-    """Trains the decoder to rebuild good pictures (Eq. 12-14 without L_def_per: the encoder is not trained)."""
-
-    network: PretrainedNDPNet
-
-    def __init__(self, network: PretrainedNDPNet, vgg: VGGFeatures | None, losses: LossConfig) -> None:
-        super().__init__(network, vgg, losses)
-        network.segmentation.requires_grad_(False)
-
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Loss terms and their weighted sum `loss`, scalars."""
-        with torch.no_grad():
-            features = encode(self.network, batch.clean)
-        reconstruction = self.network.rebuild(features)
-        terms = {"reconstruction": reconstruction_loss(reconstruction, batch.clean)}
-        return self.weighted(terms | self.perceptual(reconstruction, batch.clean))
-
-
-class PretrainedPhase2(PhaseTask):
-    """Trains the joint segmentation (Eq. 10): the bank repairs without being trained, the decoder is phase 1's."""
-
-    network: PretrainedNDPNet
-
-    def __init__(self, network: PretrainedNDPNet, _vgg: VGGFeatures | None, losses: LossConfig) -> None:
-        super().__init__(network, None, losses)
-        network.segmentation.requires_grad_(True)
-        network.decoder.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "PretrainedPhase2":
-        """The decoder stays in eval mode."""
-        super().train(mode)
-        self.network.decoder.eval()
-        return self
-
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Loss terms and their weighted sum `loss`, scalars."""
-        network = self.network
-        with torch.no_grad():
-            features = encode(network, batch.defective)
-            repaired = network.repair(features, network.picture_groups[batch.image])
-        logit = network.logit(features, repaired)
-        focal = {"gamma": self.losses.focal_gamma, "alpha": self.losses.focal_alpha}
-        terms = {"segmentation": segmentation_loss([logit], batch.mask, **focal)}
-        return self.weighted(terms)
 
 
 @torch.no_grad()
@@ -124,13 +71,6 @@ def fit_scales(network: PretrainedNDPNet, held_out: np.ndarray, trained: np.ndar
     network.fit_tone(seen)
     unseen = [(batch, None) for batch in _batches(held_out, spread_rows(len(held_out), MAX_FITTED))]
     network.fit_scales(unseen or seen)
-
-
-def encode(network: PretrainedNDPNet, image: torch.Tensor) -> list[torch.Tensor]:
-    """The encoder's features; on a CPU picture by picture: a cache holds those of one. image: (B, 3, H, W)."""
-    if image.device.type != "cpu":
-        return network.encoder(image)
-    return [torch.cat(level) for level in zip(*map(network.encoder, image.split(1)), strict=True)]
 
 
 def group_numbers(groups: Sequence[str]) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """One run of a phase: from prepared folder and bank to phase 1's weights, and from these to the model package."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,30 +14,28 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from ndpnet.config import Params
+from ndpnet.config import Params, PhaseConfig
+from ndpnet.data.prepared import PreparedData
 from ndpnet.files import hash_of, read_json_lines, write_json
 from ndpnet.folders import atomic_folder, check_output
 from ndpnet.inference.calibration import calibrate_on_prepared
 from ndpnet.inference.package import REFERENCE, write_training
-from ndpnet.lineage import folder_hash, identity_params, phase1_params
+from ndpnet.lineage import code_hash, folder_hash, identity_params, phase1_params
 from ndpnet.model import NDPNet, Network, PretrainedNDPNet
 from ndpnet.model.backbone import load_backbone
 from ndpnet.model.denormals import denormals_flushed
 from ndpnet.model.weights import make_network, read_weights, write_weights
 from ndpnet.perceptual import VGGFeatures, load_vgg
-from ndpnet.synthesis.bank import BANK_FILES
-from ndpnet.synthesis.compose import to_unit
+from ndpnet.synthesis.bank import BANK_FILES, DefectBank
+from ndpnet.synthesis.compose import DefectComposer, to_unit
 from ndpnet.training.checkpoint import HISTORY, Checkpoint, only_process
 from ndpnet.training.checks import check_parts
-from ndpnet.training.inputs import PhaseInputs, open_inputs
 from ndpnet.training.loop import PhasePlan, Trainer, Validate, make_fabric
-from ndpnet.training.phase1 import Phase1
-from ndpnet.training.phase2 import Phase2
-from ndpnet.training.pretrained import PretrainedPhase1, PretrainedPhase2, fit_bank, fit_scales, group_numbers
+from ndpnet.training.pretrained import fit_bank, fit_scales, group_numbers
 from ndpnet.training.processes import is_first_process
 from ndpnet.training.reference import choose_references
-from ndpnet.training.task import PhaseTask
-from ndpnet.training.validation import PHASE_ID
+from ndpnet.training.tasks import Phase1, Phase2, PhaseTask, PretrainedPhase1, PretrainedPhase2
+from ndpnet.training.validation import PHASE_ID, SyntheticValidation
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,40 @@ PHASE1, PHASE1_WEIGHTS = "phase1.json", "weights.safetensors"
 FINAL_WEIGHTS = "final.safetensors"
 
 
+@dataclass(frozen=True)
+class PhaseInputs:
+    """What a phase trains on; number: 1 or 2."""
+
+    number: int
+    prepared: PreparedData
+    bank: DefectBank
+    params: Params
+    work_dir: Path  # its checkpoint folder
+    watch_dir: Path | None  # where it shows itself while it runs
+
+    @property
+    def phase(self) -> PhaseConfig:
+        """The phase's own parameters."""
+        return self.params.train.phase1 if self.number == 1 else self.params.train.phase2
+
+    def composer(self, device: torch.device, *, stream: int) -> DefectComposer:
+        """Artificial defects on the pictures to train on; stream: of random draws."""
+        return DefectComposer(
+            self.prepared.images("train"),
+            self.bank,
+            self.params.synthesis,
+            defect_free_share=self.phase.defect_free_share,
+            seed=self.params.seed,
+            phase=stream,
+            device=device,
+        )
+
+    def validation(self, device: torch.device) -> SyntheticValidation | None:
+        """The synthetic validation set; None where no image is held out for it."""
+        images = self.prepared.images("validation")
+        return SyntheticValidation(images, self.bank, self.params, device=device) if len(images) else None
+
+
 def run_phase1(
     prepared: Path, bank: Path, out: Path, params: Params, work_dir: Path, watch_dir: Path | None = None
 ) -> dict[str, float]:
@@ -52,7 +86,7 @@ def run_phase1(
     check_output(out, marker=PHASE1)
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), folder_hash(bank, BANK_FILES)])
     identity = phase1_params(params)
-    inputs = open_inputs(1, prepared, bank, params, work_dir, identity=[inputs_hash, identity], watch_dir=watch_dir)
+    inputs = _open_inputs(1, prepared, bank, params, work_dir, identity=[inputs_hash, identity], watch_dir=watch_dir)
     with _output(out, PHASE1, inputs.work_dir) as folder:
         network, speed = _train_encoder(inputs)
         if folder is None:
@@ -80,7 +114,7 @@ def run_phase2(
     }
     inputs_hash = hash_of([folder_hash(prepared, PREPARED_FILES), inputs_of_model])
     identity = [inputs_hash, identity_params(params)]
-    inputs = open_inputs(2, prepared, bank, params, work_dir, identity=identity, watch_dir=watch_dir)
+    inputs = _open_inputs(2, prepared, bank, params, work_dir, identity=identity, watch_dir=watch_dir)
     with _output(out, REFERENCE, inputs.work_dir) as folder:
         network, references, speed = _train_detector(inputs, Path(phase1) / PHASE1_WEIGHTS)
         if folder is None:
@@ -92,6 +126,46 @@ def run_phase2(
         threshold = calibrate_on_prepared(folder, inputs.prepared, params)
         losses = _copy_history(inputs.work_dir, folder / "history_phase2.jsonl")
         return losses | speed | ({"threshold": threshold["value"]} if threshold else {})
+
+
+def _open_inputs(
+    number: int,
+    prepared: Path,
+    bank: Path,
+    params: Params,
+    work_dir: Path,
+    *,
+    identity: list[Any],
+    watch_dir: Path | None,
+) -> PhaseInputs:
+    """Open a phase's inputs; its checkpoint folder is named by the hash of their identity with the code's.
+
+    watch_dir: gets a link to the history that the phase writes, and pictures of the validation.
+    ValueError names a parameter that an input was made with another value of.
+    """
+    prepared_data, defect_bank = PreparedData.load(prepared), DefectBank.load(bank)
+    _check_made_with(prepared, prepared_data.settings, params, "prepare", "data")
+    sizes = {"num_masks": len(defect_bank.masks), "num_sources": len(defect_bank.sources)}
+    _check_made_with(bank, sizes | {"patch_size": defect_bank.patch_size}, params, "synthesize", "synthesis")
+    name = f"phase{number}"
+    key = hash_of([name, *identity, params.runtime.devices, code_hash()])
+    folder = Path(work_dir) / f"{name}-{key[:16]}"
+    if watch_dir is not None:
+        link = watch_dir / HISTORY
+        link.unlink(missing_ok=True)
+        link.symlink_to((folder / HISTORY).resolve())
+    return PhaseInputs(number, prepared_data, defect_bank, params, folder, watch_dir)
+
+
+def _check_made_with(folder: Path, made_with: dict[str, Any], params: Params, verb: str, section: str) -> None:
+    """Refuse an input made with other parameters than the model would claim."""
+    current = getattr(params, section).model_dump()
+    for name in sorted(made_with.keys() & current.keys()):
+        if made_with[name] != current[name]:
+            raise ValueError(
+                f"{folder} was made with {section}.{name} {made_with[name]!r}, not {current[name]!r} "
+                f"(run `ndpnet {verb}` again, or pass -P '{section}.{name}={json.dumps(made_with[name])}')"
+            )
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def test_any_number_of_shards_gives_the_bytes_of_one_and_the_verdicts_of_a_local
     table = (tmp_path / "out/predictions.csv").read_text().splitlines()
     assert sorted(whole["predictions.csv"].decode().splitlines()) == sorted(table)
     assert whole[f"overlays/{NAMES[0]}.jpg"] == (tmp_path / f"out/overlays/{NAMES[0]}.jpg").read_bytes()
-    assert (summary["num_good"], summary["num_defective"]) == (result.num_good, result.num_defective)
+    assert (summary["num_good"], summary["num_defective"]) == (result["good"], result["defective"])
     assert (summary["num_pictures"], summary["num_failed"], summary["failed"]) == (len(NAMES), 0, [])
 
 

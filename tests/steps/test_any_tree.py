@@ -128,7 +128,7 @@ def inspect(root: Path, out: Path) -> tuple[dict[str, dict], set[Path]]:
         logger.propagate = True
     lines = (out / "predictions.jsonl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     rows = {row["path"]: row for row in map(json.loads, lines)}
-    assert len(rows) == len(lines) == result.num_good + result.num_defective + result.num_failed
+    assert len(rows) == len(lines) == sum(result[name] for name in ("good", "defective", "error"))
     counted = [record.args[0] for record in log.buffer if record.msg.startswith("no pictures, left out: %d")]
     assert counted == ([len(named)] if named else [])  # the log has the first names of the list, and how many there are
     left_out = {record.args[0] for record in log.buffer if record.msg.startswith("left out %s")}

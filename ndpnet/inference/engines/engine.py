@@ -1,6 +1,7 @@
 """The interface of an engine, torch's, and the one of exported graphs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -32,11 +33,11 @@ class TorchEngine:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(self.network.mark if self.has_filters else self.network.mark_raw, images)[:, 0]
+        return self._run(partial(self.network.mark, has_filters=self.has_filters), images)[:, 0]
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run(lambda batch: self.network.predict_raw(batch)[1], images)
+        return self._run(lambda batch: self.network.predict(batch, has_filters=False)[1], images)
 
     @torch.inference_mode()
     def _run(self, compute: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray) -> np.ndarray:

@@ -28,8 +28,7 @@ class ImageGraph(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """uint8 (B, H, W, 3) -> map (B, H, W), reconstruction (B, 3, H, W), with filters also the score (B,)."""
-        predict = self.network.predict if self.has_filters else self.network.predict_raw
-        anomaly_map, reconstruction = predict(to_unit(images))
+        anomaly_map, reconstruction = self.network.predict(to_unit(images), has_filters=self.has_filters)
         outputs = (anomaly_map[:, 0], reconstruction)  # (B, 1, H, W) -> (B, H, W)
         if not self.has_filters:
             return outputs

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from samples import Pipeline
 
 from ndpnet.data.listing import list_images
 from ndpnet.inference import Inspector
-from ndpnet.inference.folder import FolderResult, _task_key, inspect_folder
+from ndpnet.inference.folder import _task_key, inspect_folder
 
 TABLES = ["predictions.csv", "predictions.jsonl"]
 ROW = 31  # pixels above an overlay: a line of text
@@ -51,7 +52,7 @@ def read_lines(folder: Path) -> list[dict]:
 def test_every_picture_gets_a_row_a_line_and_an_overlay(
     inspector: Inspector, pictures: Path, tmp_path: Path, scores: dict[str, float]
 ) -> None:
-    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0)
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == Counter(good=8, defective=4)
     rows, lines = read_csv(tmp_path / "out"), read_lines(tmp_path / "out")
     assert {line["path"]: line["score"] for line in lines} == scores
     assert {row["path"]: row["score"] for row in rows} == {path: f"{score:.6g}" for path, score in scores.items()}
@@ -94,7 +95,7 @@ def test_pictures_unlike_the_calibration_get_a_warning_in_row_log_and_page(
     for number in range(7):
         Image.fromarray(np.full((300, 1200), 200 + number, dtype=np.uint8)).save(pictures / f"huge{number}.png")
     result = inspect_folder(inspector, pictures, tmp_path / "out")
-    assert result.num_unlike == 7
+    assert result["unlike"] == 7
     warned = {row["path"]: row["warning"] for row in read_csv(tmp_path / "out") if row["warning"]}
     assert set(warned) == {f"huge{number}.png" for number in range(7)}
     assert warned["huge0.png"].startswith("1200x300 pixels, the model knows 64x64: another scale; aspect ratio 4, ")
@@ -121,7 +122,7 @@ def test_results_among_the_pictures_are_not_inspected(
     inspect_folder(inspector, pictures, tmp_path / "out")
     (tmp_path / "out").rename(pictures / "verdicts")
     caplog.set_level("INFO")
-    assert inspect_folder(inspector, pictures, tmp_path / "out") == FolderResult(8, 4, 0, num_skipped=1)
+    assert inspect_folder(inspector, pictures, tmp_path / "out") == Counter(good=8, defective=4, skipped=1)
     assert f"no pictures, left out: 1 ({pictures}/verdicts)" in caplog.messages
 
 
@@ -138,7 +139,7 @@ def test_odd_sizes_and_names_cost_no_verdict(
     shutil.copy(pictures / "good/wall_p90_0.png", pictures / "=1+1\n.png")
     shutil.copy(pictures / "good/wall_p90_0.png", pictures / f"{'n' * 249}m.png")
     result = inspect_folder(inspector, pictures, tmp_path / "out")
-    assert result.num_failed == 0
+    assert result["error"] == 0
     rows = {row["path"]: row for row in read_lines(tmp_path / "out")}
     assert rows["line scan.png"]["width"] == 70_000
     # each has its own overlay, under a short name where there is no room for its own

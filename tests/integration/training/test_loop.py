@@ -20,8 +20,7 @@ from ndpnet.synthesis.bank import DefectBank
 from ndpnet.synthesis.compose import Batch, DefectComposer, to_unit
 from ndpnet.training.checkpoint import Checkpoint
 from ndpnet.training.loop import PhasePlan, Trainer, make_fabric
-from ndpnet.training.phase1 import Phase1
-from ndpnet.training.phase2 import Phase2
+from ndpnet.training.tasks import Phase1, Phase2
 
 
 def plan_of(pipeline: Pipeline, *overrides: str, num_images: int = 12) -> PhasePlan:

@@ -125,9 +125,9 @@ def write(out_path: Path, **changes: Any) -> str:
             {"title": "b.png", "type": "pore <i>", "score": 0.9, "verdict": "found", **noise_picture(2, 40, 60)},
         ],
         "gallery": [small_picture("a <i>&\"'.png", 0.25, "missed"), small_picture("b.png", 0.9, "found")],
-        "facts": {"tested": "2026-11-28"},
+        "facts": {"tested": "2026-11-28"}, "smallest": None, "champion": None,
     }  # fmt: skip
-    report.write_report(out_path, report.ReportContent(**{**given, **changes}))
+    report.write_report(out_path, **given | changes)
     return out_path.read_text(encoding="utf-8")
 
 

@@ -51,7 +51,7 @@ def test_a_defect_in_a_corner_is_marked_there(tmp_path: Path, size: str, mode: s
         shown = ImageOps.exif_transpose(Image.open(tmp_path / "pictures" / f"{name}.png"))
         np.testing.assert_array_equal(np.asarray(shown), pixels)
     inspector = Inspector(Brightness(), input_size=(SIDE, SIDE), threshold=0.6, tiling=MODES[mode])
-    assert inspect_folder(inspector, tmp_path / "pictures", tmp_path / "out").num_defective == 4
+    assert inspect_folder(inspector, tmp_path / "pictures", tmp_path / "out")["defective"] == 4
     for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines():
         row = json.loads(line)
         truth = truths[row["path"]]

@@ -19,12 +19,13 @@ CPU = torch.device("cpu")
 class Pointwise(nn.Module):
     """A network whose map and reconstruction depend on each pixel alone."""
 
-    def mark_raw(self, batch: torch.Tensor) -> torch.Tensor:
+    def mark(self, batch: torch.Tensor, *, has_filters: bool) -> torch.Tensor:
         assert batch.shape[2] == batch.shape[3]
+        assert not has_filters
         return batch.mean(dim=1, keepdim=True) ** 2
 
-    def predict_raw(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.mark_raw(batch), 1 - batch
+    def predict(self, batch: torch.Tensor, *, has_filters: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.mark(batch, has_filters=has_filters), 1 - batch
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_pixel_metrics_equal_their_definitions(maps: np.ndarray, masks: np.ndarr
 def test_image_auroc_with_ties_equals_scikit_learn(scores: np.ndarray, labels: np.ndarray) -> None:
     if labels.all() or not labels.any():
         assert exact.image_auroc(scores, labels) is None
-        assert exact.roc_curve_points(scores, labels) is None
+        assert exact.roc_curve(scores, labels) is None
         return
     value = exact.image_auroc(scores.astype(np.float64), labels)
     assert value == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
@@ -92,7 +92,7 @@ def test_the_area_under_the_plotted_curve_is_the_metric(max_fpr: float) -> None:
         assert fpr[0] == 0.0
         assert fpr[-1] == max_fpr
         assert np.trapezoid(overlap, fpr) / max_fpr == pytest.approx(exact.pro_auc(maps, masks, max_fpr), abs=1e-12)
-        fpr, tpr = exact.roc_curve_points(maps.ravel(), masks.ravel())
+        fpr, tpr = exact.roc_curve(maps.ravel(), masks.ravel())
         assert np.trapezoid(tpr, fpr) == pytest.approx(exact.pixel_auroc(maps, masks), abs=1e-12)
 
 
@@ -100,7 +100,7 @@ def test_thinning_keeps_the_endpoints_and_the_shape() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(40_000) < 0.5
     scores = rng.standard_normal(40_000) + 1.5 * labels
-    fpr, tpr = exact.roc_curve_points(scores, labels)
+    fpr, tpr = exact.thin_curve(*exact.roc_curve(scores, labels))
     assert 400 < fpr.size <= 500
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0.0, 0.0, 1.0, 1.0)
     assert (np.diff(fpr) >= 0).all()

@@ -9,8 +9,7 @@ from ndpnet.config import load_params
 from ndpnet.model.weights import make_network
 from ndpnet.perceptual import VGGFeatures
 from ndpnet.synthesis.compose import Batch
-from ndpnet.training.phase1 import Phase1
-from ndpnet.training.phase2 import Phase2
+from ndpnet.training.tasks import Phase1, Phase2
 
 SIZE = 64
 WEIGHTS = {"reconstruction": 70.0, "perceptual": 3.0, "defect_perception": 0.5}
