@@ -133,15 +133,3 @@ def test_with_a_new_journal_it_does_not_start_and_removes_no_picture(pipeline, t
         with pytest.raises(ValueError, match=r"pictures, and .*journal\.sqlite does not know this"), served(config):
             pass
     assert len([path for path in (tmp_path / "other/pictures").rglob("*") if path.is_file()]) == 1
-
-
-def test_a_folder_that_is_gone_is_said_and_watched_again_when_it_is_back(pipeline, tmp_path):
-    config = config_of(tmp_path, pipeline.model_dir)
-    source = config.lines[0].source
-    with served(config) as (station, url):
-        source.rmdir()
-        wait_until(lambda: "folder wall" in station.problems)
-        assert post(url, picture(5)).status_code == 200
-        source.mkdir()
-        put(source / "part.png", picture(6))
-        wait_until(lambda: station.journal.value(text("SELECT 1 FROM pictures WHERE name = 'part.png' AND seq > 0")))

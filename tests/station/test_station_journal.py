@@ -13,7 +13,6 @@ from ndpnet.station.config import StoreConfig
 from ndpnet.station.journal import MAX_CRASHES, Journal, JournalError, Judgement
 from ndpnet.station.queries import counts, daily_pictures, next_to_review, num_to_review, scores, search, what_if
 from ndpnet.station.store import Store, retain
-from ndpnet.station.values import of_property, told
 
 KINDS = ("review", "defective")
 
@@ -241,26 +240,3 @@ def test_files_that_a_killed_station_did_not_enter_are_removed(journal, tmp_path
     store.add(b"of a killed one", "wall", ".png")
     assert store.remove_unknown(journal) == 1
     assert len(stored(store)) == 1
-
-
-def test_properties_have_their_units_and_events_are_told_in_words():
-    assert [of_property(name, 0.25) for name in ("red", "not good", "sharpness")] == ["25.0 %", "25.0 %", "0.25"]
-    assert of_property("brightness", 111.42) == "111.4 of 255"
-    facts = {
-        "drift": {"changes": [{"name": "not good", "before": 0.35, "now": 1.0}]},
-        "model": {"model": "models:/x@champion", "version": 2, "hash": "0123456789", "engine": "torch-fp32"},
-        "threshold": {"before": 0.5, "value": None, "reason": "too many"},
-        "acknowledged": {"reason": "lamp"},
-        "restarted": {"num_pictures": 20000},
-        "retrain": {"reason": "lot"},
-        "retrained": {"outcome": "refused", "reason": "no better"},
-    }
-    assert [told({"kind": kind, "facts": each}) for kind, each in facts.items()] == [
-        "the line has changed: not good 35.0 % → 100.0 %",
-        "judging with models:/x@champion version 2, 01234567, torch-fp32",
-        "threshold 0.5 → the model's own: too many",
-        "alarm answered: lamp",
-        "the watch began anew after 20000 pictures",
-        "training asked for: lot",
-        "training refused: no better",
-    ]

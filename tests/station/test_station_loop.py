@@ -54,7 +54,9 @@ def test_the_station_changes_to_a_new_champion_between_two_pictures_and_back(
         wait_until(lambda: "gate: no ndpnet-wall 'gate'" in station.problems.get("registry", ""))
         for version, threshold in (("2", 0.0), ("4", 4.0), ("1", 2.0)):
             client.set_registered_model_alias(registered.NAME, "champion", version)
-            told = wait_until(lambda threshold=threshold: _if(post(url, wall(rng), params=WALL).json(), threshold))
+            told = wait_until(
+                lambda at=threshold: (now := post(url, wall(rng), params=WALL).json())["threshold"] == at and now
+            )
             assert told["verdict"] == ("defective" if threshold == 0.0 else "good")
         events = last_events(station.journal, 9, kind="model", line="wall")[::-1]
         assert [event["facts"]["version"] for event in events] == [1, 2, 4, 1]
@@ -169,10 +171,6 @@ def test_a_model_that_the_journal_could_not_note_judges_once_it_can(pipeline: Pi
             line.prepare()
     line.prepare()
     assert (line.model.hash, line.next_model) == (package_hash(pipeline.model_dir), None)
-
-
-def _if(told, threshold):
-    return told if told["threshold"] == threshold else None
 
 
 @pytest.mark.parametrize(
@@ -298,6 +296,7 @@ def test_a_demo_that_is_missing_is_one_line(tmp_path, monkeypatch):
         ("model", {"certificate": "none.pem", "key": "none.pem"}, "no TLS with {folder}/none.pem"),
         ("model", {"certificate": "a.pem", "key": "a.pem"}, "no TLS with {folder}/a.pem"),
         ("model", {"host": "0.0.0.0"}, "nobody has a token"),  # beyond loopback
+        ("model", {"token_file": "none"}, "cannot read the secret"),
         ("model", {"host": "192.0.2.7", "token_file": "tokens"}, "7:0: Cannot assign requested address (choose"),
     ],
 )

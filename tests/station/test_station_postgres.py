@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sqlite3
 
 import pytest
@@ -66,16 +65,6 @@ def test_two_stations_of_one_name_do_not_share_a_journal(journal_url):
         pass
     with again.alone():  # it is free once the first has ended
         pass
-
-
-def test_a_server_that_is_cut_off_is_not_waited_for_for_ever(journal_url):
-    with (
-        Journal(journal_url, station="press")._engine.connect() as db,
-        socket.socket(fileno=os.dup(db.connection.driver_connection.fileno())) as connection,
-    ):
-        limits = (socket.SO_KEEPALIVE, socket.SOL_SOCKET), (socket.TCP_USER_TIMEOUT, socket.IPPROTO_TCP)
-        assert [connection.getsockopt(level, option) for option, level in limits] == [1, 30_000]
-        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
 
 
 def test_a_server_that_is_frozen_is_away_and_goes_on_when_it_thaws(journal_url, monkeypatch):
