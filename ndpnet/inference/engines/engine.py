@@ -1,8 +1,7 @@
-"""The interface of an engine, torch's, and the one of exported graphs."""
+"""The engine of torch, and that of exported graphs."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,18 +14,8 @@ OUTPUTS = MAP, RECONSTRUCTION = "anomaly_map", "reconstruction"  # of a graph
 RunGraph = Callable[[np.ndarray, str], np.ndarray]  # uint8 (1, H, W, 3) and the name of an output -> that output
 
 
-class Engine(Protocol):
-    """Computes the network on batches of images, uint8 (B, H, W, 3)."""
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Anomaly maps, of tiles before their filters: these are blended first. -> float32 (B, H, W) in [0, 1]."""
-
-    def rebuild(self, images: np.ndarray) -> np.ndarray:
-        """The reconstructions. -> float32 (B, 3, H, W) in [0, 1]."""
-
-
 class TorchEngine:
-    """The network as it is, on any device. has_filters: of whole pictures, not of tiles."""
+    """The network as it is, on any device, for uint8 (B, H, W, 3). has_filters: of whole pictures, not of tiles."""
 
     def __init__(self, network: Network, device: torch.device, *, has_filters: bool = True) -> None:
         self.network, self.device, self.has_filters = network, device, has_filters
@@ -35,11 +24,11 @@ class TorchEngine:
                 bank.freeze()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
+        """Anomaly maps, of tiles before their filters: these are blended first. -> float32 (B, H, W) in [0, 1]."""
         return self._run(partial(self.network.mark, has_filters=self.has_filters), images)[:, 0]
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
+        """The reconstructions. -> float32 (B, 3, H, W) in [0, 1]."""
         return self._run(lambda batch: self.network.predict(batch, has_filters=False)[1], images)
 
     @torch.inference_mode()
@@ -55,13 +44,12 @@ class GraphEngine:
         self.run = run
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._output(MAP, images)
+        """As `TorchEngine`, of one image."""
+        return self.run(images, MAP)
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._output(RECONSTRUCTION, images)
+        """As `TorchEngine`, of one image."""
+        return self.run(images, RECONSTRUCTION)
 
-    def _output(self, name: str, images: np.ndarray) -> np.ndarray:
-        # one by one: a graph of fixed size is faster, and no score depends on what else is in a batch
-        return np.concatenate([self.run(image[None], name) for image in images])
+
+Engine = TorchEngine | GraphEngine
