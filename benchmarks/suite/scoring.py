@@ -118,7 +118,7 @@ class ScoringEngine(TorchEngine):
         self.map_of = MAPS[scoring]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
+        """As `TorchEngine`."""
         return self._run(self._map, images)[:, 0]
 
     def _map(self, image: torch.Tensor) -> torch.Tensor:

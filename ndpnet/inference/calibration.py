@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +34,26 @@ from ndpnet.metrics.threshold import fit_review, fit_threshold, highest_scores, 
 
 logger = logging.getLogger(__name__)
 
-Properties = Mapping[str, Sequence[float]]  # of pictures, by name
-
 
 def calibrate_on_prepared(folder: Path, prepared: PreparedData, params: Params) -> dict[str, Any] | None:
     """Fit the threshold of the package in `folder` on the calibration split. -> its record; None without images."""
-    records = prepared.records("calibration")
-    if not records:
+    if not prepared.records("calibration"):
         logger.warning("no calibration image: there is no threshold (add groups, or raise data.calibration_fraction)")
         return None
-    measured = _Measured([Inspector.load(folder)])
-    for image, record in zip(tqdm(prepared.images("calibration"), "calibrate", disable=None), records, strict=True):
-        measured.add(record, image)
+    measured = measure_prepared(Inspector.load(folder), prepared)
     (threshold,) = measured.thresholds(params.evaluation.target_false_alarm_rate)
     return _set_calibration(folder, threshold, measured)
 
 
-class _Measured:
+def measure_prepared(inspector: Inspector, prepared: PreparedData) -> "Measured":
+    """What an inspector says of the calibration split."""
+    measured, images, records = Measured([inspector]), prepared.images("calibration"), prepared.records("calibration")
+    for image, record in zip(tqdm(images, "calibrate", disable=None), records, strict=True):
+        measured.add(record, image)
+    return measured
+
+
+class Measured:
     """What good pictures look like, one added after the other: to each inspector by its scores, and by themselves."""
 
     def __init__(self, inspectors: Sequence[Inspector]) -> None:
@@ -71,10 +74,22 @@ class _Measured:
         self.levels.append(level_of(predictions[0].anomaly_map))
 
     def thresholds(self, target_rate: float, review_rate: float | None = None) -> list[dict[str, Any]]:
-        """The record of each inspector's threshold."""
-        return [
-            threshold_record(scores, self.records, self.properties, target_rate, review_rate) for scores in self.scores
-        ]
+        """What a package says of each inspector's threshold: the fit, the pictures it hangs on, and the hash of all.
+
+        All scores and properties are in it: what another threshold would promise, and whether a line has changed since,
+        is answered where the pictures are not.
+        """
+        return [self._threshold(np.asarray(scores), target_rate, review_rate) for scores in self.scores]
+
+    def _threshold(self, scores: np.ndarray, target_rate: float, review_rate: float | None) -> dict[str, Any]:
+        groups, paths = [record.group for record in self.records], [record.path for record in self.records]
+        record = fit_threshold(scores, groups, target_rate=target_rate)
+        record |= {"highest": highest_scores(paths, scores, groups, target_rate=target_rate)}
+        record |= {"data_hash": content_hash(self.records), "promised_rates": promised_rates(scores, groups)}
+        record |= {"calibration": {"scores": scores.tolist(), "groups": groups, "properties": self.properties}}
+        if review_rate is not None:
+            record |= {"review": fit_review(scores, groups, target_rate=target_rate, review_rate=review_rate)}
+        return record
 
 
 def calibrate(
@@ -112,7 +127,7 @@ def calibrate(
         if rules_path is not None:
             _write_rules(folder, rules_path, good_images)
         write_config(folder, json.loads((folder / CONFIG).read_text()))
-        measured = _Measured(_every_engine(read_package(folder)))
+        measured = Measured(_every_engine(read_package(folder)))
         for record, fitted in _good_pictures(measured.inspectors[0], good_images, group_pattern):
             measured.add(record, fitted)
         manifest = package.manifest()  # the new pictures take the place of the old ones: they are no test images
@@ -182,31 +197,7 @@ def _new_roi(path: Path | None) -> np.ndarray | None:
     return None if path is None else read_roi(path)
 
 
-def _set_calibration(folder: Path, threshold: dict[str, Any], measured: _Measured, **changes: Any) -> dict[str, Any]:
+def _set_calibration(folder: Path, threshold: dict[str, Any], measured: Measured, **changes: Any) -> dict[str, Any]:
     config, surface = json.loads((folder / CONFIG).read_text()), surface_of(measured.looks, measured.levels)
     write_config(folder, config | {"surface": surface, "threshold": threshold} | changes)
     return threshold
-
-
-def threshold_record(
-    scores: Sequence[float],
-    records: Sequence[FileRecord],
-    properties: Properties,
-    target_rate: float,
-    review_rate: float | None = None,
-) -> dict[str, Any]:
-    """What a package says of its threshold: the fit, the pictures it hangs on, and the hash of all. scores: N.
-
-    All scores and properties are in it: what another threshold would promise, and whether a line has changed since, is
-    answered where the pictures are not.
-    """
-    values, groups = np.asarray(scores), [record.group for record in records]
-    paths = [record.path for record in records]
-    fitted = fit_threshold(values, groups, target_rate=target_rate)
-    highest = highest_scores(paths, values, groups, target_rate=target_rate)
-    record = fitted | {"highest": highest, "data_hash": content_hash(records)}
-    record |= {"promised_rates": promised_rates(values, groups)}
-    record |= {"calibration": {"scores": values.tolist(), "groups": groups, "properties": properties}}
-    if review_rate is not None:
-        record |= {"review": fit_review(values, groups, target_rate=target_rate, review_rate=review_rate)}
-    return record

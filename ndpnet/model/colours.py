@@ -14,13 +14,10 @@ SMALLEST_SPREAD = 1e-6  # of less the pictures are grey
 class OpponentColours(nn.Module):
     """Red less green and blue less green, averaged over 24 x 24 pixels, standardised by `fit` on good pictures."""
 
-    mean: torch.Tensor
-    gain: torch.Tensor  # 1 / spread; 0 of grey pictures: no colour is ever heard
-
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(2))
-        self.register_buffer("gain", torch.ones(2))
+        self.mean = nn.Buffer(torch.zeros(2))
+        self.gain = nn.Buffer(torch.ones(2))  # 1 / spread; 0 of grey pictures: no colour is ever heard
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W), sides multiples of 8 -> (B, 2, H/8, W/8)."""

@@ -22,15 +22,13 @@ class PatchBank(nn.Module):
     seen: (..., C) -> (..., C), as what patches are compared; without it as they are.
     """
 
-    patches: torch.Tensor
-    groups: torch.Tensor
     frozen: torch.Tensor | None
 
     def __init__(self, *, num_channels: int, num_patches: int, seen: Seen | None = None) -> None:
         super().__init__()
         self.seen = seen or nn.Identity()
-        self.register_buffer("patches", torch.zeros(num_patches, num_channels))
-        self.register_buffer("groups", torch.full((num_patches,), NO_GROUP))  # of the pictures they are from
+        self.patches = nn.Buffer(torch.zeros(num_patches, num_channels))
+        self.groups = nn.Buffer(torch.full((num_patches,), NO_GROUP))  # of the pictures they are from
         self.register_buffer("frozen", None, persistent=False)
 
     def freeze(self) -> None:

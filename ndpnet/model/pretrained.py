@@ -36,17 +36,6 @@ class PretrainedNDPNet(nn.Module):
     is_trained: a package's weights follow.
     """
 
-    logit_scale: torch.Tensor
-    level_spreads: torch.Tensor
-    usual: torch.Tensor
-    distance_scale: torch.Tensor
-    angle_scale: torch.Tensor
-    colour_scale: torch.Tensor
-    brightness_scale: torch.Tensor
-    shade_scale: torch.Tensor
-    good_maximum: torch.Tensor
-    picture_groups: torch.Tensor  # in training alone
-
     def __init__(
         self, *, encoder: str, bank_size: int, head_channels: int, anomaly_map: str = "fused", is_trained: bool = False
     ) -> None:
@@ -64,16 +53,17 @@ class PretrainedNDPNet(nn.Module):
         self.decoder = SurfaceDecoder(channels, self.encoder.strides)
         self.segmentation = JointSegmentation(channels, head_channels)
         # the maps of held-out good pictures: mean and spread of the segmentation's logit, and of each distance
-        self.register_buffer("logit_scale", torch.tensor([0.0, 1.0]))
-        self.register_buffer("level_spreads", torch.ones(NUM_LEVELS))
-        self.register_buffer("usual", torch.zeros(NUM_LEVELS - 1))  # surprise, of all levels but the coarsest
-        self.register_buffer("distance_scale", torch.tensor([0.0, 1.0]))
-        self.register_buffer("angle_scale", torch.tensor([0.0, 1.0]))
-        self.register_buffer("colour_scale", torch.tensor([0.0, 1.0]))
-        self.register_buffer("brightness_scale", torch.tensor([0.0, 1.0]))
-        self.register_buffer("shade_scale", torch.tensor([0.0, 1.0]))
-        self.register_buffer("good_maximum", torch.tensor(1.0))
-        self.register_buffer("picture_groups", torch.empty(0, dtype=torch.long), persistent=False)
+        self.logit_scale = nn.Buffer(torch.tensor([0.0, 1.0]))
+        self.level_spreads = nn.Buffer(torch.ones(NUM_LEVELS))
+        self.usual = nn.Buffer(torch.zeros(NUM_LEVELS - 1))  # surprise, of all levels but the coarsest
+        self.distance_scale = nn.Buffer(torch.tensor([0.0, 1.0]))
+        self.angle_scale = nn.Buffer(torch.tensor([0.0, 1.0]))
+        self.colour_scale = nn.Buffer(torch.tensor([0.0, 1.0]))
+        self.brightness_scale = nn.Buffer(torch.tensor([0.0, 1.0]))
+        self.shade_scale = nn.Buffer(torch.tensor([0.0, 1.0]))
+        self.good_maximum = nn.Buffer(torch.tensor(1.0))
+        # in training alone
+        self.picture_groups: torch.Tensor = nn.Buffer(torch.empty(0, dtype=torch.long), persistent=False)
 
     def set_reference(self, reference: torch.Tensor) -> None:
         """Nothing: the bank is in the weights. reference: (R, 3, H, W), a good picture to show."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ndpnet.data.arrays import spread_rows
 from ndpnet.data.fitting import continue_surface
@@ -19,7 +18,7 @@ from ndpnet.data.manifest import content_hash
 from ndpnet.data.prepared import PreparedData
 from ndpnet.files import write_json
 from ndpnet.folders import atomic_folder, check_apart
-from ndpnet.inference.calibration import threshold_record
+from ndpnet.inference.calibration import measure_prepared
 from ndpnet.inference.engines import ENGINES_DIR, engine_name
 from ndpnet.inference.engines.graph import write_onnx
 from ndpnet.inference.engines.parity import (
@@ -186,11 +185,5 @@ def _fit_threshold(inspector: Inspector, inputs: ExportInputs) -> dict[str, Any]
     record = inputs.package.threshold
     if record is None:
         return None
-    records, images = inputs.prepared.records("calibration"), inputs.prepared.images("calibration")
-    scores = [
-        inspector.predict(image, name=source.path).score
-        for image, source in zip(tqdm(images, "calibrate", disable=None), records, strict=True)
-    ]
     review_rate = record["review"]["review_rate"] if "review" in record else None
-    properties = record["calibration"]["properties"]
-    return threshold_record(scores, records, properties, record["target_rate"], review_rate)
+    return measure_prepared(inspector, inputs.prepared).thresholds(record["target_rate"], review_rate)[0]

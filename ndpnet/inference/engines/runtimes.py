@@ -115,13 +115,9 @@ class GraphEngine:
         self.run = run
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._output(MAP, images)
+        """As `TorchEngine`, of one image."""
+        return self.run(images, MAP)
 
     def rebuild(self, images: np.ndarray) -> np.ndarray:
-        """See `Engine`."""
-        return self._output(RECONSTRUCTION, images)
-
-    def _output(self, name: str, images: np.ndarray) -> np.ndarray:
-        # one by one: a graph of fixed size is faster, and no score depends on what else is in a batch
-        return np.concatenate([self.run(image[None], name) for image in images])
+        """As `TorchEngine`, of one image."""
+        return self.run(images, RECONSTRUCTION)
