@@ -180,6 +180,7 @@ def test_a_threshold_is_in_the_history_and_in_force_from_the_next_picture_on(sta
     assert follows["promised_rate"] == 1.0
     assert send(path, value=None, who="Ann", reason="it was not the station").status_code == 200
     assert post(url, picture(11)).json()["threshold"] == own
+    assert "it was not the station" in get(f"{url}/health").text  # told in words, though it is no number
 
 
 def test_machines_are_told_how_it_is(station):
