@@ -63,7 +63,7 @@ def time_model(model_dir: Path) -> Result:
     image = to_unit(torch.from_numpy(package.references()[:1]))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         package.load_network(torch.device("cpu")).mark(image)
-    return {"milliseconds": timing.percentile(0.5), "gmac": counter.get_total_flops() / 2e9}
+    return {"milliseconds": timing["p50 ms"], "gmac": counter.get_total_flops() / 2e9}
 
 
 def _by_subset(

@@ -1,11 +1,10 @@
 """What names a model package: one hash over everything that lies in its folder."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ndpnet.files import hash_of, sha256_of
+from ndpnet.files import hash_of, read_record, sha256_of
 from ndpnet.inference.engines import ENGINES_DIR
 from ndpnet.lineage import folder_hash
 
@@ -18,8 +17,10 @@ def sealed(record: dict[str, Any]) -> dict[str, Any]:
     return record | {SEAL: hash_of(record)}
 
 
-def check_seal(path: Path, record: dict[str, Any]) -> None:
-    """Refuse a record that is not as it was written. ValueError in one line."""
+def read_sealed(path: Path, version: int, fix: str, *, fix_damage: str = "") -> dict[str, Any]:
+    """A record as it was written, with the files beside it that it has the hashes of. ValueError in one line."""
+    fix_damage = fix_damage or fix
+    record = read_record(path, version, fix, fix_damage=fix_damage)
     try:
         is_sealed = record == sealed(record)
     except ValueError:  # a number that JSON does not have
@@ -28,16 +29,13 @@ def check_seal(path: Path, record: dict[str, Any]) -> None:
         raise ValueError(
             f"{path} was changed after it was written (copy the package again; `ndpnet calibrate` sets a threshold)"
         )
-
-
-def check_files(record_path: Path, hashes: Mapping[str, str], fix: str) -> None:
-    """Compare the files beside a record with their hashes in it. ValueError: one is not there, or damaged."""
-    for name, expected in hashes.items():
-        path = record_path.with_name(name)
-        if not path.is_file():
-            raise ValueError(f"{path} is missing ({fix})")
-        if sha256_of(path) != expected:
-            raise ValueError(f"{path} is damaged: not the hash in {record_path.name} ({fix})")
+    for name, expected in record["files"].items():
+        file = path.with_name(name)
+        if not file.is_file():
+            raise ValueError(f"{file} is missing ({fix_damage})")
+        if sha256_of(file) != expected:
+            raise ValueError(f"{file} is damaged: not the hash in {path.name} ({fix_damage})")
+    return record
 
 
 def package_files(folder: Path) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from ndpnet.data.manifest import Manifest
 from ndpnet.data.prepared import PreparedData
 from ndpnet.data.roi import ROI, read_roi, write_roi
 from ndpnet.data.tiling import Tiling
-from ndpnet.files import hash_of, read_record, sha256_of, write_json
-from ndpnet.inference.identity import check_files, check_seal, package_hash, sealed
+from ndpnet.files import hash_of, sha256_of, write_json
+from ndpnet.inference.identity import package_hash, read_sealed, sealed
 from ndpnet.inference.rules import RULES, Rules
 from ndpnet.lineage import code_hash, identity_params, library_versions, params_hash, processor
 
@@ -156,10 +156,8 @@ def read_package(folder: Path) -> ModelPackage:
     path = folder / CONFIG
     if not path.is_file():
         raise ValueError(f"no model package in {folder} (it has no {CONFIG}; run `ndpnet train-phase2`)")
-    fix = "copy the package again"
-    config = read_record(path, FORMAT_VERSION, "retrain, or install the ndpnet that wrote it", fix_damage=fix)
-    check_seal(path, config)
-    check_files(path, config["files"], fix)
+    fix = "retrain, or install the ndpnet that wrote it"
+    config = read_sealed(path, FORMAT_VERSION, fix, fix_damage="copy the package again")
     for name, option in OPTIONAL_FILES.items():
         if name not in config["files"] and (folder / name).exists():
             raise ValueError(

@@ -5,8 +5,8 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,24 +18,13 @@ from ndpnet.table import format_rows
 logger = logging.getLogger(__name__)
 
 NUM_WARM, NUM_LEAST = 3, 5  # predictions that are not counted, and how many are at least
-HEADINGS = ("engine", "p50 ms", "p95 ms", "p99 ms", "images/s", "of torch", "peak MiB", "load s", "images")
+COLUMNS = {"engine": "", **dict.fromkeys(("p50 ms", "p95 ms", "p99 ms", "images/s"), ".1f")}  # and their digits
+COLUMNS |= {"of torch": ".2f", "peak MiB": ".0f", "load s": ".1f", "images": "d"}
+
+Timing = dict[str, Any]  # what one engine took, by column
 
 
-@dataclass(frozen=True)
-class EngineTiming:
-    """What one engine took. seconds: of each prediction."""
-
-    engine: str
-    seconds: tuple[float, ...]
-    load_seconds: float
-    peak_mebibytes: float
-
-    def percentile(self, share: float) -> float:
-        """Milliseconds that this share of the predictions did not exceed."""
-        return 1000 * float(np.quantile(self.seconds, share))
-
-
-def measure(model: Path, *, seconds: float, num_threads: int) -> list[EngineTiming]:
+def measure(model: Path, *, seconds: float, num_threads: int) -> list[Timing]:
     """Time torch and every engine that the package carries; one that cannot run here is named in a warning.
 
     ValueError: no package.
@@ -57,7 +46,7 @@ def measure(model: Path, *, seconds: float, num_threads: int) -> list[EngineTimi
     return timings
 
 
-def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> EngineTiming:
+def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> Timing:
     """Time one engine in this process, on the model's own reference image: one whole picture, or one tile."""
     import torch
 
@@ -77,7 +66,9 @@ def time_engine(model: Path, name: str, seconds: float, num_threads: int) -> Eng
         started = time.perf_counter()
         bare.predict(image)
         taken.append(time.perf_counter() - started)
-    return EngineTiming(name, tuple(taken), load_seconds, peak_mib())
+    latencies = {f"p{share} ms": 1000 * float(np.percentile(taken, share)) for share in (50, 95, 99)}
+    about = {"engine": name, "images/s": len(taken) / sum(taken), "peak MiB": peak_mib(), "load s": load_seconds}
+    return latencies | about | {"images": len(taken)}
 
 
 def peak_mib() -> float:
@@ -86,14 +77,9 @@ def peak_mib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def format_table(timings: Sequence[EngineTiming], *, num_threads: int) -> str:
+def format_table(timings: Sequence[Timing], *, num_threads: int) -> str:
     """One row per engine; its median latency also as a share of the first one's, torch's."""
-    first = timings[0].percentile(0.5)
-    rows: list[tuple[str, ...]] = [HEADINGS]
-    for timing in timings:
-        latencies = [f"{timing.percentile(share):.1f}" for share in (0.5, 0.95, 0.99)]
-        rate = len(timing.seconds) / sum(timing.seconds)
-        about = [f"{rate:.1f}", f"{timing.percentile(0.5) / first:.2f}", f"{timing.peak_mebibytes:.0f}"]
-        rows.append((timing.engine, *latencies, *about, f"{timing.load_seconds:.1f}", str(len(timing.seconds))))
+    timings = [timing | {"of torch": timing["p50 ms"] / timings[0]["p50 ms"]} for timing in timings]
+    rows = [tuple(format(timing[name], digits) for name, digits in COLUMNS.items()) for timing in timings]
     note = f"one image at a time, {num_threads} thread{'s' if num_threads > 1 else ''}"
-    return "\n".join([*format_rows(rows, are_numbers=True), note])
+    return "\n".join([*format_rows([tuple(COLUMNS), *rows], are_numbers=True), note])

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ndpnet.files import hash_of, read_record, sha256_of, write_json
+from ndpnet.files import hash_of, sha256_of, write_json
 from ndpnet.inference.engines import ENGINES, ENGINES_DIR, engine_name
 from ndpnet.inference.engines.runtimes import GRAPH_FILES, GraphEngine, open_graph
-from ndpnet.inference.identity import check_files, check_seal, sealed
+from ndpnet.inference.identity import read_sealed, sealed
 from ndpnet.inference.package import REFERENCE, WEIGHTS, ModelPackage
 
 ENGINE, PARITY = "engine.json", "parity.json"
-FORMAT_VERSION, AGAIN = 2, "export the model again"
+FORMAT_VERSION = 2
 
 
 def open_graph_of(folder: Path, package: ModelPackage, engine: str, float_type: str) -> GraphEngine:
@@ -72,12 +72,9 @@ def replace_threshold(folder: Path, threshold: dict[str, Any]) -> None:
 def read_engine(package: ModelPackage, engine: str, precision: str | None = None) -> tuple[Path, dict[str, Any]]:
     """An engine's folder and its record, checked. ValueError in one line: not there, damaged, or of another model."""
     folder = package.folder / ENGINES_DIR / _choose(package, engine, precision)
-    path = folder / ENGINE
-    record = read_record(path, FORMAT_VERSION, AGAIN)
-    check_seal(path, record)
+    record = read_sealed(folder / ENGINE, FORMAT_VERSION, "export the model again")
     if record["made_from"] != made_from(package):
         raise ValueError(f"{folder} was exported from another model (export this one)")
-    check_files(path, record["files"], AGAIN)
     return folder, record
 
 

@@ -144,14 +144,14 @@ def test_bench_times_every_engine(copy_dir: Path) -> None:
     for name in set(EXPORTED_NAMES) - {"onnx-fp32"}:
         shutil.rmtree(copy_dir / "engines" / name)  # each is timed in a process of its own
     timings = measure(copy_dir, seconds=0.1, num_threads=1)
-    assert [each.engine for each in timings] == ["torch-fp32", "onnx-fp32"]
+    assert [each["engine"] for each in timings] == ["torch-fp32", "onnx-fp32"]
     for each in timings:
-        assert len(each.seconds) >= 5
-        assert sum(each.seconds) >= 0.1
-        assert 0 < each.percentile(0.5) <= each.percentile(0.99) <= 1000 * max(each.seconds)
-        assert each.peak_mebibytes > 100
+        assert each["images"] >= 5
+        assert each["images"] / each["images/s"] >= 0.1
+        assert 0 < each["p50 ms"] <= each["p95 ms"] <= each["p99 ms"] <= 1000 * each["images"] / each["images/s"]
+        assert each["peak MiB"] > 100
     _, _, *rows, _ = format_table(timings, num_threads=1).splitlines()
-    assert [row.split()[0] for row in rows] == [each.engine for each in timings]
+    assert [row.split()[0] for row in rows] == [each["engine"] for each in timings]
     assert rows[0].split()[5] == "1.00"  # of torch
 
 
