@@ -173,8 +173,7 @@ def _pixel_metrics(test: ScoredImages, rows: np.ndarray) -> dict[str, Interval |
     values = None if test.pixels is None else _pixel_values(test, test.pixels, rows)
     if test.pixels is None or values is None:
         return {"pixel_auroc": None, "pro_auc": None}
-    table = test.pixels.table.take(rows[test.has_truth])
-    statistics = (weighted.pixel_auroc_statistic(table), weighted.pro_statistic(table))
+    statistics = weighted.pixel_statistics(test.pixels.table.take(rows[test.has_truth]))
     named = zip(("pixel_auroc", "pro_auc"), values, statistics, strict=True)
     groups, labels = test.groups[rows], test.labels[rows]
     return {

@@ -126,24 +126,18 @@ def pixel_row(
     return PixelTable(all_above - defect_above, num_good, defect_above, num_defect, overlap_above, num_regions[0])
 
 
-def pixel_auroc_statistic(table: PixelTable) -> Statistic:
-    """Weighted pixel ROCAUC from the table."""
+def pixel_statistics(table: PixelTable, max_fpr: float = MAX_FPR) -> tuple[Statistic, Statistic]:
+    """Weighted pixel ROCAUC and PRO area up to max_fpr, from the table."""
 
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        fpr = _weighted_share(weights, table.good_above, table.num_good)
-        return partial_area(fpr, _weighted_share(weights, table.defect_above, table.num_defect))
+    def area_under(above: np.ndarray, totals: np.ndarray, max_x: float) -> Statistic:
+        def area(weights: np.ndarray) -> np.ndarray:
+            fpr = _weighted_share(weights, table.good_above, table.num_good)
+            return partial_area(fpr, _weighted_share(weights, above, totals), max_x)
 
-    return statistic
+        return area
 
-
-def pro_statistic(table: PixelTable, max_fpr: float = MAX_FPR) -> Statistic:
-    """Weighted PRO area up to max_fpr from the table."""
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        fpr = _weighted_share(weights, table.good_above, table.num_good)
-        return partial_area(fpr, _weighted_share(weights, table.overlap_above, table.num_regions), max_fpr)
-
-    return statistic
+    of_regions = area_under(table.overlap_above, table.num_regions, max_fpr)
+    return area_under(table.defect_above, table.num_defect, 1.0), of_regions
 
 
 def _weighted_share(weights: np.ndarray, above: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -164,8 +164,7 @@ def _statistic(metric: str, test: summary.ScoredImages) -> Statistic:
         return weighted.auroc_statistic(test.scores, test.labels)
     if metric in PIXEL_METRICS:
         assert test.pixels is not None
-        of_pixels = weighted.pixel_auroc_statistic if metric == "pixel_auroc" else weighted.pro_statistic
-        return of_pixels(test.pixels.table)
+        return weighted.pixel_statistics(test.pixels.table)[PIXEL_METRICS.index(metric)]
     # recall is precision with the roles exchanged: calls among the defective, not defective among the calls
     return weighted.precision_statistic(test.labels, test.calls)
 

@@ -56,9 +56,9 @@ def test_pixel_statistics_equal_repeating_the_images_when_every_value_is_on_the_
     repeated = [(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights.astype(int)]
     for max_fpr in (0.05, 0.3):
         expected = [exact.pro_auc(*pair, max_fpr) for pair in repeated]
-        assert weighted.pro_statistic(table, max_fpr)(weights) == pytest.approx(expected, abs=1e-12)
+        assert weighted.pixel_statistics(table, max_fpr)[1](weights) == pytest.approx(expected, abs=1e-12)
     expected = [exact.pixel_auroc(*pair) for pair in repeated]
-    assert weighted.pixel_auroc_statistic(table)(weights) == pytest.approx(expected, abs=1e-12)
+    assert weighted.pixel_statistics(table)[0](weights) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_default_grid_is_close_on_continuous_maps() -> None:
@@ -69,14 +69,14 @@ def test_the_default_grid_is_close_on_continuous_maps() -> None:
     maps = rng.standard_normal(masks.shape).astype(np.float32) + 2.5 * masks
     table, weights = table_of(maps, masks), draws_of(20, num_draws=5)
     repeated = [(np.repeat(maps, row, axis=0), np.repeat(masks, row, axis=0)) for row in weights.astype(int)]
-    assert weighted.pro_statistic(table)(weights) == pytest.approx([exact.pro_auc(*p) for p in repeated], abs=5e-4)
-    expected = [exact.pixel_auroc(*pair) for pair in repeated]
-    assert weighted.pixel_auroc_statistic(table)(weights) == pytest.approx(expected, abs=5e-4)
+    statistics = weighted.pixel_statistics(table)
+    for statistic, metric in zip(statistics, (exact.pixel_auroc, exact.pro_auc), strict=True):
+        assert statistic(weights) == pytest.approx([metric(*pair) for pair in repeated], abs=5e-4)
 
 
 def test_a_part_of_the_table_is_the_table_of_the_part() -> None:
     maps, masks = small_pixel_set()
     rows = np.array([True, True, False, True, False, True, True, False])
     part = table_of(maps, masks, grid_size=4000).take(rows)
-    value = weighted.pro_statistic(part)(np.ones((1, 5)))[0]
+    value = weighted.pixel_statistics(part)[1](np.ones((1, 5)))[0]
     assert value == pytest.approx(exact.pro_auc(maps[rows], masks[rows]), abs=1e-12)
