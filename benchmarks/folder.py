@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import middle, options
+from measuring import in_turn, middle, options
 from PIL import Image
 from skimage.data import gravel
 
@@ -39,12 +39,8 @@ def main() -> None:
             "folder, no overlays": lambda: inspect_folder(inspector, pictures, out, with_overlays=False),
             "folder, overlays": lambda: inspect_folder(inspector, pictures, out),
         }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(arguments.rounds):
-            for name, run in ways.items():
-                started = time.perf_counter()
-                run()
-                rates[name].append(arguments.count / (time.perf_counter() - started))
+        taken = in_turn(ways, arguments.rounds, time.perf_counter)
+    rates = {name: [arguments.count / each for each in seconds] for name, seconds in taken.items()}
     cores = len(os.sched_getaffinity(0))
     print(f"{inspector.engine_name}, {arguments.count} PNG of {arguments.side} px, {cores} cores; images/s, median")
     first = statistics.median(rates["inference alone"])

@@ -17,7 +17,6 @@ width in their own environment (`make peers`), a process per round: the median o
 import argparse
 import io
 import json
-import logging
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import middle, options
+from measuring import in_turn, middle, options
 from PIL import Image
 from skimage.data import brick
 from torch.utils.flop_counter import FlopCounterMode
@@ -39,10 +38,9 @@ from ndpnet.config import Params, load_params
 from ndpnet.data.images import open_image
 from ndpnet.inference.engines.engine import TorchEngine
 from ndpnet.inference.engines.graph import write_onnx
-from ndpnet.inference.engines.quantise import kept_in_floating_point
+from ndpnet.inference.engines.quantise import quantise
 from ndpnet.inference.engines.rounding import save_graph
 from ndpnet.inference.engines.runtimes import (
-    INPUT,
     ONNX_GRAPH,
     OPENVINO_GRAPH,
     GraphEngine,
@@ -116,7 +114,8 @@ def exported(arguments: argparse.Namespace, network: Network, images: list[np.nd
         engine, precision = name.split("-")
         if engine == "openvino":
             model = openvino.Core().read_model(path)
-            model = quantised(model, images) if precision == "int8" else model
+            if precision == "int8":  # plain, without accuracy control
+                model = quantise(model, images, np.array(images), lambda *_: (0.0, []), max_loss=0)
             # each in a folder of its own: an open engine maps its file, and dies if another is written over it
             is_rounded = precision != "fp32" and params.model.encoder != "own"
             save_graph(model, folder / name / OPENVINO_GRAPH, is_rounded=is_rounded)
@@ -125,14 +124,6 @@ def exported(arguments: argparse.Namespace, network: Network, images: list[np.nd
         run = open_graph(engine, of_engine, float_type=float_type, input_size=size, num_threads=1)
         runs[name] = GraphEngine(run).predict
     return runs
-
-
-def quantised(model: object, images: list[np.ndarray]) -> object:
-    """Plain int8, without accuracy control."""
-    nncf = load_module("nncf")
-    nncf.set_log_level(logging.ERROR)
-    dataset = nncf.Dataset([image[None] for image in images], lambda image: {INPUT: image})
-    return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=kept_in_floating_point(model))
 
 
 def report(arguments: argparse.Namespace, network: Network, engines: dict[str, Run], image: np.ndarray) -> None:
@@ -190,15 +181,8 @@ def report_parts(network: PretrainedNDPNet, image: np.ndarray, rounds: int) -> N
         "decode JPEG": lambda: open_image(jpeg),
         "resize": lambda: large.fitted(image.shape[:2], None),
     }
-    milliseconds: dict[str, list[float]] = {name: [] for name in parts}
-    peak = 0.0
-    for round_number in range(1 + rounds):
-        for name, compute in parts.items():
-            started = time.process_time()
-            compute()
-            if round_number:
-                milliseconds[name].append(1000 * (time.process_time() - started))
-        peak = max(peak, product_rate("fp32"))
+    milliseconds = {name: [1000 * each for each in taken] for name, taken in in_turn(parts, rounds).items()}
+    peak = max(product_rate("fp32") for _ in range(rounds))
     print(f"\n{'part':16} {'ms of the processor':>28} {'GMAC':>7} {'of peak':>8}   ({READ_SIDE} px to read)")
     for name, compute in parts.items():
         with FlopCounterMode(display=False) as counter:

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,20 @@ def run(command: Sequence[str], folder: Path | None = None) -> Cost:
     if status:
         sys.exit(f"{' '.join(command)} failed:\n{output.decode(errors='replace')}")
     return Cost(usage.ru_utime + usage.ru_stime, time.perf_counter() - started, usage.ru_maxrss / 1024)
+
+
+def in_turn(
+    runs: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
+    """Seconds of each in every round, one after the other, of the processor by default; a round before warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(1 + rounds):
+        for name, run in runs.items():
+            started = clock()
+            run()
+            if number:
+                seconds[name].append(clock() - started)
+    return seconds
 
 
 def spread(values: Sequence[float]) -> str:

@@ -12,10 +12,11 @@ more images than that: the stream, and a few kB per image that intervals are com
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
-from measuring import alone, options, spread
+from measuring import alone, in_turn, options, spread
 
 from ndpnet.inference.speed import peak_mib
 from ndpnet.metrics import exact
@@ -35,8 +36,8 @@ def main() -> None:
     for kind in ("blob", "noise"):
         maps, masks = (np.stack(each) for each in zip(*pictures(NUM_MAPS, arguments.size, kind=kind), strict=True))
         for name in ("pro_auc", "pixel_metrics"):
-            compute = getattr(exact, name)
-            print(f"{NUM_MAPS} maps, {kind} masks, {name:13} {seconds_of(compute, maps, masks, arguments.rounds)} s")
+            seconds = in_turn({name: partial(getattr(exact, name), maps, masks)}, arguments.rounds)[name]
+            print(f"{NUM_MAPS} maps, {kind} masks, {name:13} {spread(seconds)} s")
     for count in arguments.counts:
         ways = WAYS if count <= MAX_EXACT else WAYS[1:]
         rows = {way: alone(measure, way, count, arguments.size) for way in ways}
@@ -44,16 +45,6 @@ def main() -> None:
             print(f"{count:6d} maps, {way:8} {row['seconds']:7.2f} s {row['peak_mib']:7.0f} MiB", end="")
             has_both = way == "streamed" and len(rows) == len(WAYS)
             print(f"  {error_of(rows['exact'], row)}" if has_both else "", flush=True)
-
-
-def seconds_of(compute: Callable[..., object], maps: np.ndarray, masks: np.ndarray, rounds: int) -> str:
-    """Spread of the processor time."""
-    seconds = []
-    for _ in range(rounds):
-        started = time.process_time()
-        compute(maps, masks)
-        seconds.append(time.process_time() - started)
-    return spread(seconds)
 
 
 def pictures(count: int, size: int, *, kind: str = "blob") -> Iterator[tuple[np.ndarray, np.ndarray]]:

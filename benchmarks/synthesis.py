@@ -9,12 +9,11 @@ takes of a training step: benchmarks/gpu.py.
 """
 
 import math
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from measuring import options, spread
+from measuring import in_turn, options, spread
 
 from ndpnet.config import load_params
 from ndpnet.synthesis.bank import DefectBank
@@ -43,13 +42,7 @@ def main() -> None:
 
 def report(makers: dict[str, Callable[[], object]], rounds: int) -> None:
     """Time what makes 16 of a thing, all in turn."""
-    speeds: dict[str, list[float]] = {name: [] for name in makers}
-    for number in range(rounds + 1):
-        for name, make in makers.items():
-            started = time.process_time()
-            make()
-            if number:  # the first one warms up
-                speeds[name].append(COUNT / (time.process_time() - started))
+    speeds = {name: [COUNT / each for each in seconds] for name, seconds in in_turn(makers, rounds).items()}
     for name, values in speeds.items():
         print(f"{name:14} {spread(values)} a second", flush=True)
     ratios = [ours / plain for plain, ours in zip(speeds["masks, plain"], speeds["masks, ndpnet"], strict=True)]

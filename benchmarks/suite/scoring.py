@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from skimage.metrics import structural_similarity
 
 from ndpnet.benchmark.variants import OWN
 from ndpnet.inference.engines.engine import TorchEngine
@@ -19,8 +20,6 @@ from ndpnet.inference.inspector import Inspector
 from ndpnet.model import NDPNet
 from ndpnet.model.segmentation import NUM_SCALES, filter_map
 
-SSIM_SIGMA, SSIM_WINDOW = 1.5, 11  # Wang et al. 2004
-SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 NUM_DIRECTIONS, LINE_LENGTH = 12, 15  # of lines: 15 degrees apart, pixels
 
 Scoring = Callable[[NDPNet, torch.Tensor, torch.Tensor], torch.Tensor]  # network, input, reconstruction -> map
@@ -40,24 +39,11 @@ def feature_residual(network: NDPNet, image: torch.Tensor, reconstruction: torch
 
 
 def structural_difference(_: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
-    """1 - SSIM of Gaussian windows of 11 pixels, mean over colours. (B, 3, H, W) twice -> (B, 1, H, W)."""
-    offsets = torch.arange(SSIM_WINDOW, dtype=image.dtype, device=image.device) - SSIM_WINDOW // 2
-    weights = torch.exp(-offsets.square() / (2 * SSIM_SIGMA**2))
-    weights = weights / weights.sum()
-
-    def blur(values: torch.Tensor) -> torch.Tensor:
-        padded = F.pad(values, (SSIM_WINDOW // 2,) * 4, mode="reflect")
-        kernel = weights.expand(values.shape[1], 1, 1, -1)
-        rows = F.conv2d(padded, kernel, groups=values.shape[1])
-        return F.conv2d(rows, kernel.transpose(2, 3), groups=values.shape[1])
-
-    mean_x, mean_y = blur(image), blur(reconstruction)
-    var_x = blur(image.square()) - mean_x.square()
-    var_y = blur(reconstruction.square()) - mean_y.square()
-    covariance = blur(image * reconstruction) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x.square() + mean_y.square() + SSIM_C1)
-    contrast = (2 * covariance + SSIM_C2) / (var_x + var_y + SSIM_C2)
-    return 1 - (luminance * contrast).mean(dim=1, keepdim=True)
+    """1 - SSIM of Gaussian windows (Wang et al. 2004), mean over colours. (1, 3, H, W) twice -> (1, 1, H, W)."""
+    pictures = (picture[0].permute(1, 2, 0).cpu().numpy() for picture in (image, reconstruction))
+    options = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 1.0}
+    _, similarity = structural_similarity(*pictures, channel_axis=2, full=True, **options)
+    return torch.from_numpy(1 - similarity.mean(axis=2))[None, None]
 
 
 def pixel_gap(_: NDPNet, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
