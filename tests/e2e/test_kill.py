@@ -97,7 +97,7 @@ def test_a_new_pod_continues_from_s3_and_ends_bit_for_bit_the_same(
         if number < 2:
             before = stored_versions(s3, bucket)
             assert kill_when(process, lambda before=before: len(stored_versions(s3, bucket) - before) > 0)
-            assert list(pod_dir.glob(".ndpnet-work.*.partial/phase1-*/state.pt"))
+            assert list(pod_dir.glob(".ndpnet-work.*/phase1-*/state.pt"))
         else:
             process.join(TIME_LIMIT)
             assert process.exitcode == 0, (tmp_path / f"log{number}.err").read_text()

@@ -18,11 +18,11 @@ from ndpnet.inference.package import (
     FORMAT_VERSION,
     ModelPackage,
     read_package,
-    read_weights,
     write_config,
     write_references,
 )
 from ndpnet.model import NDPNet
+from ndpnet.model.weights import read_weights
 
 
 @pytest.fixture
