@@ -230,7 +230,7 @@ def test_results_that_cannot_be_stored(place: Place, s3: S3Server, monkeypatch: 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"model": f"{NAME}@7"}, f"no {NAME} '7' in the registry (it has 1 @champion, 2, 3)"),
+        ({"model": f"{NAME}@7"}, f"no {NAME} '7' in the registry (it has 1, 2, 3, champion)"),
         ({"model": "ndpnet-none"}, "no ndpnet-none 'champion' in the registry (it has no version)"),
         ({"model": f"{NAME}@3"}, f"{NAME} version 3 has no threshold (run `ndpnet calibrate`"),
         ({"model": f"{NAME}@"}, "is no model (give ndpnet-NAME"),

@@ -47,7 +47,8 @@ def test_two_commands_lead_to_a_verdict_and_a_report(project: Repository) -> Non
 
     def run(command: str, path: str = str(folder), **options: Any) -> Finished:
         script = f"{nothing_is_installed}\n{command}"
-        return project.run("env", f"PYTHONPATH={path}", "bash", "-c", script, time_limit=500, **options)
+        outer = ("-u", "MAKELEVEL", "-u", "MAKEFLAGS")  # of the make that these tests may run below
+        return project.run("env", *outer, f"PYTHONPATH={path}", "bash", "-c", script, time_limit=500, **options)
 
     # it has small parameters of its own, over those of the code that is installed
     assert "test/scratch/brick_r6c5_07.png: defective: score 0." in run(quick, path="").stdout
